@@ -1,0 +1,1 @@
+"""The guest: what runs inside a container. Imports nothing of the host."""

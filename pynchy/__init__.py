@@ -1,0 +1,1 @@
+"""Pynchy: chats in, sandboxed agents, replies out."""

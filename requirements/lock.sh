@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Writes the three locks from the two pyproject files: every version exact, every file by its hash,
+# and no word of where they were fetched from. `requirements/lock.sh --upgrade` takes newer releases.
+#
+#   runtime.lock  what `pynchy run` needs      agent.lock  what goes into the agent image
+#   dev.lock      the same, and the checks
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv=$(PATH="$PWD/.tools/bin:$PATH" command -v uv)
+
+lock() {
+    local out=$1
+    shift
+    "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+        --no-emit-package pynchy-agent "$@" --output-file "requirements/$out.lock"
+    if grep -n '://\|file:' "requirements/$out.lock"; then
+        echo "requirements/$out.lock names an address; locks must not" >&2
+        exit 1
+    fi
+}
+
+lock dev pyproject.toml --group dev "$@"
+# The smaller ones take their versions from the larger one.
+lock runtime pyproject.toml --constraint requirements/dev.lock "$@"
+lock agent agent/pyproject.toml --extra claude --constraint requirements/dev.lock "$@"

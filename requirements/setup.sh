@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Makes `.venv`: everything that is locked, by hash, and this checkout's two packages, editable.
+# `setup.sh` installs what running needs; `setup.sh dev` the checks too. Done once, it costs a few
+# milliseconds: what was installed is kept in the environment and compared with what is asked.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.tools/bin:$PATH"
+
+kind=${1:-runtime}
+# An environment that has the checks keeps them, or the two kinds would undo each other.
+if [ -e .venv/installed-dev ]; then kind=dev; fi
+installed=.venv/installed-$kind
+
+wanted() {
+    pwd     # a moved checkout needs a new environment: its programs hold the old path
+    cat requirements/setup.sh "requirements/$kind.lock" pyproject.toml agent/pyproject.toml
+}
+if wanted | cmp -s - "$installed" 2>/dev/null && .venv/bin/python -c '' 2>/dev/null; then exit 0; fi
+
+if ! command -v uv >/dev/null; then
+    echo "uv is missing: python3 -m pip install -q --target .tools rust-just uv" >&2
+    exit 1
+fi
+# uv draws a progress bar on a terminal by itself; elsewhere a line before the wait must do.
+echo "Setting up .venv ($kind; some 500 MB the first time, the Claude CLI is most of it) ..." >&2
+rm -f .venv/installed-*
+if ! { .venv/bin/python -c 'import sys; sys.exit(sys.argv[1] != sys.prefix)' "$PWD/.venv"; } 2>/dev/null; then
+    uv venv --quiet --clear --no-project --python '>=3.11' .venv
+fi
+quiet=--quiet
+if [ -t 2 ]; then quiet=; fi
+uv pip sync $quiet --python .venv --require-hashes "requirements/$kind.lock"
+uv pip install $quiet --python .venv --no-deps --editable agent --editable .
+wanted >"$installed"
