@@ -1,0 +1,608 @@
+"""The wire: every word that host and container say to each other, and how it is written.
+
+Three streams, one module, so that no side can drift:
+
+* stdin of the container: one JSON object a line (`Start` first, then `Prompt`, `Answer`, `Interrupt`, `Close`);
+* stdout of the container: frames, each the line ``---PYNCHY_OUTPUT_START---``, one line of JSON and the line
+  ``---PYNCHY_OUTPUT_END---``. A marker counts only as a whole line. Everything else on stdout is noise;
+* command files: ``<16 hex of time_ns><16 hex random>.json`` in ``/workspace/ipc/commands/``, one JSON object
+  ``{"type": NAME, "args": {...}}``, written aside and renamed into place. Each is answered by an `Answer`.
+
+The rule that keeps it so: pure functions over bytes, nothing is trusted, everything is bounded. Whatever the bytes,
+decoding returns a value or raises `BadFrame`; nothing else comes out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NoReturn
+
+import attrs
+
+PROTOCOL: Final = 1
+START_MARKER: Final = b"---PYNCHY_OUTPUT_START---"
+END_MARKER: Final = b"---PYNCHY_OUTPUT_END---"
+
+MAX_LINE: Final = 1 << 20  # bytes of one line of stdin or stdout, marker lines included
+MAX_COMMAND: Final = 64 << 10  # bytes of one command file
+MAX_DEPTH: Final = 32  # nesting of objects and arrays
+MAX_NODES: Final = 20_000  # values in one document
+
+COMMAND_NAME: Final = re.compile(r"[0-9a-f]{32}\.json", re.ASCII)
+_SESSION: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+
+
+class BadFrame(ValueError):
+    """The other side sent bytes that are not of this protocol: theirs, never ours."""
+
+
+# --- strict JSON ---------------------------------------------------------------------------------
+
+
+def loads_strict(data: bytes, *, max_bytes: int = MAX_LINE) -> dict[str, Any]:
+    """Decode one JSON object, or raise `BadFrame`.
+
+    Refused: more than ``max_bytes``, a byte order mark, bytes that are not UTF-8, lone surrogates, NUL characters,
+    duplicate keys, NaN and infinities, integers beyond 64 bits, more than `MAX_DEPTH` levels, more than `MAX_NODES`
+    values, and anything at the top that is not an object. Depth and size are looked at before the parser is.
+    """
+    if len(data) > max_bytes:
+        raise BadFrame(f"{len(data)} bytes, the limit is {max_bytes}")
+    _check_shape(data)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadFrame(f"not UTF-8 at byte {error.start}") from None
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_int=_small_int,
+            parse_float=_finite,
+        )
+    except BadFrame:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadFrame(f"not JSON: {type(error).__name__}") from None
+    if not isinstance(value, dict):
+        raise BadFrame(f"a JSON {type(value).__name__}, not an object")
+    _check_strings(value)
+    return value
+
+
+def _check_shape(data: bytes) -> None:
+    """Count depth and values outside strings without recursion, before a recursive parser sees the bytes."""
+    depth = nodes = 0
+    for match in _TOKENS.finditer(data):
+        token = match.group()[:1]
+        if token in b"{[":
+            depth += 1
+            nodes += 1
+            if depth > MAX_DEPTH:
+                raise BadFrame(f"more than {MAX_DEPTH} levels deep")
+        elif token in b"}]":
+            depth -= 1
+        elif token == b",":
+            nodes += 1
+        if nodes > MAX_NODES:
+            raise BadFrame(f"more than {MAX_NODES} values")
+
+
+_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\],]', re.DOTALL)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise BadFrame(f"key {key[:40]!r} appears twice")
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise BadFrame(f"{name} is not a JSON number")
+
+
+def _small_int(digits: str) -> int:
+    if len(digits) > 19:
+        raise BadFrame("an integer beyond 64 bits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits[:400])
+    if value - value != 0.0:
+        raise BadFrame("a number beyond a double")
+    return value
+
+
+def _check_strings(value: Any) -> None:
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            if "\0" in item:
+                raise BadFrame("a NUL character")
+            try:
+                item.encode("utf-8")
+            except UnicodeEncodeError:
+                raise BadFrame("a lone surrogate") from None
+        elif isinstance(item, dict):
+            todo.extend(item.keys())
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)
+
+
+def dumps(value: Mapping[str, Any]) -> bytes:
+    """One line of JSON without its newline: ASCII only, so no line separator can hide in it."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+# --- host to container ---------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Image:
+    """A picture shown to the model with a prompt: a path under /workspace/media and its type."""
+
+    path: str
+    media_type: str
+
+
+@attrs.frozen
+class Prompt:
+    """One prompt. ``id`` is a UUID; results name the prompts they answered by it."""
+
+    id: str
+    text: str
+    images: tuple[Image, ...] = ()
+
+
+@attrs.frozen
+class Start:
+    """The first line: what the runner is, whom it works for and, unless it is pre-warmed, the first prompts."""
+
+    run: str
+    group: str
+    chat: str
+    is_main: bool
+    scheduled: bool
+    session: str | None
+    model: str | None
+    tools: tuple[str, ...]
+    timezone: str
+    assistant: str
+    token: str
+    gateway: str  # a unix socket path, or an http:// URL where an engine cannot pass a socket
+    prompts: tuple[Prompt, ...] = ()
+    protocol: int = PROTOCOL
+
+
+@attrs.frozen
+class Answer:
+    """What the host did with command ``id``, or why it refused. ``text`` is for the model to read."""
+
+    id: str
+    ok: bool
+    text: str
+
+
+@attrs.frozen
+class Interrupt:
+    """Stop the running turn, keep the session."""
+
+
+@attrs.frozen
+class Close:
+    """Finish what is owed, then exit 0. Sticky: said once, it holds until the exit."""
+
+
+ToContainer = Start | Prompt | Answer | Interrupt | Close
+
+
+def encode_line(message: ToContainer) -> bytes:
+    """One line for the container's stdin, newline included."""
+    match message:
+        case Start():
+            body: dict[str, Any] = attrs.asdict(message)
+        case Prompt() | Answer() | Interrupt() | Close():
+            body = attrs.asdict(message)
+    return dumps({"type": _LINE_TYPES[type(message)], **body}) + b"\n"
+
+
+_LINE_TYPES: Final[dict[type, str]] = {
+    Start: "start",
+    Prompt: "prompt",
+    Answer: "answer",
+    Interrupt: "interrupt",
+    Close: "close",
+}
+
+
+def decode_line(line: bytes) -> ToContainer:
+    """Decode one line of stdin (the container's side). The host is trusted, the shape is checked all the same."""
+    body = loads_strict(line, max_bytes=64 << 20)
+    kind = body.pop("type", None)
+    match kind:
+        case "start":
+            if body.get("protocol") != PROTOCOL:
+                raise BadFrame(f"protocol {body.get('protocol')!r}, this side speaks {PROTOCOL}")
+            prompts = tuple(_prompt(item) for item in _list(body, "prompts"))
+            tools = tuple(_str_item(item) for item in _list(body, "tools"))
+            return Start(
+                run=_text(body, "run"),
+                group=_text(body, "group"),
+                chat=_text(body, "chat"),
+                is_main=_flag(body, "is_main"),
+                scheduled=_flag(body, "scheduled"),
+                session=_optional(body, "session"),
+                model=_optional(body, "model"),
+                tools=tools,
+                timezone=_text(body, "timezone"),
+                assistant=_text(body, "assistant"),
+                token=_text(body, "token"),
+                gateway=_text(body, "gateway"),
+                prompts=prompts,
+            )
+        case "prompt":
+            return _prompt(body)
+        case "answer":
+            return Answer(id=_text(body, "id"), ok=_flag(body, "ok"), text=_text(body, "text"))
+        case "interrupt":
+            return Interrupt()
+        case "close":
+            return Close()
+        case _:
+            raise BadFrame(f"unknown line type {str(kind)[:40]!r}")
+
+
+def _prompt(body: Any) -> Prompt:
+    if not isinstance(body, dict):
+        raise BadFrame("a prompt is not an object")
+    images = tuple(
+        Image(path=_text(item, "path"), media_type=_text(item, "media_type"))
+        for item in _list(body, "images")
+        if isinstance(item, dict)
+    )
+    return Prompt(id=_text(body, "id"), text=_text(body, "text"), images=images)
+
+
+# --- container to host ---------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Ready:
+    """The agent is connected and waits for prompts."""
+
+
+@attrs.frozen
+class Accepted:
+    """These prompts were taken in. It only stops re-sending; the commit waits for the result."""
+
+    prompts: tuple[str, ...]
+
+
+@attrs.frozen
+class Progress:
+    """Something moved. ``timeout`` is how many seconds the tool that began may be silent, 0 if unknown."""
+
+    what: str
+    timeout: float = 0.0
+
+
+@attrs.frozen
+class Usage:
+    """Tokens and dollars as the agent saw them: a hint for the log, never the ledger's figure."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
+@attrs.frozen
+class Result:
+    """One answer. ``text`` is None when the agent chose to say nothing. ``answered`` names the prompts it covers;
+    none of them means the agent spoke on its own (a background job ended)."""
+
+    text: str | None
+    answered: tuple[str, ...]
+    session: str | None
+    usage: Usage = Usage()
+
+
+@attrs.frozen
+class Retrying:
+    """The model API failed and the agent tries again by itself."""
+
+    attempt: int
+    delay: float
+    reason: str
+
+
+@attrs.frozen
+class Idle:
+    """Nothing is owed: every prompt has been answered and no background work runs."""
+
+
+#: What an `Error` can be about; the host decides by this word what to do.
+ERROR_KINDS: Final = frozenset(
+    {
+        "authentication",
+        "billing",
+        "rate_limit",
+        "overloaded",
+        "server",
+        "model",
+        "too_long",
+        "budget",
+        "session",  # the session id is unknown or cannot be resumed
+        "interrupted",
+        "max_turns",
+        "agent",  # the runner or the CLI broke
+    }
+)
+
+
+@attrs.frozen
+class Error:
+    """A failure. ``prompts`` it concerns (none: the whole run). ``message`` is for the log and the owner."""
+
+    kind: str
+    message: str
+    prompts: tuple[str, ...] = ()
+    session: str | None = None
+
+
+@attrs.frozen
+class CommandFrame:
+    """A command carried on stdout where the engine shares no file system with the daemon."""
+
+    id: str
+    command: Command
+
+
+@attrs.frozen
+class Command:
+    """What a tool asks of the host: a name and its arguments, not yet looked at."""
+
+    name: str
+    args: Mapping[str, Any]
+
+
+Frame = Ready | Accepted | Progress | Result | Retrying | Idle | Error | CommandFrame
+
+_FRAME_TYPES: Final[dict[type, str]] = {
+    Ready: "ready",
+    Accepted: "accepted",
+    Progress: "progress",
+    Result: "result",
+    Retrying: "retrying",
+    Idle: "idle",
+    Error: "error",
+    CommandFrame: "command",
+}
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The three lines of one frame."""
+    body = dumps({"type": _FRAME_TYPES[type(frame)], **attrs.asdict(frame)})
+    return START_MARKER + b"\n" + body + b"\n" + END_MARKER + b"\n"
+
+
+def decode_frame(line: bytes) -> Frame:
+    """Decode the JSON line of a frame. Unknown types and unknown, missing or ill-typed fields raise `BadFrame`."""
+    body = loads_strict(line)
+    kind = body.pop("type", None)
+    allowed = _FRAME_FIELDS.get(kind) if isinstance(kind, str) else None
+    if allowed is None:
+        raise BadFrame(f"unknown frame type {str(kind)[:40]!r}")
+    unknown = sorted(set(body) - allowed)
+    if unknown:
+        raise BadFrame(f"unknown field {unknown[0][:40]!r} in a {kind} frame")
+    match kind:
+        case "ready":
+            return Ready()
+        case "idle":
+            return Idle()
+        case "accepted":
+            return Accepted(prompts=_ids(body, "prompts"))
+        case "progress":
+            return Progress(what=_text(body, "what")[:200], timeout=_number(body, "timeout", default=0.0))
+        case "result":
+            return Result(
+                text=_optional(body, "text"),
+                answered=_ids(body, "answered"),
+                session=_session(body),
+                usage=_usage(body.get("usage")),
+            )
+        case "retrying":
+            return Retrying(
+                attempt=int(_number(body, "attempt", default=0.0)),
+                delay=_number(body, "delay", default=0.0),
+                reason=_text(body, "reason")[:200],
+            )
+        case "error":
+            word = _text(body, "kind")
+            if word not in ERROR_KINDS:
+                raise BadFrame(f"unknown error kind {word[:40]!r}")
+            return Error(
+                kind=word,
+                message=_text(body, "message")[:2000],
+                prompts=_ids(body, "prompts"),
+                session=_session(body),
+            )
+        case _:
+            command = body.get("command")
+            if not isinstance(command, dict):
+                raise BadFrame("a command frame without a command")
+            name = _text(body, "id")
+            if COMMAND_NAME.fullmatch(name + ".json") is None:
+                raise BadFrame("a command id is 32 hex digits")
+            return CommandFrame(
+                id=name, command=_command({"type": command.get("name"), "args": command.get("args")})
+            )
+
+
+_FRAME_FIELDS: Final[dict[str, frozenset[str]]] = {
+    "ready": frozenset(),
+    "idle": frozenset(),
+    "accepted": frozenset({"prompts"}),
+    "progress": frozenset({"what", "timeout"}),
+    "result": frozenset({"text", "answered", "session", "usage"}),
+    "retrying": frozenset({"attempt", "delay", "reason"}),
+    "error": frozenset({"kind", "message", "prompts", "session"}),
+    "command": frozenset({"id", "command"}),
+}
+
+
+class FrameDecoder:
+    """Bytes of stdout in, frames out; any chunking gives the same frames.
+
+    ``feed`` yields what became complete: a frame, or a `BadFrame` *value* for a frame that was garbage (the caller
+    decides how many it bears). Lines that are not part of a frame are counted in ``noise``. A line longer than
+    ``max_line`` raises `BadFrame` from ``feed``: there is no way to find the next line in bounded memory worth having.
+    """
+
+    def __init__(self, *, max_line: int = MAX_LINE) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._max_line = max_line
+        self._body: bytes | None = None
+        self._inside = False
+        self.noise = 0
+
+    def feed(self, data: bytes) -> Iterator[Frame | BadFrame]:
+        self._buffer += data
+        while True:
+            end = self._buffer.find(b"\n", self._scanned)
+            if end < 0:
+                self._scanned = len(self._buffer)
+                if self._scanned > self._max_line:
+                    raise BadFrame(f"a line of more than {self._max_line} bytes")
+                return
+            if end > self._max_line:
+                raise BadFrame(f"a line of more than {self._max_line} bytes")
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            self._scanned = 0
+            found = self._line(line.removesuffix(b"\r"))
+            if found is not None:
+                yield found
+
+    def _line(self, line: bytes) -> Frame | BadFrame | None:
+        if line == START_MARKER:
+            broken = self._inside
+            self._inside, self._body = True, None
+            return BadFrame("a frame began before the last one ended") if broken else None
+        if not self._inside:
+            self.noise += 1
+            return None
+        if self._body is None and line != END_MARKER:
+            self._body = line
+            return None
+        body, self._inside, self._body = self._body, False, None
+        if line != END_MARKER:
+            return BadFrame("more than one line between the markers")
+        if body is None:
+            return BadFrame("nothing between the markers")
+        try:
+            return decode_frame(body)
+        except BadFrame as error:
+            return error
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def encode_command(command: Command) -> bytes:
+    """The content of a command file."""
+    return dumps({"type": command.name, "args": dict(command.args)})
+
+
+def decode_command(data: bytes) -> Command:
+    """Decode a command file, or raise `BadFrame`. The arguments are checked by whoever knows the command."""
+    return _command(loads_strict(data, max_bytes=MAX_COMMAND))
+
+
+def _command(body: dict[str, Any]) -> Command:
+    if set(body) != {"type", "args"}:
+        raise BadFrame('a command is {"type": NAME, "args": {...}}')
+    args = body["args"]
+    name = _text(body, "type")
+    if not isinstance(args, dict):
+        raise BadFrame("args is not an object")
+    if not name.isidentifier() or len(name) > 64:
+        raise BadFrame("a command's type is an identifier")
+    return Command(name=name, args=args)
+
+
+# --- fields --------------------------------------------------------------------------------------
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key)
+    if not isinstance(value, str):
+        raise BadFrame(f"{key} is not a string")
+    return value
+
+
+def _str_item(value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadFrame("an item is not a string")
+    return value
+
+
+def _optional(body: Mapping[str, Any], key: str) -> str | None:
+    return None if body.get(key) is None else _text(body, key)
+
+
+def _flag(body: Mapping[str, Any], key: str) -> bool:
+    value = body.get(key)
+    if not isinstance(value, bool):
+        raise BadFrame(f"{key} is not true or false")
+    return value
+
+
+def _number(body: Mapping[str, Any], key: str, *, default: float) -> float:
+    value = body.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadFrame(f"{key} is not a number")
+    return float(value)
+
+
+def _list(body: Mapping[str, Any], key: str) -> list[Any]:
+    value = body.get(key, [])
+    if not isinstance(value, list):
+        raise BadFrame(f"{key} is not a list")
+    return value
+
+
+def _ids(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    items = tuple(_str_item(item) for item in _list(body, key))
+    if len(items) > 1000 or any(len(item) > 64 for item in items):
+        raise BadFrame(f"{key} is too long")
+    return items
+
+
+def _session(body: Mapping[str, Any]) -> str | None:
+    value = _optional(body, "session")
+    if value is not None and _SESSION.fullmatch(value) is None:
+        raise BadFrame("a session id is a UUID")
+    return value
+
+
+def _usage(value: Any) -> Usage:
+    if value is None:
+        return Usage()
+    if not isinstance(value, dict):
+        raise BadFrame("usage is not an object")
+    return Usage(
+        input_tokens=int(_number(value, "input_tokens", default=0.0)),
+        output_tokens=int(_number(value, "output_tokens", default=0.0)),
+        cost_usd=_number(value, "cost_usd", default=0.0),
+    )
