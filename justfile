@@ -34,3 +34,7 @@ types: setup-dev
 # write the locks anew: `just lock`, `just lock --upgrade`
 lock *ARGS:
     requirements/lock.sh {{ARGS}}
+
+# build the agent image with the engine that answers, when its inputs changed (`just image podman`)
+image ENGINE="":
+    @containerfiles/build.sh {{ENGINE}}
