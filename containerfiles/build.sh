@@ -52,7 +52,7 @@ x86_64 | amd64) platform=x86_64-manylinux_2_28 ;;
 aarch64 | arm64) platform=aarch64-manylinux_2_28 ;;
 *) echo "no locked packages for $(uname -m)" >&2; exit 1 ;;
 esac
-command -v uv >/dev/null || { echo "uv is missing: python3 -m pip install -q --target .tools rust-just uv" >&2; exit 1; }
+command -v uv >/dev/null || { echo "uv is missing: python3 -m pip install -qq --target .tools -r requirements/tools.lock" >&2; exit 1; }
 
 context=build/image-$engine
 rm -rf "$context"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Writes the three locks from the two pyproject files: every version exact, every file by its hash,
+# Writes the locks from the two pyproject files: every version exact, every file by its hash,
 # and no word of where they were fetched from. `requirements/lock.sh --upgrade` takes newer releases.
 #
-#   runtime.lock  what `pynchy run` needs      agent.lock  what goes into the agent image
-#   dev.lock      the same, and the checks
+#   runtime.lock  what `pynchy run` needs                 agent.lock  what goes into the agent image
+#   dev.lock      the same, and the checks                tools.lock  uv and just, for a bare machine
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(PATH="$PWD/.tools/bin:$PATH" command -v uv)
@@ -24,3 +24,4 @@ lock dev pyproject.toml --group dev "$@"
 # The smaller ones take their versions from the larger one.
 lock runtime pyproject.toml --constraint requirements/dev.lock "$@"
 lock agent agent/pyproject.toml --extra claude --constraint requirements/dev.lock "$@"
+lock tools requirements/tools.in "$@"

@@ -18,7 +18,7 @@ wanted() {
 if wanted | cmp -s - "$installed" 2>/dev/null && .venv/bin/python -c '' 2>/dev/null; then exit 0; fi
 
 if ! command -v uv >/dev/null; then
-    echo "uv is missing: python3 -m pip install -q --target .tools rust-just uv" >&2
+    echo "uv is missing: python3 -m pip install -qq --target .tools -r requirements/tools.lock" >&2
     exit 1
 fi
 # uv draws a progress bar on a terminal by itself; elsewhere a line before the wait must do.
