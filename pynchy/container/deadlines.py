@@ -1,0 +1,116 @@
+"""How long a run may take over what: rules.
+
+A run is in one `Phase` at a time, and each phase has one or two limits. `Deadlines.due` says which comes first; the
+caller waits until then and no longer. The rule that keeps it so: only real progress moves a deadline, and nothing
+moves the one on a whole turn. Times are seconds of whatever clock the caller uses.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import attrs
+
+from pynchy.model import MINUTE, SECOND
+
+
+@attrs.frozen
+class Patience:
+    """The limits of a run, in seconds. These are the defaults of the product."""
+
+    start: float = 60 * SECOND  # from the spawn to the agent's first word
+    silence: float = 10 * MINUTE  # without progress while an answer is owed
+    turn: float = 60 * MINUTE  # one turn, whatever happens; never moved
+    idle: float = 30 * MINUTE  # warm, with nothing owed
+    close: float = 10 * SECOND  # from the request to close to the exit
+    stop: float = 0.5 * SECOND  # from /stop to the interrupted turn's end
+
+
+#: On top of a tool's declared timeout, for the tool's own start and its result.
+TOOL_MARGIN: Final = 30 * SECOND
+
+
+class Phase(enum.Enum):
+    STARTING = "starting"
+    BUSY = "busy"
+    IDLE = "idle"
+    STOPPING = "stopping"
+    CLOSING = "closing"
+
+
+class Limit(enum.Enum):
+    """Which limit was reached."""
+
+    START = "the agent did not start in time"
+    SILENCE = "the agent made no progress"
+    TURN = "the turn took too long"
+    IDLE = "idle"
+    STOP = "the agent did not stop in time"
+    CLOSE = "the agent did not exit in time"
+
+
+class Deadlines:
+    """The clock face of one run: told what happened, it says what is due next."""
+
+    def __init__(self, patience: Patience, now: float) -> None:
+        self._patience = patience
+        self.phase = Phase.STARTING
+        self._since = now  # when the phase began
+        self._turn = now  # when the turn under way began
+        self._silence = 0.0  # until when silence is borne
+
+    def prompted(self, now: float) -> None:
+        """A prompt was handed over. A turn under way keeps its own limit."""
+        if self.phase is Phase.IDLE:
+            self._enter(Phase.BUSY, now)
+            self._turn = now
+            self._silence = now + self._patience.silence
+
+    def started(self, now: float, *, owed: bool) -> None:
+        """The agent is there."""
+        if self.phase is Phase.STARTING:
+            self._enter(Phase.BUSY if owed else Phase.IDLE, now)
+            self._turn = now
+            self._silence = now + self._patience.silence
+
+    def progressed(self, now: float, *, tool: float = 0.0) -> None:
+        """Something moved; the tool that began may be silent for ``tool`` seconds."""
+        allowed = max(self._patience.silence, tool + TOOL_MARGIN if tool > 0 else 0.0)
+        self._silence = max(self._silence, now + allowed)
+
+    def answered(self, now: float, *, owed: bool) -> None:
+        """A result came. The next turn's clock starts, or the idle one."""
+        if self.phase in (Phase.STARTING, Phase.BUSY, Phase.STOPPING):
+            self._enter(Phase.BUSY if owed else Phase.IDLE, now)
+            self._turn = now
+            self._silence = now + self._patience.silence
+
+    def stopping(self, now: float) -> None:
+        """A person asked for the turn to stop."""
+        if self.phase is not Phase.CLOSING:
+            self._enter(Phase.STOPPING, now)
+
+    def closing(self, now: float) -> None:
+        """The container was asked to exit. Nothing leaves this phase."""
+        if self.phase is not Phase.CLOSING:
+            self._enter(Phase.CLOSING, now)
+
+    def due(self) -> tuple[float, Limit]:
+        """The next limit, and when."""
+        match self.phase:
+            case Phase.STARTING:
+                return self._since + self._patience.start, Limit.START
+            case Phase.BUSY:
+                whole = self._turn + self._patience.turn
+                return min((self._silence, Limit.SILENCE), (whole, Limit.TURN), key=lambda due: due[0])
+            case Phase.IDLE:
+                return self._since + self._patience.idle, Limit.IDLE
+            case Phase.STOPPING:
+                return self._since + self._patience.stop, Limit.STOP
+            case Phase.CLOSING:
+                return self._since + self._patience.close, Limit.CLOSE
+
+    def _enter(self, phase: Phase, now: float) -> None:
+        self.phase = phase
+        self._since = now

@@ -1,0 +1,158 @@
+"""One conversation with one container: lines go in, frames come out, nothing is decided here.
+
+`open_session` holds the traffic of a run for the length of a block: a task that reads stdout and decodes it, one that
+waits for the exit, one that writes stdin. What is heard arrives as `Heard`, `Broken` or `Gone` on the channel that the
+caller hands in, in order. The rule that keeps it so: no store, no clock of its own but the two short bounds below, and
+the caller never waits for the container (`Session.tell` does not block).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+import trio
+from pynchy_agent import wire
+
+from pynchy.container.runtime import Container, ContainerGone
+
+MAX_TURN_BYTES: Final = 16 << 20  # bytes of stdout between two results
+MAX_BAD_FRAMES: Final = 20  # garbage between markers in one run
+MAX_UNSENT: Final = 1000  # lines that wait for a container which does not read
+LAST_WORDS: Final = 1.0  # seconds for what is still in the pipe once the container has exited
+SILENT_EXIT: Final = 5.0  # seconds between the end of stdout and the exit that must follow
+
+
+@attrs.frozen
+class Heard:
+    """The container said something well-formed."""
+
+    frame: wire.Frame
+
+
+@attrs.frozen
+class Broken:
+    """The container breaks the protocol: it floods, sends garbage, or goes on with its stdout closed."""
+
+    reason: str
+
+
+@attrs.frozen
+class Gone:
+    """The container exited with ``status`` (137 and the like when it was killed). Nothing is heard after this."""
+
+    status: int
+
+
+Traffic = Heard | Broken | Gone
+
+
+class ContainerStuck(Exception):
+    """The container has not read its stdin for so long that nothing more can be queued for it."""
+
+
+class Session:
+    """The caller's handle on the traffic of one container."""
+
+    def __init__(self, container: Container, lines: trio.MemorySendChannel[bytes]) -> None:
+        self._container = container
+        self._lines = lines
+        self.noise = 0  # lines of stdout that belonged to no frame
+        self.closing = False
+
+    def tell(self, message: wire.ToContainer) -> None:
+        """Queue a line for the container and return at once. Raises `ContainerStuck` when it has stopped reading;
+        what is told to a container that is gone is dropped, for `Gone` is on its way."""
+        try:
+            self._lines.send_nowait(wire.encode_line(message))
+        except trio.WouldBlock:
+            raise ContainerStuck(f"{MAX_UNSENT} lines unread by {self._container.name}") from None
+        except trio.BrokenResourceError:
+            pass
+
+    def close(self) -> None:
+        """Ask the container to finish what it owes and exit. Said once, however often it is called."""
+        if not self.closing:
+            self.closing = True
+            self.tell(wire.Close())
+
+    def kill(self) -> None:
+        """End the whole process tree now. `Gone` follows."""
+        self._container.kill()
+
+    def stderr_tail(self) -> bytes:
+        return self._container.stderr_tail()
+
+
+@asynccontextmanager
+async def open_session(
+    container: Container, heard: trio.MemorySendChannel[Traffic], start: wire.Start
+) -> AsyncIterator[Session]:
+    """Talk to a container for the length of the block; ``start`` is its first line."""
+    lines_in, lines = trio.open_memory_channel[bytes](MAX_UNSENT)
+    session = Session(container, lines_in)
+    session.tell(start)
+    drained, exited = trio.Event(), trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_write, container, lines, name=f"stdin {container.name}")
+        nursery.start_soon(_read, session, container, heard, drained, exited, name=f"stdout {container.name}")
+        nursery.start_soon(_await_exit, container, heard, drained, exited, name=f"exit {container.name}")
+        yield session
+        nursery.cancel_scope.cancel("the conversation is over")
+
+
+async def _write(container: Container, lines: trio.MemoryReceiveChannel[bytes]) -> None:
+    with lines:
+        async for line in lines:
+            try:
+                await container.send(line)
+            except ContainerGone:
+                return
+
+
+async def _read(
+    session: Session,
+    container: Container,
+    heard: trio.MemorySendChannel[Traffic],
+    drained: trio.Event,
+    exited: trio.Event,
+) -> None:
+    decoder = wire.FrameDecoder()
+    spent = bad = 0
+    try:
+        while chunk := await container.receive():
+            spent += len(chunk)
+            if spent > MAX_TURN_BYTES:
+                await heard.send(Broken(f"more than {MAX_TURN_BYTES >> 20} MiB of output in one turn"))
+                return
+            for item in decoder.feed(chunk):
+                if isinstance(item, wire.BadFrame):
+                    bad += 1
+                    if bad > MAX_BAD_FRAMES:
+                        await heard.send(Broken(f"{bad} malformed frames, the last: {item}"))
+                        return
+                    continue
+                if isinstance(item, wire.Result):
+                    spent = 0
+                await heard.send(Heard(item))
+            session.noise = decoder.noise
+    except wire.BadFrame as error:
+        await heard.send(Broken(str(error)))
+        return
+    drained.set()
+    with trio.move_on_after(SILENT_EXIT) as patience:
+        await exited.wait()
+    if patience.cancelled_caught:
+        await heard.send(Broken("its output is closed and it goes on running"))
+
+
+async def _await_exit(
+    container: Container, heard: trio.MemorySendChannel[Traffic], drained: trio.Event, exited: trio.Event
+) -> None:
+    status = await container.wait()
+    exited.set()
+    with trio.move_on_after(LAST_WORDS):
+        await drained.wait()
+    await heard.send(Gone(status))
