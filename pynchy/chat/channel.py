@@ -1,0 +1,92 @@
+"""The port to a messenger: what a channel reports, and what it is asked to do.
+
+The rule that keeps it so: ids are canonical and texts are plain before anything passes here, so
+that nothing behind this line knows which messenger a message came from.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import attrs
+
+from pynchy.model import ChatId, Message, Outgoing
+
+State = Literal["connecting", "connected", "disconnected", "logged_out", "banned", "outdated"]
+
+
+@attrs.frozen
+class Incoming:
+    """A message. ``number`` is acknowledged once its row is committed; None needs no word."""
+
+    message: Message
+    number: int | None = None
+
+
+@attrs.frozen
+class ChatSeen:
+    """A chat exists, under this name. Nothing was said in it."""
+
+    chat: ChatId
+    name: str
+
+
+@attrs.frozen
+class StateChanged:
+    """The channel's connection is now in ``state``; ``detail`` is for a person."""
+
+    state: State
+    detail: str = ""
+
+
+ChannelEvent = Incoming | ChatSeen | StateChanged
+
+
+class SendRefused(Exception):
+    """The message was not sent, for certain. ``permanent``: another try would be refused too."""
+
+    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.permanent = permanent
+
+
+class SendUncertain(Exception):
+    """The message may have been sent or not: the answer was lost."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NotConnected(Exception):
+    """The channel is not connected; nothing was sent, and a try now counts for nothing."""
+
+
+class Channel(Protocol):
+    """A messenger. What it was asked to send it keeps in order of the calls."""
+
+    name: str
+
+    async def receive(self) -> ChannelEvent:
+        """The next event. After a crash every message not acknowledged comes again."""
+        ...
+
+    async def acknowledge(self, number: int) -> None:
+        """Let go of a message: its row is committed."""
+        ...
+
+    async def send(self, out: Outgoing) -> None:
+        """Send and return once the messenger has it.
+
+        Raises `SendRefused`, `SendUncertain` or `NotConnected`.
+        """
+        ...
+
+    async def set_typing(self, chat: ChatId, on: bool) -> None:
+        """Show or hide that an answer is being written. Never raises for the weather."""
+        ...
+
+    async def was_sent(self, message_id: str) -> bool | None:
+        """After `SendUncertain`: whether the messenger has it, or None if it cannot tell."""
+        ...
