@@ -1,0 +1,574 @@
+"""Whose turn is it: every rule about slots, order and giving way, and nothing else.
+
+`GroupQueue.feed` takes one event, a frozen fact, and returns the decisions that follow from it. It
+knows no clock, no task and no database: work waits in rows, and "this group has some" is all it is
+told. A group stands in at most two lines, one for tasks and one for messages, at the place of its
+first unanswered bell; being told twice changes nothing.
+
+The rules, in the order they are tried whenever anything changes:
+
+1. never more slots taken than there are, and per group at most one run that is not a delegate;
+2. a delegate takes the slot of the parent that waits for it, so waiting parents cannot lock each
+   other out; failing that it waits in front of everybody (a parent's slot depends on it);
+3. then tasks, then messages; each line first come, first served;
+4. a slot is never free while somebody could use it;
+5. an idle run gives way as soon as somebody waits for a slot or its own group has a task due; a
+   busy one never does. A run that nobody has spoken to yet (pre-warmed) gives way first.
+
+What keeps it so: no import but attrs and the nouns, and a pair that `TRANSITIONS` does not list is
+a bug of ours, `IllegalTransition`, on which the daemon falls.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final, NewType
+
+import attrs
+
+from pynchy.model import GroupId
+
+DelegateId = NewType("DelegateId", str)
+
+
+class IllegalTransition(Exception):
+    """An event that cannot happen in this state: a bug of ours, never to be survived."""
+
+
+class Kind(enum.Enum):
+    """What a run is for. A session stays warm for follow-ups; the others end with their turn."""
+
+    SESSION = "session"
+    TASK = "task"
+    DELEGATE = "delegate"
+
+
+class Phase(enum.Enum):
+    """Where a group's run is. Waiting is not a phase: a group stands in a line or it does not."""
+
+    RESTING = "resting"  # no run
+    BUSY = "busy"  # working, or about to look at its rows
+    IDLE = "idle"  # warm, and it looked after the last ring and found nothing
+    CLOSING = "closing"  # told to end; whatever arrives now is for the next run
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Arrived:
+    """The group has messages to look at (or a retry of some is due)."""
+
+    group: GroupId
+
+
+@attrs.frozen
+class TaskDue:
+    """The group has a task turn to run (or a retry of one is due)."""
+
+    group: GroupId
+
+
+@attrs.frozen
+class Prewarm:
+    """A run of this group would be welcome, should a slot be free that nobody waits for."""
+
+    group: GroupId
+
+
+@attrs.frozen
+class Busy:
+    """The group's run has taken work."""
+
+    group: GroupId
+
+
+@attrs.frozen
+class Idle:
+    """The group's session looked and found nothing to do, and waits for its bell.
+
+    ``heard`` is False while a ring lies in the bell that the run has not taken: it is about to look
+    again. ``retry_after``: seconds until a failed turn of it may be tried again.
+    """
+
+    group: GroupId
+    heard: bool = True
+    retry_after: float | None = None
+
+
+@attrs.frozen
+class Ended:
+    """The group's run is over and its container is gone.
+
+    ``again``: its last look may have left work of its kind behind, so another run must look.
+    """
+
+    group: GroupId
+    again: bool = False
+    retry_after: float | None = None
+
+
+@attrs.frozen
+class Paused:
+    """Start nothing for this group until `Resumed`; its place in line is kept."""
+
+    group: GroupId
+
+
+@attrs.frozen
+class Resumed:
+    group: GroupId
+
+
+@attrs.frozen
+class Removed:
+    """The group is gone: forget what waits; its run ends as soon as it is not busy."""
+
+    group: GroupId
+
+
+@attrs.frozen
+class DelegateAsked:
+    """A run asks for a helper in its own group. ``parent`` is None when the group's run asks, else
+    the delegate that does. ``waits``: the parent does nothing until the helper has ended."""
+
+    id: DelegateId
+    group: GroupId
+    parent: DelegateId | None = None
+    waits: bool = True
+
+
+@attrs.frozen
+class DelegateAwaited:
+    """The parent, which had gone on working, now waits for this delegate until it has ended."""
+
+    id: DelegateId
+
+
+@attrs.frozen
+class DelegateEnded:
+    """A delegate's run is over, or the request for one was withdrawn."""
+
+    id: DelegateId
+
+
+@attrs.frozen
+class Held:
+    """Start nothing at all for now (the disk is full). Runs go on; no place in line is lost."""
+
+
+@attrs.frozen
+class Released:
+    pass
+
+
+@attrs.frozen
+class Draining:
+    """The daemon is about to stop: start nothing more, and let every run end when it can."""
+
+
+Event = (
+    Arrived
+    | TaskDue
+    | Prewarm
+    | Busy
+    | Idle
+    | Ended
+    | Paused
+    | Resumed
+    | Removed
+    | DelegateAsked
+    | DelegateAwaited
+    | DelegateEnded
+    | Held
+    | Released
+    | Draining
+)
+
+
+# --- decisions -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Start:
+    """Begin a run. ``delegate`` names the request if it is a delegate's."""
+
+    group: GroupId
+    kind: Kind
+    delegate: DelegateId | None = None
+    prewarm: bool = False
+
+
+@attrs.frozen
+class Ring:
+    """Tell the group's live session to look again."""
+
+    group: GroupId
+
+
+@attrs.frozen
+class Close:
+    """Ask a run to end: finish what is owed, begin nothing. Said once, it holds until the end."""
+
+    group: GroupId
+    delegate: DelegateId | None = None
+
+
+@attrs.frozen
+class Later:
+    """Feed ``event`` back after so many seconds, in place of any earlier promise about it."""
+
+    event: Arrived | TaskDue
+    seconds: float
+
+
+@attrs.frozen
+class Drained:
+    """No run is left, and none will start."""
+
+
+Decision = Start | Ring | Close | Later | Drained
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+#: What an event about a group's run does to its phase. Pairs that are missing cannot happen.
+TRANSITIONS: Final[dict[tuple[Phase, type[Event]], Phase]] = {
+    (Phase.RESTING, Arrived): Phase.RESTING,
+    (Phase.RESTING, TaskDue): Phase.RESTING,
+    (Phase.BUSY, Arrived): Phase.BUSY,
+    (Phase.BUSY, TaskDue): Phase.BUSY,
+    (Phase.BUSY, Busy): Phase.BUSY,
+    (Phase.BUSY, Idle): Phase.IDLE,
+    (Phase.BUSY, Ended): Phase.RESTING,
+    (Phase.IDLE, Arrived): Phase.BUSY,  # it is rung; until it has looked it is not idle
+    (Phase.IDLE, TaskDue): Phase.IDLE,
+    (Phase.IDLE, Busy): Phase.BUSY,  # the agent spoke on its own
+    (Phase.IDLE, Idle): Phase.IDLE,
+    (Phase.IDLE, Ended): Phase.RESTING,
+    (Phase.CLOSING, Arrived): Phase.CLOSING,
+    (Phase.CLOSING, TaskDue): Phase.CLOSING,
+    (Phase.CLOSING, Busy): Phase.CLOSING,
+    (Phase.CLOSING, Idle): Phase.CLOSING,
+    (Phase.CLOSING, Ended): Phase.RESTING,
+}
+
+
+@attrs.define
+class _Run:
+    """A group's run. ``fresh``: pre-warmed, and nobody has spoken to it yet. ``leaving``: its group
+    was removed."""
+
+    kind: Kind
+    phase: Phase
+    fresh: bool = False
+    leaving: bool = False
+
+
+@attrs.define
+class _Delegate:
+    """A request for a helper: ``live`` once started, ``borrowed`` if it sits in its parent's slot."""
+
+    group: GroupId
+    parent: DelegateId | None
+    waits: bool
+    live: bool = False
+    borrowed: bool = False
+    closing: bool = False
+
+
+Holder = GroupId | DelegateId
+
+
+class GroupQueue:
+    """The queue of all groups over ``capacity`` slots."""
+
+    def __init__(self, *, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity {capacity}: at least one slot is needed")
+        self.capacity: Final = capacity
+        self._runs: dict[GroupId, _Run] = {}
+        self._idle: dict[GroupId, None] = {}  # longest idle first
+        self._messages: dict[GroupId, None] = {}  # in order of arrival
+        self._tasks: dict[GroupId, None] = {}
+        self._delegates: dict[DelegateId, _Delegate] = {}  # asked and not ended, in that order
+        self._paused: set[GroupId] = set()
+        self._held = False
+        self._draining = False
+        self._drained = False
+
+    # --- what others may see ---
+
+    def phase(self, group: GroupId) -> Phase:
+        run = self._runs.get(group)
+        return Phase.RESTING if run is None else run.phase
+
+    def kind(self, group: GroupId) -> Kind | None:
+        """What the group's live run is for, None if it has none."""
+        run = self._runs.get(group)
+        return None if run is None else run.kind
+
+    @property
+    def slots(self) -> int:
+        """How many slots are taken: one for each run, but none for a delegate in its parent's."""
+        own = sum(each.live and not each.borrowed for each in self._delegates.values())
+        return len(self._runs) + own
+
+    def waiting(self) -> tuple[Start, ...]:
+        """What would start next, in order, were there slots enough."""
+        return tuple(self._line())
+
+    # --- events in, decisions out ---
+
+    def feed(self, event: Event) -> list[Decision]:
+        """Take one event and say what is to be done about it, in order."""
+        decisions = list(self._take(event))
+        decisions += self._fill()
+        decisions += self._give_way()
+        if self._draining and not self._drained and not self._runs and not self._any_delegate():
+            self._drained = True
+            decisions.append(Drained())
+        return decisions
+
+    def _take(self, event: Event) -> Iterator[Decision]:
+        match event:
+            case Arrived(group):
+                yield from self._arrived(group, event)
+            case TaskDue(group):
+                self._move(group, event)
+                self._tasks.setdefault(group)
+            case Busy(group):
+                self._move(group, event)
+            case Idle(group):
+                yield from self._went_idle(event)
+            case Ended(group):
+                yield from self._ended(event)
+            case Prewarm(group):
+                yield from self._prewarm(group)
+            case Paused(group):
+                self._paused.add(group)
+            case Resumed(group):
+                self._paused.discard(group)
+                yield from self._ring_if_owed(group)
+            case Removed(group):
+                self._messages.pop(group, None)
+                self._tasks.pop(group, None)
+                self._paused.discard(group)
+                if group in self._runs:
+                    self._runs[group].leaving = True
+            case DelegateAsked():
+                self._asked(event)
+            case DelegateAwaited(id):
+                self._awaited(id)
+            case DelegateEnded(id):
+                yield from self._delegate_ended(id)
+            case Held():
+                self._held = True
+            case Released():
+                self._held = False
+            case Draining():
+                yield from self._drain()
+
+    def _move(self, group: GroupId, event: Event) -> None:
+        """Carry out the table for ``group``."""
+        phase = self.phase(group)
+        after = TRANSITIONS.get((phase, type(event)))
+        if after is None:
+            raise IllegalTransition(f"{event} while {phase.name}")
+        run = self._runs.get(group)
+        if run is None:
+            return
+        if after is Phase.RESTING:
+            del self._runs[group]
+        else:
+            run.phase = after
+        if after is Phase.IDLE:
+            self._idle.setdefault(group)
+        else:
+            self._idle.pop(group, None)
+
+    def _arrived(self, group: GroupId, event: Event) -> Iterator[Decision]:
+        self._messages.setdefault(group)
+        run = self._runs.get(group)
+        if run is None or run.kind is not Kind.SESSION or run.phase is Phase.CLOSING:
+            return
+        if run.leaving or group in self._paused:
+            return
+        self._move(group, event)
+        run.fresh = False
+        yield Ring(group)
+
+    def _ring_if_owed(self, group: GroupId) -> Iterator[Decision]:
+        if group in self._messages and self.phase(group) in (Phase.BUSY, Phase.IDLE):
+            yield from self._arrived(group, Arrived(group))
+
+    def _went_idle(self, event: Idle) -> Iterator[Decision]:
+        group = event.group
+        run = self._runs.get(group)
+        if run is not None and run.kind is not Kind.SESSION:
+            raise IllegalTransition(f"{event} of a {run.kind.value}")
+        if event.retry_after is not None:
+            yield Later(Arrived(group), event.retry_after)
+        if not event.heard:
+            self._move(group, Busy(group))  # about to look: that is not idle
+            return
+        self._move(group, event)
+        run = self._runs[group]
+        if run.phase is Phase.IDLE and not run.leaving and group not in self._paused:
+            self._messages.pop(group, None)  # it looked after the last ring, and found nothing
+
+    def _ended(self, event: Ended) -> Iterator[Decision]:
+        group = event.group
+        kind = self.kind(group)
+        self._move(group, event)
+        mine = self._tasks if kind is Kind.TASK else self._messages
+        if event.again:
+            mine.setdefault(group)
+        if event.retry_after is not None:
+            due = TaskDue(group) if kind is Kind.TASK else Arrived(group)
+            yield Later(due, event.retry_after)
+        yield from self._orphan(group, None)
+
+    def _prewarm(self, group: GroupId) -> Iterator[Decision]:
+        closed = self._held or self._draining or group in self._paused
+        wanted = next(self._line(), None) is not None
+        if closed or wanted or self.slots >= self.capacity or group in self._runs:
+            return
+        self._runs[group] = _Run(kind=Kind.SESSION, phase=Phase.IDLE, fresh=True)
+        self._idle.setdefault(group)
+        yield Start(group=group, kind=Kind.SESSION, prewarm=True)
+
+    # --- delegates ---
+
+    def _asked(self, event: DelegateAsked) -> None:
+        if event.id in self._delegates:
+            raise IllegalTransition(f"{event} twice")
+        parent_lives = (
+            event.group in self._runs
+            if event.parent is None
+            else event.parent in self._delegates and self._delegates[event.parent].live
+        )
+        if parent_lives:  # else nobody is left to use the answer
+            self._delegates[event.id] = _Delegate(
+                group=event.group, parent=event.parent, waits=event.waits
+            )
+
+    def _awaited(self, id: DelegateId) -> None:
+        each = self._delegates.get(id)
+        if each is None:
+            return  # it has ended in the meantime
+        each.waits = True
+        if each.live and not each.borrowed and self._lends(each):
+            each.borrowed = True  # it moves over, and its own slot is free
+
+    def _delegate_ended(self, id: DelegateId) -> Iterator[Decision]:
+        ended = self._delegates.pop(id, None)
+        if ended is not None:
+            yield from self._orphan(ended.group, id, heir=ended)
+
+    def _orphan(
+        self, group: GroupId, parent: DelegateId | None, heir: _Delegate | None = None
+    ) -> Iterator[Decision]:
+        """A parent has ended: its requests that have not started are void, its helpers are asked to
+        end. One that sits in the parent's slot keeps it until then; if that slot was lent to the
+        parent in its turn (``heir`` says so), it is now lent to the helper."""
+        for id, each in list(self._delegates.items()):
+            if each.group != group or each.parent != parent:
+                continue
+            if not each.live:
+                del self._delegates[id]
+                continue
+            if each.borrowed and heir is not None and heir.borrowed:
+                each.parent = heir.parent
+            else:
+                each.borrowed = False
+            if not each.closing:
+                each.closing = True
+                yield Close(group=group, delegate=id)
+
+    def _any_delegate(self) -> bool:
+        return any(each.live for each in self._delegates.values())
+
+    def _lends(self, each: _Delegate) -> bool:
+        """Whether its parent's slot can be had: the parent waits, and no other sits in it."""
+        if not each.waits:
+            return False
+        return not any(
+            other.borrowed and other.group == each.group and other.parent == each.parent
+            for other in self._delegates.values()
+        )
+
+    # --- slots ---
+
+    def _line(self) -> Iterator[Start]:
+        """All that could start, in the order in which it should."""
+        if self._draining or self._held:
+            return
+        for id, each in self._delegates.items():
+            if not each.live:
+                yield Start(group=each.group, kind=Kind.DELEGATE, delegate=id)
+        for group in self._tasks:
+            if group not in self._runs and group not in self._paused:
+                yield Start(group=group, kind=Kind.TASK)
+        for group in self._messages:
+            waits = group not in self._runs and group not in self._paused
+            if waits and group not in self._tasks:
+                yield Start(group=group, kind=Kind.SESSION)
+
+    def _fill(self) -> Iterator[Decision]:
+        """Start all that can start."""
+        for id, each in self._delegates.items():
+            if not each.live and not self._held and not self._draining and self._lends(each):
+                each.live = each.borrowed = True
+                yield Start(group=each.group, kind=Kind.DELEGATE, delegate=id)
+        for start in islice(self._line(), max(0, self.capacity - self.slots)):
+            self._begin(start)
+            yield start
+
+    def _begin(self, start: Start) -> None:
+        if start.delegate is not None:
+            self._delegates[start.delegate].live = True
+            return
+        (self._tasks if start.kind is Kind.TASK else self._messages).pop(start.group)
+        self._runs[start.group] = _Run(kind=start.kind, phase=Phase.BUSY)
+
+    def _give_way(self) -> Iterator[Decision]:
+        """Close as many idle runs as there are waiters that no slot is or becomes free for."""
+        for group in [each for each in self._idle if self._must_leave(each)]:
+            yield self._close(group)
+        if not self._idle:
+            return
+        closing = [each for each, run in self._runs.items() if run.phase is Phase.CLOSING]
+        coming = self.capacity - self.slots + len(closing)
+        again = sum(
+            (each in self._tasks or each in self._messages) and each not in self._paused
+            for each in closing
+        )
+        missing = len(list(islice(self._line(), self.capacity))) + again - coming
+        by_worth = sorted(self._idle, key=lambda each: not self._runs[each].fresh)
+        for group in by_worth[: max(0, missing)]:
+            yield self._close(group)
+
+    def _must_leave(self, group: GroupId) -> bool:
+        """Whether this idle run has to end whoever else waits."""
+        task = group in self._tasks and not self._held
+        return task or group in self._paused or self._runs[group].leaving
+
+    def _close(self, group: GroupId) -> Close:
+        self._runs[group].phase = Phase.CLOSING
+        self._idle.pop(group, None)
+        return Close(group)
+
+    def _drain(self) -> Iterator[Decision]:
+        self._draining = True
+        for group, run in self._runs.items():
+            if run.phase is not Phase.CLOSING:
+                yield self._close(group)
+        for id, each in list(self._delegates.items()):
+            if not each.live:
+                del self._delegates[id]
+            elif not each.closing:
+                each.closing = True
+                yield Close(group=each.group, delegate=id)
