@@ -1,0 +1,577 @@
+"""Configuration: every setting, its default and its limits, in this one place.
+
+Order, first wins: flags, ``PYNCHY_<SECTION>_<KEY>`` in the environment, the same names in
+``PYNCHY_HOME/.env``, ``config.toml``. Unknown names are errors that name the nearest; so are values
+that are not what they should be.
+
+The rule that keeps it so: read once, at the door, from what is handed in, into a frozen `Config`.
+Nothing below the door looks a setting up. A setting is one line with its default and what it means;
+docs/config.md is written from these lines.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import attrs
+
+from pynchy.dotenv import BadEnvFile, parse_env
+from pynchy.home import Home
+from pynchy.model import HOUR, MINUTE, SECOND
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+T = TypeVar("T")
+
+
+class ConfigError(Exception):
+    """The user's configuration cannot be used: one sentence for each thing that is wrong."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+# --- what a value may be -------------------------------------------------------------------------
+
+
+class NotOne(ValueError):
+    """The value is not of its kind."""
+
+
+@attrs.frozen
+class Kind:
+    """A sort of value: its name in errors and docs, and how to read it. Raises ValueError."""
+
+    expected: str
+    read: Callable[[object], object]
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str) or any(ord(char) < 32 or ord(char) == 127 for char in raw):
+        raise NotOne
+    return raw.strip()
+
+
+def _name(raw: object) -> str:
+    if not (text := _text(raw)) or len(text) > 64:
+        raise NotOne
+    return text
+
+
+def _flag(raw: object) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    if isinstance(raw, str) and raw.strip().lower() in words:
+        return words[raw.strip().lower()]
+    raise NotOne
+
+
+def _number(raw: object) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
+        raise NotOne
+    value = float(raw)
+    if value - value != 0.0:  # an infinity or NaN
+        raise NotOne
+    return value
+
+
+_AMOUNT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE)
+_TIME_UNITS: Final = {
+    "": 1.0,
+    "s": SECOND,
+    "sec": SECOND,
+    "second": SECOND,
+    "m": MINUTE,
+    "min": MINUTE,
+    "minute": MINUTE,
+    "h": HOUR,
+    "hour": HOUR,
+    "d": 24 * HOUR,
+    "day": 24 * HOUR,
+}
+_SIZE_UNITS: Final = {"": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": GIB, "gib": GIB}
+
+
+def _amount(raw: object, units: Mapping[str, float]) -> float:
+    if isinstance(raw, str):
+        if not (found := _AMOUNT.fullmatch(raw)):
+            raise NotOne
+        unit = found[2].lower()
+        if unit not in units:
+            unit = unit.removesuffix("s")
+        if unit not in units:
+            raise NotOne
+        return float(found[1]) * units[unit]
+    return _number(raw)
+
+
+def _words(raw: object) -> tuple[str, ...]:
+    items = raw.split() if isinstance(raw, str) else raw
+    if not isinstance(items, list):
+        raise NotOne
+    return tuple(_name_or_longer(item) for item in items)
+
+
+def _name_or_longer(raw: object) -> str:
+    if not (text := _text(raw)):
+        raise NotOne
+    return text
+
+
+def _path(raw: object) -> Path | None:
+    text = _text(raw)
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    if not path.is_absolute():
+        raise NotOne
+    return path
+
+
+def _url(raw: object) -> str:
+    text = _text(raw)
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise NotOne
+    return text.rstrip("/")
+
+
+def _zone(raw: object) -> str:
+    text = _text(raw)
+    if text and not is_zone(text):
+        raise NotOne
+    return text
+
+
+def is_zone(name: str) -> bool:
+    """Whether this is a time zone of the IANA list, such as ``Europe/Berlin``."""
+    from zoneinfo import ZoneInfo  # here: most starts never need it
+
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        return False
+    return True
+
+
+TEXT: Final = Kind("a text of one line", _text)
+NAME: Final = Kind("a name of 1 to 64 characters", _name)
+FLAG: Final = Kind("true or false", _flag)
+WORDS: Final = Kind('a list of texts, such as ["python3", "-m", "agent"]', _words)
+PATH: Final = Kind("an absolute path", _path)
+URL: Final = Kind("an http or https address without a query", _url)
+ZONE: Final = Kind("a time zone such as Europe/Berlin", _zone)
+
+
+def number(least: float, most: float) -> Kind:
+    def read(raw: object) -> float:
+        if not least <= (value := _number(raw)) <= most:
+            raise NotOne
+        return value
+
+    return Kind(f"a number from {least:g} to {most:g}", read)
+
+
+def count(least: int, most: int) -> Kind:
+    def read(raw: object) -> int:
+        value = _number(raw)
+        if value != int(value) or not least <= value <= most:
+            raise NotOne
+        return int(value)
+
+    return Kind(f"a whole number from {least} to {most}", read)
+
+
+def seconds(least: float, most: float) -> Kind:
+    def read(raw: object) -> float:
+        if not least <= (value := _amount(raw, _TIME_UNITS)) <= most:
+            raise NotOne
+        return value
+
+    return Kind(
+        f'a time such as 90, "30 min" or "1 h", from {spell_time(least)} to {spell_time(most)}',
+        read,
+    )
+
+
+def size(least: int, most: int) -> Kind:
+    def read(raw: object) -> int:
+        if not least <= (value := _amount(raw, _SIZE_UNITS)) <= most:
+            raise NotOne
+        return int(value)
+
+    return Kind(
+        f'a size such as "512m" or "2g", from {spell_size(least)} to {spell_size(most)}', read
+    )
+
+
+def choice(*words: str) -> Kind:
+    def read(raw: object) -> str:
+        if (text := _text(raw).lower()) not in words:
+            raise NotOne
+        return text
+
+    return Kind("one of " + ", ".join(words), read)
+
+
+def spell_time(value: float) -> str:
+    for unit, length in (("d", 24 * HOUR), ("h", HOUR), ("min", MINUTE)):
+        if value >= length and value % length == 0:
+            return f"{value / length:g} {unit}"
+    return f"{value:g} s"
+
+
+def spell_size(value: int) -> str:
+    for unit, length in (("g", GIB), ("m", MIB), ("k", KIB)):
+        if value >= length and value % length == 0:
+            return f"{value // length}{unit}"
+    return str(value)
+
+
+def setting(default: T, kind: Kind, doc: str) -> T:
+    """One setting. It is an attrs field; its type is that of its default."""
+    return attrs.field(default=default, metadata={"kind": kind, "doc": doc})
+
+
+# --- the settings --------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Assistant:
+    """Who it is, and where its people live."""
+
+    name: str = setting(
+        "Pynchy", NAME, "what it is called; the trigger of new groups is @ and this"
+    )
+    timezone: str = setting("", ZONE, "the people's time zone; empty: the machine's")
+    has_own_number: bool = setting(
+        False, FLAG, "its WhatsApp account is its own, so replies need no name in front"
+    )
+
+
+@attrs.frozen
+class Container:
+    """The boxes agents live in."""
+
+    engine: str = setting(
+        "auto",
+        choice("auto", "docker", "podman", "container", "bwrap"),
+        "what runs them; auto: the first that answers",
+    )
+    image: str = setting(
+        "localhost/pynchy-agent:latest", NAME, "the image of docker, podman and container"
+    )
+    command: tuple[str, ...] = setting((), WORDS, "what to start in it; empty: our agent")
+    memory: int = setting(
+        2 * GIB, size(64 * MIB, 1024 * GIB), "memory of one container, swap included"
+    )
+    cpus: float = setting(1.5, number(0.1, 256), "processors of one container")
+    pids: int = setting(512, count(32, 65536), "processes and threads in one container")
+    nofile: int = setting(4096, count(64, 1_048_576), "open files of one process")
+    file_size: int = setting(1 * GIB, size(MIB, 1024 * GIB), "the largest file one may write")
+    tmp: int = setting(512 * MIB, size(MIB, 1024 * GIB), "space in /tmp, which is memory")
+    require_patched: bool = setting(
+        False, FLAG, "refuse an engine whose version has a known escape, instead of warning"
+    )
+    mount_allowlist: Path | None = setting(  # noqa: RUF009 - an attrs field, as all here
+        None,
+        PATH,
+        "what may be mounted from the host; empty: ~/.config/pynchy/mount-allowlist.json",
+    )
+
+
+@attrs.frozen
+class Limits:
+    """How many, and how long."""
+
+    containers: int = setting(5, count(1, 1000), "containers at once, of all groups together")
+    idle: float = setting(
+        30 * MINUTE,
+        seconds(0, 24 * HOUR),
+        "a container stays warm this long after a turn, unless someone waits for its slot",
+    )
+    progress: float = setting(
+        10 * MINUTE,
+        seconds(1, 24 * HOUR),
+        "a turn without a sign of life ends; a tool's own timeout extends it",
+    )
+    turn: float = setting(
+        60 * MINUTE, seconds(1, 7 * 24 * HOUR), "a turn ends at the latest, whatever it says"
+    )
+    close_grace: float = setting(
+        10 * SECOND, seconds(0, 10 * MINUTE), "from the request to close to the stop"
+    )
+    stop_grace: float = setting(10 * SECOND, seconds(0, 10 * MINUTE), "from the stop to the kill")
+    drain: float = setting(
+        15 * SECOND, seconds(0, 10 * MINUTE), "a daemon that stops lets turns finish this long"
+    )
+    engine_wait: float = setting(
+        60 * SECOND, seconds(0, HOUR), "a start waits this long for an engine that is not up"
+    )
+
+
+@attrs.frozen
+class Model:
+    """Who answers."""
+
+    name: str = setting("", TEXT, "the model; empty: the agent's own default")
+    base_url: str = setting("https://api.anthropic.com", URL, "what speaks the Messages API")
+    offline: bool = setting(
+        False, FLAG, "use the built-in scripted model: no account, no network, no cost"
+    )
+
+
+@attrs.frozen
+class Budget:
+    """What may be spent. 0 is no limit."""
+
+    run_dollars: float = setting(0.0, number(0, 1e6), "one container, from start to exit")
+    run_tokens: int = setting(0, count(0, 10**12), "the same in tokens, in and out")
+    day_dollars: float = setting(0.0, number(0, 1e6), "one group, one day")
+    day_tokens: int = setting(0, count(0, 10**12), "the same in tokens, in and out")
+
+
+@attrs.frozen
+class Gateway:
+    """The only way out of a container."""
+
+    egress: str = setting(
+        "public",
+        choice("none", "allowlist", "public"),
+        "what agents reach besides the model; public: the internet, not this machine or its LAN",
+    )
+
+
+@attrs.frozen
+class WhatsApp:
+    """The WhatsApp account."""
+
+    enabled: bool = setting(False, FLAG, "connect to WhatsApp; set by `pynchy auth`")
+    read_receipts: bool = setting(False, FLAG, "mark messages as read when they are answered")
+
+
+@attrs.frozen
+class Logging:
+    """What is told, and where it is kept."""
+
+    level: str = setting(
+        "info",
+        choice("debug", "info", "warning", "error"),
+        "debug shows the text of messages, never secrets",
+    )
+    json: bool = setting(False, FLAG, "one JSON object a line instead of text for people")
+    rotate: int = setting(10 * MIB, size(64 * KIB, GIB), "a new file when the log is this large")
+    keep: int = setting(5, count(1, 1000), "old files to keep")
+
+
+@attrs.frozen(repr=False)
+class Credential:
+    """What opens the model API. Never shown: not by repr, not in an error."""
+
+    kind: str  # "api_key" or "oauth"
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Credential({self.kind})"
+
+
+@attrs.frozen
+class Config:
+    """Everything a start needs to know. ``warnings``: sentences for the log, none of them fatal."""
+
+    home: Home
+    assistant: Assistant = Assistant()
+    container: Container = Container()
+    limits: Limits = Limits()
+    model: Model = Model()
+    budget: Budget = Budget()
+    gateway: Gateway = Gateway()
+    whatsapp: WhatsApp = WhatsApp()
+    logging: Logging = Logging()
+    credential: Credential | None = None
+    warnings: tuple[str, ...] = ()
+
+
+SECTIONS: Final[Mapping[str, type[Any]]] = {
+    "assistant": Assistant,
+    "container": Container,
+    "limits": Limits,
+    "model": Model,
+    "budget": Budget,
+    "gateway": Gateway,
+    "whatsapp": WhatsApp,
+    "logging": Logging,
+}
+CREDENTIALS: Final = {"ANTHROPIC_API_KEY": "api_key", "CLAUDE_CODE_OAUTH_TOKEN": "oauth"}
+_PREFIX: Final = "PYNCHY_"
+_NOT_SETTINGS: Final = ("PYNCHY_HOME", "PYNCHY_TEST_")  # the second is for our own tests
+
+
+# --- reading them --------------------------------------------------------------------------------
+
+
+class Given(NamedTuple):
+    """A value somebody gave: for which setting, what, and where."""
+
+    section: str
+    key: str
+    value: object
+    where: str  # "config.toml, limits.idle"
+
+
+def from_environ(environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Config:
+    """Read the whole configuration, or raise `ConfigError` with everything that is wrong with it.
+
+    ``flags`` are settings by dotted name ("model.offline"), stronger than all else. Reads ``.env``
+    and ``config.toml`` below PYNCHY_HOME where they exist; writes nothing.
+    """
+    home = Home.of(environ)
+    problems: list[str] = []
+    warnings: list[str] = []
+    env_file = _read_env(home.env, problems, warnings)
+    given = [
+        *_from_table(_read_toml(home.config, problems), problems),
+        *_from_names(env_file, ".env", problems),
+        *_from_names(environ, "the environment", problems),
+        *_from_flags(flags or {}, problems),
+    ]
+    values: dict[str, dict[str, object]] = {name: {} for name in SECTIONS}
+    for section, key, raw, where in given:
+        kind: Kind = attrs.fields_dict(SECTIONS[section])[key].metadata["kind"]
+        try:
+            values[section][key] = kind.read(raw)
+        except (ValueError, OverflowError):
+            problems.append(f"{where}: expected {kind.expected}, found {_shown(raw)}")
+    credential = _credential(environ, env_file, problems)
+    if problems:
+        raise ConfigError(problems)
+    if not values["assistant"].get("timezone"):
+        values["assistant"]["timezone"] = machine_timezone(environ)
+    sections = {name: SECTIONS[name](**values[name]) for name in SECTIONS}
+    return Config(home=home, **sections, credential=credential, warnings=tuple(warnings))
+
+
+def _read_env(path: Path, problems: list[str], warnings: list[str]) -> dict[str, str]:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                warnings.append(f"{path} can be read by others: chmod 600 {path}")
+            return parse_env(file.read())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}")
+    except BadEnvFile as error:
+        problems.append(f"{path}, {error}")
+    return {}
+
+
+def _read_toml(path: Path, problems: list[str]) -> Mapping[str, object]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}")
+        return {}
+    import tomllib  # here: most starts have no such file
+
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        problems.append(f"{path}: not UTF-8 at byte {error.start}")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{path}: {error}")
+    return {}
+
+
+def _from_table(table: Mapping[str, object], problems: list[str]) -> Iterator[Given]:
+    for section, content in table.items():
+        if section not in SECTIONS:
+            problems.append(f"config.toml, {section}: unknown section{_nearest(section, SECTIONS)}")
+        elif not isinstance(content, dict):
+            problems.append(f"config.toml, {section}: expected a section, [{section}]")
+        else:
+            for key, value in content.items():
+                where = f"config.toml, {section}.{key}"
+                if _known(section, key, where, problems):
+                    yield Given(section, key, value, where)
+
+
+def _from_names(names: Mapping[str, str], file: str, problems: list[str]) -> Iterator[Given]:
+    known = {f"{_PREFIX}{s}_{k}".upper(): (s, k) for s in SECTIONS for k in _keys(s)}
+    for name, value in names.items():
+        if name in known:
+            yield Given(*known[name], value, f"{file}, {name}")
+        elif name.startswith(_PREFIX) and not name.startswith(_NOT_SETTINGS):
+            problems.append(f"{file}, {name}: unknown setting{_nearest(name, known)}")
+
+
+def _from_flags(flags: Mapping[str, object], problems: list[str]) -> Iterator[Given]:
+    for name, value in flags.items():
+        section, _, key = name.partition(".")
+        where = f"the command line, {name}"
+        if section not in SECTIONS:
+            problems.append(f"{where}: unknown section{_nearest(section, SECTIONS)}")
+        elif _known(section, key, where, problems):
+            yield Given(section, key, value, where)
+
+
+def _keys(section: str) -> list[str]:
+    return [field.name for field in attrs.fields(SECTIONS[section])]
+
+
+def _known(section: str, key: str, where: str, problems: list[str]) -> bool:
+    if key in _keys(section):
+        return True
+    everything = {f"{name}.{key}": name for name in SECTIONS for key in _keys(name)}
+    problems.append(f"{where}: unknown key{_nearest(f'{section}.{key}', everything)}")
+    return False
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib  # here: only mistakes need it
+
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _shown(raw: object) -> str:
+    text = repr(raw)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _credential(
+    environ: Mapping[str, str], env_file: Mapping[str, str], problems: list[str]
+) -> Credential | None:
+    for names, where in ((environ, "the environment"), (env_file, ".env")):
+        for name, kind in CREDENTIALS.items():
+            if secret := names.get(name, "").strip():
+                if not re.fullmatch(r"[!-~]+", secret):
+                    problems.append(
+                        f"{where}, {name}: expected a key of printable characters without spaces"
+                    )
+                return Credential(kind, secret)
+    return None
+
+
+def machine_timezone(environ: Mapping[str, str]) -> str:
+    """The machine's own zone by its IANA name, or UTC where it has none."""
+    named = environ.get("TZ", "").removeprefix(":")
+    if named:
+        return named if is_zone(named) else "UTC"
+    try:
+        place = str(Path("/etc/localtime").readlink())
+    except OSError:
+        return "UTC"
+    name = place.rpartition("/zoneinfo/")[2]
+    return name if name and not name.startswith("/") else "UTC"

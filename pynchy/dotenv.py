@@ -1,0 +1,74 @@
+"""The grammar of ``.env``: names and values, quoted as a shell would, and nothing is substituted.
+
+``NAME=value`` a line, ``export`` before it allowed. A value is bare (it ends at `` #`` or at the end
+of the line, blanks around it do not count), in single quotes (literal) or in double quotes (with the
+escapes ``\\n \\t \\r \\" \\\\`` and ``\\$``). Quoted values may span lines. A dollar is a dollar. The last
+of two equal names wins.
+
+The rule that keeps it so: pure, and an error never repeats a value, for it may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
+_BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+_NAME: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*", re.ASCII)
+_SINGLE: Final = re.compile(r"'([^']*)'")
+_DOUBLE: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_BARE: Final = re.compile(r"[^\n]*?(?=[ \t]+#|[ \t]*(?:\n|\Z))")
+
+
+class BadEnvFile(ValueError):
+    """The user's file is not of this grammar. The message names the line, never its value."""
+
+
+def parse_env(data: bytes) -> dict[str, str]:
+    """The names and values of a ``.env`` file. Raises `BadEnvFile`."""
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadEnvFile(f"line {line}: not UTF-8") from None
+    found: dict[str, str] = {}
+    at = 0
+    while at < len(text):
+        if blank := _BLANK.match(text, at):
+            if blank.end() == at:
+                break
+            at = blank.end()
+            continue
+        line = text.count("\n", 0, at) + 1
+        if not (name := _NAME.match(text, at)):
+            raise BadEnvFile(f"line {line}: expected NAME=value")
+        value, at = _value(text, name.end(), line, name[1])
+        if "\0" in value:
+            raise BadEnvFile(f"line {line}: a NUL in the value of {name[1]}")
+        found[name[1]] = value
+        if not (rest := _BLANK.match(text, at)):
+            raise BadEnvFile(f"line {line}: something follows the quoted value of {name[1]}")
+        at = rest.end()
+    return found
+
+
+def _value(text: str, at: int, line: int, name: str) -> tuple[str, int]:
+    quote = text[at : at + 1]
+    if quote == "'":
+        if single := _SINGLE.match(text, at):
+            return single[1], single.end()
+    elif quote == '"':
+        if double := _DOUBLE.match(text, at):
+            return re.sub(
+                r"\\(.)", lambda esc: _unescape(esc[1]), double[1], flags=re.DOTALL
+            ), double.end()
+    elif bare := _BARE.match(text, at):
+        return bare[0], bare.end()
+    raise BadEnvFile(f"line {line}: the quote that opens the value of {name} is never closed")
+
+
+def _unescape(char: str) -> str:
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    return char if char in '"\\$`\n' else "\\" + char

@@ -1,0 +1,153 @@
+"""Where things live: every path below PYNCHY_HOME, and where a socket goes if its path is too long.
+
+The rule that keeps it so: paths are named here and nowhere else, and nothing here opens a file.
+Folders are made by `make_private` and `Home.make`, all that touches the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from pynchy.model import GroupId, RunId
+
+MAX_SOCKET_PATH: Final = 100  # bytes: sun_path holds 104 on macOS and 108 on Linux, with its NUL
+_TEMPORARY: Final = Path("/tmp")  # noqa: S108 - the same for daemon and client, whatever TMPDIR says
+
+
+class NotPrivate(Exception):
+    """A folder that must be ours alone is not: somebody else made it, or others may enter."""
+
+
+@attrs.frozen
+class Home:
+    """The paths of one installation. ``root`` is absolute."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Home:
+        """PYNCHY_HOME, else ``~/.pynchy``."""
+        if named := environ.get("PYNCHY_HOME"):
+            return cls(Path(named).expanduser().absolute())
+        user = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+        return cls((user / ".pynchy").absolute())
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def env(self) -> Path:
+        return self.root / ".env"
+
+    @property
+    def store(self) -> Path:
+        """Databases: ours and WhatsApp's. Never under a mount."""
+        return self.root / "store"
+
+    @property
+    def database(self) -> Path:
+        return self.store / "pynchy.db"
+
+    @property
+    def install_id(self) -> Path:
+        return self.store / "install-id"
+
+    @property
+    def groups(self) -> Path:
+        return self.root / "groups"
+
+    @property
+    def shared(self) -> Path:
+        """Read by every group, written by main."""
+        return self.groups / "global"
+
+    def group(self, folder: GroupId) -> Path:
+        return self.groups / folder
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    def session(self, folder: GroupId) -> Path:
+        """What the agents of a group see as ``~/.claude``."""
+        return self.data / "sessions" / folder / ".claude"
+
+    def commands(self, folder: GroupId) -> Path:
+        return self.data / "ipc" / folder / "commands"
+
+    def media(self, folder: GroupId) -> Path:
+        return self.data / "media" / folder
+
+    def errors(self, folder: GroupId) -> Path:
+        """Command files that were refused, with the reason. Never mounted."""
+        return self.data / "errors" / folder
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def log(self) -> Path:
+        return self.logs / "pynchy.log"
+
+    @property
+    def run_logs(self) -> Path:
+        return self.logs / "runs"
+
+    @property
+    def run(self) -> Path:
+        """What lives as long as one daemon: its lock, its sockets."""
+        return self.root / "run"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "lock"
+
+    @property
+    def control_socket(self) -> Path:
+        return socket_dir(self.run, "control.sock") / "control.sock"
+
+    def gateway(self, run: RunId) -> Path:
+        """The folder whose ``gateway.sock`` one run's container talks to."""
+        return socket_dir(self.run / "gw" / run, "gateway.sock")
+
+    def make(self) -> None:
+        """Make the folders that every start needs, for us alone. Idempotent."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for ours in (self.store, self.data, self.logs, self.run):
+            make_private(ours)
+        for folder in (self.groups, self.shared, self.run_logs, self.run / "gw"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        make_private(self.control_socket.parent)
+
+
+def socket_dir(folder: Path, name: str) -> Path:
+    """Where the socket ``name`` of ``folder`` lives: there, or below /tmp if that path is too long.
+
+    The same answer for daemon and client. Make the folder with `make_private` before use.
+    """
+    if len(os.fsencode(folder / name)) <= MAX_SOCKET_PATH:
+        return folder
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return _TEMPORARY / f"pynchy-{os.getuid()}-{digest}"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only we may enter, and see that it is one, or raise `NotPrivate`.
+
+    Below /tmp anyone could have made it first: a link, or somebody else's folder, is refused.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    seen = folder.lstat()
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
+        raise NotPrivate(f"{folder} is not a folder of ours")
+    if seen.st_mode & 0o077:
+        folder.chmod(0o700)
