@@ -1,0 +1,197 @@
+"""The model API, with the real key: Anthropic, or any endpoint that speaks the Messages API.
+
+The key is known here and nowhere else. It is added to what leaves and never to what comes back:
+response headers pass an allowlist, error bodies are searched for it, and no exception text of the
+HTTP library is repeated, since those can hold headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from pynchy.gateway.exchange import (
+    Headers,
+    UpstreamRequest,
+    UpstreamResponse,
+    UpstreamUnreachable,
+)
+
+if TYPE_CHECKING:
+    import httpx
+
+ANTHROPIC: Final = "https://api.anthropic.com"
+_OAUTH_BETA: Final = "oauth-2025-04-20"
+_PASSED: Final = frozenset({
+    "content-type",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+})  # fmt: skip
+_PASSED_PREFIX: Final = "anthropic-ratelimit-"
+_ERROR_BODY: Final = 256 << 10  # bytes of an error that are read
+
+
+@attrs.frozen
+class ApiKey:
+    """A key of the API console."""
+
+    secret: str = attrs.field(repr=False)
+
+    def headers(self, betas: str) -> dict[str, str]:
+        return {"x-api-key": self.secret, **({"anthropic-beta": betas} if betas else {})}
+
+
+@attrs.frozen
+class OAuthToken:
+    """A token of a subscription (``claude setup-token``)."""
+
+    secret: str = attrs.field(repr=False)
+
+    def headers(self, betas: str) -> dict[str, str]:
+        names = [name for name in betas.split(",") if name] + [_OAUTH_BETA]
+        return {"authorization": f"Bearer {self.secret}", "anthropic-beta": ",".join(names)}
+
+
+@asynccontextmanager
+async def open_anthropic(
+    credential: ApiKey | OAuthToken, *, base_url: str = ANTHROPIC, patience: float = 600.0
+) -> AsyncIterator[Anthropic]:
+    """A client of the API for the length of the block. It connects when it is first used.
+
+    ``patience`` is how many seconds may pass without a byte of an answer.
+    """
+    upstream = Anthropic(credential, base_url.rstrip("/"), patience)
+    try:
+        yield upstream
+    finally:
+        await upstream.close()
+
+
+class Anthropic:
+    """The model API as an `Upstream`."""
+
+    name: Final = "anthropic"
+    free: Final = False
+
+    def __init__(self, credential: ApiKey | OAuthToken, base_url: str, patience: float) -> None:
+        self._credential = credential
+        self._base_url = base_url
+        self._patience = patience
+        self._client: httpx.AsyncClient | None = None
+
+    def _open(self) -> httpx.AsyncClient:
+        # Here and not at the top: it costs 0.1 s and nothing needs it before the first call.
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                timeout=httpx.Timeout(self._patience, connect=15.0, write=60.0, pool=None),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+                follow_redirects=False,  # a redirect would take the key elsewhere
+            )
+        return self._client
+
+    async def close(self) -> None:
+        if self._client is not None:
+            with trio.move_on_after(2.0, shield=True):
+                await self._client.aclose()
+
+    @asynccontextmanager
+    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+        import httpx
+
+        betas = dict(request.headers).get("anthropic-beta", "")
+        outgoing = self._open().build_request(
+            "POST",
+            self._base_url + request.target,
+            content=request.body,
+            headers={
+                **{name: value for name, value in request.headers if name != "anthropic-beta"},
+                "accept-encoding": "identity",
+                **self._credential.headers(betas),
+            },
+        )
+        try:
+            response = await self._open().send(outgoing, stream=True)
+        except httpx.HTTPError as error:
+            raise UpstreamUnreachable(
+                f"the model API did not answer ({type(error).__name__})"
+            ) from None
+        try:
+            headers = self._passed(response)
+            if response.status_code >= 300:
+                body = await self._error_body(response)
+                yield UpstreamResponse(response.status_code, headers, _Once(body))
+            else:
+                yield UpstreamResponse(response.status_code, headers, _Chunks(response))
+        finally:
+            with trio.move_on_after(2.0, shield=True):
+                await _finish(response)
+
+    def _passed(self, response: httpx.Response) -> Headers:
+        return tuple(
+            (name.lower(), value)
+            for name, value in response.headers.multi_items()
+            if (name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIX))
+            and self._credential.secret not in value
+        )
+
+    async def _error_body(self, response: httpx.Response) -> bytes:
+        import httpx
+
+        body = b""
+        try:
+            async for chunk in _Chunks(response):
+                body += chunk
+                if len(body) > _ERROR_BODY:
+                    break
+        except UpstreamUnreachable:
+            pass  # what came of it is all there is
+        except httpx.HTTPError:
+            pass
+        return body[:_ERROR_BODY].replace(self._credential.secret.encode(), b"[removed]")
+
+
+async def _finish(response: httpx.Response) -> None:
+    await response.aclose()
+
+
+class _Once:
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body
+
+    def __aiter__(self) -> _Once:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        body, self._body = self._body, None
+        if not body:
+            raise StopAsyncIteration
+        return body
+
+
+class _Chunks:
+    """The body of a response as it comes; a break in it is `UpstreamUnreachable`."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._chunks = response.aiter_bytes()
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        import httpx
+
+        try:
+            return await anext(self._chunks)
+        except httpx.HTTPError as error:
+            raise UpstreamUnreachable(
+                f"the model API's answer broke off ({type(error).__name__})"
+            ) from None
