@@ -1,1 +1,1 @@
-"""The guest: what runs inside a container. Imports nothing of the host."""
+"""The guest: what runs inside a container. It knows nothing of the daemon but the wire."""

@@ -140,7 +140,9 @@ def _check_strings(value: Any) -> None:
 
 def dumps(value: Mapping[str, Any]) -> bytes:
     """One line of JSON without its newline: ASCII only, so no line separator can hide in it."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode(
+        "ascii"
+    )
 
 
 # --- host to container ---------------------------------------------------------------------------
@@ -289,10 +291,14 @@ class Accepted:
 
 @attrs.frozen
 class Progress:
-    """Something moved. ``timeout`` is how many seconds the tool that began may be silent, 0 if unknown."""
+    """Something moved. ``timeout`` is how many seconds the tool that began may be silent, 0 if unknown.
+
+    ``session`` is said once it is known, so that a run that dies in its first turn can be resumed.
+    """
 
     what: str
     timeout: float = 0.0
+    session: str | None = None
 
 
 @attrs.frozen
@@ -412,7 +418,11 @@ def decode_frame(line: bytes) -> Frame:
         case "accepted":
             return Accepted(prompts=_ids(body, "prompts"))
         case "progress":
-            return Progress(what=_text(body, "what")[:200], timeout=_number(body, "timeout", default=0.0))
+            return Progress(
+                what=_text(body, "what")[:200],
+                timeout=_number(body, "timeout", default=0.0),
+                session=_session(body),
+            )
         case "result":
             return Result(
                 text=_optional(body, "text"),
@@ -444,7 +454,8 @@ def decode_frame(line: bytes) -> Frame:
             if COMMAND_NAME.fullmatch(name + ".json") is None:
                 raise BadFrame("a command id is 32 hex digits")
             return CommandFrame(
-                id=name, command=_command({"type": command.get("name"), "args": command.get("args")})
+                id=name,
+                command=_command({"type": command.get("name"), "args": command.get("args")}),
             )
 
 
@@ -452,7 +463,7 @@ _FRAME_FIELDS: Final[dict[str, frozenset[str]]] = {
     "ready": frozenset(),
     "idle": frozenset(),
     "accepted": frozenset({"prompts"}),
-    "progress": frozenset({"what", "timeout"}),
+    "progress": frozenset({"what", "timeout", "session"}),
     "result": frozenset({"text", "answered", "session", "usage"}),
     "retrying": frozenset({"attempt", "delay", "reason"}),
     "error": frozenset({"kind", "message", "prompts", "session"}),

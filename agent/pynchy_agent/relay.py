@@ -1,0 +1,49 @@
+"""The relay: a loopback port in the container for the one door out of it.
+
+The model's program speaks HTTP over TCP; the container has no network, only the gateway's unix socket. This task
+carries bytes between the two and reads none of them: whom a byte belongs to is decided where the socket is served.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NoReturn
+
+import trio
+
+
+async def run(
+    gateway: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+) -> NoReturn:
+    """Serve the unix socket ``gateway`` on a free loopback port; ``started`` gives its base URL. Runs until cancelled.
+
+    An ``http://`` gateway needs no relay: its own URL is given back.
+    """
+    if gateway.startswith("http://"):
+        task_status.started(gateway.rstrip("/"))
+        await trio.sleep_forever()
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=64)
+    port = listeners[0].socket.getsockname()[1]
+    task_status.started(f"http://127.0.0.1:{port}")
+    await trio.serve_listeners(partial(_carry, gateway), listeners)
+    raise AssertionError("serve_listeners returned")
+
+
+async def _carry(gateway: str, inside: trio.SocketStream) -> None:
+    """One connection, until either end closes it. A broken one is that connection's trouble alone."""
+    try:
+        outside = await trio.open_unix_socket(gateway)
+    except OSError:
+        return  # the client sees its connection closed, and tries again by its own rules
+    async with outside, trio.open_nursery() as nursery:
+        nursery.start_soon(_pump, inside, outside, nursery.cancel_scope)
+        nursery.start_soon(_pump, outside, inside, nursery.cancel_scope)
+
+
+async def _pump(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
+    try:
+        async for data in source:
+            await sink.send_all(data)
+        await sink.send_eof()  # half-closed: an answer may still be on its way
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        both.cancel()

@@ -1,0 +1,148 @@
+"""The runner: one conversation of the real agent, driven from the wire.
+
+It reads lines from the host, feeds the prompts to one client of the Claude Agent SDK, and says in frames what
+happens. One task listens to the host, one feeds the agent in the order of the lines, one reads the agent from
+connecting to the end. What the host may rely on:
+
+* every accepted prompt is named by one `result` or `error`, or the run ends;
+* a failure of the model API is an `error`, never a `result`;
+* `idle` is said only when nothing is owed;
+* the end of stdin ends the run at once; `close` ends it when nothing is owed, and cannot be taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from pynchy_agent import relay, wire
+from pynchy_agent.desk import Desk
+
+MAX_LINE: Final = 64 << 20  # bytes of one line from the host
+MAX_QUEUED: Final = 1000  # lines that wait until the agent has connected
+
+OK, FAILED = 0, 1
+
+ToFeed = wire.Prompt | wire.Interrupt | wire.Close
+
+
+@attrs.frozen
+class Places:
+    """Where things are in the container."""
+
+    group: Path
+    shared: Path
+    media: Path
+    commands: Path
+    answers: Path
+    config: Path
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Places:
+        """The places that docs/wire.md names, unless the environment moves them (as tests do)."""
+        root = Path(environ.get("PYNCHY_WORKSPACE", "/workspace"))
+        return cls(
+            group=root / "group",
+            shared=root / "global",
+            media=root / "media",
+            commands=root / "ipc" / "commands",
+            answers=Path(environ.get("PYNCHY_ANSWERS", "/tmp/pynchy-answers")),  # noqa: S108  (the container's own)
+            config=Path(environ.get("CLAUDE_CONFIG_DIR", "/home/agent/.claude")),
+        )
+
+
+async def main(lines_fd: int, frames_fd: int, places: Places) -> int:
+    """Run one agent between two descriptors of the wire, and give its exit code."""
+    async with (
+        trio.lowlevel.FdStream(lines_fd) as stdin,
+        trio.lowlevel.FdStream(frames_fd) as stdout,
+    ):
+        lines, frames = Lines(stdin), Frames(stdout)
+        try:
+            start = await lines.read()
+            if start is None:
+                return OK
+            if not isinstance(start, wire.Start):
+                raise wire.BadFrame(f"the first line is {type(start).__name__}, not start")
+            return await _run(start, lines, frames, places)
+        except* wire.BadFrame as group:
+            # The host broke the wire: it is of another version, and nothing it says can be trusted to mean the same.
+            await frames.say(
+                wire.Error(kind="agent", message=f"bad line from the host: {group.exceptions[0]}")
+            )
+        return FAILED
+
+
+async def _run(start: wire.Start, lines: Lines, frames: Frames, places: Places) -> int:
+    from pynchy_agent.claude import (
+        Agent,
+    )  # heavy; the first line has been read while it was not there
+
+    desk = Desk(commands=places.commands, answers=places.answers)
+    to_feed, feed = trio.open_memory_channel[ToFeed](MAX_QUEUED + len(start.prompts))
+    for prompt in start.prompts:
+        to_feed.send_nowait(prompt)
+    code = OK  # stays so when stdin ends first
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_listen, lines, to_feed, desk, nursery.cancel_scope)
+        base_url = await nursery.start(relay.run, start.gateway)
+        code = await Agent(start, frames, desk, places).run(base_url, feed)
+        nursery.cancel_scope.cancel("the agent has ended")
+    return code
+
+
+async def _listen(
+    lines: Lines, to_feed: trio.MemorySendChannel[ToFeed], desk: Desk, everything: trio.CancelScope
+) -> None:
+    """Hand on what the host says until stdin ends, and with it the run."""
+    while (line := await lines.read()) is not None:
+        match line:
+            case wire.Answer():
+                desk.take(line)
+            case wire.Start():
+                raise wire.BadFrame("a second start")
+            case _:
+                await to_feed.send(line)
+    everything.cancel("stdin ended")
+
+
+class Lines:
+    """What the host says, line by line."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+
+    async def read(self) -> wire.ToContainer | None:
+        """The next line, or None at the end of the stream; half a line at the end is dropped."""
+        scanned = 0
+        while (end := self._buffer.find(b"\n", scanned)) < 0:
+            scanned = len(self._buffer)
+            if scanned > MAX_LINE:
+                raise wire.BadFrame(f"a line of more than {MAX_LINE} bytes")
+            data = await self._stream.receive_some()
+            if not data:
+                return None
+            self._buffer += data
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return wire.decode_line(line)
+
+
+class Frames:
+    """What the host hears; one frame at a time, whoever says it."""
+
+    def __init__(self, stream: trio.abc.SendStream) -> None:
+        self._stream = stream
+        self._turn = trio.Lock()
+
+    async def say(self, frame: wire.Frame) -> None:
+        """Say it. A host that reads no more is told nothing: the end of stdin ends the run."""
+        async with self._turn:
+            with suppress(trio.BrokenResourceError):
+                await self._stream.send_all(wire.encode_frame(frame))
