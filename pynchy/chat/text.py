@@ -62,7 +62,7 @@ def begins_with_name(text: str, name: str) -> bool:
     Letters are compared by ASCII case only, so that neither a long s nor a Kelvin sign passes for
     a letter of the name. Invisible marks that messengers put around a mention are skipped.
     """
-    name = " ".join(name.split())
+    name = " ".join(name.strip(_SKIPPED).split())
     if not name:
         return False
     head = text[: 4 * len(name) + 256]  # enough, and no more work for ten megabytes
@@ -70,8 +70,9 @@ def begins_with_name(text: str, name: str) -> bool:
     if not head.startswith("@"):
         return False
     head = _ascii_lower(head[1:].lstrip(_SKIPPED))
-    for form in ("NFC", "NFD"):  # only the name is normalised: NFC turns a Kelvin sign into a K
-        spelling = _ascii_lower(unicodedata.normalize(form, name))
+    composed, apart = unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
+    for form in (name, composed, apart):  # of the name alone: NFC turns a Kelvin sign into a K
+        spelling = _ascii_lower(form)
         if head.startswith(spelling) and _is_word_end(spelling, head[len(spelling) :]):
             return True
     return False
