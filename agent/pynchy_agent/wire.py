@@ -91,7 +91,8 @@ def _check_shape(data: bytes) -> None:
             raise BadFrame(f"more than {MAX_NODES} values")
 
 
-_TOKENS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\],]', re.DOTALL)
+# The closing quote is optional, so that an unclosed string is one token too: a scan is linear, always.
+_TOKENS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[{}\[\],]', re.DOTALL)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
