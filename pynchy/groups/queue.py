@@ -269,7 +269,7 @@ class _Run:
 
 @attrs.define
 class _Delegate:
-    """A request for a helper: ``live`` once started, ``borrowed`` if it sits in its parent's slot."""
+    """A request for a helper: ``live`` once started, ``borrowed`` if in its parent's slot."""
 
     group: GroupId
     parent: DelegateId | None
@@ -341,6 +341,7 @@ class GroupQueue:
                 self._tasks.setdefault(group)
             case Busy(group):
                 self._move(group, event)
+                self._runs[group].fresh = False
             case Idle(group):
                 yield from self._went_idle(event)
             case Ended(group):
@@ -523,7 +524,7 @@ class GroupQueue:
             if not each.live and not self._held and not self._draining and self._lends(each):
                 each.live = each.borrowed = True
                 yield Start(group=each.group, kind=Kind.DELEGATE, delegate=id)
-        for start in islice(self._line(), max(0, self.capacity - self.slots)):
+        for start in list(islice(self._line(), max(0, self.capacity - self.slots))):
             self._begin(start)
             yield start
 

@@ -1,0 +1,452 @@
+"""One run of a group, from its first claim to its last commit: rows → container → commit.
+
+The procedure between the store and a container. It claims turns, hands them over as prompts, commits each result in one
+transaction, and gives back what was not answered. Everything that can happen meanwhile (a frame, a bell, a request to
+close, a person's /stop, a limit) arrives at one place, `_Run._serve`, one after the other, so there is nothing to lock.
+
+The rule that keeps it so: what must not be lost is in a row before it is in a variable, and a turn is done only by the
+commit of a result that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+import attrs
+import trio
+from loguru import logger
+from pynchy_agent import wire
+
+from pynchy.chat.text import PromptMessage, PromptTask, clean_reply, render_prompt, split_reply
+from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
+from pynchy.container.runtime import SpawnFailed
+from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
+from pynchy.groups.dispatcher import RunHandle
+from pynchy.groups.queue import Kind
+from pynchy.model import ChatId, Group, GroupId, Micros, RunId
+from pynchy.store import messages, runs, turns
+from pynchy.store.database import Store, StoreError
+
+MAX_UNASKED: Final = 20  # results in a row that answer no prompt
+LAST_WRITES: Final = 5.0  # seconds for the rows of a run that is cancelled
+
+
+class OpenAgent(Protocol):
+    """Start the group's agent for the length of the block: container, gateway, command files."""
+
+    def __call__(
+        self, group: Group, run: RunId, start: wire.Start, heard: trio.MemorySendChannel[Traffic]
+    ) -> AbstractAsyncContextManager[Session]: ...
+
+
+@attrs.frozen
+class Rung:
+    """There may be more to claim."""
+
+
+@attrs.frozen
+class CloseAsked:
+    """The slot is wanted, or the daemon stops: finish what is owed, take nothing more."""
+
+
+@attrs.frozen
+class StopAsked:
+    """A person stopped the turn. Its rows say so already."""
+
+
+Event = Heard | Broken | Gone | Rung | CloseAsked | StopAsked
+
+
+@attrs.frozen
+class Terms:
+    """What the owner decided for all runs."""
+
+    patience: Patience
+    timezone: str
+    assistant: str
+    model: str | None
+    boot: str
+    install: str
+
+
+async def serve(
+    handle: RunHandle,
+    *,
+    store: Store,
+    open_agent: OpenAgent,
+    tools: Callable[[Group], tuple[str, ...]],
+    terms: Terms,
+    now: Callable[[], Micros],
+    new_id: Callable[[], str],
+    jitter: Callable[[], float],
+    stop: trio.Event,
+    typing: Callable[[ChatId, bool], Awaitable[None]],
+    outbox_bell: Callable[[], None],
+) -> None:
+    """Run the group's agent until nothing is owed and its time is up; then say so through ``handle``.
+
+    Never raises for a group's own trouble: that ends in a row, a log line and a word to the chat. What it does raise
+    (a store that cannot be used, a bug in the queue) ends the daemon.
+    """
+    work = _Run(
+        handle=handle,
+        store=store,
+        open_agent=open_agent,
+        tools=tools,
+        terms=terms,
+        now=now,
+        new_id=new_id,
+        jitter=jitter,
+        stop=stop,
+        typing=typing,
+        outbox_bell=outbox_bell,
+    )
+    with logger.contextualize(group=handle.group, run=work.run):
+        await work.go()
+    if handle.kind is Kind.DELEGATE:
+        await handle.ended()
+        return
+    left = await store.call(messages.left_over, handle.group, kind=handle.kind.value, now=now())
+    await handle.ended(again=left.ready, retry_after=left.retry_after)
+
+
+@attrs.frozen
+class _Failure:
+    """Why a run ended badly: a word for the machine and a sentence for the log."""
+
+    kind: str
+    message: str
+
+
+@attrs.define(eq=False)
+class _Run:
+    handle: RunHandle
+    store: Store
+    open_agent: OpenAgent
+    tools: Callable[[Group], tuple[str, ...]]
+    terms: Terms
+    now: Callable[[], Micros]
+    new_id: Callable[[], str]
+    jitter: Callable[[], float]
+    stop: trio.Event
+    typing: Callable[[ChatId, bool], Awaitable[None]]
+    outbox_bell: Callable[[], None]
+
+    run: RunId = attrs.field(init=False)
+    owed: dict[str, turns.Claimed] = attrs.field(init=False, factory=dict)
+    chat: ChatId | None = attrs.field(init=False, default=None)
+    failure: _Failure | None = attrs.field(init=False, default=None)
+    unasked: int = attrs.field(init=False, default=0)
+    replies: int = attrs.field(init=False, default=0)
+    resting: bool = attrs.field(init=False, default=False)  # the queue was told that we are idle
+
+    def __attrs_post_init__(self) -> None:
+        self.run = RunId(self.new_id()[:16])
+
+    @property
+    def group(self) -> GroupId:
+        return self.handle.group
+
+    async def go(self) -> None:
+        container = f"pynchy-{self.terms.install}-{self.run}"
+        begun = await self.store.call(
+            runs.begin_with_work,
+            run=self.run,
+            folder=self.group,
+            kind=self.handle.kind.value,
+            delegate=self.handle.delegate,
+            prewarm=self.handle.prewarm,
+            container=container,
+            boot=self.terms.boot,
+            now=self.now(),
+            new_id=self.new_id,
+        )
+        if begun is None:
+            return
+        reason = "cancelled"
+        try:
+            reason = await self._live(begun.group, begun.claimed)
+        except StoreError:
+            raise
+        except Exception as error:  # contained here, and only here: one group's trouble
+            if _holds(error, StoreError):
+                raise
+            self.failure = _failure_of(error)
+            reason = self.failure.kind
+            logger.opt(exception=not isinstance(error, SpawnFailed)).error("run failed: {}", self.failure.message)
+        finally:
+            with trio.move_on_after(LAST_WRITES, shield=True):
+                await self._settle(reason)
+
+    async def _live(self, group: Group, claimed: turns.Claimed | None) -> str:
+        """Open the agent and serve it. Returns why the run ended, once its container is gone."""
+        self.owed.clear()
+        prompts: tuple[wire.Prompt, ...] = ()
+        if claimed is not None:
+            prompts = (await self._prompt(claimed),)
+        task = self.handle.kind is not Kind.SESSION
+        start = wire.Start(
+            run=self.run,
+            group=group.folder,
+            chat=self.chat or "",
+            is_main=group.is_main,
+            scheduled=self.handle.kind is Kind.TASK,
+            session=None if claimed is not None and claimed.isolated else group.session,
+            model=group.model or self.terms.model,
+            tools=self.tools(group),
+            timezone=self.terms.timezone,
+            assistant=self.terms.assistant,
+            token="",  # the opener puts in the one that it made for this run
+            gateway="",
+            prompts=prompts,
+        )
+        sender, events = trio.open_memory_channel[Event](0)
+        async with self.open_agent(group, self.run, start, sender) as session, trio.open_nursery() as nursery:
+            nursery.start_soon(_ring, self.handle.bell, sender, name=f"bell {self.group}")
+            nursery.start_soon(_say_once, self.handle.close, sender, CloseAsked(), name=f"close {self.group}")
+            nursery.start_soon(_say_once, self.stop, sender, StopAsked(), name=f"stop {self.group}")
+            await self.store.call(runs.set_state, self.run, "running")
+            logger.info("run started{}", "" if not task else f" for a {self.handle.kind.value}")
+            reason = await self._serve(session, events)
+            nursery.cancel_scope.cancel("the run is over")
+        return reason
+
+    async def _serve(self, session: Session, events: trio.MemoryReceiveChannel[Event]) -> str:
+        """The loop of a run: one thing at a time, until the container is gone or has to be put down."""
+        deadlines = Deadlines(self.terms.patience, trio.current_time())
+        while True:
+            moment, limit = deadlines.due()
+            event: Event | None = None
+            with trio.move_on_at(moment):
+                event = await events.receive()
+            try:
+                match event:
+                    case None:
+                        if limit is Limit.CLOSE:
+                            return "closed" if self.failure is None else self.failure.kind
+                        self._limit(limit, session, deadlines)
+                    case Heard(frame):
+                        await self._heard(frame, session, deadlines)
+                    case Broken(reason):
+                        self._fail("agent", reason, session, deadlines)
+                    case Gone(status):
+                        if self.owed and self.failure is None and not self.stop.is_set():
+                            self.failure = _Failure("agent", f"the container exited with {status} and owed an answer")
+                        return "exited" if self.failure is None else self.failure.kind
+                    case Rung():
+                        await self._look(session, deadlines)
+                    case CloseAsked():
+                        session.close()
+                        if not self.owed:
+                            deadlines.closing(trio.current_time())
+                    case StopAsked():
+                        deadlines.stopping(trio.current_time())
+                        session.tell(wire.Interrupt())
+            except ContainerStuck as error:
+                self._fail("agent", str(error), session, deadlines)
+
+    # --- what is heard ---
+
+    async def _heard(self, frame: wire.Frame, session: Session, deadlines: Deadlines) -> None:
+        moment = trio.current_time()
+        deadlines.started(moment, owed=bool(self.owed))
+        match frame:
+            case wire.Ready():
+                if not self.owed:
+                    await self._rest(session, deadlines)
+            case wire.Accepted():
+                deadlines.progressed(moment)
+            case wire.Progress(_, tool):
+                deadlines.progressed(moment, tool=tool)
+            case wire.Result():
+                await self._commit(frame, session, deadlines)
+            case wire.Idle():
+                if self.owed and self.stop.is_set():
+                    self._finish(session, deadlines)
+                elif not self.owed:
+                    await self._rest(session, deadlines)
+            case wire.Retrying(attempt, delay, reason):
+                logger.info("the model API failed ({}), try {} in {:.0f} s", reason, attempt, delay)
+            case wire.Error(kind, message, prompts):
+                await self._error(kind, message, prompts, session, deadlines)
+            case wire.CommandFrame():
+                logger.warning("a command on stdout, where command files are shared: dropped")
+
+    async def _commit(self, result: wire.Result, session: Session, deadlines: Deadlines) -> None:
+        if self.stop.is_set():
+            return  # what a stopped turn says late is dropped
+        answered = [self.owed[each] for each in result.answered if each in self.owed]
+        if not answered:
+            self.unasked += 1
+            if self.unasked > MAX_UNASKED:
+                self._fail("agent", f"{self.unasked} results that answer nothing", session, deadlines)
+                return
+        else:
+            self.unasked = 0
+        text = clean_reply(result.text)
+        committed = await self.store.call(
+            turns.commit,
+            self.run,
+            answered=[each.prompt_id for each in answered],
+            chat=self.chat,
+            pieces=split_reply(text) if text else [],
+            session=result.session,
+            now=self.now(),
+            new_id=self.new_id,
+        )
+        if not committed.accepted:
+            self._fail("superseded", "the group began anew while this run went on", session, deadlines)
+            return
+        for each in answered:
+            del self.owed[each.prompt_id]
+        if committed.outbox:
+            self.replies += len(committed.outbox)
+            self.outbox_bell()
+        deadlines.answered(trio.current_time(), owed=True)  # idle is for the agent to say: it may work on
+        if not self.owed:
+            await self._typing(False)
+            if self.handle.kind is not Kind.SESSION or self.handle.close.is_set():
+                session.close()
+
+    async def _rest(self, session: Session, deadlines: Deadlines) -> None:
+        """Nothing is owed and the agent does nothing: look once more, then say so."""
+        moment = trio.current_time()
+        if self.handle.kind is not Kind.SESSION or session.closing:
+            session.close()
+            deadlines.closing(moment)
+            return
+        if deadlines.phase is Phase.BUSY:
+            deadlines.answered(moment, owed=False)
+        await self._look(session, deadlines)
+
+    async def _look(self, session: Session, deadlines: Deadlines) -> None:
+        """Claim what waits and hand it over. Of another chat only when nothing is owed."""
+        if self.handle.kind is not Kind.SESSION or session.closing or self.stop.is_set():
+            return
+        while True:
+            claimed = await self.store.call(
+                turns.claim,
+                self.group,
+                self.run,
+                now=self.now(),
+                new_id=self.new_id,
+                chat=self.chat if self.owed else None,
+            )
+            if claimed is None:
+                break
+            if self.resting:
+                self.resting = False
+                await self.handle.busy()
+            session.tell(await self._prompt(claimed))
+            deadlines.prompted(trio.current_time())
+        if not self.owed and deadlines.phase is Phase.IDLE:
+            self.resting = True
+            left = await self.store.call(messages.left_over, self.group, kind="session", now=self.now())
+            await self.handle.idle(retry_after=left.retry_after)
+
+    async def _error(
+        self, kind: str, message: str, prompts: tuple[str, ...], session: Session, deadlines: Deadlines
+    ) -> None:
+        if kind == "interrupted":
+            return  # the end of a stop; idle follows
+        if kind == "session":
+            await self.store.call(turns.forget_session, self.run, now=self.now())
+        self._fail(kind, message, session, deadlines)
+
+    # --- endings ---
+
+    def _limit(self, limit: Limit, session: Session, deadlines: Deadlines) -> None:
+        moment = trio.current_time()
+        if limit is Limit.IDLE or (limit is Limit.SILENCE and not self.owed):
+            session.close()
+            deadlines.closing(moment)
+        elif limit is Limit.STOP:
+            session.kill()
+            deadlines.closing(moment)
+        else:
+            self._fail("timeout", limit.value, session, deadlines)
+
+    def _finish(self, session: Session, deadlines: Deadlines) -> None:
+        """The stopped turn has stopped by itself."""
+        session.close()
+        deadlines.closing(trio.current_time())
+
+    def _fail(self, kind: str, message: str, session: Session, deadlines: Deadlines) -> None:
+        """Give this run up. What is owed goes back when its container is gone."""
+        if self.failure is None:
+            self.failure = _Failure(kind, message)
+            logger.warning("giving the run up: {}: {}", kind, message)
+        session.kill()
+        deadlines.closing(trio.current_time())
+
+    async def _settle(self, reason: str) -> None:
+        """The last rows of a run: its end, and what goes back."""
+        failure = self.failure
+        if failure is None and self.owed:
+            failure = _Failure("interrupted", reason)
+        failed = await self.store.call(
+            runs.settle,
+            self.run,
+            reason=reason,
+            kind=None if failure is None else failure.kind,
+            message="" if failure is None else failure.message,
+            now=self.now(),
+            jitter=self.jitter(),
+            new_id=self.new_id,
+        )
+        if self.owed:
+            await self._typing(False)
+        if failed.told:
+            self.outbox_bell()
+        logger.info("run ended: {}, {} replies", reason, self.replies)
+
+    # --- prompts ---
+
+    async def _prompt(self, claimed: turns.Claimed) -> wire.Prompt:
+        self.owed[claimed.prompt_id] = claimed
+        self.chat = claimed.chat
+        await self._typing(True)
+        text = render_prompt(
+            messages=claimed.messages,
+            omitted=claimed.omitted,
+            timezone=self.terms.timezone,
+            now=self.now(),
+            boundary=self.new_id()[:16],
+            assistant=self.terms.assistant,
+            chat=claimed.chat_name,
+            said=claimed.said,
+            task=claimed.task,
+            notices=claimed.notices,
+        )
+        return wire.Prompt(id=claimed.prompt_id, text=text, images=claimed.images)
+
+    async def _typing(self, on: bool) -> None:
+        if self.chat is not None and self.handle.kind is not Kind.TASK:
+            await self.typing(self.chat, on)
+
+
+def _failure_of(error: BaseException) -> _Failure:
+    """What to say of an exception; of a group of them, of the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, SpawnFailed):
+        return _Failure("spawn", str(error))
+    return _Failure("internal", f"{type(error).__name__}: {error}")
+
+
+def _holds(error: BaseException, kind: type[BaseException]) -> bool:
+    return isinstance(error, BaseExceptionGroup) and error.subgroup(kind) is not None
+
+
+async def _ring(bell: trio.MemoryReceiveChannel[None], events: trio.MemorySendChannel[Event]) -> None:
+    async for _ in bell:
+        await events.send(Rung())
+
+
+async def _say_once(
+    happened: trio.Event, events: trio.MemorySendChannel[Event], event: CloseAsked | StopAsked
+) -> None:
+    await happened.wait()
+    await events.send(event)

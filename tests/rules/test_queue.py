@@ -1,0 +1,580 @@
+"""The queue against a model that knows only what its runs and its groups would know."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from pynchy.groups.queue import (
+    TRANSITIONS,
+    Arrived,
+    Busy,
+    Close,
+    Decision,
+    DelegateAsked,
+    DelegateAwaited,
+    DelegateEnded,
+    DelegateId,
+    Drained,
+    Draining,
+    Ended,
+    Event,
+    GroupQueue,
+    Held,
+    Idle,
+    IllegalTransition,
+    Kind,
+    Later,
+    Paused,
+    Phase,
+    Prewarm,
+    Released,
+    Removed,
+    Resumed,
+    Ring,
+    Start,
+    TaskDue,
+)
+from pynchy.model import GroupId
+
+GROUPS = [GroupId(name) for name in ("ant", "bee", "cat", "dog", "eel")]
+groups = st.sampled_from(GROUPS)
+
+
+def closes(decisions: list[Decision]) -> list[Close]:
+    return [each for each in decisions if isinstance(each, Close)]
+
+
+def starts(decisions: list[Decision]) -> list[GroupId]:
+    return [each.group for each in decisions if isinstance(each, Start)]
+
+
+# --- examples that tell the story ----------------------------------------------------------------
+
+
+def test_a_live_session_is_rung_instead_of_started_twice() -> None:  # invariant 37
+    queue = GroupQueue(capacity=5)
+    assert queue.feed(Arrived(GROUPS[0])) == [Start(GROUPS[0], Kind.SESSION)]
+    assert queue.feed(Arrived(GROUPS[0])) == [Ring(GROUPS[0])]
+
+
+def test_two_hundred_groups_with_warm_agents_are_all_served() -> None:  # invariant 182
+    queue = GroupQueue(capacity=5)
+    many = [GroupId(f"g{number}") for number in range(200)]
+    served = [name for each in many for name in starts(queue.feed(Arrived(each)))]
+    todo = list(served)
+    while todo:
+        for close in closes(queue.feed(Idle(todo.pop(0)))):
+            begun = starts(queue.feed(Ended(close.group)))
+            served += begun
+            todo += begun
+    assert served == many
+    assert queue.slots == 5  # the last ones stay warm
+
+
+def test_a_message_for_a_run_that_was_told_to_close_starts_the_next_run() -> None:
+    # invariant 183
+    queue = GroupQueue(capacity=1)
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Idle(GROUPS[0]))
+    assert queue.feed(Arrived(GROUPS[1])) == [Close(GROUPS[0])]
+    assert queue.feed(Arrived(GROUPS[0])) == []
+    assert queue.feed(Ended(GROUPS[0])) == [Start(GROUPS[1], Kind.SESSION)]
+    assert queue.feed(Idle(GROUPS[1])) == [Close(GROUPS[1])]
+    assert queue.feed(Ended(GROUPS[1])) == [Start(GROUPS[0], Kind.SESSION)]
+
+
+def test_a_task_makes_its_own_idle_session_give_way_and_never_a_busy_one() -> None:
+    # invariant 89
+    queue = GroupQueue(capacity=5)
+    queue.feed(Arrived(GROUPS[0]))
+    assert queue.feed(TaskDue(GROUPS[0])) == []
+    assert queue.feed(Idle(GROUPS[0])) == [Close(GROUPS[0])]
+    assert queue.feed(Ended(GROUPS[0])) == [Start(GROUPS[0], Kind.TASK)]
+
+
+def test_messages_are_never_rung_into_a_task_run() -> None:  # invariant 90
+    queue = GroupQueue(capacity=5)
+    queue.feed(TaskDue(GROUPS[0]))
+    assert queue.feed(Arrived(GROUPS[0])) == []
+    assert queue.feed(Ended(GROUPS[0])) == [Start(GROUPS[0], Kind.SESSION)]
+
+
+def test_a_running_task_that_falls_due_again_runs_once_more_and_not_twice() -> None:
+    # invariant 91
+    queue = GroupQueue(capacity=5)
+    assert queue.feed(TaskDue(GROUPS[0])) == [Start(GROUPS[0], Kind.TASK)]
+    assert queue.feed(TaskDue(GROUPS[0])) == []
+    assert queue.feed(TaskDue(GROUPS[0])) == []
+    assert queue.feed(Ended(GROUPS[0])) == [Start(GROUPS[0], Kind.TASK)]
+    assert queue.feed(Ended(GROUPS[0])) == []
+
+
+def test_a_clean_end_after_an_idle_look_starts_nothing() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Idle(GROUPS[0]))
+    assert queue.feed(Ended(GROUPS[0])) == []
+
+
+def test_an_idle_word_that_crossed_a_ring_is_not_idle() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Idle(GROUPS[0], heard=False))
+    assert queue.phase(GROUPS[0]) is Phase.BUSY
+    assert queue.feed(Arrived(GROUPS[1])) == []  # nobody is told to give way
+
+
+def test_ten_delegates_on_two_slots_with_all_parents_waiting() -> None:
+    queue = GroupQueue(capacity=2)
+    for group in GROUPS[:2]:
+        queue.feed(Arrived(group))
+    begun: list[DelegateId] = []
+
+    def take(decisions: list[Decision]) -> None:
+        begun.extend(
+            each.delegate for each in decisions if isinstance(each, Start) and each.delegate
+        )
+
+    for number in range(10):
+        take(queue.feed(DelegateAsked(DelegateId(str(number)), GROUPS[number % 2])))
+    done = 0
+    while done < len(begun):
+        assert queue.slots <= 2
+        take(queue.feed(DelegateEnded(begun[done])))
+        done += 1
+    assert done == 10
+
+
+def test_a_helper_of_a_helper_needs_no_slot_of_its_own_while_both_wait() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(Arrived(GROUPS[0]))
+    first, second = DelegateId("1"), DelegateId("2")
+    assert queue.feed(DelegateAsked(first, GROUPS[0])) == [
+        Start(GROUPS[0], Kind.DELEGATE, delegate=first)
+    ]
+    assert queue.feed(DelegateAsked(second, GROUPS[0], parent=first)) == [
+        Start(GROUPS[0], Kind.DELEGATE, delegate=second)
+    ]
+    assert queue.slots == 1
+
+
+def test_helpers_nobody_waits_for_any_more_are_asked_to_end() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(Arrived(GROUPS[0]))
+    helper = DelegateId("1")
+    queue.feed(DelegateAsked(helper, GROUPS[0]))
+    queue.feed(Arrived(GROUPS[1]))
+    assert queue.feed(Ended(GROUPS[0])) == [Close(GROUPS[0], delegate=helper)]
+    assert queue.feed(DelegateEnded(helper)) == [Start(GROUPS[1], Kind.SESSION)]
+
+
+def test_a_prewarmed_run_takes_only_a_free_slot_and_is_given_up_first() -> None:
+    queue = GroupQueue(capacity=2)
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Idle(GROUPS[0]))
+    assert queue.feed(Prewarm(GROUPS[1])) == [Start(GROUPS[1], Kind.SESSION, prewarm=True)]
+    assert queue.feed(Prewarm(GROUPS[2])) == []
+    assert queue.feed(Arrived(GROUPS[3])) == [Close(GROUPS[1])]
+
+
+def test_draining_ends_all_and_starts_nothing() -> None:
+    queue = GroupQueue(capacity=2)
+    for group in GROUPS[:3]:
+        queue.feed(Arrived(group))
+    assert set(closes(queue.feed(Draining()))) == {Close(GROUPS[0]), Close(GROUPS[1])}
+    assert queue.feed(Ended(GROUPS[0])) == []
+    assert queue.feed(Ended(GROUPS[1], again=True)) == [Drained()]
+
+
+@pytest.mark.parametrize("event", [Busy(GROUPS[0]), Idle(GROUPS[0]), Ended(GROUPS[0])])
+def test_a_report_without_a_run_is_a_bug(event: Event) -> None:
+    with pytest.raises(IllegalTransition, match="while RESTING"):
+        GroupQueue(capacity=1).feed(event)
+
+
+def test_only_a_session_may_be_idle() -> None:  # invariant 88
+    queue = GroupQueue(capacity=1)
+    queue.feed(TaskDue(GROUPS[0]))
+    with pytest.raises(IllegalTransition):
+        queue.feed(Idle(GROUPS[0]))
+
+
+def test_every_phase_can_be_left() -> None:
+    for phase in set(Phase) - {Phase.RESTING}:
+        assert TRANSITIONS[phase, Ended] is Phase.RESTING
+
+
+# --- the model -----------------------------------------------------------------------------------
+
+
+@attrs.define
+class Run:
+    """What a run knows of itself."""
+
+    group: GroupId
+    kind: Kind
+    delegate: DelegateId | None = None
+    parent: DelegateId | None = None
+    waited: bool = False  # its parent waits for it
+    orphan: bool = False
+    bell: bool = False
+    idle: bool = False
+    closing: bool = False
+
+
+class Queue(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = GroupQueue(capacity=1)
+        self.capacity = 1
+        self.runs: dict[GroupId | DelegateId, Run] = {}
+        self.asked: dict[DelegateId, DelegateAsked] = {}  # not started
+        self.messages: list[GroupId] = []  # owed a look, oldest first
+        self.tasks: list[GroupId] = []
+        self.paused: set[GroupId] = set()
+        self.removed: set[GroupId] = set()  # live runs of removed groups
+        self.timers: list[Arrived | TaskDue] = []
+        self.held = self.draining = self.drained = False
+        self.ids = 0
+
+    @initialize(capacity=st.integers(1, 4))
+    def begin(self, capacity: int) -> None:
+        self.queue = GroupQueue(capacity=capacity)
+        self.capacity = capacity
+
+    # --- the model's own reading of the rules ---
+
+    def can_start(self, group: GroupId) -> bool:
+        return group not in self.runs and group not in self.paused
+
+    def line(self) -> list[tuple[GroupId, Kind]]:
+        if self.held or self.draining:
+            return []
+        tasks = [each for each in self.tasks if self.can_start(each)]
+        messages = [each for each in self.messages if self.can_start(each) and each not in tasks]
+        return [(each, Kind.TASK) for each in tasks] + [(each, Kind.SESSION) for each in messages]
+
+    def children(self, group: GroupId, parent: DelegateId | None) -> list[Run]:
+        return [
+            each
+            for each in self.runs.values()
+            if each.delegate is not None and (each.group, each.parent) == (group, parent)
+        ]
+
+    def lenders(self) -> int:
+        """Runs whose slot somebody else may sit in."""
+        waiting = sum(
+            any(child.waited for child in self.children(run.group, run.delegate))
+            for run in self.runs.values()
+        )
+        return waiting + sum(run.orphan for run in self.runs.values())
+
+    def tell(self, event: Event) -> list[Decision]:
+        idle_before = {key for key, run in self.runs.items() if run.idle}
+        decisions = self.queue.feed(event)
+        for decision in decisions:
+            match decision:
+                case Start(group, Kind.DELEGATE, delegate):
+                    assert delegate is not None
+                    asked = self.asked.pop(delegate)
+                    assert not self.held
+                    assert not self.draining
+                    self.runs[delegate] = Run(
+                        group=group,
+                        kind=Kind.DELEGATE,
+                        delegate=delegate,
+                        parent=asked.parent,
+                        waited=asked.waits,
+                    )
+                case Start(group, kind, _, prewarm):
+                    assert group not in self.runs, "never two"
+                    if prewarm:
+                        assert not self.line()
+                        self.runs[group] = Run(group=group, kind=kind, idle=True)
+                        continue
+                    assert not self.asked, "delegates go first"
+                    assert self.line()[0] == (group, kind), "first come, first served"
+                    (self.tasks if kind is Kind.TASK else self.messages).remove(group)
+                    self.runs[group] = Run(group=group, kind=kind)
+                case Ring(group):
+                    run = self.runs[group]
+                    assert run.kind is Kind.SESSION
+                    assert not run.closing
+                    run.bell, run.idle = True, False
+                case Close(group, None):
+                    run = self.runs[group]
+                    assert not run.closing, "said once"
+                    assert self.draining or run.idle, "a busy run never gives way"
+                    assert self.draining or group in idle_before or isinstance(event, Idle)
+                    run.closing, run.idle = True, False
+                case Close(_, delegate):
+                    assert delegate is not None
+                    run = self.runs[delegate]
+                    assert self.draining or run.orphan
+                    run.closing = True
+                case Later(due, _):
+                    self.timers.append(due)
+                case Drained():
+                    assert self.draining
+                    assert not self.runs
+                    assert not self.drained
+                    self.drained = True
+        return decisions
+
+    def some(self, data: st.DataObject, *kinds: Kind) -> Run:
+        found = [run for run in self.runs.values() if run.kind in kinds]
+        assume(found)
+        return data.draw(st.sampled_from(found))
+
+    # --- what can happen ---
+
+    @rule(group=groups)
+    def messages_arrive(self, group: GroupId) -> None:
+        if group not in self.messages:
+            self.messages.append(group)
+        self.tell(Arrived(group))
+
+    @rule(group=groups)
+    def a_task_falls_due(self, group: GroupId) -> None:
+        if group not in self.tasks:
+            self.tasks.append(group)
+        self.tell(TaskDue(group))
+
+    @rule(data=st.data())
+    def a_run_takes_work(self, data: st.DataObject) -> None:
+        run = self.some(data, Kind.SESSION, Kind.TASK)
+        run.idle = False
+        self.tell(Busy(run.group))
+
+    @rule(data=st.data())
+    def a_session_takes_its_bell(self, data: st.DataObject) -> None:
+        self.some(data, Kind.SESSION).bell = False
+
+    @rule(data=st.data(), retry=st.sampled_from([None, None, 5.0]))
+    def a_session_has_looked_and_found_nothing(
+        self, data: st.DataObject, retry: float | None
+    ) -> None:
+        run = self.some(data, Kind.SESSION)
+        heard = not run.bell
+        if not run.closing:
+            run.idle = heard
+            if heard and run.group in self.messages and run.group not in self.paused | self.removed:
+                self.messages.remove(run.group)
+        decisions = self.tell(Idle(run.group, heard=heard, retry_after=retry))
+        assert (Later(Arrived(run.group), 5.0) in decisions) == (retry is not None)
+
+    @rule(data=st.data(), again=st.booleans(), retry=st.sampled_from([None, None, 5.0]))
+    def a_run_ends(self, data: st.DataObject, again: bool, retry: float | None) -> None:
+        run = self.some(data, Kind.SESSION, Kind.TASK)
+        del self.runs[run.group]
+        self.removed.discard(run.group)
+        self.parent_ends(run.group, None, lent=False)
+        mine = self.tasks if run.kind is Kind.TASK else self.messages
+        if again and run.group not in mine:
+            mine.append(run.group)
+        decisions = self.tell(Ended(run.group, again=again, retry_after=retry))
+        due = TaskDue(run.group) if run.kind is Kind.TASK else Arrived(run.group)
+        assert (Later(due, 5.0) in decisions) == (retry is not None)
+
+    @precondition(lambda self: self.timers)
+    @rule()
+    def a_timer_fires(self) -> None:
+        match self.timers.pop():
+            case Arrived(group):
+                self.messages_arrive(group)
+            case TaskDue(group):
+                self.a_task_falls_due(group)
+
+    @rule(group=groups)
+    def a_group_is_paused(self, group: GroupId) -> None:
+        self.paused.add(group)
+        self.tell(Paused(group))
+
+    @rule(group=groups)
+    def a_group_is_resumed(self, group: GroupId) -> None:
+        self.paused.discard(group)
+        self.tell(Resumed(group))
+
+    @rule(group=groups)
+    def a_group_is_removed(self, group: GroupId) -> None:
+        for line in (self.messages, self.tasks):
+            if group in line:
+                line.remove(group)
+        self.paused.discard(group)
+        if group in self.runs:
+            self.removed.add(group)
+        self.tell(Removed(group))
+
+    @rule(group=groups)
+    def a_run_would_be_welcome(self, group: GroupId) -> None:
+        free = self.capacity > self.queue.slots
+        allowed = not self.held and not self.draining and self.can_start(group)
+        begun = starts(self.tell(Prewarm(group)))
+        assert begun == ([group] if free and allowed else [])
+
+    @rule(data=st.data(), waits=st.booleans())
+    def a_run_asks_for_a_helper(self, data: st.DataObject, waits: bool) -> None:
+        parent = self.some(data, *Kind)
+        assume(not parent.idle)
+        self.ids += 1
+        asked = DelegateAsked(DelegateId(str(self.ids)), parent.group, parent.delegate, waits)
+        self.asked[asked.id] = asked
+        self.tell(asked)
+
+    @rule(data=st.data())
+    def a_parent_begins_to_wait(self, data: st.DataObject) -> None:
+        helpers = [run.delegate for run in self.runs.values() if run.delegate and not run.orphan]
+        ids = [*self.asked, *helpers]
+        assume(ids)
+        self.is_awaited(data.draw(st.sampled_from(ids)))
+
+    def is_awaited(self, id: DelegateId) -> None:
+        if id in self.asked:
+            self.asked[id] = attrs.evolve(self.asked[id], waits=True)
+        else:
+            self.runs[id].waited = True
+        self.tell(DelegateAwaited(id))
+
+    @rule(data=st.data())
+    def a_helper_ends(self, data: st.DataObject) -> None:
+        run = self.some(data, Kind.DELEGATE)
+        assert run.delegate is not None
+        del self.runs[run.delegate]
+        self.parent_ends(run.group, run.delegate, lent=run.waited)
+        self.tell(DelegateEnded(run.delegate))
+
+    def parent_ends(self, group: GroupId, parent: DelegateId | None, *, lent: bool) -> None:
+        for each in self.children(group, parent):
+            each.orphan = True
+            each.waited = lent and each.waited
+        for id in [id for id, a in self.asked.items() if (a.group, a.parent) == (group, parent)]:
+            del self.asked[id]
+
+    @rule()
+    def the_disk_is_full(self) -> None:
+        self.held = True
+        self.tell(Held())
+
+    @rule()
+    def there_is_room_again(self) -> None:
+        self.held = False
+        self.tell(Released())
+
+    @precondition(lambda self: self.ids > 3)
+    @rule(really=st.integers(0, 9))
+    def the_daemon_stops(self, really: int) -> None:
+        assume(really == 0)
+        self.draining = True
+        self.asked.clear()
+        for run in self.runs.values():
+            run.orphan = run.delegate is not None
+        self.tell(Draining())
+
+    # --- what must hold ---
+
+    @invariant()
+    def slots_are_never_more_than_there_are(self) -> None:
+        assert self.queue.slots <= self.capacity
+        assert len(self.runs) - self.lenders() <= self.capacity
+
+    @invariant()
+    def the_line_is_as_everybody_would_expect(self) -> None:
+        waiting = [each for each in self.queue.waiting() if each.delegate is None]
+        assert [(each.group, each.kind) for each in waiting] == self.line()
+
+    @invariant()
+    def no_slot_is_free_while_somebody_could_use_it(self) -> None:
+        if self.queue.waiting():
+            assert self.queue.slots == self.capacity
+
+    @invariant()
+    def idle_gives_way_to_any_waiter(self) -> None:
+        idle = [run for run in self.runs.values() if run.idle]
+        leaving = [key for key, run in self.runs.items() if run.closing and run.delegate is None]
+        wanting = len(self.queue.waiting()) + len(
+            [each for each in leaving if each in set(self.messages + self.tasks) - self.paused]
+        )
+        if idle and not self.held and not self.draining:
+            assert wanting <= self.capacity - self.queue.slots + len(leaving)
+        for run in idle:
+            assert run.group not in self.paused
+            assert run.group not in self.removed
+            assert run.group not in self.tasks or self.held
+
+    @invariant()
+    def the_phases_are_what_the_runs_know(self) -> None:
+        for group in GROUPS:
+            run = self.runs.get(group)
+            phase = self.queue.phase(group)
+            assert (phase is Phase.RESTING) == (run is None)
+            if run is not None:
+                assert (phase is Phase.CLOSING) == run.closing
+                assert (phase is Phase.IDLE) == run.idle
+
+    @invariant()
+    def no_ring_is_lost(self) -> None:
+        """A message that no look can have seen has a ring lying in a bell, or a place in line."""
+        for group in self.messages:
+            run = self.runs.get(group)
+            if run is not None and run.idle:
+                raise AssertionError(f"{group} is idle and owes a look")
+
+    @invariant()
+    def a_parent_that_waits_has_a_helper_at_work(self) -> None:
+        if self.held or self.draining:
+            return
+        for asked in self.asked.values():
+            if asked.waits:
+                assert self.children(asked.group, asked.parent), "waits for nobody"
+
+    def teardown(self) -> None:
+        """From any state, with runs that do their part, everybody is served."""
+        for group in GROUPS:
+            self.a_group_is_resumed(group)
+        self.there_is_room_again()
+        for id in list(self.asked):
+            if id in self.asked:
+                self.is_awaited(id)
+        for _ in range(200):
+            leaves = [
+                run
+                for run in self.runs.values()
+                if not self.children(run.group, run.delegate)
+                and not any(
+                    (a.group, a.parent) == (run.group, run.delegate) for a in self.asked.values()
+                )
+            ]
+            if not leaves:
+                break
+            run = leaves[0]
+            key = run.delegate if run.delegate is not None else run.group
+            del self.runs[key]
+            if run.delegate is not None:
+                self.tell(DelegateEnded(run.delegate))
+            else:
+                self.removed.discard(run.group)
+                self.tell(Ended(run.group))
+        assert not self.runs
+        assert not self.asked
+        assert self.queue.slots == 0
+        if self.draining:
+            assert self.drained
+        else:
+            assert not self.messages
+            assert not self.tasks
+
+
+TestQueue = Queue.TestCase
+TestQueue.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
