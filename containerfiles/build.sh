@@ -2,13 +2,13 @@
 # Builds the agent image, when what goes into it has changed:   containerfiles/build.sh [ENGINE]
 #
 # ENGINE is docker, podman or container; without it, the first of them that answers, in the order
-# in which the daemon chooses. PYNCHY_IMAGE_BASE names another base image (it needs Python 3.11).
+# in which the daemon chooses. IMAGE_BASE names another base image (it needs Python 3.11).
 # Every engine gets the same name for it: localhost/pynchy-agent:latest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.tools/bin:$PATH"
-image=${PYNCHY_IMAGE:-localhost/pynchy-agent:latest}
-base=${PYNCHY_IMAGE_BASE:-docker.io/library/python:3.11-slim-bookworm}
+image=${IMAGE_NAME:-localhost/pynchy-agent:latest}
+base=${IMAGE_BASE:-docker.io/library/python:3.11-slim-bookworm}
 python=3.11
 
 answers() {
@@ -70,5 +70,5 @@ echo "image 2/2: building $image with $engine (a minute or two the first time)" 
 build=("$engine" build --file "$context/Containerfile" --tag "$image" --label "pynchy.inputs=$inputs"
     --build-arg "BASE=$base" --build-arg "PYTHON=$python")
 # Where the base has everything there is nothing to fetch, and this keeps it so.
-if [ -n "${PYNCHY_IMAGE_BASE:-}" ] && [ "$engine" != container ]; then build+=(--network none); fi
+if [ -n "${IMAGE_BASE:-}" ] && [ "$engine" != container ]; then build+=(--network none); fi
 "${build[@]}" "$context" >&2

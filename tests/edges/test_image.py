@@ -80,7 +80,7 @@ def test_a_change_of_what_goes_into_it_builds_it_anew(workshop: Workshop, change
 
 def test_another_base_builds_it_anew(workshop: Workshop) -> None:
     workshop.build()
-    workshop.build(PYNCHY_IMAGE_BASE="localhost/other:latest")
+    workshop.build(IMAGE_BASE="localhost/other:latest")
     first, second = workshop.builds()
     assert "BASE=docker.io/library/python:" in first
     assert "BASE=localhost/other:latest" in second
