@@ -1,9 +1,9 @@
 """The grammar of ``.env``: names and values, quoted as a shell would, and nothing is substituted.
 
-``NAME=value`` a line, ``export`` before it allowed. A value is bare (it ends at `` #`` or at the end
-of the line, blanks around it do not count), in single quotes (literal) or in double quotes (with the
-escapes ``\\n \\t \\r \\" \\\\`` and ``\\$``). Quoted values may span lines. A dollar is a dollar. The last
-of two equal names wins.
+``NAME=value`` a line, ``export`` before it allowed. A value is bare (it ends at `` #`` or at the
+line's end, blanks around it do not count), in single quotes (literal) or in double quotes (with the
+escapes ``\\n``, ``\\t``, ``\\r`` and a backslash before ``"``, ``$``, a backtick or itself). Quoted values
+may span lines. A dollar is a dollar. The last of two equal names wins.
 
 The rule that keeps it so: pure, and an error never repeats a value, for it may be a secret.
 """

@@ -108,3 +108,4 @@ class Outgoing:
     path: str | None = None
     target: str | None = None  # the message a reaction or a quote points to
     plain: bool = False  # the fallback try: send the text as it is, without formatting
+    turn: TurnId | None = None  # whose words these are, if a turn's
