@@ -1,0 +1,35 @@
+"""Who did what: approvals, registrations, refusals, settings. Append-only, by the database's own word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pynchy.model import GroupId, Micros
+
+from .database import Database
+
+
+def record(
+    db: Database,
+    *,
+    actor: str,
+    action: str,
+    now: Micros,
+    folder: GroupId | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Add a line. ``actor`` is a sender, a group's agent or the daemon; no secrets, no message text."""
+    db.execute(
+        "INSERT INTO audit (at, actor, action, folder, detail) VALUES (?, ?, ?, ?, ?)",
+        (now, actor, action, folder, json.dumps(dict(detail or {}))),
+    )
+
+
+def recent(db: Database, *, limit: int = 100) -> list[dict[str, Any]]:
+    """The newest lines first."""
+    rows = db.query(
+        "SELECT id, at, actor, action, folder, detail FROM audit ORDER BY id DESC LIMIT ?", (limit,)
+    )
+    return [{**row, "detail": json.loads(row["detail"])} for row in rows]

@@ -1,0 +1,258 @@
+"""The one connection to the one file, and the one door to it: `Store.call`.
+
+The rule: a call is one transaction, one at a time, in a worker thread. Query functions are plain
+and sync, ``fn(db, ...)``; they neither commit nor know of threads.
+
+Only one connection is ever open. That keeps clear of SQLite's WAL-reset bug (3.7.0 to 3.51.2), which
+needs two; whoever else wants to read asks the daemon, or reads a copy made by `backup.write_copy`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
+
+import trio
+
+from . import migrations
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+NewId = Callable[[], str]  # a fresh random id, 32 hex digits
+
+
+class Database(Protocol):
+    """What a query function is given. `Connection` is one, and so is `sqlite_utils.Database`.
+
+    The daemon's own is the light one: importing sqlite-utils takes as long as importing trio does,
+    so it is left to migrations, which have nothing to do at most starts.
+    """
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ..., /
+    ) -> sqlite3.Cursor: ...
+
+    def query(
+        self, sql: str, params: Sequence[Any] | dict[str, Any] = ..., /
+    ) -> Iterator[dict[str, Any]]: ...
+
+
+class Connection(sqlite3.Connection):
+    """A connection that also answers in dictionaries, as `sqlite_utils.Database.query` does."""
+
+    def query(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), /
+    ) -> Iterator[dict[str, Any]]:
+        cursor = self.execute(sql, params)
+        names = [column[0] for column in cursor.description]
+        return (dict(zip(names, row, strict=True)) for row in cursor)
+
+
+class StoreError(Exception):
+    """The store cannot be used; whoever relies on it must stop."""
+
+
+class StoreTooNew(StoreError):
+    """The file was written by a newer version of this program. Nothing was touched."""
+
+
+class StoreBroken(StoreError):
+    """The file cannot be trusted or written: corrupt, read-only, an I/O error, or a COMMIT whose
+    outcome is unknown. Every later call is refused; a new start reads what is really there."""
+
+
+class StoreFull(StoreBroken):
+    """The disk is full. The call that met it was rolled back."""
+
+
+class RunSync(Protocol):
+    """Where calls are carried out: `trio.to_thread.run_sync`, or something inline in simulations."""
+
+    def __call__(
+        self, sync_fn: Callable[[], T], /, *, limiter: trio.CapacityLimiter | None = None
+    ) -> Awaitable[T]: ...
+
+
+class Store:
+    """Our side of the database: `call` and nothing else."""
+
+    def __init__(self, connection: Connection, run_sync: RunSync) -> None:
+        self._connection = connection
+        self._run_sync = run_sync
+        self._limiter = trio.CapacityLimiter(1)
+        self._broken: str | None = None
+
+    async def call(
+        self, fn: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Carry out ``fn(db, ...)`` as one durable transaction, after those that came before.
+
+        When it returns, the change is on disk. What ``fn`` raises goes up and leaves no trace.
+        Cancelling the caller doesn't stop a call that has begun. Raises `StoreBroken` when the
+        database fails, then for every call after.
+        """
+        work = partial(self._transact, partial(fn, self._connection, *args, **kwargs))
+        return await self._run_sync(work, limiter=self._limiter)
+
+    def _transact(self, work: Callable[[], T]) -> T:
+        if self._broken is not None:
+            raise StoreBroken(self._broken)
+        try:
+            with transaction(self._connection):
+                return work()
+        except StoreBroken as error:
+            self._broken = str(error)
+            raise
+
+
+@contextmanager
+def transaction(db: Database) -> Iterator[None]:
+    """``BEGIN IMMEDIATE`` … ``COMMIT``, or ``ROLLBACK`` if the block raises."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        raise _broken(error, "BEGIN") from error
+    try:
+        yield
+    except BaseException as error:
+        _roll_back(db)
+        if isinstance(error, sqlite3.DatabaseError) and _is_of_the_file(error):
+            raise _broken(error, "a statement") from error
+        raise
+    try:
+        db.execute("COMMIT")
+    except sqlite3.Error as error:
+        # Unknown, not failed: it may be durable all the same. Only a new start can tell.
+        _roll_back(db)
+        if _primary(error) == sqlite3.SQLITE_CONSTRAINT:
+            raise
+        raise StoreBroken(f"COMMIT: {error}; its outcome is unknown") from error
+
+
+def _roll_back(db: Database) -> None:
+    # It may fail: SQLite rolled back by itself, or the file is gone. The first error tells more.
+    with suppress(sqlite3.Error):
+        db.execute("ROLLBACK")
+
+
+_OF_THE_FILE: Final = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
+
+
+def _primary(error: sqlite3.Error) -> int:
+    code = getattr(error, "sqlite_errorcode", None)
+    return (code & 0xFF) if isinstance(code, int) else 0
+
+
+def _is_of_the_file(error: sqlite3.Error) -> bool:
+    return _primary(error) in _OF_THE_FILE
+
+
+def _broken(error: sqlite3.Error, where: str) -> StoreBroken:
+    kind = StoreFull if _primary(error) == sqlite3.SQLITE_FULL else StoreBroken
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return kind(f"{where}: {error} ({name})")
+
+
+@asynccontextmanager
+async def open_store(
+    path: Path, *, run_sync: RunSync = cast("RunSync", trio.to_thread.run_sync)
+) -> AsyncIterator[Store]:
+    """The store for the length of the block; closed, and its WAL folded in, after.
+
+    Creates the file (mode 0600, directory 0700) if it is missing, brings an older schema up to date,
+    and checks the whole file if the last owner didn't close it. Raises `StoreTooNew` before it
+    touches anything a newer version wrote, and `StoreBroken` for what is no sound database.
+    """
+    limiter = trio.CapacityLimiter(1)
+    connection = await run_sync(partial(open_connection, path), limiter=limiter)
+    try:
+        yield Store(connection, run_sync)
+    finally:
+        connection.close()
+
+
+def open_connection(path: Path) -> Connection:
+    """The connection that `open_store` holds; for it, for tools that run alone, and for tests."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stopped_uncleanly = path.with_name(path.name + "-wal").exists()
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        connection = _connect(str(path))
+    except (OSError, sqlite3.Error) as error:
+        raise StoreBroken(f"cannot open {path}: {error}") from error
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > migrations.SCHEMA:
+            raise StoreTooNew(
+                f"{path} has schema {version}, this version knows {migrations.SCHEMA}; "
+                "install the newer version, or restore a backup"
+            )
+        configure(connection)
+        if stopped_uncleanly:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise StoreBroken(f"{path} is damaged: {verdict}")
+        if version < migrations.SCHEMA:
+            migrate(connection)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StoreBroken(f"{path}: {error}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_memory() -> Connection:
+    """A fresh database in memory with the whole schema, for rules and simulations."""
+    connection = _connect(":memory:")
+    configure(connection)
+    migrate(connection)
+    return connection
+
+
+def _connect(name: str) -> Connection:
+    return sqlite3.connect(
+        name, isolation_level=None, check_same_thread=False, factory=Connection, timeout=5.0
+    )
+
+
+def configure(db: Database) -> None:
+    """The settings that every promise of durability rests on."""
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",  # NORMAL may lose what was acknowledged, when the power goes
+        "busy_timeout = 5000",
+        "foreign_keys = ON",
+        "trusted_schema = OFF",
+        "cell_size_check = ON",
+        "mmap_size = 0",
+        "temp_store = MEMORY",
+        "wal_autocheckpoint = 1000",
+        "fullfsync = ON",  # macOS only; elsewhere these two do nothing
+        "checkpoint_fullfsync = ON",
+    ):
+        db.execute(f"PRAGMA {pragma}")
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the schema up to date."""
+    import sqlite_utils
+
+    migrations.migrate(sqlite_utils.Database(connection))

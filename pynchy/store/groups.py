@@ -1,0 +1,324 @@
+"""Groups and the chats that belong to them.
+
+The rule: a folder is an identity for good. Removing a group forgets its row, never its history, and
+registering the folder again starts at a higher epoch, so that nothing late from before can speak.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import attrs
+
+from pynchy.model import (
+    MAIN,
+    MAIN_CONSOLE,
+    ChatId,
+    Group,
+    GroupId,
+    Micros,
+    RunId,
+    SenderId,
+    channel_of,
+)
+
+from .database import Database
+
+
+class CannotRegister(ValueError):
+    """The registration asks for something that is taken or not allowed. Nothing was changed."""
+
+
+@attrs.frozen
+class Chat:
+    """A chat that was seen, registered or not. ``pending``: messages that wait for an answer."""
+
+    chat: ChatId
+    name: str
+    last_at: Micros | None
+    folder: GroupId | None
+
+
+_COLUMNS: Final = (
+    "folder, name, trigger, requires_trigger, is_main, paused, model, session, epoch, "
+    "allowed_senders"
+)
+
+
+def register(
+    db: Database,
+    *,
+    folder: GroupId,
+    name: str,
+    chats: tuple[ChatId, ...],
+    trigger: str,
+    requires_trigger: bool,
+    now: Micros,
+    model: str | None = None,
+    allowed_senders: tuple[SenderId, ...] | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Group:
+    """Make a group with its chats. Raises `CannotRegister` if the folder or a chat is taken."""
+    if get(db, folder) is not None:
+        raise CannotRegister(f"folder {folder} is registered already")
+    db.execute(
+        f"INSERT INTO groups ({_COLUMNS}, settings, created_at) "
+        "VALUES (?, ?, ?, ?, ?, 0, ?, NULL, ?, ?, ?, ?)",
+        (
+            folder,
+            name,
+            trigger,
+            requires_trigger,
+            folder == MAIN,
+            model,
+            _first_epoch(db, folder),
+            _senders_out(allowed_senders),
+            json.dumps(settings or {}),
+            now,
+        ),
+    )
+    for chat in chats:
+        add_chat(db, folder, chat)
+    return _must(db, folder)
+
+
+def ensure_main(db: Database, *, name: str, trigger: str, now: Micros) -> Group:
+    """The main group, made with `console:main` if this is the first start."""
+    found = get(db, MAIN)
+    if found is not None:
+        return found
+    return register(
+        db,
+        folder=MAIN,
+        name=name,
+        chats=(MAIN_CONSOLE,),
+        trigger=trigger,
+        requires_trigger=False,
+        now=now,
+    )
+
+
+def add_chat(db: Database, folder: GroupId, chat: ChatId) -> None:
+    """Register one more chat for a group; main has at most one per channel."""
+    row = db.execute("SELECT folder FROM chats WHERE chat = ?", (chat,)).fetchone()
+    if row is not None and row[0] is not None:
+        if row[0] == folder:
+            return
+        raise CannotRegister(f"chat {chat} belongs to {row[0]} already")
+    if folder == MAIN and any(channel_of(c) == channel_of(chat) for c in chats_of(db, folder)):
+        raise CannotRegister(f"main has a chat on {channel_of(chat)} already")
+    db.execute(
+        "INSERT INTO chats (chat, folder) VALUES (?, ?) "
+        "ON CONFLICT (chat) DO UPDATE SET folder = excluded.folder",
+        (chat, folder),
+    )
+
+
+def remove_chat(db: Database, chat: ChatId) -> None:
+    """A chat is no longer answered; what was pending in it is passed over."""
+    db.execute(
+        "UPDATE chats SET folder = NULL, "
+        "claimed_seq = max(claimed_seq, coalesce("
+        "(SELECT max(seq) FROM inbox WHERE inbox.chat = chats.chat), 0)) WHERE chat = ?",
+        (chat,),
+    )
+    settle_cursor(db, chat)
+
+
+def settle_cursor(db: Database, chat: ChatId) -> None:
+    """Move ``done_seq`` up to the first thing of the chat that has not ended."""
+    db.execute(
+        "UPDATE chats SET done_seq = coalesce("
+        "(SELECT min(lo) FROM turns WHERE turns.chat = chats.chat AND ended_at IS NULL), "
+        "claimed_seq) WHERE chat = ?",
+        (chat,),
+    )
+
+
+def remove(db: Database, folder: GroupId) -> bool:
+    """Forget a group's row; its files and history stay. Cancel its turns first (`turns.cancel`)."""
+    if folder == MAIN:
+        raise CannotRegister("main cannot be removed")
+    for chat in chats_of(db, folder):
+        remove_chat(db, chat)
+    return db.execute("DELETE FROM groups WHERE folder = ?", (folder,)).rowcount == 1
+
+
+def get(db: Database, folder: GroupId) -> Group | None:
+    """The group of this folder."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM groups WHERE folder = ?", (folder,)).fetchone()
+    return _group(row) if row is not None else None
+
+
+def by_chat(db: Database, chat: ChatId) -> Group | None:
+    """The group that a chat is registered for."""
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM groups WHERE folder = (SELECT folder FROM chats WHERE chat = ?)",
+        (chat,),
+    ).fetchone()
+    return _group(row) if row is not None else None
+
+
+def list_groups(db: Database) -> list[Group]:
+    """All groups, main first, then by folder."""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM groups ORDER BY is_main DESC, folder")
+    return [_group(row) for row in rows]
+
+
+def list_chats(db: Database, *, limit: int = 500) -> list[Chat]:
+    """Chats seen, the latest active first; unregistered ones too."""
+    rows = db.execute(
+        "SELECT chat, name, last_at, folder FROM chats "
+        "ORDER BY last_at IS NULL, last_at DESC, chat LIMIT ?",
+        (limit,),
+    )
+    return [Chat(ChatId(c), n, at, f) for c, n, at, f in rows]
+
+
+def chats_of(db: Database, folder: GroupId) -> list[ChatId]:
+    """The registered chats of a group."""
+    rows = db.execute("SELECT chat FROM chats WHERE folder = ? ORDER BY chat", (folder,))
+    return [ChatId(row[0]) for row in rows]
+
+
+def chat_name(db: Database, chat: ChatId) -> str:
+    """The name a chat was last seen with, or nothing."""
+    row = db.execute("SELECT name FROM chats WHERE chat = ?", (chat,)).fetchone()
+    return str(row[0]) if row is not None else ""
+
+
+def main_chat(db: Database, *, but: ChatId | None = None) -> ChatId | None:
+    """Where to tell main something: its messenger chat if it has one, else the console."""
+    found = [chat for chat in chats_of(db, MAIN) if chat != but]
+    found.sort(key=lambda chat: channel_of(chat) == "console")
+    return found[0] if found else None
+
+
+def see_chat(db: Database, chat: ChatId, *, name: str) -> None:
+    """A chat exists and is called so. Its time of last activity is left alone."""
+    db.execute(
+        "INSERT INTO chats (chat, name) VALUES (?, ?) "
+        "ON CONFLICT (chat) DO UPDATE SET name = excluded.name WHERE excluded.name <> ''",
+        (chat, name),
+    )
+
+
+def set_paused(db: Database, folder: GroupId, *, paused: bool) -> bool:
+    """Pause or resume a group; whether that changed anything."""
+    changed = db.execute(
+        "UPDATE groups SET paused = ? WHERE folder = ? AND paused <> ?", (paused, folder, paused)
+    )
+    return changed.rowcount == 1
+
+
+def update(
+    db: Database,
+    folder: GroupId,
+    *,
+    name: str | None = None,
+    trigger: str | None = None,
+    requires_trigger: bool | None = None,
+) -> Group | None:
+    """Change what is given, keep the rest; None if there is no such group."""
+    db.execute(
+        "UPDATE groups SET name = coalesce(?, name), trigger = coalesce(?, trigger), "
+        "requires_trigger = coalesce(?, requires_trigger) WHERE folder = ?",
+        (name, trigger, requires_trigger, folder),
+    )
+    return get(db, folder)
+
+
+def set_model(db: Database, folder: GroupId, model: str | None) -> None:
+    """The model for the group's next runs; None for the default."""
+    db.execute("UPDATE groups SET model = ? WHERE folder = ?", (model, folder))
+
+
+def set_allowed_senders(
+    db: Database, folder: GroupId, senders: tuple[SenderId, ...] | None
+) -> None:
+    """Who may ask; None for everybody."""
+    db.execute(
+        "UPDATE groups SET allowed_senders = ? WHERE folder = ?", (_senders_out(senders), folder)
+    )
+
+
+def settings(db: Database, folder: GroupId) -> dict[str, Any]:
+    """What else is set for a group: limits, mounts, egress. Empty where the defaults hold."""
+    row = db.execute("SELECT settings FROM groups WHERE folder = ?", (folder,)).fetchone()
+    if row is None:
+        return {}
+    found = json.loads(row[0])
+    return found if isinstance(found, dict) else {}
+
+
+def set_settings(db: Database, folder: GroupId, settings: dict[str, Any]) -> None:
+    """Replace what else is set for a group."""
+    db.execute("UPDATE groups SET settings = ? WHERE folder = ?", (json.dumps(settings), folder))
+
+
+def set_session(db: Database, run: RunId, session: str) -> bool:
+    """Keep the session a run has just begun or resumed; False if the run is superseded.
+
+    Called as soon as the agent names it, so that a turn which dies can be resumed in it.
+    """
+    changed = db.execute(
+        "UPDATE groups SET session = ? FROM runs "
+        "WHERE runs.id = ? AND runs.kind <> 'delegate' AND groups.folder = runs.folder "
+        "AND groups.epoch = runs.epoch",
+        (session, run),
+    )
+    return changed.rowcount == 1
+
+
+def clear_session(db: Database, folder: GroupId, *, session: str) -> bool:
+    """Forget a session that cannot be resumed; whether it was still the one in use.
+
+    True exactly once for each stale session, so the caller can say it exactly once.
+    """
+    changed = db.execute(
+        "UPDATE groups SET session = NULL WHERE folder = ? AND session = ?", (folder, session)
+    )
+    return changed.rowcount == 1
+
+
+def new_session(db: Database, folder: GroupId) -> int:
+    """Start afresh: whatever an older run still says about its session is refused from now on."""
+    row = db.execute(
+        "UPDATE groups SET epoch = epoch + 1, session = NULL WHERE folder = ? RETURNING epoch",
+        (folder,),
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"no group {folder}")
+    return int(row[0])
+
+
+def _first_epoch(db: Database, folder: GroupId) -> int:
+    row = db.execute("SELECT max(epoch) FROM runs WHERE folder = ?", (folder,)).fetchone()
+    return 0 if row[0] is None else int(row[0]) + 1
+
+
+def _must(db: Database, folder: GroupId) -> Group:
+    found = get(db, folder)
+    assert found is not None  # it was written in this transaction
+    return found
+
+
+def _senders_out(senders: tuple[SenderId, ...] | None) -> str | None:
+    return None if senders is None else json.dumps(senders)
+
+
+def _group(row: tuple[Any, ...]) -> Group:
+    folder, name, trigger, requires, is_main, paused, model, session, epoch, allowed = row
+    return Group(
+        folder=folder,
+        name=name,
+        trigger=trigger,
+        requires_trigger=bool(requires),
+        is_main=bool(is_main),
+        paused=bool(paused),
+        model=model,
+        session=session,
+        epoch=epoch,
+        allowed_senders=None if allowed is None else tuple(json.loads(allowed)),
+    )

@@ -1,0 +1,261 @@
+"""Messages on their way in: what is kept, and which groups have something to answer.
+
+The rule: identity is (chat, sender, id), order is ``seq``; a time is never compared. Whether a message
+is pending, done or dead is not written on it but follows from its chat's cursors and its turn, so the
+two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from pynchy.chat.text import is_empty, is_trigger
+from pynchy.model import (
+    Attachment,
+    ChatId,
+    GroupId,
+    Message,
+    Micros,
+    Quoted,
+    SenderId,
+    Seq,
+)
+
+from . import groups
+from .database import Database
+
+
+@attrs.frozen
+class Received:
+    """What became of a message. ``seq`` is None if nothing was stored: known already, of a chat that is
+    not registered, empty, our own output, or taken back. ``wakes``: a turn is wanted for it."""
+
+    seq: Seq | None
+    folder: GroupId | None
+    wakes: bool
+
+
+@attrs.frozen
+class Stored:
+    """A message as it was kept. ``edited``: it replaces one that was sent before."""
+
+    seq: Seq
+    chat: ChatId
+    sender: SenderId
+    sender_name: str
+    id: str
+    sent_at: Micros
+    text: str
+    triggers: bool
+    own: bool
+    quoted: Quoted | None
+    attachments: tuple[Attachment, ...]
+    edited: bool
+
+
+def receive(db: Database, message: Message, *, now: Micros, command: bool = False) -> Received:
+    """Keep a message once, however often it comes.
+
+    ``command``: it is a chat command, kept for its identity alone; the agent never sees it. A second
+    delivery has ``seq`` None, so what a command does can be done in the same transaction, once.
+    """
+    group = groups.by_chat(db, message.chat)
+    db.execute(
+        "INSERT INTO chats (chat, name, last_at) VALUES (?1, ?2, ?3) ON CONFLICT (chat) DO UPDATE "
+        "SET name = CASE ?2 WHEN '' THEN name ELSE ?2 END, last_at = max(coalesce(last_at, 0), ?3)",
+        (message.chat, message.chat_name or "", message.sent_at),
+    )
+    if group is None:
+        return Received(None, None, wakes=False)
+    nothing = Received(None, group.folder, wakes=False)
+    if message.revokes is not None:
+        _revoke(db, message, message.revokes, now=now)
+        return nothing
+    if is_empty(message) or is_own_output(db, message.id):
+        return nothing
+
+    triggers = not command and is_trigger(message, group)
+    if message.edits is not None:
+        triggers = _edit(db, message, message.edits) and triggers
+    seq = _insert(db, message, triggers=triggers, command=command, now=now)
+    if seq is None:
+        return nothing
+    if triggers:
+        db.execute("UPDATE chats SET wanted_seq = ? WHERE chat = ?", (seq, message.chat))
+    return Received(seq, group.folder, wakes=triggers and not group.paused)
+
+
+def receive_many(db: Database, messages: Iterable[Message], *, now: Micros) -> list[Received]:
+    """Keep a burst in one transaction, in order."""
+    return [receive(db, message, now=now) for message in messages]
+
+
+def is_own_output(db: Database, message_id: str) -> bool:
+    """Whether we chose this id for something we sent: it is never taken for input."""
+    found = db.execute("SELECT 1 FROM outbox WHERE message_id = ?", (message_id,)).fetchone()
+    return found is not None
+
+
+def add_notice(db: Database, chat: ChatId, *, id: str, text: str, now: Micros) -> None:
+    """Something the agent is to know with its next prompt. It wakes nobody; once per ``id``."""
+    db.execute(
+        "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
+        "kind, text, triggers, own) VALUES (?, 'pynchy', '', ?, ?, ?, 'notice', ?, 0, 0)",
+        (chat, id, now, now, text),
+    )
+
+
+def waiting_groups(db: Database, *, now: Micros) -> list[GroupId]:
+    """Groups with something for a session to do now: unanswered triggers, due retries, notices.
+
+    One indexed question, however many groups and messages there are. Paused groups are left out, and
+    chats whose oldest turn waits for its retry: see `next_retry`.
+    """
+    rows = db.execute(
+        "SELECT folder FROM groups WHERE paused = 0 AND folder IN ("
+        "  SELECT folder FROM chats WHERE folder IS NOT NULL AND wanted_seq > claimed_seq"
+        "  AND NOT EXISTS (SELECT 1 FROM turns WHERE turns.chat = chats.chat"
+        "                  AND turns.ended_at IS NULL AND turns.state = 'waiting'"
+        "                  AND turns.kind = 'message')"
+        "  UNION SELECT folder FROM turns WHERE state = 'waiting' AND retry_at <= ?"
+        "  AND kind IN ('message', 'notice')"
+        ") ORDER BY folder",
+        (now,),
+    )
+    return [GroupId(row[0]) for row in rows]
+
+
+def next_retry(db: Database, folder: GroupId) -> Micros | None:
+    """When the first waiting turn of a group's session falls due, if one waits."""
+    row = db.execute(
+        "SELECT min(retry_at) FROM turns WHERE folder = ? AND state = 'waiting' "
+        "AND kind IN ('message', 'notice')",
+        (folder,),
+    ).fetchone()
+    return None if row[0] is None else Micros(row[0])
+
+
+def history(db: Database, chat: ChatId, *, limit: int, before: Seq | None = None) -> list[Stored]:
+    """The newest messages of a chat, oldest first."""
+    rows = db.execute(
+        f"SELECT {COLUMNS} FROM inbox WHERE chat = ? AND kind <> 'command' AND gone IS NULL "
+        "AND kind = 'text' AND seq < ? ORDER BY seq DESC LIMIT ?",
+        (chat, before if before is not None else 1 << 62, limit),
+    )
+    return [stored(row) for row in rows][::-1]
+
+
+def stored(row: tuple[Any, ...]) -> Stored:
+    """A row of `COLUMNS` as a fact."""
+    seq, chat, sender, name, id, sent_at, text, triggers, own, quoted, attachments, edits = row
+    return Stored(
+        seq=seq,
+        chat=chat,
+        sender=sender,
+        sender_name=name,
+        id=id,
+        sent_at=sent_at,
+        text=text,
+        triggers=bool(triggers),
+        own=bool(own),
+        quoted=None if quoted is None else Quoted(**json.loads(quoted)),
+        attachments=()
+        if attachments is None
+        else tuple(Attachment(**each) for each in json.loads(attachments)),
+        edited=edits is not None,
+    )
+
+
+COLUMNS = (
+    "inbox.seq, inbox.chat, sender, sender_name, message_id, sent_at, text, triggers, own, quoted, "
+    "attachments, edits"
+)
+
+
+def _insert(
+    db: Database, message: Message, *, triggers: bool, command: bool, now: Micros
+) -> Seq | None:
+    row = db.execute(
+        "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
+        "kind, text, triggers, own, mentions, edits, quoted, attachments) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
+        (
+            message.chat,
+            message.sender,
+            message.sender_name,
+            message.id,
+            message.sent_at,
+            now,
+            "command" if command else "text",
+            message.text,
+            triggers,
+            message.from_me,
+            message.mentions_me,
+            message.edits,
+            None if message.quoted is None else json.dumps(attrs.asdict(message.quoted)),
+            json.dumps([attrs.asdict(each) for each in message.attachments])
+            if message.attachments
+            else None,
+        ),
+    ).fetchone()
+    return None if row is None else Seq(row[0])
+
+
+def _edit(db: Database, message: Message, edited: str) -> bool:
+    """Let an edit take the place of what it edits; whether it may still ask for an answer.
+
+    What an agent has already answered is not answered again: the new text is context then.
+    """
+    row = db.execute(
+        "SELECT inbox.seq, chats.done_seq, turns.state FROM inbox JOIN chats USING (chat) "
+        "LEFT JOIN turn_inputs USING (seq) LEFT JOIN turns ON turns.id = turn_inputs.turn_id "
+        "WHERE inbox.chat = ? AND sender = ? AND message_id = ?",
+        (message.chat, message.sender, edited),
+    ).fetchone()
+    if row is None:
+        return True
+    seq, done_seq, state = row
+    if seq <= done_seq or state not in (None, "waiting", "claimed"):
+        return False
+    if state != "claimed":
+        _take_back(db, message.chat, Seq(seq), gone="edited")
+    return True
+
+
+def _revoke(db: Database, message: Message, revoked: str, *, now: Micros) -> None:
+    row = db.execute(
+        "SELECT inbox.seq, turns.state FROM inbox LEFT JOIN turn_inputs USING (seq) "
+        "LEFT JOIN turns ON turns.id = turn_inputs.turn_id "
+        "WHERE inbox.chat = ? AND sender = ? AND message_id = ?",
+        (message.chat, message.sender, revoked),
+    ).fetchone()
+    if row is None:
+        # It came before what it takes back: keep its place, so that the late one is ignored.
+        db.execute(
+            "INSERT INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, kind, "
+            "text, triggers, own, gone) VALUES (?, ?, '', ?, ?, ?, 'text', '', 0, 0, 'revoked')",
+            (message.chat, message.sender, revoked, message.sent_at, now),
+        )
+    elif row[1] in (None, "waiting"):
+        _take_back(db, message.chat, Seq(row[0]), gone="revoked")
+
+
+def _take_back(db: Database, chat: ChatId, seq: Seq, *, gone: str) -> None:
+    """Hide a message from every later prompt; if it asked for an answer, nothing is owed for it."""
+    db.execute(
+        "UPDATE inbox SET gone = ?1, text = CASE ?1 WHEN 'revoked' THEN '' ELSE text END, "
+        "quoted = CASE ?1 WHEN 'revoked' THEN NULL ELSE quoted END, "
+        "attachments = CASE ?1 WHEN 'revoked' THEN NULL ELSE attachments END "
+        "WHERE seq = ?2 AND gone IS NULL",
+        (gone, seq),
+    )
+    db.execute(
+        "UPDATE chats SET wanted_seq = coalesce((SELECT max(seq) FROM inbox WHERE "
+        "inbox.chat = chats.chat AND triggers = 1 AND gone IS NULL AND seq > claimed_seq), 0) "
+        "WHERE chat = ? AND wanted_seq > claimed_seq",
+        (chat,),
+    )

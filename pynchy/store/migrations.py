@@ -1,0 +1,334 @@
+"""The schema as a list of steps, oldest first.
+
+The rule: a step that has been released is never edited, only followed by another. `SCHEMA` is the
+length of the list and what ``user_version`` must say. The constraints carry the promises, so that a
+bug in a query fails loudly here instead of quietly losing or doubling a message.
+
+sqlite-utils applies the steps, each in one transaction with its record. It is imported only when
+there is something to apply: it costs a start as much as trio itself does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+Step = Callable[["Database"], None]
+
+
+def m001_core(db: Database) -> None:
+    """Groups, chats, messages in, runs, turns, messages out."""
+    db.executescript(
+        """
+        CREATE TABLE groups (
+            folder TEXT PRIMARY KEY
+                CHECK (folder GLOB '[a-z0-9]*' AND folder NOT GLOB '*[^a-z0-9-]*'
+                       AND length(folder) <= 63),
+            name TEXT NOT NULL,
+            trigger TEXT NOT NULL,
+            requires_trigger INTEGER NOT NULL CHECK (requires_trigger IN (0, 1)),
+            is_main INTEGER NOT NULL CHECK (is_main = (folder = 'main')),
+            paused INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+            model TEXT,
+            session TEXT,
+            epoch INTEGER NOT NULL,
+            allowed_senders TEXT,
+            settings TEXT NOT NULL DEFAULT '{}',
+            created_at INTEGER NOT NULL
+        ) STRICT;
+        CREATE TRIGGER groups_epoch BEFORE UPDATE OF epoch ON groups WHEN NEW.epoch < OLD.epoch
+            BEGIN SELECT RAISE(ABORT, 'an epoch went back'); END;
+
+        -- Every chat ever seen leaves a name and a time; only a registered one has a folder.
+        -- Everything at or below claimed_seq is in a turn or passed by; everything at or below
+        -- done_seq has ended. wanted_seq is the newest message that asks for an answer.
+        CREATE TABLE chats (
+            chat TEXT PRIMARY KEY,
+            name TEXT NOT NULL DEFAULT '',
+            last_at INTEGER,
+            folder TEXT REFERENCES groups (folder) ON DELETE SET NULL,
+            wanted_seq INTEGER NOT NULL DEFAULT 0,
+            claimed_seq INTEGER NOT NULL DEFAULT 0,
+            done_seq INTEGER NOT NULL DEFAULT 0,
+            CHECK (done_seq <= claimed_seq)
+        ) STRICT;
+        CREATE INDEX chats_folder ON chats (folder) WHERE folder IS NOT NULL;
+        CREATE INDEX chats_waiting ON chats (folder, chat)
+            WHERE folder IS NOT NULL AND wanted_seq > claimed_seq;
+        CREATE TRIGGER chats_monotone BEFORE UPDATE OF claimed_seq, done_seq ON chats
+            WHEN NEW.claimed_seq < OLD.claimed_seq OR NEW.done_seq < OLD.done_seq
+            BEGIN SELECT RAISE(ABORT, 'a cursor went back'); END;
+
+        CREATE TABLE inbox (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            chat TEXT NOT NULL REFERENCES chats (chat),
+            sender TEXT NOT NULL,
+            sender_name TEXT NOT NULL,
+            message_id TEXT NOT NULL,
+            sent_at INTEGER NOT NULL,
+            received_at INTEGER NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('text', 'command', 'notice')),
+            text TEXT NOT NULL,
+            triggers INTEGER NOT NULL CHECK (triggers IN (0, 1)),
+            own INTEGER NOT NULL CHECK (own IN (0, 1)),
+            mentions INTEGER NOT NULL DEFAULT 0 CHECK (mentions IN (0, 1)),
+            edits TEXT,
+            gone TEXT CHECK (gone IN ('edited', 'revoked')),
+            quoted TEXT,
+            attachments TEXT,
+            UNIQUE (chat, sender, message_id),
+            CHECK (NOT triggers OR kind = 'text')
+        ) STRICT;
+        CREATE INDEX inbox_triggers ON inbox (chat, seq) WHERE triggers = 1 AND gone IS NULL;
+        CREATE INDEX inbox_visible ON inbox (chat, seq) WHERE kind <> 'command' AND gone IS NULL;
+        CREATE INDEX inbox_message ON inbox (message_id);
+
+        CREATE TABLE runs (
+            id TEXT PRIMARY KEY,
+            folder TEXT NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('session', 'task', 'delegate')),
+            container TEXT NOT NULL UNIQUE,
+            state TEXT NOT NULL CHECK (state IN ('starting', 'running', 'stopping', 'gone')),
+            boot TEXT NOT NULL,
+            epoch INTEGER NOT NULL,
+            started_at INTEGER NOT NULL,
+            ended_at INTEGER,
+            reason TEXT,
+            CHECK ((state = 'gone') = (ended_at IS NOT NULL))
+        ) STRICT;
+        CREATE UNIQUE INDEX one_session ON runs (folder)
+            WHERE kind <> 'delegate' AND state <> 'gone';
+        CREATE INDEX runs_live ON runs (boot) WHERE state <> 'gone';
+        CREATE INDEX runs_folder ON runs (folder, started_at);
+
+        -- A unit of agent work. It lives over its attempts. lo < seq <= hi is what it covers of
+        -- its chat; turn_inputs names what of it was handed over, omitted counts the rest.
+        CREATE TABLE turns (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            folder TEXT NOT NULL,
+            chat TEXT NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('message', 'task', 'delegate', 'notice')),
+            state TEXT NOT NULL
+                CHECK (state IN ('waiting', 'claimed', 'done', 'dead', 'cancelled')),
+            lo INTEGER,
+            hi INTEGER,
+            omitted INTEGER NOT NULL DEFAULT 0,
+            prompt TEXT,
+            source TEXT,
+            run_id TEXT REFERENCES runs (id),
+            prompt_id TEXT UNIQUE,
+            attempt INTEGER NOT NULL DEFAULT 0,
+            interrupted INTEGER NOT NULL DEFAULT 0,
+            resumed INTEGER NOT NULL DEFAULT 0 CHECK (resumed IN (0, 1)),
+            spoke INTEGER NOT NULL DEFAULT 0 CHECK (spoke IN (0, 1)),
+            accepted_at INTEGER,
+            retry_at INTEGER NOT NULL,
+            error TEXT,
+            result TEXT,
+            created_at INTEGER NOT NULL,
+            claimed_at INTEGER,
+            ended_at INTEGER,
+            CHECK ((kind = 'message') = (prompt IS NULL)),
+            CHECK ((kind = 'message') = (lo IS NOT NULL AND hi IS NOT NULL)),
+            CHECK (state <> 'claimed' OR (run_id IS NOT NULL AND prompt_id IS NOT NULL)),
+            CHECK ((state IN ('waiting', 'claimed')) = (ended_at IS NULL))
+        ) STRICT;
+        CREATE INDEX turns_waiting ON turns (folder, retry_at) WHERE state = 'waiting';
+        CREATE INDEX turns_claimed ON turns (run_id) WHERE state = 'claimed';
+        CREATE INDEX turns_live ON turns (chat, lo) WHERE ended_at IS NULL;
+        CREATE INDEX turns_folder ON turns (folder, id);
+        CREATE INDEX turns_run ON turns (run_id, id);
+        CREATE UNIQUE INDEX turns_cover ON turns (chat, hi) WHERE kind = 'message';
+        CREATE TRIGGER turns_end BEFORE UPDATE OF state ON turns
+            WHEN OLD.ended_at IS NOT NULL AND NEW.state <> OLD.state
+            BEGIN SELECT RAISE(ABORT, 'a turn ended twice'); END;
+
+        -- The primary key says it: a message is in at most one turn, ever.
+        CREATE TABLE turn_inputs (
+            seq INTEGER PRIMARY KEY REFERENCES inbox (seq),
+            turn_id INTEGER NOT NULL REFERENCES turns (id)
+        ) STRICT;
+        CREATE INDEX turn_inputs_turn ON turn_inputs (turn_id, seq);
+
+        -- message_id is chosen here and never changes between tries. notice = 1: our own word
+        -- about a failure, not the agent's.
+        CREATE TABLE outbox (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            folder TEXT NOT NULL,
+            chat TEXT NOT NULL,
+            turn_id INTEGER REFERENCES turns (id),
+            run_id TEXT,
+            ord INTEGER,
+            message_id TEXT NOT NULL UNIQUE,
+            kind TEXT NOT NULL CHECK (kind IN ('text', 'file', 'reaction')),
+            text TEXT NOT NULL,
+            path TEXT,
+            target TEXT,
+            notice INTEGER NOT NULL DEFAULT 0 CHECK (notice IN (0, 1)),
+            state TEXT NOT NULL
+                CHECK (state IN ('pending', 'sending', 'uncertain', 'sent', 'failed')),
+            attempt INTEGER NOT NULL DEFAULT 0,
+            plain INTEGER NOT NULL DEFAULT 0 CHECK (plain IN (0, 1)),
+            next_at INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            tried_at INTEGER,
+            sent_at INTEGER,
+            failed_at INTEGER,
+            error TEXT,
+            UNIQUE (turn_id, ord),
+            CHECK ((turn_id IS NULL) = (ord IS NULL)),
+            CHECK ((state = 'sent') = (sent_at IS NOT NULL)),
+            CHECK ((state = 'failed') = (failed_at IS NOT NULL)),
+            CHECK ((kind = 'file') <= (path IS NOT NULL)),
+            CHECK ((kind = 'reaction') <= (target IS NOT NULL))
+        ) STRICT;
+        CREATE INDEX outbox_open ON outbox (chat, id) WHERE sent_at IS NULL AND failed_at IS NULL;
+        CREATE UNIQUE INDEX outbox_in_flight ON outbox (chat) WHERE state = 'sending';
+        CREATE TRIGGER outbox_fixed BEFORE UPDATE OF message_id, chat ON outbox
+            BEGIN SELECT RAISE(ABORT, 'an id or a chat of the outbox was changed'); END;
+        CREATE TRIGGER outbox_end BEFORE UPDATE OF state ON outbox
+            WHEN OLD.state IN ('sent', 'failed') AND NEW.state <> OLD.state
+            BEGIN SELECT RAISE(ABORT, 'an entry of the outbox ended twice'); END;
+        CREATE TRIGGER outbox_spoke AFTER INSERT ON outbox
+            WHEN NEW.turn_id IS NOT NULL AND NEW.notice = 0
+            BEGIN UPDATE turns SET spoke = 1 WHERE id = NEW.turn_id; END;
+        """
+    )
+
+
+def m002_commands(db: Database) -> None:
+    """What agents asked for and what they were told; who did what; when a chat was last told."""
+    db.executescript(
+        """
+        CREATE TABLE journal (
+            folder TEXT NOT NULL,
+            command_id TEXT NOT NULL,
+            sha256 TEXT NOT NULL,
+            ok INTEGER NOT NULL CHECK (ok IN (0, 1)),
+            answer TEXT NOT NULL,
+            at INTEGER NOT NULL,
+            PRIMARY KEY (folder, command_id)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX journal_at ON journal (at);
+
+        CREATE TABLE audit (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at INTEGER NOT NULL,
+            actor TEXT NOT NULL,
+            action TEXT NOT NULL,
+            folder TEXT,
+            detail TEXT NOT NULL DEFAULT '{}'
+        ) STRICT;
+        CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit
+            BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+        CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit
+            BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+
+        CREATE TABLE notices (
+            chat TEXT NOT NULL,
+            class TEXT NOT NULL,
+            last_at INTEGER NOT NULL,
+            held INTEGER NOT NULL DEFAULT 0,
+            PRIMARY KEY (chat, class)
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
+def m003_tasks(db: Database) -> None:
+    """Schedules, and one row for each slot of each of them."""
+    db.executescript(
+        """
+        CREATE TABLE tasks (
+            id TEXT PRIMARY KEY,
+            folder TEXT NOT NULL,
+            chat TEXT NOT NULL,
+            name TEXT NOT NULL DEFAULT '',
+            prompt TEXT NOT NULL,
+            script TEXT,
+            kind TEXT NOT NULL CHECK (kind IN ('cron', 'interval', 'once')),
+            value TEXT NOT NULL,
+            timezone TEXT NOT NULL,
+            context TEXT NOT NULL CHECK (context IN ('group', 'isolated')),
+            catch_up TEXT NOT NULL DEFAULT 'coalesce' CHECK (catch_up IN ('coalesce', 'skip')),
+            creator TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('active', 'paused', 'done', 'cancelled')),
+            reason TEXT,
+            anchor INTEGER NOT NULL,
+            next_run INTEGER,
+            failures INTEGER NOT NULL DEFAULT 0,
+            created_at INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX tasks_due ON tasks (next_run) WHERE state = 'active';
+        CREATE INDEX tasks_folder ON tasks (folder);
+
+        -- slot is the occurrence's key: local wall time for fixed hours, else the UTC instant.
+        CREATE TABLE fires (
+            task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
+            slot TEXT NOT NULL,
+            due_at INTEGER NOT NULL,
+            fired_at INTEGER NOT NULL,
+            turn_id INTEGER REFERENCES turns (id),
+            missed INTEGER NOT NULL DEFAULT 0,
+            state TEXT NOT NULL
+                CHECK (state IN ('waiting', 'ran', 'coalesced', 'skipped', 'failed')),
+            reason TEXT,
+            PRIMARY KEY (task_id, slot)
+        ) STRICT;
+        CREATE UNIQUE INDEX fires_turn ON fires (turn_id) WHERE turn_id IS NOT NULL;
+        """
+    )
+
+
+def m004_usage(db: Database) -> None:
+    """What was reserved for a call to the model, and what it came to."""
+    db.executescript(
+        """
+        CREATE TABLE usage (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            folder TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            model TEXT NOT NULL,
+            day TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('reserved', 'settled')),
+            reserved_tokens INTEGER NOT NULL,
+            reserved_cost INTEGER NOT NULL,
+            input_tokens INTEGER NOT NULL DEFAULT 0,
+            output_tokens INTEGER NOT NULL DEFAULT 0,
+            cache_read_tokens INTEGER NOT NULL DEFAULT 0,
+            cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+            cost INTEGER NOT NULL DEFAULT 0,
+            created_at INTEGER NOT NULL,
+            settled_at INTEGER,
+            CHECK ((state = 'settled') = (settled_at IS NOT NULL))
+        ) STRICT;
+        CREATE INDEX usage_day ON usage (folder, day);
+        CREATE INDEX usage_run ON usage (run_id);
+        CREATE INDEX usage_reserved ON usage (created_at) WHERE state = 'reserved';
+        """
+    )
+
+
+STEPS: Final[tuple[Step, ...]] = (m001_core, m002_commands, m003_tasks, m004_usage)
+SCHEMA: Final = len(STEPS)
+
+
+def migrate(db: Database) -> None:
+    """Bring the schema up to `SCHEMA`: each step in one transaction, with its number."""
+    from sqlite_utils import Migrations
+
+    history = Migrations("pynchy")
+    for number, step in enumerate(STEPS, start=1):
+        history(name=step.__name__)(_numbered(step, number))
+    history.apply(db)
+
+
+def _numbered(step: Step, number: int) -> Step:
+    def apply(db: Database) -> None:
+        step(db)
+        db.execute(f"PRAGMA user_version = {number:d}")
+
+    return apply

@@ -1,0 +1,83 @@
+"""The host's own words to people: one for each chat and class of trouble within a cooldown.
+
+The rule: whatever is given up is said here, in the transaction that gives it up. Never thousands,
+never silence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pynchy.model import ChatId, GroupId, Micros, TurnId, after
+
+from . import groups, outbox, retries
+from .database import Database, NewId
+
+
+def tell(
+    db: Database,
+    chat: ChatId,
+    text: str,
+    *,
+    now: Micros,
+    new_id: NewId,
+    turn: TurnId | None = None,
+) -> int:
+    """Say something to a chat, in the host's name."""
+    group = groups.by_chat(db, chat)
+    folder = group.folder if group is not None else GroupId("")
+    (entry,) = outbox.enqueue(
+        db,
+        folder=folder,
+        chat=chat,
+        texts=(text,),
+        turn=turn,
+        notice=True,
+        now=now,
+        new_id=new_id,
+    )
+    return entry
+
+
+def tell_once(
+    db: Database,
+    chat: ChatId,
+    kind: str,
+    text: str,
+    *,
+    now: Micros,
+    new_id: NewId,
+    cooldown: float = retries.NOTICE_COOLDOWN,
+) -> bool:
+    """Say something unless the chat heard of this class within the cooldown; whether it was said."""
+    said = db.execute(
+        "INSERT INTO notices (chat, class, last_at) VALUES (?1, ?2, ?3) "
+        "ON CONFLICT (chat, class) DO UPDATE SET last_at = ?3, held = 0 "
+        "WHERE last_at <= ?4 OR last_at > ?3",
+        (chat, kind, now, after(now, -cooldown)),
+    )
+    if said.rowcount != 1:
+        db.execute("UPDATE notices SET held = held + 1 WHERE chat = ? AND class = ?", (chat, kind))
+        return False
+    tell(db, chat, text, now=now, new_id=new_id)
+    return True
+
+
+def tell_main(
+    db: Database, text: str, *, now: Micros, new_id: NewId, but: ChatId | None = None
+) -> bool:
+    """Say something to main, in another chat than ``but``; False if there is none."""
+    chat = groups.main_chat(db, but=but)
+    if chat is None:
+        return False
+    tell(db, chat, text, now=now, new_id=new_id)
+    return True
+
+
+def recent(db: Database, *, limit: int = 50) -> list[dict[str, Any]]:
+    """What chats were told lately, and how much more of it was held back since."""
+    return list(
+        db.query(
+            "SELECT chat, class, last_at, held FROM notices ORDER BY last_at DESC LIMIT ?", (limit,)
+        )
+    )

@@ -1,0 +1,285 @@
+"""What is to be said, durably and in order.
+
+The rule: an entry leaves the list only by the channel's word (`sent`) or loudly (`failed`). Its message
+id is chosen before the first try and never changes, so a try repeated is a message repeated to the
+server, not to people. In each chat the oldest open entry goes first and alone.
+
+    pending -> sending -> sent
+    sending -> pending     refused, tried again later
+    sending -> uncertain   no word from the channel, or we died: tried again under the same id
+    pending, uncertain -> failed   refused for good, too often, or a day old
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
+
+from . import groups, messages, retries
+from .database import Database, NewId
+
+
+@attrs.frozen
+class Head:
+    """The oldest open entry of a chat, due now. ``uncertain``: it may have been sent already.
+    ``attempt`` counts the tries before this one."""
+
+    out: Outgoing
+    uncertain: bool
+    attempt: int
+
+
+@attrs.frozen
+class Failed:
+    """An entry that was given up; agent and main have been told, unless it was a notice itself."""
+
+    id: int
+    chat: ChatId
+    reason: str
+
+
+_OUT: Final = "id, chat, message_id, kind, text, path, target, plain"
+_OPEN: Final = "sent_at IS NULL AND failed_at IS NULL"
+
+#: The first open entry of each chat, by hopping over the index: the cost is in chats with something
+#: to send, not in entries.
+_HEADS: Final = f"""
+    WITH RECURSIVE
+    waiting (chat) AS (
+        SELECT min(chat) FROM outbox WHERE {_OPEN}
+        UNION ALL
+        SELECT (SELECT min(chat) FROM outbox WHERE {_OPEN} AND chat > waiting.chat)
+        FROM waiting WHERE waiting.chat IS NOT NULL
+    ),
+    heads (id) AS (
+        SELECT (SELECT min(id) FROM outbox WHERE {_OPEN} AND outbox.chat = waiting.chat)
+        FROM waiting WHERE waiting.chat IS NOT NULL
+    )
+"""
+
+
+def enqueue(
+    db: Database,
+    *,
+    folder: GroupId,
+    chat: ChatId,
+    texts: Sequence[str] = (),
+    file: str | None = None,
+    reaction_to: str | None = None,
+    quotes: str | None = None,
+    turn: TurnId | None = None,
+    run: RunId | None = None,
+    notice: bool = False,
+    now: Micros,
+    new_id: NewId,
+) -> list[int]:
+    """Put texts, in order, or one file or reaction (with one text) at the end of a chat's list.
+
+    With ``turn`` it is output of that turn, which is then never replayed; ``notice`` says it is the
+    host's word and not the agent's.
+    """
+    if file is not None or reaction_to is not None:
+        kind = "file" if file is not None else "reaction"
+        entries = [(kind, texts[0] if texts else "", file, reaction_to or quotes)]
+    else:
+        entries = [("text", text, None, quotes) for text in texts]
+    ids = []
+    for kind, text, path, target in entries:
+        row = db.execute(
+            "INSERT INTO outbox (folder, chat, turn_id, run_id, ord, message_id, kind, text, path, "
+            "target, notice, state, next_at, created_at) VALUES (?1, ?2, ?3, ?4, "
+            "CASE WHEN ?3 IS NULL THEN NULL ELSE "
+            "coalesce((SELECT max(ord) FROM outbox WHERE turn_id = ?3), -1) + 1 END, "
+            "?5, ?6, ?7, ?8, ?9, ?10, 'pending', ?11, ?11) RETURNING id",
+            (folder, chat, turn, run, new_id(), kind, text, path, target, notice, now),
+        ).fetchone()
+        ids.append(int(row[0]))
+    return ids
+
+
+def heads(db: Database, *, now: Micros) -> list[Head]:
+    """What may be sent now: the first entry of each chat, where it is due and none is in flight."""
+    rows = db.execute(
+        f"{_HEADS} SELECT {_OUT}, state = 'uncertain', attempt FROM outbox "
+        "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at <= ? ORDER BY id",
+        (now,),
+    )
+    return [Head(_outgoing(row[:8]), bool(row[8]), row[9]) for row in rows]
+
+
+def next_due(db: Database, *, now: Micros) -> Micros | None:
+    """When the next entry that waits for a later try, or for its expiry, falls due."""
+    row = db.execute(
+        f"{_HEADS} SELECT min(next_at) FROM outbox "
+        "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at > ?",
+        (now,),
+    ).fetchone()
+    return None if row[0] is None else Micros(row[0])
+
+
+def take(db: Database, entry: int, *, now: Micros) -> Outgoing | None:
+    """Begin a try. None if it is not at the head of its chat, not due, or another is in flight."""
+    row = db.execute(
+        "UPDATE outbox SET state = 'sending', attempt = attempt + 1, tried_at = ?2 WHERE id = ?1 "
+        "AND state IN ('pending', 'uncertain') AND next_at <= ?2 AND NOT EXISTS ("
+        "  SELECT 1 FROM outbox AS earlier WHERE earlier.chat = outbox.chat "
+        "  AND earlier.id < outbox.id AND earlier.sent_at IS NULL AND earlier.failed_at IS NULL) "
+        f"RETURNING {_OUT}",
+        (entry, now),
+    ).fetchone()
+    return _outgoing(row) if row is not None else None
+
+
+def sent(db: Database, entry: int, *, now: Micros) -> bool:
+    """The channel has it: by its acknowledgement, or because it says so when asked after doubt."""
+    changed = db.execute(
+        "UPDATE outbox SET state = 'sent', sent_at = ?, error = NULL "
+        "WHERE id = ? AND state IN ('sending', 'uncertain')",
+        (now, entry),
+    )
+    return changed.rowcount == 1
+
+
+def refused(
+    db: Database,
+    entry: int,
+    *,
+    reason: str,
+    permanent: bool,
+    now: Micros,
+    jitter: float,
+    new_id: NewId,
+) -> Failed | None:
+    """The channel did not take it. It is tried again later, after some tries as plain text, and given
+    up when refused for good or too often: what was given up is returned."""
+    row = db.execute(
+        "SELECT attempt, kind, plain, created_at FROM outbox WHERE id = ? AND state = 'sending'",
+        (entry,),
+    ).fetchone()
+    if row is None:
+        return None
+    attempt, kind, plain, created_at = row
+    if permanent and kind == "text" and not plain:
+        # The formatting may be what is refused. One more try without it, at once.
+        db.execute(
+            "UPDATE outbox SET state = 'pending', plain = 1, next_at = ?, error = ? WHERE id = ?",
+            (now, reason, entry),
+        )
+        return None
+    if permanent or attempt >= retries.SEND_ATTEMPTS or _is_old(created_at, now):
+        return _give_up(db, entry, reason=reason, now=now, new_id=new_id)
+    db.execute(
+        "UPDATE outbox SET state = 'pending', plain = max(plain, ?), next_at = ?, error = ? "
+        "WHERE id = ?",
+        (
+            attempt >= retries.PLAIN_FROM and kind == "text",
+            retries.send_retry(attempt=attempt, now=now, jitter=jitter),
+            reason,
+            entry,
+        ),
+    )
+    return None
+
+
+def uncertain(
+    db: Database, entry: int, *, reason: str, now: Micros, jitter: float, new_id: NewId
+) -> Failed | None:
+    """No word from the channel: it may or may not have been sent. Tried again under its id, but not
+    for ever; what was given up is returned."""
+    row = db.execute(
+        "UPDATE outbox SET state = 'uncertain', error = ? WHERE id = ? AND state = 'sending' "
+        "RETURNING attempt, created_at",
+        (reason, entry),
+    ).fetchone()
+    if row is None:
+        return None
+    attempt, created_at = row
+    if attempt >= retries.UNCERTAIN_ATTEMPTS or _is_old(created_at, now):
+        return _give_up(db, entry, reason=reason, now=now, new_id=new_id)
+    next_at = retries.send_retry(attempt=attempt, now=now, jitter=jitter)
+    db.execute("UPDATE outbox SET next_at = ? WHERE id = ?", (next_at, entry))
+    return None
+
+
+def postponed(db: Database, entry: int, *, until: Micros) -> None:
+    """Nothing was tried after all (not connected): back as it was, and not counted as a try."""
+    db.execute(
+        "UPDATE outbox SET state = CASE WHEN error IS NULL AND attempt = 1 THEN 'pending' "
+        "ELSE 'uncertain' END, attempt = attempt - 1, next_at = ? "
+        "WHERE id = ? AND state = 'sending'",
+        (until, entry),
+    )
+
+
+def failed(db: Database, entry: int, *, reason: str, now: Micros, new_id: NewId) -> Failed | None:
+    """Give an entry up at once."""
+    return _give_up(db, entry, reason=reason, now=now, new_id=new_id)
+
+
+def expire(db: Database, *, now: Micros, new_id: NewId, limit: int = 100) -> list[Failed]:
+    """Give up what could not be sent for a day; call it again while it returns anything."""
+    rows = db.execute(
+        f"{_HEADS} SELECT id FROM outbox WHERE id IN (SELECT id FROM heads) "
+        "AND state <> 'sending' AND created_at <= ? ORDER BY id LIMIT ?",
+        (after(now, -retries.SEND_EXPIRY), limit),
+    ).fetchall()
+    found = [
+        _give_up(db, row[0], reason="not sent within a day", now=now, new_id=new_id) for row in rows
+    ]
+    return [each for each in found if each is not None]
+
+
+def recover(db: Database, *, now: Micros) -> int:
+    """At start: what was in flight when we died is uncertain now, and due at once."""
+    return db.execute(
+        "UPDATE outbox SET state = 'uncertain', next_at = ?, error = 'interrupted' "
+        f"WHERE state = 'sending' AND {_OPEN}",
+        (now,),
+    ).rowcount
+
+
+def count_open(db: Database) -> int:
+    """How many entries are still to be sent."""
+    row = db.execute(f"SELECT count(*) FROM outbox WHERE {_OPEN}").fetchone()
+    return int(row[0])
+
+
+def get(db: Database, entry: int) -> dict[str, Any] | None:
+    """One entry with all its columns."""
+    return next(db.query("SELECT * FROM outbox WHERE id = ?", (entry,)), None)
+
+
+def _give_up(db: Database, entry: int, *, reason: str, now: Micros, new_id: NewId) -> Failed | None:
+    row = db.execute(
+        "UPDATE outbox SET state = 'failed', failed_at = ?, error = ? "
+        f"WHERE id = ? AND {_OPEN} RETURNING chat, message_id, text, notice",
+        (now, reason, entry),
+    ).fetchone()
+    if row is None:
+        return None
+    chat, message_id, text, notice = row
+    if not notice:
+        messages.add_notice(
+            db,
+            chat,
+            id=f"undelivered:{message_id}",
+            text=retries.undelivered_for_agent(text=text, reason=reason),
+            now=now,
+        )
+        words = retries.undelivered_for_main(chat=groups.chat_name(db, chat) or chat, reason=reason)
+        if (main := groups.main_chat(db, but=chat)) is not None:
+            enqueue(db, folder=MAIN, chat=main, texts=(words,), notice=True, now=now, new_id=new_id)
+    return Failed(entry, chat, reason)
+
+
+def _is_old(created_at: int, now: Micros) -> bool:
+    return created_at <= after(now, -retries.SEND_EXPIRY)
+
+
+def _outgoing(row: tuple[Any, ...]) -> Outgoing:
+    id, chat, message_id, kind, text, path, target, plain = row
+    return Outgoing(id, chat, message_id, kind, text, path, target, bool(plain))

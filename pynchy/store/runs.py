@@ -1,0 +1,126 @@
+"""Runs: one row for each container, written before the container exists.
+
+The rule: a row that is not ``gone`` may have a container, and nothing else has one. At start the rows
+of an earlier life of the daemon are ended, and their containers named for removal.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+
+from pynchy.model import GroupId, Micros, RunId
+
+from . import turns
+from .database import Database, NewId
+
+Kind = Literal["session", "task", "delegate"]
+State = Literal["starting", "running", "stopping"]
+
+
+@attrs.frozen
+class Run:
+    """A container from before its start until after its end."""
+
+    id: RunId
+    folder: GroupId
+    kind: Kind
+    container: str
+    state: str
+    boot: str
+    epoch: int
+    started_at: Micros
+    ended_at: Micros | None
+    reason: str | None
+
+
+_COLUMNS = "id, folder, kind, container, state, boot, epoch, started_at, ended_at, reason"
+
+
+def begin(
+    db: Database,
+    *,
+    run: RunId,
+    folder: GroupId,
+    kind: Kind,
+    container: str,
+    boot: str,
+    now: Micros,
+) -> Run:
+    """Announce a run. The database refuses a second one of a group (delegates aside)."""
+    row = db.execute(
+        "INSERT INTO runs (id, folder, kind, container, state, boot, epoch, started_at) "
+        f"SELECT ?, folder, ?, ?, 'starting', ?, epoch, ? FROM groups WHERE folder = ? "
+        f"RETURNING {_COLUMNS}",
+        (run, kind, container, boot, now, folder),
+    ).fetchone()
+    if row is None:
+        raise LookupError(f"no group {folder}")
+    return _run(row)
+
+
+def set_state(db: Database, run: RunId, state: State) -> None:
+    """A run that is not gone moved on."""
+    db.execute("UPDATE runs SET state = ? WHERE id = ? AND state <> 'gone'", (state, run))
+
+
+def end(db: Database, run: RunId, *, reason: str, now: Micros) -> list[turns.Failure]:
+    """The container is verified gone. Turns it still held go back, none of them counted as tried.
+
+    Call `turns.fail` first when they failed. Harmless a second time.
+    """
+    released = turns.release(db, run, now=now)
+    db.execute(
+        "UPDATE runs SET state = 'gone', ended_at = ?, reason = ? WHERE id = ? AND state <> 'gone'",
+        (now, reason, run),
+    )
+    return released
+
+
+def interrupt_others(db: Database, *, boot: str, now: Micros, new_id: NewId) -> list[str]:
+    """End the runs that an earlier life of the daemon left, and give back what they held.
+
+    Returns the names of their containers, which may still exist.
+    """
+    left = db.execute(
+        "SELECT id, container FROM runs WHERE state <> 'gone' AND boot <> ? ORDER BY started_at, id",
+        (boot,),
+    ).fetchall()
+    for run, _ in left:
+        turns.interrupt(db, RunId(run), now=now, new_id=new_id)
+        db.execute(
+            "UPDATE runs SET state = 'gone', ended_at = ?, reason = 'interrupted' WHERE id = ?",
+            (now, run),
+        )
+    return [container for _, container in left]
+
+
+def get(db: Database, run: RunId) -> Run | None:
+    """One run."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (run,)).fetchone()
+    return _run(row) if row is not None else None
+
+
+def live(db: Database, folder: GroupId | None = None) -> list[Run]:
+    """The runs that may have a container, oldest first."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM runs WHERE state <> 'gone' AND (?1 IS NULL OR folder = ?1) "
+        "ORDER BY started_at, id",
+        (folder,),
+    )
+    return [_run(row) for row in rows]
+
+
+def is_current(db: Database, run: RunId) -> bool:
+    """Whether a run may still write: it is of the group's present epoch."""
+    row = db.execute(
+        "SELECT 1 FROM runs JOIN groups USING (folder) WHERE runs.id = ? "
+        "AND runs.epoch = groups.epoch",
+        (run,),
+    ).fetchone()
+    return row is not None
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    return Run(*row)

@@ -1,0 +1,596 @@
+"""Turns: units of agent work, from the claim of their messages to their one end.
+
+The rule: every change of a turn is one transaction with everything that must agree with it: the cursor,
+the replies, the notices.
+
+    (messages) -> claimed                 a run takes everything unanswered of one chat
+    claimed -> done                       a result names it: replies, cursor and session in one commit
+    claimed -> waiting                    failed: tried again after a while, or resumed if it spoke
+    claimed -> waiting                    the run ended without looking at it: again at once
+    claimed, waiting -> dead              given up; the chat and main are told in the same commit
+    claimed, waiting -> cancelled         a person said so
+
+A chat whose oldest turn waits for its retry hands out nothing newer: order within a chat holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import attrs
+
+from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, Seq, TurnId
+
+from . import groups, messages, notices, outbox, retries
+from .database import Database, NewId
+from .messages import Stored
+
+Kind = Literal["message", "task", "delegate", "notice"]
+
+MAX_MESSAGES: Final = 200  # of each, messages that ask and messages that are context, in one turn
+MAX_CONTEXT: Final = 64 << 10  # bytes of context in one turn
+MAX_ASKING: Final = 256 << 10  # bytes of messages that ask; the rest is the next turn's
+
+
+@attrs.frozen
+class Claimed:
+    """A turn as it is handed to a run.
+
+    ``messages`` are what it covers, in order; ``omitted`` counts older context that there was no room
+    for. ``notices`` are the host's words for the agent. ``resume``: it spoke before it died, ``said`` is
+    what, and it must go on in the same session. ``prompt`` is what a turn that is not of messages is to do.
+    """
+
+    turn: TurnId
+    prompt_id: str
+    chat: ChatId
+    chat_name: str
+    kind: Kind
+    attempt: int  # 1 the first time
+    resume: bool
+    said: tuple[str, ...]
+    messages: tuple[Stored, ...]
+    omitted: int
+    notices: tuple[str, ...]
+    prompt: str | None
+    source: str | None
+
+
+@attrs.frozen
+class Committed:
+    """What a result came to. ``superseded``: nothing was written, the run is of an older epoch.
+    ``unknown``: prompts it named that were not its to answer."""
+
+    turns: tuple[TurnId, ...]
+    outbox: tuple[int, ...]
+    chat: ChatId | None
+    superseded: bool = False
+    unknown: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Failure:
+    """What became of a turn that failed. ``retry_at`` is None if it is dead."""
+
+    turn: TurnId
+    chat: ChatId
+    attempt: int
+    retry_at: Micros | None
+    dead: bool
+
+
+@attrs.frozen
+class Turn:
+    """A turn as it stands."""
+
+    id: TurnId
+    folder: GroupId
+    chat: ChatId
+    kind: Kind
+    state: str
+    run: RunId | None
+    prompt_id: str | None
+    attempt: int
+    resumed: bool
+    spoke: bool
+    retry_at: Micros
+    error: str | None
+    result: str | None
+    source: str | None
+
+
+_COLUMNS: Final = (
+    "id, folder, chat, kind, state, run_id, prompt_id, attempt, resumed, spoke, retry_at, error, "
+    "result, source"
+)
+
+
+def add(
+    db: Database,
+    *,
+    folder: GroupId,
+    chat: ChatId,
+    kind: Literal["task", "delegate", "notice"],
+    prompt: str,
+    now: Micros,
+    source: str | None = None,
+) -> TurnId:
+    """Work that is not of messages: a task's slot, a delegate, an answer that wakes the agent."""
+    row = db.execute(
+        "INSERT INTO turns (folder, chat, kind, state, prompt, source, retry_at, created_at) "
+        "VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?) RETURNING id",
+        (folder, chat, kind, prompt, source, now, now),
+    ).fetchone()
+    return TurnId(row[0])
+
+
+def claim(
+    db: Database,
+    folder: GroupId,
+    run: RunId,
+    *,
+    now: Micros,
+    new_id: NewId,
+    chat: ChatId | None = None,
+    turn: TurnId | None = None,
+    max_messages: int = MAX_MESSAGES,
+    max_context: int = MAX_CONTEXT,
+) -> Claimed | None:
+    """Give a run its next turn, or None if nothing is due.
+
+    A session run gets turns of messages and notices: one that waited and is due, else everything
+    unanswered of the chat that asked first. A task run gets the oldest due task, a delegate only the
+    ``turn`` it was begun for. With ``chat`` only that chat counts. A run of an older epoch gets nothing.
+    """
+    row = db.execute(
+        "SELECT runs.kind FROM runs JOIN groups USING (folder) "
+        "WHERE runs.id = ? AND folder = ? AND state <> 'gone' AND runs.epoch = groups.epoch "
+        "AND (paused = 0 OR kind = 'delegate')",
+        (run, folder),
+    ).fetchone()
+    if row is None:
+        return None
+    run_kind = str(row[0])
+    waiting = _waiting(db, folder, run_kind, now=now, chat=chat, turn=turn)
+    if waiting is None and run_kind == "session" and turn is None:
+        waiting = _gather(db, folder, now=now, chat=chat, limit=max_messages, context=max_context)
+    if waiting is None:
+        return None
+    return _hand_over(db, waiting, run, now=now, new_id=new_id)
+
+
+_RUN_KINDS: Final = {
+    "session": ("message", "notice"),
+    "task": ("task", "task"),
+    "delegate": ("delegate", "delegate"),
+}
+
+
+def _waiting(
+    db: Database,
+    folder: GroupId,
+    run_kind: str,
+    *,
+    now: Micros,
+    chat: ChatId | None,
+    turn: TurnId | None,
+) -> TurnId | None:
+    if run_kind == "delegate" and turn is None:
+        return None
+    row = db.execute(
+        "SELECT id FROM turns WHERE folder = ?1 AND state = 'waiting' AND retry_at <= ?2 "
+        "AND kind IN (?3, ?4) AND (?5 IS NULL OR chat = ?5) AND (?6 IS NULL OR id = ?6) "
+        "ORDER BY id LIMIT 1",
+        (folder, now, *_RUN_KINDS[run_kind], chat, turn),
+    ).fetchone()
+    return None if row is None else TurnId(row[0])
+
+
+def _gather(
+    db: Database,
+    folder: GroupId,
+    *,
+    now: Micros,
+    chat: ChatId | None,
+    limit: int,
+    context: int,
+) -> TurnId | None:
+    """Make a turn of everything unanswered in the chat that asked first."""
+    row = db.execute(
+        "SELECT chat, claimed_seq, (SELECT min(seq) FROM inbox WHERE inbox.chat = chats.chat "
+        "  AND triggers = 1 AND gone IS NULL AND seq > claimed_seq) AS asked "
+        "FROM chats WHERE folder = ?1 AND wanted_seq > claimed_seq AND (?2 IS NULL OR chat = ?2) "
+        "AND NOT EXISTS (SELECT 1 FROM turns WHERE turns.chat = chats.chat AND kind = 'message' "
+        "                AND ended_at IS NULL AND state = 'waiting') "
+        "ORDER BY asked LIMIT 1",
+        (folder, chat),
+    ).fetchone()
+    if row is None:
+        return None
+    where, lo, _ = row
+    asking, hi = _asking(db, where, lo, limit=limit)
+    shown, omitted = _context(db, where, lo, hi, limit=limit, budget=context)
+    turn = db.execute(
+        "INSERT INTO turns (folder, chat, kind, state, lo, hi, omitted, retry_at, created_at) "
+        "VALUES (?, ?, 'message', 'waiting', ?, ?, ?, ?, ?) RETURNING id",
+        (folder, where, lo, hi, omitted, now, now),
+    ).fetchone()[0]
+    for seq in sorted(asking + shown):
+        db.execute("INSERT INTO turn_inputs (seq, turn_id) VALUES (?, ?)", (seq, turn))
+    db.execute("UPDATE chats SET claimed_seq = ? WHERE chat = ?", (hi, where))
+    return TurnId(turn)
+
+
+def _asking(db: Database, chat: ChatId, lo: Seq, *, limit: int) -> tuple[list[Seq], Seq]:
+    """The oldest messages that ask, as many as one turn takes, and how far the turn reaches."""
+    rows = db.execute(
+        "SELECT seq, length(CAST(text AS BLOB)) FROM inbox "
+        "WHERE chat = ? AND triggers = 1 AND gone IS NULL AND seq > ? ORDER BY seq LIMIT ?",
+        (chat, lo, limit + 1),
+    ).fetchall()
+    taken: list[Seq] = []
+    size = 0
+    for seq, length in rows:
+        size += length
+        if taken and (len(taken) == limit or size > MAX_ASKING):
+            return taken, taken[-1]
+        taken.append(seq)
+    newest = db.execute("SELECT max(seq) FROM inbox WHERE chat = ?", (chat,)).fetchone()[0]
+    return taken, newest
+
+
+def _context(
+    db: Database, chat: ChatId, lo: Seq, hi: Seq, *, limit: int, budget: int
+) -> tuple[list[Seq], int]:
+    """The newest context that fits, and how many older messages did not."""
+    rows = db.execute(
+        "SELECT seq, length(CAST(text AS BLOB)) FROM inbox WHERE chat = ? AND triggers = 0 "
+        "AND kind <> 'command' AND gone IS NULL AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?",
+        (chat, lo, hi, limit),
+    ).fetchall()
+    shown: list[Seq] = []
+    for seq, length in rows:
+        budget -= length
+        if budget < 0:
+            break
+        shown.append(seq)
+    total = db.execute(
+        "SELECT count(*) FROM inbox WHERE chat = ? AND triggers = 0 "
+        "AND kind <> 'command' AND gone IS NULL AND seq > ? AND seq <= ?",
+        (chat, lo, hi),
+    ).fetchone()[0]
+    return shown, total - len(shown)
+
+
+def _hand_over(
+    db: Database, turn: TurnId, run: RunId, *, now: Micros, new_id: NewId
+) -> Claimed | None:
+    prompt_id = _uuid(new_id())
+    row = db.execute(
+        "UPDATE turns SET state = 'claimed', run_id = ?, prompt_id = ?, claimed_at = ?, "
+        "accepted_at = NULL WHERE id = ? "
+        "RETURNING chat, kind, attempt, spoke, omitted, prompt, source",
+        (run, prompt_id, now, turn),
+    ).fetchone()
+    chat, kind, attempt, spoke, omitted, prompt, source = row
+    inputs = db.execute(
+        f"SELECT {messages.COLUMNS}, kind FROM turn_inputs JOIN inbox USING (seq) "
+        "WHERE turn_id = ? AND gone IS NULL ORDER BY seq",
+        (turn,),
+    ).fetchall()
+    said = db.execute(
+        "SELECT text FROM outbox WHERE turn_id = ? AND notice = 0 ORDER BY ord", (turn,)
+    )
+    return Claimed(
+        turn=turn,
+        prompt_id=prompt_id,
+        chat=chat,
+        chat_name=groups.chat_name(db, chat),
+        kind=kind,
+        attempt=attempt + 1,
+        resume=bool(spoke),
+        said=tuple(text for (text,) in said),
+        messages=tuple(messages.stored(each[:-1]) for each in inputs if each[-1] == "text"),
+        omitted=omitted,
+        notices=tuple(each[6] for each in inputs if each[-1] == "notice"),
+        prompt=prompt,
+        source=source,
+    )
+
+
+def accepted(db: Database, run: RunId, prompt_ids: Sequence[str], *, now: Micros) -> None:
+    """The agent has these prompts. That is for `why` to tell; nothing is done by it."""
+    for prompt_id in prompt_ids:
+        db.execute(
+            "UPDATE turns SET accepted_at = ? WHERE prompt_id = ? AND run_id = ? "
+            "AND accepted_at IS NULL",
+            (now, prompt_id, run),
+        )
+
+
+def commit(
+    db: Database,
+    run: RunId,
+    *,
+    answered: Sequence[str],
+    pieces: Sequence[str],
+    session: str | None,
+    now: Micros,
+    new_id: NewId,
+) -> Committed:
+    """A result: the turns it names are done, its pieces are to be sent, the session is kept; at once.
+
+    No pieces is a success too: the agent had nothing to say. A prompt that is not this run's, or was
+    answered or cancelled, is not answered (again). Pieces of a result that names none of its turns are
+    the run's afterthought: they go to the chat of its last turn, unless that one was cancelled, and
+    are dropped if it names only turns that are not its own any more.
+    """
+    row = db.execute(
+        "SELECT runs.kind, runs.folder, groups.epoch IS runs.epoch FROM runs "
+        "LEFT JOIN groups USING (folder) WHERE runs.id = ?",
+        (run,),
+    ).fetchone()
+    if row is None or not row[2]:
+        return Committed((), (), None, superseded=True)
+    run_kind, folder, _ = row
+    if session is not None:
+        groups.set_session(db, run, session)
+
+    found: list[tuple[TurnId, ChatId]] = []
+    unknown: list[str] = []
+    for prompt_id in dict.fromkeys(answered):
+        turn = db.execute(
+            "SELECT id, chat FROM turns WHERE prompt_id = ? AND run_id = ? AND state = 'claimed'",
+            (prompt_id, run),
+        ).fetchone()
+        if turn is None:
+            unknown.append(prompt_id)
+        else:
+            found.append((turn[0], turn[1]))
+    speaker = found[-1] if found else None
+    if not answered:
+        speaker = _afterthought(db, run)
+
+    entries: list[int] = []
+    if speaker is not None and pieces and run_kind == "delegate":
+        db.execute("UPDATE turns SET result = ? WHERE id = ?", ("\n\n".join(pieces), speaker[0]))
+    elif speaker is not None and pieces:
+        entries = outbox.enqueue(
+            db,
+            folder=folder,
+            chat=speaker[1],
+            texts=pieces,
+            turn=speaker[0],
+            run=run,
+            now=now,
+            new_id=new_id,
+        )
+    for turn_id, _ in found:
+        _end(db, turn_id, "done", now=now)
+    return Committed(
+        turns=tuple(turn_id for turn_id, _ in found),
+        outbox=tuple(entries),
+        chat=None if speaker is None else speaker[1],
+        unknown=tuple(unknown),
+    )
+
+
+def _afterthought(db: Database, run: RunId) -> tuple[TurnId, ChatId] | None:
+    row = db.execute(
+        "SELECT id, chat, state FROM turns WHERE run_id = ? ORDER BY claimed_at DESC, id DESC "
+        "LIMIT 1",
+        (run,),
+    ).fetchone()
+    return None if row is None or row[2] == "cancelled" else (row[0], row[1])
+
+
+def fail(
+    db: Database,
+    run: RunId,
+    *,
+    kind: str,
+    message: str,
+    now: Micros,
+    jitter: float,
+    new_id: NewId,
+    prompts: Sequence[str] | None = None,
+) -> list[Failure]:
+    """What a run held has failed: all of it, or only ``prompts``.
+
+    What said nothing is tried again after 5, 10, 20, 40 and 80 seconds, and then given up. What spoke is
+    resumed once, at once, and then given up. Giving up tells the chat and main, in this transaction. Of
+    a trouble that is not the message's (see `retries.TOLD_AT_ONCE`) the chat hears at the first failure.
+    """
+    failures = []
+    for turn in _held(db, run):
+        if prompts is not None and turn.prompt_id not in prompts:
+            continue
+        attempt = turn.attempt + 1
+        if turn.spoke:
+            retry_at = None if turn.resumed else now
+        else:
+            retry_at = retries.turn_retry(attempt=attempt, now=now, jitter=jitter)
+        failures.append(
+            _fail_one(
+                db,
+                turn,
+                attempt=attempt,
+                retry_at=retry_at,
+                kind=kind,
+                message=message,
+                now=now,
+                new_id=new_id,
+            )
+        )
+        words = retries.trouble(kind)
+        if retry_at is not None and words is not None:
+            notices.tell_once(db, turn.chat, kind, words, now=now, new_id=new_id)
+    return failures
+
+
+def interrupt(db: Database, run: RunId, *, now: Micros, new_id: NewId) -> list[Failure]:
+    """The daemon died under this run. What it held is due again at once.
+
+    That is no failed attempt of a turn that said nothing; only a turn under which the daemon dies again
+    and again is given up. One that spoke is resumed once, as after any failure.
+    """
+    failures = []
+    for turn in _held(db, run):
+        row = db.execute(
+            "UPDATE turns SET interrupted = interrupted + 1 WHERE id = ? RETURNING interrupted",
+            (turn.id,),
+        ).fetchone()
+        lost = turn.resumed if turn.spoke else row[0] > retries.INTERRUPTIONS
+        failures.append(
+            _fail_one(
+                db,
+                turn,
+                attempt=turn.attempt,
+                retry_at=None if lost else now,
+                kind="interrupted",
+                message="the daemon stopped",
+                now=now,
+                new_id=new_id,
+            )
+        )
+    return failures
+
+
+def release(db: Database, run: RunId, *, now: Micros) -> list[Failure]:
+    """Give back what a run held but did not get to: due again at once, and not counted as tried."""
+    released = []
+    for turn in _held(db, run):
+        db.execute("UPDATE turns SET state = 'waiting', retry_at = ? WHERE id = ?", (now, turn.id))
+        released.append(Failure(turn.id, turn.chat, turn.attempt, now, dead=False))
+    return released
+
+
+def _fail_one(
+    db: Database,
+    turn: Turn,
+    *,
+    attempt: int,
+    retry_at: Micros | None,
+    kind: str,
+    message: str,
+    now: Micros,
+    new_id: NewId,
+) -> Failure:
+    error = f"{kind}: {message}"[:2000]
+    if retry_at is not None:
+        db.execute(
+            "UPDATE turns SET state = 'waiting', attempt = ?, retry_at = ?, error = ?, "
+            "resumed = max(resumed, spoke) WHERE id = ?",
+            (attempt, retry_at, error, turn.id),
+        )
+        return Failure(turn.id, turn.chat, attempt, retry_at, dead=False)
+    db.execute("UPDATE turns SET attempt = ?, error = ? WHERE id = ?", (attempt, error, turn.id))
+    _end(db, turn.id, "dead", now=now)
+    if turn.kind != "delegate":  # its parent is told, by the handle it waits on
+        notices.tell(
+            db,
+            turn.chat,
+            retries.gave_up(kind=kind, spoke=turn.spoke),
+            now=now,
+            new_id=new_id,
+            turn=turn.id,
+        )
+        if turn.folder != "main":
+            words = retries.gave_up_for_main(folder=turn.folder, kind=kind, error=message)
+            notices.tell_main(db, words, now=now, new_id=new_id, but=turn.chat)
+    return Failure(turn.id, turn.chat, attempt, None, dead=True)
+
+
+def cancel(db: Database, folder: GroupId, *, now: Micros, chat: ChatId | None = None) -> list[Turn]:
+    """A person stopped it: what is running, and what waits to be tried again, is over.
+
+    Messages that no run has been given yet stay. Whatever the run still says about the cancelled is
+    dropped by `commit`.
+    """
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM turns WHERE folder = ?1 AND ended_at IS NULL "
+        "AND state IN ('waiting', 'claimed') AND (?2 IS NULL OR chat = ?2) "
+        "AND (state = 'claimed' OR attempt > 0 OR interrupted > 0 OR kind = 'message') ORDER BY id",
+        (folder, chat),
+    ).fetchall()
+    found = [_turn(row) for row in rows]
+    for turn in found:
+        _end(db, turn.id, "cancelled", now=now)
+    return found
+
+
+def cancel_one(db: Database, turn: TurnId, *, now: Micros) -> bool:
+    """This turn is not wanted any more; False if it has ended."""
+    row = db.execute("SELECT ended_at FROM turns WHERE id = ?", (turn,)).fetchone()
+    if row is None or row[0] is not None:
+        return False
+    _end(db, turn, "cancelled", now=now)
+    return True
+
+
+def waiting_tasks(db: Database, *, now: Micros) -> list[GroupId]:
+    """Groups with a task's turn that is due."""
+    rows = db.execute(
+        "SELECT DISTINCT folder FROM turns JOIN groups USING (folder) WHERE state = 'waiting' "
+        "AND retry_at <= ? AND kind = 'task' AND paused = 0 ORDER BY folder",
+        (now,),
+    )
+    return [GroupId(row[0]) for row in rows]
+
+
+def retries_ahead(db: Database, *, now: Micros) -> list[tuple[GroupId, Micros]]:
+    """For each group with turns that wait for a later try: when the first of them falls due."""
+    rows = db.execute(
+        "SELECT folder, min(retry_at) FROM turns WHERE state = 'waiting' AND retry_at > ? "
+        "GROUP BY folder ORDER BY folder",
+        (now,),
+    )
+    return [(GroupId(folder), Micros(at)) for folder, at in rows]
+
+
+def get(db: Database, turn: TurnId) -> Turn | None:
+    """One turn."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM turns WHERE id = ?", (turn,)).fetchone()
+    return _turn(row) if row is not None else None
+
+
+def held(db: Database, run: RunId) -> list[Turn]:
+    """The turns a run has claimed and not ended, oldest first."""
+    return _held(db, run)
+
+
+def asked_by(db: Database, turn: TurnId) -> list[SenderId]:
+    """The senders of the messages that a turn answers: its authority is theirs."""
+    rows = db.execute(
+        "SELECT DISTINCT sender FROM turn_inputs JOIN inbox USING (seq) "
+        "WHERE turn_id = ? AND triggers = 1 ORDER BY sender",
+        (turn,),
+    )
+    return [SenderId(row[0]) for row in rows]
+
+
+def _held(db: Database, run: RunId) -> list[Turn]:
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM turns WHERE run_id = ? AND state = 'claimed' ORDER BY id", (run,)
+    )
+    return [_turn(row) for row in rows]
+
+
+def _end(db: Database, turn: TurnId, state: str, *, now: Micros) -> None:
+    row = db.execute(
+        "UPDATE turns SET state = ?, ended_at = ? WHERE id = ? RETURNING chat, kind",
+        (state, now, turn),
+    ).fetchone()
+    if row[1] == "message":
+        groups.settle_cursor(db, ChatId(row[0]))
+
+
+def _uuid(digits: str) -> str:
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
+
+
+def _turn(row: tuple[Any, ...]) -> Turn:
+    values = list(row)
+    values[8], values[9] = bool(values[8]), bool(values[9])
+    return Turn(*values)
