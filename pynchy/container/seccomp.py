@@ -1,0 +1,104 @@
+"""The system calls that an agent in bwrap may not make, as the BPF program that the kernel runs on each.
+
+A deny list: what is on it answers EPERM, a foreign architecture or the x32 numbers kill the process. The rule that
+keeps it so: pure, and small enough to be read whole. A test runs every instruction, and one tries the calls for real.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data (little endian)
+_ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
+_X32: Final = 0x40000000
+_NEW_USER: Final = 0x10000000  # CLONE_NEWUSER
+
+ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+# name: (x86_64, aarch64); None where the architecture has no such call
+DENIED: Final[dict[str, tuple[int, int | None]]] = {
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "kcmp": (312, 272),
+    "pidfd_getfd": (438, 438),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "acct": (163, 89),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "syslog": (103, 116),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "adjtimex": (159, 171),
+    "open_by_handle_at": (304, 265),
+    "fanotify_init": (300, 262),
+    "lookup_dcookie": (212, 18),
+    "vhangup": (153, 58),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    "modify_ldt": (154, None),
+}
+
+CLONE: Final = (56, 220)
+CLONE3: Final = 435  # its flags are in memory: ENOSYS, so that libc uses clone
+
+
+def program(machine: str) -> bytes:
+    """The filter for this architecture, to be handed to bwrap; empty where we have none."""
+    if machine not in ARCHITECTURES:
+        return b""
+    column = list(ARCHITECTURES).index(machine)
+    denied = sorted(number for pair in DENIED.values() if (number := pair[column]) is not None)
+    lines = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+    ]
+    if machine == "x86_64":
+        lines += [(_JUMP_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
+    lines += [(_JUMP_EQUAL, 0, 1, CLONE3), (_RETURN, 0, 0, _ENOSYS)]
+    lines += [
+        (_JUMP_EQUAL, 0, 5, CLONE[column]),  # anything else: on to the list
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),
+        (_AND, 0, 0, _NEW_USER),
+        (_JUMP_EQUAL, 0, 1, 0),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _EPERM),
+    ]
+    for index, number in enumerate(denied):
+        lines.append((_JUMP_EQUAL, len(denied) - index, 0, number))  # to the last line
+    lines += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _EPERM)]
+    return b"".join(struct.pack("<HBBI", *line) for line in lines)
