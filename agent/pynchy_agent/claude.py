@@ -11,7 +11,7 @@ The traps it steps round, each seen on the real CLI:
 from __future__ import annotations
 
 import base64
-import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -24,7 +24,6 @@ from claude_agent_sdk import (
     ClaudeAgentOptions,
     ClaudeSDKClient,
     HookMatcher,
-    McpSdkServerConfig,
     ResultMessage,
     StreamEvent,
     SystemMessage,
@@ -32,43 +31,22 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
-from pynchy_agent import archive, wire
-from pynchy_agent.instructions import instructions
-from pynchy_agent.tools import SERVER_NAME, build_server
+from pynchy_agent import archive, launch, wire
+from pynchy_agent.tools import build_server
+from pynchy_agent.transport import CliTransport
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
 
     from pynchy_agent.desk import Desk
-    from pynchy_agent.runner import Frames, Places, ToFeed
+    from pynchy_agent.places import Places
+    from pynchy_agent.runner import Frames
 
-MAX_LINE: Final = 64 << 20  # bytes of one line of the CLI: a picture that it read is in one
+ToFeed = wire.Prompt | wire.Interrupt | wire.Close
+
 MAX_IMAGE: Final = 5 << 20  # bytes; the model API takes no larger one
 MAX_ANSWER: Final = 80_000  # characters; each is at most 12 bytes of a frame
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
-
-#: Built-in tools that compete with ours or reach for what is not there: timers that die with the process, messages
-#: between agents, worktrees.
-DISALLOWED: Final = (
-    "CronCreate",
-    "CronDelete",
-    "CronList",
-    "EnterWorktree",
-    "ExitWorktree",
-    "ListAgents",
-    "Monitor",
-    "ReportFindings",
-    "ScheduleWakeup",
-    "SendMessage",
-    "Workflow",
-)
-
-#: The model sees our tools at once, instead of their names and a tool to look for tools with.
-_ALWAYS_LOAD: Final = {"alwaysLoad": True}
-
-#: The CLI's own defaults for a Bash call that names no timeout, and the most that one may name.
-BASH_TIMEOUT: Final = 120.0
-BASH_TIMEOUT_MOST: Final = 600.0
 
 
 class Agent:
@@ -91,9 +69,11 @@ class Agent:
         self._cause: str | None = None  # what the last failed call of the model API was about
         self._streamed = 0.0
 
-    async def run(self, base_url: str, feed: trio.MemoryReceiveChannel[ToFeed]) -> int:
-        """Connect, answer what is fed, and return the exit code once closed or broken."""
-        client = ClaudeSDKClient(await self._options(base_url))
+    async def run(
+        self, cli: subprocess.Popen[bytes], feed: trio.MemoryReceiveChannel[ToFeed]
+    ) -> int:
+        """Connect, answer what is fed, and return the exit code once closed or broken. The CLI is gone after."""
+        client = ClaudeSDKClient(self._options(), transport=CliTransport(cli))
         try:
             await client.connect()
             await self._frames.say(wire.Ready())
@@ -244,67 +224,17 @@ class Agent:
         if self._closing and self._idle and not self._owed:
             self._over.set()
 
-    # --- what the agent is started with --------------------------------------------------------
-
-    async def _options(self, base_url: str) -> ClaudeAgentOptions:
-        places, start = self._places, self._start
-        served = McpSdkServerConfig(
-            type="sdk", name=SERVER_NAME, instance=build_server(start.tools, self._desk.ask)
-        )
+    def _options(self) -> ClaudeAgentOptions:
+        """What is said over the pipe at connecting; the command line says the rest (`launch`)."""
+        server = build_server(self._start.tools, self._desk.ask)
         return ClaudeAgentOptions(
-            cwd=places.group,
-            model=start.model,
-            resume=start.session,
-            system_prompt={
-                "type": "preset",
-                "preset": "claude_code",
-                "append": instructions(
-                    start,
-                    group=str(places.group),
-                    shared=str(places.shared),
-                    shared_memory=await _memory(places.shared),
-                    own_memory=await _memory(places.group),
-                ),
-                "snapshot": False,  # else a resumed session keeps the memory of the day it began
+            # snapshot: else a resumed session keeps the memory of the day it began
+            system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
+            mcp_servers={
+                launch.SERVER_NAME: {"type": "sdk", "name": launch.SERVER_NAME, "instance": server}
             },
-            # The agent can write its project folder, so nothing in there may configure it: no hooks, no servers.
-            setting_sources=["user"],
-            strict_mcp_config=True,
-            permission_mode="bypassPermissions",  # the sandbox is the permission system
-            disallowed_tools=list(DISALLOWED),
-            mcp_servers={SERVER_NAME: {**served, **_ALWAYS_LOAD}},  # type: ignore[dict-item]  # not in its types
-            hooks={"PreCompact": [HookMatcher(hooks=[archive.hook(places.group)])]},
-            include_partial_messages=True,
-            max_buffer_size=MAX_LINE,
-            env=environment(base_url, start.token, config=places.config, proxied=start.gateway),
+            hooks={"PreCompact": [HookMatcher(hooks=[archive.hook(self._places.group)])]},
         )
-
-
-def environment(base_url: str, token: str, *, config: Path, proxied: str) -> dict[str, str]:
-    """What the CLI finds in its environment. The token is of this run alone and opens nothing but its gateway."""
-    relayed = not proxied.startswith("http://")
-    proxy = base_url if relayed else base_url.replace("http://", f"http://run:{token}@", 1)
-    return {
-        "ANTHROPIC_BASE_URL": base_url,
-        "ANTHROPIC_AUTH_TOKEN": token,
-        "HTTP_PROXY": proxy,
-        "HTTPS_PROXY": proxy,
-        "http_proxy": proxy,
-        "https_proxy": proxy,
-        "NO_PROXY": "127.0.0.1,localhost",
-        "no_proxy": "127.0.0.1,localhost",
-        "CLAUDE_CONFIG_DIR": str(config),
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        "CLAUDE_CODE_DISABLE_CRON": "1",
-        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # memory is CLAUDE.md and our tools
-        "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
-        "CLAUDE_ENABLE_BYTE_WATCHDOG": "1",
-        "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "90000",
-        "CLAUDE_CODE_MAX_RETRIES": os.environ.get("CLAUDE_CODE_MAX_RETRIES", "6"),
-        "BASH_DEFAULT_TIMEOUT_MS": str(int(BASH_TIMEOUT * 1000)),
-        "BASH_MAX_TIMEOUT_MS": str(int(BASH_TIMEOUT_MOST * 1000)),
-        "IS_SANDBOX": "1",  # a sandbox may map the agent's user to root; the CLI refuses that elsewhere
-    }
 
 
 _INPUT_TOKENS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -358,8 +288,8 @@ def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:
         return 0.0
     given = arguments.get("timeout")
     if isinstance(given, bool) or not isinstance(given, int | float) or given <= 0:
-        return BASH_TIMEOUT
-    return min(given / 1000, BASH_TIMEOUT_MOST)
+        return launch.BASH_TIMEOUT
+    return min(given / 1000, launch.BASH_TIMEOUT_MOST)
 
 
 async def _one(prompt_id: str, content: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
@@ -370,15 +300,6 @@ async def _one(prompt_id: str, content: list[dict[str, Any]]) -> AsyncIterator[d
         "uuid": prompt_id,
         "client_composed": True,
     }
-
-
-async def _memory(folder: Path) -> str | None:
-    """The folder's CLAUDE.md, if it has one that can be read."""
-    try:
-        data = await trio.Path(folder / "CLAUDE.md").read_bytes()
-    except OSError:
-        return None
-    return data.decode("utf-8", "replace").strip()
 
 
 def _cut(text: str) -> str:

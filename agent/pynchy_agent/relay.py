@@ -1,11 +1,12 @@
 """The relay: a loopback port in the container for the one door out of it.
 
-The model's program speaks HTTP over TCP; the container has no network, only the gateway's unix socket. This task
+The model's program speaks HTTP over TCP; the container has no network, only the gateway's unix socket. This service
 carries bytes between the two and reads none of them: whom a byte belongs to is decided where the socket is served.
 """
 
 from __future__ import annotations
 
+import socket
 from functools import partial
 from typing import NoReturn
 
@@ -13,19 +14,15 @@ import trio
 
 
 async def run(
-    gateway: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+    gateway: str,
+    listener: socket.socket,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
-    """Serve the unix socket ``gateway`` on a free loopback port; ``started`` gives its base URL. Runs until cancelled.
-
-    An ``http://`` gateway needs no relay: its own URL is given back.
-    """
-    if gateway.startswith("http://"):
-        task_status.started(gateway.rstrip("/"))
-        await trio.sleep_forever()
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=64)
-    port = listeners[0].socket.getsockname()[1]
-    task_status.started(f"http://127.0.0.1:{port}")
-    await trio.serve_listeners(partial(_carry, gateway), listeners)
+    """Carry each connection to the unix socket ``gateway``. Runs until cancelled."""
+    listening = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+    task_status.started()
+    await trio.serve_listeners(partial(_carry, gateway), [listening])
     raise AssertionError("serve_listeners returned")
 
 

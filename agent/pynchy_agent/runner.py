@@ -12,87 +12,59 @@ connecting to the end. What the host may rely on:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import subprocess
 from contextlib import suppress
-from pathlib import Path
+from socket import socket
 from typing import Final
 
-import attrs
 import trio
 
 from pynchy_agent import relay, wire
+from pynchy_agent.claude import Agent, ToFeed
 from pynchy_agent.desk import Desk
+from pynchy_agent.places import Places
 
 MAX_LINE: Final = 64 << 20  # bytes of one line from the host
 MAX_QUEUED: Final = 1000  # lines that wait until the agent has connected
 
-OK, FAILED = 0, 1
 
-ToFeed = wire.Prompt | wire.Interrupt | wire.Close
+async def main(
+    start: wire.Start,
+    cli: subprocess.Popen[bytes],
+    listener: socket | None,
+    lines_fd: int,
+    received: bytes,
+    frames_fd: int,
+    places: Places,
+) -> int:
+    """Run the agent whose CLI was started for ``start``, and give the exit code.
 
-
-@attrs.frozen
-class Places:
-    """Where things are in the container."""
-
-    group: Path
-    shared: Path
-    media: Path
-    commands: Path
-    answers: Path
-    config: Path
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> Places:
-        """The places that docs/wire.md names, unless the environment moves them (as tests do)."""
-        root = Path(environ.get("PYNCHY_WORKSPACE", "/workspace"))
-        return cls(
-            group=root / "group",
-            shared=root / "global",
-            media=root / "media",
-            commands=root / "ipc" / "commands",
-            answers=Path(environ.get("PYNCHY_ANSWERS", "/tmp/pynchy-answers")),  # noqa: S108  (the container's own)
-            config=Path(environ.get("CLAUDE_CONFIG_DIR", "/home/agent/.claude")),
-        )
-
-
-async def main(lines_fd: int, frames_fd: int, places: Places) -> int:
-    """Run one agent between two descriptors of the wire, and give its exit code."""
+    ``received`` is what stdin had already given after that line.
+    """
     async with (
         trio.lowlevel.FdStream(lines_fd) as stdin,
         trio.lowlevel.FdStream(frames_fd) as stdout,
     ):
-        lines, frames = Lines(stdin), Frames(stdout)
+        lines, frames = Lines(stdin, received), Frames(stdout)
+        desk = Desk(commands=places.commands, answers=places.answers)
+        agent = Agent(start, frames, desk, places)
+        to_feed, feed = trio.open_memory_channel[ToFeed](MAX_QUEUED + len(start.prompts))
+        for prompt in start.prompts:
+            to_feed.send_nowait(prompt)
+        code = 0  # stays so when stdin ends first
         try:
-            start = await lines.read()
-            if start is None:
-                return OK
-            if not isinstance(start, wire.Start):
-                raise wire.BadFrame(f"the first line is {type(start).__name__}, not start")
-            return await _run(start, lines, frames, places)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_listen, lines, to_feed, desk, nursery.cancel_scope)
+                if listener is not None:
+                    await nursery.start(relay.run, start.gateway, listener)
+                code = await agent.run(cli, feed)
+                nursery.cancel_scope.cancel("the agent has ended")
         except* wire.BadFrame as group:
-            # The host broke the wire: it is of another version, and nothing it says can be trusted to mean the same.
+            # The host is of another version: nothing it says can be trusted to mean the same here.
             await frames.say(
                 wire.Error(kind="agent", message=f"bad line from the host: {group.exceptions[0]}")
             )
-        return FAILED
-
-
-async def _run(start: wire.Start, lines: Lines, frames: Frames, places: Places) -> int:
-    from pynchy_agent.claude import (
-        Agent,
-    )  # heavy; the first line has been read while it was not there
-
-    desk = Desk(commands=places.commands, answers=places.answers)
-    to_feed, feed = trio.open_memory_channel[ToFeed](MAX_QUEUED + len(start.prompts))
-    for prompt in start.prompts:
-        to_feed.send_nowait(prompt)
-    code = OK  # stays so when stdin ends first
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_listen, lines, to_feed, desk, nursery.cancel_scope)
-        base_url = await nursery.start(relay.run, start.gateway)
-        code = await Agent(start, frames, desk, places).run(base_url, feed)
-        nursery.cancel_scope.cancel("the agent has ended")
+            code = 1
     return code
 
 
@@ -114,9 +86,9 @@ async def _listen(
 class Lines:
     """What the host says, line by line."""
 
-    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+    def __init__(self, stream: trio.abc.ReceiveStream, received: bytes) -> None:
         self._stream = stream
-        self._buffer = bytearray()
+        self._buffer = bytearray(received)
 
     async def read(self) -> wire.ToContainer | None:
         """The next line, or None at the end of the stream; half a line at the end is dropped."""

@@ -14,9 +14,8 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 
 from pynchy_agent import wire
+from pynchy_agent.launch import SERVER_NAME
 from pynchy_agent.toolset import TOOLS
-
-SERVER_NAME = "pynchy"
 
 Ask = Callable[[wire.Command], Awaitable[wire.Answer]]
 

@@ -1,0 +1,142 @@
+"""The agent's program: how the CLI that the SDK bundles is started.
+
+The SDK would start it by itself, but only once it has been imported, which takes twice as long as the CLI needs to
+come up. So the door starts the CLI first and imports the SDK beside it. The rule that keeps this right: for the same
+options, argv and environment are those of the SDK's own transport, and a test compares the two.
+
+Nothing heavy may be imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from pynchy_agent import wire
+from pynchy_agent.instructions import instructions
+from pynchy_agent.places import Places
+
+SDK_VERSION: Final = "0.2.187"
+SERVER_NAME: Final = "pynchy"
+
+#: Our tools as the CLI is told of them. The model sees them at once, instead of their names and a tool to search with.
+SERVER: Final = {"type": "sdk", "name": SERVER_NAME, "alwaysLoad": True}
+
+#: Built-in tools that compete with ours or reach for what is not there: timers that die with the process, messages
+#: between agents, worktrees.
+DISALLOWED: Final = (
+    "CronCreate",
+    "CronDelete",
+    "CronList",
+    "EnterWorktree",
+    "ExitWorktree",
+    "ListAgents",
+    "Monitor",
+    "ReportFindings",
+    "ScheduleWakeup",
+    "SendMessage",
+    "Workflow",
+)
+
+#: What a Bash call may take, in seconds, when it names no timeout, and the most that it may name.
+BASH_TIMEOUT: Final = 120.0
+BASH_TIMEOUT_MOST: Final = 600.0
+
+
+def find_cli() -> Path:
+    """The CLI in the SDK's package, found without importing it."""
+    spec = importlib.util.find_spec("claude_agent_sdk")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the package claude_agent_sdk is not installed")
+    return Path(spec.origin).parent / "_bundled" / "claude"
+
+
+def start_cli(
+    start: wire.Start, base_url: str, places: Places, environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start the CLI for this run; it waits on its stdin. Raises `OSError` when it cannot be started."""
+    return subprocess.Popen(
+        argv(start, places, find_cli()),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=places.group,
+        env=environment(start, base_url, places, environ),
+        bufsize=0,
+    )
+
+
+def argv(start: wire.Start, places: Places, cli: Path) -> list[str]:
+    """The command line. What an agent can write never configures it: only the user's settings are read, which are
+    mounted read-only, and no tool server but ours is started."""
+    words = [str(cli), "--output-format", "stream-json", "--verbose"]
+    words += ["--append-system-prompt", system_prompt(start, places)]
+    words += ["--disallowedTools", ",".join(DISALLOWED)]
+    if start.model:
+        words += ["--model", start.model]
+    words += ["--permission-mode", "bypassPermissions"]  # the sandbox is the permission system
+    if start.session:
+        words += [f"--resume={start.session}"]
+    words += ["--mcp-config", json.dumps({"mcpServers": {SERVER_NAME: SERVER}})]
+    words += ["--include-partial-messages", "--strict-mcp-config", "--setting-sources=user"]
+    return [*words, "--input-format", "stream-json"]
+
+
+def environment(
+    start: wire.Start, base_url: str, places: Places, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """What the CLI finds in its environment. The token is of this run alone and opens nothing but its gateway."""
+    proxy = base_url
+    if start.gateway.startswith("http://"):  # no socket of its own says whose connection it is
+        proxy = base_url.replace("http://", f"http://run:{start.token}@", 1)
+    return {
+        # Before ours, so that a container's image or a test can set them.
+        "CLAUDE_CODE_MAX_RETRIES": "6",
+        **{name: value for name, value in environ.items() if name != "CLAUDECODE"},
+        "ANTHROPIC_BASE_URL": base_url,
+        "ANTHROPIC_AUTH_TOKEN": start.token,
+        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+        "CLAUDE_CONFIG_DIR": str(places.config),
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_DISABLE_CRON": "1",
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # memory is CLAUDE.md and our tools
+        "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
+        "CLAUDE_ENABLE_BYTE_WATCHDOG": "1",
+        "CLAUDE_BYTE_STREAM_IDLE_TIMEOUT_MS": "90000",
+        "BASH_DEFAULT_TIMEOUT_MS": str(int(BASH_TIMEOUT * 1000)),
+        "BASH_MAX_TIMEOUT_MS": str(int(BASH_TIMEOUT_MOST * 1000)),
+        "IS_SANDBOX": "1",  # a sandbox may map the agent's user to root; the CLI refuses that anywhere else
+        "TZ": start.timezone,
+        # As the SDK's own transport sets them.
+        "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+        "CLAUDE_AGENT_SDK_VERSION": SDK_VERSION,
+        "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
+        "PWD": str(places.group),
+    }
+
+
+def system_prompt(start: wire.Start, places: Places) -> str:
+    """Our part of the system prompt, with both memories as they are now."""
+    return instructions(
+        start,
+        group=str(places.group),
+        shared=str(places.shared),
+        shared_memory=_memory(places.shared),
+        own_memory=_memory(places.group),
+    )
+
+
+def _memory(folder: Path) -> str | None:
+    """The folder's CLAUDE.md, if it is there and is a file: an agent may have put anything in its place."""
+    path = folder / "CLAUDE.md"
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return file.read(1 << 20).decode("utf-8", "replace").replace("\0", "").strip()
+    except OSError:
+        return None

@@ -1,0 +1,94 @@
+"""The pipe to the CLI: a process that already runs, as the SDK wants to talk to it. One JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import trio
+from claude_agent_sdk import CLIConnectionError, CLIJSONDecodeError, ProcessError, Transport
+
+MAX_LINE: Final = 64 << 20  # bytes; a picture that the agent looked at is in one line
+GRACE: Final = (
+    2.0  # seconds that the CLI has to write its transcript out after the end of its input
+)
+
+
+class CliTransport(Transport):
+    """Lines to and from one process, which is gone after `close`."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin = trio.lowlevel.FdStream(os.dup(process.stdin.fileno()))
+        self._stdout = trio.lowlevel.FdStream(os.dup(process.stdout.fileno()))
+        process.stdin.close()
+        process.stdout.close()
+        self._turn = trio.Lock()
+
+    async def connect(self) -> None:
+        """Nothing to do: the process is there."""
+
+    async def write(self, data: str) -> None:
+        async with self._turn:
+            try:
+                await self._stdin.send_all(data.encode())
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise CLIConnectionError("the CLI reads no more") from error
+
+    async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
+        buffer, scanned = bytearray(), 0
+        async for data in self._stdout:
+            buffer += data
+            while (end := buffer.find(b"\n", scanned)) >= 0:
+                line = bytes(buffer[:end])
+                del buffer[: end + 1]
+                scanned = 0
+                if line.startswith(b"{"):  # else a word for a terminal
+                    yield _decode(line)
+            scanned = len(buffer)
+            if scanned > MAX_LINE:
+                raise CLIJSONDecodeError("", ValueError(f"a line of more than {MAX_LINE} bytes"))
+        if (code := await self._wait()) != 0:
+            raise ProcessError(f"the CLI ended with exit code {code}", exit_code=code)
+
+    async def close(self) -> None:
+        await self.end_input()
+        with trio.move_on_after(GRACE):
+            await self._wait()
+        if self._process.poll() is None:
+            self._process.terminate()
+            with trio.move_on_after(GRACE):
+                await self._wait()
+        if self._process.poll() is None:
+            self._process.kill()
+            await self._wait()
+        await self._stdout.aclose()
+
+    async def end_input(self) -> None:
+        await self._stdin.aclose()
+
+    def is_ready(self) -> bool:
+        return self._process.poll() is None
+
+    async def _wait(self) -> int:
+        """The exit code, once there is one."""
+        if self._process.poll() is None:
+            pidfd = os.pidfd_open(self._process.pid)
+            try:
+                await trio.lowlevel.wait_readable(pidfd)
+            finally:
+                os.close(pidfd)
+        return self._process.wait()
+
+
+def _decode(line: bytes) -> dict[str, Any]:
+    try:
+        message: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise CLIJSONDecodeError(repr(line[:200]), error) from error
+    return message
