@@ -42,7 +42,7 @@ class Failed:
     reason: str
 
 
-_OUT: Final = "id, chat, message_id, kind, text, path, target, plain"
+_OUT: Final = "id, chat, message_id, kind, text, path, target, plain, turn_id"
 _OPEN: Final = "sent_at IS NULL AND failed_at IS NULL"
 
 #: The first open entry of each chat, by hopping over the index: the cost is in chats with something
@@ -281,5 +281,5 @@ def _is_old(created_at: int, now: Micros) -> bool:
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    id, chat, message_id, kind, text, path, target, plain = row
-    return Outgoing(id, chat, message_id, kind, text, path, target, bool(plain))
+    id, chat, message_id, kind, text, path, target, plain, turn = row
+    return Outgoing(id, chat, message_id, kind, text, path, target, bool(plain), turn)
