@@ -451,7 +451,7 @@ class GroupQueue:
             if event.parent is None
             else event.parent in self._delegates and self._delegates[event.parent].live
         )
-        if parent_lives:  # else nobody is left to use the answer
+        if parent_lives and not self._draining:  # else nobody will be there to use the answer
             self._delegates[event.id] = _Delegate(
                 group=event.group, parent=event.parent, waits=event.waits
             )

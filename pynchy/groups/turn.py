@@ -10,24 +10,28 @@ commit of a result that names it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import attrs
 import trio
-from loguru import logger
 from pynchy_agent import wire
 
-from pynchy.chat.text import PromptMessage, PromptTask, clean_reply, render_prompt, split_reply
+from pynchy.chat.text import MEDIA_ROOT, PromptMessage, clean_reply, render_prompt, split_reply
 from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
 from pynchy.container.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
 from pynchy.groups.dispatcher import RunHandle
 from pynchy.groups.queue import Kind
-from pynchy.model import ChatId, Group, GroupId, Micros, RunId
-from pynchy.store import messages, runs, turns
+from pynchy.logs import logger
+from pynchy.model import ChatId, Group, GroupId, Micros, RunId, TurnId, TurnTold
+from pynchy.store import groups, runs, serving, turns
 from pynchy.store.database import Store, StoreError
+from pynchy.store.messages import Stored
+
+IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
 
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
 LAST_WRITES: Final = 5.0  # seconds for the rows of a run that is cancelled
@@ -84,6 +88,7 @@ async def serve(
     stop: trio.Event,
     typing: Callable[[ChatId, bool], Awaitable[None]],
     outbox_bell: Callable[[], None],
+    tell: Callable[[TurnTold], None],
 ) -> None:
     """Run the group's agent until nothing is owed and its time is up; then say so through ``handle``.
 
@@ -102,13 +107,15 @@ async def serve(
         stop=stop,
         typing=typing,
         outbox_bell=outbox_bell,
+        tell=tell,
     )
     with logger.contextualize(group=handle.group, run=work.run):
         await work.go()
     if handle.kind is Kind.DELEGATE:
         await handle.ended()
         return
-    left = await store.call(messages.left_over, handle.group, kind=handle.kind.value, now=now())
+    kind: Literal["session", "task"] = "task" if handle.kind is Kind.TASK else "session"
+    left = await store.call(serving.left, handle.group, kind=kind, now=now())
     await handle.ended(again=left.ready, retry_after=left.retry_after)
 
 
@@ -133,9 +140,12 @@ class _Run:
     stop: trio.Event
     typing: Callable[[ChatId, bool], Awaitable[None]]
     outbox_bell: Callable[[], None]
+    tell: Callable[[TurnTold], None]
 
     run: RunId = attrs.field(init=False)
     owed: dict[str, turns.Claimed] = attrs.field(init=False, factory=dict)
+    taken: list[str] = attrs.field(init=False, factory=list)  # prompts the agent said it has
+    session: str | None = attrs.field(init=False, default=None)
     chat: ChatId | None = attrs.field(init=False, default=None)
     failure: _Failure | None = attrs.field(init=False, default=None)
     unasked: int = attrs.field(init=False, default=0)
@@ -152,11 +162,11 @@ class _Run:
     async def go(self) -> None:
         container = f"pynchy-{self.terms.install}-{self.run}"
         begun = await self.store.call(
-            runs.begin_with_work,
+            serving.begin,
             run=self.run,
             folder=self.group,
             kind=self.handle.kind.value,
-            delegate=self.handle.delegate,
+            turn=None if self.handle.delegate is None else TurnId(int(self.handle.delegate)),
             prewarm=self.handle.prewarm,
             container=container,
             boot=self.terms.boot,
@@ -182,7 +192,7 @@ class _Run:
 
     async def _live(self, group: Group, claimed: turns.Claimed | None) -> str:
         """Open the agent and serve it. Returns why the run ended, once its container is gone."""
-        self.owed.clear()
+        self.session = group.session
         prompts: tuple[wire.Prompt, ...] = ()
         if claimed is not None:
             prompts = (await self._prompt(claimed),)
@@ -193,7 +203,7 @@ class _Run:
             chat=self.chat or "",
             is_main=group.is_main,
             scheduled=self.handle.kind is Kind.TASK,
-            session=None if claimed is not None and claimed.isolated else group.session,
+            session=self.session,
             model=group.model or self.terms.model,
             tools=self.tools(group),
             timezone=self.terms.timezone,
@@ -256,10 +266,12 @@ class _Run:
             case wire.Ready():
                 if not self.owed:
                     await self._rest(session, deadlines)
-            case wire.Accepted():
+            case wire.Accepted(prompts):
                 deadlines.progressed(moment)
-            case wire.Progress(_, tool):
-                deadlines.progressed(moment, tool=tool)
+                await self._accepted(prompts)
+            case wire.Progress():
+                deadlines.progressed(moment, tool=frame.timeout)
+                await self._in_session(frame.session)
             case wire.Result():
                 await self._commit(frame, session, deadlines)
             case wire.Idle():
@@ -273,6 +285,18 @@ class _Run:
                 await self._error(kind, message, prompts, session, deadlines)
             case wire.CommandFrame():
                 logger.warning("a command on stdout, where command files are shared: dropped")
+
+    async def _accepted(self, prompts: Sequence[str]) -> None:
+        taken = [each for each in prompts if each in self.owed and each not in self.taken]
+        if taken:
+            self.taken += taken
+            await self.store.call(turns.accepted, self.run, taken, now=self.now())
+
+    async def _in_session(self, session: str | None) -> None:
+        """Keep the session as soon as it is known: a run that dies in its first turn is resumed in it."""
+        if session is not None and session != self.session and self.handle.kind is Kind.SESSION:
+            self.session = session
+            await self.store.call(groups.set_session, self.run, session)
 
     async def _commit(self, result: wire.Result, session: Session, deadlines: Deadlines) -> None:
         if self.stop.is_set():
@@ -290,17 +314,17 @@ class _Run:
             turns.commit,
             self.run,
             answered=[each.prompt_id for each in answered],
-            chat=self.chat,
             pieces=split_reply(text) if text else [],
             session=result.session,
             now=self.now(),
             new_id=self.new_id,
         )
-        if not committed.accepted:
+        if committed.superseded:
             self._fail("superseded", "the group began anew while this run went on", session, deadlines)
             return
         for each in answered:
             del self.owed[each.prompt_id]
+            self.tell(TurnTold(each.chat, each.turn, "done", replies=committed.outbox))
         if committed.outbox:
             self.replies += len(committed.outbox)
             self.outbox_bell()
@@ -343,7 +367,7 @@ class _Run:
             deadlines.prompted(trio.current_time())
         if not self.owed and deadlines.phase is Phase.IDLE:
             self.resting = True
-            left = await self.store.call(messages.left_over, self.group, kind="session", now=self.now())
+            left = await self.store.call(serving.left, self.group, kind="session", now=self.now())
             await self.handle.idle(retry_after=left.retry_after)
 
     async def _error(
@@ -351,8 +375,6 @@ class _Run:
     ) -> None:
         if kind == "interrupted":
             return  # the end of a stop; idle follows
-        if kind == "session":
-            await self.store.call(turns.forget_session, self.run, now=self.now())
         self._fail(kind, message, session, deadlines)
 
     # --- endings ---
@@ -386,20 +408,25 @@ class _Run:
         failure = self.failure
         if failure is None and self.owed:
             failure = _Failure("interrupted", reason)
-        failed = await self.store.call(
-            runs.settle,
+        failures = await self.store.call(
+            serving.settle,
             self.run,
+            folder=self.group,
             reason=reason,
-            kind=None if failure is None else failure.kind,
+            failure=None if failure is None else failure.kind,
             message="" if failure is None else failure.message,
+            accepted=self.taken,
+            session=self.session,
             now=self.now(),
             jitter=self.jitter(),
             new_id=self.new_id,
         )
         if self.owed:
             await self._typing(False)
-        if failed.told:
-            self.outbox_bell()
+        for each in failures:
+            error = "" if failure is None else f"{failure.kind}: {failure.message}"
+            self.tell(TurnTold(each.chat, each.turn, "failed" if each.dead else "retry", error=error))
+        self.outbox_bell()  # notices, if there are any
         logger.info("run ended: {}, {} replies", reason, self.replies)
 
     # --- prompts ---
@@ -408,23 +435,51 @@ class _Run:
         self.owed[claimed.prompt_id] = claimed
         self.chat = claimed.chat
         await self._typing(True)
+        self.tell(
+            TurnTold(
+                claimed.chat, claimed.turn, "started", seqs=tuple(each.seq for each in claimed.messages)
+            )
+        )
         text = render_prompt(
-            messages=claimed.messages,
+            messages=[_shown(each) for each in claimed.messages],
             omitted=claimed.omitted,
             timezone=self.terms.timezone,
             now=self.now(),
             boundary=self.new_id()[:16],
             assistant=self.terms.assistant,
             chat=claimed.chat_name,
-            said=claimed.said,
-            task=claimed.task,
+            said=claimed.said if claimed.resume else (),
             notices=claimed.notices,
         )
-        return wire.Prompt(id=claimed.prompt_id, text=text, images=claimed.images)
+        return wire.Prompt(id=claimed.prompt_id, text=text, images=_images(claimed))
 
     async def _typing(self, on: bool) -> None:
         if self.chat is not None and self.handle.kind is not Kind.TASK:
             await self.typing(self.chat, on)
+
+
+def _shown(message: Stored) -> PromptMessage:
+    """A message as the prompt shows it."""
+    return PromptMessage(
+        sender_name=message.sender_name,
+        sent_at=message.sent_at,
+        text=message.text,
+        quoted=message.quoted,
+        attachments=message.attachments,
+        triggers=message.triggers,
+        id=message.id,
+        edited=message.edited,
+    )
+
+
+def _images(claimed: turns.Claimed) -> tuple[wire.Image, ...]:
+    """The pictures that are shown to the model with the prompt, besides being named in it."""
+    return tuple(
+        wire.Image(path=MEDIA_ROOT + each.path, media_type=each.media_type)
+        for message in claimed.messages
+        for each in message.attachments
+        if each.media_type in IMAGE_TYPES and each.size <= MAX_IMAGE
+    )
 
 
 def _failure_of(error: BaseException) -> _Failure:

@@ -430,7 +430,8 @@ class Queue(RuleBasedStateMachine):
         assume(not parent.idle)
         self.ids += 1
         asked = DelegateAsked(DelegateId(str(self.ids)), parent.group, parent.delegate, waits)
-        self.asked[asked.id] = asked
+        if not self.draining:
+            self.asked[asked.id] = asked
         self.tell(asked)
 
     @rule(data=st.data())
