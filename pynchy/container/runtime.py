@@ -107,8 +107,8 @@ async def open_runtime(
 
     ``sandboxes`` is a folder of ours for what bwrap has to remember; ``environ`` is looked at for where engines live.
     """
-    from pynchy.container.engines.bwrap import find_bwrap
-    from pynchy.container.engines.oci import find_apple, find_docker, find_podman
+    from pynchy.container.bwrap import find_bwrap
+    from pynchy.container.oci import find_apple, find_docker, find_podman
 
     order: tuple[str, ...] = MACOS_ORDER if platform == "darwin" else LINUX_ORDER
     if engine is not None:

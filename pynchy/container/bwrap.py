@@ -22,14 +22,15 @@ from typing import Final
 import attrs
 import trio
 
-from pynchy.container import cgroups, leash, seccomp
-from pynchy.container.engines.client import attach, call
-from pynchy.container.engines.places import make_places
+from pynchy.container import cgroups, seccomp
+from pynchy.container.client import attach, call
+from pynchy.container.places import make_places
 from pynchy.container.runtime import Container, ContainerStays, NoRuntime, SpawnFailed
 from pynchy.container.spec import STOP_GRACE, BadSpec, HostTree, Limits, Spec, bwrap_args
 
 AGENT: Final = 1000  # the agent's uid and gid under a root daemon
 KILL_GRACE: Final = 10.0  # seconds from SIGKILL until a process tree must be gone
+LEASH: Final = Path(__file__).with_name("leash.py")
 STAGE: Final = "/tmp"  # noqa: S108 - covered by a private, empty file system before use
 
 _FILES: Final = {
@@ -136,7 +137,7 @@ class Bwrap:
             raise SpawnFailed("bwrap", str(error)) from error
         with self._cgroups.group(spec.name, spec.limits) as folders:
             order = self._order(spec, folders)
-            argv = [sys.executable, "-I", "-S", leash.__file__, json.dumps(order)]
+            argv = [sys.executable, "-I", "-S", str(LEASH), json.dumps(order)]
             ending = Leashed(spec.name)
             try:
                 async with attach(
