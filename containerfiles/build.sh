@@ -17,11 +17,14 @@ answers() {
     docker) docker version --format '{{.Server.Version}}' ;;
     podman) podman info --format '{{.Host.OCIRuntime.Name}}' ;;
     container) container system status || container system start --enable-kernel-install ;;
-    *) echo "$1 is no engine; known: docker, podman, container" >&2; exit 2 ;;
     esac >/dev/null 2>&1
 }
 
 engine=${1:-}
+case $engine in
+'' | docker | podman | container) ;;
+*) echo "$engine is no engine for images; known: docker, podman, container" >&2; exit 2 ;;
+esac
 if [ -z "$engine" ]; then
     order="docker podman"
     if [ "$(uname -s)" = Darwin ]; then order="container docker podman"; fi
@@ -60,7 +63,9 @@ mkdir -p "$context"
 trap 'rm -rf "$context"' EXIT
 cp containerfiles/agent/Containerfile "$context/"
 echo "image 1/2: fetching the locked packages" >&2
-uv pip install --quiet --target "$context/site" --python-platform "$platform" --python-version "$python" \
+quiet=--quiet
+if [ -t 2 ]; then quiet=; fi     # on a terminal uv draws its progress
+uv pip install $quiet --target "$context/site" --python-platform "$platform" --python-version "$python" \
     --only-binary :all: --require-hashes -r requirements/agent.lock
 # Our own package is copied, not built: one less build backend to fetch.
 cp -R agent/pynchy_agent "$context/site/"

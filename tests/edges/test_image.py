@@ -41,9 +41,9 @@ class Workshop:
         uv.chmod(0o755)
         self.env = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(folder)}
 
-    def build(self, **env: str) -> subprocess.CompletedProcess[str]:
+    def build(self, engine: str = "podman", **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(self.top / "containerfiles" / "build.sh"), "podman"],
+            [str(self.top / "containerfiles" / "build.sh"), engine],
             env=self.env | env,
             capture_output=True,
             text=True,
@@ -100,6 +100,12 @@ def test_an_engine_that_does_not_answer_is_said(workshop: Workshop) -> None:
     (workshop.top.parent / "bin" / "podman").write_text("#!/bin/sh\nexit 1\n")
     done = workshop.build()
     assert (done.returncode, done.stderr) == (69, "podman does not answer\n")
+
+
+def test_a_name_that_is_no_engine_is_refused(workshop: Workshop) -> None:
+    done = workshop.build("bwrap")
+    assert done.returncode == 2
+    assert "known: docker, podman, container" in done.stderr
 
 
 @pytest.mark.runtime("podman", "docker")
