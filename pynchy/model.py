@@ -6,7 +6,7 @@ Times are UTC microseconds (`Micros`) where they are stored or compared, seconds
 
 from __future__ import annotations
 
-from typing import Final, NewType
+from typing import Final, Literal, NewType
 
 import attrs
 
@@ -109,3 +109,19 @@ class Outgoing:
     target: str | None = None  # the message a reaction or a quote points to
     plain: bool = False  # the fallback try: send the text as it is, without formatting
     turn: TurnId | None = None  # whose words these are, if a turn's
+
+
+@attrs.frozen
+class TurnTold:
+    """What became of a turn, for whoever waits for its answer.
+
+    ``started`` names the messages it answers (again at each try); ``done`` the outbox entries of its last words, which
+    may still be on their way. ``retry`` will be tried again; ``failed`` and ``cancelled`` will not.
+    """
+
+    chat: ChatId
+    turn: TurnId
+    state: Literal["started", "done", "retry", "failed", "cancelled"]
+    seqs: tuple[Seq, ...] = ()
+    replies: tuple[int, ...] = ()
+    error: str = ""

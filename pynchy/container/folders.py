@@ -1,0 +1,72 @@
+"""The folders a group's container sees, made ready on the host: edge to the file system.
+
+Folders are made before a container exists, never while one could write where we do. The rule that keeps it so: below a
+folder that a container may write nothing is created, opened or changed by name; only its top is made, and the owner of
+what is in it is corrected without following links.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from pynchy.container.spec import HOME, Mount
+from pynchy.home import Home
+from pynchy.model import Group
+
+_SETTINGS = b"{}\n"  # what a user's settings are inside: ours, empty and read-only
+
+
+def prepare(home: Home, group: Group, *, owner: tuple[int, int], skills: Path | None) -> tuple[Mount, ...]:
+    """Make the folders of a group and say where each is seen. Idempotent.
+
+    ``owner``: the user and group id, as the host sees them, that the agent's files must have. They are changed only
+    where they differ, and only root can.
+    """
+    work = home.group(group.folder)
+    commands = home.commands(group.folder)
+    session = home.session(group.folder)
+    writable = [work, commands, session]
+    if group.is_main:
+        writable.append(home.shared)
+    for folder in (*writable, home.shared, home.media(group.folder)):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in writable:
+        _own(folder, owner)
+    mounts = [
+        Mount(work, "/workspace/group", writable=True),
+        Mount(home.shared, "/workspace/global", writable=group.is_main),
+        Mount(home.media(group.folder), "/workspace/media"),
+        Mount(commands, "/workspace/ipc/commands", writable=True),
+        Mount(session, f"{HOME}/.claude", writable=True),
+        Mount(_settings(home), f"{HOME}/.claude/settings.json"),
+    ]
+    if group.is_main:
+        mounts.append(Mount(home.groups, "/workspace/groups"))
+    if skills is not None:
+        mounts.append(Mount(skills, f"{HOME}/.claude/skills"))
+    return tuple(mounts)
+
+
+def _settings(home: Home) -> Path:
+    path = home.data / "agent" / "settings.json"
+    if not path.exists():
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        aside = path.with_suffix(".new")
+        aside.write_bytes(_SETTINGS)
+        aside.chmod(0o644)
+        aside.rename(path)
+    return path
+
+
+def _own(top: Path, owner: tuple[int, int]) -> None:
+    """Give a tree to ``owner``, if its top is not already theirs."""
+    seen = top.lstat()
+    if os.geteuid() != 0 or (seen.st_uid, seen.st_gid) == owner or not stat.S_ISDIR(seen.st_mode):
+        return
+    uid, gid = owner
+    for _, folders, files, at in os.fwalk(top, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)
+    os.chown(top, uid, gid, follow_symlinks=False)

@@ -1,0 +1,428 @@
+"""The wiring page: which edges are opened, which services run, in which order everything stops.
+
+`run` opens the edges, outermost first; `serve` starts the services in the one nursery and waits for a signal. A
+simulation calls `serve` with edges of its own. The rule that keeps it so: nothing is decided here. Whoever needs
+something gets it by name from here, and services meet only through what is handed to them.
+
+Stopping, in order: the inlets (channels, scheduler) close; running turns get a bounded time to finish while nothing new
+starts; then everything is cancelled, which ends the containers, and the edges close. What was not sent is in the outbox.
+A second signal skips to the last step.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+from pynchy_agent import wire
+
+from pynchy import control
+from pynchy.chat import receiver, sender
+from pynchy.chat.channel import Channel
+from pynchy.chat.console import Console, open_console
+from pynchy.config import Config
+from pynchy.container import folders
+from pynchy.container.deadlines import Patience
+from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
+from pynchy.container.session import Session, Traffic, open_session
+from pynchy.container.spec import AGENT_COMMAND, Limits, Spec
+from pynchy.gateway.exchange import Egress, RunIdentity, Upstream
+from pynchy.gateway.exchange import Limits as Budget
+from pynchy.gateway.ledger import StoreLedger
+from pynchy.gateway.proxy import Gateway, open_gateway
+from pynchy.groups import dispatcher, queue, turn
+from pynchy.ipc import policy, watcher
+from pynchy.lock import open_lock
+from pynchy.logs import logger
+from pynchy.model import MAIN, SECOND, ChatId, Group, GroupId, Micros, RunId, TurnTold, channel_of
+from pynchy.operations import Live, Operations
+from pynchy.store import groups, outbox, runs, serving
+from pynchy.store.database import Store, StoreError, open_store
+
+LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
+
+
+class ServiceExited(Exception):
+    """A service returned: a bug, for silence is not success."""
+
+
+@attrs.frozen
+class World:
+    """What the daemon cannot know by itself, in one hand so that a simulation can be another world."""
+
+    now: Callable[[], Micros]
+    new_id: Callable[[], str]  # 32 hex digits, never twice
+    jitter: Callable[[], float]  # from -1 to 1
+
+
+def real_world() -> World:
+    """This one."""
+    return World(
+        now=lambda: Micros(time.time_ns() // 1000),
+        new_id=lambda: secrets.token_hex(16),
+        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+    )
+
+
+async def run(config: Config, *, ready: Callable[[], None]) -> None:
+    """Run the daemon until a signal. ``ready`` is called once everything is up.
+
+    Raises `AlreadyRunning`, `StoreError`, and `NoRuntime` when no container engine answers in time.
+    """
+    home, world = config.home, real_world()
+    home.make()
+    with (
+        open_lock(home.lock),
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+    ):
+        async with (
+            open_store(home.database) as store,
+            _open_upstream(config) as upstream,
+            open_gateway(upstream=upstream, ledger=StoreLedger(store, now=world.now)) as gateway,
+            open_console(now=world.now, new_id=world.new_id) as console,
+        ):
+            runtime = await _find_runtime(config)
+            await serve(
+                config,
+                signals=signals,
+                store=store,
+                runtime=runtime,
+                channels={console.name: console},
+                console=console,
+                open_agent=partial(_open_agent, config, gateway=gateway, runtime=runtime, store=store, world=world),
+                world=world,
+                model=upstream.name,
+                ready=ready,
+            )
+
+
+async def serve(
+    config: Config,
+    *,
+    signals: AsyncIterator[int],
+    store: Store,
+    runtime: Runtime,
+    channels: Mapping[str, Channel],
+    console: Console | None,
+    open_agent: turn.OpenAgent,
+    world: World,
+    model: str,
+    ready: Callable[[], None],
+) -> None:
+    """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
+    now, new_id = world.now, world.new_id
+    boot = new_id()[:16]
+    await _recover(store, runtime, config, boot=boot, world=world)
+
+    events_in, events = trio.open_memory_channel[queue.Event](0)
+    outbox_in, outbox_bell = trio.open_memory_channel[None](1)
+    drained = trio.Event()
+    line = queue.GroupQueue(capacity=config.limits.containers)
+    stops: dict[RunKey, trio.Event] = {}
+
+    def ring_outbox() -> None:
+        with suppress(trio.WouldBlock):
+            outbox_in.send_nowait(None)
+
+    async def ring(group: GroupId) -> None:
+        await events_in.send(queue.Arrived(group))
+
+    async def typing(chat: ChatId, on: bool) -> None:
+        if (channel := channels.get(channel_of(chat))) is not None:
+            await channel.set_typing(chat, on)
+
+    def tell(told: TurnTold) -> None:
+        if console is not None:
+            console.turn(told)
+
+    terms = turn.Terms(
+        patience=Patience(
+            silence=config.limits.progress,
+            turn=config.limits.turn,
+            idle=config.limits.idle,
+            close=config.limits.close_grace,
+        ),
+        timezone=config.assistant.timezone,
+        assistant=config.assistant.name,
+        model=config.model.name or None,
+        boot=boot,
+        install=install_id(config.home.install_id),
+    )
+
+    async with trio.open_nursery() as nursery:
+
+        def start(order: queue.Start, handle: dispatcher.RunHandle) -> None:
+            key = (order.group, order.delegate)
+            stops[key] = trio.Event()
+            serve_turns = partial(
+                turn.serve,
+                handle,
+                store=store,
+                open_agent=open_agent,
+                tools=policy.offered,
+                terms=terms,
+                now=now,
+                new_id=new_id,
+                jitter=world.jitter,
+                stop=stops[key],
+                typing=typing,
+                outbox_bell=ring_outbox,
+                tell=tell,
+            )
+            nursery.start_soon(serve_turns, name=f"turns of {order.group}")
+
+        async def child(service: Callable[..., Awaitable[object]], name: str) -> trio.CancelScope:
+            scope: trio.CancelScope = await nursery.start(_service, service, name, name=name)
+            return scope
+
+        await child(
+            partial(sender.run, channels, store, outbox_bell, now=now, new_id=new_id, jitter=world.jitter),
+            "sender",
+        )
+        await child(
+            partial(dispatcher.run, events, events_in, queue=line, start=start, drained=drained),
+            "dispatcher",
+        )
+        taps = [
+            await child(
+                partial(receiver.run, channel, store, now=now, ring=ring, stored=_stored_by(channel)),
+                f"receiver {name}",
+            )
+            for name, channel in channels.items()
+        ]
+        if console is not None:
+            operations = Operations(
+                store=store,
+                home=str(config.home.root),
+                assistant=config.assistant.name,
+                containers=config.limits.containers,
+                started_at=now(),
+                now=now,
+                live=lambda: Live(
+                    runtime=runtime.name,
+                    model=model,
+                    queue=tuple(each.group for each in line.waiting()),
+                    channels=dict.fromkeys(channels, "connected"),
+                ),
+                added=lambda group: None,
+                removed=lambda group: nursery.start_soon(events_in.send, queue.Removed(group)),
+            )
+            ops = {**console.ops, **operations.ops}
+            await child(partial(control.run, config.home.control_socket, ops, fatal=(StoreError,)), "control")
+
+        sessions, tasks = await store.call(serving.unfinished)
+        for group in sessions:
+            await ring(group)
+        for group in tasks:
+            await events_in.send(queue.TaskDue(group))
+        ring_outbox()
+        logger.info("ready: {} with {}, {} groups wait", config.assistant.name, runtime.name, len(sessions) + len(tasks))
+        ready()
+
+        reason = signal.Signals(await anext(signals)).name
+        logger.info("stopping: {}", reason)
+        for tap in taps:
+            tap.cancel(reason)
+        nursery.start_soon(_second_signal, signals, nursery.cancel_scope)
+        with trio.move_on_after(config.limits.drain):
+            await events_in.send(queue.Draining())
+            await drained.wait()
+        nursery.cancel_scope.cancel(reason)
+    logger.info("stopped")
+
+
+RunKey = tuple[GroupId, queue.DelegateId | None]
+
+
+async def _service(
+    service: Callable[..., Awaitable[object]],
+    name: str,
+    *,
+    task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """A child of the daemon, in a scope of its own. One that returns by itself ends the daemon."""
+    with trio.CancelScope() as scope:
+        await service(task_status=_Handing(task_status, scope))
+        raise ServiceExited(name)
+
+
+@attrs.frozen
+class _Handing:
+    """Passes ``started()`` on with the scope of the child that said it."""
+
+    _status: trio.TaskStatus[trio.CancelScope]
+    _scope: trio.CancelScope
+
+    def started(self, value: object = None) -> None:
+        self._status.started(self._scope)
+
+
+async def _second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    scope.cancel(f"a second {signal.Signals(await anext(signals)).name}")
+
+
+def _stored_by(channel: Channel) -> Callable[..., None] | None:
+    return channel.stored if isinstance(channel, Console) else None
+
+
+# --- coming up ---
+
+
+async def _recover(store: Store, runtime: Runtime, config: Config, *, boot: str, world: World) -> None:
+    """Put right what an earlier life left: its containers, its runs, what it was sending."""
+    left = await store.call(runs.interrupt_others, boot=boot, now=world.now(), new_id=world.new_id)
+    orphans = {*left, *await runtime.list()} if left or runtime.name != "bwrap" else set(await runtime.list())
+    for name in sorted(orphans):
+        logger.warning("removing {}, left by an earlier life", name)
+        await runtime.remove(name)
+    await store.call(outbox.recover, now=world.now())
+    await store.call(groups.ensure_main, name="Main", trigger=config.assistant.name, now=world.now())
+
+
+def install_id(path: Path) -> str:
+    """Which installation this is: 8 hex digits, made at the first start."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        made = secrets.token_hex(4)
+        aside = path.with_suffix(".new")
+        aside.write_text(made + "\n", encoding="ascii")
+        aside.rename(path)
+        return made
+
+
+async def _find_runtime(config: Config) -> Runtime:
+    """The container engine, waiting a bounded time for one that is not up yet."""
+    import os
+
+    deadline = trio.current_time() + config.limits.engine_wait
+    said = False
+    while True:
+        try:
+            return await open_runtime(
+                None if config.container.engine == "auto" else config.container.engine,
+                install=install_id(config.home.install_id),
+                image=config.container.image,
+                sandboxes=config.home.run / "sandboxes",
+                environ=os.environ,
+            )
+        except NoRuntime as error:
+            if trio.current_time() + LOOK_AGAIN > deadline or not _may_come(error):
+                raise
+            if not said:
+                logger.warning("waiting for a container engine: {}", error)
+                said = True
+        await trio.sleep(LOOK_AGAIN)
+
+
+def _may_come(error: NoRuntime) -> bool:
+    """Whether the engine is there and only not up: waiting for one that is not installed is no use."""
+    return "not answer" in str(error)
+
+
+@asynccontextmanager
+async def _open_upstream(config: Config) -> AsyncIterator[Upstream]:
+    """Who answers: the model API with the owner's credential, or the built-in model."""
+    if config.model.offline or config.credential is None:
+        from pynchy.gateway.offline import OfflineModel
+
+        yield OfflineModel()
+        return
+    from pynchy.gateway.upstream import ApiKey, OAuthToken, open_anthropic
+
+    secret = config.credential.secret
+    credential = OAuthToken(secret) if config.credential.kind == "oauth" else ApiKey(secret)
+    async with open_anthropic(credential, base_url=config.model.base_url) as upstream:
+        yield upstream
+
+
+# --- one agent ---
+
+
+@asynccontextmanager
+async def _open_agent(
+    config: Config,
+    group: Group,
+    run: RunId,
+    start: wire.Start,
+    heard: trio.MemorySendChannel[Traffic],
+    *,
+    gateway: Gateway,
+    runtime: Runtime,
+    store: Store,
+    world: World,
+) -> AsyncIterator[Session]:
+    """A group's agent for the length of the block: folders, gateway, container, talk, command files."""
+    mounts = await trio.to_thread.run_sync(
+        partial(folders.prepare, config.home, group, owner=runtime.owner, skills=_skills())
+    )
+    token = secrets.token_hex(32)
+    directory = config.home.gateway(run)
+    spec = Spec(
+        name=f"pynchy-{install_id(config.home.install_id)}-{run}",
+        run=run,
+        install=install_id(config.home.install_id),
+        image=config.container.image,
+        command=config.container.command or AGENT_COMMAND,
+        mounts=mounts,
+        gateway_dir=directory,
+        env={"TZ": config.assistant.timezone},
+        limits=Limits(
+            memory_bytes=config.container.memory,
+            cpus=config.container.cpus,
+            pids=config.container.pids,
+            nofile=config.container.nofile,
+            fsize_bytes=config.container.file_size,
+            tmp_bytes=config.container.tmp,
+        ),
+        hard_deadline_s=None,
+    )
+    who = RunIdentity(
+        run=run,
+        group=group.folder,
+        token=token,
+        egress=Egress(kind=config.gateway.egress),
+        limits=_budget(config),
+    )
+    first = attrs.evolve(start, token=token, gateway="/run/pynchy/gateway.sock")
+    async with (
+        gateway.open_run(who, directory, owner=runtime.owner),
+        runtime.open(spec, grace=config.limits.stop_grace) as container,
+        open_session(container, heard, first) as session,
+        watcher.open_watch(
+            config.home.commands(group.folder),
+            errors=config.home.errors(group.folder),
+            folder=group.folder,
+            run=run,
+            store=store,
+            answer=session.tell,
+            now=world.now,
+            new_id=world.new_id,
+        ),
+    ):
+        yield session
+
+
+def _budget(config: Config) -> Budget:
+    budget = config.budget
+    return Budget(
+        day_money=round(budget.day_dollars * 1_000_000) or None,
+        day_tokens=budget.day_tokens or None,
+        run_money=round(budget.run_dollars * 1_000_000) or None,
+        run_tokens=budget.run_tokens or None,
+    )
+
+
+def _skills() -> Path | None:
+    """Where the skills for every agent are, if this installation has any."""
+    found = Path(wire.__file__).parent.parent / "skills"
+    return found if found.is_dir() else None

@@ -1,0 +1,133 @@
+"""What a run asks the store at its two ends: the transactions that join runs, turns and sessions.
+
+The rule that keeps it so: each function here is one moment of a run's life, and so one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+
+from pynchy.model import Group, GroupId, Micros, RunId, TurnId
+
+from . import groups, notices, retries, runs, turns
+from .database import Database, NewId
+
+#: Failures that are the daemon's doing and not an attempt that failed.
+UNCOUNTED = frozenset({"interrupted", "superseded"})
+
+
+@attrs.frozen
+class Begun:
+    """A run that is announced, with its first turn. None of one only if it is pre-warmed."""
+
+    group: Group
+    claimed: turns.Claimed | None
+
+
+@attrs.frozen
+class Left:
+    """What a group's next run of the same kind would find: something now, or after ``retry_after`` seconds."""
+
+    ready: bool
+    retry_after: float | None
+
+
+def begin(
+    db: Database,
+    *,
+    run: RunId,
+    folder: GroupId,
+    kind: runs.Kind,
+    turn: TurnId | None,
+    prewarm: bool,
+    container: str,
+    boot: str,
+    now: Micros,
+    new_id: NewId,
+) -> Begun | None:
+    """Announce a run and claim its first turn; None, and no trace, if there is nothing for it to do."""
+    group = groups.get(db, folder)
+    if group is None or (group.paused and kind != "delegate"):
+        return None
+    runs.begin(db, run=run, folder=folder, kind=kind, container=container, boot=boot, now=now)
+    claimed = turns.claim(db, folder, run, now=now, new_id=new_id, turn=turn)
+    if claimed is None and not prewarm:
+        db.execute("DELETE FROM runs WHERE id = ?", (run,))
+        return None
+    return Begun(group, claimed)
+
+
+def settle(
+    db: Database,
+    run: RunId,
+    *,
+    folder: GroupId,
+    reason: str,
+    failure: str | None,
+    message: str,
+    accepted: Sequence[str],
+    session: str | None,
+    now: Micros,
+    jitter: float,
+    new_id: NewId,
+) -> list[turns.Failure]:
+    """The run's container is gone. ``failure`` is the kind of failure if what it owes has failed.
+
+    Prompts it never took are not counted as tried, unless it took none at all. A ``session`` that could not be resumed
+    is forgotten, the chats are told, and nothing counts as tried.
+    """
+    failures: list[turns.Failure] = []
+    if failure == "session" and session is not None:
+        if groups.clear_session(db, folder, session=session):
+            for chat in dict.fromkeys(turn.chat for turn in turns.held(db, run)):
+                notices.tell(db, chat, retries.session_cleared("it is not known any more"), now=now, new_id=new_id)
+        failures = turns.release(db, run, now=now)
+    elif failure in UNCOUNTED:
+        failures = turns.interrupt(db, run, now=now, new_id=new_id)
+    elif failure is not None:
+        failures = turns.fail(
+            db,
+            run,
+            kind=failure,
+            message=message,
+            prompts=list(accepted) or None,
+            now=now,
+            jitter=jitter,
+            new_id=new_id,
+        )
+    return failures + runs.end(db, run, reason=reason, now=now)
+
+
+def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now: Micros) -> Left:
+    """What waits for the group's next session or task run, asked when one has ended or rests."""
+    kinds = ("task", "task") if kind == "task" else ("message", "notice")
+    ready, ahead = db.execute(
+        "SELECT count(*) FILTER (WHERE retry_at <= ?2), min(retry_at) FILTER (WHERE retry_at > ?2) "
+        "FROM turns WHERE folder = ?1 AND state = 'waiting' AND kind IN (?3, ?4)",
+        (folder, now, *kinds),
+    ).fetchone()
+    if kind == "session" and not ready:
+        ready = db.execute(
+            "SELECT 1 FROM chats WHERE folder = ? AND wanted_seq > claimed_seq AND NOT EXISTS ("
+            "  SELECT 1 FROM turns WHERE turns.chat = chats.chat AND ended_at IS NULL"
+            "  AND state = 'waiting' AND kind = 'message') LIMIT 1",
+            (folder,),
+        ).fetchone()
+    return Left(bool(ready), None if ahead is None else (ahead - now) / 1_000_000)
+
+
+def unfinished(db: Database) -> tuple[list[GroupId], list[GroupId]]:
+    """At start: groups with anything for a session to do, now or later, and groups with a task's turn to run."""
+    sessions = db.execute(
+        "SELECT folder FROM groups WHERE folder IN ("
+        "  SELECT folder FROM chats WHERE folder IS NOT NULL AND wanted_seq > claimed_seq"
+        "  UNION SELECT folder FROM turns WHERE state = 'waiting' AND kind IN ('message', 'notice')"
+        ") ORDER BY folder"
+    ).fetchall()
+    tasks = db.execute(
+        "SELECT DISTINCT folder FROM turns WHERE state = 'waiting' AND kind = 'task' ORDER BY folder"
+    ).fetchall()
+    return [GroupId(row[0]) for row in sessions], [GroupId(row[0]) for row in tasks]
