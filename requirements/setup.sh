@@ -30,5 +30,5 @@ fi
 quiet=--quiet
 if [ -t 2 ]; then quiet=; fi
 uv pip sync $quiet --python .venv --require-hashes "requirements/$kind.lock"
-uv pip install $quiet --python .venv --no-deps --editable agent --editable .
+uv pip install --quiet --python .venv --no-deps --editable agent --editable .
 wanted >"$installed"
