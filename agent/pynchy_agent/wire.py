@@ -75,19 +75,23 @@ def loads_strict(data: bytes, *, max_bytes: int = MAX_LINE) -> dict[str, Any]:
 
 def _check_shape(data: bytes) -> None:
     """Count depth and values outside strings without recursion, before a recursive parser sees the bytes."""
-    depth = nodes = 0
+    depth = nodes = strings = 0
     for match in _TOKENS.finditer(data):
-        token = match.group()[:1]
-        if token in b"{[":
-            depth += 1
-            nodes += 1
-            if depth > MAX_DEPTH:
-                raise BadFrame(f"more than {MAX_DEPTH} levels deep")
-        elif token in b"}]":
-            depth -= 1
-        elif token == b",":
-            nodes += 1
-        if nodes > MAX_NODES:
+        match match.group()[:1]:
+            case b"{" | b"[":
+                depth += 1
+                nodes += 1
+            case b"}" | b"]":
+                depth -= 1
+            case b",":
+                nodes += 1
+            case _:
+                strings += 1
+        if not 0 <= depth <= MAX_DEPTH:
+            raise BadFrame(
+                f"more than {MAX_DEPTH} levels deep" if depth > 0 else "brackets that do not match"
+            )
+        if nodes > MAX_NODES or strings > 2 * MAX_NODES:  # a value may have a key
             raise BadFrame(f"more than {MAX_NODES} values")
 
 
@@ -109,9 +113,9 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _small_int(digits: str) -> int:
-    if len(digits) > 19:
+    if len(digits) > 20 or not -(1 << 63) <= (value := int(digits)) < 1 << 63:
         raise BadFrame("an integer beyond 64 bits")
-    return int(digits)
+    return value
 
 
 def _finite(digits: str) -> float:
@@ -140,10 +144,26 @@ def _check_strings(value: Any) -> None:
 
 
 def dumps(value: Mapping[str, Any]) -> bytes:
-    """One line of JSON without its newline: ASCII only, so no line separator can hide in it."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode(
-        "ascii"
-    )
+    """One line of JSON without its newline: ASCII only, so no line separator can hide in it.
+
+    What the other side would refuse is replaced by U+FFFD: NUL characters and lone surrogates, which people and models
+    both manage to send.
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    if "\\u0000" in text or "\\ud" in text:  # perhaps: a backslash before it may itself be escaped
+        text = json.dumps(_clean(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.encode("ascii")
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        whole = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return whole.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    return value
 
 
 # --- host to container ---------------------------------------------------------------------------
