@@ -258,14 +258,16 @@ def set_settings(db: Database, folder: GroupId, settings: dict[str, Any]) -> Non
 
 
 def set_session(db: Database, run: RunId, session: str) -> bool:
-    """Keep the session a run has just begun or resumed; False if the run is superseded.
+    """Keep the session a run has just begun or resumed; False if the run is superseded, or has a
+    session of its own.
 
     Called as soon as the agent names it, so that a turn which dies can be resumed in it.
     """
     changed = db.execute(
         "UPDATE groups SET session = ? FROM runs "
         "WHERE runs.id = ? AND runs.kind <> 'delegate' AND groups.folder = runs.folder "
-        "AND groups.epoch = runs.epoch",
+        "AND groups.epoch = runs.epoch "
+        "AND NOT EXISTS (SELECT 1 FROM turns WHERE run_id = runs.id AND isolated = 1)",
         (session, run),
     )
     return changed.rowcount == 1

@@ -67,7 +67,7 @@ def receive(db: Database, message: Message, *, now: Micros, command: bool = Fals
     db.execute(
         "INSERT INTO chats (chat, name, last_at) VALUES (?1, ?2, ?3) ON CONFLICT (chat) DO UPDATE "
         "SET name = CASE ?2 WHEN '' THEN name ELSE ?2 END, last_at = max(coalesce(last_at, 0), ?3)",
-        (message.chat, message.chat_name or "", message.sent_at),
+        (message.chat, message.chat_name or "", min(message.sent_at, now)),
     )
     if group is None:
         return Received(None, None, wakes=False)

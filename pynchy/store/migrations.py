@@ -83,7 +83,8 @@ def m001_core(db: Database) -> None:
             CHECK (NOT triggers OR kind = 'text')
         ) STRICT;
         CREATE INDEX inbox_triggers ON inbox (chat, seq) WHERE triggers = 1 AND gone IS NULL;
-        CREATE INDEX inbox_visible ON inbox (chat, seq) WHERE kind <> 'command' AND gone IS NULL;
+        CREATE INDEX inbox_visible ON inbox (chat, seq, triggers)
+            WHERE kind <> 'command' AND gone IS NULL;
         CREATE INDEX inbox_message ON inbox (message_id);
 
         CREATE TABLE runs (
@@ -105,7 +106,8 @@ def m001_core(db: Database) -> None:
         CREATE INDEX runs_folder ON runs (folder, started_at);
 
         -- A unit of agent work. It lives over its attempts. lo < seq <= hi is what it covers of
-        -- its chat; turn_inputs names what of it was handed over, omitted counts the rest.
+        -- its chat; turn_inputs names what of it was handed over, omitted counts the rest. answered_by
+        -- is the turn whose output holds the reply: its own, or that of one answered with it.
         CREATE TABLE turns (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
             folder TEXT NOT NULL,
@@ -124,6 +126,8 @@ def m001_core(db: Database) -> None:
             interrupted INTEGER NOT NULL DEFAULT 0,
             resumed INTEGER NOT NULL DEFAULT 0 CHECK (resumed IN (0, 1)),
             spoke INTEGER NOT NULL DEFAULT 0 CHECK (spoke IN (0, 1)),
+            isolated INTEGER NOT NULL DEFAULT 0 CHECK (isolated IN (0, 1)),
+            answered_by INTEGER REFERENCES turns (id),
             accepted_at INTEGER,
             retry_at INTEGER NOT NULL,
             error TEXT,
@@ -142,6 +146,9 @@ def m001_core(db: Database) -> None:
         CREATE INDEX turns_folder ON turns (folder, id);
         CREATE INDEX turns_run ON turns (run_id, id);
         CREATE UNIQUE INDEX turns_cover ON turns (chat, hi) WHERE kind = 'message';
+        CREATE TRIGGER turns_follow BEFORE INSERT ON turns WHEN NEW.kind = 'message'
+            AND NEW.lo IS NOT (SELECT claimed_seq FROM chats WHERE chat = NEW.chat)
+            BEGIN SELECT RAISE(ABORT, 'a turn does not begin where the one before it ended'); END;
         CREATE TRIGGER turns_end BEFORE UPDATE OF state ON turns
             WHEN OLD.ended_at IS NOT NULL AND NEW.state <> OLD.state
             BEGIN SELECT RAISE(ABORT, 'a turn ended twice'); END;

@@ -108,7 +108,7 @@ def heads(db: Database, *, now: Micros) -> list[Head]:
         "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at <= ? ORDER BY id",
         (now,),
     )
-    return [Head(_outgoing(row[:8]), bool(row[8]), row[9]) for row in rows]
+    return [Head(_outgoing(row[:9]), bool(row[9]), row[10]) for row in rows]
 
 
 def next_due(db: Database, *, now: Micros) -> Micros | None:

@@ -25,6 +25,8 @@ SEND_BACKOFF: Final = 2.0 * SECOND
 SEND_BACKOFF_CAP: Final = 5.0 * MINUTE
 SEND_EXPIRY: Final = 1.0 * DAY
 
+STALE_SESSION: Final = "session"  # the kind of failure that `turns.forget_session` goes with
+
 #: A chat hears of the same kind of trouble once in this time.
 NOTICE_COOLDOWN: Final = 15.0 * MINUTE
 
@@ -40,13 +42,16 @@ TOLD_AT_ONCE: Final[dict[str, str]] = {
 }
 
 
-def turn_retry(*, attempt: int, now: Micros, jitter: float) -> Micros | None:
+def turn_retry(*, attempt: int, kind: str, now: Micros, jitter: float) -> Micros | None:
     """When a turn that failed ``attempt`` times is tried again, or None if it is given up.
 
-    ``jitter`` from -1 to 1 moves the wait by up to a fifth either way.
+    ``jitter`` from -1 to 1 moves the wait by up to a fifth either way. A session that could not be
+    resumed is no reason to wait, the first time.
     """
     if attempt >= TURN_ATTEMPTS:
         return None
+    if kind == STALE_SESSION and attempt == 1:
+        return now
     return after(now, TURN_BACKOFF * 2.0 ** (attempt - 1) * _spread(jitter))
 
 

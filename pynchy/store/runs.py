@@ -65,12 +65,14 @@ def set_state(db: Database, run: RunId, state: State) -> None:
     db.execute("UPDATE runs SET state = ? WHERE id = ? AND state <> 'gone'", (state, run))
 
 
-def end(db: Database, run: RunId, *, reason: str, now: Micros) -> list[turns.Failure]:
-    """The container is verified gone. Turns it still held go back, none of them counted as tried.
+def end(
+    db: Database, run: RunId, *, reason: str, now: Micros, new_id: NewId
+) -> list[turns.Failure]:
+    """The container is verified gone. Turns it still held go back, see `turns.release`.
 
     Call `turns.fail` first when they failed. Harmless a second time.
     """
-    released = turns.release(db, run, now=now)
+    released = turns.release(db, run, now=now, new_id=new_id)
     db.execute(
         "UPDATE runs SET state = 'gone', ended_at = ?, reason = ? WHERE id = ? AND state <> 'gone'",
         (now, reason, run),
@@ -88,7 +90,7 @@ def interrupt_others(db: Database, *, boot: str, now: Micros, new_id: NewId) -> 
         (boot,),
     ).fetchall()
     for run, _ in left:
-        turns.interrupt(db, RunId(run), now=now, new_id=new_id)
+        turns.release(db, RunId(run), now=now, new_id=new_id, message="the daemon stopped")
         db.execute(
             "UPDATE runs SET state = 'gone', ended_at = ?, reason = 'interrupted' WHERE id = ?",
             (now, run),

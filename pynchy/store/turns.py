@@ -20,11 +20,11 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from pynchy.chat.text import PromptMessage, PromptTask
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, Seq, TurnId
 
 from . import groups, messages, notices, outbox, retries
 from .database import Database, NewId
-from .messages import Stored
 
 Kind = Literal["message", "task", "delegate", "notice"]
 
@@ -50,11 +50,14 @@ class Claimed:
     attempt: int  # 1 the first time
     resume: bool
     said: tuple[str, ...]
-    messages: tuple[Stored, ...]
+    messages: tuple[PromptMessage, ...]
     omitted: int
     notices: tuple[str, ...]
     prompt: str | None
     source: str | None
+    task: PromptTask | None = None
+    isolated: bool = False
+    seqs: tuple[Seq, ...] = ()  # of ``messages``
 
 
 @attrs.frozen
@@ -115,12 +118,16 @@ def add(
     prompt: str,
     now: Micros,
     source: str | None = None,
+    isolated: bool = False,
 ) -> TurnId:
-    """Work that is not of messages: a task's slot, a delegate, an answer that wakes the agent."""
+    """Work that is not of messages: a task's slot, a delegate, an answer that wakes the agent.
+
+    ``isolated``: in a session of its own, which is not kept.
+    """
     row = db.execute(
-        "INSERT INTO turns (folder, chat, kind, state, prompt, source, retry_at, created_at) "
-        "VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?) RETURNING id",
-        (folder, chat, kind, prompt, source, now, now),
+        "INSERT INTO turns (folder, chat, kind, state, prompt, source, isolated, retry_at, "
+        "created_at) VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?, ?) RETURNING id",
+        (folder, chat, kind, prompt, source, isolated or kind == "delegate", now, now),
     ).fetchone()
     return TurnId(row[0])
 
@@ -153,6 +160,9 @@ def claim(
         return None
     run_kind = str(row[0])
     waiting = _waiting(db, folder, run_kind, now=now, chat=chat, turn=turn)
+    while waiting is not None and _is_void(db, waiting):
+        _end(db, waiting, "cancelled", now=now)
+        waiting = _waiting(db, folder, run_kind, now=now, chat=chat, turn=turn)
     if waiting is None and run_kind == "session" and turn is None:
         waiting = _gather(db, folder, now=now, chat=chat, limit=max_messages, context=max_context)
     if waiting is None:
@@ -185,6 +195,17 @@ def _waiting(
         (folder, now, *_RUN_KINDS[run_kind], chat, turn),
     ).fetchone()
     return None if row is None else TurnId(row[0])
+
+
+def _is_void(db: Database, turn: TurnId) -> bool:
+    """Whether everything that a turn of messages was to answer has been taken back."""
+    row = db.execute(
+        "SELECT 1 FROM turns WHERE id = ?1 AND kind = 'message' AND NOT EXISTS ("
+        "  SELECT 1 FROM turn_inputs JOIN inbox USING (seq) "
+        "  WHERE turn_id = ?1 AND triggers = 1 AND gone IS NULL)",
+        (turn,),
+    ).fetchone()
+    return row is not None
 
 
 def _gather(
@@ -236,7 +257,9 @@ def _asking(db: Database, chat: ChatId, lo: Seq, *, limit: int) -> tuple[list[Se
         if taken and (len(taken) == limit or size > MAX_ASKING):
             return taken, taken[-1]
         taken.append(seq)
-    newest = db.execute("SELECT max(seq) FROM inbox WHERE chat = ?", (chat,)).fetchone()[0]
+    newest = db.execute(
+        "SELECT max(seq) FROM inbox WHERE chat = ? AND kind <> 'command' AND gone IS NULL", (chat,)
+    ).fetchone()[0]
     return taken, newest
 
 
@@ -270,10 +293,10 @@ def _hand_over(
     row = db.execute(
         "UPDATE turns SET state = 'claimed', run_id = ?, prompt_id = ?, claimed_at = ?, "
         "accepted_at = NULL WHERE id = ? "
-        "RETURNING chat, kind, attempt, spoke, omitted, prompt, source",
+        "RETURNING chat, kind, attempt, spoke, omitted, prompt, source, isolated",
         (run, prompt_id, now, turn),
     ).fetchone()
-    chat, kind, attempt, spoke, omitted, prompt, source = row
+    chat, kind, attempt, spoke, omitted, prompt, source, isolated = row
     inputs = db.execute(
         f"SELECT {messages.COLUMNS}, kind FROM turn_inputs JOIN inbox USING (seq) "
         "WHERE turn_id = ? AND gone IS NULL ORDER BY seq",
@@ -291,12 +314,41 @@ def _hand_over(
         attempt=attempt + 1,
         resume=bool(spoke),
         said=tuple(text for (text,) in said),
-        messages=tuple(messages.stored(each[:-1]) for each in inputs if each[-1] == "text"),
+        messages=tuple(_prompt_message(each[:-1]) for each in inputs if each[-1] == "text"),
         omitted=omitted,
         notices=tuple(each[6] for each in inputs if each[-1] == "notice"),
         prompt=prompt,
         source=source,
+        task=_task(db, turn, prompt) if kind == "task" else None,
+        isolated=bool(isolated),
+        seqs=tuple(each[0] for each in inputs if each[-1] == "text"),
     )
+
+
+def _prompt_message(row: tuple[Any, ...]) -> PromptMessage:
+    kept = messages.stored(row)
+    return PromptMessage(
+        sender_name=kept.sender_name,
+        sent_at=kept.sent_at,
+        text=kept.text,
+        quoted=kept.quoted,
+        attachments=kept.attachments,
+        triggers=kept.triggers,
+        id=kept.id,
+        edited=kept.edited,
+    )
+
+
+def _task(db: Database, turn: TurnId, prompt: str) -> PromptTask | None:
+    row = db.execute(
+        "SELECT tasks.id, due_at, missed, name FROM fires "
+        "JOIN tasks ON tasks.id = fires.task_id WHERE turn_id = ?",
+        (turn,),
+    ).fetchone()
+    if row is None:
+        return None
+    task, due_at, missed, name = row
+    return PromptTask(task, prompt, due_at, missed, name)
 
 
 def accepted(db: Database, run: RunId, prompt_ids: Sequence[str], *, now: Micros) -> None:
@@ -368,6 +420,8 @@ def commit(
         )
     for turn_id, _ in found:
         _end(db, turn_id, "done", now=now)
+        if speaker is not None and pieces:
+            db.execute("UPDATE turns SET answered_by = ? WHERE id = ?", (speaker[0], turn_id))
     return Committed(
         turns=tuple(turn_id for turn_id, _ in found),
         outbox=tuple(entries),
@@ -410,7 +464,7 @@ def fail(
         if turn.spoke:
             retry_at = None if turn.resumed else now
         else:
-            retry_at = retries.turn_retry(attempt=attempt, now=now, jitter=jitter)
+            retry_at = retries.turn_retry(attempt=attempt, kind=kind, now=now, jitter=jitter)
         failures.append(
             _fail_one(
                 db,
@@ -429,40 +483,39 @@ def fail(
     return failures
 
 
-def interrupt(db: Database, run: RunId, *, now: Micros, new_id: NewId) -> list[Failure]:
-    """The daemon died under this run. What it held is due again at once.
+def release(
+    db: Database,
+    run: RunId,
+    *,
+    now: Micros,
+    new_id: NewId,
+    message: str = "the run ended before it answered",
+) -> list[Failure]:
+    """Give back what a run held when it ended through no fault of its own: a shutdown, a closed
+    container, the death of the daemon. It is due again at once.
 
-    That is no failed attempt of a turn that said nothing; only a turn under which the daemon dies again
-    and again is given up. One that spoke is resumed once, as after any failure.
+    That is no failed attempt of a turn that said nothing; only a turn that this happens to again and
+    again is given up, since it may be the cause. One that spoke is resumed once, as after any failure.
     """
-    failures = []
+    released = []
     for turn in _held(db, run):
         row = db.execute(
             "UPDATE turns SET interrupted = interrupted + 1 WHERE id = ? RETURNING interrupted",
             (turn.id,),
         ).fetchone()
         lost = turn.resumed if turn.spoke else row[0] > retries.INTERRUPTIONS
-        failures.append(
+        released.append(
             _fail_one(
                 db,
                 turn,
                 attempt=turn.attempt,
                 retry_at=None if lost else now,
                 kind="interrupted",
-                message="the daemon stopped",
+                message=message,
                 now=now,
                 new_id=new_id,
             )
         )
-    return failures
-
-
-def release(db: Database, run: RunId, *, now: Micros) -> list[Failure]:
-    """Give back what a run held but did not get to: due again at once, and not counted as tried."""
-    released = []
-    for turn in _held(db, run):
-        db.execute("UPDATE turns SET state = 'waiting', retry_at = ? WHERE id = ?", (now, turn.id))
-        released.append(Failure(turn.id, turn.chat, turn.attempt, now, dead=False))
     return released
 
 

@@ -1,0 +1,222 @@
+"""The whole life of one message, and the messages whose life has no end.
+
+The rule: nothing here is stored for telling. It is read from the rows that carry the promises, so what
+is told is what was done.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+
+from pynchy.model import ChatId, GroupId, Micros, Seq
+
+from .database import Database
+
+State = Literal[
+    "context",  # waits to be seen with the next message that asks
+    "seen",  # was context of a turn
+    "passed over",  # was context, but there was no room for it or its chat was removed
+    "pending",  # asks, and no run has it yet
+    "working",  # a run has it
+    "retrying",  # failed, and will be tried again
+    "answered",
+    "silent",  # the agent had nothing to say
+    "failed",  # given up, and the chat was told
+    "cancelled",  # a person stopped it
+    "edited",  # replaced before it was answered
+    "taken back",
+    "command",  # a chat command, carried out when it came
+    "notice",  # the host's word to the agent
+]
+
+
+@attrs.frozen
+class Step:
+    """One thing that happened, and when. ``detail`` has ids and reasons, never what was written."""
+
+    at: Micros
+    what: str
+    detail: str = ""
+
+
+@attrs.frozen
+class Life:
+    """A message from its receipt to its end, as far as it came."""
+
+    seq: Seq
+    chat: ChatId
+    folder: GroupId | None
+    sender: str
+    message_id: str
+    state: State
+    steps: tuple[Step, ...]
+
+
+def why(db: Database, message_id: str) -> list[Life]:
+    """What became of the message with this id; several if several chats or senders have one.
+
+    The id of something we sent tells the life of the messages that it answers.
+    """
+    found = db.execute(
+        "SELECT seq FROM inbox WHERE message_id = ? ORDER BY seq LIMIT 20", (message_id,)
+    ).fetchall()
+    if not found:
+        found = db.execute(
+            "SELECT seq FROM outbox JOIN turns ON turns.answered_by = outbox.turn_id "
+            "OR turns.id = outbox.turn_id JOIN turn_inputs ON turn_inputs.turn_id = turns.id "
+            "JOIN inbox USING (seq) WHERE outbox.message_id = ? AND triggers = 1 "
+            "ORDER BY seq LIMIT 20",
+            (message_id,),
+        ).fetchall()
+    return [why_seq(db, Seq(row[0])) for row in found]
+
+
+def why_seq(db: Database, seq: Seq) -> Life:
+    """What became of the message with this number."""
+    row = next(
+        db.query(
+            "SELECT inbox.*, chats.folder, chats.claimed_seq FROM inbox JOIN chats USING (chat) "
+            "WHERE seq = ?",
+            (seq,),
+        ),
+        None,
+    )
+    if row is None:
+        raise LookupError(f"no message {seq}")
+    turn = next(
+        db.query(
+            "SELECT turns.* FROM turns LEFT JOIN turn_inputs ON turn_id = turns.id AND seq = ?1 "
+            "WHERE seq = ?1 OR (chat = ?2 AND kind = 'message' AND lo < ?1 AND hi >= ?1) "
+            "ORDER BY seq IS NULL LIMIT 1",
+            (seq, row["chat"]),
+        ),
+        None,
+    )
+    shown = _is_input(db, seq)
+    return Life(
+        seq=seq,
+        chat=row["chat"],
+        folder=row["folder"],
+        sender=row["sender"],
+        message_id=row["message_id"],
+        state=_state(row, turn, shown=shown),
+        steps=tuple(_steps(db, row, turn, shown=shown)),
+    )
+
+
+@attrs.frozen
+class Unended:
+    """A message that asked and has come to no end."""
+
+    seq: Seq
+    chat: ChatId
+    folder: GroupId | None
+    received_at: Micros
+    reason: str
+
+
+def unended(db: Database, *, before: Micros, limit: int = 100) -> list[Unended]:
+    """Messages that asked before this moment and have no end yet: no reply, no silence, no notice, no
+    cancel. After the longest turn and all its retries there should be none; whoever looks sooner sees
+    what is still under way.
+    """
+    rows = db.execute(
+        "SELECT inbox.seq, inbox.chat, chats.folder, received_at, CASE"
+        "  WHEN turns.id IS NULL THEN 'no turn'"
+        "  WHEN turns.ended_at IS NULL THEN turns.state"
+        "  ELSE 'dead without a word' END "
+        "FROM inbox JOIN chats USING (chat) LEFT JOIN turn_inputs USING (seq) "
+        "LEFT JOIN turns ON turns.id = turn_inputs.turn_id "
+        "WHERE triggers = 1 AND gone IS NULL AND received_at <= ? AND ("
+        "  (turns.id IS NULL AND folder IS NOT NULL AND "
+        "   (seq > claimed_seq OR EXISTS (SELECT 1 FROM turns AS over WHERE over.chat = inbox.chat "
+        "    AND over.kind = 'message' AND over.lo < seq AND over.hi >= seq)))"
+        "  OR turns.state IN ('waiting', 'claimed')"
+        "  OR (turns.state = 'dead' AND NOT EXISTS ("
+        "    SELECT 1 FROM outbox WHERE outbox.turn_id = turns.id AND notice = 1))"
+        ") ORDER BY seq LIMIT ?",
+        (before, limit),
+    )
+    return [Unended(*row) for row in rows]
+
+
+def _is_input(db: Database, seq: Seq) -> bool:
+    return db.execute("SELECT 1 FROM turn_inputs WHERE seq = ?", (seq,)).fetchone() is not None
+
+
+_ENDS: dict[str, State] = {
+    "waiting": "retrying",
+    "claimed": "working",
+    "dead": "failed",
+    "cancelled": "cancelled",
+}
+
+
+def _state(row: dict[str, Any], turn: dict[str, Any] | None, *, shown: bool) -> State:
+    if row["gone"] is not None:
+        return "edited" if row["gone"] == "edited" else "taken back"
+    if row["kind"] != "text":
+        return "command" if row["kind"] == "command" else "notice"
+    if not row["triggers"]:
+        if turn is None:
+            return "context" if row["seq"] > row["claimed_seq"] else "passed over"
+        return "seen" if shown else "passed over"
+    if turn is None:
+        return "pending" if row["seq"] > row["claimed_seq"] else "passed over"
+    if turn["state"] == "done":
+        return "silent" if turn["answered_by"] is None and not turn["spoke"] else "answered"
+    return _ENDS[turn["state"]]
+
+
+def _steps(
+    db: Database, row: dict[str, Any], turn: dict[str, Any] | None, *, shown: bool
+) -> list[Step]:
+    steps = [
+        Step(row["sent_at"], "sent by its writer"),
+        Step(
+            row["received_at"],
+            "stored",
+            "asks for an answer" if row["triggers"] else "as context",
+        ),
+    ]
+    if turn is None:
+        return steps
+    what = "claimed" if shown else f"passed over by turn {turn['id']}, which had no room for it"
+    if turn["claimed_at"] is not None:
+        detail = f"turn {turn['id']}, attempt {turn['attempt'] + 1}, run {turn['run_id']}"
+        steps.append(Step(turn["claimed_at"], what, detail))
+    if turn["accepted_at"] is not None:
+        steps.append(Step(turn["accepted_at"], "accepted by the agent"))
+    run = next(db.query("SELECT * FROM runs WHERE id = ?", (turn["run_id"],)), None)
+    if run is not None:
+        steps.append(Step(run["started_at"], "run started", f"{run['id']}, {run['kind']}"))
+        if run["ended_at"] is not None:
+            steps.append(Step(run["ended_at"], "run ended", f"{run['id']}: {run['reason']}"))
+    if turn["state"] == "waiting":
+        steps.append(Step(turn["retry_at"], "due again", turn["error"] or ""))
+    for entry in db.query(
+        "SELECT * FROM outbox WHERE turn_id = ?1 OR turn_id = ?2 ORDER BY id LIMIT 200",
+        (turn["id"], turn["answered_by"]),
+    ):
+        steps += _entry_steps(entry)
+    if turn["ended_at"] is not None:
+        words = {"done": "done", "dead": "given up", "cancelled": "cancelled by a person"}
+        steps.append(Step(turn["ended_at"], words[turn["state"]], turn["error"] or ""))
+    return sorted(steps, key=lambda step: step.at)
+
+
+def _entry_steps(entry: dict[str, Any]) -> list[Step]:
+    name = f"{'notice' if entry['notice'] else entry['kind']} {entry['message_id']}"
+    steps = [Step(entry["created_at"], "in the outbox", name)]
+    tries = f"{name}, attempt {entry['attempt']}"
+    if entry["error"]:
+        tries += f", {entry['error']}"
+    if entry["sent_at"] is not None:
+        steps.append(Step(entry["sent_at"], "sent", tries))
+    elif entry["failed_at"] is not None:
+        steps.append(Step(entry["failed_at"], "not delivered, given up", tries))
+    elif entry["tried_at"] is not None:
+        steps.append(Step(entry["tried_at"], f"tried, {entry['state']}", tries))
+    return steps
