@@ -14,37 +14,20 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, Literal
+from typing import Final
 
 import attrs
 import trio
 
 from pynchy.chat.channel import ChannelEvent, Incoming
 from pynchy.control import Client, Op, OpFailed
-from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId, Seq, TurnId
+from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId, Seq, TurnTold
 
 OWNER: Final = SenderId("console:owner")  # whoever may use the control socket
 MAX_TEXT: Final = 64 * 1024  # characters of one message
 _CHAT: Final = re.compile(r"console:[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 _MESSAGE_ID: Final = re.compile(r"[0-9a-zA-Z-]{8,64}", re.ASCII)
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
-
-
-@attrs.frozen
-class TurnTold:
-    """What became of a turn, for whoever waits for its answer.
-
-    ``started`` names the messages it answers (again at each try); ``done`` the outbox entries of its
-    last words, which may still be on their way. ``retry`` will be tried again; ``failed`` and
-    ``cancelled`` will not.
-    """
-
-    chat: ChatId
-    turn: TurnId
-    state: Literal["started", "done", "retry", "failed", "cancelled"]
-    seqs: tuple[Seq, ...] = ()
-    replies: tuple[int, ...] = ()
-    error: str = ""
 
 
 @attrs.define

@@ -18,7 +18,7 @@ import attrs
 import trio
 from pynchy_agent import wire
 
-from pynchy.chat.text import MEDIA_ROOT, PromptMessage, clean_reply, render_prompt, split_reply
+from pynchy.chat.text import MEDIA_ROOT, clean_reply, render_prompt, split_reply
 from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
 from pynchy.container.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
@@ -28,7 +28,6 @@ from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, RunId, TurnId, TurnTold
 from pynchy.store import groups, runs, serving, turns
 from pynchy.store.database import Store, StoreError
-from pynchy.store.messages import Stored
 
 IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
@@ -192,7 +191,7 @@ class _Run:
 
     async def _live(self, group: Group, claimed: turns.Claimed | None) -> str:
         """Open the agent and serve it. Returns why the run ended, once its container is gone."""
-        self.session = group.session
+        self.session = None if claimed is not None and claimed.isolated else group.session
         prompts: tuple[wire.Prompt, ...] = ()
         if claimed is not None:
             prompts = (await self._prompt(claimed),)
@@ -437,11 +436,11 @@ class _Run:
         await self._typing(True)
         self.tell(
             TurnTold(
-                claimed.chat, claimed.turn, "started", seqs=tuple(each.seq for each in claimed.messages)
+                claimed.chat, claimed.turn, "started", seqs=claimed.seqs
             )
         )
         text = render_prompt(
-            messages=[_shown(each) for each in claimed.messages],
+            messages=claimed.messages,
             omitted=claimed.omitted,
             timezone=self.terms.timezone,
             now=self.now(),
@@ -449,6 +448,7 @@ class _Run:
             assistant=self.terms.assistant,
             chat=claimed.chat_name,
             said=claimed.said if claimed.resume else (),
+            task=claimed.task,
             notices=claimed.notices,
         )
         return wire.Prompt(id=claimed.prompt_id, text=text, images=_images(claimed))
@@ -456,20 +456,6 @@ class _Run:
     async def _typing(self, on: bool) -> None:
         if self.chat is not None and self.handle.kind is not Kind.TASK:
             await self.typing(self.chat, on)
-
-
-def _shown(message: Stored) -> PromptMessage:
-    """A message as the prompt shows it."""
-    return PromptMessage(
-        sender_name=message.sender_name,
-        sent_at=message.sent_at,
-        text=message.text,
-        quoted=message.quoted,
-        attachments=message.attachments,
-        triggers=message.triggers,
-        id=message.id,
-        edited=message.edited,
-    )
 
 
 def _images(claimed: turns.Claimed) -> tuple[wire.Image, ...]:

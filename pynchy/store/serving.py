@@ -6,7 +6,7 @@ The rule that keeps it so: each function here is one moment of a run's life, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
@@ -16,7 +16,7 @@ from . import groups, notices, retries, runs, turns
 from .database import Database, NewId
 
 #: Failures that are the daemon's doing and not an attempt that failed.
-UNCOUNTED = frozenset({"interrupted", "superseded"})
+UNCOUNTED: Final = frozenset({"interrupted", "superseded"})
 
 
 @attrs.frozen
@@ -80,14 +80,11 @@ def settle(
     is forgotten, the chats are told, and nothing counts as tried.
     """
     failures: list[turns.Failure] = []
-    if failure == "session" and session is not None:
-        if groups.clear_session(db, folder, session=session):
+    if failure == "session":
+        if session is not None and groups.clear_session(db, folder, session=session):
             for chat in dict.fromkeys(turn.chat for turn in turns.held(db, run)):
                 notices.tell(db, chat, retries.session_cleared("it is not known any more"), now=now, new_id=new_id)
-        failures = turns.release(db, run, now=now)
-    elif failure in UNCOUNTED:
-        failures = turns.interrupt(db, run, now=now, new_id=new_id)
-    elif failure is not None:
+    elif failure is not None and failure not in UNCOUNTED:
         failures = turns.fail(
             db,
             run,
@@ -98,7 +95,7 @@ def settle(
             jitter=jitter,
             new_id=new_id,
         )
-    return failures + runs.end(db, run, reason=reason, now=now)
+    return failures + runs.end(db, run, reason=reason, now=now, new_id=new_id)
 
 
 def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now: Micros) -> Left:
