@@ -1,0 +1,217 @@
+"""What a channel brings goes in: into the store, then the channel may let go of it, then the bell.
+
+The rule that keeps it so: nothing is acknowledged before its row is committed, and nothing of a
+message is decided here; the store knows what triggers, `commands` knows what is an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NoReturn, Protocol
+
+import attrs
+import trio
+from loguru import logger
+
+from pynchy.chat import commands
+from pynchy.chat.channel import (
+    Channel,
+    ChannelEvent,
+    ChatSeen,
+    Incoming,
+    NotConnected,
+    StateChanged,
+)
+from pynchy.chat.commands import Order
+from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.model import Group, GroupId, Message, Micros
+from pynchy.store import groups, messages, notices
+from pynchy.store.database import Database, Store, StoreError
+
+BURST: Final = 100  # messages that wait while a commit is under way, and the most in one commit
+
+
+@attrs.frozen
+class Asked:
+    """An order given in a chat. ``refusal`` says why its sender may not give it, if they may not."""
+
+    order: Order
+    message: Message
+    group: Group
+    refusal: str | None
+
+
+class OnCommand(Protocol):
+    """What carries an order out.
+
+    Called once for each order, in the transaction that stores its message, in the store's thread:
+    what it writes is there exactly if the message is. What it returns is called after the commit,
+    in trio, and is for what is not in the database: stop a run, ring a bell.
+    """
+
+    def __call__(
+        self, db: Database, asked: Asked, /, *, now: Micros
+    ) -> Callable[[], Awaitable[None]] | None: ...
+
+
+async def run(
+    channel: Channel,
+    store: Store,
+    *,
+    now: Callable[[], Micros],
+    new_id: Callable[[], str],
+    ring: Callable[[GroupId], Awaitable[None]],
+    on_command: OnCommand,
+    outbox_bell: Callable[[], None],
+    on_state: Callable[[str, StateChanged], None] = lambda name, change: None,
+    stored: Callable[[Message, messages.Received], None] = lambda message, received: None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Take in what ``channel`` brings. Runs until cancelled.
+
+    Messages that come while a commit is under way share the next one. A message that cannot be
+    stored is let go of, and main is told; it never stops those behind it.
+    ``stored`` hears what became of each, before it is acknowledged.
+    """
+    burst, events = trio.open_memory_channel[ChannelEvent](BURST)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_read, channel, burst, name=f"{channel.name} events")
+        service = _Receiver(
+            channel=channel,
+            store=store,
+            now=now,
+            new_id=new_id,
+            ring=ring,
+            on_command=on_command,
+            outbox_bell=outbox_bell,
+            on_state=on_state,
+            stored=stored,
+        )
+        task_status.started()
+        while True:
+            batch = [await events.receive()]
+            while len(batch) < BURST:
+                try:
+                    batch.append(events.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            await service.take_in(batch)
+    raise AssertionError("unreachable")
+
+
+async def _read(channel: Channel, burst: trio.MemorySendChannel[ChannelEvent]) -> NoReturn:
+    while True:
+        await burst.send(await channel.receive())
+
+
+@attrs.frozen
+class _Kept:
+    """What storing a message came to."""
+
+    message: Message
+    received: messages.Received
+    ordered: bool = False
+    then: Callable[[], Awaitable[None]] | None = None
+
+
+@attrs.frozen(eq=False)
+class _Receiver:
+    channel: Channel
+    store: Store
+    now: Callable[[], Micros]
+    new_id: Callable[[], str]
+    ring: Callable[[GroupId], Awaitable[None]]
+    on_command: OnCommand
+    outbox_bell: Callable[[], None]
+    on_state: Callable[[str, StateChanged], None]
+    stored: Callable[[Message, messages.Received], None]
+
+    async def take_in(self, batch: Sequence[ChannelEvent]) -> None:
+        """Store, carry orders out, acknowledge, ring each group that has something to answer."""
+        wake: dict[GroupId, None] = {}  # in order, each once
+        for kept in await self._keep_all(batch):
+            self.stored(kept.message, kept.received)
+            if kept.received.wakes and kept.received.folder is not None:
+                wake[kept.received.folder] = None
+            if kept.ordered:
+                self.outbox_bell()
+            if kept.then is not None:
+                await self._carry_out(kept.then)
+        for event in batch:
+            match event:
+                case Incoming(_, number) if number is not None:
+                    await self._let_go(number)
+                case StateChanged():
+                    logger.info("{}: {} {}", self.channel.name, event.state, event.detail)
+                    self.on_state(self.channel.name, event)
+        for folder in wake:
+            await self.ring(folder)
+
+    async def _keep_all(self, batch: Sequence[ChannelEvent]) -> list[_Kept]:
+        try:
+            return await self.store.call(_keep, batch, on_command=self.on_command, now=self.now())
+        except StoreError:
+            raise
+        except Exception as error:  # contained here, and only here: one message's trouble
+            if len(batch) > 1:
+                return [kept for event in batch for kept in await self._keep_all([event])]
+            logger.exception("{}: a message could not be stored", self.channel.name)
+            if isinstance(batch[0], Incoming):
+                await self._give_up(batch[0].message, error)
+            return []
+
+    async def _give_up(self, message: Message, error: Exception) -> None:
+        text = f"{NOTICE_PREFIX}A message in {message.chat} could not be stored"
+        told = await self.store.call(
+            _tell_main, f"{text} ({type(error).__name__}).", now=self.now(), new_id=self.new_id
+        )
+        if told:
+            self.outbox_bell()
+
+    async def _carry_out(self, then: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await then()
+        except StoreError:
+            raise
+        except Exception:  # contained here, and only here: one order's trouble
+            logger.exception("{}: an order was not carried out", self.channel.name)
+
+    async def _let_go(self, number: int) -> None:
+        try:
+            await self.channel.acknowledge(number)
+        except NotConnected:
+            logger.info("{}: gone before message {} was acknowledged", self.channel.name, number)
+
+
+def _keep(
+    db: Database, batch: Sequence[ChannelEvent], *, on_command: OnCommand, now: Micros
+) -> list[_Kept]:
+    """Store what is in a burst, in order, in one transaction."""
+    kept: list[_Kept] = []
+    for event in batch:
+        match event:
+            case Incoming(message):
+                kept.append(_keep_message(db, message, on_command=on_command, now=now))
+            case ChatSeen(chat, name):
+                groups.see_chat(db, chat, name=name)
+            case StateChanged():
+                pass
+    return kept
+
+
+def _keep_message(db: Database, message: Message, *, on_command: OnCommand, now: Micros) -> _Kept:
+    group = groups.by_chat(db, message.chat)
+    order = None if group is None else commands.parse(message, group)
+    received = messages.receive(db, message, now=now, command=order is not None)
+    if group is None or order is None or received.seq is None:
+        return _Kept(message, received)  # a second delivery, and what we sent ourselves, order nothing
+    refusal = commands.refusal(order, message, group)
+    asked = Asked(order=order, message=message, group=group, refusal=refusal)
+    return _Kept(message, received, ordered=True, then=on_command(db, asked, now=now))
+
+
+def _tell_main(db: Database, text: str, *, now: Micros, new_id: Callable[[], str]) -> bool:
+    chat = groups.main_chat(db)
+    if chat is None:
+        return False
+    return notices.tell_once(db, chat, "unstored", text, now=now, new_id=new_id)
