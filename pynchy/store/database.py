@@ -100,6 +100,27 @@ class Store:
         work = partial(self._transact, partial(fn, self._connection, *args, **kwargs))
         return await self._run_sync(work, limiter=self._limiter)
 
+    async def copy_to(self, path: Path) -> None:
+        """Write a sound copy of everything committed so far; see `backup`. Calls wait meanwhile."""
+        from . import backup
+
+        await self._run_sync(partial(self._outside, backup.write_copy, path), limiter=self._limiter)
+
+    async def tidy(self) -> None:
+        """Fold the WAL back into the file and let SQLite look at its statistics; for quiet hours."""
+        await self._run_sync(partial(self._outside, _tidy), limiter=self._limiter)
+
+    def _outside(
+        self, fn: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What must not be in a transaction."""
+        if self._broken is not None:
+            raise StoreBroken(self._broken)
+        try:
+            return fn(self._connection, *args, **kwargs)
+        except sqlite3.DatabaseError as error:
+            raise _broken(error, fn.__name__) from error
+
     def _transact(self, work: Callable[[], T]) -> T:
         if self._broken is not None:
             raise StoreBroken(self._broken)
@@ -231,6 +252,11 @@ def _connect(name: str) -> Connection:
     return sqlite3.connect(
         name, isolation_level=None, check_same_thread=False, factory=Connection, timeout=5.0
     )
+
+
+def _tidy(db: Database) -> None:
+    db.execute("PRAGMA optimize")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def configure(db: Database) -> None:

@@ -183,17 +183,20 @@ def _steps(
     ]
     if turn is None:
         return steps
-    what = "claimed" if shown else f"passed over by turn {turn['id']}, which had no room for it"
-    if turn["claimed_at"] is not None:
-        detail = f"turn {turn['id']}, attempt {turn['attempt'] + 1}, run {turn['run_id']}"
-        steps.append(Step(turn["claimed_at"], what, detail))
-    if turn["accepted_at"] is not None:
-        steps.append(Step(turn["accepted_at"], "accepted by the agent"))
-    run = next(db.query("SELECT * FROM runs WHERE id = ?", (turn["run_id"],)), None)
-    if run is not None:
-        steps.append(Step(run["started_at"], "run started", f"{run['id']}, {run['kind']}"))
-        if run["ended_at"] is not None:
-            steps.append(Step(run["ended_at"], "run ended", f"{run['id']}: {run['reason']}"))
+    if not shown:
+        steps.append(
+            Step(turn["created_at"], "passed over", f"no room for it in turn {turn['id']}")
+        )
+        return steps
+    for number, attempt in enumerate(
+        db.query(
+            "SELECT attempts.*, runs.kind, runs.started_at, runs.ended_at AS run_ended, reason "
+            "FROM attempts JOIN runs ON runs.id = run_id WHERE turn_id = ? ORDER BY claimed_at",
+            (turn["id"],),
+        ),
+        start=1,
+    ):
+        steps += _attempt_steps(attempt, number, turn["id"])
     if turn["state"] == "waiting":
         steps.append(Step(turn["retry_at"], "due again", turn["error"] or ""))
     for entry in db.query(
@@ -205,6 +208,21 @@ def _steps(
         words = {"done": "done", "dead": "given up", "cancelled": "cancelled by a person"}
         steps.append(Step(turn["ended_at"], words[turn["state"]], turn["error"] or ""))
     return sorted(steps, key=lambda step: step.at)
+
+
+def _attempt_steps(attempt: dict[str, Any], number: int, turn: int) -> list[Step]:
+    run = f"run {attempt['run_id']} ({attempt['kind']})"
+    steps = [
+        Step(attempt["started_at"], "run started", run),
+        Step(attempt["claimed_at"], "claimed", f"turn {turn}, attempt {number}, {run}"),
+    ]
+    if attempt["accepted_at"] is not None:
+        steps.append(Step(attempt["accepted_at"], "accepted by the agent", run))
+    if attempt["ended_at"] is not None:
+        steps.append(Step(attempt["ended_at"], "attempt ended", attempt["outcome"]))
+    if attempt["run_ended"] is not None:
+        steps.append(Step(attempt["run_ended"], "run ended", f"{run}: {attempt['reason']}"))
+    return steps
 
 
 def _entry_steps(entry: dict[str, Any]) -> list[Step]:

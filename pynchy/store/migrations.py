@@ -128,7 +128,6 @@ def m001_core(db: Database) -> None:
             spoke INTEGER NOT NULL DEFAULT 0 CHECK (spoke IN (0, 1)),
             isolated INTEGER NOT NULL DEFAULT 0 CHECK (isolated IN (0, 1)),
             answered_by INTEGER REFERENCES turns (id),
-            accepted_at INTEGER,
             retry_at INTEGER NOT NULL,
             error TEXT,
             result TEXT,
@@ -152,6 +151,18 @@ def m001_core(db: Database) -> None:
         CREATE TRIGGER turns_end BEFORE UPDATE OF state ON turns
             WHEN OLD.ended_at IS NOT NULL AND NEW.state <> OLD.state
             BEGIN SELECT RAISE(ABORT, 'a turn ended twice'); END;
+
+        -- Each time a turn was given to a run, and what came of it.
+        CREATE TABLE attempts (
+            prompt_id TEXT PRIMARY KEY,
+            turn_id INTEGER NOT NULL REFERENCES turns (id),
+            run_id TEXT NOT NULL REFERENCES runs (id),
+            claimed_at INTEGER NOT NULL,
+            accepted_at INTEGER,
+            ended_at INTEGER,
+            outcome TEXT
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX attempts_turn ON attempts (turn_id, claimed_at);
 
         -- The primary key says it: a message is in at most one turn, ever.
         CREATE TABLE turn_inputs (

@@ -291,12 +291,15 @@ def _hand_over(
 ) -> Claimed | None:
     prompt_id = _uuid(new_id())
     row = db.execute(
-        "UPDATE turns SET state = 'claimed', run_id = ?, prompt_id = ?, claimed_at = ?, "
-        "accepted_at = NULL WHERE id = ? "
+        "UPDATE turns SET state = 'claimed', run_id = ?, prompt_id = ?, claimed_at = ? WHERE id = ? "
         "RETURNING chat, kind, attempt, spoke, omitted, prompt, source, isolated",
         (run, prompt_id, now, turn),
     ).fetchone()
     chat, kind, attempt, spoke, omitted, prompt, source, isolated = row
+    db.execute(
+        "INSERT INTO attempts (prompt_id, turn_id, run_id, claimed_at) VALUES (?, ?, ?, ?)",
+        (prompt_id, turn, run, now),
+    )
     inputs = db.execute(
         f"SELECT {messages.COLUMNS}, kind FROM turn_inputs JOIN inbox USING (seq) "
         "WHERE turn_id = ? AND gone IS NULL ORDER BY seq",
@@ -355,7 +358,7 @@ def accepted(db: Database, run: RunId, prompt_ids: Sequence[str], *, now: Micros
     """The agent has these prompts. That is for `why` to tell; nothing is done by it."""
     for prompt_id in prompt_ids:
         db.execute(
-            "UPDATE turns SET accepted_at = ? WHERE prompt_id = ? AND run_id = ? "
+            "UPDATE attempts SET accepted_at = ? WHERE prompt_id = ? AND run_id = ? "
             "AND accepted_at IS NULL",
             (now, prompt_id, run),
         )
@@ -537,9 +540,10 @@ def _fail_one(
             "resumed = max(resumed, spoke) WHERE id = ?",
             (attempt, retry_at, error, turn.id),
         )
+        _close_attempt(db, turn.id, error, now=now)
         return Failure(turn.id, turn.chat, attempt, retry_at, dead=False)
     db.execute("UPDATE turns SET attempt = ?, error = ? WHERE id = ?", (attempt, error, turn.id))
-    _end(db, turn.id, "dead", now=now)
+    _end(db, turn.id, "dead", now=now, outcome=error)
     if turn.kind != "delegate":  # its parent is told, by the handle it waits on
         notices.tell(
             db,
@@ -630,13 +634,24 @@ def _held(db: Database, run: RunId) -> list[Turn]:
     return [_turn(row) for row in rows]
 
 
-def _end(db: Database, turn: TurnId, state: str, *, now: Micros) -> None:
+def _end(
+    db: Database, turn: TurnId, state: str, *, now: Micros, outcome: str | None = None
+) -> None:
     row = db.execute(
         "UPDATE turns SET state = ?, ended_at = ? WHERE id = ? RETURNING chat, kind",
         (state, now, turn),
     ).fetchone()
     if row[1] == "message":
         groups.settle_cursor(db, ChatId(row[0]))
+    _close_attempt(db, turn, outcome or state, now=now)
+
+
+def _close_attempt(db: Database, turn: TurnId, outcome: str, *, now: Micros) -> None:
+    db.execute(
+        "UPDATE attempts SET ended_at = ?, outcome = ? WHERE ended_at IS NULL "
+        "AND prompt_id = (SELECT prompt_id FROM turns WHERE id = ?)",
+        (now, outcome, turn),
+    )
 
 
 def _uuid(digits: str) -> str:

@@ -1,0 +1,104 @@
+"""Copies of the store: written while the daemon runs, checked before they count, and put back.
+
+The rule: a copy that `write_copy` leaves behind has been read again from end to end. It is written
+aside and renamed, so there is never half of one under its name.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from . import migrations
+from .database import Database, StoreBroken, StoreTooNew
+
+_BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file
+
+
+def write_copy(db: Database, path: Path) -> None:
+    """Write a copy to ``path`` (mode 0600), replacing an older one. Not within a transaction.
+
+    Raises `StoreBroken` if the copy is not sound or cannot be written; the older one stays then.
+    """
+    aside = path.with_name(path.name + ".part")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside.unlink(missing_ok=True)
+    try:
+        # VACUUM INTO accepts an empty file, so its mode is right from the first byte on.
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        db.execute("VACUUM INTO ?", (str(aside),))
+        check(aside)
+        _sync(aside)
+        aside.replace(path)
+        _sync(path.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreBroken(f"cannot write the copy {path}: {error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def check(path: Path) -> int:
+    """Read a copy from end to end; its schema version. Raises `StoreBroken` or `StoreTooNew`."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as copy:
+            verdict = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            strays = copy.execute("PRAGMA foreign_key_check").fetchone()
+            version = int(copy.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.Error as error:
+        raise StoreBroken(f"{path} is no sound database: {error}") from error
+    if verdict != "ok" or strays is not None:
+        raise StoreBroken(f"{path} is damaged: {verdict if strays is None else strays}")
+    if version == 0:
+        raise StoreBroken(f"{path} is no copy of a store")
+    if version > migrations.SCHEMA:
+        raise StoreTooNew(f"{path} has schema {version}, this version knows {migrations.SCHEMA}")
+    return version
+
+
+def restore(copy: Path, path: Path, *, stamp: str) -> Path | None:
+    """Put a checked copy in the place of the store, which nobody may have open.
+
+    What was there is kept beside it as ``NAME.before-STAMP``, and returned. Its WAL goes with it: a
+    WAL applied to another file would destroy that.
+    """
+    check(copy)
+    aside = path.with_name(path.name + ".part")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside.unlink(missing_ok=True)
+    try:
+        with open(copy, "rb") as source, open(aside, "xb") as target:
+            aside.chmod(0o600)
+            while block := source.read(1 << 20):
+                target.write(block)
+            target.flush()
+            os.fsync(target.fileno())
+        check(aside)
+        kept = _keep(path, stamp) if path.exists() else None
+        for suffix in _BESIDE:
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        aside.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise StoreBroken(f"cannot restore {copy}: {error}") from error
+    return kept
+
+
+def _keep(path: Path, stamp: str) -> Path:
+    """Give the store a second name, so that at no moment it has none."""
+    kept = path.with_name(f"{path.name}.before-{stamp}")
+    for suffix in ("", *_BESIDE):
+        old = path.with_name(path.name + suffix)
+        if old.exists():
+            os.link(old, kept.with_name(kept.name + suffix))
+    return kept
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
