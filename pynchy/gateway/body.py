@@ -20,24 +20,87 @@ MAX_TOKENS: Final = 300_000  # pieces of JSON: values, keys, brackets
 MAX_OUTPUT: Final = 256_000  # what max_tokens may ask for
 
 
+# What is passed on; other keys are left out. They may mean something to a newer API, and what they
+# mean was not looked at here (`speed` and `inference_geo`, for two, change the price).
+_KEYS: Final = frozenset({
+    "cache_control",
+    "context_management",
+    "max_tokens",
+    "messages",
+    "metadata",
+    "model",
+    "output_config",
+    "output_format",
+    "service_tier",
+    "stop_sequences",
+    "stream",
+    "system",
+    "temperature",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_p",
+})  # fmt: skip
+# What is refused aloud: it makes the provider reach out, or keep things, for the container.
+_REFUSED: Final = ("mcp_servers", "container")
+
+# Tools that run in the container or change nothing outside the model, by the start of their type.
+_LOCAL_TOOLS: Final = ("bash_", "computer_", "memory_", "text_editor_", "tool_search_tool_")
+# Tools that run at the provider and reach out from there, by the family that a group is given.
+SERVER_TOOLS: Final = {
+    "code_execution": ("code_execution_",),
+    "web_fetch": ("web_fetch_",),
+    "web_search": ("web_search_",),
+}
+WEB_FETCH: Final = "web_fetch"
+
+_PICTURE: Final = 5_000  # tokens; more than the API makes of any one picture
+
+
 @attrs.frozen
 class Call:
-    """A checked body: what the ledger must know, what is sent."""
+    """A checked body: what the ledger must know, and what is sent."""
 
     model: str
     max_tokens: int
     stream: bool
+    pictures: int  # how many
+    picture_bytes: int  # and how much of the body they are
     document: dict[str, Any] = attrs.field(repr=False)
 
+    def affording(self, output: int) -> Call:
+        """The same call with at most ``output`` tokens of answer."""
+        if output >= self.max_tokens:
+            return self
+        thinking = self.document.get("thinking")
+        if isinstance(thinking, dict) and "budget_tokens" in thinking:
+            raise Refusal(
+                402, "billing_error", "what is left of the budget does not pay for this thinking"
+            )
+        document = {**self.document, "max_tokens": output}
+        return attrs.evolve(self, max_tokens=output, document=document)
+
     def encode(self) -> bytes:
-        return json.dumps(
-            self.document, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode()
+        try:
+            return json.dumps(
+                self.document, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+            ).encode()
+        except UnicodeEncodeError:
+            raise _bad("a lone surrogate") from None
+
+    def input_estimate(self, size: int) -> int:
+        """About how many tokens of input ``size`` encoded bytes are, rather too many."""
+        return min((size - self.picture_bytes) // 3 + self.pictures * _PICTURE + 64, 1_000_000)
 
 
-def check(who: RunIdentity, raw: bytes, *, counting: bool) -> Call:
-    """Decode and check the body of a call; raises `Refusal`."""
+def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Call:
+    """Decode and check the body of a call; raises `Refusal`. ``user`` stands for the group."""
     document = decode(raw)
+    for key in _REFUSED:
+        if key in document:
+            raise Refusal(403, "permission_error", f"{key} does not pass")
+    document = {key: value for key, value in document.items() if key in _KEYS}
     model = document.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= 128:
         raise _bad("model must be a name")
@@ -46,12 +109,81 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool) -> Call:
     stream = document.get("stream", False)
     if not isinstance(stream, bool):
         raise _bad("stream must be true or false")
-    max_tokens = 0
-    if not counting:
-        max_tokens = document.get("max_tokens")  # type: ignore[assignment]  # looked at next
-        if type(max_tokens) is not int or not 0 < max_tokens <= MAX_OUTPUT:
-            raise _bad(f"max_tokens must be from 1 to {MAX_OUTPUT}")
-    return Call(model, max_tokens, stream, document)
+    _check_tools(who, document.get("tools"))
+    messages = document.get("messages")
+    if not isinstance(messages, list):
+        raise _bad("messages must be a list")
+    pictures = _Pictures(WEB_FETCH in who.server_tools)
+    pictures.look(document.get("system"))
+    for message in messages:
+        if not isinstance(message, dict):
+            raise _bad("a message must be an object")
+        pictures.look(message.get("content"))
+    # The CLI names the account and the session here; the provider needs to tell users apart only.
+    if "metadata" in document:
+        document["metadata"] = {"user_id": user}
+    return Call(
+        model,
+        0 if counting else _max_tokens(document),
+        stream,
+        pictures.count,
+        pictures.size,
+        document,
+    )
+
+
+def _max_tokens(document: dict[str, Any]) -> int:
+    value = document.get("max_tokens")
+    if type(value) is not int or not 0 < value <= MAX_OUTPUT:
+        raise _bad(f"max_tokens must be from 1 to {MAX_OUTPUT}")
+    return value
+
+
+def _check_tools(who: RunIdentity, tools: Any) -> None:
+    if tools is None:
+        return
+    if not isinstance(tools, list):
+        raise _bad("tools must be a list")
+    given = tuple(start for family in who.server_tools for start in SERVER_TOOLS.get(family, ()))
+    for tool in tools:
+        kind = tool.get("type", "custom") if isinstance(tool, dict) else None
+        if not isinstance(kind, str):
+            raise _bad("a tool must be an object with a type")
+        if kind != "custom" and not kind.startswith(_LOCAL_TOOLS + given):
+            raise Refusal(403, "permission_error", f"this group has no tool {kind[:60]!r}")
+
+
+class _Pictures:
+    """Walks content blocks: counts what is shown, refuses what is pointed to elsewhere.
+
+    A file id names something at the provider that another group may have put there; a URL makes the
+    provider fetch, which is a way out. The input of a tool is the agent's own and not looked into.
+    """
+
+    def __init__(self, may_fetch: bool) -> None:
+        self._may_fetch = may_fetch
+        self.count = 0
+        self.size = 0
+
+    def look(self, content: Any) -> None:
+        todo = [content]
+        while todo:
+            item = todo.pop()
+            if isinstance(item, list):
+                todo.extend(item)
+            elif isinstance(item, dict):
+                self._block(item)
+                todo.extend(value for key, value in item.items() if key != "input")
+
+    def _block(self, block: dict[str, Any]) -> None:
+        kind = block.get("type")
+        if kind == "base64" and isinstance(data := block.get("data"), str):
+            self.count += 1
+            self.size += len(data)
+        elif kind in ("file", "container_upload") or "file_id" in block:
+            raise Refusal(403, "permission_error", "file ids do not pass")
+        elif kind == "url" and "url" in block and not self._may_fetch:
+            raise Refusal(403, "permission_error", "content by URL does not pass")
 
 
 def decode(raw: bytes) -> dict[str, Any]:

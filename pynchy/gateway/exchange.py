@@ -6,13 +6,13 @@ know nothing else of each other.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
 import attrs
 
-from pynchy.model import GroupId, Micros, RunId
+from pynchy.model import GroupId, RunId
 
 Headers = tuple[tuple[str, str], ...]  # names in lower case
 
@@ -22,7 +22,7 @@ COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 
 @attrs.frozen
 class Limits:
-    """What a group may spend; None where there is no limit. Money is in millionths of a dollar."""
+    """What a group may spend; None where there is no limit. Money is in micro-dollars."""
 
     day_money: int | None = None
     day_tokens: int | None = None
@@ -94,7 +94,14 @@ class Upstream(Protocol):
 
 
 class UpstreamUnreachable(Exception):
-    """No answer came from the model API: the world's fault. Its text is safe to show."""
+    """No answer came, or only half of one: the world's fault. Its text is safe to show.
+
+    ``refused`` says that the request never got there, so that nothing was spent.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
 
 
 # --- spending ------------------------------------------------------------------------------------
@@ -102,45 +109,53 @@ class UpstreamUnreachable(Exception):
 
 @attrs.frozen
 class Usage:
-    """What one call used, in tokens."""
+    """What one call used: tokens by kind, and searches made at the provider."""
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
-    cache_write: int = 0
+    cache_write: int = 0  # kept for five minutes
+    cache_write_hour: int = 0
+    searches: int = 0
 
     @property
     def tokens(self) -> int:
-        return self.input + self.output + self.cache_read + self.cache_write
+        """All of them. A cached token is cheap, but it is one."""
+        return self.input + self.output + self.cache_read + self.cache_write + self.cache_write_hour
+
+
+@attrs.frozen
+class Wanted:
+    """What a call may come to: its model, its estimated input and the output it asks for."""
+
+    model: str
+    input: int
+    output: int
+    free: bool = False
 
 
 @attrs.frozen
 class Reserved:
-    """A reservation that stands until it is settled. ``output`` is how many tokens it affords."""
+    """A reservation. ``output`` is how many tokens it affords, at most what was wanted."""
 
-    id: str
+    id: int
+    model: str
     output: int
+    free: bool
 
 
 @attrs.frozen
 class OverBudget:
-    """Why nothing was reserved: a sentence for the agent and for people."""
+    """Nothing was reserved, and why. ``period`` names the budget that is used up, for telling
+    people once: "run 01ab…", "day 2026-01-31"."""
 
     reason: str
+    period: str
 
 
 class Ledger(Protocol):
-    """Reserve before, settle after. A reservation that is never settled counts in full."""
+    """Reserve before, settle after. What is never settled counts in full."""
 
-    async def reserve(
-        self, who: RunIdentity, *, model: str, input: int, output: int, free: bool
-    ) -> Reserved | OverBudget:
-        """Reserve for ``input`` tokens and up to ``output`` more, or say why not."""
-        ...
+    async def reserve(self, who: RunIdentity, wanted: Wanted) -> Reserved | OverBudget: ...
 
-    async def settle(self, reserved: Reserved, usage: Usage, *, exact: bool) -> None:
-        """Replace a reservation by what was used; ``exact`` is False for a bound."""
-        ...
-
-
-Clock = Callable[[], Micros]
+    async def settle(self, reserved: Reserved, usage: Usage) -> None: ...

@@ -227,10 +227,19 @@ def answer(asked: Asked) -> Reply:
             "<analysis>The offline model does not analyse.</analysis>\n"
             f"<summary>An offline conversation of {asked.turn} messages.</summary>"
         )
+    if not asked.results:
+        return _obey(asked)
+    told = Text("The tool said: " + "\n".join(asked.results))
+    if not asked.prompt:
+        return Reply((told,))
+    # Somebody spoke while the tool ran: both get their answer.
+    also = _obey(asked)
+    return attrs.evolve(also, blocks=(told, *also.blocks)) if also.status == 200 else also
+
+
+def _obey(asked: Asked) -> Reply:
     command, _, rest = asked.prompt.partition(" ")
     rest = rest.strip()
-    if asked.results:
-        return _say("The tool said: " + "\n".join(asked.results))
     match command.lower():
         case "echo":
             return _say(rest or "(nothing)")

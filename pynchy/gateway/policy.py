@@ -49,15 +49,16 @@ class Admitted:
     """A model call that may pass, as far as its head can tell."""
 
     path: str
+    target: str  # the path, with its query where it has one
     headers: Headers
 
 
 # The CLI asks for the beta variant of both; no other query means anything to us.
 _TARGETS: Final = {
     b"/v1/messages": MESSAGES,
-    b"/v1/messages?beta=true": f"{MESSAGES}?beta=true",
+    b"/v1/messages?beta=true": MESSAGES,
     b"/v1/messages/count_tokens": COUNT_TOKENS,
-    b"/v1/messages/count_tokens?beta=true": f"{COUNT_TOKENS}?beta=true",
+    b"/v1/messages/count_tokens?beta=true": COUNT_TOKENS,
 }
 
 _FORWARDED: Final = frozenset({
@@ -121,8 +122,7 @@ _BETA: Final = re.compile(r"([a-z0-9-]{1,64})-(?:20\d{2}-\d{2}-\d{2}|20\d{6})", 
 
 
 def admit(who: RunIdentity, head: Head) -> Admitted:
-    """What of a model call's head is passed on; raises `Refusal`."""
-    check_framing(head)
+    """What of a model call's head is passed on; raises `Refusal`. `check_framing` comes first."""
     if not _token_fits(who.token, head):
         raise Refusal(401, "authentication_error", "this is not the token of this run")
     path = _TARGETS.get(head.target)
@@ -135,7 +135,7 @@ def admit(who: RunIdentity, head: Head) -> Admitted:
         raise Refusal(415, "invalid_request_error", "the body must be application/json")
     if head.values(b"content-encoding"):
         raise Refusal(415, "invalid_request_error", "the body must not be compressed")
-    return Admitted(path, _forwarded(head))
+    return Admitted(path, head.target.decode(), _forwarded(head))
 
 
 def check_framing(head: Head) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -20,46 +21,67 @@ import h11
 import trio
 from loguru import logger
 
-from pynchy.gateway import body, policy
+from pynchy.gateway import body, egress, hosts, policy
+from pynchy.gateway.egress import Internet, Network
 from pynchy.gateway.exchange import (
     COUNT_TOKENS,
     Headers,
     Ledger,
+    OverBudget,
+    Reserved,
     RunIdentity,
     Upstream,
     UpstreamRequest,
-    UpstreamResponse,
     UpstreamUnreachable,
+    Usage,
+    Wanted,
 )
-from pynchy.gateway.policy import Head, Refusal
+from pynchy.gateway.meter import Meter
+from pynchy.gateway.policy import Admitted, Head, Refusal
 
 SOCKET: Final = "gateway.sock"
 MAX_HEAD: Final = 64 << 10  # bytes of a request's head
 MAX_CONNECTIONS: Final = 64  # of one run at a time; more are hung up on
 MAX_CALLS: Final = 16  # model calls of one run at a time; more wait
+MAX_TUNNELS: Final = 32  # ways out of one run at a time
+MAX_BUFFERED: Final = 48 << 20  # bytes of bodies that are kept for one run
 HEAD_TIME: Final = 20.0  # seconds for a head, once its first byte is in or its connection is new
 BODY_TIME: Final = 60.0  # for a body
 IDLE_TIME: Final = 300.0  # between two requests of a connection
 WRITE_TIME: Final = 120.0  # for a client to take what it asked for
+SETTLE_TIME: Final = 10.0  # for a settlement that a cancel must not lose
+
+Tell = Callable[[RunIdentity, str], Awaitable[None]]
 
 
 @asynccontextmanager
 async def open_gateway(
-    *, upstream: Upstream, ledger: Ledger | None = None
+    *,
+    upstream: Upstream,
+    ledger: Ledger | None = None,
+    network: Network | None = None,
+    tell: Tell | None = None,
+    install: str = "",
 ) -> AsyncIterator[Gateway]:
     """The gateway, for the length of the block; it serves nobody until `Gateway.open_run`.
 
-    Without a ``ledger`` nothing is counted and nothing limited.
+    Without a ``ledger`` nothing is counted and nothing limited. ``tell`` is called once for each
+    budget that is used up, with a sentence for people. ``install`` keeps the user ids that the
+    provider sees apart between installations.
     """
-    yield Gateway(upstream, ledger)
+    yield Gateway(upstream, ledger, network or Internet(), tell, install)
 
 
 @attrs.frozen
 class Gateway:
-    """What all runs share: the model API and the book of what was spent."""
+    """What all runs share: the model API, the outside, and the book of what was spent."""
 
     upstream: Upstream
     ledger: Ledger | None
+    network: Network
+    tell: Tell | None
+    install: str
+    _told: dict[tuple[str, str], None] = attrs.field(factory=dict, init=False, repr=False)
 
     @asynccontextmanager
     async def open_run(
@@ -72,7 +94,7 @@ class Gateway:
         block raises comes out in an exception group: there is a nursery around it.
         """
         listener = _listen(directory, owner)
-        run = _Run(who, self.upstream, self.ledger)
+        run = _Run(self, who)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.serve_listeners, run.serve, [listener])
@@ -83,6 +105,20 @@ class Gateway:
         finally:
             with suppress(FileNotFoundError):
                 (directory / SOCKET).unlink()
+
+    async def over_budget(self, who: RunIdentity, over: OverBudget) -> None:
+        """Tell people, once for each budget and period."""
+        key = (who.group, over.period)
+        if self.tell is None or key in self._told:
+            return
+        self._told[key] = None
+        if len(self._told) > 1_000:
+            del self._told[next(iter(self._told))]
+        await self.tell(who, over.reason)
+
+    def user_of(self, who: RunIdentity) -> str:
+        """The user that the provider sees: one for each group, and nothing of its name."""
+        return sha256(f"pynchy:{self.install}:{who.group}".encode()).hexdigest()[:32]
 
 
 def _listen(directory: Path, owner: tuple[int, int] | None) -> trio.SocketListener:
@@ -107,12 +143,13 @@ def _listen(directory: Path, owner: tuple[int, int] | None) -> trio.SocketListen
 class _Run:
     """One run's side of the gateway: its identity and its bounds."""
 
-    def __init__(self, who: RunIdentity, upstream: Upstream, ledger: Ledger | None) -> None:
+    def __init__(self, gateway: Gateway, who: RunIdentity) -> None:
+        self.gateway = gateway
         self.who = who
-        self.upstream = upstream
-        self.ledger = ledger
         self.connections = 0
+        self.buffered = 0
         self.calls = trio.CapacityLimiter(MAX_CALLS)
+        self.tunnels = trio.CapacityLimiter(MAX_TUNNELS)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection, from its first byte to its last."""
@@ -120,17 +157,23 @@ class _Run:
             if self.connections >= MAX_CONNECTIONS:
                 return
             self.connections += 1
+            connection = _Connection(self, stream)
             try:
-                await _Connection(self, stream).serve()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await connection.serve()
+            except (_ClientGone, trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client went away: its right
             except Exception as error:  # contained here, and only here: one connection's trouble
-                # The type alone: a message could hold what passed through.
-                logger.error(
-                    "gateway: {} in a connection of run {}", type(error).__name__, self.who.run
-                )
+                # The types alone: a message could hold what passed through.
+                logger.error("gateway: {} in a connection of run {}", _types(error), self.who.run)
             finally:
                 self.connections -= 1
+                self.buffered -= connection.buffered
+
+
+def _types(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return f"{type(error).__name__}({', '.join(_types(inner) for inner in error.exceptions)})"
+    return type(error).__name__
 
 
 class _ClientGone(Exception):
@@ -143,12 +186,13 @@ class _Connection:
     def __init__(self, run: _Run, stream: trio.SocketStream) -> None:
         self.run = run
         self.stream = stream
+        self.buffered = 0  # bytes of bodies that this connection keeps
+        self.fresh = True
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
 
     async def serve(self) -> None:
-        with suppress(_ClientGone):
-            while await self.one_request():
-                pass
+        while await self.one_request():
+            self.fresh = False
 
     async def one_request(self) -> bool:
         """Answer one request; whether another may follow on this connection."""
@@ -156,36 +200,46 @@ class _Connection:
             request = await self.receive_head()
             if request is None:
                 return False
-            await self.answer(request)
+            head = Head(request.method, request.target, tuple(request.headers))
+            policy.check_framing(head)
+            if head.method == b"CONNECT":
+                await self.open_tunnel(head)
+                return False
+            if not head.target.startswith(b"/"):
+                await self.fetch(head)
+            else:
+                await self.answer(head)
         except h11.RemoteProtocolError as error:
             hint = error.error_status_hint
             status = hint if 400 <= hint <= 599 else 400
             await self.refuse(Refusal(status, "invalid_request_error", "this is not HTTP"))
             return False
         except Refusal as refusal:
+            if self.http.our_state is h11.SEND_BODY:
+                return False  # half an answer is out: only hanging up says that it is not whole
             await self.refuse(refusal)
         if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
             return False
         self.http.start_next_cycle()
         return True
 
-    async def answer(self, request: h11.Request) -> None:
-        run, who = self.run, self.run.who
-        head = Head(request.method, request.target, tuple(request.headers))
-        admitted = policy.admit(who, head)
-        counting = admitted.path.startswith(COUNT_TOKENS)
-        call = body.check(who, await self.receive_body(), counting=counting)
-        outgoing = UpstreamRequest(
-            admitted.path.partition("?")[0],
-            admitted.path,
-            admitted.headers,
-            call.encode(),
-            call.document,
-        )
-        async with run.calls:
-            await self.while_connected(outgoing)
+    # --- the model -------------------------------------------------------------------------------
 
-    async def while_connected(self, outgoing: UpstreamRequest) -> None:
+    async def answer(self, head: Head) -> None:
+        admitted = policy.admit(self.run.who, head)
+        raw = await self.receive_body()
+        size = len(raw)
+        try:
+            await self.while_connected(admitted, self.check(admitted, raw))
+        finally:
+            self.keep(-size)
+
+    def check(self, admitted: Admitted, raw: bytes) -> body.Call:
+        counting = admitted.path.startswith(COUNT_TOKENS)
+        user = self.run.gateway.user_of(self.run.who)
+        return body.check(self.run.who, raw, counting=counting, user=user)
+
+    async def while_connected(self, admitted: Admitted, call: body.Call) -> None:
         """Pass one call on and its answer back; a client that vanishes ends both."""
         gone = False
         refusal: Refusal | None = None
@@ -194,17 +248,19 @@ class _Connection:
             nonlocal gone
             # More than the end may come, from a client that does not wait for its answer: h11
             # keeps it for the next round, and this much of it is enough.
-            more = await self.stream.receive_some(MAX_HEAD)
-            self.http.receive_data(more)
-            if not more:
-                gone = True
-                scope.cancel("the client has gone")
+            with suppress(trio.BrokenResourceError):
+                if more := await self.stream.receive_some(MAX_HEAD):
+                    self.http.receive_data(more)
+                    return
+            gone = True
+            scope.cancel("the client has gone")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch, nursery.cancel_scope)
             # Caught in here: what leaves a nursery leaves it in a group.
             try:
-                await self.forward(outgoing)
+                async with self.run.calls:
+                    await self.pass_on(admitted, call)
             except Refusal as error:
                 refusal = error
             except (_ClientGone, trio.BrokenResourceError):
@@ -215,26 +271,84 @@ class _Connection:
         if refusal is not None:
             raise refusal
 
-    async def forward(self, outgoing: UpstreamRequest) -> None:
+    async def pass_on(self, admitted: Admitted, call: body.Call) -> None:
+        """Reserve, pass on, settle: what was used if the answer said so, else a bound of it."""
+        gateway, who = self.run.gateway, self.run.who
+        encoded = call.encode()
+        reserved: Reserved | None = None
+        estimate = call.input_estimate(len(encoded))
+        if gateway.ledger is not None and call.max_tokens:
+            wanted = Wanted(call.model, estimate, call.max_tokens, gateway.upstream.free)
+            given = await gateway.ledger.reserve(who, wanted)
+            if isinstance(given, OverBudget):
+                await gateway.over_budget(who, given)
+                raise Refusal(402, "billing_error", given.reason)
+            reserved = given
+        used: Usage | None = Usage()  # nothing, until an answer begins
+        meter = Meter(stream=call.stream)
+        began = trio.current_time()
         try:
-            async with self.run.upstream.send(outgoing) as response:
-                await self.send_head(response)
-                async for chunk in response.chunks:
-                    if chunk:
-                        await self.send(h11.Data(data=chunk))
-                await self.send(h11.EndOfMessage())
-        except UpstreamUnreachable as error:
-            if self.http.our_state is h11.SEND_BODY:
-                raise _ClientGone from None  # half an answer is out: only hanging up says so
-            raise Refusal(502, "api_error", str(error)) from None
-
-    async def send_head(self, response: UpstreamResponse) -> None:
-        await self.send(
-            h11.Response(
-                status_code=response.status,
-                headers=[*_plain(response.headers), ("transfer-encoding", "chunked")],
+            if reserved is not None and reserved.output < call.max_tokens:
+                call = call.affording(reserved.output)
+                encoded = call.encode()
+            outgoing = UpstreamRequest(
+                admitted.path, admitted.target, admitted.headers, encoded, call.document
             )
-        )
+            used = None
+            try:
+                async with gateway.upstream.send(outgoing) as response:
+                    if response.status >= 300:
+                        used = Usage()
+                    await self.send_head(response.status, response.headers)
+                    async for chunk in response.chunks:
+                        meter.feed(chunk)
+                        if chunk:
+                            await self.send(h11.Data(data=chunk))
+                    meter.end()
+                    await self.send(h11.EndOfMessage())
+            except UpstreamUnreachable as error:
+                if error.refused:
+                    used = Usage()
+                raise Refusal(502, "api_error", str(error)) from None
+        finally:
+            if reserved is not None and gateway.ledger is not None:
+                if used is None:
+                    used = (
+                        meter.usage
+                        if meter.final
+                        else meter.bound(
+                            input=estimate,
+                            output=call.max_tokens,
+                            seconds=trio.current_time() - began,
+                        )
+                    )
+                with trio.move_on_after(SETTLE_TIME, shield=True):
+                    await gateway.ledger.settle(reserved, used)
+
+    # --- the network -----------------------------------------------------------------------------
+
+    async def open_tunnel(self, head: Head) -> None:
+        run = self.run
+        to = hosts.parse_authority(head.target)
+        async with run.tunnels:
+            remote = await egress.connect(run.who, run.gateway.network, to)
+            async with remote:
+                await self.next_event()  # the end of the request: CONNECT has no body
+                await self.send(h11.Response(status_code=200, headers=[]))
+                early = bytes(self.http.trailing_data[0])
+                await egress.tunnel(run.who, to, self.stream, remote, early)
+
+    async def fetch(self, head: Head) -> None:
+        run = self.run
+        async with run.tunnels:
+            await egress.fetch(
+                run.who, run.gateway.network, head, receive=self.next_event, send=self.send
+            )
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    async def send_head(self, status: int, headers: Headers) -> None:
+        await self.send(h11.Response(status_code=status, headers=list(headers)))
 
     async def refuse(self, refusal: Refusal) -> None:
         """Say no, where it can still be said, and end the connection: its rest is unread."""
@@ -244,9 +358,10 @@ class _Connection:
         headers = [
             ("content-type", "application/json"),
             ("content-length", str(len(text))),
-            ("x-should-retry", "false"),
             ("connection", "close"),
         ]
+        if refusal.status < 500:
+            headers.append(("x-should-retry", "false"))
         await self.send(h11.Response(status_code=refusal.status, headers=headers))
         await self.send(h11.Data(data=text))
         await self.send(h11.EndOfMessage())
@@ -255,22 +370,18 @@ class _Connection:
 
     async def receive_head(self) -> h11.Request | None:
         """The next request's head, or None if the client is done."""
-        fresh = self.http.trailing_data[0] == b""
-        if fresh:
-            with trio.move_on_after(IDLE_TIME) as idle:
+        if not self.http.trailing_data[0]:
+            with trio.move_on_after(HEAD_TIME if self.fresh else IDLE_TIME) as idle:
                 self.http.receive_data(await self.stream.receive_some(MAX_HEAD))
             if idle.cancelled_caught:
                 return None
         with trio.move_on_after(HEAD_TIME):
             event = await self.next_event()
-            if isinstance(event, h11.Request):
-                return event
-            return None
+            return event if isinstance(event, h11.Request) else None
         raise Refusal(408, "timeout_error", f"no request within {HEAD_TIME:g} seconds")
 
     async def receive_body(self) -> bytes:
         parts: list[bytes] = []
-        size = 0
         with trio.move_on_after(BODY_TIME):
             while True:
                 event = await self.next_event()
@@ -278,11 +389,18 @@ class _Connection:
                     return b"".join(parts)
                 if not isinstance(event, h11.Data):
                     raise _ClientGone
-                size += len(event.data)
-                if size > policy.MAX_BODY:
-                    raise Refusal(413, "request_too_large", "the body is too large")
                 parts.append(bytes(event.data))
+                self.keep(len(event.data))
+                if self.buffered > policy.MAX_BODY:
+                    raise Refusal(413, "request_too_large", "the body is too large")
         raise Refusal(408, "timeout_error", f"no whole body within {BODY_TIME:g} seconds")
+
+    def keep(self, size: int) -> None:
+        """Count the bytes that are kept for this run, and see that they stay bounded."""
+        self.buffered += size
+        self.run.buffered += size
+        if size > 0 and self.run.buffered > MAX_BUFFERED:
+            raise Refusal(413, "request_too_large", "too much at once; one after the other, please")
 
     async def next_event(self) -> h11.Event | type[h11.PAUSED]:
         while True:
@@ -301,9 +419,3 @@ class _Connection:
             await self.stream.send_all(data)
             return
         raise _ClientGone
-
-
-def _plain(headers: Headers) -> list[tuple[str, str]]:
-    """Without what belongs to the connection itself."""
-    ours = {"transfer-encoding", "content-length", "connection"}
-    return [(name, value) for name, value in headers if name not in ours]

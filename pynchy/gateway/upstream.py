@@ -8,7 +8,7 @@ HTTP library is repeated, since those can hold headers.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ANTHROPIC: Final = "https://api.anthropic.com"
 _OAUTH_BETA: Final = "oauth-2025-04-20"
 _PASSED: Final = frozenset({
-    "content-type",
     "request-id",
     "retry-after",
     "retry-after-ms",
@@ -121,18 +120,24 @@ class Anthropic:
             response = await self._open().send(outgoing, stream=True)
         except httpx.HTTPError as error:
             raise UpstreamUnreachable(
-                f"the model API did not answer ({type(error).__name__})"
+                f"the model API did not answer ({type(error).__name__})",
+                refused=isinstance(error, httpx.ConnectError | httpx.ConnectTimeout),
             ) from None
+        chunks = _Chunks(response)
         try:
             headers = self._passed(response)
             if response.status_code >= 300:
-                body = await self._error_body(response)
+                body = await self._error_body(response.headers.get("content-type", ""), chunks)
+                headers = (("content-type", "application/json"), *headers)
                 yield UpstreamResponse(response.status_code, headers, _Once(body))
             else:
-                yield UpstreamResponse(response.status_code, headers, _Chunks(response))
+                kind = response.headers.get("content-type", "application/json")
+                headers = (("content-type", kind), *headers)
+                yield UpstreamResponse(response.status_code, headers, chunks)
         finally:
+            await chunks.finish()
             with trio.move_on_after(2.0, shield=True):
-                await _finish(response)
+                await response.aclose()
 
     def _passed(self, response: httpx.Response) -> Headers:
         return tuple(
@@ -142,24 +147,23 @@ class Anthropic:
             and self._credential.secret not in value
         )
 
-    async def _error_body(self, response: httpx.Response) -> bytes:
-        import httpx
-
+    async def _error_body(self, kind: str, chunks: _Chunks) -> bytes:
+        """An error as the API words it, without our key; whatever else it is, in our words."""
         body = b""
-        try:
-            async for chunk in _Chunks(response):
+        with suppress(UpstreamUnreachable):  # what came of it is all there is
+            async for chunk in chunks:
                 body += chunk
                 if len(body) > _ERROR_BODY:
                     break
-        except UpstreamUnreachable:
-            pass  # what came of it is all there is
-        except httpx.HTTPError:
-            pass
-        return body[:_ERROR_BODY].replace(self._credential.secret.encode(), b"[removed]")
+        if (
+            kind.partition(";")[0].strip().lower() == "application/json"
+            and len(body) <= _ERROR_BODY
+        ):
+            return body.replace(self._credential.secret.encode(), b"[removed]")
+        return _NO_JSON
 
 
-async def _finish(response: httpx.Response) -> None:
-    await response.aclose()
+_NO_JSON: Final = b'{"type":"error","error":{"type":"api_error","message":"the model API failed without saying why"}}'
 
 
 class _Once:
@@ -195,3 +199,16 @@ class _Chunks:
             raise UpstreamUnreachable(
                 f"the model API's answer broke off ({type(error).__name__})"
             ) from None
+
+    async def finish(self) -> None:
+        """Unwind what was not read to its end.
+
+        The library reads through generators within generators, and closing the outer one leaves the
+        inner ones to the garbage collector, which trio complains of. Cancelled where they wait, they
+        all unwind at once.
+        """
+        with trio.CancelScope() as scope:
+            scope.cancel("the answer is not wanted any more")
+            with suppress(UpstreamUnreachable):
+                async for _ in self:
+                    pass

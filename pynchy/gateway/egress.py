@@ -1,0 +1,255 @@
+"""Ways out to the network: CONNECT tunnels and plain HTTP, where a group may have them.
+
+A name is looked up once, here on the host, and the connection goes to an address that was looked
+at. A tunnel carries TLS that names the host it was opened for, and nothing else. Every connection
+leaves a line in the log with its group, host and bytes.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import attrs
+import h11
+import trio
+from loguru import logger
+
+from pynchy.gateway import hosts
+from pynchy.gateway.exchange import RunIdentity
+from pynchy.gateway.hello import server_name
+from pynchy.gateway.hosts import Destination
+from pynchy.gateway.policy import Head, Refusal
+
+LOOKUP_TIME: Final = 10.0  # seconds
+DIAL_TIME: Final = 10.0  # for each address
+HELLO_TIME: Final = 10.0
+IDLE_TIME: Final = 300.0  # without a byte either way
+ADDRESSES: Final = 4  # of one name that are tried
+_PIECE: Final = 64 << 10
+
+
+class Network(Protocol):
+    """The outside, as far as egress needs it."""
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """The addresses of a name; none if it has none."""
+        ...
+
+    async def dial(self, address: str, port: int) -> trio.abc.HalfCloseableStream:
+        """Connect to an address; raises OSError."""
+        ...
+
+
+class Internet:
+    """The real `Network`."""
+
+    def __init__(self, *, lookups: int = 8) -> None:
+        # Lookups of its own: a name server that hangs must not keep others' threads.
+        self._limiter = trio.CapacityLimiter(lookups)
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        def look_up() -> list[str]:
+            try:
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except OSError:
+                return []
+            return [str(entry[4][0]) for entry in found]
+
+        return await trio.to_thread.run_sync(look_up, limiter=self._limiter, abandon_on_cancel=True)
+
+    async def dial(self, address: str, port: int) -> trio.abc.HalfCloseableStream:
+        return await trio.open_tcp_stream(address, port)
+
+
+async def connect(
+    who: RunIdentity, network: Network, to: Destination
+) -> trio.abc.HalfCloseableStream:
+    """Open a connection that ``who`` may have; raises `Refusal`."""
+    hosts.check_destination(who.egress, to)
+    addresses: list[str] = []
+    with trio.move_on_after(LOOKUP_TIME):
+        addresses = await network.resolve(to.host, to.port)
+    for address in hosts.check_addresses(to, addresses)[:ADDRESSES]:
+        with trio.move_on_after(DIAL_TIME):
+            try:
+                return await network.dial(address, to.port)
+            except OSError:
+                continue
+    raise Refusal(502, "api_error", f"{to.host} does not answer")
+
+
+@attrs.define
+class Passed:
+    """Bytes that went through, for the log."""
+
+    sent: int = 0
+    received: int = 0
+
+
+async def tunnel(
+    who: RunIdentity,
+    to: Destination,
+    client: trio.abc.HalfCloseableStream,
+    remote: trio.abc.HalfCloseableStream,
+    early: bytes,
+) -> None:
+    """Carry TLS between both until they are done. ``early`` is what the client has sent already."""
+    passed = Passed()
+    try:
+        hello = bytearray(early)
+        with trio.move_on_after(HELLO_TIME):
+            while (name := server_name(bytes(hello))) is None:
+                if not (more := await client.receive_some(_PIECE)):
+                    return
+                hello += more
+            if name != to.host:
+                logger.warning(
+                    "egress: {} opened a tunnel to {} and named another host", who.group, to.host
+                )
+                return
+            passed.sent += len(hello)
+            await remote.send_all(hello)
+            await _both_ways(client, remote, passed)
+    except Refusal as refusal:
+        logger.warning("egress: {} to {}: {}", who.group, to.host, refusal.message)
+    finally:
+        log(who, to, passed)
+
+
+async def _both_ways(
+    client: trio.abc.HalfCloseableStream, remote: trio.abc.HalfCloseableStream, passed: Passed
+) -> None:
+    with trio.CancelScope(deadline=trio.current_time() + IDLE_TIME) as scope:
+
+        async def carry(
+            source: trio.abc.HalfCloseableStream,
+            sink: trio.abc.HalfCloseableStream,
+            count: Callable[[int], None],
+        ) -> None:
+            try:
+                while piece := await source.receive_some(_PIECE):
+                    scope.deadline = trio.current_time() + IDLE_TIME
+                    await sink.send_all(piece)
+                    count(len(piece))
+                await sink.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                scope.cancel("one side broke off")
+
+        def sent(size: int) -> None:
+            passed.sent += size
+
+        def received(size: int) -> None:
+            passed.received += size
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(carry, client, remote, sent)
+            nursery.start_soon(carry, remote, client, received)
+
+
+# What belongs to one connection, or is meant for us.
+_HOP: Final = frozenset({
+    b"connection",
+    b"host",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+})  # fmt: skip
+
+
+async def fetch(
+    who: RunIdentity,
+    network: Network,
+    head: Head,
+    *,
+    receive: Callable[[], Awaitable[h11.Event | type[h11.PAUSED]]],
+    send: Callable[[h11.Event], Awaitable[None]],
+) -> None:
+    """Pass one plain-HTTP request on and its answer back; raises `Refusal` before it began."""
+    to, path = hosts.parse_url(head.target)
+    remote = await connect(who, network, to)
+    passed = Passed()
+    token = who.token.encode()
+    headers = [
+        (name, value) for name, value in head.headers if name not in _HOP and token not in value
+    ]
+    if head.values(b"transfer-encoding"):
+        headers.append((b"transfer-encoding", b"chunked"))
+    http = h11.Connection(h11.CLIENT)
+    try:
+        async with remote:
+            with trio.fail_after(IDLE_TIME):
+                await _give(
+                    http,
+                    remote,
+                    h11.Request(
+                        method=head.method,
+                        target=path,
+                        headers=[(b"host", to.host.encode()), *headers, (b"connection", b"close")],
+                    ),
+                )
+            while True:
+                event = await receive()
+                if not isinstance(event, h11.Data | h11.EndOfMessage):
+                    return
+                if isinstance(event, h11.Data):
+                    passed.sent += len(event.data)
+                    await _give(http, remote, event)
+                else:
+                    await _give(http, remote, h11.EndOfMessage())
+                    break
+            while True:
+                with trio.fail_after(IDLE_TIME):
+                    answer = await _take(http, remote)
+                if isinstance(answer, h11.Response):
+                    await send(
+                        h11.Response(
+                            status_code=answer.status_code,
+                            headers=[pair for pair in answer.headers if pair[0] not in _HOP],
+                        )
+                    )
+                elif isinstance(answer, h11.Data):
+                    passed.received += len(answer.data)
+                    await send(h11.Data(data=bytes(answer.data)))
+                elif isinstance(answer, h11.EndOfMessage):
+                    await send(h11.EndOfMessage())
+                    return
+                elif not isinstance(answer, h11.InformationalResponse):
+                    return
+    except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.TooSlowError) as error:
+        raise Refusal(502, "api_error", f"{to.host} broke off ({type(error).__name__})") from None
+    finally:
+        log(who, to, passed)
+
+
+async def _give(http: h11.Connection, remote: trio.abc.SendStream, event: h11.Event) -> None:
+    data = http.send(event)
+    if data:
+        await remote.send_all(data)
+
+
+async def _take(
+    http: h11.Connection, remote: trio.abc.ReceiveStream
+) -> h11.Event | type[h11.PAUSED]:
+    while True:
+        event = http.next_event()
+        if event is not h11.NEED_DATA:
+            return event  # type: ignore[return-value]  # NEED_DATA is ruled out
+        http.receive_data(bytes(await remote.receive_some(_PIECE)))
+
+
+def log(who: RunIdentity, to: Destination, passed: Passed) -> None:
+    logger.info(
+        "egress: {} {}:{} sent {} received {} bytes",
+        who.group,
+        to.host,
+        to.port,
+        passed.sent,
+        passed.received,
+    )

@@ -1,0 +1,162 @@
+"""Where a container may connect to: names as they are asked for, addresses as they turn out.
+
+Pure. A name is compared as it was parsed, never as it was written; then it is looked up once, and
+every address that comes of it must be public. Who calls goes to one of exactly those addresses.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Final
+
+import attrs
+
+from pynchy.gateway.exchange import Egress
+from pynchy.gateway.policy import Refusal
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# The model is talked to through /v1/messages above, where a container's own key does not pass.
+MODEL_HOSTS: Final = ("api.anthropic.com",)
+
+_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?",
+    re.ASCII,
+)
+
+
+@attrs.frozen
+class Destination:
+    """Where a container asks to go, as parsed: an A-label in lower case."""
+
+    host: str
+    port: int
+
+
+def parse_authority(text: bytes, *, port: int | None = None) -> Destination:
+    """Read ``host:port`` (or ``host``, where ``port`` says what that means); raises `Refusal`.
+
+    Only plain names pass: no address in any notation, no user, no zone, no trailing dot, nothing
+    that is not ASCII. Letters alone may differ in case.
+    """
+    host, colon, digits = text.partition(b":")
+    try:
+        name = host.decode("ascii").lower()
+    except UnicodeDecodeError:
+        name = ""
+    if not _NAME.fullmatch(name):
+        raise _denied("only host names pass, as a name server knows them")
+    if colon:
+        if not re.fullmatch(rb"[0-9]{1,5}", digits):
+            raise _denied("that is not a port")
+        port = int(digits)
+    if port is None:
+        raise _denied("a port is missing")
+    return Destination(name, port)
+
+
+def parse_url(target: bytes) -> tuple[Destination, bytes]:
+    """Read an absolute ``http://`` target into its destination and its path; raises `Refusal`."""
+    match = _URL.fullmatch(target)
+    if match is None:
+        raise _denied("only http:// passes so; for https use CONNECT")
+    return parse_authority(match.group(1), port=80), match.group(2) or b"/"
+
+
+_URL: Final = re.compile(rb"http://([^/?#]*)((?:/[\x21\x22\x24-\x7e]*)?)", re.IGNORECASE)
+
+
+def check_destination(egress: Egress, to: Destination) -> None:
+    """Whether a group may go there, as far as the name tells; raises `Refusal`."""
+    if egress.kind == "none":
+        raise _denied("this group has no way out to the network")
+    if to.port not in egress.ports:
+        raise _denied(f"port {to.port} is not open")
+    if matches(to.host, MODEL_HOSTS) or matches(to.host, egress.denied):
+        raise _denied(f"{to.host} is closed to containers")
+    if egress.kind == "allowlist" and not matches(to.host, egress.patterns):
+        raise _denied(f"{to.host} is not on this group's list")
+    if egress.kind not in ("allowlist", "public"):
+        raise _denied("this group's egress setting is not known")
+
+
+def matches(host: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a name is one of the patterns. ``*.x.org`` is everything below x.org, not x.org."""
+    for pattern in patterns:
+        wanted = pattern.lower()
+        if wanted.startswith("*."):
+            if host.endswith(wanted[1:]):
+                return True
+        elif host == wanted:
+            return True
+    return False
+
+
+def check_pattern(pattern: str) -> str:
+    """A host pattern as it is compared, from what a person wrote; raises ValueError."""
+    star = "*." if pattern.startswith("*.") else ""
+    try:
+        name = pattern.removeprefix(star).encode("idna").decode("ascii").lower()
+    except UnicodeError:
+        name = ""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{pattern!r} is no host name, nor *. and a host name")
+    return star + name
+
+
+def check_addresses(to: Destination, addresses: list[str]) -> list[str]:
+    """Those a name stands for, if every one of them is on the public internet; else `Refusal`."""
+    if not addresses:
+        raise Refusal(502, "api_error", f"{to.host} is not known")
+    for text in addresses:
+        if not is_public(text):
+            raise _denied(f"{to.host} is not on the public internet")
+    return addresses
+
+
+_INNER_V4: Final = (
+    ipaddress.IPv6Network("64:ff9b::/96"),  # NAT64: the last four bytes are an IPv4 address
+    ipaddress.IPv6Network("::/96"),
+)
+_CLOSED: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "100.64.0.0/10",
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "198.18.0.0/15",
+        "240.0.0.0/4",
+        "64:ff9b:1::/48",
+        "2001::/23",
+        "2002::/16",
+        "fec0::/10",
+    )
+)
+
+
+def is_public(text: str) -> bool:
+    """Whether an address is of the public internet, whatever it is wrapped in."""
+    try:
+        address: Address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        elif any(address in network for network in _INNER_V4):
+            address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if any(address in network for network in _CLOSED if network.version == address.version):
+        return False
+    return address.is_global and not (
+        address.is_multicast
+        or address.is_private
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_reserved
+        or address.is_unspecified
+    )
+
+
+def _denied(message: str) -> Refusal:
+    return Refusal(403, "permission_error", message)

@@ -1,0 +1,114 @@
+"""Reading what a call used out of its answer, while the answer passes.
+
+Pure: bytes go in as they come, in any pieces; nothing is changed and nothing held back. What cannot
+be read is bounded instead: a call that was cut off counts for what it can have produced.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import attrs
+
+from pynchy.gateway.exchange import Usage
+
+MAX_LINE: Final = 1 << 20  # an event longer than this is not one that tells usage
+MAX_ANSWER: Final = 16 << 20  # of an answer that is not a stream
+
+# No model writes faster than this: what a cut-off call is charged for each second it ran.
+FASTEST: Final = 1_000  # tokens a second
+
+
+class Meter:
+    """The usage of one answer. ``final`` is True once the answer has told all of it."""
+
+    def __init__(self, *, stream: bool) -> None:
+        self.usage = Usage()
+        self.final = False
+        self._stream = stream
+        self._rest = bytearray()
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece of the answer's body."""
+        if not self._stream:
+            if len(self._rest) <= MAX_ANSWER:
+                self._rest += chunk
+            return
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            self._line(bytes(self._rest) + line)
+            self._rest.clear()
+            self._skipping = False
+        if not self._skipping:
+            self._rest += rest
+            if len(self._rest) > MAX_LINE:
+                self._rest.clear()
+                self._skipping = True
+
+    def end(self) -> None:
+        """The answer is whole."""
+        if not self._stream:
+            self._take(_object(bytes(self._rest)).get("usage"))
+            self.final = True
+            self._rest.clear()
+
+    def _line(self, line: bytes) -> None:
+        if self._skipping or not line.startswith(b"data:") or b'"usage"' not in line:
+            return
+        event = _object(line[5:])
+        match event.get("type"):
+            case "message_start":
+                message = event.get("message")
+                self._take(message.get("usage") if isinstance(message, dict) else None)
+            case "message_delta":
+                self._take(event.get("usage"))
+                self.final = True
+
+    def _take(self, told: Any) -> None:
+        """Each figure that is told replaces the one before: the API's are running totals."""
+        if not isinstance(told, dict):
+            return
+        now = self.usage
+        written = _count(told, "cache_creation_input_tokens", now.cache_write)
+        split, hour = told.get("cache_creation"), now.cache_write_hour
+        if isinstance(split, dict):
+            hour = _count(split, "ephemeral_1h_input_tokens", hour)
+        if "cache_creation_input_tokens" in told:
+            hour = min(hour, written)
+            written -= hour
+        made = told.get("server_tool_use")
+        searches = now.searches
+        if isinstance(made, dict):
+            searches = _count(made, "web_search_requests", searches)
+        self.usage = Usage(
+            input=_count(told, "input_tokens", now.input),
+            output=_count(told, "output_tokens", now.output),
+            cache_read=_count(told, "cache_read_input_tokens", now.cache_read),
+            cache_write=written,
+            cache_write_hour=hour,
+            searches=searches,
+        )
+
+    def bound(self, *, input: int, output: int, seconds: float) -> Usage:
+        """What a call that ended here can have used at most: ``input`` was its estimate, ``output``
+        what it was allowed, ``seconds`` how long it ran."""
+        written = min(output, int(FASTEST * (seconds + 1)))
+        known = self.usage
+        if known.tokens - known.output == 0:
+            known = attrs.evolve(known, cache_write_hour=input)
+        return attrs.evolve(known, output=max(known.output, written))
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _count(told: dict[str, Any], key: str, default: int) -> int:
+    value = told.get(key)
+    return value if type(value) is int and 0 <= value < 1 << 40 else default

@@ -1,0 +1,95 @@
+"""What a call to a model costs, and the most that one not yet made can cost.
+
+Pure. Prices are the public list prices in dollars for a million tokens, as the CLI that we ship
+knows them; money here is whole micro-dollars, rounded up. A model that is not in the table has the
+dearest price: a wrong guess then refuses too early, never too late.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from pynchy.gateway.exchange import Usage
+
+
+@attrs.frozen
+class Price:
+    """Dollars for a million tokens, which is micro-dollars for one."""
+
+    input: float
+    output: float
+    cache_read: float
+    cache_write: float
+    cache_write_hour: float
+
+
+def _price(input: float, output: float, cache_read: float | None = None) -> Price:
+    """The usual ratios: writing to the cache costs 1.25 or 2 times the input, reading a tenth."""
+    read = input / 10 if cache_read is None else cache_read
+    return Price(input, output, read, input * 1.25, input * 2)
+
+
+SEARCH: Final = 10_000  # micro-dollars for one search at the provider
+
+DEAREST: Final = _price(15, 75)
+
+# The longest prefix of a model's name that is here has its price.
+PRICES: Final[dict[str, Price]] = {
+    "claude-3-5-haiku": _price(0.8, 4),
+    "claude-haiku-4-5": _price(1, 5),
+    "claude-haiku-5-5": _price(0.5, 2.5),  # its price for long prompts; short ones cost a fifth
+    "claude-3-5-sonnet": _price(3, 15),
+    "claude-3-7-sonnet": _price(3, 15),
+    "claude-sonnet-4": _price(3, 15),
+    "claude-sonnet-5": _price(2, 10),
+    "claude-sonnet-5-5": _price(2, 10, 0.1),
+    "claude-opus-4": _price(15, 75),
+    "claude-opus-4-5": _price(5, 25),
+    "claude-opus-4-6": _price(5, 25),
+    "claude-opus-4-7": _price(5, 25),
+    "claude-opus-4-8": _price(5, 25),
+    "claude-opus-5": _price(5, 25),
+    "claude-opus-5-5": _price(4, 20, 0.2),
+    "claude-fable-5": _price(10, 50),
+    "claude-fable-5-1": _price(10, 50, 0.25),
+    "claude-fable-5-2": _price(8, 40, 0.2),
+    "claude-mythos-5": _price(10, 50),
+    "claude-mythos-5-1": _price(10, 50, 0.25),
+    "claude-mythos-5-2": _price(8, 40, 0.2),
+}
+
+
+def price_of(model: str) -> Price:
+    """The price of a model, `DEAREST` if it is not known."""
+    known = [prefix for prefix in PRICES if model == prefix or model.startswith(f"{prefix}-")]
+    return PRICES[max(known, key=len)] if known else DEAREST
+
+
+def cost(model: str, usage: Usage) -> int:
+    """What a call came to, in micro-dollars."""
+    price = price_of(model)
+    money = (
+        usage.input * price.input
+        + usage.output * price.output
+        + usage.cache_read * price.cache_read
+        + usage.cache_write * price.cache_write
+        + usage.cache_write_hour * price.cache_write_hour
+    )
+    return _up(money) + usage.searches * SEARCH
+
+
+def input_bound(model: str, tokens: int) -> int:
+    """The most that so much input can cost: all of it written to the cache for an hour."""
+    return _up(tokens * price_of(model).cache_write_hour)
+
+
+def output_for(model: str, money: int) -> int:
+    """How many tokens of output so much money buys."""
+    return max(0, int(money / price_of(model).output))
+
+
+def _up(money: float) -> int:
+    whole = int(money)
+    return whole if whole == money else whole + 1
