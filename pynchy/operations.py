@@ -1,0 +1,244 @@
+"""The ops that need the store: status, groups, history. The console has its own.
+
+The rule that keeps it so: each op is one or two query calls and a plain answer. Who may ask has been
+settled by the socket: whoever reaches it is the owner.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+
+import pynchy
+from pynchy.chat.console import check_chat
+from pynchy.control import Client, Op, OpFailed
+from pynchy.model import ChatId, Group, GroupId, Micros
+from pynchy.store import groups, messages, runs, turns
+from pynchy.store.database import Database, Store
+
+PROTOCOL: Final = 1
+_FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_CHAT: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:@-]{2,127}", re.ASCII)
+_LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
+
+
+@attrs.frozen
+class Live:
+    """What only the running daemon knows, at this moment."""
+
+    runtime: str
+    model: str
+    queue: tuple[GroupId, ...]  # groups that wait for a slot, first come first
+    channels: Mapping[str, str]  # name -> state
+
+
+@attrs.frozen
+class Operations:
+    """The table of ops. ``added`` and ``removed`` are told once a group is registered, or gone."""
+
+    store: Store
+    home: str
+    assistant: str
+    containers: int
+    started_at: Micros
+    now: Callable[[], Micros]
+    live: Callable[[], Live]
+    added: Callable[[GroupId], None]
+    removed: Callable[[GroupId], None]
+
+    @property
+    def ops(self) -> Mapping[str, Op]:
+        return {
+            "status": self.status,
+            "history": self.history,
+            "groups.list": self.list_groups,
+            "groups.add": self.add_group,
+            "groups.remove": self.remove_group,
+        }
+
+    async def status(self, client: Client) -> object:
+        """How the daemon is, and what it is doing."""
+        live, now = self.live(), self.now()
+        stored = await self.store.call(_stored, now=now)
+        return {
+            "running": True,
+            "protocol": PROTOCOL,
+            "version": pynchy.__version__,
+            "pid": os.getpid(),
+            "uptime": round((now - self.started_at) / 1e6, 1),
+            "home": self.home,
+            "runtime": live.runtime,
+            "model": live.model,
+            "containers": self.containers,
+            "queue": list(live.queue),
+            "channels": dict(live.channels),
+            **stored,
+        }
+
+    async def history(self, client: Client, *, chat: str, limit: int = 50) -> object:
+        """What was said in a chat, oldest first: messages and sent replies."""
+        if not 1 <= limit <= 500:
+            raise OpFailed("bad_request", "limit: expected 1 to 500")
+        return await self.store.call(_history, ChatId(chat), limit=limit)
+
+    async def list_groups(self, client: Client) -> object:
+        """All groups, main first."""
+        return await self.store.call(_groups)
+
+    async def add_group(
+        self,
+        client: Client,
+        *,
+        chat: str,
+        folder: str = "",
+        name: str = "",
+        trigger: str = "",
+        requires_trigger: bool = True,
+    ) -> object:
+        """Register a chat: for a new group, or, where the folder exists, as one more chat of it."""
+        if chat.startswith("console:"):
+            check_chat(chat)
+        elif not _CHAT.fullmatch(chat):
+            raise OpFailed("bad_request", f"{chat[:80]!r}: expected a chat id, see `pynchy groups`")
+        folder = folder or chat.removeprefix("console:")
+        if not _FOLDER.fullmatch(folder) or folder == "global":
+            raise OpFailed(
+                "bad_request", f"{folder[:80]!r}: expected a folder name in a-z, 0-9 and -"
+            )
+        for what, value in (("name", name), ("trigger", trigger)):
+            if value and not _LINE.fullmatch(value):
+                raise OpFailed("bad_request", f"{what}: expected 1 to 64 characters of one line")
+        try:
+            added = await self.store.call(
+                _add,
+                chat=ChatId(chat),
+                folder=GroupId(folder),
+                name=name or folder,
+                trigger=trigger.removeprefix("@") or self.assistant,
+                requires_trigger=requires_trigger,
+                now=self.now(),
+            )
+        except groups.CannotRegister as error:
+            raise OpFailed("taken", str(error)) from None
+        self.added(GroupId(folder))
+        return added
+
+    async def remove_group(self, client: Client, *, folder: str) -> object:
+        """Forget a group. Its files and its history stay."""
+        try:
+            removed = await self.store.call(_remove, GroupId(folder), now=self.now())
+        except groups.CannotRegister as error:
+            raise OpFailed("not_allowed", str(error)) from None
+        if not removed:
+            raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
+        self.removed(GroupId(folder))
+        return {"folder": folder}
+
+
+# --- queries: each one transaction ---------------------------------------------------------------
+
+
+def _stored(db: Database, *, now: Micros) -> dict[str, object]:
+    counts = db.execute(
+        "SELECT state, count(*) FROM outbox WHERE sent_at IS NULL AND failed_at IS NULL "
+        "GROUP BY state"
+    )
+    waiting = db.execute("SELECT count(*) FROM turns WHERE ended_at IS NULL AND state = 'waiting'")
+    return {
+        "groups": _groups(db),
+        "runs": [
+            {
+                "run": run.id,
+                "folder": run.folder,
+                "kind": run.kind,
+                "state": run.state,
+                "seconds": round((now - run.started_at) / 1e6, 1),
+                "turns": [turn.id for turn in turns.held(db, run.id)],
+            }
+            for run in runs.live(db)
+        ],
+        "unanswered": messages.waiting_groups(db, now=now),
+        "retrying": waiting.fetchone()[0],
+        "outbox": {"pending": 0, "sending": 0, "uncertain": 0} | dict(counts.fetchall()),
+    }
+
+
+def _groups(db: Database) -> list[dict[str, object]]:
+    return [_shown(db, group) for group in groups.list_groups(db)]
+
+
+def _shown(db: Database, group: Group) -> dict[str, object]:
+    return {
+        "folder": group.folder,
+        "name": group.name,
+        "chats": groups.chats_of(db, group.folder),
+        "trigger": group.trigger,
+        "requires_trigger": group.requires_trigger,
+        "main": group.is_main,
+        "paused": group.paused,
+    }
+
+
+def _history(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, object]]:
+    """The newest of both directions, put together by time and cut to the limit."""
+    said: list[dict[str, object]] = [
+        {
+            "from": message.sender,
+            "name": message.sender_name,
+            "seq": message.seq,
+            "message_id": message.id,
+            "at": message.sent_at,
+            "text": message.text,
+        }
+        for message in messages.history(db, chat, limit=limit)
+    ]
+    sent = db.query(
+        "SELECT id, turn_id AS turn, message_id, sent_at AS at, kind, text, path FROM outbox "
+        "WHERE chat = ? AND sent_at IS NOT NULL ORDER BY id DESC LIMIT ?",
+        (chat, limit),
+    )
+    said += [{"from": None, **row} for row in reversed(list(sent))]
+    return sorted(said, key=_moment)[-limit:]
+
+
+def _moment(entry: dict[str, object]) -> int:
+    at = entry["at"]
+    assert isinstance(at, int)
+    return at
+
+
+def _add(
+    db: Database,
+    *,
+    chat: ChatId,
+    folder: GroupId,
+    name: str,
+    trigger: str,
+    requires_trigger: bool,
+    now: Micros,
+) -> dict[str, object]:
+    group = groups.get(db, folder)
+    if group is None:
+        group = groups.register(
+            db,
+            folder=folder,
+            name=name,
+            chats=(chat,),
+            trigger=trigger,
+            requires_trigger=requires_trigger,
+            now=now,
+        )
+    else:
+        groups.add_chat(db, folder, chat)
+    return _shown(db, group)
+
+
+def _remove(db: Database, folder: GroupId, *, now: Micros) -> bool:
+    if groups.get(db, folder) is None:
+        return False
+    turns.cancel(db, folder, now=now)
+    return groups.remove(db, folder)
