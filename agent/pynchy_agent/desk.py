@@ -1,19 +1,21 @@
 """The desk: commands go out as files, answers come back by their id.
 
 A command is written aside and renamed into place, so that the host never sees half of one. The name is the order:
-sixteen hex digits of the clock, sixteen of chance. Answers arrive wherever the agent reads its lines and are handed
-to whoever waits.
+sixteen hex digits of the clock, then sixteen of chance. An answer reaches the agent on its stdin and is handed to
+whoever waits for it.
 
-A tool server that is a process of its own cannot read the agent's lines. It waits on a FIFO named after the command
-in the answers folder instead, which any program can write a line into.
+A tool server that is a process of its own cannot read the agent's stdin. It makes a FIFO named after the command in
+the answers folder, and whatever runs the agent writes the answer's line into it: `Desk.take` here, ``printf`` in a
+shell.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -22,42 +24,95 @@ from pynchy_agent import wire
 
 
 class Desk:
-    """Hands commands to the host and waits for what it says."""
+    """Hands commands to the host and gives each answer to whoever asked."""
 
-    def __init__(
-        self, *, commands: Path, answers: Path, new_id: Callable[[], str] | None = None
-    ) -> None:
+    def __init__(self, *, commands: Path, answers: Path) -> None:
         self._commands = commands
         self._answers = answers
-        self._new_id = new_id or new_command_id
         self._waiting: dict[str, _Slot] = {}
 
     async def ask(self, command: wire.Command) -> wire.Answer:
-        """Send one command and wait for its answer, however long that takes; a cancelled wait sends nothing back."""
-        command_id = self._new_id()
+        """Send one command and wait for its answer, however long that takes."""
+        command_id = new_command_id()
         slot = self._waiting[command_id] = _Slot()
         try:
             put(self._commands, command_id, command)
-            await slot.event.wait()
+            await slot.came.wait()
         finally:
             del self._waiting[command_id]
         assert slot.answer is not None
         return slot.answer
 
-    def take(self, answer: wire.Answer) -> bool:
-        """Give an answer to whoever waits for it here; False when nobody does any more."""
+    async def take(self, answer: wire.Answer) -> None:
+        """Give an answer to whoever waits for it, here or at a FIFO. Nobody may: then the call was given up."""
         slot = self._waiting.get(answer.id)
-        if slot is not None:
+        if slot is None:
+            await _to_fifo(self._answers, answer)
+        else:
             slot.answer = answer
-            slot.event.set()
-            return True
-        return False
+            slot.came.set()
 
 
 class _Slot:
     def __init__(self) -> None:
-        self.event = anyio.Event()
+        self.came = anyio.Event()
         self.answer: wire.Answer | None = None
+
+
+async def ask_by_fifo(command: wire.Command, *, commands: Path, answers: Path) -> wire.Answer:
+    """Like `Desk.ask`, from a process that is not the one the host speaks to."""
+    command_id = new_command_id()
+    fifo = answers / command_id
+    answers.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.mkfifo(fifo, mode=0o600)
+    try:
+        # Open for writing as well: so it never comes to its end, whoever opens and closes the other side.
+        fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            put(commands, command_id, command)  # only now that there is a place for the answer
+            line = await _read_line(fd)
+        finally:
+            os.close(fd)
+    finally:
+        fifo.unlink()
+    answer = wire.decode_line(line)
+    if not isinstance(answer, wire.Answer):
+        raise wire.BadFrame(f"a {type(answer).__name__} where an answer belongs")
+    return answer
+
+
+async def _read_line(fd: int) -> bytes:
+    received = bytearray()
+    while not received.endswith(b"\n"):
+        if len(received) > wire.MAX_LINE:
+            raise wire.BadFrame(f"an answer of more than {wire.MAX_LINE} bytes")
+        await anyio.wait_readable(fd)
+        received += os.read(fd, 1 << 16)
+    return bytes(received[:-1])
+
+
+async def _to_fifo(answers: Path, answer: wire.Answer) -> None:
+    if wire.COMMAND_NAME.fullmatch(f"{answer.id}.json") is None:
+        return
+    try:
+        # Fails at once where nobody reads. Anything but a FIFO in this place is not ours.
+        fd = os.open(answers / answer.id, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        data = (
+            memoryview(wire.encode_line(answer))
+            if stat.S_ISFIFO(os.fstat(fd).st_mode)
+            else memoryview(b"")
+        )
+        with suppress(BrokenPipeError):
+            while data:
+                try:
+                    data = data[os.write(fd, data) :]
+                except BlockingIOError:
+                    await anyio.wait_writable(fd)
+    finally:
+        os.close(fd)
 
 
 def new_command_id() -> str:
@@ -72,4 +127,4 @@ def put(folder: Path, command_id: str, command: wire.Command) -> None:
         raise wire.BadFrame(f"the command has {len(data)} bytes, the limit is {wire.MAX_COMMAND}")
     aside = folder / f".{command_id}.tmp"
     aside.write_bytes(data)
-    os.replace(aside, folder / f"{command_id}.json")  # noqa: PTH105  (one call, both names in view)
+    aside.replace(folder / f"{command_id}.json")

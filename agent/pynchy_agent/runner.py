@@ -75,7 +75,7 @@ async def _listen(
     while (line := await lines.read()) is not None:
         match line:
             case wire.Answer():
-                desk.take(line)
+                await desk.take(line)
             case wire.Start():
                 raise wire.BadFrame("a second start")
             case _:

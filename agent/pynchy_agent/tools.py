@@ -6,16 +6,22 @@ stdio, ``python -m pynchy_agent.tools`` (docs/wire.md says what it expects of th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
+import anyio
 from mcp import types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
 
 from pynchy_agent import wire
+from pynchy_agent.desk import ask_by_fifo
 from pynchy_agent.launch import SERVER_NAME
-from pynchy_agent.toolset import TOOLS
+from pynchy_agent.places import Places
+from pynchy_agent.toolset import TOOLS, misfit
 
 Ask = Callable[[wire.Command], Awaitable[wire.Answer]]
 
@@ -58,56 +64,16 @@ def _said(text: str, *, ok: bool) -> types.CallToolResult:
     )
 
 
-def misfit(args: dict[str, Any], schema: dict[str, Any]) -> str | None:
-    """What is wrong with these arguments, in a sentence a model can act on; None if nothing is."""
-    properties: dict[str, Any] = schema["properties"]
-    for name in args:
-        if name not in properties:
-            return f"unknown argument {name[:64]!r}; known are {', '.join(properties) or 'none'}"
-    for name in schema["required"]:
-        if name not in args:
-            return f"the argument {name} is missing"
-    for name, value in args.items():
-        wrong = _wrong(value, properties[name])
-        if wrong is not None:
-            return f"{name} {wrong}"
-    return None
+async def serve_stdio(environ: Mapping[str, str]) -> None:
+    """Serve MCP on stdin and stdout until stdin ends: the tools that ``PYNCHY_TOOLS`` names, or all of them."""
+    places = Places.from_environ(environ)
+    offered = environ.get("PYNCHY_TOOLS", ",".join(TOOLS)).split(",")
+    server = build_server(
+        offered, partial(ask_by_fifo, commands=places.commands, answers=places.answers)
+    )
+    async with stdio_server() as (received, said):
+        await server.run(received, said, server.create_initialization_options())
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-}
-
-
-def _is_a(value: Any, kind: str) -> bool:
-    return isinstance(value, _TYPES[kind]) and not (isinstance(value, bool) and kind != "boolean")
-
-
-def _wrong(value: Any, rule: dict[str, Any]) -> str | None:
-    """The part of JSON Schema that the table uses, and no more."""
-    kind = rule["type"]
-    if not _is_a(value, kind):
-        return f"must be of type {kind}"
-    if "enum" in rule and value not in rule["enum"]:
-        return f"must be one of {', '.join(map(str, rule['enum']))}"
-    if kind == "string" and len(value) < rule.get("minLength", 0):
-        return "must not be empty"
-    if kind == "string" and len(value) > rule.get("maxLength", len(value)):
-        return f"has {len(value)} characters, the limit is {rule['maxLength']}"
-    if kind in ("integer", "number") and not (
-        rule.get("minimum", value) <= value <= rule.get("maximum", value)
-    ):
-        return f"must lie between {rule.get('minimum')} and {rule.get('maximum')}"
-    if kind == "array":
-        if not rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", len(value)):
-            return f"must have {rule.get('minItems', 0)} to {rule.get('maxItems')} items"
-        for item in value:
-            wrong = _wrong(item, rule["items"])
-            if wrong is not None:
-                return f"has an item that {wrong}"
-    return None
+if __name__ == "__main__":
+    anyio.run(serve_stdio, os.environ, backend="trio")
