@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -114,10 +115,16 @@ def _docker(user: tuple[int, int]) -> Engine:
     )
 
 
+def _nproc() -> int:
+    """What podman may set: no more than is ours, nor than the pids there are, to which it lowers itself first."""
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
+
+
 def _podman(user: tuple[int, int], *, rootless: bool) -> Engine:
     return Engine(
         name="podman",
-        run=partial(podman_argv, user=user, rootless=rootless),
+        run=partial(podman_argv, user=user, rootless=rootless, nproc=_nproc()),
         start=("podman", "start", "--attach", "--interactive"),
         stop=("podman", "stop", "--time", str(STOP_GRACE)),
         remove=("podman", "rm", "--force", "--time", "0", "--volumes"),

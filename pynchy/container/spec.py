@@ -175,25 +175,32 @@ def container_env(spec: Spec) -> dict[str, str]:
 
 def docker_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
     """``docker run`` attached to our pipes."""
-    return ["docker", "run", *_flags(spec, user), *_proxies(), *_tail(spec)]
+    uid, gid = user
+    home = f"mode=700,uid={uid},gid={gid}"
+    return ["docker", "run", *_flags(spec, user, home=home), *_proxies(), *_tail(spec)]
 
 
-def podman_argv(spec: Spec, *, user: tuple[int, int], rootless: bool) -> list[str]:
-    """``podman run``; rootless, the caller's own ids are kept so that it can write its own folders."""
-    own = ["--http-proxy=false"]
+def podman_argv(spec: Spec, *, user: tuple[int, int], rootless: bool, nproc: int) -> list[str]:
+    """``podman run``; rootless, the caller's own ids are kept so that it can write its own folders.
+
+    ``nproc`` is a number that this machine lets podman set: with one ulimit given it takes no default for the others,
+    and its own is more than some machines allow. What bounds a fork bomb is the pids limit.
+    """
+    own = ["--http-proxy=false", f"--ulimit=nproc={nproc}:{nproc}"]
     if rootless:
         own.append("--userns=keep-id")
     if spec.hard_deadline_s is not None:
         own.append(f"--timeout={max(1, round(spec.hard_deadline_s))}")
-    return ["podman", "run", *_flags(spec, user), *own, *_tail(spec)]
+    return ["podman", "run", *_flags(spec, user, home="U"), *own, *_tail(spec)]
 
 
-def _flags(spec: Spec, user: tuple[int, int]) -> list[str]:
+def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:
+    """What both understand. ``home`` makes the home folder the agent's own, which each has its own word for."""
     limits = spec.limits
     uid, gid = user
     if uid == 0:
         raise BadSpec("an agent never runs as root")
-    tmpfs = f"rw,nosuid,nodev,exec,size={limits.tmp_bytes},mode=1777"
+    tmpfs = f"rw,nosuid,nodev,exec,size={limits.tmp_bytes}"
     flags = ["-i", "--rm", "--init", "--pull=never", "--log-driver=none"]
     flags += [f"--name={spec.name}"]
     flags += [f"--label={INSTALL_LABEL}={spec.install}", f"--label={RUN_LABEL}={spec.run}"]
@@ -203,7 +210,8 @@ def _flags(spec: Spec, user: tuple[int, int]) -> list[str]:
     flags += [f"--memory={limits.memory_bytes}", f"--memory-swap={limits.memory_bytes}"]
     flags += [f"--ulimit=nofile={limits.nofile}:{limits.nofile}", "--ulimit=core=0:0"]
     flags += [f"--ulimit=fsize={limits.fsize_bytes}:{limits.fsize_bytes}"]
-    flags += ["--read-only", f"--tmpfs=/tmp:{tmpfs}", f"--tmpfs={HOME}:{tmpfs}"]
+    flags += ["--read-only", f"--tmpfs=/tmp:{tmpfs},mode=1777"]
+    flags += [f"--tmpfs={HOME}:{tmpfs},{home}"]
     flags += [f"--stop-timeout={STOP_GRACE}", f"--workdir={spec.workdir}"]
     flags += [f"--env={name}={value}" for name, value in container_env(spec).items()]
     flags += [f"--mount={mount_field(mount)}" for mount in spec.ordered()]
