@@ -67,6 +67,7 @@ class Operations:
         return {
             "running": True,
             "protocol": PROTOCOL,
+            "assistant": self.assistant,
             "version": pynchy.__version__,
             "pid": os.getpid(),
             "uptime": round((now - self.started_at) / 1e6, 1),

@@ -1,0 +1,244 @@
+"""`pynchy chat`: a line at a time with a console chat, on a terminal or through a pipe.
+
+The main thread reads lines and sends them; one other thread reads events and shows them. They share
+a `Screen`, and each has a connection of its own.
+
+The rule that keeps it so: no full-screen library. What is typed is readline's business, and whatever
+arrives meanwhile is put above the line that is being typed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Final
+
+import click
+
+from pynchy.cli.client import (
+    Connection,
+    NotRunning,
+    Refused,
+    console_chat,
+    open_connection,
+    printable,
+)
+from pynchy.cli.send import spoken
+
+LOCAL: Final = "/quit or Ctrl-D leaves; /help shows what the assistant's own commands are"
+_DIM: Final, _PLAIN: Final = "\x1b[2m", "\x1b[0m"
+
+
+@click.command()
+@click.argument("chat", default="main")
+@click.option("--sender", metavar="NAME", default="", help="Who speaks; you, if left out.")
+def command(chat: str, sender: str) -> None:
+    """Talk in CHAT (main, console:family …). Ctrl-D, Ctrl-C or /quit leaves.
+
+    Through a pipe each line is a message, and it ends once all of them are answered.
+    """
+    talk = Talk(console_chat(chat), sender, Screen())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)  # by an exception, so that the terminal is put right again
+    try:
+        with open_connection() as ours, open_connection() as theirs:
+            talk.run(ours, theirs)
+    except KeyboardInterrupt:
+        talk.screen.say("")
+        if talk.lost:
+            raise NotRunning("the daemon stopped") from None
+        raise SystemExit(130) from None
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+class Screen:
+    """Where lines appear. On a terminal they go above the one that is being typed."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        self._lock = threading.Lock()
+        self._prompt = ""  # what stands before the line being typed; empty when none is
+        self._typing = False  # the line above says that somebody types
+        self._console: Any = None
+        if self.terminal:
+            with contextlib.suppress(ImportError):
+                import readline
+
+                self._line = readline.get_line_buffer
+                threading.Thread(target=self._console_nowait, daemon=True).start()
+
+    def _console_nowait(self) -> None:
+        """Import rich while nobody waits for it."""
+        import rich.console
+        import rich.markdown  # noqa: F401 - for its cost
+
+        self._console = rich.console.Console()
+
+    def read(self, prompt: str) -> str:
+        """The next line typed. Raises EOFError at the end."""
+        if not self.terminal:
+            line = sys.stdin.readline()
+            if not line:
+                raise EOFError
+            return line.rstrip("\n")
+        with self._lock:
+            self._prompt = prompt
+        try:
+            return input(prompt)
+        finally:
+            with self._lock:
+                self._prompt, self._typing = "", False
+
+    def say(self, text: str, *, dim: bool = False) -> None:
+        """A line of text."""
+        text = printable(text)
+        self._above(lambda: print(f"{_DIM}{text}{_PLAIN}" if dim and self.terminal else text))
+
+    def reply(self, name: str, text: str) -> None:
+        """A reply, as markdown on a terminal."""
+        if not self.terminal:
+            self.say(text)
+            return
+
+        def show() -> None:
+            from rich.console import Console
+            from rich.markdown import Markdown
+            from rich.text import Text
+
+            console = self._console or Console()
+            console.print(Text(printable(name), style="bold cyan"))
+            console.print(Markdown(printable(text)))
+
+        self._above(show)
+
+    def typing(self, name: str, on: bool) -> None:
+        if self.terminal and on:
+            self._above(lambda: print(f"{_DIM}{name} is typing …{_PLAIN}"), typing=True)
+        elif self.terminal:
+            self._above(lambda: None)
+
+    def _above(self, show: Any, *, typing: bool = False) -> None:
+        """Show something above the line being typed, in place of "is typing"."""
+        with self._lock:
+            if self._prompt:
+                sys.stdout.write("\r\x1b[K")
+                if self._typing:
+                    sys.stdout.write("\x1b[A\x1b[K")
+            show()
+            self._typing = typing and bool(self._prompt)
+            if self._prompt:
+                sys.stdout.write(self._prompt + self._line())
+            sys.stdout.flush()
+
+
+class Talk:
+    """The conversation in one chat."""
+
+    def __init__(self, chat: str, sender: str, screen: Screen) -> None:
+        self.chat = chat
+        self.sender = sender
+        self.screen = screen
+        self.lost = False  # the daemon went away
+        self._name = "Pynchy"
+        self._mine: set[str] = set()  # ids of messages typed here
+        self._progress = threading.Condition()
+        self._asked: set[int] = set()  # messages that want an answer, and have none yet
+        self._over: set[int] = set()  # messages whose turn has ended, and its words are here
+        self._turns: dict[int, set[int]] = {}  # running turn -> the messages it answers
+        self._awaited: dict[int, set[int]] = {}  # ended turn -> those of its words still to come
+        self._shown: set[int] = set()  # outbox ids
+
+    def run(self, ours: Connection, theirs: Connection) -> None:
+        """Talk until the person leaves. Raises KeyboardInterrupt if the daemon does."""
+        self._name = ours.ask("status")["assistant"]
+        theirs.ask("attach", chat=self.chat)
+        if self.screen.terminal:
+            self._show_history(ours)
+            self.screen.say(LOCAL, dim=True)
+        threading.Thread(target=self._listen, args=(theirs,), daemon=True).start()
+        for line in self._lines():
+            if line.strip() in ("/quit", "/exit"):
+                return
+            if line.strip():
+                self._send(ours, line)
+        if not self.screen.terminal:
+            with self._progress:
+                self._progress.wait_for(lambda: self._asked <= self._over or self.lost)
+
+    def _lines(self) -> Iterator[str]:
+        with contextlib.suppress(EOFError):
+            while True:
+                yield self.screen.read("you> ")
+        if self.screen.terminal:
+            self.screen.say("")
+
+    def _show_history(self, ours: Connection) -> None:
+        for entry in ours.ask("history", chat=self.chat, limit=10):
+            if entry["from"] is None:
+                self._shown.add(entry["id"])
+                self.screen.reply(self._name, spoken(entry))
+            else:
+                self.screen.say(f"{entry['name']}: {entry['text']}", dim=True)
+
+    def _send(self, ours: Connection, line: str) -> None:
+        message_id = os.urandom(16).hex()
+        self._mine.add(message_id)
+        try:
+            said = ours.ask(
+                "send", chat=self.chat, text=line, sender=self.sender, message_id=message_id
+            )
+        except Refused as error:
+            self.screen.say(f"not sent: {error.message}")
+            return
+        if said["wakes"]:
+            with self._progress:
+                self._asked.add(said["seq"])
+
+    # --- the other thread
+
+    def _listen(self, theirs: Connection) -> None:
+        try:
+            while (event := theirs.event(None)) is not None:
+                self._show(event)
+        except NotRunning:
+            with self._progress:
+                self.lost = True
+                self._progress.notify_all()
+            # The main thread reads a line: a signal is what gets it out of there.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def _show(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "message":
+                if event["id"] not in self._shown:
+                    self.screen.reply(self._name, spoken(event))
+                with self._progress:
+                    self._shown.add(event["id"])
+            case "incoming" if event["message_id"] not in self._mine:
+                self.screen.say(f"{event['sender_name']}: {event['text']}", dim=True)
+            case "typing":
+                self.screen.typing(self._name, event["on"])
+            case "turn":
+                self._follow(event)
+        with self._progress:
+            for turn in [t for t, words in self._awaited.items() if words <= self._shown]:
+                del self._awaited[turn]
+                self._over |= self._turns.pop(turn, set())
+            self._progress.notify_all()
+
+    def _follow(self, event: dict[str, Any]) -> None:
+        turn, state = event["turn"], event["state"]
+        if state == "started":
+            self._turns.setdefault(turn, set()).update(event["seqs"])
+        elif state in ("done", "failed", "cancelled"):
+            if state != "done" and event["error"]:
+                self.screen.say(f"({event['error']})", dim=True)
+            self._awaited[turn] = set(event["replies"])

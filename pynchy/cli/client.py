@@ -1,0 +1,141 @@
+"""The client side of the control socket, synchronous, so that a command starts in no time.
+
+The rule that keeps it so: the standard library alone. What an answer means is its command's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+ANSWER: Final = 30.0  # seconds that an answer may take before the daemon counts as gone
+
+
+class Failure(click.ClickException):
+    """A sentence for the person, and the exit code for their script."""
+
+    exit_code: int
+
+    def __init__(self, message: str, code: Exit) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+
+class NotRunning(Failure):
+    """There is no daemon, or it went away."""
+
+    def __init__(self, message: str = "pynchy is not running; start it with: pynchy run") -> None:
+        super().__init__(message, Exit.NOT_RUNNING)
+
+
+_EXITS: Final = {
+    "not_a_console": Exit.USAGE,
+    "bad_request": Exit.USAGE,
+    "unknown_chat": Exit.USAGE,
+    "unknown_group": Exit.USAGE,
+    "taken": Exit.USAGE,
+    "not_allowed": Exit.USAGE,
+}
+
+
+class Refused(Failure):
+    """The daemon said no."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message, _EXITS.get(code, Exit.OURS))
+        self.code = code
+
+
+class Connection:
+    """One connection to the daemon."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._buffer = b""
+        self._events: deque[dict[str, Any]] = deque()
+        self._last_id = 0
+
+    def ask(self, op: str, **arguments: object) -> Any:
+        """The result of an op. Raises `Refused`, or `NotRunning` if no answer comes."""
+        self._last_id += 1
+        request = {"id": self._last_id, "op": op, **arguments}
+        deadline = time.monotonic() + ANSWER
+        try:
+            self._socket.settimeout(ANSWER)
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise NotRunning("the daemon went away") from error
+        while (line := self._line(deadline)) is not None:
+            if "event" in line:
+                self._events.append(line)
+            elif line.get("ok"):
+                return line["result"]
+            else:
+                raise Refused(str(line.get("code")), str(line.get("error")))
+        raise NotRunning(f"the daemon did not answer within {ANSWER:g} s")
+
+    def event(self, deadline: float | None) -> dict[str, Any] | None:
+        """The next event, or None once ``deadline`` (monotonic) is past. Raises `NotRunning`."""
+        return self._events.popleft() if self._events else self._line(deadline)
+
+    def _line(self, deadline: float | None) -> dict[str, Any] | None:
+        while b"\n" not in self._buffer:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return None
+            try:
+                self._socket.settimeout(left)
+                chunk = self._socket.recv(64 * 1024)
+            except TimeoutError:
+                return None
+            except OSError as error:
+                raise NotRunning("the daemon went away") from error
+            if not chunk:
+                raise NotRunning("the daemon went away")
+            self._buffer += chunk
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@contextlib.contextmanager
+def open_connection(home: Home | None = None) -> Iterator[Connection]:
+    """A connection to the daemon of this home for the length of the block, or `NotRunning`."""
+    path = (home or Home.of(os.environ)).control_socket
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.settimeout(ANSWER)
+            connection.connect(str(path))
+        except PermissionError as error:
+            raise Failure(f"{path} belongs to another user", Exit.NOT_RUNNING) from error
+        except OSError as error:
+            raise NotRunning from error
+        yield Connection(connection)
+
+
+def console_chat(name: str) -> str:
+    """The chat that a person means: ``main`` is ``console:main``. Others than the console's are not."""
+    chat = name if ":" in name or "@" in name else f"console:{name}"
+    if not chat.startswith("console:"):
+        raise click.UsageError(f"{name} is not a console chat; its people write from their phones")
+    return chat
+
+
+def printable(text: str) -> str:
+    """Text that cannot colour, move or retitle a terminal, nor turn its direction round."""
+    return _UNPRINTABLE.sub("", text)

@@ -1,0 +1,82 @@
+"""`pynchy groups`: which chats are answered, and as whom."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from pynchy.cli.client import open_connection, printable
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Register chats, list them, forget them. Alone: the list."""
+    if context.invoked_subcommand is None:
+        show_groups(as_json=False)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def list_groups(as_json: bool) -> None:
+    """The groups and their chats."""
+    show_groups(as_json=as_json)
+
+
+def show_groups(*, as_json: bool) -> None:
+    with open_connection() as connection:
+        found = connection.ask("groups.list")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for group in found:
+        click.echo(printable(render(group)))
+
+
+@command.command("add")
+@click.argument("chat")
+@click.option("--folder", default="", help="The group's folder; the name after console:.")
+@click.option("--name", default="", help="What to call it; the folder's name.")
+@click.option(
+    "--trigger", metavar="NAME", default="", help="Answer to @NAME; the assistant's name."
+)
+@click.option("--no-trigger", is_flag=True, help="Answer every message.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def add_group(
+    chat: str, folder: str, name: str, trigger: str, no_trigger: bool, as_json: bool
+) -> None:
+    """Register CHAT for a new group, or as one more chat of an existing one.
+
+    \b
+    pynchy groups add console:family --name Family --folder family
+    """
+    if trigger and no_trigger:
+        raise click.UsageError("--trigger and --no-trigger exclude each other")
+    with open_connection() as connection:
+        group = connection.ask(
+            "groups.add",
+            chat=chat,
+            folder=folder,
+            name=name,
+            trigger=trigger,
+            requires_trigger=not no_trigger,
+        )
+    click.echo(json.dumps(group, indent=2) if as_json else printable(render(group)))
+
+
+@command.command("remove")
+@click.argument("folder")
+def remove_group(folder: str) -> None:
+    """Forget the group in FOLDER. Its files and its history stay."""
+    with open_connection() as connection:
+        connection.ask("groups.remove", folder=folder)
+    click.echo(f"{folder} is not a group any more; its files stay")
+
+
+def render(group: dict[str, Any]) -> str:
+    trigger = f"answers @{group['trigger']}" if group["requires_trigger"] else "answers everything"
+    paused = ", paused" if group["paused"] else ""
+    chats = ", ".join(group["chats"]) or "no chat"
+    return f"{group['folder']}: {group['name']}, {chats}, {trigger}{paused}"

@@ -1,0 +1,164 @@
+"""Starting the daemon in this process: what `pynchy run` does.
+
+On a terminal the chat with main comes along, as a process of its own that speaks to the control
+socket like any other client: the daemon stays what it is everywhere else, and a chat that is killed,
+left or hung up ends it in order. Elsewhere it says ``ready`` on stdout and runs until a signal; it
+asks nothing of anybody, ever. # invariant 72
+
+The rule that keeps it so: only a start's order and its exit code are decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Final
+
+import attrs
+
+from pynchy import logs
+from pynchy.config import Config, ConfigError, from_environ
+from pynchy.exits import Exit
+from pynchy.home import NotPrivate
+from pynchy.lock import AlreadyRunning
+
+NO_CREDENTIAL: Final = (
+    "no credential: put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into {env}, "
+    "or start with --offline"
+)
+OFFLINE: Final = (
+    "*** OFFLINE MODEL *** Answers are scripted, not Claude's; all else is real. Say help to it.\n"
+    "For Claude: put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into {env}"
+)
+
+
+def start(flags: Mapping[str, object]) -> Exit:
+    """Run the daemon until it is told to stop. Every way to fail has its exit code and a sentence."""
+    try:
+        config = from_environ(os.environ, flags)
+        terminal = _is_terminal()
+        if config.credential is None and not config.model.offline:
+            if not terminal:
+                return _fail(Exit.CONFIG, NO_CREDENTIAL.format(env=config.home.env))
+            config = attrs.evolve(config, model=attrs.evolve(config.model, offline=True))
+        _set_up_log(config, terminal=terminal)
+        return _run(config, terminal=terminal)
+    except ConfigError as error:
+        return _fail(Exit.CONFIG, *error.problems)
+
+
+def _is_terminal() -> bool:
+    """Whether somebody sits there. A stream that is closed is None."""
+    streams = (sys.stdin, sys.stdout)
+    return all(stream is not None and stream.isatty() for stream in streams)
+
+
+def _set_up_log(config: Config, *, terminal: bool) -> None:
+    logs.configure(
+        logs.Setup(
+            file=config.home.log,
+            level=config.logging.level,
+            stderr_level="warning" if terminal else config.logging.level,
+            as_json=config.logging.json,
+            rotate=config.logging.rotate,
+            keep=config.logging.keep,
+            secrets=(config.credential.secret,) if config.credential else (),
+        )
+    )
+
+
+def _run(config: Config, *, terminal: bool) -> Exit:
+    import trio
+
+    try:
+        trio.run(_live, config, terminal)
+    except KeyboardInterrupt:
+        return Exit.OK
+    except BaseException as error:
+        code, message = verdict(error)
+        if code is Exit.OURS:
+            logs.logger.opt(exception=error).critical("the daemon failed")
+            message = f"the daemon failed: {message}; {config.home.log} says more"
+        return _fail(code, message)
+    return Exit.OK
+
+
+async def _live(config: Config, terminal: bool) -> None:
+    import trio
+
+    from pynchy import daemon
+
+    async with trio.open_nursery() as nursery:
+
+        def ready() -> None:
+            for warning in config.warnings:
+                logs.logger.warning("{}", warning)
+            if config.model.offline:
+                _tell(OFFLINE.format(env=config.home.env))
+            if terminal:
+                nursery.start_soon(_chat, config)
+            else:
+                with suppress(OSError):  # nobody need listen
+                    os.write(1, b"ready\n")
+
+        await daemon.run(config, ready=ready)
+
+
+async def _chat(config: Config) -> None:
+    """The chat on this terminal. When it is left, the daemon is told to stop as by a signal.
+
+    Ctrl-C reaches both of us, and needs no second one: that would mean "at once".
+    """
+    import trio
+
+    done = await trio.run_process(
+        [sys.executable, "-m", "pynchy", "chat"],
+        env=os.environ | {"PYNCHY_HOME": str(config.home.root)},
+        stdin=None,
+        check=False,
+    )
+    if done.returncode not in (130, -signal.SIGINT):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def verdict(error: BaseException) -> tuple[Exit, str]:
+    """What an end means: the exit code of the first cause that has one, and its sentence."""
+    from pynchy.container.runtime import NoRuntime
+    from pynchy.store.database import StoreError
+
+    causes = list(_leaves(error))
+    for cause in causes:
+        match cause:
+            case NoRuntime():
+                return Exit.NO_RUNTIME, str(cause)
+            case StoreError():
+                return Exit.STORE, str(cause)
+            case AlreadyRunning():
+                return Exit.ALREADY_RUNNING, f"{cause}; talk to it with: pynchy chat"
+            case ConfigError() | NotPrivate():
+                return Exit.CONFIG, str(cause)
+            case PermissionError() | FileExistsError() | NotADirectoryError():
+                return Exit.CONFIG, f"{cause.filename}: {cause.strerror}"
+    return Exit.OURS, f"{type(causes[0]).__name__}: {causes[0]}"
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
+
+
+def _fail(code: Exit, *sentences: str) -> Exit:
+    for sentence in sentences:
+        _tell(f"pynchy: {logs.escape(sentence)}")
+    return code
+
+
+def _tell(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(text + "\n")

@@ -1,0 +1,73 @@
+"""`pynchy status`: how the daemon is, and what it is doing."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from pynchy.cli.client import NotRunning, open_connection, printable
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def command(as_json: bool) -> None:
+    """How the daemon is: version, runtime, groups, runs, queue, outbox, channels.
+
+    Exit code 4 if it is not running.
+    """
+    home = Home.of(os.environ)
+    try:
+        with open_connection(home) as connection:
+            status = connection.ask("status")
+    except NotRunning as error:
+        if as_json:
+            click.echo(json.dumps({"running": False, "home": str(home.root)}, indent=2))
+            raise SystemExit(Exit.NOT_RUNNING) from None
+        raise error from None
+    click.echo(json.dumps(status, indent=2) if as_json else render(status))
+
+
+def render(status: dict[str, Any]) -> str:
+    """The status for a person."""
+    outbox = status["outbox"]
+    lines = [
+        f"pynchy {status['version']}, process {status['pid']}, up {spell(status['uptime'])}",
+        f"home       {status['home']}",
+        f"runtime    {status['runtime']}",
+        f"model      {status['model']}",
+        "channels   " + ", ".join(f"{n} {state}" for n, state in status["channels"].items()),
+        f"containers {len(status['runs'])} of {status['containers']}",
+    ]
+    for run in status["runs"]:
+        busy = "working" if run["turns"] else "idle"
+        kind = "" if run["kind"] == "session" else f"{run['kind']}, "
+        lines.append(
+            f"  {run['folder']}: {kind}{run['state']}, {busy}, since {spell(run['seconds'])}"
+        )
+    lines.append("queue      " + (", ".join(status["queue"]) or "empty"))
+    waiting = ", ".join(f"{count} {state}" for state, count in outbox.items() if count)
+    lines.append("outbox     " + (waiting or "empty"))
+    if status["retrying"]:
+        lines.append(f"waiting    {status['retrying']} turns to be tried again")
+    lines.append(f"groups     {len(status['groups'])}")
+    for group in status["groups"]:
+        trigger = f"@{group['trigger']}" if group["requires_trigger"] else "every message"
+        paused = ", paused" if group["paused"] else ""
+        lines.append(
+            f"  {group['folder']}: {', '.join(group['chats']) or 'no chat'}, {trigger}{paused}"
+        )
+    return printable("\n".join(lines))
+
+
+def spell(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min"
+    return f"{whole // 3600} h" if whole < 172_800 else f"{whole // 86_400} days"
