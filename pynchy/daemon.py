@@ -26,11 +26,11 @@ import trio
 from pynchy_agent import wire
 
 from pynchy import control
-from pynchy.chat import receiver, sender
+from pynchy.chat import orders, receiver, sender
 from pynchy.chat.channel import Channel
 from pynchy.chat.console import Console, open_console
 from pynchy.config import Config
-from pynchy.container import folders
+from pynchy.container import folders, runlog
 from pynchy.container.deadlines import Patience
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.session import Session, Traffic, open_session
@@ -43,9 +43,9 @@ from pynchy.groups import dispatcher, queue, turn
 from pynchy.ipc import policy, watcher
 from pynchy.lock import open_lock
 from pynchy.logs import logger
-from pynchy.model import MAIN, SECOND, ChatId, Group, GroupId, Micros, RunId, TurnTold, channel_of
+from pynchy.model import SECOND, ChatId, Group, GroupId, Message, Micros, RunId, TurnTold, channel_of
 from pynchy.operations import Live, Operations
-from pynchy.store import groups, outbox, runs, serving
+from pynchy.store import groups, messages, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
 
 LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
@@ -87,7 +87,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
         async with (
             open_store(home.database) as store,
             _open_upstream(config) as upstream,
-            open_gateway(upstream=upstream, ledger=StoreLedger(store, now=world.now)) as gateway,
+            open_gateway(upstream=upstream, ledger=StoreLedger(store, now=world.now, day_of=partial(_day, config.assistant.timezone))) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
         ):
             runtime = await _find_runtime(config)
@@ -136,6 +136,11 @@ async def serve(
     async def ring(group: GroupId) -> None:
         await events_in.send(queue.Arrived(group))
 
+    async def stop(group: GroupId) -> None:
+        for (folder, _), stopped in stops.items():
+            if folder == group:
+                stopped.set()
+
     async def typing(chat: ChatId, on: bool) -> None:
         if (channel := channels.get(channel_of(chat))) is not None:
             await channel.set_typing(chat, on)
@@ -143,6 +148,12 @@ async def serve(
     def tell(told: TurnTold) -> None:
         if console is not None:
             console.turn(told)
+
+    def stored(message: Message, received: messages.Received) -> None:
+        if console is not None:
+            console.stored(message, seq=received.seq, folder=received.folder, wakes=received.wakes)
+
+    on_command = partial(orders.carry_out, stop=stop, tell=events_in.send, new_id=new_id)
 
     terms = turn.Terms(
         patience=Patience(
@@ -178,14 +189,23 @@ async def serve(
                 outbox_bell=ring_outbox,
                 tell=tell,
             )
-            nursery.start_soon(serve_turns, name=f"turns of {order.group}")
+            nursery.start_soon(_run_turns, serve_turns, stops, key, name=f"turns of {order.group}")
 
         async def child(service: Callable[..., Awaitable[object]], name: str) -> trio.CancelScope:
             scope: trio.CancelScope = await nursery.start(_service, service, name, name=name)
             return scope
 
         await child(
-            partial(sender.run, channels, store, outbox_bell, now=now, new_id=new_id, jitter=world.jitter),
+            partial(
+                sender.run,
+                channels,
+                store,
+                outbox_bell,
+                now=now,
+                new_id=new_id,
+                jitter=world.jitter,
+                paces={},
+            ),
             "sender",
         )
         await child(
@@ -194,7 +214,17 @@ async def serve(
         )
         taps = [
             await child(
-                partial(receiver.run, channel, store, now=now, ring=ring, stored=_stored_by(channel)),
+                partial(
+                    receiver.run,
+                    channel,
+                    store,
+                    now=now,
+                    new_id=new_id,
+                    ring=ring,
+                    on_command=on_command,
+                    outbox_bell=ring_outbox,
+                    stored=stored,
+                ),
                 f"receiver {name}",
             )
             for name, channel in channels.items()
@@ -243,6 +273,17 @@ async def serve(
 RunKey = tuple[GroupId, queue.DelegateId | None]
 
 
+async def _run_turns(
+    serve_turns: Callable[[], Awaitable[None]], stops: dict[RunKey, trio.Event], key: RunKey
+) -> None:
+    """One run, in a scope of its own; its stop button is gone with it."""
+    mine = stops[key]
+    with trio.CancelScope():
+        await serve_turns()
+    if stops.get(key) is mine:  # the next run of the group may have begun
+        del stops[key]
+
+
 async def _service(
     service: Callable[..., Awaitable[object]],
     name: str,
@@ -268,10 +309,6 @@ class _Handing:
 
 async def _second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     scope.cancel(f"a second {signal.Signals(await anext(signals)).name}")
-
-
-def _stored_by(channel: Channel) -> Callable[..., None] | None:
-    return channel.stored if isinstance(channel, Console) else None
 
 
 # --- coming up ---
@@ -345,6 +382,14 @@ async def _open_upstream(config: Config) -> AsyncIterator[Upstream]:
         yield upstream
 
 
+def _day(timezone: str, moment: Micros) -> str:
+    """The day a moment is in where the people are, as budgets count days."""
+    from datetime import UTC, datetime
+    from zoneinfo import ZoneInfo
+
+    return datetime.fromtimestamp(moment / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()
+
+
 # --- one agent ---
 
 
@@ -394,22 +439,29 @@ async def _open_agent(
         limits=_budget(config),
     )
     first = attrs.evolve(start, token=token, gateway="/run/pynchy/gateway.sock")
-    async with (
-        gateway.open_run(who, directory, owner=runtime.owner),
-        runtime.open(spec, grace=config.limits.stop_grace) as container,
-        open_session(container, heard, first) as session,
-        watcher.open_watch(
-            config.home.commands(group.folder),
-            errors=config.home.errors(group.folder),
-            folder=group.folder,
-            run=run,
-            store=store,
-            answer=session.tell,
-            now=world.now,
-            new_id=world.new_id,
-        ),
-    ):
-        yield session
+    with runlog.kept(config.home.run_logs, f"{_stamp(world.now())}-{run}", secret=token) as log:
+        async with (
+            gateway.open_run(who, directory, owner=runtime.owner),
+            runtime.open(spec, grace=config.limits.stop_grace) as container,
+            open_session(container, heard, first) as session,
+            watcher.open_watch(
+                config.home.commands(group.folder),
+                errors=config.home.errors(group.folder),
+                folder=group.folder,
+                run=run,
+                store=store,
+                answer=session.tell,
+                now=world.now,
+                new_id=world.new_id,
+            ),
+        ):
+            log.of(session.diary, container.stderr_tail)
+            yield session
+
+
+def _stamp(moment: Micros) -> str:
+    """A moment as a name that sorts."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment // 1_000_000))
 
 
 def _budget(config: Config) -> Budget:

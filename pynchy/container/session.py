@@ -16,6 +16,7 @@ import attrs
 import trio
 from pynchy_agent import wire
 
+from pynchy.container.runlog import Diary
 from pynchy.container.runtime import Container, ContainerGone
 
 MAX_TURN_BYTES: Final = 16 << 20  # bytes of stdout between two results
@@ -61,10 +62,17 @@ class Session:
         self._lines = lines
         self.noise = 0  # lines of stdout that belonged to no frame
         self.closing = False
+        self.diary = Diary()
+        self._began = trio.current_time()
+
+    def note(self, what: str) -> None:
+        """A line for the run's log: what happened, never what was said."""
+        self.diary.note(trio.current_time() - self._began, what)
 
     def tell(self, message: wire.ToContainer) -> None:
         """Queue a line for the container and return at once. Raises `ContainerStuck` when it has stopped reading;
         what is told to a container that is gone is dropped, for `Gone` is on its way."""
+        self.note(f"-> {_named(message)}")
         try:
             self._lines.send_nowait(wire.encode_line(message))
         except trio.WouldBlock:
@@ -98,7 +106,7 @@ async def open_session(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_write, container, lines, name=f"stdin {container.name}")
         nursery.start_soon(_read, session, container, heard, drained, exited, name=f"stdout {container.name}")
-        nursery.start_soon(_await_exit, container, heard, drained, exited, name=f"exit {container.name}")
+        nursery.start_soon(_await_exit, session, container, heard, drained, exited, name=f"exit {container.name}")
         yield session
         nursery.cancel_scope.cancel("the conversation is over")
 
@@ -130,12 +138,14 @@ async def _read(
             for item in decoder.feed(chunk):
                 if isinstance(item, wire.BadFrame):
                     bad += 1
+                    session.note(f"<- malformed: {item}")
                     if bad > MAX_BAD_FRAMES:
                         await heard.send(Broken(f"{bad} malformed frames, the last: {item}"))
                         return
                     continue
                 if isinstance(item, wire.Result):
                     spent = 0
+                session.note(f"<- {_named(item)}")
                 await heard.send(Heard(item))
             session.noise = decoder.noise
     except wire.BadFrame as error:
@@ -149,10 +159,38 @@ async def _read(
 
 
 async def _await_exit(
-    container: Container, heard: trio.MemorySendChannel[Traffic], drained: trio.Event, exited: trio.Event
+    session: Session,
+    container: Container,
+    heard: trio.MemorySendChannel[Traffic],
+    drained: trio.Event,
+    exited: trio.Event,
 ) -> None:
     status = await container.wait()
+    session.note(f"exit {status}")
     exited.set()
     with trio.move_on_after(LAST_WORDS):
         await drained.wait()
     await heard.send(Gone(status))
+
+
+def _named(message: wire.ToContainer | wire.Frame) -> str:
+    """A message without its words."""
+    match message:
+        case wire.Start():
+            return f"start {' '.join(each.id for each in message.prompts)}"
+        case wire.Prompt(id):
+            return f"prompt {id}"
+        case wire.Answer(id, ok):
+            return f"answer {id} {'ok' if ok else 'refused'}"
+        case wire.Accepted(prompts):
+            return f"accepted {' '.join(prompts)}"
+        case wire.Progress(what):
+            return f"progress {what}"
+        case wire.Result(text, answered, session):
+            return f"result of {len(text or '')} characters for {' '.join(answered)}, session {session}"
+        case wire.Retrying(attempt, delay, reason):
+            return f"retrying {attempt} in {delay:g} s: {reason}"
+        case wire.Error(kind, said, prompts):
+            return f"error {kind} for {' '.join(prompts)}: {said}"
+        case _:
+            return type(message).__name__.lower()

@@ -1,0 +1,182 @@
+"""Carrying out what people order in a chat: one function for each command.
+
+Procedure. Each is called in the transaction that stores the order's message, so an order takes effect exactly once,
+answers exactly once, and a crash leaves either all of it or nothing. What is not in the database (ending a run, ringing
+a bell) is returned, to be done after the commit.
+
+The rule that keeps it so: no order waits for anything, and every one is answered with one line or more in its chat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import attrs
+
+from pynchy.chat.commands import Order, help_text
+from pynchy.chat.receiver import Asked
+from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.groups import queue
+from pynchy.model import Group, GroupId, Micros
+from pynchy.store import groups, messages, notices, runs, turns
+from pynchy.store.database import Database, NewId
+
+Then = Callable[[], Awaitable[None]]
+
+
+@attrs.frozen
+class _Hands:
+    """What an order may set in motion after its commit."""
+
+    stop: Callable[[GroupId], Awaitable[None]]
+    tell: Callable[[queue.Event], Awaitable[None]]
+
+
+def carry_out(
+    db: Database,
+    asked: Asked,
+    /,
+    *,
+    now: Micros,
+    new_id: NewId,
+    stop: Callable[[GroupId], Awaitable[None]],
+    tell: Callable[[queue.Event], Awaitable[None]],
+) -> Then | None:
+    """Do what was ordered, answer it in its chat, and say what is left to do after the commit."""
+    if asked.refusal is not None:
+        text, then = asked.refusal, None
+    else:
+        text, then = _ORDERS[asked.order.name](db, asked.group, asked.order, now, _Hands(stop, tell))
+    notices.tell(db, asked.message.chat, f"{NOTICE_PREFIX}{text}", now=now, new_id=new_id)
+    return then
+
+
+_Answer = tuple[str, Then | None]
+
+
+def _help(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    return help_text(group), None
+
+
+def _stop(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    stopped = turns.cancel(db, group.folder, now=now)
+    live = [run for run in runs.live(db, group.folder) if run.kind != "task" or stopped]
+    if not stopped and not live:
+        return "There is nothing to stop.", None
+
+    async def then() -> None:
+        await hands.stop(group.folder)
+
+    return ("Stopped." if stopped else "There is nothing to stop."), (then if stopped else None)
+
+
+def _new(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    turns.cancel(db, group.folder, now=now)
+    groups.new_session(db, group.folder)
+
+    async def then() -> None:
+        await hands.stop(group.folder)
+
+    return "A new conversation begins. Files and memory stay.", then
+
+
+def _status(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    live = runs.live(db, group.folder)
+    owed = sum(len(turns.held(db, run.id)) for run in live)
+    lines = [f"Working on {owed} request{'s' * (owed != 1)}." if owed else "Idle."]
+    if live:
+        lines.append(f"Container up for {_spell((now - live[0].started_at) / 1e6)}.")
+    retry = messages.next_retry(db, group.folder)
+    if retry is not None and retry > now:
+        lines.append(f"A request that failed is tried again in {_spell((retry - now) / 1e6)}.")
+    lines.append("A conversation is under way." if group.session else "No conversation yet.")
+    return " ".join(lines), None
+
+
+def _tasks(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    rows = db.execute(
+        "SELECT name, kind, value, state, prompt FROM tasks WHERE state IN ('active', 'paused') "
+        "AND (?1 OR folder = ?2) ORDER BY next_run IS NULL, next_run LIMIT 30",
+        (group.is_main, group.folder),
+    ).fetchall()
+    if not rows:
+        return "Nothing is scheduled.", None
+    lines = [f"{name or prompt[:40]}: {kind} {value} ({state})" for name, kind, value, state, prompt in rows]
+    return "\n".join(lines), None
+
+
+def _usage(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    calls, tokens, cost = db.execute(
+        "SELECT count(*), coalesce(sum(input_tokens + output_tokens), 0), "
+        "coalesce(sum(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END), 0) FROM usage "
+        "WHERE (?1 OR folder = ?2) AND created_at > ?3",
+        (group.is_main, group.folder, now - DAY_MICROS),
+    ).fetchone()
+    return f"In the last 24 hours: {calls} calls, {tokens} tokens, ${cost / 1e6:.2f}.", None
+
+
+DAY_MICROS: Final = 24 * 3600 * 1_000_000
+
+
+def _model(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    if not order.argument:
+        return f"Model: {group.model or 'the default'}.", None
+    model = None if order.argument == "default" else order.argument
+    groups.set_model(db, group.folder, model)
+    return f"From the next conversation start on: {order.argument}.", None
+
+
+def _groups(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    lines = []
+    for each in groups.list_groups(db):
+        chats = ", ".join(groups.chats_of(db, each.folder)) or "no chat"
+        lines.append(f"{each.folder} ({each.name}): {chats}{', paused' * each.paused}")
+    return "\n".join(lines), None
+
+
+def _pause(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    folder = GroupId(order.argument)
+    if groups.get(db, folder) is None:
+        return f"There is no group {folder}.", None
+    if not groups.set_paused(db, folder, paused=True):
+        return f"{folder} is paused already.", None
+
+    async def then() -> None:
+        await hands.tell(queue.Paused(folder))
+
+    return f"{folder} is paused: its messages are kept and not answered.", then
+
+
+def _resume(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    folder = GroupId(order.argument)
+    if groups.get(db, folder) is None:
+        return f"There is no group {folder}.", None
+    if not groups.set_paused(db, folder, paused=False):
+        return f"{folder} is not paused.", None
+
+    async def then() -> None:
+        await hands.tell(queue.Resumed(folder))
+        await hands.tell(queue.Arrived(folder))
+
+    return f"{folder} is answered again.", then
+
+
+def _spell(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+_ORDERS: Final[dict[str, Callable[[Database, Group, Order, Micros, _Hands], _Answer]]] = {
+    "help": _help,
+    "stop": _stop,
+    "new": _new,
+    "status": _status,
+    "tasks": _tasks,
+    "usage": _usage,
+    "model": _model,
+    "groups": _groups,
+    "pause": _pause,
+    "resume": _resume,
+}

@@ -1,0 +1,82 @@
+"""The log of one run: what happened in it, when, and the last words on stderr.
+
+Edge to `logs/runs/`. Bounded, and without what was said: frames are named, not quoted. The rule that keeps it so: a log
+that cannot be written (a full disk) is a warning and never the run's trouble.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pynchy.logs import logger
+
+MAX_LINES: Final = 2000  # the newest
+MAX_STDERR: Final = 64 << 10  # bytes
+KEEP: Final = 500  # logs of runs
+
+
+class Diary:
+    """What happened in a run so far, a line each."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=MAX_LINES)
+        self._dropped = 0
+
+    def note(self, at: float, what: str) -> None:
+        """``at``: seconds since the run began."""
+        if len(self._lines) == MAX_LINES:
+            self._dropped += 1
+        self._lines.append(f"{at:9.3f}  {what}")
+
+    def lines(self) -> Iterable[str]:
+        if self._dropped:
+            yield f"({self._dropped} earlier lines dropped)"
+        yield from self._lines
+
+
+class RunLog:
+    """What will be written when the run is over."""
+
+    def __init__(self) -> None:
+        self.diary = Diary()
+        self.stderr: Callable[[], bytes] = bytes
+
+    def of(self, diary: Diary, stderr: Callable[[], bytes]) -> None:
+        """Say whose log it is: its diary, and where its last words on stderr are."""
+        self.diary, self.stderr = diary, stderr
+
+
+@contextmanager
+def kept(folder: Path, name: str, *, secret: str) -> Iterator[RunLog]:
+    """Write the run's log when the block is over, by whatever road. ``secret`` is blotted out wherever it appears."""
+    log = RunLog()
+    try:
+        yield log
+    finally:
+        try:
+            _write(folder, name, log.diary, stderr=log.stderr(), secret=secret)
+        except OSError as error:
+            logger.warning("the log of run {} cannot be written: {}", name, error)
+
+
+def _write(folder: Path, name: str, diary: Diary, *, stderr: bytes, secret: str) -> None:
+    tail = stderr[-MAX_STDERR:].decode("utf-8", "backslashreplace").replace(secret, "[token]")
+    shown = "".join(char if char in "\n\t" or char.isprintable() else ascii(char)[1:-1] for char in tail)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{name}.log"
+    with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=_private) as file:
+        file.writelines(f"{line}\n" for line in diary.lines())
+        if shown:
+            file.write(f"--- stderr, its end ---\n{shown}")
+    logs = sorted(folder.glob("*.log"))  # names begin with the time
+    for old in logs[:-KEEP]:
+        old.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
