@@ -15,15 +15,14 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import attrs
 import trio
-from pynchy_agent import wire
 
 from pynchy import control
 from pynchy.chat import orders, receiver, sender
@@ -43,10 +42,21 @@ from pynchy.groups import dispatcher, queue, turn
 from pynchy.ipc import policy, watcher
 from pynchy.lock import open_lock
 from pynchy.logs import logger
-from pynchy.model import SECOND, ChatId, Group, GroupId, Message, Micros, RunId, TurnTold, channel_of
+from pynchy.model import (
+    SECOND,
+    ChatId,
+    Group,
+    GroupId,
+    Message,
+    Micros,
+    RunId,
+    TurnTold,
+    channel_of,
+)
 from pynchy.operations import Live, Operations
 from pynchy.store import groups, messages, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
+from pynchy_agent import wire
 
 LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
 
@@ -87,7 +97,12 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
         async with (
             open_store(home.database) as store,
             _open_upstream(config) as upstream,
-            open_gateway(upstream=upstream, ledger=StoreLedger(store, now=world.now, day_of=partial(_day, config.assistant.timezone))) as gateway,
+            open_gateway(
+                upstream=upstream,
+                ledger=StoreLedger(
+                    store, now=world.now, day_of=partial(_day, config.assistant.timezone)
+                ),
+            ) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
         ):
             runtime = await _find_runtime(config)
@@ -98,7 +113,9 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 runtime=runtime,
                 channels={console.name: console},
                 console=console,
-                open_agent=partial(_open_agent, config, gateway=gateway, runtime=runtime, store=store, world=world),
+                open_agent=partial(
+                    _open_agent, config, gateway=gateway, runtime=runtime, store=store, world=world
+                ),
                 world=world,
                 model=upstream.name,
                 ready=ready,
@@ -247,7 +264,10 @@ async def serve(
                 removed=lambda group: nursery.start_soon(events_in.send, queue.Removed(group)),
             )
             ops = {**console.ops, **operations.ops}
-            await child(partial(control.run, config.home.control_socket, ops, fatal=(StoreError,)), "control")
+            await child(
+                partial(control.run, config.home.control_socket, ops, fatal=(StoreError,)),
+                "control",
+            )
 
         sessions, tasks = await store.call(serving.unfinished)
         for group in sessions:
@@ -255,7 +275,12 @@ async def serve(
         for group in tasks:
             await events_in.send(queue.TaskDue(group))
         ring_outbox()
-        logger.info("ready: {} with {}, {} groups wait", config.assistant.name, runtime.name, len(sessions) + len(tasks))
+        logger.info(
+            "ready: {} with {}, {} groups wait",
+            config.assistant.name,
+            runtime.name,
+            len(sessions) + len(tasks),
+        )
         ready()
 
         reason = signal.Signals(await anext(signals)).name
@@ -314,15 +339,23 @@ async def _second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -
 # --- coming up ---
 
 
-async def _recover(store: Store, runtime: Runtime, config: Config, *, boot: str, world: World) -> None:
+async def _recover(
+    store: Store, runtime: Runtime, config: Config, *, boot: str, world: World
+) -> None:
     """Put right what an earlier life left: its containers, its runs, what it was sending."""
     left = await store.call(runs.interrupt_others, boot=boot, now=world.now(), new_id=world.new_id)
-    orphans = {*left, *await runtime.list()} if left or runtime.name != "bwrap" else set(await runtime.list())
+    orphans = (
+        {*left, *await runtime.list()}
+        if left or runtime.name != "bwrap"
+        else set(await runtime.list())
+    )
     for name in sorted(orphans):
         logger.warning("removing {}, left by an earlier life", name)
         await runtime.remove(name)
     await store.call(outbox.recover, now=world.now())
-    await store.call(groups.ensure_main, name="Main", trigger=config.assistant.name, now=world.now())
+    await store.call(
+        groups.ensure_main, name="Main", trigger=config.assistant.name, now=world.now()
+    )
 
 
 def install_id(path: Path) -> str:
@@ -387,7 +420,9 @@ def _day(timezone: str, moment: Micros) -> str:
     from datetime import UTC, datetime
     from zoneinfo import ZoneInfo
 
-    return datetime.fromtimestamp(moment / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()
+    return (
+        datetime.fromtimestamp(moment / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()
+    )
 
 
 # --- one agent ---

@@ -47,7 +47,9 @@ def carry_out(
     if asked.refusal is not None:
         text, then = asked.refusal, None
     else:
-        text, then = _ORDERS[asked.order.name](db, asked.group, asked.order, now, _Hands(stop, tell))
+        text, then = _ORDERS[asked.order.name](
+            db, asked.group, asked.order, now, _Hands(stop, tell)
+        )
     notices.tell(db, asked.message.chat, f"{NOTICE_PREFIX}{text}", now=now, new_id=new_id)
     return then
 
@@ -102,7 +104,10 @@ def _tasks(db: Database, group: Group, order: Order, now: Micros, hands: _Hands)
     ).fetchall()
     if not rows:
         return "Nothing is scheduled.", None
-    lines = [f"{name or prompt[:40]}: {kind} {value} ({state})" for name, kind, value, state, prompt in rows]
+    lines = [
+        f"{name or prompt[:40]}: {kind} {value} ({state})"
+        for name, kind, value, state, prompt in rows
+    ]
     return "\n".join(lines), None
 
 

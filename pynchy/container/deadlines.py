@@ -103,7 +103,9 @@ class Deadlines:
                 return self._since + self._patience.start, Limit.START
             case Phase.BUSY:
                 whole = self._turn + self._patience.turn
-                return min((self._silence, Limit.SILENCE), (whole, Limit.TURN), key=lambda due: due[0])
+                return min(
+                    (self._silence, Limit.SILENCE), (whole, Limit.TURN), key=lambda due: due[0]
+                )
             case Phase.IDLE:
                 return self._since + self._patience.idle, Limit.IDLE
             case Phase.STOPPING:

@@ -18,7 +18,9 @@ from pynchy.model import Group
 _SETTINGS = b"{}\n"  # what a user's settings are inside: ours, empty and read-only
 
 
-def prepare(home: Home, group: Group, *, owner: tuple[int, int], skills: Path | None) -> tuple[Mount, ...]:
+def prepare(
+    home: Home, group: Group, *, owner: tuple[int, int], skills: Path | None
+) -> tuple[Mount, ...]:
     """Make the folders of a group and say where each is seen. Idempotent.
 
     ``owner``: the user and group id, as the host sees them, that the agent's files must have. They are changed only

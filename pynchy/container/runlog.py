@@ -66,7 +66,9 @@ def kept(folder: Path, name: str, *, secret: str) -> Iterator[RunLog]:
 
 def _write(folder: Path, name: str, diary: Diary, *, stderr: bytes, secret: str) -> None:
     tail = stderr[-MAX_STDERR:].decode("utf-8", "backslashreplace").replace(secret, "[token]")
-    shown = "".join(char if char in "\n\t" or char.isprintable() else ascii(char)[1:-1] for char in tail)
+    shown = "".join(
+        char if char in "\n\t" or char.isprintable() else ascii(char)[1:-1] for char in tail
+    )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{name}.log"
     with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=_private) as file:

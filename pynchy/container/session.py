@@ -14,10 +14,10 @@ from typing import Final
 
 import attrs
 import trio
-from pynchy_agent import wire
 
 from pynchy.container.runlog import Diary
 from pynchy.container.runtime import Container, ContainerGone
+from pynchy_agent import wire
 
 MAX_TURN_BYTES: Final = 16 << 20  # bytes of stdout between two results
 MAX_BAD_FRAMES: Final = 20  # garbage between markers in one run
@@ -105,8 +105,12 @@ async def open_session(
     drained, exited = trio.Event(), trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_write, container, lines, name=f"stdin {container.name}")
-        nursery.start_soon(_read, session, container, heard, drained, exited, name=f"stdout {container.name}")
-        nursery.start_soon(_await_exit, session, container, heard, drained, exited, name=f"exit {container.name}")
+        nursery.start_soon(
+            _read, session, container, heard, drained, exited, name=f"stdout {container.name}"
+        )
+        nursery.start_soon(
+            _await_exit, session, container, heard, drained, exited, name=f"exit {container.name}"
+        )
         yield session
         nursery.cancel_scope.cancel("the conversation is over")
 
@@ -133,7 +137,9 @@ async def _read(
         while chunk := await container.receive():
             spent += len(chunk)
             if spent > MAX_TURN_BYTES:
-                await heard.send(Broken(f"more than {MAX_TURN_BYTES >> 20} MiB of output in one turn"))
+                await heard.send(
+                    Broken(f"more than {MAX_TURN_BYTES >> 20} MiB of output in one turn")
+                )
                 return
             for item in decoder.feed(chunk):
                 if isinstance(item, wire.BadFrame):

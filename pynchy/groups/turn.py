@@ -16,7 +16,6 @@ from typing import Final, Literal, Protocol
 
 import attrs
 import trio
-from pynchy_agent import wire
 
 from pynchy.chat.text import MEDIA_ROOT, clean_reply, render_prompt, split_reply
 from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
@@ -28,6 +27,7 @@ from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, RunId, TurnId, TurnTold
 from pynchy.store import groups, runs, serving, turns
 from pynchy.store.database import Store, StoreError
+from pynchy_agent import wire
 
 IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
@@ -184,7 +184,9 @@ class _Run:
                 raise
             self.failure = _failure_of(error)
             reason = self.failure.kind
-            logger.opt(exception=not isinstance(error, SpawnFailed)).error("run failed: {}", self.failure.message)
+            logger.opt(exception=not isinstance(error, SpawnFailed)).error(
+                "run failed: {}", self.failure.message
+            )
         finally:
             with trio.move_on_after(LAST_WRITES, shield=True):
                 await self._settle(reason)
@@ -212,9 +214,14 @@ class _Run:
             prompts=prompts,
         )
         sender, events = trio.open_memory_channel[Event](0)
-        async with self.open_agent(group, self.run, start, sender) as session, trio.open_nursery() as nursery:
+        async with (
+            self.open_agent(group, self.run, start, sender) as session,
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(_ring, self.handle.bell, sender, name=f"bell {self.group}")
-            nursery.start_soon(_say_once, self.handle.close, sender, CloseAsked(), name=f"close {self.group}")
+            nursery.start_soon(
+                _say_once, self.handle.close, sender, CloseAsked(), name=f"close {self.group}"
+            )
             nursery.start_soon(_say_once, self.stop, sender, StopAsked(), name=f"stop {self.group}")
             await self.store.call(runs.set_state, self.run, "running")
             logger.info("run started{}", "" if not task else f" for a {self.handle.kind.value}")
@@ -242,7 +249,9 @@ class _Run:
                         self._fail("agent", reason, session, deadlines)
                     case Gone(status):
                         if self.owed and self.failure is None and not self.stop.is_set():
-                            self.failure = _Failure("agent", f"the container exited with {status} and owed an answer")
+                            self.failure = _Failure(
+                                "agent", f"the container exited with {status} and owed an answer"
+                            )
                         return "exited" if self.failure is None else self.failure.kind
                     case Rung():
                         await self._look(session, deadlines)
@@ -304,7 +313,9 @@ class _Run:
         if not answered:
             self.unasked += 1
             if self.unasked > MAX_UNASKED:
-                self._fail("agent", f"{self.unasked} results that answer nothing", session, deadlines)
+                self._fail(
+                    "agent", f"{self.unasked} results that answer nothing", session, deadlines
+                )
                 return
         else:
             self.unasked = 0
@@ -319,7 +330,9 @@ class _Run:
             new_id=self.new_id,
         )
         if committed.superseded:
-            self._fail("superseded", "the group began anew while this run went on", session, deadlines)
+            self._fail(
+                "superseded", "the group began anew while this run went on", session, deadlines
+            )
             return
         for each in answered:
             del self.owed[each.prompt_id]
@@ -327,7 +340,9 @@ class _Run:
         if committed.outbox:
             self.replies += len(committed.outbox)
             self.outbox_bell()
-        deadlines.answered(trio.current_time(), owed=True)  # idle is for the agent to say: it may work on
+        deadlines.answered(
+            trio.current_time(), owed=True
+        )  # idle is for the agent to say: it may work on
         if not self.owed:
             await self._typing(False)
             if self.handle.kind is not Kind.SESSION or self.handle.close.is_set():
@@ -370,7 +385,12 @@ class _Run:
             await self.handle.idle(retry_after=left.retry_after)
 
     async def _error(
-        self, kind: str, message: str, prompts: tuple[str, ...], session: Session, deadlines: Deadlines
+        self,
+        kind: str,
+        message: str,
+        prompts: tuple[str, ...],
+        session: Session,
+        deadlines: Deadlines,
     ) -> None:
         if kind == "interrupted":
             return  # the end of a stop; idle follows
@@ -424,7 +444,9 @@ class _Run:
             await self._typing(False)
         for each in failures:
             error = "" if failure is None else f"{failure.kind}: {failure.message}"
-            self.tell(TurnTold(each.chat, each.turn, "failed" if each.dead else "retry", error=error))
+            self.tell(
+                TurnTold(each.chat, each.turn, "failed" if each.dead else "retry", error=error)
+            )
         self.outbox_bell()  # notices, if there are any
         logger.info("run ended: {}, {} replies", reason, self.replies)
 
@@ -434,11 +456,7 @@ class _Run:
         self.owed[claimed.prompt_id] = claimed
         self.chat = claimed.chat
         await self._typing(True)
-        self.tell(
-            TurnTold(
-                claimed.chat, claimed.turn, "started", seqs=claimed.seqs
-            )
-        )
+        self.tell(TurnTold(claimed.chat, claimed.turn, "started", seqs=claimed.seqs))
         text = render_prompt(
             messages=claimed.messages,
             omitted=claimed.omitted,
@@ -481,7 +499,9 @@ def _holds(error: BaseException, kind: type[BaseException]) -> bool:
     return isinstance(error, BaseExceptionGroup) and error.subgroup(kind) is not None
 
 
-async def _ring(bell: trio.MemoryReceiveChannel[None], events: trio.MemorySendChannel[Event]) -> None:
+async def _ring(
+    bell: trio.MemoryReceiveChannel[None], events: trio.MemorySendChannel[Event]
+) -> None:
     async for _ in bell:
         await events.send(Rung())
 

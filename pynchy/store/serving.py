@@ -83,7 +83,13 @@ def settle(
     if failure == "session":
         if session is not None and groups.clear_session(db, folder, session=session):
             for chat in dict.fromkeys(turn.chat for turn in turns.held(db, run)):
-                notices.tell(db, chat, retries.session_cleared("it is not known any more"), now=now, new_id=new_id)
+                notices.tell(
+                    db,
+                    chat,
+                    retries.session_cleared("it is not known any more"),
+                    now=now,
+                    new_id=new_id,
+                )
     elif failure is not None and failure not in UNCOUNTED:
         failures = turns.fail(
             db,
