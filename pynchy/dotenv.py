@@ -11,14 +11,16 @@ The rule that keeps it so: pure, and an error never repeats a value, for it may 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, cast
 
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
 _BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
-_NAME: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*", re.ASCII)
+_NAME: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=", re.ASCII)
 _SINGLE: Final = re.compile(r"'([^']*)'")
 _DOUBLE: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_BARE: Final = re.compile(r"[^\n]*?(?=[ \t]+#|[ \t]*(?:\n|\Z))")
+_BARE: Final = re.compile(r"[^\n]*")
+_COMMENT: Final = re.compile(r"[ \t]#")
+_BLANKS: Final = re.compile(r"[ \t]*")
 
 
 class BadEnvFile(ValueError):
@@ -54,17 +56,17 @@ def parse_env(data: bytes) -> dict[str, str]:
 
 
 def _value(text: str, at: int, line: int, name: str) -> tuple[str, int]:
-    quote = text[at : at + 1]
-    if quote == "'":
-        if single := _SINGLE.match(text, at):
-            return single[1], single.end()
-    elif quote == '"':
-        if double := _DOUBLE.match(text, at):
-            return re.sub(
-                r"\\(.)", lambda esc: _unescape(esc[1]), double[1], flags=re.DOTALL
-            ), double.end()
-    elif bare := _BARE.match(text, at):
-        return bare[0], bare.end()
+    """The value that begins behind the equals sign, and where it ends."""
+    bare = cast("re.Match[str]", _BARE.match(text, at))
+    start = cast("re.Match[str]", _BLANKS.match(text, at)).end()
+    if text[start : start + 1] not in ("'", '"'):
+        comment = _COMMENT.search(text, at, bare.end())
+        return text[at : comment.start() if comment else bare.end()].strip(" \t"), bare.end()
+    if single := _SINGLE.match(text, start):
+        return single[1], single.end()
+    if double := _DOUBLE.match(text, start):
+        value = re.sub(r"\\(.)", lambda found: _unescape(found[1]), double[1], flags=re.DOTALL)
+        return value, double.end()
     raise BadEnvFile(f"line {line}: the quote that opens the value of {name} is never closed")
 
 

@@ -1,0 +1,252 @@
+"""Configuration: what is read, in which order, and how a mistake is told."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pynchy.config import (
+    GIB,
+    SECTIONS,
+    Config,
+    ConfigError,
+    Credential,
+    Kind,
+    from_environ,
+    machine_timezone,
+    spell_size,
+    spell_time,
+)
+from pynchy.model import HOUR, MINUTE
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def read(home: Path, *, flags: dict[str, object] | None = None, **environ: str) -> Config:
+    return from_environ({"PYNCHY_HOME": str(home), **environ}, flags)
+
+
+def problems(home: Path, *, flags: dict[str, object] | None = None, **environ: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(home, flags=flags, **environ)
+    return list(caught.value.problems)
+
+
+def test_a_home_without_files_gives_the_defaults_that_are_documented(home: Path) -> None:
+    config = read(home)
+    assert config.assistant.name == "Pynchy"
+    assert config.limits.containers == 5
+    assert config.limits.idle == 30 * MINUTE
+    assert config.limits.progress == 10 * MINUTE
+    assert config.limits.turn == 60 * MINUTE
+    assert (config.limits.close_grace, config.limits.stop_grace) == (10, 10)
+    assert config.limits.drain == 15
+    assert config.limits.engine_wait == 60
+    assert config.credential is None
+    assert config.home.root == home
+
+
+def test_flags_beat_the_environment_beats_env_file_beats_config_toml(home: Path) -> None:
+    (home / "config.toml").write_text("[limits]\ncontainers = 1\nidle = 1\nturn = 1\ndrain = 1\n")
+    (home / ".env").write_text(
+        "PYNCHY_LIMITS_CONTAINERS=2\nPYNCHY_LIMITS_IDLE=2\nPYNCHY_LIMITS_TURN=2\n"
+    )
+    limits = read(
+        home,
+        flags={"limits.containers": "4"},
+        PYNCHY_LIMITS_CONTAINERS="3",
+        PYNCHY_LIMITS_IDLE="3",
+    ).limits
+    assert (limits.containers, limits.idle, limits.turn, limits.drain) == (4, 3, 2, 1)
+
+
+# invariant 163
+@pytest.mark.parametrize(
+    ("toml", "environ", "flags", "says"),
+    [
+        ("[limits]\nidel = 3\n", {}, {}, ["limits.idel", "did you mean limits.idle?"]),
+        ("[limit]\nidle = 3\n", {}, {}, ["limit: unknown section", "did you mean limits?"]),
+        ("idle = 3\n", {}, {}, ["idle: unknown section"]),
+        ("limits = 3\n", {}, {}, ["expected a section, [limits]"]),
+        ("[limits\n", {}, {}, ["config.toml: "]),
+        ("", {"PYNCHY_LIMITS_IDEL": "3"}, {}, ["did you mean PYNCHY_LIMITS_IDLE?"]),
+        ("", {"PYNCHY_IDLE": "3"}, {}, ["the environment, PYNCHY_IDLE: unknown setting"]),
+        ("", {}, {"limits.idel": "3"}, ["the command line", "did you mean limits.idle?"]),
+        ("", {}, {"offline": True}, ["the command line, offline: unknown section"]),
+    ],
+)
+def test_a_name_that_is_not_a_setting_is_an_error_that_names_the_nearest(
+    home: Path, toml: str, environ: dict[str, str], flags: dict[str, object], says: list[str]
+) -> None:
+    (home / "config.toml").write_text(toml)
+    (problem,) = problems(home, flags=flags, **environ)
+    for words in says:
+        assert words in problem
+
+
+def test_names_of_others_are_left_alone(home: Path) -> None:
+    read(home, PYNCHY_TEST_RUNTIMES="bwrap", HOME="/", LIMITS_IDEL="3")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("limits.idle", "soon", 'a time such as 90, "30 min" or "1 h"'),
+        ("limits.idle", -1, "a time"),
+        ("limits.idle", True, "a time"),
+        ("limits.idle", "1e999", "a time"),
+        ("limits.idle", float("nan"), "a time"),
+        ("limits.idle", "25 h", "from 0 s to 1 d"),
+        ("limits.containers", 0, "a whole number from 1 to 1000"),
+        ("limits.containers", 1.5, "a whole number"),
+        ("limits.containers", "many", "a whole number"),
+        ("container.memory", "2 parsecs", 'a size such as "512m"'),
+        ("container.engine", "lxc", "one of auto, docker, podman, container, bwrap"),
+        ("container.command", "[1]", ""),
+        ("container.command", [1], "a list of texts"),
+        ("container.mount_allowlist", "relative", "an absolute path"),
+        ("model.offline", "perhaps", "true or false"),
+        ("model.base_url", "ftp://x", "an http or https address"),
+        ("model.base_url", "https://key@host", "an http or https address"),
+        ("assistant.name", "", "a name of 1 to 64 characters"),
+        ("assistant.name", "a\nb", "a name"),
+        ("assistant.timezone", "IST-2", "a time zone"),  # invariant 128
+        ("assistant.timezone", "../../etc/passwd", "a time zone"),
+        ("assistant.timezone", "Europe/Nowhere", "a time zone"),
+    ],
+)
+def test_a_bad_value_says_where_it_is_and_what_was_expected(
+    home: Path, key: str, value: object, expected: str
+) -> None:
+    if not expected:
+        read(home, flags={key: value})
+        return
+    (problem,) = problems(home, flags={key: value})
+    assert f"the command line, {key}: expected" in problem
+    assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "seen"),
+    [
+        ("limits.idle", "1 h", HOUR),
+        ("limits.idle", "90 seconds", 90.0),
+        ("limits.idle", "1.5 min", 90.0),
+        ("limits.idle", 90, 90.0),
+        ("limits.idle", "0", 0.0),
+        ("container.memory", "4G", 4 * GIB),
+        ("container.memory", "1024 MiB", GIB),
+        ("container.engine", "Podman", "podman"),
+        ("container.command", "python3 -m mine", ("python3", "-m", "mine")),
+        ("container.command", ["a b", "c"], ("a b", "c")),
+        ("model.offline", "YES", True),
+        ("model.base_url", "http://127.0.0.1:4000/", "http://127.0.0.1:4000"),
+        ("assistant.name", " Käthe ", "Käthe"),
+        ("assistant.timezone", "Europe/Berlin", "Europe/Berlin"),
+    ],
+)
+def test_values_as_people_write_them(home: Path, key: str, value: object, seen: object) -> None:
+    section, _, name = key.partition(".")
+    assert getattr(getattr(read(home, flags={key: value}), section), name) == seen
+
+
+def test_everything_that_is_wrong_is_told_at_once(home: Path) -> None:
+    (home / "config.toml").write_text('[limits]\nidle = "soon"\nidel = 1\n')
+    (home / ".env").write_text("what is this\n")
+    assert len(problems(home, PYNCHY_LIMITS_TURN="x")) == 4
+
+
+def test_every_default_is_a_value_its_own_kind_takes() -> None:
+    for cls in SECTIONS.values():
+        for field in attrs.fields(cls):
+            kind: Kind = field.metadata["kind"]
+            default = field.default
+            raw = list(default) if isinstance(default, tuple) else default
+            assert raw is None or kind.read(raw) == default, field.name
+            assert field.metadata["doc"]
+
+
+def test_no_section_has_an_underscore_so_names_in_the_environment_are_unambiguous() -> None:
+    assert not [name for name in SECTIONS if "_" in name]
+
+
+@pytest.mark.parametrize(
+    ("environ", "env_file", "seen"),
+    [
+        ({"ANTHROPIC_API_KEY": "sk-ant-1"}, "", Credential("api_key", "sk-ant-1")),
+        ({}, "CLAUDE_CODE_OAUTH_TOKEN=sk-oat\n", Credential("oauth", "sk-oat")),
+        ({"ANTHROPIC_API_KEY": "  "}, "ANTHROPIC_API_KEY=\n", None),
+        (
+            {"CLAUDE_CODE_OAUTH_TOKEN": "new"},
+            "ANTHROPIC_API_KEY=old\n",
+            Credential("oauth", "new"),
+        ),
+    ],
+)
+def test_the_credential_comes_from_the_environment_or_the_env_file(
+    home: Path, environ: dict[str, str], env_file: str, seen: Credential | None
+) -> None:
+    (home / ".env").write_text(env_file)
+    assert read(home, **environ).credential == seen
+
+
+def test_no_secret_is_ever_shown(home: Path) -> None:
+    secret = "sk-ant-canary"
+    assert secret not in repr(read(home, ANTHROPIC_API_KEY=secret))
+    (home / ".env").write_text(f"ANTHROPIC_API_KEY={secret} and more\nX='{secret}\n")
+    assert secret not in str(problems(home))
+    assert secret not in str(problems(home, ANTHROPIC_API_KEY=f"{secret} {secret}"))
+
+
+def test_an_env_file_that_others_can_read_is_warned_of(home: Path) -> None:
+    (home / ".env").write_text("")
+    (home / ".env").chmod(0o644)
+    assert "chmod 600" in read(home).warnings[0]
+    (home / ".env").chmod(0o600)
+    assert read(home).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("tz", "seen"),
+    [("Europe/Berlin", "Europe/Berlin"), (":Asia/Kolkata", "Asia/Kolkata"), ("IST-2", "UTC")],
+)
+def test_the_machines_zone(tz: str, seen: str) -> None:
+    assert machine_timezone({"TZ": tz}) == seen
+
+
+def test_the_zone_is_always_a_name(home: Path) -> None:
+    assert read(home, TZ="Europe/Paris").assistant.timezone == "Europe/Paris"
+    assert read(home).assistant.timezone
+
+
+def test_spelled_out() -> None:
+    assert [spell_time(x) for x in (0, 90, 120, 1800, 3600, 86400)] == [
+        "0 s",
+        "90 s",
+        "2 min",
+        "30 min",
+        "1 h",
+        "1 d",
+    ]
+    assert [spell_size(x) for x in (1, 1024, 512 * 1024**2, GIB)] == ["1", "1k", "512m", "1g"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(f"{s}.{f.name}" for s, c in SECTIONS.items() for f in attrs.fields(c))),
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()),
+    )
+)
+def test_whatever_is_given_there_is_a_config_or_a_sentence_for_each_mistake(
+    flags: dict[str, object],
+) -> None:
+    try:
+        from_environ({"PYNCHY_HOME": "/nonexistent"}, flags)
+    except ConfigError as error:
+        assert len(error.problems) <= len(flags)
+        assert all("expected" in problem for problem in error.problems)
