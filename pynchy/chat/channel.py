@@ -66,7 +66,8 @@ class NotConnected(Exception):
 class Channel(Protocol):
     """A messenger. What it was asked to send it keeps in order of the calls."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     async def receive(self) -> ChannelEvent:
         """The next event. After a crash every message not acknowledged comes again."""
