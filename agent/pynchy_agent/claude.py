@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from pynchy_agent.places import Places
     from pynchy_agent.runner import Frames
 
-ToFeed = wire.Prompt | wire.Interrupt | wire.Close
+ToFeed = wire.Prompt | wire.Compact | wire.Interrupt | wire.Close
 
+MEDIA: Final = PurePosixPath(
+    "/workspace/media"
+)  # where the host says a picture is, wherever it is mounted
 MAX_IMAGE: Final = 5 << 20  # bytes; the model API takes no larger one
 MAX_ANSWER: Final = 80_000  # characters; each is at most 12 bytes of a frame
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
@@ -57,10 +60,9 @@ class Agent:
         self._frames = frames
         self._desk = desk
         self._places = places
-        self._owed: dict[
-            str, None
-        ] = {}  # prompts in the order they were given, not yet named by an outcome
-        self._stopping: set[str] = set()  # those of them that an interrupt meant
+        # Prompts that were given and not yet named by an outcome, in order, and those that an interrupt meant.
+        self._owed: dict[str, None] = {}
+        self._stopping: set[str] = set()
         self._stopped = trio.Event()
         self._idle = True
         self._closing = False
@@ -82,9 +84,8 @@ class Agent:
                 nursery.start_soon(self._feed, client, feed)
                 await self._over.wait()
                 nursery.cancel_scope.cancel("closed")
-        except (
-            Exception
-        ) as error:  # contained here, and only here: the SDK or the CLI broke, and the host is told
+        except Exception as error:
+            # Contained here, and only here: the SDK or the CLI broke. The host is told, and the run ends.
             await self._frames.say(
                 wire.Error(
                     kind="session" if "No conversation found" in str(error) else "agent",
@@ -96,7 +97,7 @@ class Agent:
             return 1
         finally:
             if not self._idle:
-                # Else disconnecting waits five seconds for the turn to end by itself.
+                # Else the CLI would try to end the turn first, for as long as it is let.
                 with trio.move_on_after(1, shield=True), suppress(Exception):
                     await client.interrupt()
             await client.disconnect()
@@ -107,14 +108,14 @@ class Agent:
     async def _feed(self, client: ClaudeSDKClient, feed: trio.MemoryReceiveChannel[ToFeed]) -> None:
         async for line in feed:
             match line:
-                case wire.Prompt():
-                    while (
+                case wire.Prompt() | wire.Compact():
+                    if (
                         self._stopping
                     ):  # else it could be merged into the turn that is to be stopped
                         await self._stopped.wait()
+                    message = await self._message(line)
                     self._owed[line.id] = None
-                    content = await self._content(line)
-                    await client.query(_one(line.id, content))
+                    await client.query(_only(message))
                     await self._frames.say(wire.Accepted(prompts=(line.id,)))
                 case wire.Interrupt() if not self._idle or self._owed:
                     self._stopping, self._stopped = set(self._owed), trio.Event()
@@ -125,18 +126,32 @@ class Agent:
                     self._closing = True
                     self._end_if_done()
 
-    async def _content(self, prompt: wire.Prompt) -> list[dict[str, Any]]:
-        blocks: list[dict[str, Any]] = []
-        for image in prompt.images:
-            path = self._places.media / Path(image.path).relative_to("/workspace/media")
-            data = await trio.Path(path).read_bytes()
-            source = {
-                "type": "base64",
-                "media_type": image.media_type,
-                "data": base64.b64encode(data).decode(),
-            }
-            blocks.append({"type": "image", "source": source})
-        return [*blocks, {"type": "text", "text": prompt.text}]
+    async def _message(self, line: wire.Prompt | wire.Compact) -> dict[str, Any]:
+        content: Any = "/compact"
+        if isinstance(line, wire.Prompt):
+            content = [await self._picture(image) for image in line.images]
+            content.append({"type": "text", "text": line.text})
+        return {
+            "type": "user",
+            "message": {"role": "user", "content": content},
+            "parent_tool_use_id": None,
+            "uuid": line.id,
+            "client_composed": isinstance(line, wire.Prompt),
+        }
+
+    async def _picture(self, image: wire.Image) -> dict[str, Any]:
+        """The picture for the model to see, or a word in its place; the text goes through in any case."""
+        media = trio.Path(self._places.media)
+        try:
+            path = await (media / PurePosixPath(image.path).relative_to(MEDIA)).resolve(strict=True)
+            path.relative_to(await media.resolve())
+            if (await path.stat()).st_size > MAX_IMAGE:
+                raise ValueError(f"more than {MAX_IMAGE >> 20} MiB")
+            data = base64.b64encode(await path.read_bytes()).decode()
+        except (OSError, ValueError) as error:
+            return {"type": "text", "text": f"[the picture {image.path} cannot be shown: {error}]"}
+        source = {"type": "base64", "media_type": image.media_type, "data": data}
+        return {"type": "image", "source": source}
 
     # --- from the agent ------------------------------------------------------------------------
 
@@ -191,27 +206,28 @@ class Agent:
                 await self._outcome(message)
 
     async def _outcome(self, result: ResultMessage) -> None:
+        kind = error_kind(result, self._cause)
         prompts = tuple(result.user_message_uuids or ())
+        if kind == "interrupted" and not prompts:
+            prompts = tuple(
+                self._stopping
+            )  # an interrupted turn may name none: it was one that was meant
         for prompt in prompts:
             self._owed.pop(prompt, None)
         self._session = result.session_id
-        if (kind := error_kind(result, self._cause)) is not None:
-            text = result.result or "; ".join(result.errors or ()) or result.subtype
-            await self._frames.say(
-                wire.Error(kind=kind, message=text[:2000], prompts=prompts, session=self._session)
-            )
-        else:
-            usage = result.usage or {}
+        if kind is None:
             await self._frames.say(
                 wire.Result(
                     text=_cut(result.result) if result.result else None,
                     answered=prompts,
                     session=self._session,
-                    usage=wire.Usage(
-                        input_tokens=sum(int(usage.get(name) or 0) for name in _INPUT_TOKENS),
-                        output_tokens=int(usage.get("output_tokens") or 0),
-                        cost_usd=result.total_cost_usd or 0.0,
-                    ),
+                    usage=_usage(result),
+                )
+            )
+        else:
+            await self._frames.say(
+                wire.Error(
+                    kind=kind, message=_reason(result, kind), prompts=prompts, session=self._session
                 )
             )
         self._cause = None
@@ -227,14 +243,32 @@ class Agent:
     def _options(self) -> ClaudeAgentOptions:
         """What is said over the pipe at connecting; the command line says the rest (`launch`)."""
         server = build_server(self._start.tools, self._desk.ask)
+        keep = archive.hook(
+            self._places.group / "conversations", archive.local_time(self._start.timezone)
+        )
         return ClaudeAgentOptions(
             # snapshot: else a resumed session keeps the memory of the day it began
             system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
             mcp_servers={
                 launch.SERVER_NAME: {"type": "sdk", "name": launch.SERVER_NAME, "instance": server}
             },
-            hooks={"PreCompact": [HookMatcher(hooks=[archive.hook(self._places.group)])]},
+            hooks={"PreCompact": [HookMatcher(hooks=[keep])]},
         )
+
+
+def _reason(result: ResultMessage, kind: str) -> str:
+    if kind == "interrupted":
+        return "interrupted"  # the CLI's own words are of no use to anybody
+    return (result.result or "; ".join(result.errors or ()) or result.subtype)[:2000]
+
+
+def _usage(result: ResultMessage) -> wire.Usage:
+    usage = result.usage or {}
+    return wire.Usage(
+        input_tokens=sum(int(usage.get(name) or 0) for name in _INPUT_TOKENS),
+        output_tokens=int(usage.get("output_tokens") or 0),
+        cost_usd=result.total_cost_usd or 0.0,
+    )
 
 
 _INPUT_TOKENS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -292,14 +326,8 @@ def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:
     return min(given / 1000, launch.BASH_TIMEOUT_MOST)
 
 
-async def _one(prompt_id: str, content: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    yield {
-        "type": "user",
-        "message": {"role": "user", "content": content},
-        "parent_tool_use_id": None,
-        "uuid": prompt_id,
-        "client_composed": True,
-    }
+async def _only(message: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    yield message
 
 
 def _cut(text: str) -> str:

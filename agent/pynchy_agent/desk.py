@@ -62,9 +62,7 @@ class _Slot:
 async def ask_by_fifo(command: wire.Command, *, commands: Path, answers: Path) -> wire.Answer:
     """Like `Desk.ask`, from a process that is not the one the host speaks to."""
     command_id = new_command_id()
-    fifo = answers / command_id
-    answers.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.mkfifo(fifo, mode=0o600)
+    fifo = _make_fifo(answers, command_id)
     try:
         # Open for writing as well: so it never comes to its end, whoever opens and closes the other side.
         fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
@@ -79,6 +77,12 @@ async def ask_by_fifo(command: wire.Command, *, commands: Path, answers: Path) -
     if not isinstance(answer, wire.Answer):
         raise wire.BadFrame(f"a {type(answer).__name__} where an answer belongs")
     return answer
+
+
+def _make_fifo(answers: Path, command_id: str) -> Path:
+    answers.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.mkfifo(answers / command_id, mode=0o600)
+    return answers / command_id
 
 
 async def _read_line(fd: int) -> bytes:

@@ -65,6 +65,9 @@ async def main(
                 wire.Error(kind="agent", message=f"bad line from the host: {group.exceptions[0]}")
             )
             code = 1
+        finally:
+            cli.kill()  # gone already, unless stdin ended before the agent had it
+            cli.wait()
     return code
 
 

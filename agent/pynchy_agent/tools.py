@@ -51,7 +51,7 @@ def build_server(offered: Iterable[str], ask: Ask) -> Server[Any]:
             return _said(f"{params.name}: {wrong}", ok=False)
         try:
             answer = await ask(wire.Command(name=params.name, args=params.arguments or {}))
-        except wire.BadFrame as error:
+        except (wire.BadFrame, OSError) as error:  # too large, or no room to write it
             return _said(f"{params.name}: {error}", ok=False)
         return _said(answer.text, ok=answer.ok)
 

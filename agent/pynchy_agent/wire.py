@@ -187,6 +187,13 @@ class Prompt:
 
 
 @attrs.frozen
+class Compact:
+    """Shorten the memory of the conversation now. Named by its id in a `Result` without text, as a prompt is."""
+
+    id: str
+
+
+@attrs.frozen
 class Start:
     """The first line: what the runner is, whom it works for and, unless it is pre-warmed, the first prompts."""
 
@@ -225,22 +232,18 @@ class Close:
     """Finish what is owed, then exit 0. Sticky: said once, it holds until the exit."""
 
 
-ToContainer = Start | Prompt | Answer | Interrupt | Close
+ToContainer = Start | Prompt | Compact | Answer | Interrupt | Close
 
 
 def encode_line(message: ToContainer) -> bytes:
     """One line for the container's stdin, newline included."""
-    match message:
-        case Start():
-            body: dict[str, Any] = attrs.asdict(message)
-        case Prompt() | Answer() | Interrupt() | Close():
-            body = attrs.asdict(message)
-    return dumps({"type": _LINE_TYPES[type(message)], **body}) + b"\n"
+    return dumps({"type": _LINE_TYPES[type(message)], **attrs.asdict(message)}) + b"\n"
 
 
 _LINE_TYPES: Final[dict[type, str]] = {
     Start: "start",
     Prompt: "prompt",
+    Compact: "compact",
     Answer: "answer",
     Interrupt: "interrupt",
     Close: "close",
@@ -274,6 +277,8 @@ def decode_line(line: bytes) -> ToContainer:
             )
         case "prompt":
             return _prompt(body)
+        case "compact":
+            return Compact(id=_text(body, "id"))
         case "answer":
             return Answer(id=_text(body, "id"), ok=_flag(body, "ok"), text=_text(body, "text"))
         case "interrupt":

@@ -80,6 +80,7 @@ lines = st.one_of(
         prompts=st.lists(prompts, max_size=2).map(tuple),
     ),
     prompts,
+    st.builds(wire.Compact, id=texts),
     st.builds(wire.Answer, id=texts, ok=st.booleans(), text=texts),
     st.just(wire.Interrupt()),
     st.just(wire.Close()),
