@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 import h11
@@ -45,12 +45,15 @@ MAX_CONNECTIONS: Final = 64  # of one run at a time; more are hung up on
 MAX_CALLS: Final = 16  # model calls of one run at a time; more wait
 MAX_TUNNELS: Final = 32  # ways out of one run at a time
 MAX_BUFFERED: Final = 48 << 20  # bytes of bodies that are kept for one run
+PAUSE_ABOVE: Final = 1 << 20  # bytes of a body that is read in one go
 HEAD_TIME: Final = 20.0  # seconds for a head, once its first byte is in or its connection is new
 BODY_TIME: Final = 60.0  # for a body
 IDLE_TIME: Final = 300.0  # between two requests of a connection
 WRITE_TIME: Final = 120.0  # for a client to take what it asked for
 SETTLE_TIME: Final = 10.0  # for a settlement that a cancel must not lose
 
+T = TypeVar("T")
+Stream = trio.abc.HalfCloseableStream
 Tell = Callable[[RunIdentity, str], Awaitable[None]]
 
 
@@ -94,10 +97,9 @@ class Gateway:
         block raises comes out in an exception group: there is a nursery around it.
         """
         listener = _listen(directory, owner)
-        run = _Run(self, who)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.serve_listeners, run.serve, [listener])
+                nursery.start_soon(trio.serve_listeners, self.server(who), [listener])
                 try:
                     yield
                 finally:
@@ -105,6 +107,10 @@ class Gateway:
         finally:
             with suppress(FileNotFoundError):
                 (directory / SOCKET).unlink()
+
+    def server(self, who: RunIdentity) -> Callable[[Stream], Awaitable[None]]:
+        """What serves one run's connections, each from its first byte to its last."""
+        return _Run(self, who).serve
 
     async def over_budget(self, who: RunIdentity, over: OverBudget) -> None:
         """Tell people, once for each budget and period."""
@@ -151,7 +157,7 @@ class _Run:
         self.calls = trio.CapacityLimiter(MAX_CALLS)
         self.tunnels = trio.CapacityLimiter(MAX_TUNNELS)
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: Stream) -> None:
         """One connection, from its first byte to its last."""
         async with stream:
             if self.connections >= MAX_CONNECTIONS:
@@ -170,6 +176,18 @@ class _Run:
                 self.buffered -= connection.buffered
 
 
+async def _paced(steps: body.Steps[T], size: int) -> T:
+    """Take the steps, with a pause for others between those of a large body."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        if size > PAUSE_ABOVE:
+            await trio.lowlevel.checkpoint()
+
+
 def _types(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return f"{type(error).__name__}({', '.join(_types(inner) for inner in error.exceptions)})"
@@ -183,7 +201,7 @@ class _ClientGone(Exception):
 class _Connection:
     """HTTP/1.1 with one client: requests one after the other."""
 
-    def __init__(self, run: _Run, stream: trio.SocketStream) -> None:
+    def __init__(self, run: _Run, stream: Stream) -> None:
         self.run = run
         self.stream = stream
         self.buffered = 0  # bytes of bodies that this connection keeps
@@ -227,17 +245,16 @@ class _Connection:
 
     async def answer(self, head: Head) -> None:
         admitted = policy.admit(self.run.who, head)
-        raw = await self.receive_body()
-        size = len(raw)
         try:
-            await self.while_connected(admitted, self.check(admitted, raw))
+            await self.while_connected(admitted, await self.receive_call(admitted))
         finally:
-            self.keep(-size)
+            self.keep(-self.buffered)
 
-    def check(self, admitted: Admitted, raw: bytes) -> body.Call:
-        counting = admitted.path.startswith(COUNT_TOKENS)
+    async def receive_call(self, admitted: Admitted) -> body.Call:
+        raw = await self.receive_body()
         user = self.run.gateway.user_of(self.run.who)
-        return body.check(self.run.who, raw, counting=counting, user=user)
+        counting = admitted.path == COUNT_TOKENS
+        return await _paced(body.check(self.run.who, raw, counting=counting, user=user), len(raw))
 
     async def while_connected(self, admitted: Admitted, call: body.Call) -> None:
         """Pass one call on and its answer back; a client that vanishes ends both."""
@@ -250,7 +267,7 @@ class _Connection:
             # keeps it for the next round, and this much of it is enough.
             with suppress(trio.BrokenResourceError):
                 if more := await self.stream.receive_some(MAX_HEAD):
-                    self.http.receive_data(more)
+                    self.http.receive_data(bytes(more))
                     return
             gone = True
             scope.cancel("the client has gone")
@@ -274,7 +291,7 @@ class _Connection:
     async def pass_on(self, admitted: Admitted, call: body.Call) -> None:
         """Reserve, pass on, settle: what was used if the answer said so, else a bound of it."""
         gateway, who = self.run.gateway, self.run.who
-        encoded = call.encode()
+        encoded = await _paced(call.encode(), self.buffered)
         reserved: Reserved | None = None
         estimate = call.input_estimate(len(encoded))
         if gateway.ledger is not None and call.max_tokens:
@@ -290,7 +307,7 @@ class _Connection:
         try:
             if reserved is not None and reserved.output < call.max_tokens:
                 call = call.affording(reserved.output)
-                encoded = call.encode()
+                encoded = await _paced(call.encode(), self.buffered)
             outgoing = UpstreamRequest(
                 admitted.path, admitted.target, admitted.headers, encoded, call.document
             )
@@ -372,7 +389,7 @@ class _Connection:
         """The next request's head, or None if the client is done."""
         if not self.http.trailing_data[0]:
             with trio.move_on_after(HEAD_TIME if self.fresh else IDLE_TIME) as idle:
-                self.http.receive_data(await self.stream.receive_some(MAX_HEAD))
+                self.http.receive_data(bytes(await self.stream.receive_some(MAX_HEAD)))
             if idle.cancelled_caught:
                 return None
         with trio.move_on_after(HEAD_TIME):
@@ -409,7 +426,7 @@ class _Connection:
                 return event  # type: ignore[return-value]  # NEED_DATA is ruled out
             if self.http.they_are_waiting_for_100_continue:
                 await self.send(h11.InformationalResponse(status_code=100, headers=[]))
-            self.http.receive_data(await self.stream.receive_some(MAX_HEAD))
+            self.http.receive_data(bytes(await self.stream.receive_some(MAX_HEAD)))
 
     async def send(self, event: h11.Event) -> None:
         data = self.http.send(event)

@@ -1,0 +1,266 @@
+"""What may stand in the body of a model call."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pynchy.gateway.body import MAX_DEPTH, MAX_OUTPUT, MAX_VALUES, Call, at_once, check, decode
+from pynchy.gateway.exchange import RunIdentity
+from pynchy.gateway.policy import Refusal
+from pynchy.model import GroupId, RunId
+
+WHO = RunIdentity(RunId("0123456789abcdef"), GroupId("family"), "t")
+PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+
+
+def body(**more: Any) -> dict[str, Any]:
+    say = {"role": "user", "content": "hello"}
+    return {"model": "claude-x", "max_tokens": 100, "messages": [say], **more}
+
+
+def checked(document: Any, who: RunIdentity = WHO, *, counting: bool = False) -> Call:
+    raw = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return at_once(check(who, raw, counting=counting, user="a-user"))
+
+
+def refused(document: Any, who: RunIdentity = WHO) -> Refusal:
+    with pytest.raises(Refusal) as raised:
+        checked(document, who)
+    return raised.value
+
+
+def saying(*blocks: Any) -> dict[str, Any]:
+    return body(messages=[{"role": "user", "content": list(blocks)}])
+
+
+def test_what_was_checked_is_what_is_sent() -> None:
+    document = body(system="é", stream=True, temperature=0.5)
+    assert json.loads(at_once(checked(document).encode())) == document
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(json_values, st.booleans())
+@example('\\"', False)
+@example("\\\\", True)
+@example('[[[[{{{{,"\\', True)
+def test_any_json_comes_through_as_it_is(value: Any, ascii_only: bool) -> None:
+    raw = json.dumps({"key": value}, ensure_ascii=ascii_only).encode()
+    assert at_once(decode(raw)) == {"key": value}
+
+
+@given(st.binary(max_size=200) | st.text('{}[]",:\\ au0e1.-\n', max_size=60).map(str.encode))
+def test_any_bytes_are_decoded_or_refused(raw: bytes) -> None:
+    try:
+        assert isinstance(at_once(decode(raw)), dict)
+    except Refusal as refusal:
+        assert refusal.status == 400  # noqa: PT017 # whether it raises at all is open
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"{} {}",
+        b'\xef\xbb\xbf{"a":1}',
+        '{"a":1}'.encode("utf-16"),
+        b'{"a":"\xff"}',
+        b'{"a":1,"a":2}',
+        b'{"a":{"b":1,"b":1}}',
+        b'{"a":NaN}',
+        b'{"a":Infinity}',
+        b'{"a":1e999}',
+        b'{"a":' + b"9" * 10_000 + b"}",
+        b'{"a":' + b"[" * 200 + b"]" * 200 + b"}",
+        b'{"a":' + b"[" * 1_000_000,
+        b'{"a":"\n"}',
+    ],
+)
+def test_loose_json_is_refused(raw: bytes) -> None:  # threat N2, L8
+    assert refused(raw).status == 400
+
+
+def test_depth_and_number_have_bounds_that_normal_bodies_keep() -> None:
+    def nested(levels: int) -> bytes:
+        return b'{"a":' * levels + b"1" + b"}" * levels
+
+    assert at_once(decode(nested(MAX_DEPTH)))
+    assert "deep" in refused(nested(MAX_DEPTH + 1)).message
+    many = {"a": ["x,[{"] * 100_000}  # brackets within strings are no values
+    assert at_once(decode(json.dumps(many).encode())) == many
+    assert "too many" in refused(json.dumps({"a": [1] * (MAX_VALUES + 1)}).encode()).message
+    assert "too many" in refused(json.dumps({"a": ["x"] * (MAX_VALUES + 1)}).encode()).message
+
+
+def test_a_body_that_only_opens_strings_is_refused_quickly() -> None:
+    # A scan that starts again at every quote would take hours for these.
+    for piece in (b'\\"', b'"', b"\\\\", b'\\\\"', b"["):
+        raw = b'{"a":"' + piece * ((30 << 20) // len(piece))
+        assert refused(raw).status == 400
+
+
+def test_a_lone_surrogate_is_refused() -> None:
+    call = checked(b'{"model":"m","max_tokens":1,"messages":[{"content":"\\ud800"}]}')
+    with pytest.raises(Refusal):
+        at_once(call.encode())
+
+
+@pytest.mark.parametrize("tokens", [10**9, MAX_OUTPUT + 1, 0, -5, 1.5, "100", None, True])
+def test_max_tokens_is_a_sane_number(tokens: Any) -> None:  # threat N2, X6
+    assert refused(body(max_tokens=tokens)).status == 400
+
+
+def test_counting_needs_no_max_tokens() -> None:
+    document = body()
+    del document["max_tokens"]
+    assert checked(document, counting=True).max_tokens == 0
+    assert refused(document).status == 400
+
+
+@pytest.mark.parametrize("key", ["mcp_servers", "container"])
+@pytest.mark.parametrize("value", [[], None, "x"])
+def test_what_makes_the_provider_reach_out_is_refused(key: str, value: Any) -> None:  # threat N3
+    refusal = refused(body(**{key: value}))
+    assert refusal.status == 403
+    assert key in refusal.message
+
+
+def test_keys_that_nobody_looked_at_are_left_out() -> None:
+    document = checked(body(speed="fast", inference_geo="us", fallbacks=[1], thinking={})).document
+    assert set(document) == {"model", "max_tokens", "messages", "thinking"}
+
+
+def test_the_provider_sees_one_user_for_a_group() -> None:  # threat K5
+    sent = checked(body(metadata={"user_id": "device-and-account", "more": 1}))
+    assert sent.document["metadata"] == {"user_id": "a-user"}
+    assert "metadata" not in checked(body()).document
+
+
+@pytest.mark.parametrize(
+    "kind", ["web_search_20250305", "web_fetch_20250910", "code_execution_20250825"]
+)
+def test_a_server_tool_passes_only_where_it_was_given(kind: str) -> None:  # threat N3, N7
+    document = body(tools=[{"type": kind, "name": kind.rpartition("_")[0]}])
+    refusal = refused(document)
+    assert refusal.status == 403
+    assert kind in refusal.message
+    who = RunIdentity(WHO.run, WHO.group, "t", server_tools=frozenset({kind.rpartition("_")[0]}))
+    assert checked(document, who).document["tools"] == document["tools"]
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "mcp_toolset", "mcp_server_name": "x"},
+        {"type": "advisor_20260301", "name": "advisor"},
+        {"type": "web_search", "name": "x"},
+        {"type": "Custom", "name": "x"},
+        {"type": "", "name": "x"},
+        {"type": "a_tool_of_next_year_20280101", "name": "x"},
+    ],
+)
+def test_unknown_tools_are_refused(tool: dict[str, Any]) -> None:
+    who = RunIdentity(
+        WHO.run, WHO.group, "t", server_tools=frozenset({"code_execution", "not-a-family"})
+    )
+    assert refused(body(tools=[tool]), who).status == 403
+
+
+@pytest.mark.parametrize("tools", ["x", {}, [None], ["x"], [{"type": None}], [{"type": 3}]])
+def test_malformed_tools_are_refused(tools: Any) -> None:
+    assert refused(body(tools=tools)).status == 400
+
+
+def test_tools_of_the_container_pass() -> None:
+    tools = [
+        {"name": "mcp__pynchy__send_message", "input_schema": {"type": "object"}},
+        {"type": "custom", "name": "x", "input_schema": {}},
+        {"type": "bash_20250124", "name": "bash"},
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+        {"type": "tool_search_tool_regex_20251119", "name": "tool_search_tool_regex"},
+    ]
+    assert checked(body(tools=tools)).document["tools"] == tools
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "document", "source": {"type": "file", "file_id": "file_x"}},
+        {"type": "image", "source": {"type": "file", "file_id": "file_x"}},
+        {"type": "image", "source": {"type": "anything", "file_id": "file_x"}},
+        {"type": "container_upload", "file_id": "file_x"},
+        {"type": "image", "source": {"type": "url", "url": "https://evil.example/?q=secret"}},
+        {"type": "document", "source": {"type": "url", "url": "https://evil.example/"}},
+    ],
+)
+def test_content_that_lies_elsewhere_is_refused(block: dict[str, Any]) -> None:  # threat N3, K5
+    result = {"type": "tool_result", "tool_use_id": "x", "content": [block]}
+    deep = {"type": "document", "source": {"type": "content", "content": [block]}}
+    for document in (saying(block), saying(result), saying(deep), body(system=[block])):
+        assert refused(document).status == 403
+
+
+def test_content_by_url_passes_where_fetching_was_given() -> None:
+    who = RunIdentity(WHO.run, WHO.group, "t", server_tools=frozenset({"web_fetch"}))
+    checked(saying({"type": "image", "source": {"type": "url", "url": "https://x.example/"}}), who)
+
+
+def test_what_an_agent_hands_to_a_tool_is_its_own() -> None:
+    use = {"type": "tool_use", "id": "x", "name": "y", "input": {"type": "file", "file_id": "z"}}
+    checked(saying(use))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        body(messages="x"),
+        body(messages=["x"]),
+        body(model=None),
+        body(model=""),
+        body(model="x" * 129),
+        body(stream="yes"),
+        body(stream=1),
+    ],
+)
+def test_malformed_calls_are_refused(document: dict[str, Any]) -> None:
+    assert refused(document).status == 400
+
+
+def test_a_group_may_be_held_to_its_models() -> None:
+    who = RunIdentity(WHO.run, WHO.group, "t", models=("claude-haiku-5-5",))
+    assert refused(body(), who).status == 403
+    assert checked(body(model="claude-haiku-5-5"), who).model == "claude-haiku-5-5"
+
+
+def test_pictures_do_not_count_by_their_bytes() -> None:
+    call = checked(saying(PICTURE, {"type": "tool_result", "content": [PICTURE]}))
+    assert (call.pictures, call.picture_bytes) == (2, 8)
+    assert call.input_estimate(3_008) == 1_000 + 10_000 + 64
+
+
+def test_a_call_is_made_to_fit_its_budget() -> None:
+    call = checked(body(thinking={"type": "adaptive"}))
+    assert call.affording(100) is call
+    assert call.affording(40).document["max_tokens"] == call.affording(40).max_tokens == 40
+    thinking = checked(body(thinking={"type": "enabled", "budget_tokens": 99}))
+    with pytest.raises(Refusal):
+        thinking.affording(40)
