@@ -1,0 +1,213 @@
+"""The judge: what must be true of the world, whatever happened to the daemon.
+
+It reads ground truth only: what the server was told, what phones show, which containers exist, and
+the rows that are left. It never asks the daemon, and shares no query with it.
+
+    I1  acknowledged => stored
+    I2  every message that asks has one outcome: a reply, the agent's silence, a failure that the
+        chat was told of, or a person's /stop
+    I3  nothing is on a phone twice
+    I4  replies are on the phone in the order of the outbox, and answer in the order of asking
+    I6  nobody waits while they could be served
+    I7  no container without a live run; never too many; never two in a group (the world looks)
+    I8  what was given up was said
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+import trio
+
+from tests.simulation.world import ASK, World
+
+PATIENCE: Final = 90.0  # seconds that somebody may wait although they could be served
+ORPHANED: Final = 30.0  # seconds that a container may exist without a run, once the daemon is up
+
+
+@attrs.define
+class Watch:
+    """What has been wrong since when, while the world turns."""
+
+    world: World
+    since: dict[str, float] = attrs.Factory(dict)
+
+    def look(self) -> None:
+        """Called every few seconds. Something that stays wrong for too long is a violation."""
+        life = self.world.life
+        if life is None or life.dead or not life.is_up:
+            self.since.clear()
+            return
+        wrong = dict(self._starving()) | dict(self._orphans())
+        now = trio.current_time()
+        self.since = {what: self.since.get(what, now) for what in wrong}
+        for what, begun in self.since.items():
+            if now - begun > wrong[what]:
+                self.world.violated(f"{what} for {now - begun:.0f} s")
+                self.since[what] = math.inf  # once
+
+    def _starving(self) -> Iterator[tuple[str, float]]:
+        world = self.world
+        boxes = {box.group: box for box in world.alive()}
+        busy = sum(box.busy for box in boxes.values())
+        now = world.now()
+        rows = world.db.execute(
+            "SELECT chats.folder, chats.chat, min(inbox.seq) FROM inbox JOIN chats USING (chat) "
+            "JOIN groups ON groups.folder = chats.folder "
+            "LEFT JOIN turn_inputs USING (seq) LEFT JOIN turns ON turns.id = turn_id "
+            "WHERE triggers = 1 AND gone IS NULL AND paused = 0 "
+            "AND (turns.id IS NULL OR turns.state = 'waiting') "
+            "AND inbox.seq > chats.done_seq AND NOT EXISTS ("
+            "  SELECT 1 FROM turns AS ahead WHERE ahead.chat = chats.chat "
+            "  AND ahead.state = 'waiting' AND ahead.retry_at > ?) "
+            "GROUP BY chats.chat",
+            (now,),
+        ).fetchall()
+        for folder, chat, _ in rows:
+            box = boxes.get(folder)
+            if box is None and busy < world.swarm.capacity:
+                yield f"I6: {chat} waits while a slot is free", PATIENCE
+            if box is not None and not box.busy:
+                yield f"I6: {chat} waits while its own agent idles", PATIENCE
+        due = world.db.execute(
+            "SELECT chat, min(id) FROM outbox WHERE state IN ('pending', 'uncertain') "
+            "AND next_at <= ? GROUP BY chat",
+            (now,),
+        ).fetchall()
+        connected = all(channel.connected for channel in world.channels)
+        for chat, _ in due:
+            if connected:
+                yield f"I6: the outbox of {chat} stands still", 400.0
+
+    def _orphans(self) -> Iterator[tuple[str, float]]:
+        live = {
+            name
+            for (name,) in self.world.db.execute("SELECT container FROM runs WHERE state <> 'gone'")
+        }
+        boxes = {box.name for box in self.world.alive()}
+        for name in sorted(boxes - live):
+            yield f"I7: {name} exists and no run owns it", ORPHANED
+        for name in sorted(live - boxes):
+            yield f"I7: the run of {name} lives on without a container", ORPHANED
+
+
+def judge(world: World) -> None:
+    """When all is calm: look at everything once more."""
+    _stored(world)
+    _outcomes(world)
+    _phones(world)
+    _leftovers(world)
+
+
+def _stored(world: World) -> None:
+    rows = world.db.execute("SELECT chat, message_id FROM inbox").fetchall()
+    stored = set(rows)
+    if len(stored) != len(rows):
+        world.violated("I2: a message was stored twice")
+    for mails in world.mail.values():
+        for mail in mails:
+            if mail.acknowledged and (mail.message.chat, mail.message.id) not in stored:
+                world.violated(f"I1: {mail.token} was acknowledged and is not stored")
+            if not mail.acknowledged:
+                world.violated(f"I1: {mail.token} was never acknowledged")
+
+
+def _outcomes(world: World) -> None:
+    states = {
+        (chat, message): (state, seq)
+        for chat, message, state, seq in world.db.execute(
+            "SELECT inbox.chat, message_id, turns.state, inbox.seq FROM inbox "
+            "LEFT JOIN turn_inputs USING (seq) LEFT JOIN turns ON turns.id = turn_id"
+        )
+    }
+    given_up = {
+        text for (text,) in world.db.execute("SELECT text FROM outbox WHERE state = 'failed'")
+    }
+    lost = {token for text in given_up for token in ASK.findall(text)}
+    replies = _replies(world)
+    for token, mail in world.asked.items():
+        chat = mail.message.chat
+        state, _ = states.get((chat, mail.message.id), (None, 0))
+        shown = len(replies.get(token, []))
+        if shown > 1:
+            world.violated(f"I3: {token} was answered {shown} times")
+        elif shown == 1 and state != "done":
+            world.violated(f"I2: {token} was answered and its turn is {state}")
+        elif shown == 0 and state == "done":
+            if token not in world.silences and token not in lost:
+                world.violated(f"I2: {token} is done, and the phone shows nothing")
+        elif shown == 0 and state == "dead":
+            if not any(_is_notice(sent.text) for sent in world.phones.get(chat, [])):
+                world.violated(f"I8: {token} was given up and {chat} was not told")
+        elif shown == 0 and state == "cancelled":
+            if chat not in world.stopped:
+                world.violated(f"I2: {token} was cancelled, and nobody said so")
+        elif shown == 0:
+            world.violated(f"I2: {token} was never answered ({state})")
+
+
+def _replies(world: World) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for sents in world.phones.values():
+        for sent in sents:
+            for token in dict.fromkeys(ASK.findall(sent.text)):
+                found.setdefault(token, []).append(sent.id)
+    return found
+
+
+def _is_notice(text: str) -> bool:
+    return text.startswith("\N{WARNING SIGN}") or not text.startswith("re ")
+
+
+def _phones(world: World) -> None:
+    order = {
+        message_id: (entry, state)
+        for entry, message_id, state in world.db.execute("SELECT id, message_id, state FROM outbox")
+    }
+    for chat, sents in world.phones.items():
+        ids = [sent.id for sent in sents]
+        if len(set(ids)) != len(ids):
+            world.violated(f"I3: {chat} shows a message twice")
+        unknown = [each for each in ids if each not in order]
+        if unknown:
+            world.violated(f"I3: {chat} shows what the outbox does not know")
+            continue
+        entries = [order[each][0] for each in ids]
+        if entries != sorted(entries):
+            world.violated(f"I4: {chat} shows replies out of order")
+        answered = [int(token[2:-1]) for sent in sents for token in ASK.findall(sent.text)]
+        if answered != sorted(answered) and not world.swarm.disorder:
+            world.violated(f"I4: {chat} was not answered in the order of asking")
+    for message_id, (_, state) in order.items():
+        if state == "sent" and message_id not in world.shown:
+            world.violated(f"I2: {message_id} is called sent, and no phone shows it")
+        if state not in ("sent", "failed"):
+            world.violated(f"I2: {message_id} was never sent ({state})")
+
+
+def _leftovers(world: World) -> None:
+    for box in world.alive():
+        world.violated(f"I7: {box.name} was left behind")
+    for name, state in world.db.execute(
+        "SELECT container, state FROM runs WHERE state <> 'gone'"
+    ).fetchall():
+        world.violated(f"I7: the run of {name} is still {state}")
+    for turn, state in world.db.execute(
+        "SELECT id, state FROM turns WHERE ended_at IS NULL"
+    ).fetchall():
+        world.violated(f"I2: turn {turn} is still {state}")
+
+
+def settled(world: World) -> bool:
+    """Whether nothing is left to do: the play may end."""
+    open_mail = any(not mail.acknowledged for mails in world.mail.values() for mail in mails)
+    waits = world.db.execute(
+        "SELECT EXISTS (SELECT 1 FROM turns WHERE ended_at IS NULL) OR EXISTS ("
+        "  SELECT 1 FROM outbox WHERE sent_at IS NULL AND failed_at IS NULL) OR EXISTS ("
+        "  SELECT 1 FROM inbox JOIN chats USING (chat) LEFT JOIN turn_inputs USING (seq) "
+        "  WHERE triggers = 1 AND gone IS NULL AND folder IS NOT NULL AND turn_id IS NULL)"
+    ).fetchone()[0]
+    return not open_mail and not waits

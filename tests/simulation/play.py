@@ -1,0 +1,380 @@
+"""One play: a world, the daemon's lives in it, the people who talk to it, and the verdict.
+
+The daemon is the real one: `pynchy.daemon.serve` with its services, queue, turns and store. Only the
+edges are the world's.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+from loguru import logger
+
+from pynchy import daemon
+from pynchy.config import Assistant, Config, Limits
+from pynchy.home import Home
+from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId
+from pynchy.store import groups
+from pynchy.store.database import Store, StoreError
+from tests.simulation import oracle
+from tests.simulation.engine import Hold, simulate
+from tests.simulation.world import (
+    INSTALL,
+    Killed,
+    Life,
+    SimChannel,
+    SimRuntime,
+    Swarm,
+    World,
+    agent_opener,
+)
+
+HOUR: Final = 3600.0
+LOOK: Final = 5.0  # seconds between two looks of the watch
+AFTERMATH: Final = 6 * HOUR  # the longest that calm may take to come
+
+
+@attrs.frozen
+class Verdict:
+    """What a play came to."""
+
+    seed: int
+    violations: tuple[str, ...]
+    digest: str
+    schedule: str
+    hours: float
+    events: int
+    points: int
+    kills: int
+    lives: int
+    asked: int
+    story: tuple[str, ...] = ()
+
+
+def draw_swarm(seed: int) -> Swarm:
+    """Which faults exist in the world of this seed."""
+    dice = random.Random(f"swarm {seed}")
+
+    def some(chance: float, *strengths: float, none: float = 0.0) -> float:
+        return dice.choice(strengths) if dice.random() < chance else none
+
+    return Swarm(
+        hours=dice.choice([1.0, 2.0, 4.0]),
+        groups=dice.choice([1, 2, 3, 6]),
+        capacity=dice.choice([1, 1, 2, 3]),
+        talk=dice.choice([60.0, 240.0, 900.0]),
+        burst=dice.choice([0.0, 0.3]),
+        answers=dice.choice([0.0, 0.5, 0.9]),
+        think=dice.choice([2.0, 20.0, 60.0]),
+        kill_every=some(0.5, 120.0, 600.0, 1800.0, none=math.inf),
+        kill_point=some(0.3, 0.0005, 0.002),
+        stop_every=some(0.3, 600.0, none=math.inf),
+        restart=dice.choice([0.5, 5.0, 60.0]),
+        lost_ack=some(0.4, 0.05, 0.3),
+        redeliver=some(0.4, 0.05, 0.3),
+        disconnect_every=some(0.4, 300.0, 1800.0, none=math.inf),
+        refuse=some(0.4, 0.05, 0.3),
+        poison=some(0.2, 0.02),
+        doubt=some(0.4, 0.05, 0.3),
+        deaf=some(0.2, 0.02),
+        channel_knows=dice.random() < 0.5,
+        slow_send=dice.choice([0.02, 0.5, 5.0]),
+        crash=some(0.4, 0.05, 0.3),
+        hang=some(0.2, 0.05),
+        provider=some(0.4, 0.05, 0.3),
+        silent=some(0.4, 0.1),
+        garbage=some(0.3, 0.1),
+        twice=some(0.3, 0.2),
+        early_exit=some(0.3, 0.1),
+        afterthought=some(0.3, 0.1),
+        spawn=some(0.3, 0.1),
+        spawn_leaves=some(0.5, 0.5),
+        slow_start=dice.choice([0.3, 3.0]),
+        slow_end=dice.choice([0.1, 3.0]),
+        survivors=dice.random() < 0.5,
+        disk_full=some(0.2, 0.001),
+        slow_disk=some(0.3, 0.02),
+        clock_jump_every=some(0.3, 1200.0, none=math.inf),
+        slow_task=some(0.5, 0.002, 0.02),
+        stop_orders=some(0.3, 0.05),
+        long=some(0.2, 0.1),
+    )
+
+
+def play(
+    seed: int,
+    *,
+    home: Path,
+    swarm: Swarm | None = None,
+    kill_at: frozenset[int] = frozenset(),
+    public: bool = False,
+    traced: bool = False,
+    told: bool = False,
+    script: Callable[[World], object] | None = None,
+) -> Verdict:
+    """Play a seed to its end. ``kill_at`` names points at which the daemon dies; ``script`` takes
+    the place of the people (it is an async function of the world)."""
+    swarm = swarm if swarm is not None else draw_swarm(seed)
+    world = World(seed=seed, swarm=swarm, home=home)
+    world.kill_at = kill_at
+    if told:
+        world.story = []
+    hold = None
+    if swarm.slow_task > 0 and not public:
+        hold = Hold(chance=swarm.slow_task, means=(0.005, 0.2, 1.5))
+    if not told:
+        logger.disable("pynchy")
+    try:
+        ran = simulate(
+            partial(_Play(world, script).run), seed=seed, hold=hold, public=public, traced=traced
+        )
+    finally:
+        logger.enable("pynchy")
+        world.db.close()
+    return Verdict(
+        seed=seed,
+        violations=tuple(world.violations),
+        digest=world.digest.hexdigest(),
+        schedule=ran.schedule,
+        hours=ran.seconds / HOUR,
+        events=world.events,
+        points=world.points,
+        kills=world.kills,
+        lives=world.lives,
+        asked=len(world.asked),
+        story=tuple(world.story or ()),
+    )
+
+
+def make_home(root: Path) -> Path:
+    """What the daemon looks for on disk: its id and nothing else."""
+    home = Home(root)
+    home.install_id.parent.mkdir(parents=True, exist_ok=True)
+    home.install_id.write_text(INSTALL + "\n", encoding="ascii")
+    return root
+
+
+class _Play:
+    def __init__(self, world: World, script: Callable[[World], object] | None) -> None:
+        self.world = world
+        self.swarm = world.swarm
+        self.script = script
+        self.watch = oracle.Watch(world)
+        self.chats: list[ChatId] = []
+        self.stopping = False
+        self.signals: trio.MemorySendChannel[int] | None = None
+        self.config = Config(
+            home=Home(world.home),
+            assistant=Assistant(name="Pynchy", timezone="UTC"),
+            limits=Limits(containers=world.swarm.capacity),
+        )
+
+    async def run(self) -> None:
+        self._set_up()
+        async with trio.open_nursery() as nursery:
+            self.world.nursery = nursery
+            async with trio.open_nursery() as fates:
+                fates.start_soon(self._lives, name="lives")
+                fates.start_soon(self._watch, name="watch")
+                if self.script is not None:
+                    await self.script(self.world)  # type: ignore[misc]
+                else:
+                    await self._busy_hours()
+                self.world.calm = True
+                self.world.note("calm")
+                await self._until_settled()
+                await self._stop()
+                fates.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
+        oracle.judge(self.world)
+
+    def _set_up(self) -> None:
+        world, db = self.world, self.world.db
+        groups.ensure_main(db, name="Main", trigger="Pynchy", now=world.now())
+        groups.add_chat(db, MAIN, ChatId("4900@s.whatsapp.net"))
+        self.chats = [ChatId("4900@s.whatsapp.net"), MAIN_CONSOLE]
+        for number in range(1, self.swarm.groups):
+            chats = [ChatId(f"{number}@g.us")]
+            if number == 2:
+                chats.append(ChatId(f"{number}00@g.us"))
+            groups.register(
+                db,
+                folder=GroupId(f"group{number}"),
+                name=f"Group {number}",
+                chats=tuple(chats),
+                trigger="Pynchy",
+                requires_trigger=True,
+                now=world.now(),
+            )
+            self.chats += chats
+
+    # --- people and weather ---
+
+    async def _busy_hours(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for chat in self.chats:
+                nursery.start_soon(self._person, chat, name=f"person in {chat}")
+                nursery.start_soon(self._answerer, chat, name=f"answerer in {chat}")
+            nursery.start_soon(self._kills, name="kills")
+            nursery.start_soon(self._stops, name="stops")
+            nursery.start_soon(self._disconnects, name="disconnects")
+            nursery.start_soon(self._clock_jumps, name="clock jumps")
+            await trio.sleep(self.swarm.hours * HOUR)
+            nursery.cancel_scope.cancel()
+
+    async def _person(self, chat: ChatId) -> None:
+        dice = self.world.dice(f"person {chat}")
+        while True:
+            await trio.sleep(dice.expovariate(1 / self.swarm.talk))
+            count = dice.randint(2, 5) if dice.random() < self.swarm.burst else 1
+            for _ in range(count):
+                if self.world.happens("stop orders", self.swarm.stop_orders):
+                    self.world.stopped.add(chat)
+                    self.world.say(chat, "/stop", asks=False)
+                    continue
+                main = chat in self.chats[:2]
+                asks = main or dice.random() >= self.swarm.context
+                self.world.say(chat, "@Pynchy do" if asks else "so I said", asks=asks)
+                await trio.sleep(dice.random() * 2)
+
+    async def _answerer(self, chat: ChatId) -> None:
+        """A person who answers what they see, exactly when wake-ups get lost."""
+        dice = self.world.dice(f"answerer {chat}")
+        while True:
+            bell = self.world.talk_bell[chat] = trio.Event()
+            await bell.wait()
+            if dice.random() < self.swarm.answers:
+                await trio.sleep(dice.choice([0.0, dice.random() * 0.1, dice.random() * 2]))
+                self.world.say(chat, "@Pynchy and", asks=True)
+            await trio.sleep(dice.random() * self.swarm.talk / 2)
+
+    async def _kills(self) -> None:
+        dice = self.world.dice("killer")
+        while self.swarm.kill_every < math.inf:
+            await trio.sleep(dice.expovariate(1 / self.swarm.kill_every))
+            if (life := self.world.life) is not None and not life.dead:
+                life.kill("from outside")
+
+    async def _stops(self) -> None:
+        dice = self.world.dice("stopper")
+        while self.swarm.stop_every < math.inf:
+            await trio.sleep(dice.expovariate(1 / self.swarm.stop_every))
+            if self.signals is not None:
+                self.signals.send_nowait(signal.SIGTERM)
+
+    async def _disconnects(self) -> None:
+        dice = self.world.dice("disconnects")
+        while self.swarm.disconnect_every < math.inf:
+            await trio.sleep(dice.expovariate(1 / self.swarm.disconnect_every))
+            for up in (False, True):
+                for channel in self.world.channels:
+                    if channel.faulty:
+                        channel.drop(up=up)
+                        self.world.note("connected" if up else "disconnected")
+                if not up:
+                    await trio.sleep(dice.choice([0.1, dice.expovariate(1 / 60)]))
+
+    async def _clock_jumps(self) -> None:
+        dice = self.world.dice("clock")
+        while self.swarm.clock_jump_every < math.inf:
+            await trio.sleep(dice.expovariate(1 / self.swarm.clock_jump_every))
+            self.world.offset += dice.choice([-3600, -10, 10, 3600])
+            self.world.note("clock", self.world.offset)
+
+    # --- the daemon ---
+
+    async def _lives(self) -> None:
+        world = self.world
+        while not self.stopping:
+            world.lives += 1
+            life = world.life = Life(world)
+            world.note("boot", world.lives)
+            with life.scope:
+                try:
+                    await self._live(life)
+                except* Killed:
+                    pass
+                except* StoreError as group:
+                    world.note("fell", group.exceptions[0])
+            clean = not life.dead and not life.scope.cancelled_caught and life.ended
+            self._part_from(life, clean=clean)
+            if self.stopping:
+                return
+            await trio.sleep(world.dice("restart").expovariate(1 / self.swarm.restart))
+
+    async def _live(self, life: Life) -> None:
+        world = self.world
+        runtime = SimRuntime(life)
+        world.channels = [
+            SimChannel(life, "whatsapp", faulty=True),
+            SimChannel(life, "console", faulty=False),
+        ]
+
+        def ready() -> None:
+            life.is_up = True
+            world.note("ready")
+
+        self.signals, signals = trio.open_memory_channel[int](10)
+        await daemon.serve(
+            self.config,
+            signals=signals,
+            store=Store(world.db, life.run_sync),
+            runtime=runtime,  # type: ignore[arg-type]
+            channels={channel.name: channel for channel in world.channels},
+            console=None,
+            open_agent=agent_opener(life, runtime, grace=self.config.limits.stop_grace),
+            world=daemon.World(now=world.now, new_id=world.new_id, jitter=world.jitter),
+            model="simulated",
+            ready=ready,
+        )
+        life.ended = True
+
+    def _part_from(self, life: Life, *, clean: bool) -> None:
+        world = self.world
+        self.signals = None
+        world.note("life over", life.number, "cleanly" if clean else "badly")
+        mine = [box for box in world.alive() if box.life == life.number]
+        if clean and mine:
+            world.violated(f"I7: {len(mine)} containers left by a daemon that stopped in order")
+        life.dead = True
+        life.over.set()
+        if not self.swarm.survivors:
+            for box in mine:
+                world.end_box(box, 137)
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(LOOK)
+            self.watch.look()
+
+    async def _until_settled(self) -> None:
+        for channel in self.world.channels:
+            if not channel.connected:
+                channel.drop(up=True)
+        end = trio.current_time() + AFTERMATH
+        while trio.current_time() < end and not self.world.violations:
+            await trio.sleep(30)
+            if oracle.settled(self.world):
+                return
+        if not self.world.violations:
+            self.world.violated("I2: calm never came")
+
+    async def _stop(self) -> None:
+        self.stopping = True
+        while (life := self.world.life) is not None and not life.dead:
+            if self.signals is not None and life.is_up:
+                self.signals.send_nowait(signal.SIGTERM)
+                with trio.move_on_after(120):
+                    await life.over.wait()
+                if not life.dead:
+                    self.world.violated("the daemon does not stop")
+                    life.kill("since it does not stop")
+            await trio.sleep(1)
