@@ -98,9 +98,12 @@ class Operations:
         folder: str = "",
         name: str = "",
         trigger: str = "",
-        requires_trigger: bool = True,
+        requires_trigger: bool | None = None,
     ) -> object:
-        """Register a chat: for a new group, or, where the folder exists, as one more chat of it."""
+        """Register a chat: for a new group, or, where the folder exists, as one more chat of it.
+
+        What else is given is set in either case; what is not, is left as it is.
+        """
         if chat.startswith("console:"):
             check_chat(chat)
         elif not _CHAT.fullmatch(chat):
@@ -118,9 +121,10 @@ class Operations:
                 _add,
                 chat=ChatId(chat),
                 folder=GroupId(folder),
-                name=name or folder,
-                trigger=trigger.removeprefix("@") or self.assistant,
+                name=name,
+                trigger=trigger.removeprefix("@"),
                 requires_trigger=requires_trigger,
+                assistant=self.assistant,
                 now=self.now(),
             )
         except groups.CannotRegister as error:
@@ -219,23 +223,31 @@ def _add(
     folder: GroupId,
     name: str,
     trigger: str,
-    requires_trigger: bool,
+    requires_trigger: bool | None,
+    assistant: str,
     now: Micros,
 ) -> dict[str, object]:
-    group = groups.get(db, folder)
-    if group is None:
+    if groups.get(db, folder) is None:
         group = groups.register(
             db,
             folder=folder,
-            name=name,
+            name=name or folder,
             chats=(chat,),
-            trigger=trigger,
-            requires_trigger=requires_trigger,
+            trigger=trigger or assistant,
+            requires_trigger=requires_trigger is not False,
             now=now,
         )
-    else:
-        groups.add_chat(db, folder, chat)
-    return _shown(db, group)
+        return _shown(db, group)
+    groups.add_chat(db, folder, chat)
+    changed = groups.update(
+        db,
+        folder,
+        name=name or None,
+        trigger=trigger or None,
+        requires_trigger=requires_trigger,
+    )
+    assert changed is not None  # it was there a moment ago, in this transaction
+    return _shown(db, changed)
 
 
 def _remove(db: Database, folder: GroupId, *, now: Micros) -> bool:

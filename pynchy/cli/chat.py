@@ -31,7 +31,8 @@ from pynchy.cli.client import (
 from pynchy.cli.send import spoken
 
 LOCAL: Final = "/quit or Ctrl-D leaves; /help shows what the assistant's own commands are"
-_DIM: Final, _PLAIN: Final = "\x1b[2m", "\x1b[0m"
+_DIM: Final = "\x1b[2m"
+_PLAIN: Final = "\x1b[0m"
 
 
 @click.command()

@@ -49,6 +49,8 @@ def add_group(
 ) -> None:
     """Register CHAT for a new group, or as one more chat of an existing one.
 
+    For an existing one the options given change it.
+
     \b
     pynchy groups add console:family --name Family --folder family
     """
@@ -61,7 +63,7 @@ def add_group(
             folder=folder,
             name=name,
             trigger=trigger,
-            requires_trigger=not no_trigger,
+            requires_trigger=False if no_trigger else True if trigger else None,
         )
     click.echo(json.dumps(group, indent=2) if as_json else printable(render(group)))
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
 
 from pynchy.cli.client import Connection, Failure, console_chat, open_connection, printable
 from pynchy.exits import Exit
+
+ORDER: Final = 10.0  # seconds that the answer to a chat command may take
 
 
 @click.command()
@@ -48,6 +50,8 @@ def command(chat: str, text: str, sender: str, wait: float, as_json: bool) -> No
         asked = Asked(said["seq"], show=not as_json)
         if wait > 0 and said["wakes"]:
             asked.follow(connection, deadline)
+        elif wait > 0 and text.startswith("/"):
+            asked.hear_order(connection, min(deadline, time.monotonic() + ORDER))
         elif wait > 0 and not as_json:
             click.echo("kept for later: it does not call the assistant", err=True)
     if as_json:
@@ -86,6 +90,13 @@ class Asked:
             elif event["event"] == "message":
                 self._see_message(event)
 
+    def hear_order(self, connection: Connection, deadline: float) -> None:
+        """A chat command is answered by the daemon itself, with a message of no turn."""
+        while (event := connection.event(deadline)) is not None:
+            if event["event"] == "message" and event["turn"] is None:
+                self._take(event)
+                return
+
     def _see_turn(self, event: dict[str, Any]) -> None:
         if event["state"] == "started" and self.seq in event["seqs"]:
             self.turn = event["turn"]
@@ -101,10 +112,13 @@ class Asked:
             self._early.append(event)
         elif event["turn"] == self.turn:
             self.awaited.discard(event["id"])
-            reply = {key: event[key] for key in ("id", "message_id", "kind", "text", "path")}
-            self.said.append(reply)
-            if self.show:
-                click.echo(printable(spoken(reply)))
+            self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        reply = {key: event[key] for key in ("id", "message_id", "kind", "text", "path")}
+        self.said.append(reply)
+        if self.show:
+            click.echo(printable(spoken(reply)))
 
 
 def spoken(reply: dict[str, Any]) -> str:

@@ -1,0 +1,367 @@
+"""The command line as a person or a script uses it: the real program, a real socket, a real store.
+
+The daemon is cut down to what the commands talk to: the control socket with all its ops, the console,
+the store and the receiver. Its agent is a few lines here.
+"""
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+import pynchy
+from pynchy import control
+from pynchy.chat import receiver
+from pynchy.chat.console import Console, open_console
+from pynchy.home import Home
+from pynchy.model import (
+    ChatId,
+    GroupId,
+    Message,
+    Micros,
+    Seq,
+    TurnId,
+    TurnTold,
+)
+from pynchy.operations import Live, Operations
+from pynchy.store import groups, messages, outbox
+from pynchy.store.database import Store, StoreError, open_store
+
+MAIN = ChatId("console:main")
+
+
+@attrs.define
+class Daemon:
+    """Enough of one."""
+
+    home: Home
+    store: Store
+    console: Console
+    new_id: Callable[[], str]
+    nursery: trio.Nursery
+    script: Callable[["Daemon", Message, Seq], Any]
+    turns: Any = attrs.field(factory=lambda: count(1))
+    heard: list[Message] = attrs.field(factory=list)
+    sending: trio.Lock = attrs.field(factory=trio.Lock)
+
+    def stored(self, message: Message, received: messages.Received) -> None:
+        self.console.stored(
+            message, seq=received.seq, folder=received.folder, wakes=received.wakes
+        )
+        self.heard.append(message)
+        if received.wakes and received.seq is not None:
+            self.nursery.start_soon(self.script, self, message, received.seq)
+
+    async def reply(self, chat: ChatId, text: str, turn: TurnId | None) -> int:
+        """What the outbox and the sender do: one at a time, recorded before and after."""
+        async with self.sending:
+            (entry,) = await self.store.call(
+                outbox.enqueue,
+                folder=GroupId("main"),
+                chat=chat,
+                texts=[text],
+                now=now(),
+                new_id=self.new_id,
+            )
+            row = await self.store.call(outbox.take, entry, now=now())
+            assert row is not None
+            await self.console.send(attrs.evolve(row, turn=turn))
+            await self.store.call(outbox.sent, entry, now=now())
+            return entry
+
+
+def now() -> Micros:
+    return Micros(1_700_000_000_000_000)
+
+
+async def echo(daemon: Daemon, message: Message, seq: Seq) -> None:
+    """Says one thing in mid-turn, and one at its end."""
+    turn = TurnId(next(daemon.turns))
+    daemon.console.turn(TurnTold(message.chat, turn, "started", seqs=(seq,)))
+    await daemon.console.set_typing(message.chat, True)
+    await daemon.reply(message.chat, "one moment", turn)
+    # The turn is over before its last words are on their way.
+    daemon.console.turn(TurnTold(message.chat, turn, "done", replies=(2,)))
+    await daemon.console.set_typing(message.chat, False)
+    assert await daemon.reply(message.chat, f"\x1b[31mecho {message.text}", turn) == 2
+
+
+@asynccontextmanager
+async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
+    home.make()
+    ids = (f"{n:032x}" for n in count(1))
+
+    def new_id() -> str:
+        return next(ids)
+
+    with trio.fail_after(60):
+        async with (
+            open_store(home.database) as store,
+            open_console(now=now, new_id=new_id) as console,
+            trio.open_nursery() as nursery,
+        ):
+            await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=now())
+            daemon = Daemon(home, store, console, new_id, nursery, script)
+            operations = Operations(
+                store=store,
+                home=str(home.root),
+                assistant="Pynchy",
+                containers=5,
+                started_at=now(),
+                now=now,
+                live=lambda: Live("bwrap", "offline", (), {"console": "connected"}),
+                added=lambda group: None,
+                removed=lambda group: None,
+            )
+
+            async def ring(group: GroupId) -> None:
+                await trio.lowlevel.checkpoint()
+
+            await nursery.start(
+                partial(
+                    receiver.run,
+                    console,
+                    store,
+                    now=now,
+                    new_id=new_id,
+                    ring=ring,
+                    on_command=lambda db, asked, *, now: None,
+                    outbox_bell=lambda: None,
+                    stored=daemon.stored,
+                )
+            )
+            await nursery.start(
+                partial(
+                    control.run,
+                    home.control_socket,
+                    {**console.ops, **operations.ops},
+                    fatal=(StoreError,),
+                )
+            )
+            yield daemon
+            nursery.cancel_scope.cancel()
+
+
+async def cli(home: Home, *arguments: str, stdin: bytes = b"") -> CompletedProcess[bytes]:
+    return await trio.run_process(
+        [sys.executable, "-m", "pynchy", *arguments],
+        env={"PYNCHY_HOME": str(home.root), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+        stdin=stdin,
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+async def test_send_prints_the_replies_and_exits_0(home: Home) -> None:
+    async with running(home):
+        done = await cli(home, "send", "main", "hello")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"one moment\n[31mecho hello\n"  # nothing colours the terminal
+
+
+async def test_send_as_json(home: Home) -> None:
+    async with running(home) as daemon:
+        done = await cli(home, "send", "console:main", "hello", "--sender", "Alice", "--json")
+        assert daemon.heard[0].sender_name == "Alice"
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert (found["chat"], found["turn"], found["state"]) == (MAIN, 1, "done")
+    assert [reply["text"] for reply in found["replies"]] == ["one moment", "\x1b[31mecho hello"]
+
+
+async def test_what_others_hear_meanwhile_is_not_the_answer(home: Home) -> None:
+    async def busy(daemon: Daemon, message: Message, seq: Seq) -> None:
+        await daemon.reply(message.chat, "for somebody else", TurnId(99))
+        daemon.console.turn(TurnTold(message.chat, TurnId(99), "done", replies=(1,)))
+        daemon.console.turn(TurnTold(message.chat, TurnId(100), "started", seqs=(seq,)))
+        last = await daemon.reply(message.chat, "for you", TurnId(100))
+        daemon.console.turn(TurnTold(message.chat, TurnId(100), "done", replies=(last,)))
+
+    async with running(home, busy):
+        assert (await cli(home, "send", "main", "hello")).stdout == b"for you\n"
+
+
+async def test_no_answer_in_time_is_3(home: Home) -> None:
+    async def silent(daemon: Daemon, message: Message, seq: Seq) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async with running(home, silent):
+        done = await cli(home, "send", "main", "hello", "--wait", "0.3")
+        assert (done.returncode, done.stdout) == (3, b"")
+        assert b"no answer within 0.3 s" in done.stderr
+        assert (await cli(home, "send", "main", "hello", "--wait", "0")).returncode == 0
+
+
+async def test_a_turn_that_fails_is_5_and_one_that_is_tried_again_is_waited_for(
+    home: Home,
+) -> None:
+    async def fail(daemon: Daemon, message: Message, seq: Seq) -> None:
+        tell = daemon.console.turn
+        tell(TurnTold(message.chat, TurnId(1), "started", seqs=(seq,)))
+        tell(TurnTold(message.chat, TurnId(1), "retry", error="overloaded"))
+        await trio.sleep(0.1)
+        tell(TurnTold(message.chat, TurnId(1), "started", seqs=(seq,)))
+        tell(TurnTold(message.chat, TurnId(1), "failed", error="overloaded six times"))
+
+    async with running(home, fail):
+        done = await cli(home, "send", "main", "hello")
+    assert done.returncode == 5
+    assert b"overloaded six times" in done.stderr
+
+
+async def test_only_console_chats_can_be_sent_to(home: Home) -> None:
+    async with running(home) as daemon:
+        for chat in ("123@g.us", "4917@s.whatsapp.net", "whatsapp:x", "console:Bad!"):
+            assert (await cli(home, "send", chat, "x")).returncode == 2, chat
+        done = await cli(home, "send", "family", "x")
+        assert done.returncode == 2
+        assert b"pynchy groups add console:family" in done.stderr
+        assert [message.chat for message in daemon.heard] == ["console:family"]
+
+
+async def test_a_daemon_that_is_not_running_or_goes_away_is_4(home: Home) -> None:
+    for command in (["send", "main", "x"], ["status"], ["groups", "list"], ["chat"]):
+        done = await cli(home, *command)
+        assert done.returncode == 4, command
+        assert b"pynchy is not running" in done.stderr
+    assert json.loads((await cli(home, "status", "--json")).stdout)["running"] is False
+
+    async def die(daemon: Daemon, message: Message, seq: Seq) -> None:
+        daemon.nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        got: list[CompletedProcess[bytes]] = []
+
+        async def send() -> None:
+            got.append(await cli(home, "send", "main", "x"))
+
+        async with running(home, die):
+            nursery.start_soon(send)
+            await trio.sleep_forever()
+    assert got[0].returncode == 4
+    assert b"went away" in got[0].stderr
+
+
+async def test_groups_are_added_listed_and_removed(home: Home) -> None:
+    async with running(home):
+        add = ("groups", "add", "console:family", "--name", "Family", "--folder", "family")
+        done = await cli(home, *add, "--trigger", "@Andy")
+        assert done.stdout == b"family: Family, console:family, answers @Andy\n"
+        assert (await cli(home, *add)).stdout == done.stdout
+        other = await cli(home, "groups", "add", "console:family", "--folder", "other")
+        assert (other.returncode, b"belongs to family" in other.stderr) == (2, True)
+        again = await cli(home, "groups", "add", "console:kids", "--folder", "family")
+        assert b"console:family, console:kids" in again.stdout
+        assert (await cli(home, "groups", "add", "console:x", "--folder", "../x")).returncode == 2
+        assert (await cli(home, "groups", "add", "console:global")).returncode == 2
+        await cli(home, "groups", "add", "console:open", "--trigger", "Pynchy")
+        await cli(home, "groups", "add", "console:open", "--no-trigger")
+        listed = json.loads((await cli(home, "groups", "list", "--json")).stdout)
+        assert [(g["folder"], g["requires_trigger"]) for g in listed] == [
+            ("main", False),
+            ("family", True),
+            ("open", False),
+        ]
+        context = await cli(home, "send", "family", "just talking", "--wait", "20")
+        assert (context.returncode, context.stdout) == (0, b"")
+        assert b"kept for later" in context.stderr
+        assert (await cli(home, "send", "family", "@andy hi")).returncode == 0
+        assert (await cli(home, "groups", "remove", "family")).returncode == 0
+        assert (await cli(home, "groups", "remove", "family")).returncode == 2
+        assert (await cli(home, "groups", "remove", "main")).returncode == 2
+        assert (await cli(home, "groups")).stdout.count(b"\n") == 2
+
+
+async def test_status_for_people_and_for_programs(home: Home) -> None:
+    async with running(home):
+        found = json.loads((await cli(home, "status", "--json")).stdout)
+        assert found["running"] is True
+        assert found["pid"] == os.getpid()
+        assert found["version"] == pynchy.__version__
+        assert found["groups"][0]["folder"] == "main"
+        assert found["outbox"] == {"pending": 0, "sending": 0, "uncertain": 0}
+        text = (await cli(home, "status")).stdout
+        assert b"containers 0 of 5" in text
+        assert b"main: console:main, every message" in text
+
+
+async def test_chat_through_a_pipe_ends_when_all_lines_are_answered(home: Home) -> None:
+    async def answer(daemon: Daemon, message: Message, seq: Seq) -> None:
+        turn = TurnId(next(daemon.turns))
+        daemon.console.turn(TurnTold(message.chat, turn, "started", seqs=(seq,)))
+        await trio.sleep(0.1)
+        last = await daemon.reply(message.chat, f"**{message.text}**", turn)
+        daemon.console.turn(TurnTold(message.chat, turn, "done", replies=(last,)))
+
+    async with running(home, answer):
+        done = await cli(home, "chat", stdin=b"one\n\ntwo\nthree")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sorted(done.stdout.split()) == [b"**one**", b"**three**", b"**two**"]
+
+
+async def test_a_home_of_200_bytes(tmp_path: Path) -> None:
+    home = Home(tmp_path / ("h" * 200))
+    try:
+        async with running(home):
+            assert (await cli(home, "send", "main", "hello")).returncode == 0
+    finally:
+        home.control_socket.parent.rmdir()
+
+
+async def test_version_and_help(home: Home) -> None:
+    assert (await cli(home, "--version")).stdout == f"pynchy {pynchy.__version__}\n".encode()
+    helped = await cli(home, "--help")
+    for command in (b"run", b"chat", b"send", b"status", b"groups"):
+        assert command in helped.stdout
+    assert (await cli(home, "nonsense")).returncode == 2
+    assert (await cli(home, "run", "--set", "limits.idle")).returncode == 2
+
+
+async def test_starts_that_cannot_be_say_why_in_a_sentence(home: Home) -> None:
+    # invariant 72: no terminal, no credential, not told to do without: it asks nobody
+    done = await cli(home, "run")
+    assert done.returncode == 78
+    assert done.stderr.count(b"\n") == 1
+    assert b"ANTHROPIC_API_KEY" in done.stderr
+    assert not home.root.exists()
+    for setting in ("limits.idel=3", "limits.idle=soon"):
+        done = await cli(home, "run", "--offline", "--set", setting)
+        assert (done.returncode, done.stderr.count(b"\n")) == (78, 1)
+    home.root.mkdir()
+    home.config.write_text("[limit]\n")
+    assert (await cli(home, "run", "--offline")).returncode == 78
+
+
+async def test_clients_import_neither_trio_nor_the_rest_of_the_daemon(home: Home) -> None:
+    async with running(home):
+        program = (
+            "import sys; sys.argv[1:] = ['send', 'main', 'hello']\n"
+            "from pynchy.__main__ import main\n"
+            "try: main()\n"
+            "finally: print(*sorted(sys.modules), file=sys.stderr)"
+        )
+        done = await trio.run_process(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYNCHY_HOME": str(home.root)},
+            capture_stdout=True,
+            capture_stderr=True,
+        )
+    loaded = set(done.stderr.decode().split())
+    heavy = {"trio", "loguru", "rich", "sqlite3", "httpx", "mcp", "asyncio", "cattrs"}
+    assert not loaded & heavy
