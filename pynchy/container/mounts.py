@@ -27,11 +27,14 @@ ALWAYS_BLOCKED: Final = (
     ".ssh", ".gnupg", ".gpg", ".aws", ".azure", ".gcloud", ".config/gcloud", ".kube", ".docker",
     ".config/containers", ".config/systemd", ".config/autostart", ".config/gh", ".config/op",
     ".password-store", ".local/share/keyrings", ".local/share/containers", "keychains",
-    ".mozilla", ".thunderbird", "google-chrome*", "chromium", "bravesoftware", ".netrc", "_netrc",
-    ".npmrc", ".pypirc", ".git-credentials", ".pgpass", ".my.cnf", ".vault-token", ".terraform.d",
-    ".env", ".env.*", "*.env", "env.local", "credentials", "credentials.json", "credentials.toml", "credentials.y*ml", "secrets", "secrets.json", "secrets.toml", "secrets.y*ml",
-    "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "*.keystore",
-    "*.jks", "private_key", "private_key.*", "*.ppk", ".bash_history", ".zsh_history", ".python_history", "crontabs", ".pynchy",
+    ".mozilla", ".thunderbird", "google-chrome*", "chromium", "bravesoftware",
+    ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials", ".pgpass", ".my.cnf",
+    ".vault-token", ".terraform.d", ".env", ".env.*", "*.env", "env.local",
+    "credentials", "credentials.json", "credentials.toml", "credentials.y*ml",
+    "secrets", "secrets.json", "secrets.toml", "secrets.y*ml",
+    "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "private_key", "private_key.*",
+    "*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "*.kdbx", "*.keystore", "*.jks",
+    ".bash_history", ".zsh_history", ".python_history", "crontabs", ".pynchy",
 )  # fmt: skip
 
 # Trees of the system's: neither they nor anything in them, whatever the allowlist says.

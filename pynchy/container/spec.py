@@ -121,6 +121,8 @@ class Spec:
             raise BadSpec(f"not a command: {self.command!r}")
         if self.command[0].startswith("-"):
             raise BadSpec(f"a command that looks like a flag: {self.command!r}")
+        if not _TARGET.fullmatch(self.workdir) or ".." in self.workdir.split("/"):
+            raise BadSpec(f"not a working directory: {self.workdir!r}")
         for name, value in self.env.items():
             if not _ENV_NAME.fullmatch(name) or _CONTROL.search(value):
                 raise BadSpec(f"not an environment variable: {name!r}")
@@ -250,6 +252,8 @@ def apple_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
     """
     limits = spec.limits
     uid, gid = user
+    if uid == 0:
+        raise BadSpec("an agent never runs as root")
     flags = ["-i", "--rm", "--init", "--progress", "none", "--name", spec.name]
     flags += ["-l", f"{INSTALL_LABEL}={spec.install}", "-l", f"{RUN_LABEL}={spec.run}"]
     flags += ["--network", "none", "--no-dns", "--cap-drop", "ALL", "-u", f"{uid}:{gid}"]

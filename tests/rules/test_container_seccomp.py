@@ -1,0 +1,108 @@
+"""The system-call filter, run instruction by instruction, and the table of known ways out."""
+
+import struct
+
+import pytest
+
+from pynchy.container import seccomp
+from pynchy.container.escapes import TABLE, known_escapes, parse_version
+
+ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+
+
+def verdict(program: bytes, *, arch: int, number: int, argument: int = 0) -> int:
+    """What the kernel's BPF machine answers."""
+    data = struct.pack(
+        "<iIQ6Q", number - (1 << 32 if number >= 1 << 31 else 0), arch, 0, argument, *[0] * 5
+    )
+    lines = list(struct.iter_unpack("<HBBI", program))
+    at = accumulator = 0
+    for _ in range(len(lines)):
+        code, yes, no, value = lines[at]
+        at += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("<I", data, value)
+            case 0x15:
+                at += yes if accumulator == value else no
+            case 0x35:
+                at += yes if accumulator >= value else no
+            case 0x54:
+                accumulator &= value
+            case 0x06:
+                return int(value)
+            case _:
+                raise AssertionError(f"no such instruction: {code:#x}")
+    raise AssertionError("it does not end")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_exactly_the_list_is_denied(machine: str) -> None:
+    # threat X10
+    program = seccomp.program(machine)
+    arch = seccomp.ARCHITECTURES[machine]
+    column = list(seccomp.ARCHITECTURES).index(machine)
+    denied = {pair[column] for pair in seccomp.DENIED.values()} - {None}
+    clone = seccomp.CLONE[column]
+    for number in range(600):
+        expected = EPERM if number in denied else ENOSYS if number == seccomp.CLONE3 else ALLOW
+        assert verdict(program, arch=arch, number=number) == expected, number
+    assert verdict(program, arch=arch, number=clone, argument=0x10000000 | 17) == EPERM
+    assert verdict(program, arch=arch, number=clone, argument=0x01200011) == ALLOW
+
+
+def test_other_numberings_are_no_way_round() -> None:
+    program = seccomp.program("x86_64")
+    arch = seccomp.ARCHITECTURES["x86_64"]
+    assert verdict(program, arch=0x40000003, number=26) == KILL  # i386's ptrace
+    assert verdict(program, arch=arch, number=0x40000000 | 101) == KILL  # x32's
+    assert seccomp.program("riscv64") == b"", "no filter is said to be none, and doctor says so"
+
+
+def test_the_calls_that_matter_are_on_the_list() -> None:
+    # threat X10, K2
+    wanted = {
+        "ptrace", "mount", "unshare", "setns", "keyctl", "bpf", "perf_event_open", "userfaultfd",
+        "io_uring_setup", "process_vm_readv", "finit_module", "kexec_load", "open_by_handle_at",
+    }  # fmt: skip
+    assert wanted <= seccomp.DENIED.keys()
+    for column in (0, 1):
+        numbers = [pair[column] for pair in seccomp.DENIED.values() if pair[column] is not None]
+        assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [
+        # threat X8
+        ({"runc": "1.1.5+ds1"}, ["CVE-2024-21626", "CVE-2025-31133"]),
+        ({"runc": "1.1.12"}, ["CVE-2025-31133"]),
+        ({"runc": "1.2.8"}, []),
+        ({"runc": "1.3.0"}, ["CVE-2025-31133"]),
+        ({"runc": "v1.3.3"}, []),
+        ({"runc": "1.4.0-rc.2"}, ["CVE-2025-31133"]),
+        ({"runc": "1.4.0-rc.3"}, []),
+        ({"runc": "1.4.0"}, []),
+        ({"runc": "1.0.0-rc6"}, ["CVE-2019-5736", "CVE-2021-30465", "CVE-2024-21626", "CVE-2025-31133"]),
+        ({"docker": "20.10.24+dfsg1", "containerd": "1.6.20~ds1", "docker-init": "0.19.0"}, []),
+        ({"containerd": "1.5.2"}, ["CVE-2022-23648"]),
+        ({"runc": ""}, []),
+        ({"bwrap": "0.8.0"}, []),
+        ({}, []),
+    ],
+)  # fmt: skip
+def test_old_runtimes_are_named(versions: dict[str, str], found: list[str]) -> None:
+    said = known_escapes(versions)
+    assert len(said) == len(found)
+    for sentence, name in zip(said, found, strict=True):
+        assert name in sentence
+
+
+def test_the_table_can_be_read() -> None:
+    for _, _, ranges in TABLE:
+        for start, end in ranges:
+            first, last = parse_version(start), parse_version(end)
+            assert first is not None
+            assert last is not None
+            assert first < last
+    assert parse_version("unknown") is None
