@@ -101,11 +101,12 @@ def is_own_output(db: Database, message_id: str) -> bool:
 
 
 def add_notice(db: Database, chat: ChatId, *, id: str, text: str, now: Micros) -> None:
-    """Something the agent is to know with its next prompt. It wakes nobody; once per ``id``."""
+    """Something the agent of a chat is to know with its next prompt. It wakes nobody; once per ``id``."""
     db.execute(
         "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
-        "kind, text, triggers, own) VALUES (?, 'pynchy', '', ?, ?, ?, 'notice', ?, 0, 0)",
-        (chat, id, now, now, text),
+        "kind, text, triggers, own) SELECT chat, 'pynchy', '', ?2, ?3, ?3, 'notice', ?4, 0, 0 "
+        "FROM chats WHERE chat = ?1 AND folder IS NOT NULL",
+        (chat, id, now, text),
     )
 
 
@@ -117,10 +118,10 @@ def waiting_groups(db: Database, *, now: Micros) -> list[GroupId]:
     """
     rows = db.execute(
         "SELECT folder FROM groups WHERE paused = 0 AND folder IN ("
-        "  SELECT folder FROM chats WHERE folder IS NOT NULL AND wanted_seq > claimed_seq"
-        "  AND NOT EXISTS (SELECT 1 FROM turns WHERE turns.chat = chats.chat"
-        "                  AND turns.ended_at IS NULL AND turns.state = 'waiting'"
-        "                  AND turns.kind = 'message')"
+        "  SELECT folder FROM chats INDEXED BY chats_waiting"
+        "  WHERE folder IS NOT NULL AND wanted_seq > claimed_seq AND NOT EXISTS ("
+        "    SELECT 1 FROM turns INDEXED BY turns_live WHERE turns.chat = chats.chat"
+        "    AND ended_at IS NULL AND state = 'waiting' AND kind = 'message')"
         "  UNION SELECT folder FROM turns WHERE state = 'waiting' AND retry_at <= ?"
         "  AND kind IN ('message', 'notice')"
         ") ORDER BY folder",

@@ -204,6 +204,8 @@ def m001_core(db: Database) -> None:
             CHECK ((kind = 'reaction') <= (target IS NOT NULL))
         ) STRICT;
         CREATE INDEX outbox_open ON outbox (chat, id) WHERE sent_at IS NULL AND failed_at IS NULL;
+        CREATE INDEX outbox_age ON outbox (created_at)
+            WHERE sent_at IS NULL AND failed_at IS NULL;
         CREATE UNIQUE INDEX outbox_in_flight ON outbox (chat) WHERE state = 'sending';
         CREATE TRIGGER outbox_fixed BEFORE UPDATE OF message_id, chat ON outbox
             BEGIN SELECT RAISE(ABORT, 'an id or a chat of the outbox was changed'); END;

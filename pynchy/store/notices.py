@@ -6,11 +6,9 @@ never silence.
 
 from __future__ import annotations
 
-from typing import Any
+from pynchy.model import ChatId, GroupId, Micros, TurnId
 
-from pynchy.model import ChatId, GroupId, Micros, TurnId, after
-
-from . import groups, outbox, retries
+from . import cooldown, groups, outbox
 from .database import Database, NewId
 
 
@@ -47,17 +45,9 @@ def tell_once(
     *,
     now: Micros,
     new_id: NewId,
-    cooldown: float = retries.NOTICE_COOLDOWN,
 ) -> bool:
     """Say something unless the chat heard of this class within the cooldown; whether it was said."""
-    said = db.execute(
-        "INSERT INTO notices (chat, class, last_at) VALUES (?1, ?2, ?3) "
-        "ON CONFLICT (chat, class) DO UPDATE SET last_at = ?3, held = 0 "
-        "WHERE last_at <= ?4 OR last_at > ?3",
-        (chat, kind, now, after(now, -cooldown)),
-    )
-    if said.rowcount != 1:
-        db.execute("UPDATE notices SET held = held + 1 WHERE chat = ? AND class = ?", (chat, kind))
+    if not cooldown.may_tell(db, chat, kind, now=now):
         return False
     tell(db, chat, text, now=now, new_id=new_id)
     return True
@@ -72,12 +62,3 @@ def tell_main(
         return False
     tell(db, chat, text, now=now, new_id=new_id)
     return True
-
-
-def recent(db: Database, *, limit: int = 50) -> list[dict[str, Any]]:
-    """What chats were told lately, and how much more of it was held back since."""
-    return list(
-        db.query(
-            "SELECT chat, class, last_at, held FROM notices ORDER BY last_at DESC LIMIT ?", (limit,)
-        )
-    )

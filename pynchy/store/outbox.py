@@ -19,7 +19,7 @@ import attrs
 
 from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
 
-from . import groups, messages, retries
+from . import cooldown, groups, messages, retries
 from .database import Database, NewId
 
 
@@ -35,7 +35,8 @@ class Head:
 
 @attrs.frozen
 class Failed:
-    """An entry that was given up; agent and main have been told, unless it was a notice itself."""
+    """An entry that was given up. The agent has been told, unless it was a notice; main too, once for
+    each chat in a while."""
 
     id: int
     chat: ChatId
@@ -112,13 +113,19 @@ def heads(db: Database, *, now: Micros) -> list[Head]:
 
 
 def next_due(db: Database, *, now: Micros) -> Micros | None:
-    """When the next entry that waits for a later try, or for its expiry, falls due."""
-    row = db.execute(
+    """When the next entry falls due that waits for a later try, or for the end of its day."""
+    later = db.execute(
         f"{_HEADS} SELECT min(next_at) FROM outbox "
         "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at > ?",
         (now,),
-    ).fetchone()
-    return None if row[0] is None else Micros(row[0])
+    ).fetchone()[0]
+    oldest = db.execute(
+        f"SELECT min(created_at) FROM outbox INDEXED BY outbox_age WHERE {_OPEN}"
+    ).fetchone()[0]
+    moments = [] if later is None else [Micros(later)]
+    if oldest is not None:
+        moments.append(max(now, after(Micros(oldest), retries.SEND_EXPIRY)))
+    return min(moments, default=None)
 
 
 def take(db: Database, entry: int, *, now: Micros) -> Outgoing | None:
@@ -223,8 +230,8 @@ def failed(db: Database, entry: int, *, reason: str, now: Micros, new_id: NewId)
 def expire(db: Database, *, now: Micros, new_id: NewId, limit: int = 100) -> list[Failed]:
     """Give up what could not be sent for a day; call it again while it returns anything."""
     rows = db.execute(
-        f"{_HEADS} SELECT id FROM outbox WHERE id IN (SELECT id FROM heads) "
-        "AND state <> 'sending' AND created_at <= ? ORDER BY id LIMIT ?",
+        f"SELECT id FROM outbox INDEXED BY outbox_age WHERE {_OPEN} AND state <> 'sending' "
+        "AND created_at <= ? ORDER BY created_at, id LIMIT ?",
         (after(now, -retries.SEND_EXPIRY), limit),
     ).fetchall()
     found = [
@@ -271,7 +278,8 @@ def _give_up(db: Database, entry: int, *, reason: str, now: Micros, new_id: NewI
             now=now,
         )
         words = retries.undelivered_for_main(chat=groups.chat_name(db, chat) or chat, reason=reason)
-        if (main := groups.main_chat(db, but=chat)) is not None:
+        main = groups.main_chat(db, but=chat)
+        if main is not None and cooldown.may_tell(db, main, f"undelivered:{chat}", now=now):
             enqueue(db, folder=MAIN, chat=main, texts=(words,), notice=True, now=now, new_id=new_id)
     return Failed(entry, chat, reason)
 

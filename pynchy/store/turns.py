@@ -221,9 +221,11 @@ def _gather(
     row = db.execute(
         "SELECT chat, claimed_seq, (SELECT min(seq) FROM inbox WHERE inbox.chat = chats.chat "
         "  AND triggers = 1 AND gone IS NULL AND seq > claimed_seq) AS asked "
-        "FROM chats WHERE folder = ?1 AND wanted_seq > claimed_seq AND (?2 IS NULL OR chat = ?2) "
-        "AND NOT EXISTS (SELECT 1 FROM turns WHERE turns.chat = chats.chat AND kind = 'message' "
-        "                AND ended_at IS NULL AND state = 'waiting') "
+        "FROM chats INDEXED BY chats_waiting "
+        "WHERE folder = ?1 AND folder IS NOT NULL AND wanted_seq > claimed_seq "
+        "AND (?2 IS NULL OR chat = ?2) AND NOT EXISTS ("
+        "  SELECT 1 FROM turns INDEXED BY turns_live WHERE turns.chat = chats.chat "
+        "  AND kind = 'message' AND ended_at IS NULL AND state = 'waiting') "
         "ORDER BY asked LIMIT 1",
         (folder, chat),
     ).fetchone()
@@ -557,6 +559,24 @@ def _fail_one(
             words = retries.gave_up_for_main(folder=turn.folder, kind=kind, error=message)
             notices.tell_main(db, words, now=now, new_id=new_id, but=turn.chat)
     return Failure(turn.id, turn.chat, attempt, None, dead=True)
+
+
+def forget_session(db: Database, run: RunId, *, reason: str, now: Micros, new_id: NewId) -> bool:
+    """The session that this run was to resume is gone or too large: the group's next run begins a new
+    one, and the chat is told so. False, and nothing said, if it is forgotten already."""
+    row = db.execute(
+        "SELECT folder, session, (SELECT chat FROM turns WHERE run_id = runs.id "
+        "  ORDER BY claimed_at DESC, turns.id DESC LIMIT 1) "
+        "FROM runs JOIN groups USING (folder) WHERE runs.id = ? AND runs.epoch = groups.epoch",
+        (run,),
+    ).fetchone()
+    if row is None or row[1] is None:
+        return False
+    folder, session, chat = row
+    groups.clear_session(db, folder, session=session)
+    if chat is not None:
+        notices.tell(db, chat, retries.session_cleared(reason), now=now, new_id=new_id)
+    return True
 
 
 def cancel(db: Database, folder: GroupId, *, now: Micros, chat: ChatId | None = None) -> list[Turn]:

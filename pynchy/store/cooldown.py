@@ -1,0 +1,43 @@
+"""When a chat last heard of a class of trouble.
+
+The rule: it hears of it once within a cooldown, and what was held back meanwhile is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pynchy.model import ChatId, Micros, after
+
+from . import retries
+from .database import Database
+
+
+def may_tell(
+    db: Database,
+    chat: ChatId,
+    kind: str,
+    *,
+    now: Micros,
+    cooldown: float = retries.NOTICE_COOLDOWN,
+) -> bool:
+    """Whether to say it now; a yes begins the cooldown, a no is counted."""
+    said = db.execute(
+        "INSERT INTO notices (chat, class, last_at) VALUES (?1, ?2, ?3) "
+        "ON CONFLICT (chat, class) DO UPDATE SET last_at = ?3, held = 0 "
+        "WHERE last_at <= ?4 OR last_at > ?3",
+        (chat, kind, now, after(now, -cooldown)),
+    )
+    if said.rowcount == 1:
+        return True
+    db.execute("UPDATE notices SET held = held + 1 WHERE chat = ? AND class = ?", (chat, kind))
+    return False
+
+
+def recent(db: Database, *, limit: int = 50) -> list[dict[str, Any]]:
+    """What chats were told lately, and how much more of it was held back since."""
+    return list(
+        db.query(
+            "SELECT chat, class, last_at, held FROM notices ORDER BY last_at DESC LIMIT ?", (limit,)
+        )
+    )

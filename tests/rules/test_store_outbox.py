@@ -1,0 +1,422 @@
+"""What is to be said: in order, once as far as people can see, and never silently dropped."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pynchy.model import ChatId, Micros
+from pynchy.store import cooldown, groups, journal, outbox, retries
+from tests.rules.store_world import CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
+
+OTHER = ChatId("4919@s.whatsapp.net")
+
+
+def take(world: World, entry: int) -> None:
+    assert outbox.take(world.db, entry, now=world.now) is not None
+
+
+def refuse(world: World, entry: int, *, permanent: bool = False) -> outbox.Failed | None:
+    return outbox.refused(
+        world.db,
+        entry,
+        reason="no",
+        permanent=permanent,
+        now=world.now,
+        jitter=0.0,
+        new_id=world.new_id,
+    )
+
+
+def doubt(world: World, entry: int) -> outbox.Failed | None:
+    return outbox.uncertain(
+        world.db, entry, reason="timeout", now=world.now, jitter=0.0, new_id=world.new_id
+    )
+
+
+def state(world: World, entry: int) -> str:
+    row = outbox.get(world.db, entry)
+    assert row is not None
+    return str(row["state"])
+
+
+def heads(world: World) -> list[int]:
+    return [head.out.id for head in outbox.heads(world.db, now=world.now)]
+
+
+def test_a_chat_is_sent_to_in_order_one_at_a_time() -> None:  # invariants 35, 40
+    world = World.with_family()
+    first, second = world.say("one"), world.say("two")
+    assert heads(world) == [first]
+    assert outbox.take(world.db, second, now=world.now) is None
+    take(world, first)
+    assert heads(world) == []
+    assert outbox.take(world.db, first, now=world.now) is None
+    assert outbox.take(world.db, second, now=world.now) is None
+    outbox.sent(world.db, first, now=world.now)
+    assert heads(world) == [second]
+
+
+def test_chats_do_not_wait_for_each_other() -> None:  # invariant 186
+    world = World.with_family()
+    first, second = world.say("one"), world.say("two", chat=OTHER)
+    take(world, first)
+    assert heads(world) == [second]
+
+
+def test_an_entry_leaves_only_by_the_channels_word() -> None:  # invariant 38
+    world = World.with_family()
+    entry = world.say("one")
+    take(world, entry)
+    assert outbox.count_open(world.db) == 1
+    assert outbox.sent(world.db, entry, now=world.now)
+    assert not outbox.sent(world.db, entry, now=world.now)
+    assert outbox.count_open(world.db) == 0
+
+
+def test_what_was_in_flight_when_we_died_is_tried_again_under_its_id() -> None:  # invariant 40
+    world = World.with_family()
+    entry = world.say("one")
+    before = outbox.take(world.db, entry, now=world.now)
+    assert before is not None
+    world.restart()
+    (head,) = outbox.heads(world.db, now=world.now)
+    assert head.uncertain
+    assert head.attempt == 1
+    assert head.out.message_id == before.message_id
+
+
+def test_a_refusal_waits_longer_each_time() -> None:  # invariant 189
+    world = World.with_family()
+    entry = world.say("one")
+    waits = []
+    for _ in range(3):
+        take(world, entry)
+        assert refuse(world, entry) is None
+        assert heads(world) == []
+        due = outbox.next_due(world.db, now=world.now)
+        assert due is not None
+        waits.append((due - world.now) / 1e6)
+        world.now = due
+    assert waits == [2.0, 4.0, 8.0]
+
+
+def test_doubt_keeps_the_id_and_the_place() -> None:
+    world = World.with_family()
+    first, second = world.say("one"), world.say("two")
+    take(world, first)
+    assert doubt(world, first) is None
+    assert heads(world) == []
+    assert outbox.take(world.db, second, now=world.now) is None
+    world.passes(10)
+    (head,) = outbox.heads(world.db, now=world.now)
+    assert (head.out.id, head.uncertain) == (first, True)
+    assert outbox.sent(world.db, first, now=world.now)  # asked, the channel knew it
+    assert heads(world) == [second]
+
+
+def test_what_was_not_tried_does_not_count() -> None:
+    world = World.with_family()
+    entry = world.say("one")
+    for _ in range(50):
+        take(world, entry)
+        outbox.postponed(world.db, entry, until=world.passes(60))
+    (head,) = outbox.heads(world.db, now=world.now)
+    assert (head.attempt, head.uncertain) == (0, False)
+
+
+def test_doubt_stays_doubt_when_the_next_try_was_none() -> None:
+    world = World.with_family()
+    entry = world.say("one")
+    take(world, entry)
+    doubt(world, entry)
+    world.passes(10)
+    take(world, entry)
+    outbox.postponed(world.db, entry, until=world.now)
+    (head,) = outbox.heads(world.db, now=world.now)
+    assert (head.attempt, head.uncertain) == (1, True)
+
+
+class TestPoison:
+    def test_bad_formatting_is_sent_plain(self) -> None:  # invariant 41
+        world = World.with_family()
+        entry = world.say("*one")
+        take(world, entry)
+        assert refuse(world, entry, permanent=True) is None
+        (head,) = outbox.heads(world.db, now=world.now)
+        assert head.out.plain
+
+    def test_and_after_some_refusals_too(self) -> None:  # invariant 41
+        world = World.with_family()
+        entry = world.say("*one")
+        for _ in range(retries.PLAIN_FROM):
+            (head,) = outbox.heads(world.db, now=world.now)
+            assert not head.out.plain
+            take(world, entry)
+            refuse(world, entry)
+            world.passes(600)
+        (head,) = outbox.heads(world.db, now=world.now)
+        assert head.out.plain
+
+    def test_it_is_given_up_and_the_next_goes(self) -> None:  # invariants 41, 47
+        world = World.with_family()
+        entry, after = world.say("bad"), world.say("good")
+        tries = 0
+        while state(world, entry) != "failed":
+            take(world, entry)
+            tries += 1
+            given_up = refuse(world, entry)
+            world.passes(600)
+        assert tries == retries.SEND_ATTEMPTS
+        assert given_up is not None
+        assert given_up.chat == CHAT
+        assert after in heads(world)
+
+    def test_refused_for_good(self) -> None:
+        world = World.with_family()
+        (entry,) = outbox.enqueue(
+            world.db, folder=FAMILY, chat=CHAT, file="/x/a.pdf", now=world.now, new_id=world.new_id
+        )
+        take(world, entry)
+        assert refuse(world, entry, permanent=True) is not None
+        assert state(world, entry) == "failed"
+
+    def test_doubt_does_not_last_for_ever(self) -> None:
+        world = World.with_family()
+        entry = world.say("one")
+        tries = 0
+        while state(world, entry) != "failed":
+            take(world, entry)
+            tries += 1
+            doubt(world, entry)
+            world.passes(301)
+        assert tries == retries.UNCERTAIN_ATTEMPTS
+
+
+class TestGivenUp:
+    def test_agent_and_main_are_told(self) -> None:  # invariant 47
+        world = World.with_family()
+        world.hear("@Pynchy hi")
+        run = world.begin()
+        claimed = world.claim(run)
+        (entry,) = world.commit(run, claimed, say=["the answer"]).outbox
+        world.passes(retries.SEND_EXPIRY)
+        (gone,) = outbox.expire(world.db, now=world.now, new_id=world.new_id)
+        assert (gone.id, gone.chat) == (entry, CHAT)
+        assert world.waiting() == []  # the notice wakes nobody
+        assert [chat for chat, _ in world.send_all()] == [MAIN_CONSOLE]
+        world.hear("@Pynchy hello?")
+        (notice,) = world.claim(run).notices
+        assert "the answer" in notice
+
+    def test_a_notice_about_a_notice_is_none(self) -> None:
+        world = World.with_family()
+        for _ in range(3):
+            world.say("x", chat=OTHER)
+        for _ in range(6):
+            world.passes(retries.SEND_EXPIRY)
+            while outbox.expire(world.db, now=world.now, new_id=world.new_id):
+                pass
+        assert outbox.count_open(world.db) == 0
+        row = world.db.execute("SELECT count(*), sum(notice) FROM outbox").fetchone()
+        assert row == (4, 1)
+
+    def test_a_thousand_given_up_are_one_line_for_main(self) -> None:  # invariant 49
+        world = World.with_family()
+        for _ in range(1000):
+            world.say("x")
+        world.passes(retries.SEND_EXPIRY)
+        gone = 0
+        while found := outbox.expire(world.db, now=world.now, new_id=world.new_id):
+            gone += len(found)
+        assert gone == 1000
+        assert [chat for chat, _ in world.send_all()] == [MAIN_CONSOLE]
+        assert cooldown.recent(world.db)[0]["held"] == 999
+
+    def test_what_is_in_flight_does_not_expire(self) -> None:
+        world = World.with_family()
+        entry = world.say("one")
+        take(world, entry)
+        world.passes(retries.SEND_EXPIRY)
+        assert outbox.expire(world.db, now=world.now, new_id=world.new_id) == []
+        assert outbox.sent(world.db, entry, now=world.now)
+
+    def test_a_retry_never_outlives_the_day(self) -> None:
+        world = World.with_family()
+        entry = world.say("one")
+        world.passes(retries.SEND_EXPIRY - 1)
+        take(world, entry)
+        world.passes(2)
+        assert refuse(world, entry) is not None
+
+    def test_the_trouble_of_main_is_told_in_its_other_chat(self) -> None:
+        world = World.with_family()
+        main_chat = ChatId("main@g.us")
+        groups.add_chat(world.db, MAIN, main_chat)
+        entry = world.say("x", chat=main_chat)
+        outbox.failed(world.db, entry, reason="no", now=world.now, new_id=world.new_id)
+        assert [chat for chat, _ in world.send_all()] == [MAIN_CONSOLE]
+
+
+class TestTheDatabaseHolds:
+    def test_an_id_is_fixed(self) -> None:
+        world = World.with_family()
+        world.say("one")
+        with pytest.raises(sqlite3.IntegrityError, match="id or a chat"):
+            world.db.execute("UPDATE outbox SET message_id = 'other'")
+
+    def test_one_in_flight_per_chat(self) -> None:
+        world = World.with_family()
+        world.say("one")
+        world.say("two")
+        with pytest.raises(sqlite3.IntegrityError):
+            world.db.execute("UPDATE outbox SET state = 'sending'")
+
+    def test_sent_is_the_end(self) -> None:
+        world = World.with_family()
+        entry = world.say("one")
+        take(world, entry)
+        outbox.sent(world.db, entry, now=world.now)
+        with pytest.raises(sqlite3.IntegrityError):
+            world.db.execute("UPDATE outbox SET state = 'pending', sent_at = NULL")
+
+    def test_a_file_has_a_path_and_a_reaction_a_target(self) -> None:  # invariant 44
+        world = World.with_family()
+        for kind in ("file", "reaction", "poem"):
+            with pytest.raises(sqlite3.IntegrityError):
+                world.db.execute(
+                    "INSERT INTO outbox (folder, chat, message_id, kind, text, state, next_at, "
+                    "created_at) VALUES ('family', 'c', 'm', ?, '', 'pending', 0, 0)",
+                    (kind,),
+                )
+
+
+def test_files_and_reactions_keep_what_they_are() -> None:
+    world = World.with_family()
+    outbox.enqueue(
+        world.db,
+        folder=FAMILY,
+        chat=CHAT,
+        file="/x/a.pdf",
+        texts=["look"],
+        now=world.now,
+        new_id=world.new_id,
+    )
+    outbox.enqueue(
+        world.db,
+        folder=FAMILY,
+        chat=OTHER,
+        reaction_to="M1",
+        texts=["👍"],
+        now=world.now,
+        new_id=world.new_id,
+    )
+    file, reaction = (head.out for head in outbox.heads(world.db, now=world.now))
+    assert (file.kind, file.path, file.text, file.target) == ("file", "/x/a.pdf", "look", None)
+    assert (reaction.kind, reaction.target, reaction.text) == ("reaction", "M1", "👍")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["say", "sent", "refuse", "doubt", "postpone", "restart", "wait"]),
+            st.sampled_from([CHAT, OTHER]),
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_happens_people_hear_each_thing_once_and_in_order(
+    happenings: list[tuple[str, ChatId]],
+) -> None:  # invariants 38, 39, 40, 41
+    """A server that drops repeated ids, a channel that refuses, doubts and dies at will."""
+    world = World.with_family()
+    heard: dict[ChatId, list[str]] = {CHAT: [], OTHER: []}
+    seen: set[str] = set()
+    said: dict[ChatId, list[str]] = {CHAT: [], OTHER: []}
+    flying: dict[ChatId, int] = {}
+
+    def arrives(entry: int) -> None:
+        row = outbox.get(world.db, entry)
+        assert row is not None
+        if row["message_id"] not in seen:
+            seen.add(row["message_id"])
+            heard[row["chat"]].append(row["text"])
+
+    for what, chat in happenings:
+        world.passes(5)
+        if what == "say":
+            said[chat].append(f"{len(said[chat])}")
+            world.say(said[chat][-1], chat=chat)
+        elif what == "wait":
+            world.passes(400)
+        elif what == "restart":
+            for entry in flying.values():
+                arrives(entry)
+            flying.clear()
+            world.restart()
+        if chat not in flying:
+            for head in outbox.heads(world.db, now=world.now):
+                if head.out.chat == chat:
+                    take(world, head.out.id)
+                    flying[chat] = head.out.id
+        if chat not in flying:
+            continue
+        entry = flying[chat]
+        if what == "sent":
+            arrives(entry)
+            outbox.sent(world.db, entry, now=world.now)
+        elif what == "refuse":
+            refuse(world, entry)
+        elif what == "doubt":
+            arrives(entry)
+            doubt(world, entry)
+        elif what == "postpone":
+            outbox.postponed(world.db, entry, until=world.now)
+        else:
+            continue
+        del flying[chat]
+    for entry in flying.values():
+        refuse(world, entry)
+    failed = {row[0] for row in world.db.execute("SELECT text FROM outbox WHERE state = 'failed'")}
+    for _ in range(400):
+        world.passes(400)
+        for head in outbox.heads(world.db, now=world.now):
+            take(world, head.out.id)
+            arrives(head.out.id)
+            outbox.sent(world.db, head.out.id, now=world.now)
+    assert outbox.count_open(world.db) == 0
+    for chat in (CHAT, OTHER):
+        if not failed:
+            assert heard[chat] == said[chat]
+        assert heard[chat] == sorted(heard[chat], key=int)
+
+
+@given(st.integers(1, 10_000), st.floats(-1, 1))
+def test_waits_for_the_channel_are_bounded(attempt: int, jitter: float) -> None:
+    at = retries.send_retry(attempt=attempt, now=Micros(0), jitter=jitter)
+    assert 1e6 <= at <= 1.2 * retries.SEND_BACKOFF_CAP * 1e6
+
+
+class TestJournal:
+    def test_a_command_that_comes_again_gets_its_answer_again(self) -> None:
+        world = World.with_family()
+        assert journal.answered(world.db, FAMILY, "c1", "hash") is None
+        journal.record(world.db, FAMILY, "c1", "hash", ok=True, text="done", now=world.now)
+        assert journal.answered(world.db, FAMILY, "c1", "hash") == journal.Answered(True, "done")
+
+    def test_other_bytes_under_its_id_are_refused(self) -> None:
+        world = World.with_family()
+        journal.record(world.db, FAMILY, "c1", "hash", ok=True, text="done", now=world.now)
+        assert journal.answered(world.db, FAMILY, "c1", "other") == journal.Conflict()
+        assert journal.answered(world.db, MAIN, "c1", "other") is None
+        with pytest.raises(sqlite3.IntegrityError):
+            journal.record(world.db, FAMILY, "c1", "other", ok=True, text="x", now=world.now)
+
+    def test_answers_are_kept_for_a_week(self) -> None:
+        world = World.with_family()
+        journal.record(world.db, FAMILY, "c1", "hash", ok=True, text="done", now=world.now)
+        assert journal.prune(world.db, now=world.passes(6 * 86400)) == 0
+        assert journal.prune(world.db, now=world.passes(2 * 86400)) == 1

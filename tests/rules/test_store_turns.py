@@ -1,0 +1,597 @@
+"""Turns and runs: how work is claimed, answered once, tried again, given up, stopped."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.model import ChatId, GroupId, Micros, RunId
+from pynchy.store import cooldown, groups, messages, notices, outbox, retries, runs, turns
+from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
+
+
+def asked(text: str = "@Pynchy hi") -> tuple[World, RunId, turns.Claimed]:
+    world = World.with_family()
+    world.hear(text)
+    run = world.begin()
+    return world, run, world.claim(run)
+
+
+class TestAnswers:
+    def test_one_commit_moves_everything(self) -> None:  # invariants 1, 17, 20
+        world, run, claimed = asked()
+        assert world.cursor() == 0
+        committed = world.commit(run, claimed, say=["one", "two"], session="s1")
+        assert committed.turns == (claimed.turn,)
+        assert committed.chat == CHAT
+        assert world.cursor() == 1
+        group = groups.get(world.db, FAMILY)
+        assert group is not None
+        assert group.session == "s1"
+        assert world.send_all() == [(CHAT, "one"), (CHAT, "two")]
+
+    def test_nothing_to_say_is_an_answer(self) -> None:  # invariant 8
+        world, run, claimed = asked()
+        committed = world.commit(run, claimed)
+        assert committed.turns == (claimed.turn,)
+        assert committed.outbox == ()
+        assert world.end(run) == []
+        assert world.waiting() == []
+        assert world.cursor() == 1
+
+    def test_a_second_result_for_a_prompt_says_nothing(self) -> None:  # invariant 22
+        world, run, claimed = asked()
+        world.commit(run, claimed, say=["one"])
+        again = world.commit(run, claimed, say=["one"])
+        assert (again.turns, again.outbox, again.unknown) == ((), (), (claimed.prompt_id,))
+        assert world.send_all() == [(CHAT, "one")]
+
+    def test_a_result_answers_what_it_names_and_no_more(self) -> None:  # invariant 18
+        world, run, first = asked()
+        world.hear("@Pynchy more")
+        second = world.claim(run)
+        world.commit(run, first, say=["one"])
+        assert world.cursor() == 1
+        world.end(run)
+        assert world.waiting() == [FAMILY]
+        run = world.begin()
+        again = world.claim(run)
+        assert again.turn == second.turn
+        assert again.prompt_id != second.prompt_id
+        assert [each.text for each in again.messages] == ["@Pynchy more"]
+
+    def test_one_result_may_answer_several(self) -> None:
+        world, run, first = asked()
+        world.hear("@Pynchy more")
+        second = world.claim(run)
+        world.commit(run, first, second, say=["both"])
+        assert world.cursor() == 2
+        assert world.send_all() == [(CHAT, "both")]
+
+    def test_the_cursor_waits_for_the_older_turn(self) -> None:  # invariant 6
+        world, run, first = asked()
+        world.hear("@Pynchy more")
+        second = world.claim(run)
+        world.commit(run, second, say=["two"])
+        assert world.cursor() == 0
+        world.commit(run, first, say=["one"])
+        assert world.cursor() == 2
+
+    def test_the_prompt_of_another_run_is_not_answered(self) -> None:
+        world, run, claimed = asked()
+        world.end(run)
+        other = world.begin()
+        late = world.commit(other, claimed, say=["late"])
+        assert (late.turns, late.outbox) == ((), ())
+
+    def test_an_afterthought_goes_to_the_chat_of_the_last_turn(self) -> None:
+        world, run, claimed = asked()
+        world.commit(run, claimed, say=["one"])
+        after = world.commit(run, say=["and the background job is done"])
+        assert after.chat == CHAT
+        assert len(after.outbox) == 1
+
+    def test_a_run_without_a_turn_has_nobody_to_talk_to(self) -> None:
+        world = World.with_family()
+        assert world.commit(world.begin(), say=["hello?"]).outbox == ()
+
+    def test_a_delegate_answers_its_parent_and_no_chat(self) -> None:
+        world = World.with_family()
+        turn = turns.add(
+            world.db, folder=FAMILY, chat=CHAT, kind="delegate", prompt="count", now=world.now
+        )
+        run = world.begin(kind="delegate")
+        assert world.try_claim(run) is None
+        claimed = turns.claim(world.db, FAMILY, run, now=world.now, new_id=world.new_id, turn=turn)
+        assert claimed is not None
+        assert claimed.isolated
+        assert world.commit(run, claimed, say=["4", "2"], session="s9").outbox == ()
+        ended = turns.get(world.db, turn)
+        assert ended is not None
+        assert (ended.state, ended.result) == ("done", "4\n\n2")
+        group = groups.get(world.db, FAMILY)
+        assert group is not None
+        assert group.session is None
+
+
+class TestRetries:
+    def test_six_attempts_then_dead_and_told_once(self) -> None:  # invariants 2, 3, 9
+        world, run, _ = asked()
+        waits = []
+        for attempt in range(1, 7):
+            (failure,) = world.fail(run)
+            world.end(run, "failed")
+            assert failure.attempt == attempt
+            if failure.dead:
+                break
+            assert failure.retry_at is not None
+            waits.append((failure.retry_at - world.now) / 1e6)
+            assert world.waiting() == []
+            assert messages.next_retry(world.db, FAMILY) == failure.retry_at
+            run = world.begin()
+            assert world.try_claim(run) is None
+            world.now = failure.retry_at
+            assert world.waiting() == [FAMILY]
+            again = world.claim(run)
+            assert again.attempt == attempt + 1
+            assert not again.resume
+        assert waits == pytest.approx([5, 10, 20, 40, 80], abs=0.01)
+        assert world.cursor() == 1
+        assert world.waiting() == []
+        said = world.send_all()
+        assert [chat for chat, _ in said] == [CHAT, MAIN_CONSOLE]
+        assert all(text.startswith(NOTICE_PREFIX) for _, text in said)
+
+    @pytest.mark.parametrize(("jitter", "wait"), [(-1.0, 4.0), (0.0, 5.0), (1.0, 6.0)])
+    def test_the_wait_is_spread_by_a_fifth(self, jitter: float, wait: float) -> None:
+        world, run, _ = asked()
+        (failure,) = world.fail(run, jitter=jitter)
+        assert failure.retry_at is not None
+        assert failure.retry_at - world.now == pytest.approx(wait * 1e6)
+
+    def test_jitter_is_a_fraction(self) -> None:
+        world, run, _ = asked()
+        with pytest.raises(ValueError, match="between -1 and 1"):
+            world.fail(run, jitter=2.0)
+
+    def test_nothing_newer_of_the_chat_goes_before_a_retry(self) -> None:  # invariant 40
+        world, run, first = asked()
+        world.fail(run)
+        world.hear("@Pynchy later")
+        assert world.waiting() == []
+        assert world.try_claim(run) is None
+        world.passes(10)
+        assert world.claim(run).turn == first.turn
+        assert [each.text for each in world.claim(run).messages] == ["@Pynchy later"]
+
+    def test_another_chat_does_not_wait_for_it(self) -> None:
+        world, run, _ = asked()
+        other = ChatId("console:family")
+        groups.add_chat(world.db, FAMILY, other)
+        world.fail(run)
+        world.hear("@Pynchy here", chat=other)
+        assert world.waiting() == [FAMILY]
+        assert world.claim(run).chat == other
+
+    def test_a_retry_has_the_same_messages(self) -> None:
+        world, run, first = asked()
+        world.hear("more talk")
+        world.fail(run)
+        world.passes(10)
+        assert world.claim(run).messages == first.messages
+
+    def test_an_attempt_is_one_that_was_made(self) -> None:  # invariant 118
+        world, run, _ = asked()
+        world.end(run)
+        for _ in range(10):
+            run = world.begin()
+            assert world.claim(run).attempt == 1
+            world.end(run)
+
+    def test_what_a_run_never_gets_to_is_given_up_in_the_end(self) -> None:
+        world, run, claimed = asked()
+        for _ in range(retries.INTERRUPTIONS):
+            world.end(run)
+            run = world.begin()
+            claimed = world.claim(run)
+        (failure,) = world.end(run)
+        assert failure.dead
+        assert failure.turn == claimed.turn
+        assert len(world.send_all()) == 2
+
+    def test_only_the_prompts_that_failed(self) -> None:
+        world, run, first = asked()
+        world.hear("@Pynchy more")
+        second = world.claim(run)
+        failures = turns.fail(
+            world.db,
+            run,
+            kind="agent",
+            message="x",
+            now=world.now,
+            jitter=0.0,
+            new_id=world.new_id,
+            prompts=[first.prompt_id],
+        )
+        assert [each.turn for each in failures] == [first.turn]
+        assert [each.id for each in turns.held(world.db, run)] == [second.turn]
+
+    def test_a_dead_turn_of_main_is_told_there_once(self) -> None:
+        world = World.with_family()
+        world.hear("hi", chat=MAIN_CONSOLE)
+        run = world.begin(MAIN)
+        for _ in range(6):
+            world.claim(run, MAIN)
+            world.fail(run)
+            world.passes(200)
+        assert [chat for chat, _ in world.send_all()] == [MAIN_CONSOLE]
+
+
+class TestAfterOutput:
+    def test_it_is_resumed_once_and_never_replayed(self) -> None:  # invariant 4
+        world, run, claimed = asked()
+        world.say("half of it", turn=claimed)
+        (failure,) = world.fail(run)
+        assert failure.retry_at == world.now
+        again = world.claim(run)
+        assert again.resume
+        assert again.said == ("half of it",)
+        (failure,) = world.fail(run)
+        assert failure.dead
+        assert world.waiting() == []
+        said = world.send_all()
+        assert [chat for chat, _ in said] == [CHAT, MAIN_CONSOLE, CHAT]
+        assert "stands" in said[-1][1]
+
+    def test_a_resumed_turn_may_still_succeed(self) -> None:
+        world, run, claimed = asked()
+        world.say("half of it", turn=claimed)
+        world.fail(run)
+        world.commit(run, world.claim(run), say=["the rest"])
+        assert [text for _, text in world.send_all()] == ["half of it", "the rest"]
+
+    def test_a_death_of_the_daemon_counts_as_a_resume_too(self) -> None:
+        world, _, claimed = asked()
+        world.say("half of it", turn=claimed)
+        world.restart()
+        assert world.claim(world.begin()).resume
+        world.restart()
+        assert world.waiting() == []
+        assert world.cursor() == 1
+
+    def test_our_own_notice_is_not_output_of_the_agent(self) -> None:
+        world, run, _ = asked()
+        (failure,) = world.fail(run, "provider")
+        assert not failure.dead
+        world.passes(10)
+        again = world.claim(run)
+        assert not again.resume
+        assert again.said == ()
+
+
+class TestTrouble:
+    def test_a_chat_hears_of_each_kind_once_in_a_while(self) -> None:  # invariants 48, 49, 50
+        world, run, _ = asked()
+        for _ in range(3):
+            world.fail(run, "spawn")
+            world.passes(100)
+            world.claim(run)
+        world.fail(run, "rate_limit")
+        assert len(world.send_all()) == 2
+
+    def test_and_again_when_it_lasts(self) -> None:
+        world = World.with_family()
+        told = []
+        for _ in range(4):
+            told.append(
+                notices.tell_once(
+                    world.db, CHAT, "provider", "no", now=world.now, new_id=world.new_id
+                )
+            )
+            world.passes(retries.NOTICE_COOLDOWN / 2)
+        assert told == [True, False, True, False]
+        assert cooldown.recent(world.db)[0]["held"] == 1
+
+    def test_a_clock_that_went_back_does_not_silence_us(self) -> None:
+        world = World.with_family()
+        notices.tell_once(world.db, CHAT, "x", "no", now=world.now, new_id=world.new_id)
+        past = Micros(world.now - 10**12)
+        assert notices.tell_once(world.db, CHAT, "x", "no", now=past, new_id=world.new_id)
+
+    def test_each_chat_hears_for_itself(self) -> None:
+        world = World.with_family()
+        for chat in (CHAT, MAIN_CONSOLE):
+            assert notices.tell_once(world.db, chat, "x", "no", now=world.now, new_id=world.new_id)
+
+
+class TestStop:
+    def test_what_runs_is_cancelled_and_its_late_output_dropped(self) -> None:  # invariant 29
+        world, run, claimed = asked()
+        stopped = turns.cancel(world.db, FAMILY, now=world.now)
+        assert [each.id for each in stopped] == [claimed.turn]
+        assert world.cursor() == 1
+        late = world.commit(run, claimed, say=["late"])
+        assert (late.turns, late.outbox) == ((), ())
+        assert world.commit(run, say=["later"]).outbox == ()
+        assert world.end(run) == []
+        assert world.waiting() == []
+
+    def test_what_came_later_stays(self) -> None:
+        world, run, _ = asked()
+        world.hear("@Pynchy next")
+        turns.cancel(world.db, FAMILY, now=world.now)
+        assert world.waiting() == [FAMILY]
+        assert [each.text for each in world.claim(run).messages] == ["@Pynchy next"]
+
+    def test_a_retry_is_stopped_too(self) -> None:
+        world, run, _ = asked()
+        world.fail(run)
+        assert len(turns.cancel(world.db, FAMILY, now=world.now)) == 1
+        assert messages.next_retry(world.db, FAMILY) is None
+
+    def test_a_task_that_has_not_begun_is_not(self) -> None:
+        world = World.with_family()
+        turns.add(world.db, folder=FAMILY, chat=CHAT, kind="task", prompt="x", now=world.now)
+        assert turns.cancel(world.db, FAMILY, now=world.now) == []
+        assert turns.waiting_tasks(world.db, now=world.now) == [FAMILY]
+
+    def test_other_groups_go_on(self) -> None:
+        world, _, _ = asked()
+        world.hear("hi", chat=MAIN_CONSOLE)
+        world.claim(world.begin(MAIN), MAIN)
+        assert len(turns.cancel(world.db, FAMILY, now=world.now)) == 1
+
+
+class TestSessions:
+    def test_a_run_of_an_older_epoch_writes_nothing_more(self) -> None:  # invariant 29
+        world, run, claimed = asked()
+        turns.cancel(world.db, FAMILY, now=world.now)
+        groups.new_session(world.db, FAMILY)
+        late = world.commit(run, claimed, say=["late"], session="old")
+        assert late.superseded
+        assert not groups.set_session(world.db, run, "old")
+        assert not runs.is_current(world.db, run)
+        assert world.try_claim(run) is None
+        group = groups.get(world.db, FAMILY)
+        assert group is not None
+        assert (group.session, group.epoch) == (None, 1)
+        assert world.send_all() == []
+
+    def test_a_session_is_kept_as_soon_as_it_has_a_name(self) -> None:  # invariant 98
+        world = World.with_family()
+        assert groups.set_session(world.db, world.begin(), "s1")
+        group = groups.get(world.db, FAMILY)
+        assert group is not None
+        assert group.session == "s1"
+
+    def test_a_stale_one_is_forgotten_once_and_said_once(self) -> None:  # invariants 99, 100
+        world, run, claimed = asked()
+        groups.set_session(world.db, run, "s1")
+        told = [
+            turns.forget_session(
+                world.db, run, reason="too large", now=world.now, new_id=world.new_id
+            )
+            for _ in range(3)
+        ]
+        assert told == [True, False, False]
+        (failure,) = world.fail(run, retries.STALE_SESSION)
+        assert failure.retry_at == world.now
+        assert world.claim(run).turn == claimed.turn
+        assert len(world.send_all()) == 1
+
+    def test_an_isolated_task_does_not_touch_the_groups_session(self) -> None:
+        world = World.with_family()
+        turns.add(
+            world.db,
+            folder=FAMILY,
+            chat=CHAT,
+            kind="task",
+            prompt="x",
+            now=world.now,
+            isolated=True,
+        )
+        run = world.begin(kind="task")
+        claimed = world.claim(run)
+        world.commit(run, claimed, say=["done"], session="its own")
+        group = groups.get(world.db, FAMILY)
+        assert group is not None
+        assert group.session is None
+        assert world.send_all() == [(CHAT, "done")]
+
+    def test_a_group_registered_again_does_not_hear_its_former_life(self) -> None:
+        world, run, claimed = asked()
+        turns.cancel(world.db, FAMILY, now=world.now)
+        groups.remove(world.db, FAMILY)
+        world.register(FAMILY, CHAT)
+        assert world.commit(run, claimed, say=["late"], session="old").superseded
+        assert world.waiting() == []
+
+
+class TestRestart:
+    def test_what_a_run_held_is_due_again_at_once(self) -> None:  # invariants 15, 17, 116
+        world, run, claimed = asked()
+        assert world.restart() == [f"pynchy-test-{run}"]
+        assert world.waiting() == [FAMILY]
+        again = world.claim(world.begin())
+        assert (again.turn, again.attempt, again.resume) == (claimed.turn, 1, False)
+        found = runs.get(world.db, run)
+        assert found is not None
+        assert (found.state, found.reason) == ("gone", "interrupted")
+
+    def test_a_run_of_this_life_is_left_alone(self) -> None:
+        world, run, _ = asked()
+        left = runs.interrupt_others(world.db, boot=world.boot, now=world.now, new_id=world.new_id)
+        assert left == []
+        assert [each.id for each in runs.live(world.db)] == [run]
+
+    def test_a_retry_keeps_its_time(self) -> None:
+        world, run, _ = asked()
+        (failure,) = world.fail(run)
+        world.restart()
+        assert world.waiting() == []
+        assert turns.retries_ahead(world.db, now=world.now) == [(FAMILY, failure.retry_at)]
+
+    def test_a_group_with_schedules_only_is_not_woken(self) -> None:  # invariant 27
+        world = World.with_family()
+        world.hear("nobody asks")
+        world.restart()
+        assert world.waiting() == []
+
+
+class TestOtherWork:
+    def test_a_session_takes_notices_and_leaves_tasks_to_task_runs(self) -> None:
+        world = World.with_family()
+        for kind in ("task", "notice"):
+            turns.add(
+                world.db,
+                folder=FAMILY,
+                chat=CHAT,
+                kind=kind,
+                prompt=kind,
+                now=world.now,
+            )
+        assert world.waiting() == [FAMILY]
+        assert turns.waiting_tasks(world.db, now=world.now) == [FAMILY]
+        session = world.begin()
+        assert world.claim(session).prompt == "notice"
+        assert world.try_claim(session) is None
+        world.end(session)
+        task = world.begin(kind="task")
+        assert world.claim(task).prompt == "task"
+        assert world.try_claim(task) is None
+
+    def test_a_task_knows_its_slot(self) -> None:
+        world = World.with_family()
+        turn = turns.add(
+            world.db, folder=FAMILY, chat=CHAT, kind="task", prompt="tidy up", now=world.now
+        )
+        world.db.execute(
+            "INSERT INTO tasks (id, folder, chat, name, prompt, kind, value, timezone, context, "
+            "creator, state, anchor, created_at) VALUES ('t1', 'family', ?, 'Tidy', 'tidy up', "
+            "'cron', '0 9 * * *', 'UTC', 'group', 'anna', 'active', 0, 0)",
+            (CHAT,),
+        )
+        world.db.execute(
+            "INSERT INTO fires (task_id, slot, due_at, fired_at, turn_id, missed, state) "
+            "VALUES ('t1', '2026-01-01T09:00', 5, 6, ?, 2, 'waiting')",
+            (turn,),
+        )
+        task = world.claim(world.begin(kind="task")).task
+        assert task is not None
+        assert (task.id, task.name, task.due_at, task.missed) == ("t1", "Tidy", 5, 2)
+
+    def test_the_authority_of_a_turn_is_that_of_those_who_asked(self) -> None:
+        world = World.with_family()
+        world.hear("I only talk", sender="chatty@x")  # type: ignore[arg-type]
+        world.hear("@Pynchy do it")
+        assert turns.asked_by(world.db, world.claim(world.begin()).turn) == [ANNA]
+
+    def test_a_turn_not_wanted_any_more(self) -> None:
+        world = World.with_family()
+        turn = turns.add(world.db, folder=FAMILY, chat=CHAT, kind="task", prompt="x", now=world.now)
+        assert turns.cancel_one(world.db, turn, now=world.now)
+        assert not turns.cancel_one(world.db, turn, now=world.now)
+        assert turns.waiting_tasks(world.db, now=world.now) == []
+
+
+class TestGroups:
+    def test_main_is_made_once(self) -> None:
+        world = World.with_family()
+        again = groups.ensure_main(world.db, name="Other", trigger="X", now=world.now)
+        assert (again.name, again.is_main) == ("Main", True)
+        assert groups.chats_of(world.db, MAIN) == [MAIN_CONSOLE]
+
+    def test_main_has_one_chat_on_each_channel(self) -> None:
+        world = World.with_family()
+        with pytest.raises(groups.CannotRegister, match="console"):
+            groups.add_chat(world.db, MAIN, ChatId("console:second"))
+        groups.add_chat(world.db, MAIN, ChatId("main@g.us"))
+        assert groups.main_chat(world.db) == "main@g.us"
+        assert groups.main_chat(world.db, but=ChatId("main@g.us")) == MAIN_CONSOLE
+
+    def test_a_chat_belongs_to_one_group(self) -> None:
+        world = World.with_family()
+        with pytest.raises(groups.CannotRegister, match="family"):
+            world.register(GroupId("other"), CHAT)
+        with pytest.raises(groups.CannotRegister, match="registered already"):
+            world.register(FAMILY, ChatId("new@g.us"))
+
+    def test_main_stays(self) -> None:
+        world = World.with_family()
+        with pytest.raises(groups.CannotRegister):
+            groups.remove(world.db, MAIN)
+
+    def test_a_removed_group_owes_nothing(self) -> None:
+        world = World.with_family()
+        world.hear("@Pynchy hi")
+        assert groups.remove(world.db, FAMILY)
+        assert world.waiting() == []
+        assert world.hear("@Pynchy hi again").seq is None
+        assert groups.by_chat(world.db, CHAT) is None
+        world.register(FAMILY, CHAT)
+        assert world.waiting() == []
+        assert world.hear("@Pynchy hello").wakes
+
+    def test_settings_come_back(self) -> None:
+        world = World.with_family()
+        groups.set_settings(world.db, FAMILY, {"cpus": 2})
+        groups.set_model(world.db, FAMILY, "m")
+        groups.set_allowed_senders(world.db, FAMILY, (ANNA,))
+        groups.update(world.db, FAMILY, name="Us", requires_trigger=False)
+        group = groups.get(world.db, FAMILY)
+        assert group is not None
+        assert (group.name, group.requires_trigger, group.model) == ("Us", False, "m")
+        assert group.allowed_senders == (ANNA,)
+        assert groups.settings(world.db, FAMILY) == {"cpus": 2}
+        assert [each.folder for each in groups.list_groups(world.db)] == [MAIN, FAMILY]
+
+
+def test_a_run_needs_a_group() -> None:
+    with pytest.raises(LookupError):
+        World().begin()
+
+
+def test_a_run_that_is_over_gets_nothing_and_ends_once() -> None:
+    world, run, claimed = asked()
+    world.end(run)
+    assert world.try_claim(run) is None
+    world.end(run, "again")
+    found = runs.get(world.db, run)
+    assert found is not None
+    assert found.reason == "closed"
+    assert claimed.turn == 1
+
+
+@given(st.integers(1, 5), st.floats(-1, 1))
+def test_waits_grow_and_stay_within_a_fifth(attempt: int, jitter: float) -> None:
+    at = retries.turn_retry(attempt=attempt, kind="agent", now=Micros(0), jitter=jitter)
+    assert at is not None
+    assert 0.8 <= at / (5e6 * 2 ** (attempt - 1)) <= 1.2
+
+
+def test_a_duplicate_container_name_is_refused() -> None:
+    world = World.with_family()
+    runs.begin(
+        world.db,
+        run=RunId("a"),
+        folder=FAMILY,
+        kind="session",
+        container="c",
+        boot="b",
+        now=world.now,
+    )
+    with pytest.raises(sqlite3.IntegrityError):
+        runs.begin(
+            world.db,
+            run=RunId("b"),
+            folder=MAIN,
+            kind="session",
+            container="c",
+            boot="b",
+            now=world.now,
+        )
+    assert outbox.count_open(world.db) == 0
