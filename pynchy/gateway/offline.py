@@ -129,17 +129,17 @@ class _Paced:
     """Chunks, each after a wait."""
 
     def __init__(self, chunks: list[bytes], wait: float) -> None:
-        self._chunks = iter(chunks)
+        self._chunks = chunks[::-1]
         self._wait = wait
 
     def __aiter__(self) -> _Paced:
         return self
 
     async def __anext__(self) -> bytes:
-        await trio.sleep(self._wait)
-        for chunk in self._chunks:
-            return chunk
-        raise StopAsyncIteration
+        await trio.sleep(self._wait if self._chunks else 0)
+        if not self._chunks:
+            raise StopAsyncIteration
+        return self._chunks.pop()
 
 
 # --- what was asked ------------------------------------------------------------------------------
