@@ -537,6 +537,7 @@ def _fail_one(
 ) -> Failure:
     error = f"{kind}: {message}"[:2000]
     if retry_at is not None:
+        retry_at = _in_order(db, turn, retry_at)
         db.execute(
             "UPDATE turns SET state = 'waiting', attempt = ?, retry_at = ?, error = ?, "
             "resumed = max(resumed, spoke) WHERE id = ?",
@@ -577,6 +578,25 @@ def forget_session(db: Database, run: RunId, *, reason: str, now: Micros, new_id
     if chat is not None:
         notices.tell(db, chat, retries.session_cleared(reason), now=now, new_id=new_id)
     return True
+
+
+def _in_order(db: Database, turn: Turn, retry_at: Micros) -> Micros:
+    """When a turn may be tried again if nothing of its chat is to overtake anything: not before what
+    is older, and what is newer not before it."""
+    if turn.kind not in _RUN_KINDS["session"]:
+        return retry_at
+    older = db.execute(
+        "SELECT max(retry_at) FROM turns WHERE chat = ? AND id < ? AND ended_at IS NULL "
+        "AND state = 'waiting' AND kind IN ('message', 'notice')",
+        (turn.chat, turn.id),
+    ).fetchone()[0]
+    retry_at = max(retry_at, older or retry_at)
+    db.execute(
+        "UPDATE turns SET retry_at = ?1 WHERE chat = ?2 AND id > ?3 AND ended_at IS NULL "
+        "AND state = 'waiting' AND kind IN ('message', 'notice') AND retry_at < ?1",
+        (retry_at, turn.chat, turn.id),
+    )
+    return retry_at
 
 
 def cancel(db: Database, folder: GroupId, *, now: Micros, chat: ChatId | None = None) -> list[Turn]:
