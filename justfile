@@ -35,6 +35,10 @@ lint: setup-dev
 types: setup-dev
     .venv/bin/mypy
 
+# write the generated pages of docs/ anew
+docs: setup
+    .venv/bin/python docs/generate.py
+
 # write the locks anew: `just lock`, `just lock --upgrade`
 lock *ARGS:
     requirements/lock.sh "$@"

@@ -66,6 +66,12 @@ def _name(raw: object) -> str:
     return text
 
 
+def _image(raw: object) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}", text := _text(raw)):
+        raise NotOne
+    return text
+
+
 def _flag(raw: object) -> bool:
     if isinstance(raw, bool):
         return raw
@@ -165,6 +171,7 @@ def is_zone(name: str) -> bool:
 
 TEXT: Final = Kind("a text of one line", _text)
 NAME: Final = Kind("a name of 1 to 64 characters", _name)
+IMAGE: Final = Kind("the name of an image, with a tag or a digest", _image)
 FLAG: Final = Kind("true or false", _flag)
 WORDS: Final = Kind('a list of texts, such as ["python3", "-m", "agent"]', _words)
 PATH: Final = Kind("an absolute path", _path)
@@ -268,7 +275,7 @@ class Container:
         "what runs them; auto: the first that answers",
     )
     image: str = setting(
-        "localhost/pynchy-agent:latest", NAME, "the image of docker, podman and container"
+        "localhost/pynchy-agent:latest", IMAGE, "the image of docker, podman and container"
     )
     command: tuple[str, ...] = setting((), WORDS, "what to start in it; empty: our agent")
     memory: int = setting(

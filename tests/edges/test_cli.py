@@ -6,6 +6,7 @@ the store and the receiver. Its agent is a few lines here.
 
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -322,6 +323,27 @@ async def test_a_home_of_200_bytes(tmp_path: Path) -> None:
             assert (await cli(home, "send", "main", "hello")).returncode == 0
     finally:
         home.control_socket.parent.rmdir()
+
+
+async def test_the_client_in_docs_control_md(tmp_path: Path, checkout: Path) -> None:
+    async def answer(daemon: Daemon, message: Message, seq: Seq) -> None:
+        await daemon.reply(message.chat, f"heard {message.text}", None)
+        daemon.nursery.cancel_scope.cancel()
+
+    page = (checkout / "docs" / "control.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    done: list[CompletedProcess[bytes]] = []
+
+    async def client() -> None:
+        environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+        run = partial(trio.run_process, capture_stdout=True, env=environ)
+        done.append(await run([sys.executable, "-c", program]))
+
+    async with trio.open_nursery() as nursery:
+        async with running(Home(tmp_path / ".pynchy"), answer):
+            nursery.start_soon(client)
+            await trio.sleep_forever()
+    assert done[0].stdout == b"heard hello\n"
 
 
 async def test_version_and_help(home: Home) -> None:

@@ -1,0 +1,172 @@
+"""Write the parts of the documentation that the code knows best: `just docs`.
+
+A test fails where what is written is not what this would write. Run with ``--check`` to be told.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import attrs
+import click
+
+from pynchy.chat.console import Console
+from pynchy.cli import pynchy
+from pynchy.config import CREDENTIALS, SECTIONS, spell_size, spell_time
+from pynchy.exits import Exit
+from pynchy.operations import Operations
+
+DOCS: Final = Path(__file__).resolve().parent
+
+
+def config() -> Iterator[str]:
+    yield "# Configuration\n"
+    yield "Written by `just docs` from `pynchy/config.py`. Do not edit.\n"
+    yield (
+        "Settings are read once, at the start, from four places; the first that has one wins:\n\n"
+        "1. the command line: `pynchy run --set limits.idle=10min`;\n"
+        "2. the environment: `PYNCHY_LIMITS_IDLE=10min`;\n"
+        "3. `PYNCHY_HOME/.env`, with the same names;\n"
+        "4. `PYNCHY_HOME/config.toml`: `[limits]`, `idle = \"10 min\"`.\n\n"
+        "`PYNCHY_HOME` is `~/.pynchy` unless the environment says otherwise. A name that is no "
+        "setting is an error that names the nearest one, and so is a value that is not of its "
+        "kind: a start says all that is wrong at once, and exits with 78.\n"
+    )
+    for section, cls in SECTIONS.items():
+        yield f"## {section}\n\n{cls.__doc__}\n"
+        yield "| key | default | what it is | what it may be |\n| --- | --- | --- | --- |"
+        for field in attrs.fields(cls):
+            kind = field.metadata["kind"]
+            default = spell(field.default, kind.expected)
+            cells = (f"`{field.name}`", default, field.metadata["doc"], kind.expected)
+            yield "| " + " | ".join(cells) + " |"
+        yield ""
+    yield "## Credentials\n"
+    yield (
+        f"{' or '.join(f'`{name}`' for name in CREDENTIALS)}, in the environment or in "
+        "`PYNCHY_HOME/.env` (mode 600), opens the model API. It stays in the daemon: no container, "
+        "log or error message ever holds it. The environment wins over the file.\n"
+    )
+    yield "## `.env`\n"
+    yield (
+        "`NAME=value` a line; `export` before it and comments are allowed. A bare value ends at "
+        "` #` or at the end of the line; `'…'` is literal; in `\"…\"` a backslash escapes "
+        "`\\n \\t \\r \\\" \\\\ \\$`. Quoted values may span lines. Nothing is substituted: "
+        "a dollar is a dollar.\n"
+    )
+    yield from exits()
+
+
+def exits() -> Iterator[str]:
+    yield "## Exit codes\n"
+    yield "| code | meaning |\n| --- | --- |"
+    for code in Exit:
+        yield f"| {code.value} | {code.meaning} |"
+    yield ""
+
+
+def spell(value: object, expected: str) -> str:
+    """A default as a person would write it."""
+    match value:
+        case bool():
+            return f"`{str(value).lower()}`"
+        case int() | float() if expected.startswith("a time"):
+            return f"`{spell_time(value)}`"
+        case int() if expected.startswith("a size"):
+            return f"`{spell_size(value)}`"
+        case int() | float():
+            return f"`{value:g}`"
+        case str() if value:
+            return f"`{value}`"
+    return "empty"
+
+
+def cli() -> Iterator[str]:
+    yield "# The command line\n"
+    yield "Written by `just docs` from `pynchy/cli/`. Do not edit.\n"
+    for path, command in commands("pynchy", pynchy):
+        context = click.Context(command, info_name=path, terminal_width=96, max_content_width=96)
+        yield f"## `{path}`\n\n```text\n{command.get_help(context)}\n```\n"
+    yield from exits()
+
+
+def commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from commands(f"{path} {name}", found)
+
+
+def ops() -> Iterator[str]:
+    """The ops, from their signatures and docstrings: the part of control.md between the marks."""
+    names: dict[str, Callable[..., object]] = {
+        "attach": Console.attach,
+        "detach": Console.detach,
+        "send": Console.say,
+        "status": Operations.status,
+        "history": Operations.history,
+        "groups.list": Operations.list_groups,
+        "groups.add": Operations.add_group,
+        "groups.remove": Operations.remove_group,
+    }
+    yield "| op | arguments | what it does |\n| --- | --- | --- |"
+    for name, op in names.items():
+        arguments = ", ".join(
+            f"`{parameter.name}`: {kind(parameter)}"
+            for parameter in inspect.signature(op, eval_str=True).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        )
+        doc = " ".join((inspect.getdoc(op) or "").replace("``", "`").split())
+        yield f"| `{name}` | {arguments or 'none'} | {doc} |"
+
+
+def kind(parameter: inspect.Parameter) -> str:
+    types = {str: "text", int: "number", bool: "true or false", bool | None: "true or false"}
+    named = types[parameter.annotation]
+    return named if parameter.default is parameter.empty else f"{named}, optional"
+
+
+WHOLE: Final[Mapping[str, Callable[[], Iterator[str]]]] = {"config.md": config, "cli.md": cli}
+PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {"control.md": ops}
+BEGIN: Final = "<!-- generated: just docs -->\n"
+END: Final = "<!-- end -->\n"
+
+
+def generated() -> dict[Path, str]:
+    """Every page that is written here, as it should be."""
+    pages = {DOCS / name: "\n".join(write()).rstrip() + "\n" for name, write in WHOLE.items()}
+    for name, write in PARTS.items():
+        page = (DOCS / name).read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        pages[DOCS / name] = before + BEGIN + "\n".join(write()) + "\n" + END + after
+    return pages
+
+
+def stale() -> list[str]:
+    """The pages that are not as they should be."""
+    return [
+        path.name
+        for path, text in generated().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def main() -> None:
+    if "--check" in sys.argv:
+        if found := stale():
+            sys.exit(f"stale: {', '.join(found)}; write them with: just docs")
+        return
+    for path, text in generated().items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The generated documentation is what the code would write now."""
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pynchy
+from pynchy.config import SECTIONS
+
+
+@pytest.fixture(scope="module")
+def generate(checkout: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", checkout / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_page_is_stale(generate: ModuleType) -> None:
+    assert generate.stale() == [], "write them with: just docs"
+
+
+def test_every_section_and_every_command_has_its_place(checkout: Path) -> None:
+    page = (checkout / "docs" / "config.md").read_text()
+    assert [name for name in SECTIONS if f"## {name}\n" not in page] == []
+    assert "## `pynchy groups add`" in (checkout / "docs" / "cli.md").read_text()
+
+
+def test_the_version_is_said_once_in_two_places(checkout: Path) -> None:
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    assert project["version"] == pynchy.__version__
+
+
+def test_the_client_on_the_page_is_valid_python(checkout: Path) -> None:
+    page = (checkout / "docs" / "control.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    compile(program, "docs/control.md", "exec")
