@@ -521,6 +521,11 @@ def _is_boundary(text: str, at: int) -> bool:
     return not _is_hangul_inside(before, after)
 
 
+def is_one_grapheme(text: str) -> bool:
+    """Whether people see ``text`` as one character."""
+    return bool(text) and all(not _is_boundary(text, at) for at in range(1, len(text)))
+
+
 def _boundaries(text: str) -> Iterator[int]:
     """The ends of the graphemes of a short text, in order."""
     return (at for at in range(1, len(text) + 1) if _is_boundary(text, at))

@@ -1,0 +1,179 @@
+"""Who may ask the host for what: one table.
+
+The rule that keeps it so: nothing here has an effect. Who asks is known from where the command
+arrived and from our own rows (`Caller`); nothing that a command says about itself is looked at. A
+command without a line in the table does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+import attrs
+
+from pynchy.model import ChatId, Group, GroupId, RunId, TurnId
+
+
+@attrs.frozen
+class Caller:
+    """Who asks: the group whose folder the command came from, and what its run is at.
+
+    ``chat`` and ``turn`` are those of the run's present turn, or of its last one if it has ended.
+    ``trusted``: everybody whose messages that turn answers may give orders in main.
+    """
+
+    folder: GroupId
+    is_main: bool
+    run: RunId
+    chat: ChatId
+    turn: TurnId
+    trusted: bool
+
+
+class Reach(Enum):
+    """How far a command reaches, and so who may give it."""
+
+    OWN = "its own group"
+    ALL = "every group: from main alone, and only in a turn that people main trusts asked for"
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Text:
+    """A text of ``least`` to ``most`` characters."""
+
+    most: int
+    least: int = 1
+
+    def wrong(self, value: object) -> str | None:
+        if not isinstance(value, str):
+            return f"is a {_kind(value)}, not a text"
+        if len(value) < self.least:
+            return "is empty" if not value else f"has less than {self.least} characters"
+        if len(value) > self.most:
+            return f"has {len(value)} characters, the limit is {self.most}"
+        return None
+
+
+@attrs.frozen
+class Whole:
+    """A whole number from ``least`` to ``most``; no text that looks like one."""
+
+    least: int
+    most: int
+
+    def wrong(self, value: object) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return f"is a {_kind(value)}, not a whole number"
+        if not self.least <= value <= self.most:
+            return f"is {value}, not from {self.least} to {self.most}"
+        return None
+
+
+@attrs.frozen
+class Flag:
+    """True or false."""
+
+    def wrong(self, value: object) -> str | None:
+        return None if isinstance(value, bool) else f"is a {_kind(value)}, not true or false"
+
+
+@attrs.frozen
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def wrong(self, value: object) -> str | None:
+        if isinstance(value, str) and value in self.words:
+            return None
+        return f"is not one of: {', '.join(self.words)}"
+
+
+@attrs.frozen
+class Texts:
+    """A list of at most ``most`` texts."""
+
+    most: int
+    item: Text
+
+    def wrong(self, value: object) -> str | None:
+        if not isinstance(value, list):
+            return f"is a {_kind(value)}, not a list"
+        if len(value) > self.most:
+            return f"has {len(value)} items, the limit is {self.most}"
+        for item in value:
+            if (wrong := self.item.wrong(item)) is not None:
+                return f"has an item that {wrong}"
+        return None
+
+
+Field = Text | Whole | Flag | Choice | Texts
+
+
+def _kind(value: object) -> str:
+    names = {str: "text", bool: "true or false", int: "number", float: "number", list: "list"}
+    return "null" if value is None else names.get(type(value), "object")
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Rule:
+    """One command: who may give it, and exactly which arguments it has."""
+
+    reach: Reach
+    needs: Mapping[str, Field]
+    may: Mapping[str, Field] = attrs.field(factory=dict)
+
+
+COMMANDS: Final[Mapping[str, Rule]] = {
+    "send_message": Rule(Reach.OWN, {"text": Text(32_000)}, {"sender": Text(64)}),
+    "send_file": Rule(Reach.OWN, {"path": Text(1024)}, {"caption": Text(1000)}),
+    "react": Rule(Reach.OWN, {"emoji": Text(32)}, {"message_id": Text(128)}),
+}
+
+
+def offered(group: Group) -> tuple[str, ...]:
+    """The tools that an agent of this group is shown: those that it may use at all."""
+    return tuple(
+        name for name, rule in COMMANDS.items() if rule.reach is Reach.OWN or group.is_main
+    )
+
+
+def refusal(caller: Caller, name: str) -> str | None:
+    """Why ``caller`` may not give the command ``name``, or None if they may."""
+    rule = COMMANDS.get(name)
+    if rule is None:
+        return f"there is no command {name[:64]!r}"
+    if rule.reach is Reach.OWN:
+        return None
+    if not caller.is_main:
+        return f"{name} is for the main group alone"
+    if not caller.trusted:
+        return (
+            f"{name} works only when everybody who asked in this turn may give orders in main;"
+            " let the owner ask for it alone"
+        )
+    return None
+
+
+def misfit(name: str, args: Mapping[str, Any]) -> str | None:
+    """What is wrong with the arguments of a known command, or None. The list is closed."""
+    rule = COMMANDS[name]
+    known = {**rule.needs, **rule.may}
+    for key in args:
+        if key not in known:
+            return f"{name} has no argument {key[:64]!r}; it has: {', '.join(known)}"
+    for key in rule.needs:
+        if key not in args:
+            return f"{name} needs the argument {key!r}"
+    for key, value in args.items():
+        if (wrong := known[key].wrong(value)) is not None:
+            return f"{name}: {key} {wrong}"
+    return None

@@ -1,0 +1,281 @@
+"""The commands of one group, from its folder to their answers.
+
+A file comes into the folder, is read, decoded, permitted and carried out in one transaction,
+answered, and only then removed: whatever a crash leaves in the folder is taken up again at the next
+start, and the journal knows what was done already. The rule that keeps it so: which group asks is
+which folder this is; what a file says is only what is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from pynchy.ipc import errors, files, handlers
+from pynchy.ipc.handlers import Done
+from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, Watch, open_spool
+from pynchy.logs import logger
+from pynchy.model import GroupId, Micros, RunId
+from pynchy.store import audit, callers
+from pynchy.store.database import Database, Store, StoreError
+from pynchy_agent import wire
+
+PATIENCE: Final = (
+    64  # looks in a row that find nothing; a folder that is written so often is slowed
+)
+SLOWED: Final = 0.05  # seconds
+LAST_LOOK: Final = 5.0  # seconds for what is left when a run has ended
+LAST_COMMANDS: Final = 1000  # and so many of them
+KEPT_PER_RUN: Final = 20  # bad files that are kept to be looked at
+
+
+class Spool(Protocol):
+    """A group's folder, as `spool.open_spool` holds it."""
+
+    def scan(self) -> Scan: ...
+    def read(self, name: str) -> bytes | None: ...
+    def remove(self, name: str | bytes) -> bool: ...
+
+
+@attrs.frozen
+class Desk:
+    """Where a group's commands come in, and what is needed to carry them out.
+
+    ``work`` is the group's own folder, ``outgoing`` where its files wait to be sent, ``errors`` where
+    bad commands are kept. ``after_commit`` is told of each command that left something in the
+    outbox, or otherwise took effect.
+    """
+
+    folder: GroupId
+    commands: Path
+    work: Path
+    outgoing: Path
+    errors: Path
+    store: Store
+    now: Callable[[], Micros]
+    new_id: Callable[[], str]
+    after_commit: Callable[[Done], None]
+
+
+@asynccontextmanager
+async def open_watch(
+    desk: Desk, run: RunId, *, answer: Callable[[wire.Answer], None]
+) -> AsyncIterator[None]:
+    """Carry out the commands of a live run for the length of the block, each as it comes.
+
+    Raises `BrokenSpool` if the folder cannot be watched.
+    """
+    clerk = _Clerk(desk=desk, run=run, answer=answer)
+    try:
+        with open_spool(desk.commands) as spool, spool.watched() as watch:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(clerk.watch, spool, watch, name=f"commands {desk.folder}")
+                yield
+                nursery.cancel_scope.cancel("the run is over")
+    finally:
+        await clerk.report()
+
+
+@asynccontextmanager
+async def swept(desk: Desk, run: RunId) -> AsyncIterator[None]:
+    """A folder that is empty when the block begins, and again when it has ended.
+
+    What an earlier run left is carried out as its, what ``run`` leaves as this one's. A container
+    of the group may live only inside the block.
+    """
+    await sweep(desk, await desk.store.call(callers.last_run, desk.folder, but=run))
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):  # `sweep` is bounded
+            await sweep(desk, run)
+
+
+async def sweep(desk: Desk, run: RunId | None) -> int:
+    """Carry out what is left in the folder of a group that has no container; how many commands.
+
+    ``run`` is where they came from, see `callers.last_run`. Nobody is answered: nobody is there.
+    What is no command is removed, and a folder that cannot be emptied within bounds is put aside.
+    A broken folder is logged and changes nothing for other groups.
+    """
+    clerk = _Clerk(desk=desk, run=run or RunId(""), answer=lambda answer: None, slows=False)
+    found = 0
+    try:
+        with open_spool(desk.commands) as spool:
+            with trio.move_on_after(LAST_LOOK):
+                found = await clerk.empty(spool)
+            if spool.scan() != Scan((), (), whole=True):
+                clerk.offend("broken")
+                _put_aside(desk.commands)
+    except BrokenSpool as error:
+        if desk.commands.is_symlink() or desk.commands.exists():
+            logger.error("commands of {}: {}", desk.folder, error)
+    kept = await desk.store.call(callers.open_files, desk.folder)
+    files.clear(desk.outgoing, but=kept)
+    await clerk.report()
+    return found
+
+
+@attrs.define(eq=False)
+class _Clerk:
+    """Handles the commands of one run, one after the other, and counts what should not have been."""
+
+    desk: Desk
+    run: RunId
+    answer: Callable[[wire.Answer], None]
+    slows: bool = True  # whoever misbehaves is served slowly
+    offences: Counter[str] = attrs.field(init=False, factory=Counter)
+    kept: int = attrs.field(init=False, default=0)
+
+    async def watch(self, spool: Spool, watch: Watch) -> None:
+        fruitless = 0
+        while True:
+            found, more = await self._look(spool)
+            fruitless = 0 if found else fruitless + 1
+            if not more:
+                await watch.changed()
+            if fruitless > PATIENCE:
+                await trio.sleep(SLOWED)  # somebody writes what is no command, as fast as they can
+
+    async def empty(self, spool: Spool) -> int:
+        """Carry out what is left and take away the rest, as far as a bound goes."""
+        found, more = 0, True
+        while more and found < LAST_COMMANDS:
+            taken, more = await self._look(spool, strange=True)
+            found += taken
+        return found
+
+    async def _look(self, spool: Spool, *, strange: bool = False) -> tuple[int, bool]:
+        """One scan and what it found. Returns how many commands, and whether to scan again at once.
+
+        Entries that are no commands are left alone while a container writes them (they are being
+        written), unless they are so many that commands may be hidden behind them.
+        """
+        scan = spool.scan()
+        for name in scan.names:
+            await self._take(spool, name)
+        if strange or not scan.whole:
+            for count, raw in enumerate(scan.strange):
+                spool.remove(raw)
+                if count % 256 == 255:
+                    await trio.lowlevel.checkpoint()
+        if not scan.whole:
+            self.offend("overfull")
+            await trio.lowlevel.checkpoint()
+        return len(scan.names), not scan.whole and bool(scan.names or scan.strange)
+
+    async def _take(self, spool: Spool, name: str) -> None:
+        """One file: read, carried out, answered, removed."""
+        command_id = name.removesuffix(".json")
+        data = b""
+        try:
+            read = spool.read(name)
+            if read is None:
+                return
+            data = read
+            command = wire.decode_command(data)
+            done = await self._carry_out(command, command_id, data)
+        except BadFile as error:
+            self._keep(name, error.reason, error.head)
+            text = f"the command file is refused: {error.reason}"
+            done = Done(ok=False, text=text, offence="bad file")
+        except wire.BadFrame as error:
+            self._keep(name, str(error), data)
+            text = f"the command is refused: {error}"
+            done = Done(ok=False, text=text, offence="bad file")
+        except StoreError:
+            raise
+        except Exception as error:  # contained here, and only here: one command's trouble
+            logger.exception("commands of {}: {} failed", self.desk.folder, command_id)
+            self._keep(name, f"failed: {type(error).__name__}", data)
+            done = Done(ok=False, text="the host failed at this command; nothing was done")
+        if done.offence is not None:
+            self.offend(done.offence)
+            if self.slows and self.offences.total() > KEPT_PER_RUN:
+                await trio.sleep(SLOWED)
+        self.answer(wire.Answer(id=command_id, ok=done.ok, text=done.text))
+        spool.remove(name)
+
+    async def _carry_out(self, command: wire.Command, command_id: str, data: bytes) -> Done:
+        desk = self.desk
+        file: files.Staged | files.Unfit | None = None
+        if command.name == "send_file" and isinstance(path := command.args.get("path"), str):
+            label = desk.new_id()
+            file = await files.stage(path, work=desk.work, outgoing=desk.outgoing, label=label)
+        done = Done(ok=False, text="")
+        try:
+            done = await desk.store.call(
+                partial(handlers.handle, command=command),
+                folder=desk.folder,
+                run=self.run,
+                command_id=command_id,
+                sha256=hashlib.sha256(data).hexdigest(),
+                now=desk.now(),
+                new_id=desk.new_id,
+                file=file,
+            )
+        finally:
+            if isinstance(file, files.Staged) and not (done.ok and done.fresh):
+                files.drop(file)
+        if done.fresh:
+            desk.after_commit(done)
+        return done
+
+    def _keep(self, name: str, reason: str, head: bytes) -> None:
+        if self.kept < KEPT_PER_RUN:
+            self.kept += 1
+            errors.keep(self.desk.errors, name=name, reason=reason, head=head)
+
+    def offend(self, kind: str) -> None:
+        """Count it; say it once in the log. The audit gets one line for each kind, at the end."""
+        self.offences[kind] += 1
+        if self.offences[kind] == 1:
+            logger.warning("commands of {}: {}", self.desk.folder, kind)
+
+    async def report(self) -> None:
+        """Write down what should not have been: one line for each kind, with a count."""
+        if self.offences:
+            counts, self.offences = dict(sorted(self.offences.items())), Counter()
+            with trio.move_on_after(LAST_LOOK, shield=True):
+                await self.desk.store.call(
+                    _report, self.desk.folder, self.run, counts=counts, now=self.desk.now()
+                )
+
+
+def _report(
+    db: Database, folder: GroupId, run: RunId, *, counts: dict[str, int], now: Micros
+) -> None:
+    for kind, count in counts.items():
+        audit.record(
+            db,
+            actor=f"agent of {folder}",
+            action=f"command refused: {kind}",
+            folder=folder,
+            detail={"run": run, "count": count},
+            now=now,
+        )
+
+
+def _put_aside(commands: Path) -> None:
+    """Give a folder that cannot be emptied another name, beside its own in a folder of ours, and
+    make a new one. No container is there to notice."""
+    for number in range(1, 10):
+        aside = commands.with_name(f"{commands.name}.broken-{number}")
+        if not aside.exists():
+            was = commands.stat()
+            commands.rename(aside)
+            commands.mkdir(mode=was.st_mode & 0o777)
+            if os.geteuid() == 0:
+                os.chown(commands, was.st_uid, was.st_gid)
+            logger.error("{} cannot be emptied and was put aside as {}", commands, aside.name)
+            return
+    logger.error("{} cannot be emptied; nine such folders wait for the owner already", commands)
