@@ -130,7 +130,7 @@ def unended(db: Database, *, before: Micros, limit: int = 100) -> list[Unended]:
         "FROM inbox JOIN chats USING (chat) LEFT JOIN turn_inputs USING (seq) "
         "LEFT JOIN turns ON turns.id = turn_inputs.turn_id "
         "WHERE triggers = 1 AND gone IS NULL AND received_at <= ? AND ("
-        "  (turns.id IS NULL AND folder IS NOT NULL AND "
+        "  (turns.id IS NULL AND chats.folder IS NOT NULL AND "
         "   (seq > claimed_seq OR EXISTS (SELECT 1 FROM turns AS over WHERE over.chat = inbox.chat "
         "    AND over.kind = 'message' AND over.lo < seq AND over.hi >= seq)))"
         "  OR turns.state IN ('waiting', 'claimed')"

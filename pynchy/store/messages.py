@@ -80,7 +80,10 @@ def receive(db: Database, message: Message, *, now: Micros, command: bool = Fals
 
     triggers = not command and is_trigger(message, group)
     if message.edits is not None:
-        triggers = _edit(db, message, message.edits) and triggers
+        may_ask = _edit(db, message, message.edits)
+        if may_ask is None:
+            return nothing
+        triggers = triggers and may_ask
     seq = _insert(db, message, triggers=triggers, command=command, now=now)
     if seq is None:
         return nothing
@@ -206,57 +209,75 @@ def _insert(
     return None if row is None else Seq(row[0])
 
 
-def _edit(db: Database, message: Message, edited: str) -> bool:
-    """Let an edit take the place of what it edits; whether it may still ask for an answer.
+@attrs.frozen
+class _Version:
+    """A message, or an edit of it, and what has become of it."""
 
-    What an agent has already answered is not answered again: the new text is context then.
-    """
-    row = db.execute(
-        "SELECT inbox.seq, chats.done_seq, turns.state FROM inbox JOIN chats USING (chat) "
-        "LEFT JOIN turn_inputs USING (seq) LEFT JOIN turns ON turns.id = turn_inputs.turn_id "
-        "WHERE inbox.chat = ? AND sender = ? AND message_id = ?",
-        (message.chat, message.sender, edited),
-    ).fetchone()
-    if row is None:
-        return True
-    seq, done_seq, state = row
-    if seq <= done_seq or state not in (None, "waiting", "claimed"):
-        return False
-    if state != "claimed":
-        _take_back(db, message.chat, Seq(seq), gone="edited")
-    return True
+    seq: Seq
+    gone: str | None
+    pending: bool  # no run has it: it may still be replaced or taken back
+    answered: bool  # it asked, and that has come to an end
 
 
-def _revoke(db: Database, message: Message, revoked: str, *, now: Micros) -> None:
-    row = db.execute(
-        "SELECT inbox.seq, turns.state FROM inbox LEFT JOIN turn_inputs USING (seq) "
+def _versions(db: Database, message: Message, original: str) -> list[_Version]:
+    rows = db.execute(
+        "SELECT inbox.seq, gone, inbox.triggers, turns.state, inbox.seq > claimed_seq "
+        "FROM inbox JOIN chats USING (chat) LEFT JOIN turn_inputs USING (seq) "
         "LEFT JOIN turns ON turns.id = turn_inputs.turn_id "
-        "WHERE inbox.chat = ? AND sender = ? AND message_id = ?",
-        (message.chat, message.sender, revoked),
-    ).fetchone()
-    if row is None:
-        # It came before what it takes back: keep its place, so that the late one is ignored.
-        db.execute(
-            "INSERT INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, kind, "
-            "text, triggers, own, gone) VALUES (?, ?, '', ?, ?, ?, 'text', '', 0, 0, 'revoked')",
-            (message.chat, message.sender, revoked, message.sent_at, now),
-        )
-    elif row[1] in (None, "waiting"):
-        _take_back(db, message.chat, Seq(row[0]), gone="revoked")
+        "WHERE inbox.seq IN ("
+        "  SELECT seq FROM inbox WHERE chat = ?1 AND sender = ?2 AND message_id = ?3 UNION ALL "
+        "  SELECT seq FROM inbox WHERE chat = ?1 AND sender = ?2 AND edits = ?3) ORDER BY inbox.seq",
+        (message.chat, message.sender, original),
+    )
+    found = []
+    for seq, gone, triggers, state, is_free in rows:
+        pending = bool(is_free) if state is None else state == "waiting"
+        answered = bool(triggers) and not pending and state != "claimed" and gone is None
+        found.append(_Version(seq, gone, pending, answered))
+    return found
 
 
-def _take_back(db: Database, chat: ChatId, seq: Seq, *, gone: str) -> None:
-    """Hide a message from every later prompt; if it asked for an answer, nothing is owed for it."""
+def _edit(db: Database, message: Message, original: str) -> bool | None:
+    """Let an edit take the place of what it edits; whether it may ask for an answer.
+
+    It may, if what it replaces was not answered yet; else the new text is context. None: what it edits
+    was taken back, and so is the edit.
+    """
+    versions = _versions(db, message, original)
+    if any(each.gone == "revoked" for each in versions):
+        return None
+    asked_again = False
+    for each in versions:
+        if each.pending and each.gone is None:
+            asked_again |= _take_back(db, message.chat, each.seq, gone="edited")
+    return asked_again or not any(each.answered for each in versions)
+
+
+def _revoke(db: Database, message: Message, original: str, *, now: Micros) -> None:
+    for each in _versions(db, message, original):
+        if each.pending and each.gone is None:
+            _take_back(db, message.chat, each.seq, gone="revoked")
+    # It may come before what it takes back: its place is kept, so that the late one is ignored.
     db.execute(
+        "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
+        "kind, text, triggers, own, gone) VALUES (?, ?, '', ?, ?, ?, 'text', '', 0, 0, 'revoked')",
+        (message.chat, message.sender, original, message.sent_at, now),
+    )
+
+
+def _take_back(db: Database, chat: ChatId, seq: Seq, *, gone: str) -> bool:
+    """Hide a message from every later prompt; nothing is owed for it any more. Whether it asked."""
+    row = db.execute(
         "UPDATE inbox SET gone = ?1, text = CASE ?1 WHEN 'revoked' THEN '' ELSE text END, "
         "quoted = CASE ?1 WHEN 'revoked' THEN NULL ELSE quoted END, "
         "attachments = CASE ?1 WHEN 'revoked' THEN NULL ELSE attachments END "
-        "WHERE seq = ?2 AND gone IS NULL",
+        "WHERE seq = ?2 RETURNING triggers",
         (gone, seq),
-    )
+    ).fetchone()
     db.execute(
         "UPDATE chats SET wanted_seq = coalesce((SELECT max(seq) FROM inbox WHERE "
         "inbox.chat = chats.chat AND triggers = 1 AND gone IS NULL AND seq > claimed_seq), 0) "
         "WHERE chat = ? AND wanted_seq > claimed_seq",
         (chat,),
     )
+    return bool(row[0])

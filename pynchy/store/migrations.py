@@ -85,6 +85,7 @@ def m001_core(db: Database) -> None:
         CREATE INDEX inbox_triggers ON inbox (chat, seq) WHERE triggers = 1 AND gone IS NULL;
         CREATE INDEX inbox_visible ON inbox (chat, seq, triggers)
             WHERE kind <> 'command' AND gone IS NULL;
+        CREATE INDEX inbox_edits ON inbox (chat, sender, edits) WHERE edits IS NOT NULL;
         CREATE INDEX inbox_message ON inbox (message_id);
 
         CREATE TABLE runs (

@@ -120,7 +120,8 @@ def next_due(db: Database, *, now: Micros) -> Micros | None:
         (now,),
     ).fetchone()[0]
     oldest = db.execute(
-        f"SELECT min(created_at) FROM outbox INDEXED BY outbox_age WHERE {_OPEN}"
+        f"SELECT min(created_at) FROM outbox INDEXED BY outbox_age WHERE {_OPEN} "
+        "AND state <> 'sending'"
     ).fetchone()[0]
     moments = [] if later is None else [Micros(later)]
     if oldest is not None:

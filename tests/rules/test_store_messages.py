@@ -196,6 +196,32 @@ class TestEdits:
         assert not world.hear("@Pynchy two", id="B", edits="A").wakes
         assert world.waiting() == []
 
+    def test_an_edit_of_an_edit_is_the_last_word(self) -> None:
+        world = World.with_family()
+        world.hear("@Pynchy tow", id="A")
+        world.hear("@Pynchy too", id="B", edits="A")
+        assert world.hear("@Pynchy two", id="C", edits="A").wakes
+        assert texts(world.claim(world.begin())) == ["@Pynchy two"]
+
+    def test_an_edit_that_asks_for_the_first_time_asks(self) -> None:
+        world = World.with_family()
+        world.hear("Pynchy, hi", id="A")
+        world.hear("@Pynchy hello")
+        run = world.begin()
+        world.commit(run, world.claim(run))
+        assert world.hear("@Pynchy, hi", id="B", edits="A").wakes
+
+    def test_an_edit_of_what_was_taken_back_is_taken_back(self) -> None:
+        world = World.with_family()
+        world.hear("@Pynchy tow", id="A")
+        world.hear("", id="R", revokes="A")
+        assert world.hear("@Pynchy two", id="B", edits="A").seq is None
+        assert world.waiting() == []
+
+    def test_an_edit_of_what_we_never_saw_is_a_message(self) -> None:
+        world = World.with_family()
+        assert world.hear("@Pynchy two", id="B", edits="A").wakes
+
     def test_nobody_edits_the_words_of_another(self) -> None:
         world = World.with_family()
         world.hear("@Pynchy hi", id="A")
@@ -249,6 +275,13 @@ class TestTakenBack:
         assert world.try_claim(run) is None
         assert world.waiting() == []
         assert world.cursor() == 1
+
+    def test_an_edited_message_goes_with_its_edits(self) -> None:
+        world = World.with_family()
+        world.hear("@Pynchy tow", id="A")
+        world.hear("@Pynchy two", id="B", edits="A")
+        world.hear("", id="R", revokes="A")
+        assert world.waiting() == []
 
     def test_it_may_come_before_what_it_takes_back(self) -> None:
         world = World.with_family()

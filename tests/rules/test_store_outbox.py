@@ -242,7 +242,18 @@ class TestGivenUp:
         take(world, entry)
         world.passes(retries.SEND_EXPIRY)
         assert outbox.expire(world.db, now=world.now, new_id=world.new_id) == []
+        assert outbox.next_due(world.db, now=world.now) is None
         assert outbox.sent(world.db, entry, now=world.now)
+
+    def test_the_end_of_its_day_is_known_ahead(self) -> None:
+        world = World.with_family()
+        begun = world.now
+        world.say("one")
+        world.say("two")
+        due = outbox.next_due(world.db, now=world.passes(1))
+        assert due == begun + retries.SEND_EXPIRY * 1e6
+        assert outbox.expire(world.db, now=Micros(due - 1), new_id=world.new_id) == []
+        assert len(outbox.expire(world.db, now=due, new_id=world.new_id)) == 2
 
     def test_a_retry_never_outlives_the_day(self) -> None:
         world = World.with_family()
