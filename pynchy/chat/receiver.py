@@ -11,7 +11,6 @@ from typing import Final, NoReturn, Protocol
 
 import attrs
 import trio
-from loguru import logger
 
 from pynchy.chat import commands
 from pynchy.chat.channel import (
@@ -24,6 +23,7 @@ from pynchy.chat.channel import (
 )
 from pynchy.chat.commands import Order
 from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.logs import logger
 from pynchy.model import Group, GroupId, Message, Micros
 from pynchy.store import groups, messages, notices
 from pynchy.store.database import Database, Store, StoreError

@@ -13,9 +13,9 @@ from typing import Final, NoReturn
 
 import attrs
 import trio
-from loguru import logger
 
 from pynchy.chat.channel import Channel, NotConnected, SendRefused, SendUncertain
+from pynchy.logs import logger
 from pynchy.model import MINUTE, SECOND, ChatId, Micros, channel_of
 from pynchy.store import outbox
 from pynchy.store.database import Database, Store
