@@ -1,12 +1,13 @@
 """The wiring page: which edges are opened, which services run, in which order everything stops.
 
-`run` opens the edges, outermost first; `serve` starts the services in the one nursery and waits for a signal. A
-simulation calls `serve` with edges of its own. The rule that keeps it so: nothing is decided here. Whoever needs
-something gets it by name from here, and services meet only through what is handed to them.
+`run` opens the edges, outermost first; `serve` starts the services in the one nursery and waits for
+a signal. A simulation calls `serve` with edges of its own. The rule that keeps it so: nothing is
+decided here. Whoever needs something gets it by name from here, and services meet only through what
+is handed to them.
 
-Stopping, in order: the inlets (channels, scheduler) close; running turns get a bounded time to finish while nothing new
-starts; then everything is cancelled, which ends the containers, and the edges close. What was not sent is in the outbox.
-A second signal skips to the last step.
+Stopping, in order: the inlets (channels, scheduler) close; running turns get a bounded time to
+finish while nothing new starts; then everything is cancelled, which ends the containers, and the
+edges close. What was not sent is in the outbox. A second signal skips to the last step.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -33,13 +34,14 @@ from pynchy.container import folders, runlog
 from pynchy.container.deadlines import Patience
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.session import Session, Traffic, open_session
-from pynchy.container.spec import AGENT_COMMAND, Limits, Spec
+from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
 from pynchy.gateway.exchange import Egress, RunIdentity, Upstream
 from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.ledger import StoreLedger
 from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.ipc import policy, watcher
+from pynchy.ipc.handlers import Done
 from pynchy.lock import open_lock
 from pynchy.logs import logger
 from pynchy.model import (
@@ -54,11 +56,26 @@ from pynchy.model import (
     channel_of,
 )
 from pynchy.operations import Live, Operations
-from pynchy.store import groups, messages, outbox, runs, serving
+from pynchy.store import callers, groups, messages, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy_agent import wire
 
 LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
+
+
+class OpenAgent(Protocol):
+    """Start a group's agent for the length of the block: `turn.OpenAgent`, and ``after_commit`` hears
+    of each of its commands that took effect."""
+
+    def __call__(
+        self,
+        group: Group,
+        run: RunId,
+        start: wire.Start,
+        heard: trio.MemorySendChannel[Traffic],
+        *,
+        after_commit: Callable[[Done], None],
+    ) -> AbstractAsyncContextManager[Session]: ...
 
 
 class ServiceExited(Exception):
@@ -72,6 +89,22 @@ class World:
     now: Callable[[], Micros]
     new_id: Callable[[], str]  # 32 hex digits, never twice
     jitter: Callable[[], float]  # from -1 to 1
+
+
+class Agents(Protocol):
+    """How agents come to life. A simulation has its own."""
+
+    def open(
+        self,
+        group: Group,
+        run: RunId,
+        start: wire.Start,
+        heard: trio.MemorySendChannel[Traffic],
+        *,
+        committed: Callable[[Done], None],
+    ) -> AbstractAsyncContextManager[Session]: ...
+
+    async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None: ...
 
 
 def real_world() -> World:
@@ -113,9 +146,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 runtime=runtime,
                 channels={console.name: console},
                 console=console,
-                open_agent=partial(
-                    _open_agent, config, gateway=gateway, runtime=runtime, store=store, world=world
-                ),
+                agents=_Agents(config, gateway, runtime, store, world),
                 world=world,
                 model=upstream.name,
                 ready=ready,
@@ -130,7 +161,7 @@ async def serve(
     runtime: Runtime,
     channels: Mapping[str, Channel],
     console: Console | None,
-    open_agent: turn.OpenAgent,
+    agents: Agents,
     world: World,
     model: str,
     ready: Callable[[], None],
@@ -138,8 +169,6 @@ async def serve(
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
     now, new_id = world.now, world.new_id
     boot = new_id()[:16]
-    await _recover(store, runtime, config, boot=boot, world=world)
-
     events_in, events = trio.open_memory_channel[queue.Event](0)
     outbox_in, outbox_bell = trio.open_memory_channel[None](1)
     drained = trio.Event()
@@ -149,6 +178,10 @@ async def serve(
     def ring_outbox() -> None:
         with suppress(trio.WouldBlock):
             outbox_in.send_nowait(None)
+
+    def after_command(done: Done) -> None:
+        if done.speaks:
+            ring_outbox()
 
     async def ring(group: GroupId) -> None:
         await events_in.send(queue.Arrived(group))
@@ -186,6 +219,15 @@ async def serve(
         install=install_id(config.home.install_id),
     )
 
+    await _recover(
+        store,
+        runtime,
+        config,
+        boot=boot,
+        world=world,
+        sweep=partial(agents.sweep, committed=after_command),
+    )
+
     async with trio.open_nursery() as nursery:
 
         def start(order: queue.Start, handle: dispatcher.RunHandle) -> None:
@@ -195,7 +237,7 @@ async def serve(
                 turn.serve,
                 handle,
                 store=store,
-                open_agent=open_agent,
+                open_agent=partial(agents.open, committed=after_command),
                 tools=policy.offered,
                 terms=terms,
                 now=now,
@@ -340,22 +382,25 @@ async def _second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -
 
 
 async def _recover(
-    store: Store, runtime: Runtime, config: Config, *, boot: str, world: World
+    store: Store,
+    runtime: Runtime,
+    config: Config,
+    *,
+    boot: str,
+    world: World,
+    sweep: Callable[[GroupId], Awaitable[None]],
 ) -> None:
-    """Put right what an earlier life left: its containers, its runs, what it was sending."""
-    left = await store.call(runs.interrupt_others, boot=boot, now=world.now(), new_id=world.new_id)
-    orphans = (
-        {*left, *await runtime.list()}
-        if left or runtime.name != "bwrap"
-        else set(await runtime.list())
-    )
-    for name in sorted(orphans):
-        logger.warning("removing {}, left by an earlier life", name)
+    """Put right what an earlier life left: its containers, its commands, its runs, what it was sending."""
+    left = await store.call(runs.live)
+    for name in sorted({*(run.container for run in left), *await runtime.list()}):
+        logger.warning("removing container {}, left by an earlier life", name)
         await runtime.remove(name)
+    for group in dict.fromkeys(run.folder for run in left):
+        await sweep(group)
+    await store.call(runs.interrupt_others, boot=boot, now=world.now(), new_id=world.new_id)
     await store.call(outbox.recover, now=world.now())
-    await store.call(
-        groups.ensure_main, name="Main", trigger=config.assistant.name, now=world.now()
-    )
+    name = config.assistant.name
+    await store.call(groups.ensure_main, name="Main", trigger=name, now=world.now())
 
 
 def install_id(path: Path) -> str:
@@ -428,70 +473,95 @@ def _day(timezone: str, moment: Micros) -> str:
 # --- one agent ---
 
 
-@asynccontextmanager
-async def _open_agent(
-    config: Config,
-    group: Group,
-    run: RunId,
-    start: wire.Start,
-    heard: trio.MemorySendChannel[Traffic],
-    *,
-    gateway: Gateway,
-    runtime: Runtime,
-    store: Store,
-    world: World,
-) -> AsyncIterator[Session]:
-    """A group's agent for the length of the block: folders, gateway, container, talk, command files."""
-    mounts = await trio.to_thread.run_sync(
-        partial(folders.prepare, config.home, group, owner=runtime.owner, skills=_skills())
-    )
-    token = secrets.token_hex(32)
-    directory = config.home.gateway(run)
-    spec = Spec(
-        name=f"pynchy-{install_id(config.home.install_id)}-{run}",
+@attrs.frozen
+class _Agents:
+    """Agents as they really are: in a container of the engine, with the gateway as their one door."""
+
+    config: Config
+    gateway: Gateway
+    runtime: Runtime
+    store: Store
+    world: World
+
+    def _desk(self, group: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
+        home = self.config.home
+        return watcher.Desk(
+            folder=group,
+            commands=home.commands(group),
+            work=home.group(group),
+            outgoing=home.data / "outgoing" / group,
+            errors=home.errors(group),
+            store=self.store,
+            now=self.world.now,
+            new_id=self.world.new_id,
+            after_commit=committed,
+        )
+
+    async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:
+        """Carry out the commands that a run of an earlier life left behind."""
+        desk = self._desk(group, committed)
+        await watcher.sweep(desk, await self.store.call(callers.last_run, group, but=None))
+
+    @asynccontextmanager
+    async def open(
+        self,
+        group: Group,
+        run: RunId,
+        start: wire.Start,
+        heard: trio.MemorySendChannel[Traffic],
+        *,
+        committed: Callable[[Done], None],
+    ) -> AsyncIterator[Session]:
+        """A group's agent for the length of the block: folders, gateway, container, talk, commands."""
+        config, runtime = self.config, self.runtime
+        mounts = await trio.to_thread.run_sync(
+            partial(folders.prepare, config.home, group, owner=runtime.owner, skills=_skills())
+        )
+        token = secrets.token_hex(32)
+        directory = config.home.gateway(run)
+        spec = _spec(config, run, mounts, directory)
+        who = RunIdentity(
+            run=run,
+            group=group.folder,
+            token=token,
+            egress=Egress(kind=config.gateway.egress),
+            limits=_budget(config),
+        )
+        first = attrs.evolve(start, token=token, gateway=f"{GATEWAY}/gateway.sock")
+        desk = self._desk(group.folder, committed)
+        log_name = f"{_stamp(self.world.now())}-{run}"
+        with runlog.kept(config.home.run_logs, log_name, secret=token) as log:
+            async with (
+                watcher.swept(desk, run),
+                self.gateway.open_run(who, directory, owner=runtime.owner),
+                runtime.open(spec, grace=config.limits.stop_grace) as container,
+                open_session(container, heard, first) as session,
+                watcher.open_watch(desk, run, answer=session.tell),
+            ):
+                log.of(session.diary, container.stderr_tail)
+                yield session
+
+
+def _spec(config: Config, run: RunId, mounts: tuple[Mount, ...], directory: Path) -> Spec:
+    box, install = config.container, install_id(config.home.install_id)
+    return Spec(
+        name=f"pynchy-{install}-{run}",
         run=run,
-        install=install_id(config.home.install_id),
-        image=config.container.image,
-        command=config.container.command or AGENT_COMMAND,
+        install=install,
+        image=box.image,
+        command=box.command or AGENT_COMMAND,
         mounts=mounts,
         gateway_dir=directory,
         env={"TZ": config.assistant.timezone},
         limits=Limits(
-            memory_bytes=config.container.memory,
-            cpus=config.container.cpus,
-            pids=config.container.pids,
-            nofile=config.container.nofile,
-            fsize_bytes=config.container.file_size,
-            tmp_bytes=config.container.tmp,
+            memory_bytes=box.memory,
+            cpus=box.cpus,
+            pids=box.pids,
+            nofile=box.nofile,
+            fsize_bytes=box.file_size,
+            tmp_bytes=box.tmp,
         ),
-        hard_deadline_s=None,
     )
-    who = RunIdentity(
-        run=run,
-        group=group.folder,
-        token=token,
-        egress=Egress(kind=config.gateway.egress),
-        limits=_budget(config),
-    )
-    first = attrs.evolve(start, token=token, gateway="/run/pynchy/gateway.sock")
-    with runlog.kept(config.home.run_logs, f"{_stamp(world.now())}-{run}", secret=token) as log:
-        async with (
-            gateway.open_run(who, directory, owner=runtime.owner),
-            runtime.open(spec, grace=config.limits.stop_grace) as container,
-            open_session(container, heard, first) as session,
-            watcher.open_watch(
-                config.home.commands(group.folder),
-                errors=config.home.errors(group.folder),
-                folder=group.folder,
-                run=run,
-                store=store,
-                answer=session.tell,
-                now=world.now,
-                new_id=world.new_id,
-            ),
-        ):
-            log.of(session.diary, container.stderr_tail)
-            yield session
 
 
 def _stamp(moment: Micros) -> str:

@@ -1,11 +1,12 @@
 """When a task is due: cron, interval and once, in the zone of the people who wait for it. Rules.
 
-Each moment at which a task is due is a `Slot`: an instant, and a key that names it for good. A schedule of fixed hours is
-keyed by the wall clock, so that an hour that comes twice (the night the clocks go back) runs it once, and one that never
-comes (the night they go forward) runs it at the jump. One that runs every hour is keyed by the instant and simply goes on.
+Each moment at which a task is due is a `Slot`: an instant, and a key that names it for good. A
+schedule of fixed hours is keyed by the wall clock, so that an hour that comes twice (the night the
+clocks go back) runs it once, and one that never comes (the night they go forward) runs it at the
+jump. One that runs every hour is keyed by the instant and simply goes on.
 
-The rule that keeps it so: no clock; every function is told what time it is. croniter is asked about wall times only, where
-it cannot meet daylight saving.
+The rule that keeps it so: no clock; every function is told what time it is. croniter is asked about
+wall times only, where it cannot meet daylight saving.
 """
 
 from __future__ import annotations
@@ -307,11 +308,12 @@ def _next_wall(line: str, wall: datetime) -> datetime | None:
     from croniter.croniter import CroniterBadCronError, CroniterBadDateError
 
     try:
-        return croniter(line, wall, max_years_between_matches=3).get_next(datetime)  # type: ignore[no-any-return]
+        found: datetime = croniter(line, wall, max_years_between_matches=3).get_next(datetime)
     except CroniterBadDateError:
         return None
     except (CroniterBadCronError, ValueError) as error:
         raise BadSchedule(f"{line!r}: {error}") from None
+    return found
 
 
 def _instant(wall: datetime, zone: ZoneInfo) -> Micros:
