@@ -63,21 +63,6 @@ from pynchy_agent import wire
 LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
 
 
-class OpenAgent(Protocol):
-    """Start a group's agent for the length of the block: `turn.OpenAgent`, and ``after_commit`` hears
-    of each of its commands that took effect."""
-
-    def __call__(
-        self,
-        group: Group,
-        run: RunId,
-        start: wire.Start,
-        heard: trio.MemorySendChannel[Traffic],
-        *,
-        after_commit: Callable[[Done], None],
-    ) -> AbstractAsyncContextManager[Session]: ...
-
-
 class ServiceExited(Exception):
     """A service returned: a bug, for silence is not success."""
 

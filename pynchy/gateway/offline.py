@@ -181,13 +181,15 @@ def read(document: dict[str, Any]) -> Asked:
 _MIDTURN: Final = "The user sent a new message while you were working"
 _MESSAGE: Final = re.compile(r"<message\b[^>]*>(.*?)</message>", re.DOTALL)
 _TRIGGER: Final = re.compile(r"^\s*@[^\s:,]+[:,]?\s+")
+_TEXT: Final = re.compile(r"<text\b[^>]*>(.*?)</text>", re.DOTALL)
 _TAGS: Final = re.compile(r"<(quoted|attachment)\b[^>]*?(?:/>|>.*?</\1>)", re.DOTALL)
 
 
 def _unwrap(prompt: str) -> str:
     """The text of the last ``<message>`` of a prompt, or all of it where there is none."""
     if found := _MESSAGE.findall(prompt):
-        prompt = html.unescape(_TAGS.sub("", found[-1]))
+        inner = _TAGS.sub("", found[-1])
+        prompt = html.unescape(text[-1] if (text := _TEXT.findall(inner)) else inner)
     return _TRIGGER.sub("", prompt, count=1).strip()
 
 
