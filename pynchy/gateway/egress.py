@@ -14,13 +14,13 @@ from typing import Final, Protocol
 import attrs
 import h11
 import trio
-from loguru import logger
 
 from pynchy.gateway import hosts
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.hello import server_name
 from pynchy.gateway.hosts import Destination
 from pynchy.gateway.policy import Head, Refusal
+from pynchy.logs import logger
 
 LOOKUP_TIME: Final = 10.0  # seconds
 DIAL_TIME: Final = 10.0  # for each address

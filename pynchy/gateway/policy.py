@@ -15,6 +15,7 @@ import attrs
 
 from pynchy.gateway.exchange import COUNT_TOKENS, MESSAGES, Headers, RunIdentity
 
+MAX_HEAD: Final = 64 << 10  # bytes of a request's head
 MAX_BODY: Final = 32 << 20  # bytes of one request body, as the API itself has it
 
 
@@ -140,6 +141,8 @@ def admit(who: RunIdentity, head: Head) -> Admitted:
 
 def check_framing(head: Head) -> None:
     """Refuse what two parsers could read in two ways, before anything else is looked at."""
+    if sum(len(name) + len(value) + 4 for name, value in head.headers) > MAX_HEAD:
+        raise Refusal(431, "request_too_large", f"more than {MAX_HEAD >> 10} KiB of head")
     lengths, codings = head.values(b"content-length"), head.values(b"transfer-encoding")
     if lengths and codings:
         raise Refusal(400, "invalid_request_error", "a length and a transfer coding")

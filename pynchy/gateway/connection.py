@@ -1,0 +1,351 @@
+"""One run's connections: what a container says over HTTP, and what becomes of it.
+
+HTTP/1.1 by h11 over trio, so that what passes is read in one place and nothing is forwarded that
+was not parsed. What may pass is decided in `policy`, `body` and `hosts`; here is only how it passes,
+and how much of it: every wait on a client has a limit, every buffer a size, every run a number of
+connections.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import h11
+import trio
+
+from pynchy.gateway import body, egress, hosts, policy
+from pynchy.gateway.exchange import (
+    COUNT_TOKENS,
+    Headers,
+    OverBudget,
+    Reserved,
+    RunIdentity,
+    UpstreamRequest,
+    UpstreamUnreachable,
+    Usage,
+    Wanted,
+)
+from pynchy.gateway.meter import Meter
+from pynchy.gateway.policy import Admitted, Head, Refusal
+from pynchy.logs import logger
+
+if TYPE_CHECKING:
+    from pynchy.gateway.proxy import Gateway, Stream
+
+MAX_CONNECTIONS: Final = 64  # of one run at a time; more are hung up on
+MAX_CALLS: Final = 16  # model calls of one run at a time; more wait
+MAX_TUNNELS: Final = 32  # ways out of one run at a time
+MAX_BUFFERED: Final = 48 << 20  # bytes of bodies that are kept for one run
+PIECE: Final = 64 << 10  # bytes that are read at a time
+PAUSE_ABOVE: Final = 1 << 20  # bytes of a body that is read in one go
+HEAD_TIME: Final = 20.0  # seconds for a head, once its first byte is in or its connection is new
+BODY_TIME: Final = 60.0  # for a body
+IDLE_TIME: Final = 300.0  # between two requests of a connection
+WRITE_TIME: Final = 120.0  # for a client to take what it asked for
+LINGER_TIME: Final = 2.0  # for a client to finish saying what is refused
+SETTLE_TIME: Final = 10.0  # for a settlement that a cancel must not lose
+
+T = TypeVar("T")
+
+
+class Run:
+    """One run's side of the gateway: its identity and its bounds."""
+
+    def __init__(self, gateway: Gateway, who: RunIdentity) -> None:
+        self.gateway = gateway
+        self.who = who
+        self.network = gateway.network or egress.Internet()
+        self.connections = 0
+        self.buffered = 0
+        self.calls = trio.CapacityLimiter(MAX_CALLS)
+        self.tunnels = trio.CapacityLimiter(MAX_TUNNELS)
+
+    async def serve(self, stream: Stream) -> None:
+        """One connection, from its first byte to its last."""
+        async with stream:
+            if self.connections >= MAX_CONNECTIONS:
+                return
+            self.connections += 1
+            connection = _Connection(self, stream)
+            try:
+                await connection.serve()
+            except (_ClientGone, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the client went away: its right
+            except Exception as error:  # contained here, and only here: one connection's trouble
+                # The types alone: a message could hold what passed through.
+                logger.error("gateway: {} in a connection of run {}", _types(error), self.who.run)
+            finally:
+                self.connections -= 1
+                self.buffered -= connection.buffered
+
+
+async def _paced(steps: body.Steps[T], size: int) -> T:
+    """Take the steps, with a pause for others between those of a large body."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        if size > PAUSE_ABOVE:
+            await trio.lowlevel.checkpoint()
+
+
+def _types(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return f"{type(error).__name__}({', '.join(_types(inner) for inner in error.exceptions)})"
+    return type(error).__name__
+
+
+class _ClientGone(Exception):
+    """The client went away, or fell silent, in the middle of something."""
+
+
+class _Connection:
+    """HTTP/1.1 with one client: requests one after the other."""
+
+    def __init__(self, run: Run, stream: Stream) -> None:
+        self.run = run
+        self.stream = stream
+        self.buffered = 0  # bytes of bodies that this connection keeps
+        self.fresh = True
+        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=policy.MAX_HEAD)
+
+    async def serve(self) -> None:
+        while await self.one_request():
+            self.fresh = False
+
+    async def one_request(self) -> bool:
+        """Answer one request; whether another may follow on this connection."""
+        try:
+            request = await self.receive_head()
+            if request is None:
+                return False
+            head = Head(request.method, request.target, tuple(request.headers))
+            policy.check_framing(head)
+            if head.method == b"CONNECT":
+                await self.open_tunnel(head)
+                return False
+            if not head.target.startswith(b"/"):
+                await self.fetch(head)
+            else:
+                await self.answer(head)
+        except h11.RemoteProtocolError as error:
+            hint = error.error_status_hint
+            status = hint if 400 <= hint <= 599 else 400
+            await self.refuse(Refusal(status, "invalid_request_error", "this is not HTTP"))
+            return False
+        except Refusal as refusal:
+            if self.http.our_state is h11.SEND_BODY:
+                return False  # half an answer is out: only hanging up says that it is not whole
+            await self.refuse(refusal)
+        if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
+            return False
+        self.http.start_next_cycle()
+        return True
+
+    # --- the model -------------------------------------------------------------------------------
+
+    async def answer(self, head: Head) -> None:
+        admitted = policy.admit(self.run.who, head)
+        try:
+            await self.while_connected(admitted, await self.receive_call(admitted))
+        finally:
+            self.keep(-self.buffered)
+
+    async def receive_call(self, admitted: Admitted) -> body.Call:
+        raw = await self.receive_body()
+        user = self.run.gateway.user_of(self.run.who)
+        counting = admitted.path == COUNT_TOKENS
+        return await _paced(body.check(self.run.who, raw, counting=counting, user=user), len(raw))
+
+    async def while_connected(self, admitted: Admitted, call: body.Call) -> None:
+        """Pass one call on and its answer back; a client that vanishes ends both."""
+        gone = False
+        refusal: Refusal | None = None
+
+        async def watch(scope: trio.CancelScope) -> None:
+            nonlocal gone
+            # More than the end may come, from a client that does not wait for its answer: h11
+            # keeps it for the next round, and this much of it is enough.
+            with suppress(trio.BrokenResourceError):
+                if more := await self.stream.receive_some(PIECE):
+                    self.http.receive_data(bytes(more))
+                    return
+            gone = True
+            scope.cancel("the client has gone")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, nursery.cancel_scope)
+            # Caught in here: what leaves a nursery leaves it in a group.
+            try:
+                async with self.run.calls:
+                    await self.pass_on(admitted, call)
+            except Refusal as error:
+                refusal = error
+            except (_ClientGone, trio.BrokenResourceError):
+                gone = True
+            nursery.cancel_scope.cancel("answered")
+        if gone:
+            raise _ClientGone
+        if refusal is not None:
+            raise refusal
+
+    async def pass_on(self, admitted: Admitted, call: body.Call) -> None:
+        """Reserve, pass on, settle: what was used if the answer said so, else a bound of it."""
+        gateway, who = self.run.gateway, self.run.who
+        encoded = await _paced(call.encode(), self.buffered)
+        reserved: Reserved | None = None
+        estimate = call.input_estimate(len(encoded))
+        if gateway.ledger is not None and call.max_tokens:
+            wanted = Wanted(call.model, estimate, call.max_tokens, gateway.upstream.free)
+            # Shielded, for the store's bounded time: a client that goes away now would leave a
+            # reservation that nobody knows of, and so one that stands.
+            with trio.CancelScope(shield=True):
+                given = await gateway.ledger.reserve(who, wanted)
+            if isinstance(given, OverBudget):
+                await gateway.over_budget(who, given)
+                raise Refusal(402, "billing_error", given.reason)
+            reserved = given
+        used: Usage | None = Usage()  # nothing, until an answer begins
+        meter = Meter(stream=call.stream)
+        began = trio.current_time()
+        try:
+            if reserved is not None and reserved.output < call.max_tokens:
+                call = call.affording(reserved.output)
+                encoded = await _paced(call.encode(), self.buffered)
+            outgoing = UpstreamRequest(
+                admitted.path, admitted.target, admitted.headers, encoded, call.document
+            )
+            used = None
+            try:
+                async with gateway.upstream.send(outgoing) as response:
+                    if response.status >= 300:
+                        used = Usage()
+                    await self.send_head(response.status, response.headers)
+                    async for chunk in response.chunks:
+                        meter.feed(chunk)
+                        if chunk:
+                            await self.send(h11.Data(data=chunk))
+                    meter.end()
+                    await self.send(h11.EndOfMessage())
+            except UpstreamUnreachable as error:
+                if error.refused:
+                    used = Usage()
+                raise Refusal(502, "api_error", str(error)) from None
+        finally:
+            if reserved is not None and gateway.ledger is not None:
+                if used is None:
+                    used = (
+                        meter.usage
+                        if meter.final
+                        else meter.bound(
+                            input=estimate,
+                            output=call.max_tokens,
+                            seconds=trio.current_time() - began,
+                        )
+                    )
+                with trio.move_on_after(SETTLE_TIME, shield=True):
+                    await gateway.ledger.settle(reserved, used)
+
+    # --- the network -----------------------------------------------------------------------------
+
+    async def open_tunnel(self, head: Head) -> None:
+        run = self.run
+        to = hosts.parse_authority(head.target)
+        async with run.tunnels:
+            remote = await egress.connect(run.who, run.network, to)
+            async with remote:
+                await self.next_event()  # the end of the request: CONNECT has no body
+                await self.send(h11.Response(status_code=200, headers=[]))
+                early = bytes(self.http.trailing_data[0])
+                await egress.tunnel(run.who, to, self.stream, remote, early)
+
+    async def fetch(self, head: Head) -> None:
+        run = self.run
+        async with run.tunnels:
+            await egress.fetch(run.who, run.network, head, receive=self.next_event, send=self.send)
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    async def send_head(self, status: int, headers: Headers) -> None:
+        await self.send(h11.Response(status_code=status, headers=list(headers)))
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Say no, where it can still be said, and end the connection: its rest is unread."""
+        if self.http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            return
+        text = refusal.body()
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(text))),
+            ("connection", "close"),
+        ]
+        if refusal.status < 500:
+            headers.append(("x-should-retry", "false"))
+        unread = self.http.their_state is h11.SEND_BODY
+        await self.send(h11.Response(status_code=refusal.status, headers=headers))
+        await self.send(h11.Data(data=text))
+        await self.send(h11.EndOfMessage())
+        if unread:
+            # Most clients write their body to its end before they look at the answer, and one that
+            # is cut off in that never looks.
+            with trio.move_on_after(LINGER_TIME):
+                await self.stream.send_eof()
+                while await self.stream.receive_some(PIECE):
+                    pass
+
+    # --- bytes -----------------------------------------------------------------------------------
+
+    async def receive_head(self) -> h11.Request | None:
+        """The next request's head, or None if the client is done."""
+        if not self.http.trailing_data[0]:
+            with trio.move_on_after(HEAD_TIME if self.fresh else IDLE_TIME) as idle:
+                self.http.receive_data(bytes(await self.stream.receive_some(PIECE)))
+            if idle.cancelled_caught:
+                return None
+        with trio.move_on_after(HEAD_TIME):
+            event = await self.next_event()
+            return event if isinstance(event, h11.Request) else None
+        raise Refusal(408, "timeout_error", f"no request within {HEAD_TIME:g} seconds")
+
+    async def receive_body(self) -> bytes:
+        parts: list[bytes] = []
+        with trio.move_on_after(BODY_TIME):
+            while True:
+                event = await self.next_event()
+                if isinstance(event, h11.EndOfMessage):
+                    return b"".join(parts)
+                if not isinstance(event, h11.Data):
+                    raise _ClientGone
+                parts.append(bytes(event.data))
+                self.keep(len(event.data))
+                if self.buffered > policy.MAX_BODY:
+                    raise Refusal(413, "request_too_large", "the body is too large")
+        raise Refusal(408, "timeout_error", f"no whole body within {BODY_TIME:g} seconds")
+
+    def keep(self, size: int) -> None:
+        """Count the bytes that are kept for this run, and see that they stay bounded."""
+        self.buffered += size
+        self.run.buffered += size
+        if size > 0 and self.run.buffered > MAX_BUFFERED:
+            raise Refusal(413, "request_too_large", "too much at once; one after the other, please")
+
+    async def next_event(self) -> h11.Event | type[h11.PAUSED]:
+        while True:
+            event = self.http.next_event()
+            if event is not h11.NEED_DATA:
+                return event  # type: ignore[return-value]  # NEED_DATA is ruled out
+            if self.http.they_are_waiting_for_100_continue:
+                await self.send(h11.InformationalResponse(status_code=100, headers=[]))
+            self.http.receive_data(bytes(await self.stream.receive_some(PIECE)))
+
+    async def send(self, event: h11.Event) -> None:
+        data = self.http.send(event)
+        if not data:
+            return
+        with trio.move_on_after(WRITE_TIME):
+            await self.stream.send_all(data)
+            return
+        raise _ClientGone
