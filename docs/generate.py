@@ -15,7 +15,7 @@ import attrs
 import click
 
 from pynchy.chat.console import Console
-from pynchy.cli import pynchy
+from pynchy.cli.app import pynchy
 from pynchy.config import CREDENTIALS, SECTIONS, spell_size, spell_time
 from pynchy.exits import Exit
 from pynchy.operations import Operations

@@ -31,7 +31,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
             return start({"model.offline": True})
         case _:
-            from pynchy.cli import pynchy
+            from pynchy.cli.app import pynchy
 
             pynchy.main(arguments, prog_name="pynchy")  # ends by SystemExit
             raise AssertionError("click came back")

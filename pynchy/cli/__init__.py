@@ -1,39 +1,6 @@
 """The commands a person types, one file each.
 
 The rule that keeps it so: a command is a client of the control socket (all but `run`), and a module
-is imported when its command is asked for. None of them imports trio before it must.
+is imported when its command is asked for. None of them imports trio before it must, and `start`,
+which is on the way to ready, imports no click.
 """
-
-from importlib import import_module
-from typing import Final
-
-import click
-
-from pynchy import __version__
-
-COMMANDS: Final = ("run", "chat", "send", "status", "groups")
-
-
-class _Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"pynchy.cli.{cmd_name}").command
-        return command
-
-
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "-V", "--version", message="pynchy %(version)s")
-def pynchy() -> None:
-    """A personal assistant: chats in, sandboxed Claude agents, replies out.
-
-    \b
-    pynchy run                     start it, and talk to it
-    pynchy send main "hello"       say something, and see the answer
-    pynchy status                  how it is
-
-    All it keeps is in PYNCHY_HOME (~/.pynchy).
-    """

@@ -1,0 +1,35 @@
+"""The command `pynchy` itself: a group that imports a command when it is asked for."""
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from pynchy import __version__
+
+COMMANDS: Final = ("run", "chat", "send", "status", "groups")
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"pynchy.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", message="pynchy %(version)s")
+def pynchy() -> None:
+    """A personal assistant: chats in, sandboxed Claude agents, replies out.
+
+    \b
+    pynchy run                     start it, and talk to it
+    pynchy send main "hello"       say something, and see the answer
+    pynchy status                  how it is
+
+    All it keeps is in PYNCHY_HOME (~/.pynchy).
+    """
