@@ -80,8 +80,12 @@ class Home:
         """What the agents of a group see as ``~/.claude``."""
         return self.data / "sessions" / folder / ".claude"
 
+    @property
+    def ipc(self) -> Path:
+        return self.data / "ipc"
+
     def commands(self, folder: GroupId) -> Path:
-        return self.data / "ipc" / folder / "commands"
+        return self.ipc / folder / "commands"
 
     def media(self, folder: GroupId) -> Path:
         return self.data / "media" / folder
@@ -89,6 +93,10 @@ class Home:
     def errors(self, folder: GroupId) -> Path:
         """Command files that were refused, with the reason. Never mounted."""
         return self.data / "errors" / folder
+
+    def outgoing(self, folder: GroupId) -> Path:
+        """Files that wait to be sent: copies, which no container can reach."""
+        return self.data / "outgoing" / folder
 
     @property
     def logs(self) -> Path:
