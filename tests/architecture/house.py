@@ -87,8 +87,6 @@ PLAN: dict[str, Kind] = {
     "pynchy.groups.turn": Kind.PROCEDURE,
     "pynchy.ipc.errors": Kind.EDGE,
     "pynchy.ipc.files": Kind.EDGE,
-    "pynchy.ipc.errors": Kind.EDGE,
-    "pynchy.ipc.files": Kind.EDGE,
     "pynchy.ipc.handlers": Kind.PROCEDURE,
     "pynchy.ipc.policy": Kind.RULES,
     "pynchy.ipc.spool": Kind.EDGE,

@@ -1,0 +1,460 @@
+"""Who may ask for what, and what a command does, on a database in memory."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pynchy.ipc import policy
+from pynchy.ipc.files import Staged, Unfit
+from pynchy.ipc.handlers import MOST_COMMANDS, MOST_SAID, Done, handle
+from pynchy.ipc.policy import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
+from pynchy.model import (
+    MAIN,
+    ChatId,
+    Group,
+    GroupId,
+    Message,
+    Micros,
+    RunId,
+    SenderId,
+    TurnId,
+    after,
+)
+from pynchy.store import callers, groups, messages, outbox, runs, turns
+from pynchy.store.database import Connection, configure, open_memory
+from pynchy_agent.wire import Command
+
+NOON = Micros(1_700_000_000_000_000)
+FAMILY, WORK = GroupId("family"), GroupId("work")
+CHAT, OTHER = ChatId("1203@g.us"), ChatId("1204@g.us")
+RUN = RunId("a" * 16)
+ANN = SenderId("4917@s.whatsapp.net")
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def caller(*, main: bool = False, trusted: bool = False) -> Caller:
+    return Caller(
+        folder=MAIN if main else FAMILY,
+        is_main=main,
+        run=RUN,
+        chat=CHAT,
+        turn=TurnId(1),
+        trusted=trusted,
+    )
+
+
+def group(folder: str) -> Group:
+    return Group(
+        folder=GroupId(folder),
+        name=folder,
+        trigger="Pynchy",
+        requires_trigger=True,
+        is_main=folder == MAIN,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_what_reaches_further_than_its_group_is_for_main_and_people_it_trusts(name: str) -> None:
+    allowed = {
+        (main, trusted): policy.refusal(caller(main=main, trusted=trusted), name) is None
+        for main, trusted in itertools.product((False, True), repeat=2)
+    }
+    if COMMANDS[name].reach is Reach.OWN:
+        assert all(allowed.values())
+    else:  # threat I2
+        assert allowed == {k: k == (True, True) for k in allowed}
+
+
+def test_the_table_refuses_what_is_for_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    # threat I2, invariant 156
+    table = {**COMMANDS, "register_group": Rule(Reach.ALL, {"folder": Text(63)})}
+    monkeypatch.setattr(policy, "COMMANDS", table)
+    assert (
+        policy.refusal(caller(), "register_group") == "register_group is for the main group alone"
+    )
+    assert policy.refusal(caller(trusted=True), "register_group") is not None
+    assert "everybody who asked" in str(policy.refusal(caller(main=True), "register_group"))
+    assert policy.refusal(caller(main=True, trusted=True), "register_group") is None
+    assert "register_group" not in policy.offered(group("family"))  # invariant 166
+    assert "register_group" in policy.offered(group("main"))
+
+
+@pytest.mark.parametrize("name", ["", "deploy", "SEND_MESSAGE", "send_message ", "x" * 10_000])
+def test_what_is_not_in_the_table_does_not_exist(name: str) -> None:
+    refused = policy.refusal(caller(main=True, trusted=True), name)
+    assert refused is not None
+    assert len(refused) < 200
+
+
+FORGED = [
+    "groupFolder", "isMain", "is_main", "chatJid", "chat", "source_group", "_cop_approved",
+    "is_admin", "turn", "run", "folder",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("field", FORGED)
+def test_a_command_cannot_say_who_it_is(name: str, field: str) -> None:  # threat I1
+    args = dict.fromkeys(COMMANDS[name].needs, "x")
+    wrong = policy.misfit(name, {**args, field: "main"})
+    assert wrong is not None
+    assert wrong.startswith(f"{name} has no argument {field!r}; it has: ")
+    assert policy.misfit(name, args) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wrong"),
+    [
+        (Text(3), "abcd", "has 4 characters, the limit is 3"),
+        (Text(3), "", "is empty"),
+        (Text(3), 3, "is a number, not a text"),
+        (Text(3), None, "is a null, not a text"),
+        (Text(3), ["x"], "is a list, not a text"),
+        (Whole(1, 5), 6, "is 6, not from 1 to 5"),
+        (Whole(1, 5), True, "is a true or false, not a whole number"),  # threat I10
+        (Whole(1, 5), "3", "is a text, not a whole number"),
+        (Whole(1, 5), "\uff13", "is a text, not a whole number"),
+        (Whole(1, 5), 3.0, "is a number, not a whole number"),
+        (Flag(), 1, "is a number, not true or false"),
+        (policy.Choice(("a", "b")), "c", "is not one of: a, b"),
+        (Texts(1, Text(3)), ["a", "b"], "has 2 items, the limit is 1"),
+        (Texts(2, Text(3)), ["a", 1], "has an item that is a number, not a text"),
+        (Texts(2, Text(3)), {}, "is a object, not a list"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_told_exactly(
+    field: policy.Field, value: object, wrong: str
+) -> None:
+    assert field.wrong(value) == wrong
+
+
+# --- what commands do ----------------------------------------------------------------------------
+
+
+@cache
+def template() -> bytes:
+    return open_memory().serialize()
+
+
+def fresh() -> Connection:
+    """A database in memory: a copy, since making the schema anew takes fifty times as long."""
+    db = sqlite3.connect(":memory:", isolation_level=None, factory=Connection)
+    db.deserialize(template())
+    configure(db)
+    return db
+
+
+class Ids:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> str:
+        self.count += 1
+        return f"{self.count:032x}"
+
+
+class World:
+    """A group in the middle of a turn, its run known to the database, and another group."""
+
+    def __init__(self, folder: GroupId = FAMILY) -> None:
+        self.db = fresh()
+        self.new_id = Ids()
+        self.folder = folder
+        self.sent = 0
+        groups.ensure_main(self.db, name="Main", trigger="Pynchy", now=NOON)
+        for each, chat in ((FAMILY, CHAT), (WORK, OTHER)):
+            groups.register(
+                self.db,
+                folder=each,
+                name=each.title(),
+                chats=(chat,),
+                trigger="Pynchy",
+                requires_trigger=False,
+                now=NOON,
+            )
+        chat = groups.chats_of(self.db, folder)[0]
+        self.chat = chat
+        messages.receive(self.db, self.message("hello", "A1"), now=NOON)
+        runs.begin(
+            self.db, run=RUN, folder=folder, kind="session", container="c1", boot="b", now=NOON
+        )
+        self.claim()
+
+    def message(self, text: str, id: str, chat: ChatId | None = None) -> Message:
+        return Message(
+            chat=chat or self.chat,
+            id=id,
+            sender=ANN,
+            sender_name="Ann",
+            sent_at=NOON,
+            text=text,
+        )
+
+    def claim(self) -> None:
+        claimed = turns.claim(self.db, self.folder, RUN, now=NOON, new_id=self.new_id)
+        assert claimed is not None
+        self.prompt = claimed.prompt_id
+
+    def call(
+        self,
+        name: str,
+        args: dict[str, Any] | None = None,
+        *,
+        id: str | None = None,
+        sha: str = "0",
+        now: Micros = NOON,
+        run: RunId = RUN,
+        folder: GroupId | None = None,
+        file: Staged | Unfit | None = None,
+    ) -> Done:
+        self.sent += 1
+        return handle(
+            self.db,
+            Command(name, args or {}),
+            folder=folder or self.folder,
+            run=run,
+            command_id=id or f"{self.sent:032x}",
+            sha256=sha,
+            now=now,
+            new_id=self.new_id,
+            file=file,
+        )
+
+    def outbox(self) -> list[dict[str, Any]]:
+        return list(self.db.query("SELECT * FROM outbox ORDER BY id"))
+
+
+def test_a_message_is_output_of_the_turn_that_runs() -> None:
+    there = World()
+    done = there.call("send_message", {"text": "one <internal>two</internal>moment"})
+    assert done == Done(ok=True, text="sent to the chat", speaks=True, fresh=True)
+    [row] = there.outbox()
+    assert (row["chat"], row["folder"], row["text"]) == (CHAT, FAMILY, "one moment")
+    turn = turns.get(there.db, TurnId(row["turn_id"]))
+    assert turn is not None
+    assert turn.spoke  # so it is never replayed, only resumed
+
+
+def test_a_message_may_speak_under_a_name_and_never_in_the_hosts() -> None:  # threat P8
+    there = World()
+    there.call("send_message", {"text": "hi", "sender": "Poet\u202e\n*"})
+    there.call("send_message", {"text": "\N{WHITE SQUARE CONTAINING BLACK SMALL SQUARE} Approved"})
+    assert [row["text"] for row in there.outbox()] == ["*Poet *:* hi", "# Approved"]
+
+
+def test_a_long_message_is_sent_in_parts() -> None:
+    there = World()
+    done = there.call("send_message", {"text": "word " * 2_000})
+    assert done.text == "sent to the chat, in 3 parts"
+    assert all(len(row["text"]) <= 4_000 for row in there.outbox())
+
+
+@pytest.mark.parametrize("text", ["<internal>x</internal>", " \n", "\0"])
+def test_nothing_to_say_is_refused_and_writes_nothing(text: str) -> None:
+    there = World()
+    assert not there.call("send_message", {"text": text}).ok
+    assert there.outbox() == []
+
+
+def test_the_same_command_again_is_answered_and_not_done_again() -> None:  # threat I4
+    there = World()
+    first = there.call("send_message", {"text": "hi"}, id="f" * 32)
+    again = there.call("send_message", {"text": "hi"}, id="f" * 32)
+    assert (again.ok, again.text, again.fresh) == (first.ok, first.text, False)
+    assert len(there.outbox()) == 1
+
+
+def test_an_id_used_for_something_else_is_refused() -> None:  # threat I4
+    there = World()
+    there.call("send_message", {"text": "hi"}, id="f" * 32, sha="1")
+    again = there.call("send_message", {"text": "ho"}, id="f" * 32, sha="2")
+    assert not again.ok
+    assert again.offence == "replay"
+    assert len(there.outbox()) == 1
+
+
+def test_two_groups_may_use_the_same_id() -> None:
+    there = World()
+    there.call("send_message", {"text": "hi"}, id="f" * 32)
+    other = there.call("send_message", {"text": "hi"}, id="f" * 32, folder=WORK)
+    assert not other.ok  # it has no run of its own; but no word of the other's answer either
+    assert other.text == "this turn is over; nothing was done"
+
+
+def test_the_run_of_another_group_lends_no_voice() -> None:  # threat I2, invariant 140
+    there = World()
+    assert not there.call("send_message", {"text": "hi"}, folder=WORK).ok
+    assert not there.call("send_message", {"text": "hi"}, folder=MAIN).ok
+    assert there.outbox() == []
+
+
+def test_a_stopped_turn_says_nothing_more() -> None:
+    there = World()
+    turns.cancel(there.db, FAMILY, now=NOON)
+    assert (
+        there.call("send_message", {"text": "late"}).text == "this turn is over; nothing was done"
+    )
+    assert there.outbox() == []
+
+
+def test_a_run_from_before_a_reset_says_nothing_more() -> None:  # invariant 29
+    there = World()
+    groups.new_session(there.db, FAMILY)
+    assert not there.call("send_message", {"text": "late"}).ok
+
+
+def test_an_afterthought_goes_to_the_chat_of_the_last_turn() -> None:
+    there = World()
+    turns.commit(
+        there.db, RUN, answered=[there.prompt], pieces=[], session=None, now=NOON,
+        new_id=there.new_id,
+    )  # fmt: skip
+    assert there.call("send_message", {"text": "one more thing"}).ok
+    assert there.outbox()[0]["chat"] == CHAT
+
+
+def test_a_follow_up_is_not_what_the_first_turn_says() -> None:
+    there = World()
+    messages.receive(there.db, there.message("and?", "A2"), now=NOON)
+    there.claim()
+    there.call("send_message", {"text": "first"})
+    [row] = there.outbox()
+    held = turns.held(there.db, RUN)
+    assert len(held) == 2
+    assert row["turn_id"] == held[0].id
+
+
+def test_what_a_dead_run_asked_for_is_still_done() -> None:  # invariant 169
+    there = World()
+    runs.interrupt_others(there.db, boot="next", now=NOON, new_id=there.new_id)
+    assert callers.last_run(there.db, FAMILY) == RUN
+    assert there.call("send_message", {"text": "before I died"}).ok
+    turn = turns.get(there.db, TurnId(there.outbox()[0]["turn_id"]))
+    assert turn is not None
+    assert (turn.state, turn.spoke) == ("waiting", True)
+
+
+def test_one_turn_cannot_flood_its_chat() -> None:  # threats I8, S8
+    there = World()
+    answers = [
+        there.call("send_message", {"text": "x"}, now=after(NOON, 2.0 * n))
+        for n in range(MOST_SAID + 5)
+    ]
+    assert [done.ok for done in answers] == [True] * MOST_SAID + [False] * 5
+    assert len(there.outbox()) == MOST_SAID
+
+
+def test_one_group_cannot_flood_the_host() -> None:  # threat I8
+    there = World()
+    for _ in range(MOST_COMMANDS):
+        there.call("nothing")
+    refused = there.call("send_message", {"text": "x"}, id="e" * 32)
+    assert refused.offence == "flood"
+    journal = there.db.execute("SELECT count(*) FROM journal").fetchone()
+    assert journal == (MOST_COMMANDS,)  # the flood itself fills nothing
+    later = there.call("send_message", {"text": "x"}, id="e" * 32, now=after(NOON, 61.0))
+    assert later.ok  # the same command may come again
+
+
+def test_a_file_is_sent_only_as_the_copy_that_was_made() -> None:
+    there = World()
+    staged = Staged(path="/home/outgoing/1/cat.png", name="cat.png", size=7)
+    done = there.call("send_file", {"path": "cat.png", "caption": "a cat"}, file=staged)
+    assert done.text == "cat.png (7 bytes) was sent to the chat"
+    [row] = there.outbox()
+    assert (row["kind"], row["path"], row["text"]) == ("file", staged.path, "a cat")
+    assert callers.open_files(there.db, FAMILY) == {staged.path}
+    refused = there.call("send_file", {"path": "x"}, file=Unfit("it is a folder"))
+    assert refused.text == "the file was not sent: it is a folder"
+    assert not there.call("send_file", {"path": "/etc/passwd"}).ok
+    assert len(there.outbox()) == 1
+
+
+def test_a_reaction_goes_to_a_message_of_this_chat() -> None:
+    there = World()
+    messages.receive(there.db, there.message("elsewhere", "B1", chat=OTHER), now=NOON)
+    assert there.call("react", {"emoji": "👍🏽"}).text == "reacted with 👍🏽"
+    assert not there.call("react", {"emoji": "👍", "message_id": "B1"}).ok
+    assert not there.call("react", {"emoji": "👍", "message_id": "nowhere"}).ok
+    for emoji in ("ok", "👍👍", "x", " ", "<internal>"):
+        assert not there.call("react", {"emoji": emoji}).ok
+    [row] = there.outbox()
+    assert (row["kind"], row["target"], row["chat"]) == ("reaction", "A1", CHAT)
+
+
+def test_in_main_authority_is_that_of_everybody_who_asked() -> None:  # invariant 156
+    def trusted(there: World) -> bool:
+        found = callers.caller_of(there.db, there.folder, RUN)
+        assert found is not None
+        return found.trusted
+
+    assert trusted(World(MAIN))  # the console is the owner's
+    assert not trusted(World(FAMILY))
+    messenger = ChatId("main@g.us")
+    there = World(MAIN)
+    groups.add_chat(there.db, MAIN, messenger)
+    turns.commit(
+        there.db, RUN, answered=[there.prompt], pieces=[], session=None, now=NOON,
+        new_id=there.new_id,
+    )  # fmt: skip
+    messages.receive(there.db, there.message("do it", "M1", chat=messenger), now=NOON)
+    there.claim()
+    assert not trusted(there)  # a member of main is not the owner
+    groups.set_allowed_senders(there.db, MAIN, (ANN,))
+    assert trusted(there)
+
+
+JSONISH = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner),
+    max_leaves=6,
+)
+
+
+@given(
+    name=st.sampled_from([*COMMANDS, "register_group", "x"]),
+    args=st.dictionaries(
+        st.sampled_from(["text", "sender", "path", "caption", "emoji", "message_id", *FORGED]),
+        JSONISH,
+        max_size=4,
+    ),
+    folder=st.sampled_from([FAMILY, MAIN]),
+)
+def test_any_command_touches_only_the_rows_of_its_own_group(  # threat I2
+    name: str, args: dict[str, Any], folder: GroupId
+) -> None:
+    there = World(folder)
+    before = others(there)
+    done = there.call(name, args)
+    assert isinstance(done.text, str)
+    assert done.text
+    assert others(there) == before
+    assert {row["folder"] for row in there.outbox()} <= {folder}
+    assert {row["chat"] for row in there.outbox()} <= {there.chat}
+    there.db.close()
+
+
+def others(there: World) -> list[str]:
+    """Every row but those of the journal, the outbox, and the turn that may have spoken."""
+    return [
+        line
+        for line in there.db.iterdump()
+        if not any(f'INTO "{table}"' in line for table in ("journal", "outbox", "turns"))
+        and "sqlite_sequence" not in line
+    ]
+
+
+def test_outbox_ids_are_never_the_agents_choice() -> None:
+    there = World()
+    there.call("send_message", {"text": "x"})
+    assert there.outbox()[0]["message_id"] == f"{there.new_id.count:032x}"
+    assert outbox.count_open(there.db) == 1
