@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
@@ -103,11 +103,10 @@ class Attached:
         while chunk := await self._process.stderr.receive_some(CHUNK):
             self._ring.add(bytes(chunk))
 
-    async def leave(self, nursery: trio.Nursery, *, grace: float) -> None:
-        """End of the conversation: nobody reads any more, so that nothing can block the agent's way out."""
+    async def leave(self, *, grace: float) -> None:
+        """The end of the conversation, in order: end of stdin, patience, the engine's ways, the client itself."""
         assert self._process.stdin is not None
         await self._process.stdin.aclose()
-        nursery.start_soon(self._discard)
         with trio.move_on_after(grace):
             await self.exited.wait()
         await self._ending.stop(self.exited)
@@ -115,7 +114,8 @@ class Attached:
             self._process.kill()
             await self.exited.wait()
 
-    async def _discard(self) -> None:
+    async def discard(self) -> None:
+        """Read what nobody wants any more, so that it cannot block the agent's way out."""
         while await self.receive():
             pass
 
@@ -137,18 +137,43 @@ async def attach(
             start_new_session=True,  # Ctrl-C is for the daemon, which ends its containers in order
         )
         container = Attached(name, process, ending)
+        helpers = Helpers(nursery)
         politeness = 0.0
         try:
-            nursery.start_soon(container.watch, name=f"exit {name}")
-            nursery.start_soon(container.drain_stderr, name=f"stderr {name}")
+            helpers.start(container.watch, name=f"exit {name}")
+            helpers.start(container.drain_stderr, name=f"stderr {name}")
             yield container
             politeness = grace
         finally:
             with trio.CancelScope(
                 shield=True
             ):  # bounded: `Ending.stop` is, and a client that is killed ends
-                await container.leave(nursery, grace=politeness)
-            nursery.cancel_scope.cancel("the container is gone")
+                helpers.start(container.discard, name=f"rest of {name}")
+                try:
+                    await container.leave(grace=politeness)
+                finally:
+                    helpers.cancel()
+
+
+class Helpers:
+    """Tasks that are needed until the very end, so that only we cancel them, not what cancels the block."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._scopes: list[trio.CancelScope] = []
+
+    def start(self, task: Callable[[], Awaitable[None]], *, name: str) -> None:
+        scope = trio.CancelScope(shield=True)
+        self._scopes.append(scope)
+        self._nursery.start_soon(self._run, scope, task, name=name)
+
+    async def _run(self, scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:
+        with scope:
+            await task()
+
+    def cancel(self) -> None:
+        for scope in self._scopes:
+            scope.cancel("the container is gone")
 
 
 @asynccontextmanager

@@ -16,11 +16,13 @@ import resource
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import attrs
 import trio
 
+from pynchy.container import seccomp
 from pynchy.container.client import Called, attach, call, plain_nursery
 from pynchy.container.places import make_places
 from pynchy.container.runtime import Container, ContainerStays, NoRuntime, SpawnFailed
@@ -73,14 +75,29 @@ async def find_docker(*, install: str, image: str | None, environ: Mapping[str, 
     return Oci(_docker(_user()), install=install, image=image, env=env, user=_user())
 
 
-async def find_podman(*, install: str, image: str | None, environ: Mapping[str, str]) -> Oci:
-    """podman, if it can say what it runs containers with."""
+async def find_podman(
+    *, install: str, image: str | None, environ: Mapping[str, str], folder: Path
+) -> Oci:
+    """podman, if it can say how it runs containers. ``folder`` is for the stricter profile made of its own."""
     env = client_environ(environ)
-    seen = await call(["podman", "info", "--format", "{{.Host.Security.Rootless}}"], env=env)
+    seen = await call(["podman", "info", "--format", "{{json .Host.Security}}"], env=env)
     if not seen.ok:
         raise NoRuntime(_why(seen, "podman"))
-    engine = _podman(_user(), rootless=seen.out.strip() == "true")
+    security = json.loads(seen.out)
+    profile = _tightened(security.get("seccompProfilePath"), folder)
+    engine = _podman(_user(), rootless=bool(security.get("rootless")), seccomp=profile)
     return Oci(engine, install=install, image=image, env=env, user=_user())
+
+
+def _tightened(path: str | None, folder: Path) -> Path | None:
+    """podman's profile made stricter; None where it has none that we can read, and its default stays."""
+    try:
+        profile = seccomp.tighten(json.loads(Path(path or "").read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    aside, place = folder / ".podman-seccomp", folder / "podman-seccomp.profile"
+    aside.write_text(json.dumps(profile))
+    return aside.replace(place)
 
 
 async def find_apple(*, install: str, image: str | None, environ: Mapping[str, str]) -> Oci:
@@ -121,10 +138,10 @@ def _nproc() -> int:
     return 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
 
 
-def _podman(user: tuple[int, int], *, rootless: bool) -> Engine:
+def _podman(user: tuple[int, int], *, rootless: bool, seccomp: Path | None) -> Engine:
     return Engine(
         name="podman",
-        run=partial(podman_argv, user=user, rootless=rootless, nproc=_nproc()),
+        run=partial(podman_argv, user=user, rootless=rootless, nproc=_nproc(), seccomp=seccomp),
         start=("podman", "start", "--attach", "--interactive"),
         stop=("podman", "stop", "--time", str(STOP_GRACE)),
         remove=("podman", "rm", "--force", "--time", "0", "--volumes"),

@@ -120,7 +120,11 @@ async def open_runtime(
         try:
             if name == "bwrap":
                 return await find_bwrap(install=install, sandboxes=sandboxes, environ=environ)
-            find = {"docker": find_docker, "podman": find_podman, "container": find_apple}[name]
+            if name == "podman":
+                return await find_podman(
+                    install=install, image=image, environ=environ, folder=sandboxes
+                )
+            find = find_docker if name == "docker" else find_apple
             return await find(install=install, image=image, environ=environ)
         except NoRuntime as refusal:
             refusals.append(f"  {name}: {refusal}")

@@ -7,7 +7,8 @@ keeps it so: pure, and small enough to be read whole. A test runs every instruct
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data (little endian)
@@ -72,7 +73,46 @@ DENIED: Final[dict[str, tuple[int, int | None]]] = {
 }
 
 CLONE: Final = (56, 220)
+_CLONES: Final = frozenset({"clone", "clone3"})
 CLONE3: Final = 435  # its flags are in memory: ENOSYS, so that libc uses clone
+
+
+_NEW_ANYTHING: Final = 0x7E020000  # every CLONE_NEW* flag
+
+
+def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """An engine's own profile, a list of what is allowed, without what is on ours.
+
+    podman's lets a process make user namespaces and use the kernel's keyrings, which all containers of one uid share.
+    """
+    rules: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    refused = {
+        name
+        for rule in profile["syscalls"]
+        if rule["action"] == "SCMP_ACT_ERRNO"
+        for name in rule["names"]
+    }
+    for rule in profile["syscalls"]:
+        if rule["action"] == "SCMP_ACT_ALLOW":
+            ours = {name for name in rule["names"] if name in DENIED or name in _CLONES}
+            taken |= ours
+            rule = {**rule, "names": [name for name in rule["names"] if name not in ours]}
+        if rule["names"]:
+            rules.append(rule)
+    plain = {"args": [], "comment": "", "includes": {}, "excludes": {}}
+    only_processes = {"index": 0, "value": _NEW_ANYTHING, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    rules += [
+        {
+            "names": sorted(taken - refused - _CLONES),
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": 1,
+            **plain,
+        },
+        {"names": ["clone"], "action": "SCMP_ACT_ALLOW", **plain, "args": [only_processes]},
+        {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38, **plain},
+    ]
+    return {**profile, "syscalls": rules}
 
 
 def program(machine: str) -> bytes:

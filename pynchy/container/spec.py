@@ -117,7 +117,7 @@ class Spec:
             raise BadSpec(f"not an id: {self.run!r}, {self.install!r}")
         if self.image is not None and not _IMAGE.fullmatch(self.image):
             raise BadSpec(f"not an image: {self.image!r}")
-        if not self.command or not all(self.command) or any("\0" in word for word in self.command):
+        if not self.command or not self.command[0] or any("\0" in word for word in self.command):
             raise BadSpec(f"not a command: {self.command!r}")
         if self.command[0].startswith("-"):
             raise BadSpec(f"a command that looks like a flag: {self.command!r}")
@@ -182,15 +182,25 @@ def docker_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
     return ["docker", "run", *_flags(spec, user, home=home), *_proxies(), *_tail(spec)]
 
 
-def podman_argv(spec: Spec, *, user: tuple[int, int], rootless: bool, nproc: int) -> list[str]:
+def podman_argv(
+    spec: Spec,
+    *,
+    user: tuple[int, int],
+    rootless: bool,
+    nproc: int,
+    seccomp: Path | None = None,
+) -> list[str]:
     """``podman run``; rootless, the caller's own ids are kept so that it can write its own folders.
 
     ``nproc`` is a number that this machine lets podman set: with one ulimit given it takes no default for the others,
     and its own is more than some machines allow. What bounds a fork bomb is the pids limit.
+    ``seccomp`` is a stricter profile than its own.
     """
     own = ["--http-proxy=false", f"--ulimit=nproc={nproc}:{nproc}"]
     if rootless:
         own.append("--userns=keep-id")
+    if seccomp is not None:
+        own.append(f"--security-opt=seccomp={seccomp}")
     if spec.hard_deadline_s is not None:
         own.append(f"--timeout={max(1, round(spec.hard_deadline_s))}")
     return ["podman", "run", *_flags(spec, user, home="U"), *own, *_tail(spec)]

@@ -71,6 +71,34 @@ def test_the_calls_that_matter_are_on_the_list() -> None:
         assert len(set(numbers)) == len(numbers)
 
 
+def test_an_engines_own_profile_becomes_stricter_and_stays_itself() -> None:
+    # threat K5, X10
+    allow = ["read", "mount", "keyctl", "unshare", "clone", "clone3", "bpf"]
+    profile = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "archMap": ["kept"],
+        "syscalls": [
+            {"names": allow, "action": "SCMP_ACT_ALLOW", "args": []},
+            {
+                "names": ["setns"],
+                "action": "SCMP_ACT_ALLOW",
+                "includes": {"caps": ["CAP_SYS_ADMIN"]},
+            },
+            {"names": ["bpf"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1},
+        ],
+    }
+    found = seccomp.tighten(profile)
+    assert (found["defaultAction"], found["archMap"]) == ("SCMP_ACT_ERRNO", ["kept"])
+    free = [rule for rule in found["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"]
+    assert [rule["names"] for rule in free] == [["read"], ["clone"]]
+    assert free[1]["args"][0]["value"] & 0x10000000
+    denied = [
+        name for r in found["syscalls"] if r["action"] == "SCMP_ACT_ERRNO" for name in r["names"]
+    ]
+    assert sorted(denied) == ["bpf", "clone3", "keyctl", "mount", "setns", "unshare"]
+    assert profile["syscalls"][0]["names"] == allow, "the original is as it was"
+
+
 @pytest.mark.parametrize(
     ("versions", "found"),
     [

@@ -137,6 +137,8 @@ def test_podman_adds_its_own() -> None:
     assert flags["--timeout"] == ["3600"]
     assert flags["--http-proxy"] == ["false"]
     assert "nproc=4096:4096" in flags["--ulimit"]
+    argv = podman_argv(a_spec(), user=USER, rootless=False, nproc=1, seccomp=Path("/h/profile"))
+    assert flags_of(argv)[0]["--security-opt"] == ["no-new-privileges", "seccomp=/h/profile"]
 
 
 def test_docker_never_passes_a_proxy_of_its_own_configuration_on() -> None:
@@ -355,7 +357,7 @@ def test_no_word_of_a_spec_becomes_a_flag(
     plain, _ = flags_of(docker_argv(a_spec(env={}), user=USER))
     flags, rest = flags_of(docker_argv(spec, user=USER))
     assert flags.keys() == plain.keys()
-    assert rest == [image, *command]
+    assert rest == [image, *command]  # an empty word stays one
     assert flags["--name"] == [name]
     assert set(flags["--env"]) >= {f"{k}={v}" for k, v in env.items()}
     options = list(parse_bwrap(bwrap_args(spec, host=HOST, user=USER)))
