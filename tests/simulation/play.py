@@ -286,6 +286,7 @@ class _Play:
         dice = self.world.dice("clock")
         while self.swarm.clock_jump_every < math.inf:
             await trio.sleep(dice.expovariate(1 / self.swarm.clock_jump_every))
+            self.world.jumped = trio.current_time()
             self.world.offset += dice.choice([-3600, -10, 10, 3600])
             self.world.note("clock", self.world.offset)
 

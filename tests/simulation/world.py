@@ -149,6 +149,7 @@ class World:
         self.story: list[str] | None = None  # kept only when somebody wants to read it
         self.db: Connection = open_memory()
         self.offset = 0.0  # what the wall clock was moved by
+        self.jumped = -math.inf  # when it was last moved
         self.ids = 0
         self.points = 0
         self.kill_at: frozenset[int] = frozenset()
@@ -580,7 +581,7 @@ class Agent:
                 except Exits as exits:
                     self.box.busy = False
                     if not self.box.ending.is_set():
-                        await self.world.linger(self.box, exits.status)
+                        self.world.end_box(self.box, exits.status)
                 nursery.cancel_scope.cancel()
 
     async def _until_ended(self, scope: trio.CancelScope) -> None:
