@@ -218,6 +218,9 @@ class _Connection:
             outgoing = UpstreamRequest(
                 admitted.path, admitted.target, admitted.headers, encoded, call.document
             )
+            await (
+                trio.lowlevel.checkpoint_if_cancelled()
+            )  # the last moment at which it costs nothing
             used = None
             try:
                 async with gateway.upstream.send(outgoing) as response:

@@ -196,7 +196,8 @@ async def api(answering: Answering) -> AsyncIterator[Api]:
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(watch, request)
-                await answering(request, stream.send_all)
+                with suppress(trio.BrokenResourceError):  # it has heard enough
+                    await answering(request, stream.send_all)
                 nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
