@@ -56,6 +56,7 @@ from pynchy.model import (
     channel_of,
 )
 from pynchy.operations import Live, Operations
+from pynchy.schedule import scheduler
 from pynchy.store import callers, groups, messages, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy_agent import wire
@@ -156,6 +157,7 @@ async def serve(
     boot = new_id()[:16]
     events_in, events = trio.open_memory_channel[queue.Event](0)
     outbox_in, outbox_bell = trio.open_memory_channel[None](1)
+    tasks_in, tasks_bell = trio.open_memory_channel[None](1)
     drained = trio.Event()
     line = queue.GroupQueue(capacity=config.limits.containers)
     stops: dict[RunKey, trio.Event] = {}
@@ -163,6 +165,13 @@ async def serve(
     def ring_outbox() -> None:
         with suppress(trio.WouldBlock):
             outbox_in.send_nowait(None)
+
+    def ring_scheduler() -> None:
+        with suppress(trio.WouldBlock):
+            tasks_in.send_nowait(None)
+
+    async def task_due(group: GroupId) -> None:
+        await events_in.send(queue.TaskDue(group))
 
     def after_command(done: Done) -> None:
         if done.speaks:
@@ -273,6 +282,20 @@ async def serve(
             )
             for name, channel in channels.items()
         ]
+        taps.append(
+            await child(
+                partial(
+                    scheduler.run,
+                    store,
+                    tasks_bell,
+                    now=now,
+                    new_id=new_id,
+                    due=task_due,
+                    outbox_bell=ring_outbox,
+                ),
+                "scheduler",
+            )
+        )
         if console is not None:
             operations = Operations(
                 store=store,
@@ -300,7 +323,7 @@ async def serve(
         for group in sessions:
             await ring(group)
         for group in tasks:
-            await events_in.send(queue.TaskDue(group))
+            await task_due(group)
         ring_outbox()
         logger.info(
             "ready: {} with {}, {} groups wait",

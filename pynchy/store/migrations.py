@@ -276,6 +276,7 @@ def m003_tasks(db: Database) -> None:
             context TEXT NOT NULL CHECK (context IN ('group', 'isolated')),
             catch_up TEXT NOT NULL DEFAULT 'coalesce' CHECK (catch_up IN ('coalesce', 'skip')),
             creator TEXT NOT NULL,
+            depth INTEGER NOT NULL DEFAULT 0 CHECK (depth BETWEEN 0 AND 2),
             state TEXT NOT NULL CHECK (state IN ('active', 'paused', 'done', 'cancelled')),
             reason TEXT,
             anchor INTEGER NOT NULL,
@@ -295,7 +296,7 @@ def m003_tasks(db: Database) -> None:
             turn_id INTEGER REFERENCES turns (id),
             missed INTEGER NOT NULL DEFAULT 0,
             state TEXT NOT NULL
-                CHECK (state IN ('waiting', 'ran', 'coalesced', 'skipped', 'failed')),
+                CHECK (state IN ('waiting', 'ran', 'late', 'coalesced', 'skipped', 'failed')),
             reason TEXT,
             PRIMARY KEY (task_id, slot)
         ) STRICT;

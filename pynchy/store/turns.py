@@ -547,6 +547,10 @@ def _fail_one(
         return Failure(turn.id, turn.chat, attempt, retry_at, dead=False)
     db.execute("UPDATE turns SET attempt = ?, error = ? WHERE id = ?", (attempt, error, turn.id))
     _end(db, turn.id, "dead", now=now, outcome=error)
+    if turn.kind == "task":
+        from . import tasks  # here: tasks make turns
+
+        tasks.pause_if_failing(db, turn.id, now=now, new_id=new_id)
     if turn.kind != "delegate":  # its parent is told, by the handle it waits on
         notices.tell(
             db,
@@ -683,6 +687,10 @@ def _end(
     ).fetchone()
     if row[1] == "message":
         groups.settle_cursor(db, ChatId(row[0]))
+    elif row[1] == "task":
+        from . import tasks  # here: tasks make turns
+
+        tasks.settle(db, turn, state, now=now)
     _close_attempt(db, turn, outcome or state, now=now)
 
 

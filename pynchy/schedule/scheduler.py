@@ -1,0 +1,60 @@
+"""Sleeps until a task is due or until it is told, claims what is due, rings the bell.
+
+Slots are computed from the wall clock, waiting is on the monotonic one, in pieces of at most
+`CHUNK`: so a clock that is set, or a machine that slept, is noticed within that, a jump forward fires
+once and a jump back fires nothing twice. With nothing scheduled it waits for nothing but its bell.
+
+The rule that keeps it so: it decides nothing; what is due is one transaction in `store.tasks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+import trio
+
+from pynchy.model import MINUTE, GroupId, Micros
+from pynchy.store import tasks
+from pynchy.store.database import Store
+
+CHUNK: Final = 1 * MINUTE
+
+
+async def run(
+    store: Store,
+    told: trio.MemoryReceiveChannel[None],
+    *,
+    now: Callable[[], Micros],
+    new_id: Callable[[], str],
+    due: Callable[[GroupId], Awaitable[None]],
+    outbox_bell: Callable[[], None],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> NoReturn:
+    """Call ``due`` with each group that has a task's turn to run. Runs until cancelled.
+
+    ``told`` says that tasks were made or changed.
+    """
+    task_status.started()
+    while True:
+        fired = await store.call(tasks.fire_due, now=now(), new_id=new_id)
+        if fired.told:
+            outbox_bell()
+        for group in fired.groups:
+            await due(group)
+        await _until(fired.next_at, told, now)
+
+
+async def _until(
+    moment: Micros | None,
+    told: trio.MemoryReceiveChannel[None],
+    now: Callable[[], Micros],
+) -> None:
+    """Wait for a moment of the wall clock, or for the bell."""
+    while True:
+        left = float("inf") if moment is None else (moment - now()) / 1_000_000
+        if left <= 0:
+            return
+        with trio.move_on_after(min(left, CHUNK) if moment is not None else left):
+            await told.receive()
+            return

@@ -1,0 +1,448 @@
+"""Scheduled work and its ledger: one row for each moment at which a task was due.
+
+The rule: claiming a slot and moving the task to its next one are the same transaction, so neither a
+crash nor a clock that jumps can run a slot twice, and none goes by without a row that says what became
+of it. A task that cannot be understood or keeps failing is paused, and its chat is told.
+
+    due -> waiting      a turn was made for it; it runs when the group has a slot
+    waiting -> ran, late, failed, skipped    as its turn ended: late is more than `LATE` after its time
+    due -> coalesced    a later slot, or the one that waits already, runs for it
+    due -> skipped      the task does not catch up, or the daemon was down for longer than `WINDOW`
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import attrs
+
+from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.model import DAY, MINUTE, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
+from pynchy.schedule.times import BadSchedule, Schedule, Slot, next_slot, slots
+
+from . import notices, turns
+from .database import Database, NewId
+
+MOST_TASKS: Final = 50  # of one group, active or paused
+MOST_DEPTH: Final = 2  # a task made by a task made by a task
+WINDOW: Final = 1.0 * DAY  # how far back missed slots are counted one by one
+LATE: Final = 5.0  # seconds
+SKIP_LATE: Final = 1.0 * MINUTE  # a task that does not catch up lets a slot go after this
+MOST_FAILURES: Final = 5  # runs in a row that failed before a task is paused
+BATCH: Final = 200  # tasks of one transaction
+
+Context = Literal["group", "isolated"]
+CatchUp = Literal["coalesce", "skip"]
+
+
+class CannotSchedule(ValueError):
+    """The task cannot be made or changed so; the message says why. Nothing was changed."""
+
+
+@attrs.frozen
+class Task:
+    """A task as it stands. ``next_run`` is None when nothing is to come."""
+
+    id: TaskId
+    folder: GroupId
+    chat: ChatId
+    name: str
+    prompt: str
+    script: str | None
+    schedule: Schedule
+    context: Context
+    catch_up: CatchUp
+    creator: SenderId
+    depth: int
+    state: Literal["active", "paused", "done", "cancelled"]
+    reason: str | None
+    next_run: Micros | None
+    failures: int
+    created_at: Micros
+
+
+@attrs.frozen
+class Fired:
+    """What came of looking at what is due: groups with a turn to run, when to look again, and
+    whether a chat was told something."""
+
+    groups: tuple[GroupId, ...]
+    next_at: Micros | None
+    told: bool
+
+
+_COLUMNS: Final = (
+    "id, folder, chat, name, prompt, script, kind, value, timezone, anchor, context, catch_up, "
+    "creator, depth, state, reason, next_run, failures, created_at"
+)
+
+
+def create(
+    db: Database,
+    *,
+    id: TaskId,
+    folder: GroupId,
+    chat: ChatId,
+    prompt: str,
+    schedule: Schedule,
+    context: Context,
+    creator: SenderId,
+    now: Micros,
+    name: str = "",
+    script: str | None = None,
+    catch_up: CatchUp = "coalesce",
+    depth: int = 0,
+) -> Task:
+    """Make a task. Raises `CannotSchedule` if the group has too many, or tasks make tasks too deep."""
+    if depth > MOST_DEPTH:
+        raise CannotSchedule("a task made by a task cannot make another one")
+    count = db.execute(
+        "SELECT count(*) FROM tasks WHERE folder = ? AND state IN ('active', 'paused')", (folder,)
+    ).fetchone()[0]
+    if count >= MOST_TASKS:
+        raise CannotSchedule(f"the group has {MOST_TASKS} tasks; cancel one first")
+    first = next_slot(schedule, Micros(now - 1))
+    db.execute(
+        "INSERT INTO tasks (id, folder, chat, name, prompt, script, kind, value, timezone, anchor, "
+        "context, catch_up, creator, depth, state, next_run, created_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'active', ?, ?)",
+        (
+            id,
+            folder,
+            chat,
+            name,
+            prompt,
+            script,
+            schedule.kind,
+            schedule.value,
+            schedule.timezone,
+            schedule.anchor,
+            context,
+            catch_up,
+            creator,
+            depth,
+            None if first is None else first.at,
+            now,
+        ),
+    )
+    found = get(db, id)
+    assert found is not None
+    return found
+
+
+def get(db: Database, task: TaskId) -> Task | None:
+    """One task."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM tasks WHERE id = ?", (task,)).fetchone()
+    return None if row is None else _task(row)
+
+
+def of_group(db: Database, folder: GroupId | None, *, ended: bool = False) -> list[Task]:
+    """The tasks of a group (None: of all), the next due first. ``ended``: those that are over, too."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM tasks WHERE (?1 IS NULL OR folder = ?1) "
+        "AND (?2 OR state IN ('active', 'paused')) "
+        "ORDER BY next_run IS NULL, next_run, created_at LIMIT 1000",
+        (folder, ended),
+    )
+    return [_task(row) for row in rows]
+
+
+def change(
+    db: Database,
+    task: TaskId,
+    *,
+    now: Micros,
+    prompt: str | None = None,
+    name: str | None = None,
+    script: str | None = None,
+    schedule: Schedule | None = None,
+    context: Context | None = None,
+) -> Task | None:
+    """Change what is given of a task that is not over; None if there is no such task."""
+    found = get(db, task)
+    if found is None or found.state not in ("active", "paused"):
+        return None
+    db.execute(
+        "UPDATE tasks SET prompt = coalesce(?2, prompt), name = coalesce(?3, name), "
+        "script = coalesce(?4, script), context = coalesce(?5, context) WHERE id = ?1",
+        (task, prompt, name, script, context),
+    )
+    if schedule is not None:
+        first = next_slot(schedule, Micros(now - 1))
+        db.execute(
+            "UPDATE tasks SET kind = ?2, value = ?3, timezone = ?4, anchor = ?5, failures = 0, "
+            "next_run = CASE state WHEN 'active' THEN ?6 END WHERE id = ?1",
+            (
+                task,
+                schedule.kind,
+                schedule.value,
+                schedule.timezone,
+                schedule.anchor,
+                None if first is None else first.at,
+            ),
+        )
+    return get(db, task)
+
+
+def pause(db: Database, task: TaskId, *, reason: str) -> bool:
+    """Let a task rest; False if it was not active. What waits of it still runs."""
+    changed = db.execute(
+        "UPDATE tasks SET state = 'paused', reason = ?, next_run = NULL "
+        "WHERE id = ? AND state = 'active'",
+        (reason, task),
+    )
+    return changed.rowcount == 1
+
+
+def resume(db: Database, task: TaskId, *, now: Micros) -> bool:
+    """Wake a paused task; False if it was not paused. What it missed meanwhile is not made up for."""
+    found = get(db, task)
+    if found is None or found.state != "paused":
+        return False
+    first = next_slot(found.schedule, now)
+    if first is None:
+        raise CannotSchedule("its time has passed; give it another one")
+    db.execute(
+        "UPDATE tasks SET state = 'active', reason = NULL, failures = 0, next_run = ? WHERE id = ?",
+        (first.at, task),
+    )
+    return True
+
+
+def cancel(db: Database, task: TaskId, *, now: Micros) -> bool:
+    """End a task for good, with what waits of it; False if it is over already. A run that goes on is
+    left to end."""
+    changed = db.execute(
+        "UPDATE tasks SET state = 'cancelled', next_run = NULL "
+        "WHERE id = ? AND state IN ('active', 'paused')",
+        (task,),
+    )
+    if changed.rowcount != 1:
+        return False
+    for (turn,) in db.execute(
+        "SELECT turn_id FROM fires JOIN turns ON turns.id = turn_id "
+        "WHERE task_id = ? AND fires.state = 'waiting' AND turns.state = 'waiting'",
+        (task,),
+    ).fetchall():
+        turns.cancel_one(db, TurnId(turn), now=now)
+    return True
+
+
+def run_now(db: Database, task: TaskId, *, now: Micros) -> bool:
+    """Make a turn of a task out of its order; False if it is over, or waits to run already."""
+    found = get(db, task)
+    if found is None or found.state not in ("active", "paused") or _waits(db, task) is not None:
+        return False
+    _claim(db, found, Slot(now, f"now-{now}"), missed=0, now=now)
+    return True
+
+
+def ledger(db: Database, task: TaskId, *, limit: int = 20) -> list[dict[str, Any]]:
+    """The newest slots of a task: what became of each, and what was said in it."""
+    return list(
+        db.query(
+            "SELECT slot, due_at, fired_at, state, reason, missed, turn_id, "
+            "(SELECT group_concat(text, char(10)) FROM outbox WHERE outbox.turn_id = fires.turn_id) "
+            "AS said FROM fires WHERE task_id = ? ORDER BY due_at DESC, slot DESC LIMIT ?",
+            (task, limit),
+        )
+    )
+
+
+# --- what falls due ---
+
+
+def fire_due(db: Database, *, now: Micros, new_id: NewId) -> Fired:
+    """Claim the slots that are due, each with its task's next one, and say when to look again."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM tasks WHERE state = 'active' AND next_run <= ? "
+        "ORDER BY next_run, id LIMIT ?",
+        (now, BATCH),
+    ).fetchall()
+    groups: dict[GroupId, None] = {}
+    told = False
+    for row in rows:
+        task = _task(row)
+        try:
+            if _fire(db, task, now=now):
+                groups[task.folder] = None
+        except BadSchedule as error:
+            _set_aside(
+                db, task, f"its schedule cannot be understood: {error}", now=now, new_id=new_id
+            )
+            told = True
+    ahead = db.execute("SELECT min(next_run) FROM tasks WHERE state = 'active'").fetchone()[0]
+    return Fired(tuple(groups), None if ahead is None else Micros(ahead), told)
+
+
+def _fire(db: Database, task: Task, *, now: Micros) -> bool:
+    """Give every due slot of a task its row; whether there is a turn to run."""
+    assert task.next_run is not None
+    begin = Micros(task.next_run - 1)
+    horizon = after(now, -WINDOW)
+    if task.schedule.kind != "once" and begin < horizon:
+        first = next(slots(task.schedule, begin, now), None)
+        if first is not None:
+            reason = "the daemon was down; what was due until a day ago was not counted"
+            _record(db, task, first, "skipped", reason, now=now)
+        begin = horizon
+    due = list(slots(task.schedule, begin, now))
+    following = next_slot(task.schedule, now)
+    db.execute(
+        "UPDATE tasks SET next_run = ? WHERE id = ?",
+        (None if following is None else following.at, task.id),
+    )
+    if not due:
+        return False
+    *missed, last = due
+    if task.catch_up == "skip":
+        for slot in missed:
+            _record(db, task, slot, "skipped", "missed", now=now)
+        if now - last.at > SKIP_LATE * 1_000_000:
+            _record(db, task, last, "skipped", "missed", now=now)
+            return False
+        missed = []
+    waits = _waits(db, task.id)
+    if waits is not None:
+        db.execute("UPDATE fires SET missed = missed + ? WHERE turn_id = ?", (len(due), waits))
+        for slot in due:
+            _record(db, task, slot, "coalesced", "the one before still waits", now=now)
+        return False
+    for slot in missed:
+        _record(db, task, slot, "coalesced", f"missed; {last.key} runs for it", now=now)
+    _claim(db, task, last, missed=len(missed), now=now)
+    return True
+
+
+def _claim(db: Database, task: Task, slot: Slot, *, missed: int, now: Micros) -> None:
+    turn = turns.add(
+        db,
+        folder=task.folder,
+        chat=task.chat,
+        kind="task",
+        prompt=task.prompt,
+        source=f"task {task.id}",
+        now=now,
+    )
+    _record(db, task, slot, "waiting", None, now=now, turn=turn, missed=missed)
+
+
+def _record(
+    db: Database,
+    task: Task,
+    slot: Slot,
+    state: str,
+    reason: str | None,
+    *,
+    now: Micros,
+    turn: TurnId | None = None,
+    missed: int = 0,
+) -> None:
+    """The row of a slot. The primary key refuses a second one, and the transaction with it."""
+    db.execute(
+        "INSERT INTO fires (task_id, slot, due_at, fired_at, turn_id, missed, state, reason) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (task.id, slot.key, slot.at, now, turn, missed, state, reason),
+    )
+
+
+def _waits(db: Database, task: TaskId) -> TurnId | None:
+    """The turn of a task that is yet to run, if there is one."""
+    row = db.execute(
+        "SELECT turn_id FROM fires JOIN turns ON turns.id = turn_id "
+        "WHERE task_id = ? AND fires.state = 'waiting' AND turns.state = 'waiting' LIMIT 1",
+        (task,),
+    ).fetchone()
+    return None if row is None else TurnId(row[0])
+
+
+# --- how it ended ---
+
+
+def settle(db: Database, turn: TurnId, ended: str, *, now: Micros) -> None:
+    """A task's turn has ended: its slot says how, and a task of one moment is over."""
+    row = db.execute(
+        "SELECT task_id, slot, due_at, coalesce(claimed_at, fired_at) FROM fires "
+        "JOIN turns ON turns.id = turn_id WHERE turn_id = ?",
+        (turn,),
+    ).fetchone()
+    if row is None:
+        return
+    task, slot, due_at, began_at = row
+    late = began_at - due_at > LATE * 1_000_000
+    state, reason = {
+        "done": ("late", f"{(began_at - due_at) / 1e6:.0f} s after its time")
+        if late
+        else ("ran", None),
+        "dead": ("failed", "its turn failed"),
+        "cancelled": ("skipped", "stopped by a person"),
+    }[ended]
+    db.execute(
+        "UPDATE fires SET state = ?, reason = ? WHERE task_id = ? AND slot = ?",
+        (state, reason, task, slot),
+    )
+    failures = "failures + 1" if ended == "dead" else "0"
+    db.execute(f"UPDATE tasks SET failures = {failures} WHERE id = ?", (task,))
+    db.execute(
+        "UPDATE tasks SET state = 'done' WHERE id = ? AND kind = 'once' AND next_run IS NULL "
+        "AND state = 'active'",
+        (task,),
+    )
+
+
+def pause_if_failing(db: Database, turn: TurnId, *, now: Micros, new_id: NewId) -> None:
+    """Pause the task of a turn that is dead, if it failed too often in a row, and tell its chat."""
+    row = db.execute("SELECT task_id FROM fires WHERE turn_id = ?", (turn,)).fetchone()
+    task = None if row is None else get(db, row[0])
+    if task is not None and task.state == "active" and task.failures >= MOST_FAILURES:
+        reason = f"it failed {task.failures} times in a row"
+        _set_aside(db, task, reason, now=now, new_id=new_id)
+
+
+def _set_aside(db: Database, task: Task, reason: str, *, now: Micros, new_id: NewId) -> None:
+    pause(db, task.id, reason=reason)
+    name = task.name or task.prompt[:60]
+    text = f"{NOTICE_PREFIX}The task “{name}” is paused: {reason}."
+    notices.tell(db, task.chat, text, now=now, new_id=new_id)
+
+
+def _task(row: tuple[Any, ...]) -> Task:
+    (
+        id,
+        folder,
+        chat,
+        name,
+        prompt,
+        script,
+        kind,
+        value,
+        timezone,
+        anchor,
+        context,
+        catch_up,
+        creator,
+        depth,
+        state,
+        reason,
+        next_run,
+        failures,
+        created_at,
+    ) = row
+    return Task(
+        id=id,
+        folder=folder,
+        chat=chat,
+        name=name,
+        prompt=prompt,
+        script=script,
+        schedule=Schedule(kind, value, timezone, anchor),
+        context=context,
+        catch_up=catch_up,
+        creator=creator,
+        depth=depth,
+        state=state,
+        reason=reason,
+        next_run=next_run,
+        failures=failures,
+        created_at=created_at,
+    )

@@ -1,0 +1,222 @@
+"""Tasks and their ledger, on the real schema."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
+from pynchy.schedule.times import Schedule
+from pynchy.store import groups, runs, tasks, turns
+from pynchy.store.database import Connection, open_memory
+
+START = Micros(1_780_000_000_000_000)
+MINUTE = 60_000_000
+FAMILY = GroupId("family")
+CHAT = ChatId("console:family")
+
+
+class House:
+    """A database with one group, and a supply of ids."""
+
+    def __init__(self) -> None:
+        self.db: Connection = open_memory()
+        self._ids = count(1)
+        groups.register(
+            self.db,
+            folder=FAMILY,
+            name="Family",
+            chats=(CHAT,),
+            trigger="Pynchy",
+            requires_trigger=False,
+            now=START,
+        )
+
+    def new_id(self) -> str:
+        return f"{next(self._ids):032x}"
+
+    def task(
+        self, kind: str = "interval", value: str = "600", *, catch_up: tasks.CatchUp = "coalesce"
+    ) -> TaskId:
+        schedule = Schedule(kind, value, "UTC", START)  # type: ignore[arg-type]  # strings of a test
+        made = tasks.create(
+            self.db,
+            id=TaskId(self.new_id()),
+            folder=FAMILY,
+            chat=CHAT,
+            prompt="say hello",
+            schedule=schedule,
+            context="group",
+            creator=SenderId("console:owner"),
+            now=START,
+            catch_up=catch_up,
+        )
+        return made.id
+
+    def fire(self, now: int) -> tasks.Fired:
+        return tasks.fire_due(self.db, now=Micros(now), new_id=self.new_id)
+
+    def states(self, task: TaskId) -> list[str]:
+        return [row["state"] for row in tasks.ledger(self.db, task, limit=5000)][::-1]
+
+    def run(self, now: int, *, fails: bool = False) -> None:
+        """One run of the group's waiting task."""
+        run = RunId(self.new_id()[-16:])
+        runs.begin(
+            self.db,
+            run=run,
+            folder=FAMILY,
+            kind="task",
+            container=f"pynchy-{run}",
+            boot="boot",
+            now=Micros(now),
+        )
+        claimed = turns.claim(self.db, FAMILY, run, now=Micros(now), new_id=self.new_id)
+        assert claimed is not None
+        if fails:
+            for _ in range(6):
+                turns.fail(
+                    self.db,
+                    run,
+                    kind="agent",
+                    message="broke",
+                    now=Micros(now),
+                    jitter=0.0,
+                    new_id=self.new_id,
+                )
+                now += 10**9
+                turns.claim(self.db, FAMILY, run, now=Micros(now), new_id=self.new_id)
+        else:
+            turns.commit(
+                self.db,
+                run,
+                answered=[claimed.prompt_id],
+                pieces=["hello"],
+                session=None,
+                now=Micros(now),
+                new_id=self.new_id,
+            )
+        runs.end(self.db, run, reason="exited", now=Micros(now), new_id=self.new_id)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_a_slot_is_claimed_and_the_task_moved_on_at_once(house: House) -> None:  # invariant 122
+    task = house.task()
+    assert house.fire(START).groups == ()
+    fired = house.fire(START + 10 * MINUTE)
+    assert fired.groups == (FAMILY,)
+    assert fired.next_at == START + 20 * MINUTE
+    assert house.fire(START + 10 * MINUTE).groups == ()
+    house.run(START + 10 * MINUTE + 1000)
+    assert house.states(task) == ["ran"]
+
+
+def test_missed_slots_run_once_and_the_prompt_says_how_many(house: House) -> None:  # invariant 139
+    task = house.task()
+    house.fire(START + 45 * MINUTE)
+    assert house.states(task) == ["coalesced", "coalesced", "coalesced", "waiting"]
+    run = RunId("f" * 16)
+    runs.begin(house.db, run=run, folder=FAMILY, kind="task", container="c", boot="b", now=START)
+    claimed = turns.claim(
+        house.db, FAMILY, run, now=Micros(START + 45 * MINUTE), new_id=house.new_id
+    )
+    assert claimed is not None
+    assert claimed.task is not None
+    assert claimed.task.missed == 3
+
+
+def test_a_task_that_does_not_catch_up_lets_missed_slots_go(house: House) -> None:
+    task = house.task(catch_up="skip")
+    house.fire(START + 45 * MINUTE)
+    assert house.states(task) == ["skipped"] * 4
+    house.fire(START + 50 * MINUTE)
+    assert house.states(task)[-1] == "waiting"
+
+
+def test_one_run_is_buffered_and_no_more(house: House) -> None:  # invariant 91
+    task = house.task()
+    house.fire(START + 10 * MINUTE)
+    house.fire(START + 20 * MINUTE)
+    house.fire(START + 30 * MINUTE)
+    assert house.states(task) == ["waiting", "coalesced", "coalesced"]
+    house.run(START + 31 * MINUTE)
+    assert house.states(task) == ["late", "coalesced", "coalesced"]
+
+
+def test_a_month_away_costs_a_bounded_number_of_rows(house: House) -> None:
+    task = house.task("cron", "*/5 * * * *")
+    house.fire(START + 30 * 24 * 60 * MINUTE)
+    states = house.states(task)
+    assert len(states) <= 24 * 12 + 2
+    assert states.count("waiting") == 1
+
+
+def test_once_is_final_and_has_no_window(house: House) -> None:  # threat I13
+    task = house.task("once", "whenever")
+    house.fire(START + 90 * 24 * 60 * MINUTE)
+    assert house.states(task) == ["waiting"]
+    house.run(START + 90 * 24 * 60 * MINUTE)
+    found = tasks.get(house.db, task)
+    assert found is not None
+    assert found.state == "done"
+    assert not tasks.resume(house.db, task, now=START)
+    assert not tasks.run_now(house.db, task, now=START)
+
+
+def test_a_row_that_is_no_schedule_is_paused_and_said(house: House) -> None:  # invariant 124
+    task = house.task()
+    other = house.task()
+    house.db.execute("UPDATE tasks SET value = 'soon' WHERE id = ?", (task,))
+    fired = house.fire(START + 10 * MINUTE)
+    assert fired.told
+    assert fired.groups == (FAMILY,)
+    found = tasks.get(house.db, task)
+    assert found is not None
+    assert found.state == "paused"
+    assert house.states(other) == ["waiting"]
+
+
+def test_a_task_that_keeps_failing_is_paused(house: House) -> None:  # invariant 135
+    task = house.task()
+    for number in range(1, tasks.MOST_FAILURES + 1):
+        house.fire(START + number * 10 * MINUTE)
+        house.run(START + number * 10 * MINUTE, fails=True)
+    found = tasks.get(house.db, task)
+    assert found is not None
+    assert found.state == "paused"
+    assert found.reason is not None
+    assert "5 times" in found.reason
+
+
+def test_resuming_looks_forward(house: House) -> None:  # invariant 138
+    task = house.task()
+    assert tasks.pause(house.db, task, reason="asked")
+    assert house.fire(START + 60 * MINUTE) == tasks.Fired((), None, told=False)
+    assert tasks.resume(house.db, task, now=Micros(START + 61 * MINUTE))
+    assert house.fire(START + 61 * MINUTE).next_at == START + 70 * MINUTE
+
+
+def test_cancelling_takes_what_waits_along(house: House) -> None:  # threat I14
+    task = house.task()
+    house.fire(START + 10 * MINUTE)
+    assert tasks.cancel(house.db, task, now=Micros(START + 11 * MINUTE))
+    assert house.states(task) == ["skipped"]
+    assert not tasks.cancel(house.db, task, now=Micros(START + 11 * MINUTE))
+
+
+@given(looks=st.lists(st.integers(1, 3 * 24 * 60), min_size=1, max_size=12))
+def test_every_slot_has_one_row_and_one_run_at_most(looks: list[int]) -> None:
+    house = House()
+    task = house.task("cron", "*/15 * * * *")
+    for minutes in looks:  # the clock goes back and forth
+        house.fire(START + minutes * MINUTE)
+    keys = [row["slot"] for row in tasks.ledger(house.db, task, limit=10_000)]
+    assert len(keys) == len(set(keys))
+    assert house.states(task).count("waiting") <= 1
