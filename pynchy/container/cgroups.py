@@ -121,7 +121,8 @@ def _try_first(controller: Path, path: str) -> Path | None:
             if (base / "cgroup.procs").exists():
                 parent = base / "pynchy"
                 parent.mkdir(exist_ok=True)
-                return parent
+                if os.access(parent, os.W_OK | os.X_OK):  # another user's daemon may have made it
+                    return parent
     return None
 
 
