@@ -46,7 +46,3 @@ lock *ARGS:
 # build the agent image with the engine that answers, when its inputs changed (`just image podman`)
 image *ENGINE:
     @containerfiles/build.sh "$@"
-
-# write the generated parts of docs/ anew (a test says when they are stale)
-docs: setup-dev
-    .venv/bin/python docs/generate.py
