@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
@@ -44,6 +44,7 @@ class Spool(Protocol):
     def scan(self) -> Scan: ...
     def read(self, name: str) -> bytes | None: ...
     def remove(self, name: str | bytes) -> bool: ...
+    def watched(self) -> AbstractContextManager[Watch]: ...
 
 
 @attrs.frozen
@@ -64,6 +65,7 @@ class Desk:
     now: Callable[[], Micros]
     new_id: Callable[[], str]
     after_commit: Callable[[Done], None]
+    open_spool: Callable[[Path], AbstractContextManager[Spool]] = open_spool
 
 
 @asynccontextmanager
@@ -76,7 +78,7 @@ async def open_watch(
     """
     clerk = _Clerk(desk=desk, run=run, answer=answer)
     try:
-        with open_spool(desk.commands) as spool, spool.watched() as watch:
+        with desk.open_spool(desk.commands) as spool, spool.watched() as watch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(clerk.watch, spool, watch, name=f"commands {desk.folder}")
                 yield
@@ -110,7 +112,7 @@ async def sweep(desk: Desk, run: RunId | None) -> int:
     clerk = _Clerk(desk=desk, run=run or RunId(""), answer=lambda answer: None, slows=False)
     found = 0
     try:
-        with open_spool(desk.commands) as spool:
+        with desk.open_spool(desk.commands) as spool:
             with trio.move_on_after(LAST_LOOK):
                 found = await clerk.empty(spool)
             if spool.scan() != Scan((), (), whole=True):

@@ -8,6 +8,7 @@ the rows that are left. It never asks the daemon, and shares no query with it.
         chat was told of, or a person's /stop
     I3  nothing is on a phone twice
     I4  replies are on the phone in the order of the outbox, and answer in the order of asking
+    I5  a command takes effect once, and what its agent was told of it is so
     I6  nobody waits while they could be served
     I7  no container without a live run; never too many; never two in a group (the world looks)
     I8  what was given up was said
@@ -16,14 +17,17 @@ the rows that are left. It never asks the daemon, and shares no query with it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Final
 
 import attrs
 import trio
 
+from pynchy.chat.text import NOTICE_PREFIX
 from tests.simulation.world import ASK, World
 
+HALF: Final = re.compile(r"\[h\d+\]")
 PATIENCE: Final = 90.0  # seconds that somebody may wait although they could be served
 LONGEST_RETRY: Final = 96.0  # seconds
 ORPHANED: Final = 30.0  # seconds that a container may exist without a run, once the daemon is up
@@ -101,6 +105,7 @@ def judge(world: World) -> None:
     """When all is calm: look at everything once more."""
     _stored(world)
     _outcomes(world)
+    _commands(world)
     _phones(world)
     _leftovers(world)
 
@@ -152,6 +157,27 @@ def _outcomes(world: World) -> None:
             world.violated(f"I2: {token} was never answered ({state})")
 
 
+def _commands(world: World) -> None:
+    shown: dict[str, int] = {}
+    for sents in world.phones.values():
+        for sent in sents:
+            for half in HALF.findall(sent.text):
+                shown[half] = shown.get(half, 0) + 1
+    failed = {
+        half
+        for (text,) in world.db.execute("SELECT text FROM outbox WHERE state = 'failed'")
+        for half in HALF.findall(text)
+    }
+    for half, count in sorted(shown.items()):
+        if count > 1:
+            world.violated(f"I5: {half} took effect {count} times")
+    for half in sorted(world.said_ok - set(shown) - failed):
+        world.violated(f"I5: the agent was told that {half} is sent, and no phone shows it")
+    for folder, files in world.spool.items():
+        if files:
+            world.violated(f"I5: {len(files)} commands of {folder} were left lying")
+
+
 def _replies(world: World) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for sents in world.phones.values():
@@ -162,7 +188,7 @@ def _replies(world: World) -> dict[str, list[str]]:
 
 
 def _is_notice(text: str) -> bool:
-    return text.startswith("\N{WARNING SIGN}") or not text.startswith("re ")
+    return text.startswith(NOTICE_PREFIX)
 
 
 def _phones(world: World) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -30,11 +29,11 @@ from tests.simulation.world import (
     INSTALL,
     Killed,
     Life,
+    SimAgents,
     SimChannel,
     SimRuntime,
     Swarm,
     World,
-    agent_opener,
 )
 
 HOUR: Final = 3600.0
@@ -95,6 +94,7 @@ def draw_swarm(seed: int) -> Swarm:
         twice=some(0.3, 0.2),
         early_exit=some(0.3, 0.1),
         afterthought=some(0.3, 0.1),
+        says=some(0.5, 0.3),
         spawn=some(0.3, 0.1),
         spawn_leaves=some(0.5, 0.5),
         slow_start=dice.choice([0.3, 3.0]),
@@ -118,7 +118,7 @@ def play(
     public: bool = False,
     traced: bool = False,
     told: bool = False,
-    script: Callable[[World], object] | None = None,
+    script: Callable[[World], Awaitable[None]] | None = None,
 ) -> Verdict:
     """Play a seed to its end. ``kill_at`` names points at which the daemon dies; ``script`` takes
     the place of the people (it is an async function of the world)."""
@@ -163,14 +163,13 @@ def make_home(root: Path) -> Path:
 
 
 class _Play:
-    def __init__(self, world: World, script: Callable[[World], object] | None) -> None:
+    def __init__(self, world: World, script: Callable[[World], Awaitable[None]] | None) -> None:
         self.world = world
         self.swarm = world.swarm
         self.script = script
         self.watch = oracle.Watch(world)
         self.chats: list[ChatId] = []
         self.stopping = False
-        self.signals: trio.MemorySendChannel[int] | None = None
         self.config = Config(
             home=Home(world.home),
             assistant=Assistant(name="Pynchy", timezone="UTC"),
@@ -185,7 +184,7 @@ class _Play:
                 fates.start_soon(self._lives, name="lives")
                 fates.start_soon(self._watch, name="watch")
                 if self.script is not None:
-                    await self.script(self.world)  # type: ignore[misc]
+                    await self.script(self.world)
                 else:
                     await self._busy_hours()
                 self.world.calm = True
@@ -267,8 +266,7 @@ class _Play:
         dice = self.world.dice("stopper")
         while self.swarm.stop_every < math.inf:
             await trio.sleep(dice.expovariate(1 / self.swarm.stop_every))
-            if self.signals is not None:
-                self.signals.send_nowait(signal.SIGTERM)
+            self.world.terminate()
 
     async def _disconnects(self) -> None:
         dice = self.world.dice("disconnects")
@@ -294,7 +292,7 @@ class _Play:
 
     async def _lives(self) -> None:
         world = self.world
-        while not self.stopping:
+        while True:
             world.lives += 1
             life = world.life = Life(world)
             world.note("boot", world.lives)
@@ -323,15 +321,16 @@ class _Play:
             life.is_up = True
             world.note("ready")
 
-        self.signals, signals = trio.open_memory_channel[int](10)
+        world.signals, signals = trio.open_memory_channel[int](10)
+        store = Store(world.db, life.run_sync)
         await daemon.serve(
             self.config,
             signals=signals,
-            store=Store(world.db, life.run_sync),
+            store=store,
             runtime=runtime,  # type: ignore[arg-type]
             channels={channel.name: channel for channel in world.channels},
             console=None,
-            open_agent=agent_opener(life, runtime, grace=self.config.limits.stop_grace),
+            agents=SimAgents(life, runtime, store, self.config.limits.stop_grace),
             world=daemon.World(now=world.now, new_id=world.new_id, jitter=world.jitter),
             model="simulated",
             ready=ready,
@@ -340,7 +339,7 @@ class _Play:
 
     def _part_from(self, life: Life, *, clean: bool) -> None:
         world = self.world
-        self.signals = None
+        world.signals = None
         world.note("life over", life.number, "cleanly" if clean else "badly")
         mine = [box for box in world.alive() if box.life == life.number]
         if clean and mine:
@@ -371,8 +370,8 @@ class _Play:
     async def _stop(self) -> None:
         self.stopping = True
         while (life := self.world.life) is not None and not life.dead:
-            if self.signals is not None and life.is_up:
-                self.signals.send_nowait(signal.SIGTERM)
+            if life.is_up:
+                self.world.terminate()
                 with trio.move_on_after(120):
                     await life.over.wait()
                 if not life.dead:

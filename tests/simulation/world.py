@@ -15,10 +15,13 @@ import hashlib
 import math
 import random
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 import trio
@@ -33,8 +36,12 @@ from pynchy.chat.channel import (
 )
 from pynchy.container.runtime import ContainerGone, SpawnFailed
 from pynchy.container.session import Session, Traffic, open_session
+from pynchy.ipc import watcher
+from pynchy.ipc.handlers import Done
+from pynchy.ipc.spool import Scan
 from pynchy.model import ChatId, Group, GroupId, Message, Micros, Outgoing, RunId, SenderId
-from pynchy.store.database import Connection, StoreFull, open_memory
+from pynchy.store import callers
+from pynchy.store.database import Connection, Store, StoreFull, configure, open_memory
 from pynchy_agent import wire
 
 T = TypeVar("T")
@@ -85,6 +92,7 @@ class Swarm:
     twice: float = 0.0  # names a prompt that it has answered before
     early_exit: float = 0.0  # exits with 0 and owes an answer
     afterthought: float = 0.0
+    says: float = 0.0  # chance that an agent says something while it works
     spawn: float = 0.0  # the engine refuses
     spawn_leaves: float = 0.0  # … and leaves a container behind
     slow_start: float = 1.0
@@ -137,6 +145,20 @@ class Box:
     life: int = 0
 
 
+@cache
+def _schema() -> bytes:
+    with closing(open_memory()) as empty:
+        return empty.serialize()
+
+
+def fresh_database() -> Connection:
+    """A database in memory with the whole schema; the steps to it are taken once for all worlds."""
+    db = sqlite3.connect(":memory:", isolation_level=None, factory=Connection)
+    db.deserialize(_schema())
+    configure(db)
+    return db
+
+
 class World:
     """Ground truth."""
 
@@ -147,13 +169,15 @@ class World:
         self.digest = hashlib.blake2b(digest_size=16)
         self.events = 0
         self.story: list[str] | None = None  # kept only when somebody wants to read it
-        self.db: Connection = open_memory()
+        self.db = fresh_database()
         self.offset = 0.0  # what the wall clock was moved by
         self.jumped = -math.inf  # when it was last moved
         self.ids = 0
         self.points = 0
         self.kill_at: frozenset[int] = frozenset()
         self.calm = False  # no more faults, nobody talks
+        self.plan: list[str] = []  # faults that a script wants next, in this order
+        self.signals: trio.MemorySendChannel[int] | None = None
         self.lives = 0
         self.kills = 0
         self.life: Life | None = None
@@ -162,6 +186,11 @@ class World:
         self.phones: dict[ChatId, list[Sent]] = {}
         self.shown: set[str] = set()
         self.boxes: dict[str, Box] = {}
+        self.spool: dict[GroupId, dict[str, bytes]] = {}
+        self.spooled: dict[GroupId, list[str]] = {}  # every command ever given, in order
+        self.spool_bell: dict[GroupId, trio.Event] = {}
+        self.halves = 0
+        self.said_ok: set[str] = set()  # texts an agent was told are sent
         self.remembered: dict[str, set[str]] = {}  # session -> what its agent has heard
         self.tokens = 0
         self.asked: dict[str, Mail] = {}
@@ -183,6 +212,9 @@ class World:
 
     def happens(self, name: str, chance: float) -> bool:
         """Whether a fault happens. In calm times none does."""
+        if self.plan and self.plan[0] == name.removeprefix("agent "):
+            self.plan.pop(0)
+            return True
         return chance > 0 and not self.calm and self.dice(name).random() < chance
 
     def note(self, *facts: object) -> None:
@@ -206,6 +238,11 @@ class World:
     def violated(self, what: str) -> None:
         self.note("VIOLATION", what)
         self.violations.append(f"{trio.current_time():.3f} s: {what}")
+
+    def terminate(self) -> None:
+        """Ask the daemon to stop, if there is one; it is started again after a while."""
+        if self.signals is not None:
+            self.signals.send_nowait(signal.SIGTERM)
 
     # --- the messenger's server ---
 
@@ -239,6 +276,18 @@ class World:
         self.phones.setdefault(chat, []).append(Sent(id, text, trio.current_time()))
         self.note("shown", chat, id[-8:], text[:60])
         self.talk_bell.setdefault(chat, trio.Event()).set()
+
+    # --- commands ---
+
+    def command(self, folder: GroupId, name: str, args: dict[str, object]) -> str:
+        """An agent gives a command; its id."""
+        id = f"{self.now() * 1000:016x}{self.dice('commands').getrandbits(64):016x}"
+        data = wire.encode_command(wire.Command(name=name, args=args))
+        self.spool.setdefault(folder, {})[f"{id}.json"] = data
+        self.spooled.setdefault(folder, []).append(id)
+        self.note("command", folder, id[-8:])
+        self.spool_bell.setdefault(folder, trio.Event()).set()
+        return id
 
     # --- containers ---
 
@@ -564,6 +613,7 @@ class Agent:
         self.closing = False
         self.interrupted = False
         self.eof = False
+        self.saying: dict[str, str] = {}  # commands under way
 
     def happens(self, name: str, chance: float) -> bool:
         return self.world.happens(f"agent {name}", chance)
@@ -632,8 +682,15 @@ class Agent:
                 self.interrupted = True
             case wire.Close():
                 self.closing = True
-            case wire.Answer():
-                pass
+            case wire.Answer(id, ok):
+                if ok and id in self.saying:
+                    self.world.said_ok.add(self.saying[id])
+
+    def _speak(self) -> None:
+        self.world.halves += 1
+        text = f"meanwhile [h{self.world.halves}]"
+        id = self.world.command(self.box.group, "send_message", {"text": text})
+        self.saying[id] = f"[h{self.world.halves}]"
 
     async def _turn(self) -> None:
         """Answer what waits, and what comes while working on it."""
@@ -645,6 +702,9 @@ class Agent:
         # The session is known before anything is answered.
         self.say(wire.Progress(what="thinking", session=self.session))
         end = trio.current_time() + self.dice.expovariate(1 / swarm.think)
+        if self.happens("says", swarm.says):
+            self._speak()
+            await self._take(min(end, trio.current_time() + 2))
         if self.happens("crashes", swarm.crash):
             await trio.sleep(self.dice.random() * (end - trio.current_time()))
             raise Exits(1)
@@ -718,19 +778,101 @@ def _uuid(dice: random.Random) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
-def agent_opener(life: Life, runtime: SimRuntime, *, grace: float) -> Any:
-    """What the daemon calls to get an agent: a container and the talk with it."""
+class SimSpool:
+    """A group's command folder as one life sees it."""
+
+    def __init__(self, life: Life, folder: GroupId) -> None:
+        self.life = life
+        self.files = life.world.spool.setdefault(folder, {})
+        self.folder = folder
+
+    def scan(self) -> Scan:
+        self.life.point("scan")
+        return Scan(tuple(sorted(self.files)), (), whole=True)
+
+    def read(self, name: str) -> bytes | None:
+        self.life.point("read")
+        return self.files.get(name)
+
+    def remove(self, name: str | bytes) -> bool:
+        assert isinstance(name, str)
+        self.life.point("remove command")
+        self.files.pop(name, None)
+        self.life.point("removed command")
+        return True
+
+    @contextmanager
+    def watched(self) -> Iterator[SimWatch]:
+        yield SimWatch(self.life.world, self.folder)
+
+
+@attrs.define
+class SimWatch:
+    world: World
+    folder: GroupId
+    told: bool = True
+
+    async def changed(self) -> None:
+        """As inotify: what came since the last call is remembered."""
+        count = self.world.spooled.setdefault(self.folder, [])
+        if len(count) == self.seen:
+            bell = self.world.spool_bell[self.folder] = trio.Event()
+            await bell.wait()
+        await trio.lowlevel.checkpoint()
+        self.seen = len(count)
+
+    seen: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.seen = len(self.world.spooled.setdefault(self.folder, []))
+
+
+@attrs.frozen
+class SimAgents:
+    """How agents come to life here. Shaped like the daemon's `Agents`."""
+
+    life: Life
+    runtime: SimRuntime
+    store: Store
+    grace: float
+
+    def _desk(self, folder: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
+        world = self.life.world
+        nowhere = world.home / "nowhere"
+        return watcher.Desk(
+            folder=folder,
+            commands=nowhere,
+            work=nowhere,
+            outgoing=nowhere,
+            errors=world.home / "errors",
+            store=self.store,
+            now=world.now,
+            new_id=world.new_id,
+            after_commit=committed,
+            open_spool=lambda path: nullcontext(SimSpool(self.life, folder)),
+        )
+
+    async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:
+        run = await self.store.call(callers.last_run, group, but=None)
+        await watcher.sweep(self._desk(group, committed), run)
 
     @asynccontextmanager
-    async def open_agent(
-        group: Group, run: RunId, start: wire.Start, heard: trio.MemorySendChannel[Traffic]
+    async def open(
+        self,
+        group: Group,
+        run: RunId,
+        start: wire.Start,
+        heard: trio.MemorySendChannel[Traffic],
+        *,
+        committed: Callable[[Done], None],
     ) -> AsyncIterator[Session]:
         name = f"pynchy-{INSTALL}-{run}"
         kind = "task" if start.scheduled else "session"
+        desk = self._desk(group.folder, committed)
         async with (
-            runtime.open(name, group.folder, kind, grace=grace) as container,
+            watcher.swept(desk, run),
+            self.runtime.open(name, group.folder, kind, grace=self.grace) as container,
             open_session(container, heard, start) as session,
+            watcher.open_watch(desk, run, answer=session.tell),
         ):
             yield session
-
-    return open_agent
