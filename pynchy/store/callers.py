@@ -6,8 +6,10 @@ in the transaction that carries the command out, so they are those of that momen
 
 from __future__ import annotations
 
+from typing import Final
+
 from pynchy.ipc.policy import Caller
-from pynchy.model import MAIN, ChatId, GroupId, Micros, RunId, TurnId, after, channel_of
+from pynchy.model import MAIN, ChatId, GroupId, Micros, RunId, SenderId, TurnId, after, channel_of
 
 from . import groups
 from .database import Database
@@ -47,6 +49,30 @@ def last_run(db: Database, folder: GroupId, *, but: RunId | None = None) -> RunI
         (folder, but),
     ).fetchone()
     return None if row is None else RunId(row[0])
+
+
+OWNER: Final = SenderId("owner")  # whose word it is when everybody who asked has main's trust
+
+
+def creator_of(db: Database, caller: Caller) -> tuple[SenderId, int]:
+    """Whose authority a task has that is made in the caller's turn, and how deep it stands.
+
+    A task made by a task has its maker's authority. Of several people who asked it is the least.
+    """
+    row = db.execute(
+        "SELECT creator, depth FROM fires JOIN tasks ON tasks.id = task_id WHERE turn_id = ?",
+        (caller.turn,),
+    ).fetchone()
+    if row is not None:
+        return SenderId(row[0]), int(row[1]) + 1
+    if caller.trusted:
+        return OWNER, 0
+    row = db.execute(
+        "SELECT sender FROM turn_inputs JOIN inbox USING (seq) "
+        "WHERE turn_id = ? AND triggers = 1 ORDER BY seq LIMIT 1",
+        (caller.turn,),
+    ).fetchone()
+    return SenderId("" if row is None else row[0]), 0
 
 
 def last_asked(db: Database, turn: TurnId) -> str | None:
@@ -93,7 +119,15 @@ def open_files(db: Database, folder: GroupId) -> set[str]:
 
 
 def _is_trusted(db: Database, turn: TurnId, chat: ChatId) -> bool:
-    """Whether all who asked in a turn of main may give orders there: named senders, or the owner."""
+    """Whether all who asked in a turn of main may give orders there: named senders, or the owner.
+
+    A scheduled turn has the authority of whoever made the task.
+    """
+    row = db.execute(
+        "SELECT creator FROM fires JOIN tasks ON tasks.id = task_id WHERE turn_id = ?", (turn,)
+    ).fetchone()
+    if row is not None:
+        return bool(row[0] == OWNER)
     asked = db.execute(
         "SELECT DISTINCT sender, own FROM turn_inputs JOIN inbox USING (seq) "
         "WHERE turn_id = ? AND triggers = 1",

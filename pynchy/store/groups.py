@@ -264,10 +264,9 @@ def set_session(db: Database, run: RunId, session: str) -> bool:
     Called as soon as the agent names it, so that a turn which dies can be resumed in it.
     """
     changed = db.execute(
-        "UPDATE groups SET session = ? FROM runs "
-        "WHERE runs.id = ? AND runs.kind <> 'delegate' AND groups.folder = runs.folder "
-        "AND groups.epoch = runs.epoch "
-        "AND NOT EXISTS (SELECT 1 FROM turns WHERE run_id = runs.id AND isolated = 1)",
+        "UPDATE groups SET session = ?1 WHERE (folder, epoch) = ("
+        "  SELECT folder, epoch FROM runs WHERE id = ?2 AND kind <> 'delegate') "
+        "AND NOT EXISTS (SELECT 1 FROM turns WHERE run_id = ?2 AND isolated = 1)",
         (session, run),
     )
     return changed.rowcount == 1

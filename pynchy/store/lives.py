@@ -64,10 +64,11 @@ def why(db: Database, message_id: str) -> list[Life]:
     ).fetchall()
     if not found:
         found = db.execute(
-            "SELECT seq FROM outbox JOIN turns ON turns.answered_by = outbox.turn_id "
-            "OR turns.id = outbox.turn_id JOIN turn_inputs ON turn_inputs.turn_id = turns.id "
-            "JOIN inbox USING (seq) WHERE outbox.message_id = ? AND triggers = 1 "
-            "ORDER BY seq LIMIT 20",
+            "WITH said (turn) AS (SELECT turn_id FROM outbox WHERE message_id = ?) "
+            "SELECT seq FROM turn_inputs JOIN inbox USING (seq) WHERE triggers = 1 AND turn_id IN ("
+            "  SELECT turn FROM said UNION "
+            "  SELECT id FROM turns WHERE answered_by IN (SELECT turn FROM said)"
+            ") ORDER BY seq LIMIT 20",
             (message_id,),
         ).fetchall()
     return [why_seq(db, Seq(row[0])) for row in found]
@@ -87,14 +88,20 @@ def why_seq(db: Database, seq: Seq) -> Life:
         raise LookupError(f"no message {seq}")
     turn = next(
         db.query(
-            "SELECT turns.* FROM turns LEFT JOIN turn_inputs ON turn_id = turns.id AND seq = ?1 "
-            "WHERE seq = ?1 OR (chat = ?2 AND kind = 'message' AND lo < ?1 AND hi >= ?1) "
-            "ORDER BY seq IS NULL LIMIT 1",
-            (seq, row["chat"]),
+            "SELECT turns.* FROM turn_inputs JOIN turns ON turns.id = turn_id WHERE seq = ?", (seq,)
         ),
         None,
     )
-    shown = _is_input(db, seq)
+    shown = turn is not None
+    if turn is None:
+        turn = next(
+            db.query(
+                "SELECT * FROM turns WHERE chat = ?1 AND kind = 'message' AND hi >= ?2 AND lo < ?2 "
+                "ORDER BY hi LIMIT 1",
+                (row["chat"], seq),
+            ),
+            None,
+        )
     return Life(
         seq=seq,
         chat=row["chat"],
@@ -140,10 +147,6 @@ def unended(db: Database, *, before: Micros, limit: int = 100) -> list[Unended]:
         (before, limit),
     )
     return [Unended(*row) for row in rows]
-
-
-def _is_input(db: Database, seq: Seq) -> bool:
-    return db.execute("SELECT 1 FROM turn_inputs WHERE seq = ?", (seq,)).fetchone() is not None
 
 
 _ENDS: dict[str, State] = {
@@ -200,7 +203,7 @@ def _steps(
     if turn["state"] == "waiting":
         steps.append(Step(turn["retry_at"], "due again", turn["error"] or ""))
     for entry in db.query(
-        "SELECT * FROM outbox WHERE turn_id = ?1 OR turn_id = ?2 ORDER BY id LIMIT 200",
+        "SELECT * FROM outbox WHERE turn_id IN (?, ?) ORDER BY id LIMIT 200",
         (turn["id"], turn["answered_by"]),
     ):
         steps += _entry_steps(entry)

@@ -145,6 +145,7 @@ def m001_core(db: Database) -> None:
         CREATE INDEX turns_live ON turns (chat, lo) WHERE ended_at IS NULL;
         CREATE INDEX turns_folder ON turns (folder, id);
         CREATE INDEX turns_run ON turns (run_id, id);
+        CREATE INDEX turns_answered ON turns (answered_by);
         CREATE UNIQUE INDEX turns_cover ON turns (chat, hi) WHERE kind = 'message';
         CREATE TRIGGER turns_follow BEFORE INSERT ON turns WHEN NEW.kind = 'message'
             AND NEW.lo IS NOT (SELECT claimed_seq FROM chats WHERE chat = NEW.chat)
@@ -164,6 +165,7 @@ def m001_core(db: Database) -> None:
             outcome TEXT
         ) STRICT, WITHOUT ROWID;
         CREATE INDEX attempts_turn ON attempts (turn_id, claimed_at);
+        CREATE INDEX attempts_run ON attempts (run_id);
 
         -- The primary key says it: a message is in at most one turn, ever.
         CREATE TABLE turn_inputs (

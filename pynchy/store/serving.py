@@ -114,8 +114,10 @@ def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now
     ).fetchone()
     if kind == "session" and not ready:
         ready = db.execute(
-            "SELECT 1 FROM chats WHERE folder = ? AND wanted_seq > claimed_seq AND NOT EXISTS ("
-            "  SELECT 1 FROM turns WHERE turns.chat = chats.chat AND ended_at IS NULL"
+            "SELECT 1 FROM chats INDEXED BY chats_waiting WHERE folder = ? AND folder IS NOT NULL "
+            "AND wanted_seq > claimed_seq AND NOT EXISTS ("
+            "  SELECT 1 FROM turns INDEXED BY turns_live"
+            "  WHERE turns.chat = chats.chat AND ended_at IS NULL"
             "  AND state = 'waiting' AND kind = 'message') LIMIT 1",
             (folder,),
         ).fetchone()
@@ -126,7 +128,8 @@ def unfinished(db: Database) -> tuple[list[GroupId], list[GroupId]]:
     """At start: groups with anything for a session to do, now or later, and groups with a task's turn to run."""
     sessions = db.execute(
         "SELECT folder FROM groups WHERE folder IN ("
-        "  SELECT folder FROM chats WHERE folder IS NOT NULL AND wanted_seq > claimed_seq"
+        "  SELECT folder FROM chats INDEXED BY chats_waiting"
+        "  WHERE folder IS NOT NULL AND wanted_seq > claimed_seq"
         "  UNION SELECT folder FROM turns WHERE state = 'waiting' AND kind IN ('message', 'notice')"
         ") ORDER BY folder"
     ).fetchall()
