@@ -61,6 +61,11 @@ WEB_FETCH: Final = "web_fetch"
 _PICTURE: Final = 5_000  # tokens; more than the API makes of any one picture
 
 
+# What was decoded a moment ago has no circles.
+_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+)
+
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 
@@ -100,7 +105,7 @@ class Call:
 
     def encode(self) -> Steps[bytes]:
         """The body to send; raises `Refusal` for text that cannot be written."""
-        text = json.dumps(self.document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(self.document)
         yield
         try:
             return text.encode()

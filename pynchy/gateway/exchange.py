@@ -88,6 +88,10 @@ class Upstream(Protocol):
         """Whether a call costs nothing: it is counted all the same."""
         ...
 
+    async def prepare(self) -> None:
+        """Do beforehand what the first call would wait for. Optional, and harmless twice."""
+        ...
+
     def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Make one call. The call is over when the block is; raises `UpstreamUnreachable`."""
         ...

@@ -92,6 +92,9 @@ class OfflineModel:
     def __init__(self, script: Script | None = None) -> None:
         self._script = script
 
+    async def prepare(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     @asynccontextmanager
     async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
         await trio.lowlevel.checkpoint()

@@ -72,6 +72,7 @@ class Gateway:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.serve_listeners, self.server(who), [listener])
+                nursery.start_soon(self.upstream.prepare)  # while the container starts
                 try:
                     yield
                 finally:

@@ -82,19 +82,29 @@ class Anthropic:
         self._credential = credential
         self._base_url = base_url
         self._patience = patience
+        self._opening = trio.Lock()
         self._client: httpx.AsyncClient | None = None
+        self._timeouts: dict[str, float | None] = {}
+
+    async def prepare(self) -> None:
+        """Load the HTTP library and make the client: a third of a second, in a thread.
+
+        Here and not at the top, since a start does not need it.
+        """
+        async with self._opening:
+            if self._client is None:
+                self._client = await trio.to_thread.run_sync(self._open)
 
     def _open(self) -> httpx.AsyncClient:
-        # Here and not at the top: it costs 0.1 s and nothing needs it before the first call.
         import httpx
 
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                timeout=httpx.Timeout(self._patience, connect=15.0, write=60.0, pool=None),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
-                follow_redirects=False,  # a redirect would take the key elsewhere
-            )
-        return self._client
+        timeouts = httpx.Timeout(self._patience, connect=15.0, write=60.0, pool=None)
+        self._timeouts = timeouts.as_dict()
+        return httpx.AsyncClient(
+            timeout=timeouts,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+            follow_redirects=False,  # a redirect would take the key elsewhere
+        )
 
     async def close(self) -> None:
         if self._client is not None:
@@ -103,21 +113,24 @@ class Anthropic:
 
     @asynccontextmanager
     async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+        await self.prepare()
+        assert self._client is not None  # prepared a line ago
         import httpx
 
+        headers = [pair for pair in request.headers if pair[0] != "anthropic-beta"]
+        headers.append(("accept-encoding", "identity"))
         betas = dict(request.headers).get("anthropic-beta", "")
-        outgoing = self._open().build_request(
+        headers.extend(self._credential.headers(betas).items())
+        # Made by hand and not by the client, which would add the cookies of other groups' answers.
+        outgoing = httpx.Request(
             "POST",
             self._base_url + request.target,
+            headers=headers,
             content=request.body,
-            headers={
-                **{name: value for name, value in request.headers if name != "anthropic-beta"},
-                "accept-encoding": "identity",
-                **self._credential.headers(betas),
-            },
+            extensions={"timeout": self._timeouts},
         )
         try:
-            response = await self._open().send(outgoing, stream=True)
+            response = await self._client.send(outgoing, stream=True)
         except httpx.HTTPError as error:
             raise UpstreamUnreachable(
                 f"the model API did not answer ({type(error).__name__})",
@@ -125,15 +138,15 @@ class Anthropic:
             ) from None
         chunks = _Chunks(response)
         try:
-            headers = self._passed(response)
-            if response.status_code >= 300:
-                body = await self._error_body(response.headers.get("content-type", ""), chunks)
-                headers = (("content-type", "application/json"), *headers)
-                yield UpstreamResponse(response.status_code, headers, _Once(body))
+            passed = self._passed(response)
+            kind = response.headers.get("content-type", "application/json")
+            if response.status_code < 300:
+                head = (("content-type", kind), *passed)
+                yield UpstreamResponse(response.status_code, head, chunks)
             else:
-                kind = response.headers.get("content-type", "application/json")
-                headers = (("content-type", kind), *headers)
-                yield UpstreamResponse(response.status_code, headers, chunks)
+                body = await self._error_body(kind, chunks)
+                head = (("content-type", "application/json"), *passed)
+                yield UpstreamResponse(response.status_code, head, _Once(body))
         finally:
             await chunks.finish()
             with trio.move_on_after(2.0, shield=True):
