@@ -37,7 +37,7 @@ def read_allowlist(path: Path) -> Allowlist | None:
         return None
     except OSError as error:
         raise BadAllowlist(f"{path}: {error.strerror}") from error
-    with open(fd, "rb") as file:
+    try:
         seen = os.fstat(fd)
         if not stat.S_ISREG(seen.st_mode):
             raise BadAllowlist(f"{path} is not a regular file")
@@ -45,7 +45,9 @@ def read_allowlist(path: Path) -> Allowlist | None:
             raise BadAllowlist(f"{path} can be written by others: chmod 600 it")
         if seen.st_size > MAX_BYTES:
             raise BadAllowlist(f"{path} has more than {MAX_BYTES} bytes")
-        data = file.read(MAX_BYTES + 1)
+        data = os.read(fd, MAX_BYTES + 1)
+    finally:
+        os.close(fd)
     try:
         return parse_allowlist(data)
     except BadAllowlist as error:

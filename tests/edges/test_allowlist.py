@@ -1,0 +1,112 @@
+"""The allowlist on a real disk: who may have written it, and what real trees hold."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pynchy.container.allowlist import TooLarge, find_secrets, look, read_allowlist, real_roots
+from pynchy.container.mounts import (
+    ALWAYS_BLOCKED,
+    TEMPLATE,
+    Allowlist,
+    BadAllowlist,
+    Granted,
+    Root,
+    Wish,
+    World,
+    judge,
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "mounts.json"
+    file.write_text(TEMPLATE)
+    file.chmod(0o600)
+    return file
+
+
+def test_a_missing_file_is_none_and_looked_for_again(tmp_path: Path, file: Path) -> None:
+    # invariant 147
+    missing = tmp_path / "other.json"
+    assert read_allowlist(missing) is None
+    missing.write_bytes(file.read_bytes())
+    missing.chmod(0o600)
+    assert read_allowlist(missing) == read_allowlist(file)
+
+
+def test_what_others_could_have_written_is_refused(tmp_path: Path, file: Path) -> None:
+    # threat M8
+    link = tmp_path / "link.json"
+    link.symlink_to(file)
+    fifo = tmp_path / "fifo.json"
+    os.mkfifo(fifo)
+    large = tmp_path / "large.json"
+    large.write_text(" " * (65 << 10))
+    open_to_all = tmp_path / "open.json"
+    open_to_all.write_text(TEMPLATE)
+    for path, mode in ((fifo, 0o600), (large, 0o600), (open_to_all, 0o666)):
+        path.chmod(mode)
+    for path in (link, fifo, large, open_to_all, tmp_path):
+        with pytest.raises(BadAllowlist):
+            read_allowlist(path)
+    if os.getuid() == 0:
+        os.chown(file, 1234, 1234)
+        with pytest.raises(BadAllowlist):
+            read_allowlist(file)
+
+
+def test_looking_finds_where_a_path_really_is(tmp_path: Path) -> None:
+    # threat M3
+    home = tmp_path.resolve()
+    (home / "projects" / "site").mkdir(parents=True)
+    (home / "link").symlink_to(home / "projects")
+    os.mkfifo(home / "projects" / "fifo")
+    seen = look("~/link/site", user_home=home)
+    assert seen is not None
+    assert (seen.real, seen.kind) == (home / "projects" / "site", "folder")
+    fifo = look(str(home / "projects" / "fifo"), user_home=home)
+    assert fifo is not None
+    assert fifo.kind == "other"
+    for missing in ("~/nothing", "/proc/self/nothing", "~/a\0b", str(home / "loop")):
+        assert look(missing, user_home=home) is None
+    (home / "loop").symlink_to(home / "loop")
+    assert look(str(home / "loop"), user_home=home) is None
+
+
+def test_a_link_out_of_a_root_leads_nowhere(tmp_path: Path) -> None:
+    # threat M3, M6; invariant 145
+    home = tmp_path.resolve()
+    (home / "projects").mkdir()
+    (home / "private").mkdir()
+    (home / "projects" / "out").symlink_to(home / "private")
+    (home / "projects" / "in").mkdir()
+    allowlist = Allowlist((Root("~/projects"),))
+    world = World(roots=real_roots(allowlist, user_home=home))
+    for name, granted in (("out", False), ("in", True)):
+        path = f"~/projects/{name}"
+        verdict = judge(
+            Wish(path, name),
+            look(path, user_home=home),
+            allowlist=allowlist,
+            world=world,
+            is_main=True,
+        )
+        assert isinstance(verdict, Granted) is granted, verdict
+
+
+def test_secrets_in_a_tree_are_found_and_links_not_followed(tmp_path: Path) -> None:
+    # threat M4
+    for place in (".env", "app/.ENV.local", "app/main.py", "app/keys/id_rsa.bak", ".ssh/config"):
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (tmp_path / "away").symlink_to("/")
+    (tmp_path / "credentials").symlink_to("/etc/passwd")
+    found = [(str(hit.place), hit.folder) for hit in find_secrets(tmp_path, ALWAYS_BLOCKED)]
+    assert found == [
+        (".env", False), (".ssh", True), ("app/.ENV.local", False), ("app/keys/id_rsa.bak", False),
+    ]  # fmt: skip
+    with pytest.raises(TooLarge):
+        find_secrets(tmp_path, ALWAYS_BLOCKED, limit=3)
