@@ -164,7 +164,8 @@ def read(document: dict[str, Any]) -> Asked:
                 prompt = said.split(_MIDTURN, 1)[1].lstrip(": \n")
         elif role == "user":
             if not prompt:
-                prompt = "\n".join(_typed(blocks))
+                # The last one: what was queued or interrupted comes in the same message before it.
+                prompt = next(reversed(_typed(blocks)), "")
             results[:0] = [
                 _flat(b.get("content")) for b in blocks if b.get("type") == "tool_result"
             ]
@@ -182,24 +183,26 @@ def read(document: dict[str, Any]) -> Asked:
 
 
 _MIDTURN: Final = "The user sent a new message while you were working"
-_MESSAGE: Final = re.compile(r"<message\b[^>]*>(.*?)</message>", re.DOTALL)
+_MESSAGE: Final = re.compile(r"<(message|task)\b[^>]*>(.*?)</\1>", re.DOTALL)
 _TRIGGER: Final = re.compile(r"^\s*@[^\s:,]+[:,]?\s+")
 _TEXT: Final = re.compile(r"<text\b[^>]*>(.*?)</text>", re.DOTALL)
 _TAGS: Final = re.compile(r"<(quoted|attachment)\b[^>]*?(?:/>|>.*?</\1>)", re.DOTALL)
 
 
 def _unwrap(prompt: str) -> str:
-    """The text of the last ``<message>`` of a prompt, or all of it where there is none."""
+    """The text of the last ``<message>`` or ``<task>`` of a prompt, or all of it where there is none."""
     if found := _MESSAGE.findall(prompt):
-        inner = _TAGS.sub("", found[-1])
+        inner = _TAGS.sub("", found[-1][1])
         prompt = html.unescape(text[-1] if (text := _TEXT.findall(inner)) else inner)
     return _TRIGGER.sub("", prompt, count=1).strip()
 
 
-def _typed(blocks: list[dict[str, Any]]) -> Iterator[str]:
-    for text in _texts(blocks):
-        if not text.lstrip().startswith("<system-reminder>"):
-            yield text
+def _typed(blocks: list[dict[str, Any]]) -> list[str]:
+    """What people said, without what the CLI says of itself."""
+    return [text for text in _texts(blocks) if not text.lstrip().startswith(_OF_THE_CLI)]
+
+
+_OF_THE_CLI: Final = ("<system-reminder>", "<local-command-", "<command-")
 
 
 def _texts(blocks: list[dict[str, Any]]) -> Iterator[str]:
@@ -234,12 +237,17 @@ def answer(asked: Asked) -> Reply:
         )
     if not asked.results:
         return _obey(asked)
-    told = Text("The tool said: " + "\n".join(asked.results))
+    told = "The tool said: " + "\n".join(asked.results)
     if not asked.prompt:
-        return Reply((told,))
+        return _say(told)
     # Somebody spoke while the tool ran: both get their answer.
     also = _obey(asked)
-    return attrs.evolve(also, blocks=(told, *also.blocks)) if also.status == 200 else also
+    match also.blocks:
+        case (Text(text),):
+            return attrs.evolve(also, blocks=(Text(f"{told}\n\n{text}"),))
+        case ():
+            return also
+    return attrs.evolve(also, blocks=(Text(told), *also.blocks))
 
 
 def _obey(asked: Asked) -> Reply:

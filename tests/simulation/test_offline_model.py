@@ -77,6 +77,12 @@ def test_reminders_and_system_entries_are_not_what_was_said() -> None:
     assert said.prompt == "echo yes"
 
 
+def test_the_last_of_what_was_merged_counts() -> None:
+    command = "<local-command-caveat>not for you</local-command-caveat>"
+    said = asked(user("echo one", command, "echo two", "<command-name>/compact</command-name>"))
+    assert said.prompt == "echo two"
+
+
 def test_what_was_said_before_the_last_answer_is_past() -> None:
     said = asked(user("echo one"), {"role": "assistant", "content": "one"}, user("echo two"))
     assert said.prompt == "echo two"
@@ -117,7 +123,7 @@ def test_who_spoke_while_a_tool_ran_is_answered_too() -> None:
             {"role": "system", "content": note},
         )
     )
-    assert reply.blocks == (Text("The tool said: a"), Text("also"))
+    assert reply.blocks == (Text("The tool said: a\n\nalso"),)
 
 
 def test_silence_is_a_note_to_itself() -> None:
