@@ -41,7 +41,7 @@ from pynchy.gateway.ledger import StoreLedger
 from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.ipc import policy, watcher
-from pynchy.ipc.handlers import Done
+from pynchy.ipc.call import Done
 from pynchy.lock import open_lock
 from pynchy.logs import logger
 from pynchy.model import (
@@ -176,6 +176,10 @@ async def serve(
     def after_command(done: Done) -> None:
         if done.speaks:
             ring_outbox()
+        if done.schedules:
+            ring_scheduler()
+        if done.due is not None:
+            nursery.start_soon(task_due, done.due)
 
     async def ring(group: GroupId) -> None:
         await events_in.send(queue.Arrived(group))
@@ -503,6 +507,7 @@ class _Agents:
             now=self.world.now,
             new_id=self.world.new_id,
             after_commit=committed,
+            timezone=self.config.assistant.timezone,
         )
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:

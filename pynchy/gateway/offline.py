@@ -183,17 +183,23 @@ def read(document: dict[str, Any]) -> Asked:
 
 
 _MIDTURN: Final = "The user sent a new message while you were working"
-_MESSAGE: Final = re.compile(r"<(message|task)\b[^>]*>(.*?)</\1>", re.DOTALL)
-_TRIGGER: Final = re.compile(r"^\s*@[^\s:,]+[:,]?\s+")
+_FENCE: Final = re.compile(r"^=== (\w+) begin ===$(.*?)^=== \1 end ===$", re.DOTALL | re.MULTILINE)
+_MESSAGE: Final = re.compile(r"<(message|task)\b([^>]*)>(.*?)</\1>", re.DOTALL)
 _TEXT: Final = re.compile(r"<text\b[^>]*>(.*?)</text>", re.DOTALL)
 _TAGS: Final = re.compile(r"<(quoted|attachment)\b[^>]*?(?:/>|>.*?</\1>)", re.DOTALL)
+_TRIGGER: Final = re.compile(r"^\s*@[^\s:,]+[:,]?\s+")
 
 
 def _unwrap(prompt: str) -> str:
-    """The text of the last ``<message>`` or ``<task>`` of a prompt, or all of it where there is none."""
+    """The text of the last ``<message>`` that asks for an answer, of the last one if none says so,
+    or of the ``<task>``; all of the prompt where there is none."""
+    if fences := _FENCE.findall(prompt):
+        prompt = fences[-1][1]
     if found := _MESSAGE.findall(prompt):
-        inner = _TAGS.sub("", found[-1][1])
-        prompt = html.unescape(text[-1] if (text := _TEXT.findall(inner)) else inner)
+        asking = [inner for _, attributes, inner in found if 'asks="yes"' in attributes]
+        inner = _TAGS.sub("", asking[-1] if asking else found[-1][2])
+        text = _TEXT.findall(inner)
+        prompt = html.unescape(text[-1] if text else inner)
     return _TRIGGER.sub("", prompt, count=1).strip()
 
 

@@ -8,14 +8,12 @@ raises `Refused` before it writes anything, and touches nothing but the database
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
-
-import attrs
+from typing import Final
 
 from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
-from pynchy.ipc import policy
+from pynchy.ipc import policy, task_commands
+from pynchy.ipc.call import Call, Done, Refused
 from pynchy.ipc.files import Staged, Unfit
-from pynchy.ipc.policy import Caller
 from pynchy.model import MINUTE, GroupId, Micros, RunId
 from pynchy.store import callers, journal, outbox
 from pynchy.store.database import Database, NewId
@@ -23,37 +21,6 @@ from pynchy_agent import wire
 
 MOST_SAID: Final = 100  # entries of the outbox that one turn may make before its answer
 MOST_COMMANDS: Final = 120  # commands of one group within a minute
-
-
-@attrs.frozen
-class Done:
-    """What came of a command.
-
-    ``speaks``: there is something new in the outbox. ``fresh``: it was carried out now, and not
-    before. ``offence`` is a word for the audit if the command should never have been given.
-    """
-
-    ok: bool
-    text: str
-    speaks: bool = False
-    fresh: bool = False
-    offence: str | None = None
-
-
-class Refused(Exception):
-    """The command is not carried out; the text is for the agent to read. Nothing was written."""
-
-
-@attrs.frozen
-class Call:
-    """A command that passed the table, with everything that its handler may need."""
-
-    db: Database
-    caller: Caller
-    args: Mapping[str, Any]
-    now: Micros
-    new_id: NewId
-    file: Staged | Unfit | None
 
 
 def handle(
@@ -67,6 +34,7 @@ def handle(
     now: Micros,
     new_id: NewId,
     file: Staged | Unfit | None = None,
+    timezone: str = "UTC",
 ) -> Done:
     """Carry a command out, or say what came of it before, or why it is refused.
 
@@ -81,7 +49,16 @@ def handle(
     if callers.count_commands(db, folder, now=now, seconds=MINUTE) >= MOST_COMMANDS:
         text = f"more than {MOST_COMMANDS} commands within a minute; wait a little"
         return Done(ok=False, text=text, offence="flood")  # not in the journal: it may come again
-    done = _carry_out(db, command, folder=folder, run=run, now=now, new_id=new_id, file=file)
+    done = _carry_out(
+        db,
+        command,
+        folder=folder,
+        run=run,
+        now=now,
+        new_id=new_id,
+        file=file,
+        timezone=timezone,
+    )
     journal.record(db, folder, command_id, sha256, ok=done.ok, text=done.text, now=now)
     return done
 
@@ -95,6 +72,7 @@ def _carry_out(
     now: Micros,
     new_id: NewId,
     file: Staged | Unfit | None,
+    timezone: str,
 ) -> Done:
     caller = callers.caller_of(db, folder, run)
     if caller is None:
@@ -103,7 +81,7 @@ def _carry_out(
         return Done(ok=False, text=reason, offence="forbidden")
     if (reason := policy.misfit(command.name, command.args)) is not None:
         return Done(ok=False, text=reason, offence="misfit")
-    call = Call(db=db, caller=caller, args=command.args, now=now, new_id=new_id, file=file)
+    call = Call(db, caller, command.args, now, new_id, file, timezone)
     try:
         return _HANDLERS[command.name](call)
     except Refused as error:
@@ -177,4 +155,5 @@ _HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
     "send_message": _send_message,
     "send_file": _send_file,
     "react": _react,
+    **task_commands.HANDLERS,
 }

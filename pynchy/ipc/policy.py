@@ -112,7 +112,19 @@ class Texts:
         return None
 
 
-Field = Text | Whole | Flag | Choice | Texts
+@attrs.frozen
+class When:
+    """A schedule's value: a text or a whole number; which of them is right depends on its kind."""
+
+    def wrong(self, value: object) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            return f"is a {_kind(value)}, not a text or a whole number"
+        if isinstance(value, str) and not 1 <= len(value) <= 256:
+            return "has not 1 to 256 characters"
+        return None
+
+
+Field = Text | Whole | Flag | Choice | Texts | When
 
 
 def _kind(value: object) -> str:
@@ -132,10 +144,41 @@ class Rule:
     may: Mapping[str, Field] = attrs.field(factory=dict)
 
 
+_KIND: Final = Choice(("cron", "interval", "once"))
+_CONTEXT: Final = Choice(("group", "isolated"))
+
 COMMANDS: Final[Mapping[str, Rule]] = {
     "send_message": Rule(Reach.OWN, {"text": Text(32_000)}, {"sender": Text(64)}),
     "send_file": Rule(Reach.OWN, {"path": Text(1024)}, {"caption": Text(1000)}),
     "react": Rule(Reach.OWN, {"emoji": Text(32)}, {"message_id": Text(128)}),
+    # Tasks of other groups: `task_commands` asks for main's authority where one is named.
+    "schedule_task": Rule(
+        Reach.OWN,
+        {
+            "prompt": Text(16_000),
+            "schedule_type": _KIND,
+            "schedule_value": When(),
+            "context_mode": _CONTEXT,
+        },
+        {"target_group": Text(63), "script": Text(16_000)},
+    ),
+    "list_tasks": Rule(Reach.OWN, {}),
+    "get_task": Rule(Reach.OWN, {"task_id": Text(64)}),
+    "update_task": Rule(
+        Reach.OWN,
+        {"task_id": Text(64)},
+        {
+            "prompt": Text(16_000),
+            "schedule_type": _KIND,
+            "schedule_value": When(),
+            "context_mode": _CONTEXT,
+            "script": Text(16_000),
+        },
+    ),
+    "pause_task": Rule(Reach.OWN, {"task_id": Text(64)}),
+    "resume_task": Rule(Reach.OWN, {"task_id": Text(64)}),
+    "cancel_task": Rule(Reach.OWN, {"task_id": Text(64)}),
+    "run_task_now": Rule(Reach.OWN, {"task_id": Text(64)}),
 }
 
 

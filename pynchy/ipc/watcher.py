@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from pynchy.ipc import errors, files, handlers
-from pynchy.ipc.handlers import Done
+from pynchy.ipc.call import Done
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, Watch, open_spool
 from pynchy.logs import logger
 from pynchy.model import GroupId, Micros, RunId
@@ -65,6 +65,7 @@ class Desk:
     now: Callable[[], Micros]
     new_id: Callable[[], str]
     after_commit: Callable[[Done], None]
+    timezone: str = "UTC"  # of the people, for the times that commands speak of
     open_spool: Callable[[Path], AbstractContextManager[Spool]] = open_spool
 
 
@@ -224,6 +225,7 @@ class _Clerk:
                 now=desk.now(),
                 new_id=desk.new_id,
                 file=file,
+                timezone=desk.timezone,
             )
         finally:
             if isinstance(file, files.Staged) and not (done.ok and done.fresh):

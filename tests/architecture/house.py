@@ -91,6 +91,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.ipc.handlers": Kind.PROCEDURE,
     "pynchy.ipc.policy": Kind.RULES,
     "pynchy.ipc.spool": Kind.EDGE,
+    "pynchy.ipc.task_commands": Kind.PROCEDURE,
     "pynchy.ipc.watcher": Kind.PROCEDURE,  # it lives as long as a run
     "pynchy.schedule.scheduler": Kind.SERVICE,
     "pynchy.schedule.times": Kind.RULES,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -93,3 +95,20 @@ def _runs(daemon: Daemon) -> int:
 def _session(daemon: Daemon) -> set[str]:
     transcripts = daemon.home.data.glob("sessions/main/.claude/projects/*/*.jsonl")
     return {each.stem for each in transcripts}
+
+
+def test_a_task_made_in_chat_fires_and_speaks(home: Path) -> None:
+    with (
+        running(home, "bwrap", "assistant.timezone=Europe/Berlin") as daemon,
+        daemon.talk() as talk,
+    ):
+        soon = (datetime.now(ZoneInfo("Europe/Berlin")) + timedelta(seconds=7)).isoformat()
+        call = {
+            "prompt": "echo the time has come",
+            "schedule_type": "once",
+            "schedule_value": soon[:19],
+            "context_mode": "isolated",
+        }
+        assert "scheduled as" in talk.ask(f"use schedule_task {json.dumps(call)}")
+        assert "the next run is" in talk.ask("use list_tasks {}")
+        assert "the time has come" in talk.reply()

@@ -1,0 +1,51 @@
+"""A command that passed the table, and what can come of it: the nouns of the handlers.
+
+The rule that keeps it so: facts only; what a command does is in the module of its subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from pynchy.ipc.files import Staged, Unfit
+from pynchy.ipc.policy import Caller
+from pynchy.model import GroupId, Micros
+from pynchy.store.database import Database, NewId
+
+
+@attrs.frozen
+class Done:
+    """What came of a command.
+
+    ``speaks``: there is something new in the outbox. ``schedules``: tasks were made or changed, and
+    ``due`` names a group that has one to run. ``fresh``: it was carried out now, and not before.
+    ``offence`` is a word for the audit if the command should never have been given.
+    """
+
+    ok: bool
+    text: str
+    speaks: bool = False
+    schedules: bool = False
+    due: GroupId | None = None
+    fresh: bool = False
+    offence: str | None = None
+
+
+class Refused(Exception):
+    """The command is not carried out; the text is for the agent to read. Nothing was written."""
+
+
+@attrs.frozen
+class Call:
+    """A command that passed the table, with everything that its handler may need."""
+
+    db: Database
+    caller: Caller
+    args: Mapping[str, Any]
+    now: Micros
+    new_id: NewId
+    file: Staged | Unfit | None
+    timezone: str = "UTC"
