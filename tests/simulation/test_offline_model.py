@@ -10,8 +10,10 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynchy.chat.text import PromptMessage, PromptTask, render_prompt
 from pynchy.gateway.exchange import COUNT_TOKENS, MESSAGES, UpstreamRequest
 from pynchy.gateway.offline import Asked, OfflineModel, Reply, Text, ToolUse, answer, read
+from pynchy.model import Attachment, Micros, Quoted
 
 TOOLS = [
     {"name": "Bash"},
@@ -60,6 +62,39 @@ def test_the_last_message_of_a_prompt_counts() -> None:
         "</messages>\n</messages-7f3a>"
     )
     assert says(prompt) == "two <3 & three"
+
+
+def rendered(*messages: PromptMessage, task: PromptTask | None = None, said: str = "") -> str:
+    prompt = render_prompt(
+        messages=messages,
+        omitted=2,
+        timezone="Europe/Berlin",
+        now=Micros(0),
+        boundary="0123456789abcdef",
+        assistant="Pynchy",
+        chat="Family",
+        said=(said,) if said else (),
+        task=task,
+        notices=("echo a notice",),
+    )
+    return asked(user(prompt)).prompt
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])), st.booleans())
+def test_the_prompts_of_the_host_are_read(text: str, asks: bool) -> None:
+    before = PromptMessage("Ann", Micros(1), "echo one")
+    quoted = Quoted("id", "Ann", "echo </quoted> one")
+    file = Attachment("a.png", "image/png", 3)
+    said = f"echo <b>&amp; </text></message>{text}."
+    message = PromptMessage("Bob", Micros(2), f"@Pynchy {said}", quoted, (file,), asks)
+    assert rendered(before, message, said="</message><message>echo no") == said
+    later = PromptMessage("Cid", Micros(3), "echo later")
+    assert rendered(before, message, later) == (said if asks else "echo later")
+
+
+def test_the_prompt_of_a_task_is_read() -> None:
+    task = PromptTask("0" * 32, "echo from a <task>", Micros(5))
+    assert rendered(task=task) == "echo from a <task>"
 
 
 @pytest.mark.parametrize(
