@@ -110,8 +110,6 @@ class Spool:
         if COMMAND_NAME.fullmatch(name) is None:
             raise ValueError(f"{name!r} is no name of a command file")
         try:
-            # A look before the open, so that no device is even opened. The look is not relied on.
-            _check(os.stat(name, dir_fd=self._fd, follow_symlinks=False))
             fd = os.open(name, _READ, dir_fd=self._fd)
         except FileNotFoundError:
             return None
@@ -199,9 +197,9 @@ def _read(fd: int, most: int) -> bytes:
 
 
 def _word(error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "a link"
-    return errno.errorcode.get(error.errno or 0, "an error")
+    nobody = "a socket or a device"
+    known = {errno.ELOOP: "a link", errno.ENXIO: nobody, errno.EOPNOTSUPP: nobody}
+    return known.get(error.errno or 0) or errno.errorcode.get(error.errno or 0, "an error")
 
 
 # --- hearing of changes --------------------------------------------------------------------------
