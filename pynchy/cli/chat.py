@@ -1,7 +1,7 @@
 """`pynchy chat`: a line at a time with a console chat, on a terminal or through a pipe.
 
-The main thread reads lines and sends them; one other thread reads events and shows them. They share
-a `Screen`, and each has a connection of its own.
+The main thread reads lines and sends them; a second one reads events and shows them, over a
+connection of its own; a third waits for signals. They share a `Screen`.
 
 The rule that keeps it so: no full-screen library. What is typed is readline's business, and whatever
 arrives meanwhile is put above the line that is being typed.
@@ -13,10 +13,10 @@ import contextlib
 import os
 import signal
 import sys
+import termios
 import threading
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -29,8 +29,10 @@ from pynchy.cli.client import (
     printable,
 )
 from pynchy.cli.send import spoken
+from pynchy.exits import Exit
 
 LOCAL: Final = "/quit or Ctrl-D leaves; /help shows what the assistant's own commands are"
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DIM: Final = "\x1b[2m"
 _PLAIN: Final = "\x1b[0m"
 
@@ -43,21 +45,18 @@ def command(chat: str, sender: str) -> None:
 
     Through a pipe each line is a message, and it ends once all of them are answered.
     """
-    talk = Talk(console_chat(chat), sender, Screen())
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)  # by an exception, so that the terminal is put right again
-    try:
-        with open_connection() as ours, open_connection() as theirs:
-            talk.run(ours, theirs)
-    except KeyboardInterrupt:
-        talk.screen.say("")
-        if talk.lost:
-            raise NotRunning("the daemon stopped") from None
-        raise SystemExit(130) from None
+    name = console_chat(chat)
+    with open_connection() as ours, open_connection() as theirs:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # before there is a second thread
+        screen = Screen()
+        threading.Thread(target=_leave_by_signal, args=(screen,), daemon=True).start()
+        Talk(name, sender, screen).run(ours, theirs)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+def _leave_by_signal(screen: Screen) -> NoReturn:
+    """Not by a handler: readline would run it only at the next key."""
+    number = signal.sigwait(SIGNALS)
+    screen.leave(128 + number)
 
 
 class Screen:
@@ -70,6 +69,7 @@ class Screen:
         self._typing = False  # the line above says that somebody types
         self._console: Any = None
         if self.terminal:
+            self._settings = termios.tcgetattr(sys.stdin)
             with contextlib.suppress(ImportError):
                 import readline
 
@@ -126,15 +126,27 @@ class Screen:
         elif self.terminal:
             self._above(lambda: None)
 
+    def leave(self, code: int, text: str = "") -> NoReturn:
+        """End the process from any thread, with the terminal as it was found."""
+        self._lock.acquire(timeout=1)
+        if self.terminal:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._settings)
+            sys.stdout.write("\n")
+        sys.stdout.flush()
+        if text:
+            sys.stderr.write(f"Error: {text}\n")
+            sys.stderr.flush()
+        os._exit(code)
+
     def _above(self, show: Any, *, typing: bool = False) -> None:
         """Show something above the line being typed, in place of "is typing"."""
         with self._lock:
             if self._prompt:
                 sys.stdout.write("\r\x1b[K")
-                if self._typing:
-                    sys.stdout.write("\x1b[A\x1b[K")
+            if self._typing:
+                sys.stdout.write("\x1b[A\x1b[K")
             show()
-            self._typing = typing and bool(self._prompt)
+            self._typing = typing
             if self._prompt:
                 sys.stdout.write(self._prompt + self._line())
             sys.stdout.flush()
@@ -147,7 +159,6 @@ class Talk:
         self.chat = chat
         self.sender = sender
         self.screen = screen
-        self.lost = False  # the daemon went away
         self._name = "Pynchy"
         self._mine: set[str] = set()  # ids of messages typed here
         self._progress = threading.Condition()
@@ -158,7 +169,7 @@ class Talk:
         self._shown: set[int] = set()  # outbox ids
 
     def run(self, ours: Connection, theirs: Connection) -> None:
-        """Talk until the person leaves. Raises KeyboardInterrupt if the daemon does."""
+        """Talk until the person leaves, or the daemon does."""
         self._name = ours.ask("status")["assistant"]
         theirs.ask("attach", chat=self.chat)
         if self.screen.terminal:
@@ -172,7 +183,7 @@ class Talk:
                 self._send(ours, line)
         if not self.screen.terminal:
             with self._progress:
-                self._progress.wait_for(lambda: self._asked <= self._over or self.lost)
+                self._progress.wait_for(lambda: self._asked <= self._over)
 
     def _lines(self) -> Iterator[str]:
         with contextlib.suppress(EOFError):
@@ -210,11 +221,7 @@ class Talk:
             while (event := theirs.event(None)) is not None:
                 self._show(event)
         except NotRunning:
-            with self._progress:
-                self.lost = True
-                self._progress.notify_all()
-            # The main thread reads a line: a signal is what gets it out of there.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            self.screen.leave(Exit.NOT_RUNNING, "the daemon stopped")
 
     def _show(self, event: dict[str, Any]) -> None:
         match event["event"]:

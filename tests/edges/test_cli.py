@@ -1,156 +1,21 @@
-"""The command line as a person or a script uses it: the real program, a real socket, a real store.
-
-The daemon is cut down to what the commands talk to: the control socket with all its ops, the console,
-the store and the receiver. Its agent is a few lines here.
-"""
+"""The command line as a person or a script uses it: the real program, a real socket, a real store."""
 
 import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
-import attrs
 import pytest
 import trio
 
 import pynchy
-from pynchy import control
-from pynchy.chat import receiver
-from pynchy.chat.console import Console, open_console
 from pynchy.home import Home
-from pynchy.model import (
-    ChatId,
-    GroupId,
-    Message,
-    Micros,
-    Seq,
-    TurnId,
-    TurnTold,
-)
-from pynchy.operations import Live, Operations
-from pynchy.store import groups, messages, outbox
-from pynchy.store.database import Store, StoreError, open_store
+from pynchy.model import Message, Seq, TurnId, TurnTold
 
-MAIN = ChatId("console:main")
-
-
-@attrs.define
-class Daemon:
-    """Enough of one."""
-
-    home: Home
-    store: Store
-    console: Console
-    new_id: Callable[[], str]
-    nursery: trio.Nursery
-    script: Callable[["Daemon", Message, Seq], Any]
-    turns: Any = attrs.field(factory=lambda: count(1))
-    heard: list[Message] = attrs.field(factory=list)
-    sending: trio.Lock = attrs.field(factory=trio.Lock)
-
-    def stored(self, message: Message, received: messages.Received) -> None:
-        self.console.stored(
-            message, seq=received.seq, folder=received.folder, wakes=received.wakes
-        )
-        self.heard.append(message)
-        if received.wakes and received.seq is not None:
-            self.nursery.start_soon(self.script, self, message, received.seq)
-
-    async def reply(self, chat: ChatId, text: str, turn: TurnId | None) -> int:
-        """What the outbox and the sender do: one at a time, recorded before and after."""
-        async with self.sending:
-            (entry,) = await self.store.call(
-                outbox.enqueue,
-                folder=GroupId("main"),
-                chat=chat,
-                texts=[text],
-                now=now(),
-                new_id=self.new_id,
-            )
-            row = await self.store.call(outbox.take, entry, now=now())
-            assert row is not None
-            await self.console.send(attrs.evolve(row, turn=turn))
-            await self.store.call(outbox.sent, entry, now=now())
-            return entry
-
-
-def now() -> Micros:
-    return Micros(1_700_000_000_000_000)
-
-
-async def echo(daemon: Daemon, message: Message, seq: Seq) -> None:
-    """Says one thing in mid-turn, and one at its end."""
-    turn = TurnId(next(daemon.turns))
-    daemon.console.turn(TurnTold(message.chat, turn, "started", seqs=(seq,)))
-    await daemon.console.set_typing(message.chat, True)
-    await daemon.reply(message.chat, "one moment", turn)
-    # The turn is over before its last words are on their way.
-    daemon.console.turn(TurnTold(message.chat, turn, "done", replies=(2,)))
-    await daemon.console.set_typing(message.chat, False)
-    assert await daemon.reply(message.chat, f"\x1b[31mecho {message.text}", turn) == 2
-
-
-@asynccontextmanager
-async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
-    home.make()
-    ids = (f"{n:032x}" for n in count(1))
-
-    def new_id() -> str:
-        return next(ids)
-
-    with trio.fail_after(60):
-        async with (
-            open_store(home.database) as store,
-            open_console(now=now, new_id=new_id) as console,
-            trio.open_nursery() as nursery,
-        ):
-            await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=now())
-            daemon = Daemon(home, store, console, new_id, nursery, script)
-            operations = Operations(
-                store=store,
-                home=str(home.root),
-                assistant="Pynchy",
-                containers=5,
-                started_at=now(),
-                now=now,
-                live=lambda: Live("bwrap", "offline", (), {"console": "connected"}),
-                added=lambda group: None,
-                removed=lambda group: None,
-            )
-
-            async def ring(group: GroupId) -> None:
-                await trio.lowlevel.checkpoint()
-
-            await nursery.start(
-                partial(
-                    receiver.run,
-                    console,
-                    store,
-                    now=now,
-                    new_id=new_id,
-                    ring=ring,
-                    on_command=lambda db, asked, *, now: None,
-                    outbox_bell=lambda: None,
-                    stored=daemon.stored,
-                )
-            )
-            await nursery.start(
-                partial(
-                    control.run,
-                    home.control_socket,
-                    {**console.ops, **operations.ops},
-                    fatal=(StoreError,),
-                )
-            )
-            yield daemon
-            nursery.cancel_scope.cancel()
+from tests.edges.small_daemon import MAIN, Daemon, running
 
 
 async def cli(home: Home, *arguments: str, stdin: bytes = b"") -> CompletedProcess[bytes]:

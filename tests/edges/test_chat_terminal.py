@@ -1,0 +1,170 @@
+"""`pynchy chat` on a real (pseudo) terminal."""
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trio
+
+from pynchy.home import Home
+from pynchy.model import Message, Seq, TurnId, TurnTold
+from tests.edges.small_daemon import MAIN, Daemon, running
+
+
+class Terminal:
+    """What a person sees, and their keyboard."""
+
+    def __init__(self, master: int, process: "subprocess.Popen[bytes]", settings: object) -> None:
+        self.master = master
+        self.process = process
+        self.settings = settings  # as they were before the program touched them
+        self.seen = b""
+
+    async def sees(self, text: str, *, after: int = 0) -> int:
+        """Wait until this has appeared; where its end is in all that was seen."""
+        while (at := self.seen.find(text.encode(), after)) < 0:
+            await trio.lowlevel.wait_readable(self.master)
+            try:
+                chunk = os.read(self.master, 4096)
+            except OSError:
+                chunk = b""
+            assert chunk, f"ended without {text!r}: {self.seen!r}"
+            self.seen += chunk
+        return at + len(text.encode())
+
+    async def types(self, text: str) -> None:
+        await trio.lowlevel.wait_writable(self.master)
+        os.write(self.master, text.encode())
+
+    async def ended(self) -> int:
+        """The exit code; the terminal is as it was."""
+        while True:  # what it still writes must be read, or it waits for us
+            with suppress(OSError):
+                if await trio.to_thread.run_sync(self.process.poll) is not None:
+                    break
+            with trio.move_on_after(0.05):
+                await trio.lowlevel.wait_readable(self.master)
+                with suppress(OSError):
+                    self.seen += os.read(self.master, 4096)
+        assert termios.tcgetattr(self.master)[3] == self.settings
+        return int(self.process.returncode)
+
+
+@asynccontextmanager
+async def terminal(home: Home, *arguments: str, **environ: str) -> AsyncIterator[Terminal]:
+    master, slave = pty.openpty()
+    settings = termios.tcgetattr(master)[3]
+
+    def take_over() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pynchy", *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYNCHY_HOME": str(home.root),
+            "TERM": "xterm",
+            "LANG": "C.UTF-8",
+            **environ,
+        },
+        start_new_session=True,
+        preexec_fn=take_over,  # noqa: PLW1509 - no threads of ours matter in a test
+    )
+    try:
+        yield Terminal(master, process, settings)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(slave)
+        os.close(master)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+async def slow(daemon: Daemon, message: Message, seq: Seq) -> None:
+    turn = TurnId(next(daemon.turns))
+    daemon.console.turn(TurnTold(message.chat, turn, "started", seqs=(seq,)))
+    await daemon.console.set_typing(message.chat, True)
+    await trio.sleep(0.2)
+    await daemon.console.set_typing(message.chat, False)
+    last = await daemon.reply(message.chat, f"You said **{message.text}**\x1b]0;pwn\x07", turn)
+    daemon.console.turn(TurnTold(message.chat, turn, "done", replies=(last,)))
+
+
+async def test_a_conversation(home: Home) -> None:
+    async with running(home, slow) as daemon, terminal(home, "chat") as screen:
+        await screen.sees("you> ")
+        await screen.types("hello\r")
+        typing = await screen.sees("Pynchy is typing")
+        at = await screen.sees("You said \x1b[1mhello\x1b[0m", after=typing)  # markdown
+        assert b"\x1b[A\x1b[K" in screen.seen[typing:at]  # "is typing" made room for it
+        assert b"\x07" not in screen.seen  # nothing retitles the terminal
+        assert b"\x1b]" not in screen.seen
+        at = await screen.sees("you> ", after=at)
+        await screen.types("half a li")
+        await screen.sees("half a li", after=at)
+        at = len(screen.seen)
+        await daemon.reply(MAIN, "by the way", None)
+        at = await screen.sees("by the way", after=at)
+        await screen.sees("you> half a li", after=at)  # what was being typed is back
+        await screen.types("\x15")  # Ctrl-U
+        await screen.types("\x04")  # Ctrl-D
+        assert await screen.ended() == 0
+
+
+async def test_quit_leaves_and_history_is_shown_next_time(home: Home) -> None:
+    async with running(home, slow):
+        async with terminal(home, "chat") as screen:
+            await screen.sees("you> ")
+            await screen.types("remember me\r")
+            at = await screen.sees("You said")
+            await screen.sees("you> ", after=at)
+            await screen.types("/quit\r")
+            assert await screen.ended() == 0
+        async with terminal(home, "chat") as screen:
+            at = await screen.sees("Owner: remember me")
+            await screen.sees("You said", after=at)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+async def test_a_signal_ends_it_and_the_terminal_is_as_before(
+    home: Home, sent: signal.Signals, code: int
+) -> None:
+    async with running(home), terminal(home, "chat") as screen:
+        await screen.sees("you> ")
+        if sent is signal.SIGINT:
+            await screen.types("\x03")
+        else:
+            screen.process.send_signal(sent)
+        assert await screen.ended() == code
+
+
+async def test_a_daemon_that_stops_ends_it_too(home: Home) -> None:
+    with trio.fail_after(60):
+        async with running(home) as daemon:
+            async with terminal(home, "chat") as screen:
+                await screen.sees("you> ")
+                daemon.nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    # The daemon's block ends before we may look: let it.
+                    await trio.lowlevel.checkpoint()
+                    await screen.sees("the daemon stopped")
+                    assert await screen.ended() == 4
