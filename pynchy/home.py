@@ -120,6 +120,11 @@ class Home:
         return self.run / "lock"
 
     @property
+    def sandboxes(self) -> Path:
+        """What a container engine needs on disk while a container runs."""
+        return self.run / "sandboxes"
+
+    @property
     def control_socket(self) -> Path:
         return socket_dir(self.run, "control.sock") / "control.sock"
 
@@ -132,7 +137,7 @@ class Home:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for ours in (self.store, self.data, self.logs, self.run):
             make_private(ours)
-        for folder in (self.groups, self.shared, self.run_logs, self.run / "gw"):
+        for folder in (self.groups, self.shared, self.run_logs, self.run / "gw", self.sandboxes):
             folder.mkdir(mode=0o700, exist_ok=True)
         make_private(self.control_socket.parent)
 
