@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -111,9 +112,16 @@ class Bwrap:
         return self._user
 
     def limits_held(self) -> dict[str, str]:
-        held = dict.fromkeys(("memory", "cpus", "pids"), "") | self._cgroups.holds()
+        held = {"memory": "rlimit, each process", "cpus": "", "pids": self._counts_pids()}
+        held |= self._cgroups.holds()
         program = seccomp.program(os.uname().machine)
         return held | {"files": "rlimit", "seccomp": "deny list" if program else ""}
+
+    def _counts_pids(self) -> str:
+        """Processes can be bounded without a group if the kernel counts them for each user namespace, and we may."""
+        numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
+        new = numbers is not None and (int(numbers[1]), int(numbers[2])) >= (5, 14)
+        return "rlimit" if new and self._user[0] == os.getuid() else ""
 
     async def versions(self) -> dict[str, str]:
         seen = await call([self._program, "--version"], env={})
@@ -151,6 +159,12 @@ class Bwrap:
             finally:
                 self._registry.forget(spec.name)
 
+    def _rlimits(self, limits: Limits) -> dict[str, int]:
+        found = {"NOFILE": limits.nofile, "FSIZE": limits.fsize_bytes, "CORE": 0}
+        if "memory" not in self._cgroups.parents:
+            found["DATA"] = limits.memory_bytes
+        return found
+
     def _order(self, spec: Spec, folders: tuple[str, ...]) -> dict[str, object]:
         """What the leash is told. Run by root, sources are bound to a place that the agent's uid can reach first."""
         stage: list[tuple[str, str]] = []
@@ -182,21 +196,21 @@ class Bwrap:
             "command": list(spec.command),
             "seccomp": seccomp.program(os.uname().machine).hex(),
             "cgroups": list(folders),
-            "rlimits": rlimits(spec.limits),
+            "rlimits": self._rlimits(spec.limits),
+            "pids": spec.limits.pids if self.limits_held()["pids"] == "rlimit" else None,
             "stage": stage,
             "user": list(self._user) if os.getuid() == 0 else None,
             "deadline": spec.hard_deadline_s,
         }
 
 
-def rlimits(limits: Limits) -> dict[str, int]:
-    return {"NOFILE": limits.nofile, "FSIZE": limits.fsize_bytes, "CORE": 0}
-
-
 def host_tree(files: Path) -> HostTree:
     """What of this machine a sandbox shows: /usr, the Python that we run on, its packages, the agent's source."""
     import pynchy_agent
 
+    packages = (
+        Path(attrs.__file__).resolve().parent.parent
+    )  # of ours and of what it needs, wherever they were put
     trees: list[tuple[Path, str]] = [(Path("/usr"), "/usr")]
     links: list[tuple[str, str]] = []
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
@@ -216,12 +230,13 @@ def host_tree(files: Path) -> HostTree:
             trees.append((Path(etc), etc))
     trees += [(files / name, f"/etc/{name}") for name in _FILES]
     source = Path(pynchy_agent.__file__).resolve().parent.parent
-    for place in (Path(sys.base_prefix), Path(sys.prefix), source):
+    for place in (Path(sys.base_prefix), Path(sys.prefix), packages, source):
         for name in {str(place), str(place.resolve())}:
             if not any(name == at or name.startswith(at + "/") for _, at in trees):
                 trees.append((place.resolve(), name))
     path = (f"{sys.prefix}/bin", "/usr/local/bin", "/usr/bin", "/bin")
-    return HostTree(tuple(trees), tuple(links), path, python_path=(str(source),))
+    python_path = tuple(dict.fromkeys((str(source), str(packages))))
+    return HostTree(tuple(trees), tuple(links), path, python_path)
 
 
 class Leashed:

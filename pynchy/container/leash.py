@@ -66,9 +66,9 @@ def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
         raise OSError(ctypes.get_errno(), f"mount {os.fsdecode(target)}")
 
 
-def start(order: dict[str, Any], status: int) -> int:
+def start(order: dict[str, Any], status: int, gate: int) -> int:
     """Fork, take the limits on, become bwrap. Everything that fails here is said on stderr, exit 125."""
-    argv = [order["program"], "--json-status-fd", str(status)]
+    argv = [order["program"], "--json-status-fd", str(status), "--block-fd", str(gate)]
     if order.get("seccomp"):
         argv += ["--seccomp", str(memory_file("seccomp", bytes.fromhex(order["seccomp"])))]
     # Not on the command line: /proc/1/cmdline can be read inside, and would tell the host's paths.
@@ -99,30 +99,39 @@ def start(order: dict[str, Any], status: int) -> int:
             os.setresuid(user[0], user[0], user[0])
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing ids has cleared it
         os.set_inheritable(status, True)
+        os.set_inheritable(gate, True)
         os.execve(order["program"], argv, {})
     except OSError as error:
         print(f"leash: {order['program']}: {error}", file=sys.stderr, flush=True)
     os._exit(125)
 
 
-def ask(status: int) -> None:
+def limit_pids(init: int, pids: int | None) -> None:
+    """Bound the processes of a sandbox where no control group does: they are counted in its own user namespace, so the
+    limit is set on its init once that has one, and before it starts anything."""
+    if pids:
+        try:
+            resource.prlimit(init, resource.RLIMIT_NPROC, (pids, pids))
+        except OSError:
+            return  # said by `limits_held`: not ours to set on this machine
+
+
+def ask(init: int) -> None:
     """SIGTERM to the processes that the sandbox's own init has started: to bwrap itself it would mean KILL."""
     try:
-        first = os.pread(status, 4096, 0).partition(b"\n")[0]
-        init = int(json.loads(first)["child-pid"])
         with open(f"/proc/{init}/task/{init}/children") as children:
             pids = [int(pid) for pid in children.read().split()]
         for pid in pids:
             fd = os.pidfd_open(pid)
             try:
-                with open(f"/proc/{pid}/stat") as stat:
-                    still_its = int(stat.read().rpartition(")")[2].split()[1]) == init
+                with open(f"/proc/{pid}/stat") as stat_file:
+                    still_its = int(stat_file.read().rpartition(")")[2].split()[1]) == init
                 if still_its:
                     signal.pidfd_send_signal(fd, signal.SIGTERM)
             finally:
                 os.close(fd)
-    except (OSError, ValueError, KeyError):
-        return  # not up yet, or ending by itself: who asked will insist
+    except (OSError, ValueError):
+        return  # ending by itself: who asked will insist
 
 
 def reap(first: int) -> int:
@@ -149,17 +158,23 @@ def main() -> NoReturn:
     signal.set_wakeup_fd(wake_write)
     for number in signals:
         signal.signal(number, lambda *_: None)
-    status = os.memfd_create("status", os.MFD_CLOEXEC)
-    bwrap = start(order, status)
+    status, status_out = os.pipe2(os.O_CLOEXEC)
+    gate, gate_out = os.pipe2(os.O_CLOEXEC)
+    bwrap = start(order, status_out, gate)
+    os.close(status_out)
+    os.close(gate)
     devnull = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):  # so that ends of file mean the agent's, not ours
         os.dup2(devnull, fd)
     child = os.pidfd_open(bwrap)
+    watched = [daemon, child, wake_read, status]
+    said = b""
+    init = 0  # the sandbox's first process, once there is one
     deadline = order.get("deadline")
     end = time.monotonic() + deadline if deadline else None
     while True:
         left = None if end is None else max(0.0, end - time.monotonic())
-        ready = select.select([daemon, child, wake_read], [], [], left)[0]
+        ready = select.select(watched, [], [], left)[0]
         received: bytes = b""
         if wake_read in ready:
             received = os.read(wake_read, 512)
@@ -168,8 +183,17 @@ def main() -> NoReturn:
         if daemon in ready or not ready or signal.SIGQUIT in received:
             os.kill(bwrap, signal.SIGKILL)
             break
-        if signal.SIGTERM in received:
-            ask(status)
+        if status in ready:
+            piece = os.read(status, 4096)
+            said += piece
+            if b"\n" in said or not piece:
+                watched.remove(status)
+            if b"\n" in said:
+                init = json.loads(said.partition(b"\n")[0])["child-pid"]
+                limit_pids(init, order.get("pids"))
+                os.write(gate_out, b"1")
+        if signal.SIGTERM in received and init:
+            ask(init)
     os._exit(reap(bwrap))
 
 
