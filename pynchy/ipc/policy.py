@@ -179,6 +179,11 @@ COMMANDS: Final[Mapping[str, Rule]] = {
     "resume_task": Rule(Reach.OWN, {"task_id": Text(64)}),
     "cancel_task": Rule(Reach.OWN, {"task_id": Text(64)}),
     "run_task_now": Rule(Reach.OWN, {"task_id": Text(64)}),
+    # What is for all groups: `memory_commands` asks for main's authority.
+    "remember": Rule(Reach.OWN, {"text": Text(4000)}, {"scope": Choice(("group", "global"))}),
+    "recall": Rule(Reach.OWN, {"query": Text(500)}, {"limit": Whole(1, 50)}),
+    "forget": Rule(Reach.OWN, {"memory_id": Text(64)}),
+    "search_history": Rule(Reach.OWN, {"query": Text(500)}, {"limit": Whole(1, 50)}),
 }
 
 

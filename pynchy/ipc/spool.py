@@ -47,12 +47,14 @@ class BrokenSpool(Exception):
 class Scan:
     """What is in the folder: command files by name, so in order, and how many other entries.
 
-    ``whole`` is False if there was more than a scan looks at.
+    ``whole`` is False if there was more than a scan looks at. ``stuck`` counts what could not be
+    removed and is not named again.
     """
 
     names: tuple[str, ...]
     strange: tuple[bytes, ...]
     whole: bool
+    stuck: int = 0
 
 
 @contextmanager
@@ -84,6 +86,7 @@ class Spool:
         names: list[str] = []
         strange: list[bytes] = []
         whole = True
+        stuck = 0
         try:
             # A descriptor of its own: `scandir` moves, and closes, the one that it is given.
             with _scan(self._fd) as entries:
@@ -93,14 +96,14 @@ class Spool:
                         break
                     raw = os.fsencode(entry.name)
                     if raw in self._stuck:
-                        continue
-                    if COMMAND_NAME.fullmatch(entry.name):
+                        stuck += 1
+                    elif COMMAND_NAME.fullmatch(entry.name):
                         names.append(entry.name)
                     else:
                         strange.append(raw)
         except OSError as error:
             raise BrokenSpool(f"cannot list the commands: {error.strerror}") from error
-        return Scan(tuple(sorted(names)), tuple(strange), whole)
+        return Scan(tuple(sorted(names)), tuple(strange), whole, stuck)
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a command file; None if it is gone. Raises `BadFile`.

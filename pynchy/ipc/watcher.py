@@ -164,6 +164,8 @@ class _Clerk:
         written), unless they are so many that commands may be hidden behind them.
         """
         scan = spool.scan()
+        if not scan.whole:
+            self.offend("overfull")
         for name in scan.names:
             await self._take(spool, name)
         if strange or not scan.whole:
@@ -171,9 +173,7 @@ class _Clerk:
                 spool.remove(raw)
                 if count % 256 == 255:
                     await trio.lowlevel.checkpoint()
-        if not scan.whole:
-            self.offend("overfull")
-            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
         return len(scan.names), not scan.whole and bool(scan.names or scan.strange)
 
     async def _take(self, spool: Spool, name: str) -> None:

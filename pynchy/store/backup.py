@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from . import migrations
-from .database import Database, StoreBroken, StoreTooNew
+from .database import StoreBroken, StoreTooNew, open_reader
 
 _BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file
 
 
-def write_copy(db: Database, path: Path) -> None:
-    """Write a copy to ``path`` (mode 0600), replacing an older one. Not within a transaction.
+def write_copy(store: Path, path: Path) -> None:
+    """Write a copy of ``store`` to ``path`` (mode 0600), replacing an older one, while others write.
 
     Raises `StoreBroken` if the copy is not sound or cannot be written; the older one stays then.
     """
@@ -29,7 +28,8 @@ def write_copy(db: Database, path: Path) -> None:
     try:
         # VACUUM INTO accepts an empty file, so its mode is right from the first byte on.
         os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        db.execute("VACUUM INTO ?", (str(aside),))
+        with open_reader(store) as reader:
+            reader.execute("VACUUM INTO ?", (str(aside),))
         check(aside)
         _sync(aside)
         aside.replace(path)
@@ -43,7 +43,7 @@ def write_copy(db: Database, path: Path) -> None:
 def check(path: Path) -> int:
     """Read a copy from end to end; its schema version. Raises `StoreBroken` or `StoreTooNew`."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as copy:
+        with open_reader(path) as copy:
             verdict = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
             strays = copy.execute("PRAGMA foreign_key_check").fetchone()
             version = int(copy.execute("PRAGMA user_version").fetchone()[0])

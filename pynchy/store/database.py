@@ -3,8 +3,9 @@
 The rule: a call is one transaction, one at a time, in a worker thread. Query functions are plain
 and sync, ``fn(db, ...)``; they neither commit nor know of threads.
 
-Only one connection is ever open. That keeps clear of SQLite's WAL-reset bug (3.7.0 to 3.51.2), which
-needs two; whoever else wants to read asks the daemon, or reads a copy made by `backup.write_copy`.
+Only one connection ever writes or checkpoints. That keeps clear of SQLite's WAL-reset bug (3.7.0 to
+3.51.2), which needs two. Checks and backups read through one of their own, read-only, beside the calls;
+whoever else wants to know something asks the daemon, or reads a copy.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
 
+import attrs
 import trio
 
 from . import migrations
@@ -82,11 +84,14 @@ class RunSync(Protocol):
 class Store:
     """Our side of the database: `call` and nothing else."""
 
-    def __init__(self, connection: Connection, run_sync: RunSync) -> None:
-        self._connection = connection
+    def __init__(self, opened: Opened, run_sync: RunSync) -> None:
+        self._connection = opened.connection
+        self._path = opened.path
         self._run_sync = run_sync
         self._limiter = trio.CapacityLimiter(1)
         self._broken: str | None = None
+        #: The last owner did not close it: let `check` read it while the work begins.
+        self.stopped_uncleanly: Final = opened.stopped_uncleanly
 
     async def call(
         self, fn: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
@@ -100,29 +105,39 @@ class Store:
         work = partial(self._transact, partial(fn, self._connection, *args, **kwargs))
         return await self._run_sync(work, limiter=self._limiter)
 
+    async def check(self) -> None:
+        """Read the whole file beside the calls. Raises `StoreBroken` if it is damaged, and so does
+        every call from then on."""
+        try:
+            await self._aside(partial(_read_through, self._path))
+        except StoreBroken as error:
+            self._broken = str(error)
+            raise
+
     async def copy_to(self, path: Path) -> None:
-        """Write a sound copy of everything committed so far; see `backup`. Calls wait meanwhile."""
+        """Write a sound copy of everything committed so far, beside the calls; see `backup`."""
         from . import backup
 
-        await self._run_sync(partial(self._outside, backup.write_copy, path), limiter=self._limiter)
+        await self._aside(partial(backup.write_copy, self._path, path))
 
     async def tidy(self) -> None:
         """Fold the WAL back into the file; for quiet hours.
 
         No ANALYZE: without statistics the plans of our questions are always those that are tested.
         """
-        await self._run_sync(partial(self._outside, _tidy), limiter=self._limiter)
+        await self._run_sync(self._fold, limiter=self._limiter)
 
-    def _outside(
-        self, fn: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """What must not be in a transaction."""
+    async def _aside(self, work: Callable[[], T]) -> T:
+        return await self._run_sync(work, limiter=trio.CapacityLimiter(1))
+
+    def _fold(self) -> None:
         if self._broken is not None:
             raise StoreBroken(self._broken)
         try:
-            return fn(self._connection, *args, **kwargs)
-        except sqlite3.DatabaseError as error:
-            raise _broken(error, fn.__name__) from error
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            self._broken = f"checkpoint: {error}"
+            raise StoreBroken(self._broken) from error
 
     def _transact(self, work: Callable[[], T]) -> T:
         if self._broken is not None:
@@ -193,27 +208,37 @@ def _broken(error: sqlite3.Error, where: str) -> StoreBroken:
     return kind(f"{where}: {error} ({name})")
 
 
+@attrs.frozen
+class Opened:
+    """A connection to a store, and how its last owner left it."""
+
+    connection: Connection
+    path: Path
+    stopped_uncleanly: bool
+
+
 @asynccontextmanager
 async def open_store(
     path: Path, *, run_sync: RunSync = cast("RunSync", trio.to_thread.run_sync)
 ) -> AsyncIterator[Store]:
     """The store for the length of the block; closed, and its WAL folded in, after.
 
-    Creates the file (mode 0600, directory 0700) if it is missing, brings an older schema up to date,
-    and checks the whole file if the last owner didn't close it. Raises `StoreTooNew` before it
-    touches anything a newer version wrote, and `StoreBroken` for what is no sound database.
+    Creates the file (mode 0600, directory 0700) if it is missing, and brings an older schema up to date.
+    Raises `StoreTooNew` before it touches anything a newer version wrote, and `StoreBroken` for what is
+    no database.
     """
     limiter = trio.CapacityLimiter(1)
-    connection = await run_sync(partial(open_connection, path), limiter=limiter)
+    opened = await run_sync(partial(open_file, path), limiter=limiter)
     try:
-        yield Store(connection, run_sync)
+        yield Store(opened, run_sync)
     finally:
-        connection.close()
+        opened.connection.close()
 
 
-def open_connection(path: Path) -> Connection:
-    """The connection that `open_store` holds; for it, for tools that run alone, and for tests."""
+def open_file(path: Path) -> Opened:
+    """What `open_store` holds; for it, and for tools that run while no daemon does."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # SQLite removes its log when the last connection is closed, and at no other time.
     stopped_uncleanly = path.with_name(path.name + "-wal").exists()
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -228,10 +253,6 @@ def open_connection(path: Path) -> Connection:
                 "install the newer version, or restore a backup"
             )
         configure(connection)
-        if stopped_uncleanly:
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if verdict != "ok":
-                raise StoreBroken(f"{path} is damaged: {verdict}")
         if version < migrations.SCHEMA:
             migrate(connection)
     except sqlite3.DatabaseError as error:
@@ -240,7 +261,26 @@ def open_connection(path: Path) -> Connection:
     except BaseException:
         connection.close()
         raise
-    return connection
+    return Opened(connection, path, stopped_uncleanly)
+
+
+@contextmanager
+def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that can only read, beside the one that writes."""
+    name = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(name, uri=True, isolation_level=None, timeout=5.0)) as reader:
+        reader.execute("PRAGMA trusted_schema = OFF")
+        yield reader
+
+
+def _read_through(path: Path) -> None:
+    try:
+        with open_reader(path) as reader:
+            verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StoreBroken(f"{path}: {error}") from error
+    if verdict != "ok":
+        raise StoreBroken(f"{path} is damaged: {verdict}")
 
 
 def open_memory() -> Connection:
@@ -255,10 +295,6 @@ def _connect(name: str) -> Connection:
     return sqlite3.connect(
         name, isolation_level=None, check_same_thread=False, factory=Connection, timeout=5.0
     )
-
-
-def _tidy(db: Database) -> None:
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def configure(db: Database) -> None:

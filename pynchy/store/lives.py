@@ -6,7 +6,7 @@ is told is what was done.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -124,29 +124,46 @@ class Unended:
     reason: str
 
 
-def unended(db: Database, *, before: Micros, limit: int = 100) -> list[Unended]:
+def unended(
+    db: Database, *, before: Micros, limit: int = 100, thorough: bool = False
+) -> list[Unended]:
     """Messages that asked before this moment and have no end yet: no reply, no silence, no notice, no
     cancel. After the longest turn and all its retries there should be none; whoever looks sooner sees
     what is still under way.
+
+    The cost is in what is under way and what was given up. ``thorough`` looks at every message there
+    is, for one that a turn passed by.
     """
-    rows = db.execute(
-        "SELECT inbox.seq, inbox.chat, chats.folder, received_at, CASE"
-        "  WHEN turns.id IS NULL THEN 'no turn'"
-        "  WHEN turns.ended_at IS NULL THEN turns.state"
-        "  ELSE 'dead without a word' END "
-        "FROM inbox JOIN chats USING (chat) LEFT JOIN turn_inputs USING (seq) "
-        "LEFT JOIN turns ON turns.id = turn_inputs.turn_id "
-        "WHERE triggers = 1 AND gone IS NULL AND received_at <= ? AND ("
-        "  (turns.id IS NULL AND chats.folder IS NOT NULL AND "
-        "   (seq > claimed_seq OR EXISTS (SELECT 1 FROM turns AS over WHERE over.chat = inbox.chat "
-        "    AND over.kind = 'message' AND over.lo < seq AND over.hi >= seq)))"
-        "  OR turns.state IN ('waiting', 'claimed')"
-        "  OR (turns.state = 'dead' AND NOT EXISTS ("
-        "    SELECT 1 FROM outbox WHERE outbox.turn_id = turns.id AND notice = 1))"
-        ") ORDER BY seq LIMIT ?",
-        (before, limit),
-    )
+    questions = [_PENDING, _UNDER_WAY, _DEAD_SILENT] + ([_PASSED_BY] if thorough else [])
+    sql = " UNION ALL ".join(f"SELECT * FROM ({each})" for each in questions)
+    rows = db.execute(f"{sql} ORDER BY 1 LIMIT ?2", (before, limit))
     return [Unended(*row) for row in rows]
+
+
+_PENDING: Final = (
+    "SELECT seq, chat, folder, received_at, 'no turn' FROM chats INDEXED BY chats_waiting "
+    "JOIN inbox USING (chat) WHERE folder IS NOT NULL AND wanted_seq > claimed_seq "
+    "AND seq > claimed_seq AND triggers = 1 AND gone IS NULL AND received_at <= ?1"
+)
+_ASKED: Final = (
+    "JOIN turn_inputs ON turn_id = turns.id JOIN inbox USING (seq) "
+    "WHERE triggers = 1 AND gone IS NULL AND received_at <= ?1 "
+)
+_UNDER_WAY: Final = (
+    "SELECT seq, turns.chat, folder, received_at, state FROM turns INDEXED BY turns_live "
+    f"{_ASKED} AND ended_at IS NULL"
+)
+_DEAD_SILENT: Final = (
+    "SELECT seq, turns.chat, folder, received_at, 'given up without a word' "
+    f"FROM turns INDEXED BY turns_dead {_ASKED} AND state = 'dead' AND NOT EXISTS ("
+    "SELECT 1 FROM outbox WHERE outbox.turn_id = turns.id AND notice = 1)"
+)
+_PASSED_BY: Final = (
+    "SELECT seq, inbox.chat, folder, received_at, 'passed by' FROM inbox JOIN turns "
+    "ON turns.chat = inbox.chat AND kind = 'message' AND lo < seq AND hi >= seq "
+    "WHERE triggers = 1 AND gone IS NULL AND received_at <= ?1 "
+    "AND NOT EXISTS (SELECT 1 FROM turn_inputs WHERE turn_inputs.seq = inbox.seq)"
+)
 
 
 _ENDS: dict[str, State] = {

@@ -25,7 +25,7 @@ from pynchy.model import (
     Seq,
 )
 
-from . import groups
+from . import groups, search
 from .database import Database
 
 
@@ -206,7 +206,11 @@ def _insert(
             else None,
         ),
     ).fetchone()
-    return None if row is None else Seq(row[0])
+    if row is None:
+        return None
+    if not command:
+        search.add(db, "inbox_fts", row[0], message.text)
+    return Seq(row[0])
 
 
 @attrs.frozen

@@ -145,6 +145,7 @@ def m001_core(db: Database) -> None:
         CREATE INDEX turns_live ON turns (chat, lo) WHERE ended_at IS NULL;
         CREATE INDEX turns_folder ON turns (folder, id);
         CREATE INDEX turns_run ON turns (run_id, id);
+        CREATE INDEX turns_dead ON turns (id) WHERE state = 'dead';
         CREATE INDEX turns_answered ON turns (answered_by);
         CREATE UNIQUE INDEX turns_cover ON turns (chat, hi) WHERE kind = 'message';
         CREATE TRIGGER turns_follow BEFORE INSERT ON turns WHEN NEW.kind = 'message'
@@ -336,7 +337,46 @@ def m004_usage(db: Database) -> None:
     )
 
 
-STEPS: Final[tuple[Step, ...]] = (m001_core, m002_commands, m003_tasks, m004_usage)
+def m005_memory(db: Database) -> None:
+    """What agents keep for good, and full-text search over it and over what was said.
+
+    The indexes are kept by `search`, not by triggers: with an untrusted schema, which is what we
+    want, SQLite lets no trigger touch a virtual table.
+    """
+    db.executescript(
+        """
+        CREATE TABLE memories (
+            id TEXT PRIMARY KEY,
+            folder TEXT,  -- NULL: of all groups
+            text TEXT NOT NULL,
+            created_at INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX memories_folder ON memories (folder, created_at);
+        CREATE VIRTUAL TABLE memories_fts USING fts5 (
+            text, content = 'memories', tokenize = 'unicode61 remove_diacritics 2'
+        );
+        CREATE VIRTUAL TABLE inbox_fts USING fts5 (
+            text, content = 'inbox', content_rowid = 'seq',
+            tokenize = 'unicode61 remove_diacritics 2'
+        );
+        INSERT INTO inbox_fts (rowid, text) SELECT seq, text FROM inbox WHERE kind = 'text';
+
+        CREATE VIRTUAL TABLE outbox_fts USING fts5 (
+            text, content = 'outbox', content_rowid = 'id',
+            tokenize = 'unicode61 remove_diacritics 2'
+        );
+        INSERT INTO outbox_fts (rowid, text) SELECT id, text FROM outbox WHERE kind = 'text';
+        """
+    )
+
+
+STEPS: Final[tuple[Step, ...]] = (
+    m001_core,
+    m002_commands,
+    m003_tasks,
+    m004_usage,
+    m005_memory,
+)
 SCHEMA: Final = len(STEPS)
 
 

@@ -19,7 +19,7 @@ import attrs
 
 from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
 
-from . import cooldown, groups, messages, retries
+from . import cooldown, groups, messages, retries, search
 from .database import Database, NewId
 
 
@@ -99,6 +99,8 @@ def enqueue(
             (folder, chat, turn, run, new_id(), kind, text, path, target, notice, now),
         ).fetchone()
         ids.append(int(row[0]))
+        if kind == "text":
+            search.add(db, "outbox_fts", row[0], text)
     return ids
 
 

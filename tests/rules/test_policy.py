@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.ipc import policy
+from pynchy.ipc.call import Done
 from pynchy.ipc.files import Staged, Unfit
-from pynchy.ipc.handlers import MOST_COMMANDS, MOST_SAID, Done, handle
+from pynchy.ipc.handlers import MOST_COMMANDS, MOST_SAID, handle
 from pynchy.ipc.policy import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
 from pynchy.model import (
     MAIN,
@@ -101,10 +102,21 @@ FORGED = [
 ]  # fmt: skip
 
 
+def _fitting(field: policy.Field) -> object:
+    """Something that fits a field."""
+    return field.words[0] if isinstance(field, policy.Choice) else "x"
+
+
+def fitting(field: policy.Field) -> object:
+    """The simplest thing that may stand there."""
+    candidates = (*getattr(field, "words", ()), "x", 1, True, [])
+    return next(value for value in candidates if field.wrong(value) is None)
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 @pytest.mark.parametrize("field", FORGED)
 def test_a_command_cannot_say_who_it_is(name: str, field: str) -> None:  # threat I1
-    args = dict.fromkeys(COMMANDS[name].needs, "x")
+    args = {key: _fitting(field) for key, field in COMMANDS[name].needs.items()}
     wrong = policy.misfit(name, {**args, field: "main"})
     assert wrong is not None
     assert wrong.startswith(f"{name} has no argument {field!r}; it has: ")
