@@ -59,13 +59,19 @@ def archive(transcript: Path, folder: Path, now: datetime) -> Path | None:
     folder.mkdir(exist_ok=True)
     for number in range(MAX_PAGES):
         path = folder / f"{now:%Y-%m-%d}-{title_of(first)}{f'-{number + 1}' if number else ''}.md"
-        try:
-            with path.open("x", encoding="utf-8") as file:  # an older page is never written over
-                file.write(page)
-        except FileExistsError:
-            continue
-        return path
+        if not path.exists() or _continues(
+            page, path.read_text(encoding="utf-8", errors="replace")
+        ):
+            aside = path.with_suffix(".tmp")
+            aside.write_text(page, encoding="utf-8")
+            aside.replace(path)
+            return path
     raise ValueError(f"{folder} has {MAX_PAGES} pages of this day and title")
+
+
+def _continues(page: str, older: str) -> bool:
+    """Whether a page begins with all of an older one, its heading aside: a compaction may be called off."""
+    return page.partition("\n")[2].startswith(older.partition("\n")[2].rstrip("\n"))
 
 
 def read_transcript(lines: Iterable[bytes]) -> list[Said]:

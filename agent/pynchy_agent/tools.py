@@ -31,7 +31,12 @@ def build_server(offered: Iterable[str], ask: Ask) -> Server[Any]:
     tools = {name: TOOLS[name] for name in offered if name in TOOLS}
     listing = types.ListToolsResult(
         tools=[
-            types.Tool(name=tool.name, description=tool.description, input_schema=tool.schema)
+            types.Tool(
+                name=tool.name,
+                description=tool.description,
+                input_schema=tool.schema,
+                annotations=types.ToolAnnotations(read_only_hint=tool.looks),
+            )
             for tool in tools.values()
         ]
     )

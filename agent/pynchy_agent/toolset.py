@@ -16,11 +16,15 @@ Schema = dict[str, Any]
 
 @attrs.frozen
 class Tool:
-    """One tool: what a model reads, and the closed JSON schema of its arguments."""
+    """One tool: what a model reads, and the closed JSON schema of its arguments.
+
+    Calls of tools that change nothing (``looks``) may run side by side.
+    """
 
     name: str
     description: str
     schema: Schema
+    looks: bool = False
 
 
 def misfit(args: Mapping[str, Any], schema: Schema) -> str | None:
@@ -77,6 +81,12 @@ def _is_a(value: Any, kind: str) -> bool:
 # --- how the table is written ----------------------------------------------------------------------
 
 
+_LOOK: Final = frozenset(
+    # A helper of delegate cannot change anything either: several of them are the point of it.
+    {"list_tasks", "get_task", "list_groups", "recall", "search_history", "delegate"}
+)
+
+
 def _tool(
     name: str, description: str, required: Schema | None = None, /, **optional: Schema
 ) -> Tool:
@@ -90,6 +100,7 @@ def _tool(
             "required": list(needed),
             "additionalProperties": False,
         },
+        looks=name in _LOOK,
     )
 
 

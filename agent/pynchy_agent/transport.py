@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Final
 
 import trio
-from claude_agent_sdk import CLIConnectionError, CLIJSONDecodeError, ProcessError, Transport
+from claude_agent_sdk import CLIJSONDecodeError, ProcessError, Transport
 
 MAX_LINE: Final = 64 << 20  # bytes; a picture that the agent looked at is in one line
 GRACE: Final = (
@@ -35,10 +36,9 @@ class CliTransport(Transport):
 
     async def write(self, data: str) -> None:
         async with self._turn:
-            try:
+            # A CLI that reads no more has ended, and whoever reads its last words can say why.
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._stdin.send_all(data.encode())
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise CLIConnectionError("the CLI reads no more") from error
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
         buffer, scanned = bytearray(), 0
