@@ -34,6 +34,11 @@ KILL_GRACE: Final = 10.0  # seconds from SIGKILL until a process tree must be go
 LEASH: Final = Path(__file__).with_name("leash.py")
 STAGE: Final = "/tmp"  # noqa: S108 - covered by a private, empty file system before use
 
+# What docker covers too.
+_MASKED: Final = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "timer_stats", "sched_debug",
+    "sysrq-trigger", "interrupts", "kallsyms", "kpagecount", "kpageflags", "slabinfo", "vmallocinfo")  # fmt: skip
+_MASKED_FOLDERS: Final = ("acpi", "asound", "scsi", "bus", "fs", "irq", "driver")
+
 _FILES: Final = {
     "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
     "agent:x:{uid}:{gid}:agent:/home/agent:/bin/sh\n"
@@ -72,7 +77,13 @@ async def find_bwrap(*, install: str, sandboxes: Path, environ: Mapping[str, str
         ]
         seen = await call(probe, env={"PATH": "/usr/bin:/bin"})
         if seen.ok:
-            return Bwrap(program, install=install, sandboxes=sandboxes, user=(uid, gid))
+            return Bwrap(
+                program,
+                install=install,
+                sandboxes=sandboxes,
+                user=(uid, gid),
+                groups=cgroups.find_cgroups(),
+            )
         refusals.append(f"{program} cannot make a sandbox here ({seen.reason})")
     raise NoRuntime("; ".join(refusals) or "not installed")
 
@@ -92,13 +103,19 @@ class Bwrap:
     name = "bwrap"
 
     def __init__(
-        self, program: str, *, install: str, sandboxes: Path, user: tuple[int, int]
+        self,
+        program: str,
+        *,
+        install: str,
+        sandboxes: Path,
+        user: tuple[int, int],
+        groups: cgroups.Cgroups,
     ) -> None:
         self._program = program
         self._install = install
         self._user = user
         self._registry = Registry(sandboxes, install)
-        self._cgroups = cgroups.find_cgroups()
+        self._cgroups = groups
         files = sandboxes / "etc"
         files.mkdir(mode=0o755, parents=True, exist_ok=True)
         uid, gid = user
@@ -236,7 +253,9 @@ def host_tree(files: Path) -> HostTree:
                 trees.append((place.resolve(), name))
     path = (f"{sys.prefix}/bin", "/usr/local/bin", "/usr/bin", "/bin")
     python_path = tuple(dict.fromkeys((str(source), str(packages))))
-    return HostTree(tuple(trees), tuple(links), path, python_path)
+    masked = tuple(f"/proc/{name}" for name in _MASKED if Path("/proc", name).exists())
+    folders = tuple(f"/proc/{name}" for name in _MASKED_FOLDERS if Path("/proc", name).is_dir())
+    return HostTree(tuple(trees), tuple(links), path, python_path, masked, folders)
 
 
 class Leashed:

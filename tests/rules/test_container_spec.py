@@ -95,6 +95,8 @@ HOST = HostTree(
     links=(("usr/bin", "/bin"),),
     path=("/venv/bin", "/usr/bin"),
     python_path=("/src/agent",),
+    masked=("/proc/keys",),
+    masked_folders=("/proc/acpi",),
 )
 
 
@@ -168,6 +170,10 @@ def test_bwrap_gets_the_nearest_of_each() -> None:
         "--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--new-session",
         "--clearenv",
     }  # fmt: skip
+    assert ("--ro-bind", "/proc/sys", "/proc/sys") in options
+    assert ("--ro-bind", "/dev/null", "/proc/keys") in options
+    covered = options.index(("--tmpfs", "/proc/acpi"))
+    assert options[covered + 1] == ("--remount-ro", "/proc/acpi")
     assert options[-1] == ("--remount-ro", "/"), "bwrap makes no place in a read-only root"
     assert ("--cap-drop", "ALL") in options
     assert ("--ro-bind", "/h/run/gw/0123456789abcdef", "/run/pynchy") in options
