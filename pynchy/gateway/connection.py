@@ -52,9 +52,10 @@ T = TypeVar("T")
 class Run:
     """One run's side of the gateway: its identity and its bounds."""
 
-    def __init__(self, gateway: Gateway, who: RunIdentity) -> None:
+    def __init__(self, gateway: Gateway, who: RunIdentity, *, guarded: bool) -> None:
         self.gateway = gateway
         self.who = who
+        self.guarded = guarded
         self.network = gateway.network or egress.Internet()
         self.connections = 0
         self.buffered = 0
@@ -124,13 +125,15 @@ class _Connection:
                 return False
             head = Head(request.method, request.target, tuple(request.headers))
             policy.check_framing(head)
-            if head.method == b"CONNECT":
-                await self.open_tunnel(head)
-                return False
-            if not head.target.startswith(b"/"):
-                await self.fetch(head)
-            else:
+            if head.target.startswith(b"/"):
                 await self.answer(head)
+            else:
+                if self.run.guarded:
+                    policy.check_proxy_token(self.run.who, head)
+                if head.method == b"CONNECT":
+                    await self.open_tunnel(head)
+                    return False
+                await self.fetch(head)
         except h11.RemoteProtocolError as error:
             hint = error.error_status_hint
             status = hint if 400 <= hint <= 599 else 400
@@ -162,18 +165,15 @@ class _Connection:
 
     async def while_connected(self, admitted: Admitted, call: body.Call) -> None:
         """Pass one call on and its answer back; a client that vanishes ends both."""
-        gone = False
         refusal: Refusal | None = None
 
         async def watch(scope: trio.CancelScope) -> None:
-            nonlocal gone
             # More than the end may come, from a client that does not wait for its answer: h11
             # keeps it for the next round, and this much of it is enough.
             with suppress(trio.BrokenResourceError):
                 if more := await self.stream.receive_some(PIECE):
                     self.http.receive_data(bytes(more))
                     return
-            gone = True
             scope.cancel("the client has gone")
 
         async with trio.open_nursery() as nursery:
@@ -185,10 +185,8 @@ class _Connection:
             except Refusal as error:
                 refusal = error
             except (_ClientGone, trio.BrokenResourceError):
-                gone = True
+                pass  # the answer is not whole, and so the connection ends
             nursery.cancel_scope.cancel("answered")
-        if gone:
-            raise _ClientGone
         if refusal is not None:
             raise refusal
 

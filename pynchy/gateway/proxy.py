@@ -70,22 +70,45 @@ class Gateway:
         """
         listener = _listen(directory, owner)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.serve_listeners, self.server(who), [listener])
-                nursery.start_soon(self.upstream.prepare)  # while the container starts
-                try:
-                    yield
-                finally:
-                    nursery.cancel_scope.cancel("the run is over")
+            async with self._serving(listener, who, guarded=False):
+                yield
         finally:
             with suppress(FileNotFoundError):
                 (directory / SOCKET).unlink()
 
-    def server(self, who: RunIdentity) -> Callable[[Stream], Awaitable[None]]:
-        """What serves one run's connections, each from its first byte to its last."""
+    @asynccontextmanager
+    async def open_port(self, who: RunIdentity, *, host: str = "127.0.0.1") -> AsyncIterator[int]:
+        """Serve one run over TCP while the block lasts, and yield the port.
+
+        For engines that cannot pass a socket into their machine. It is the weaker way: whoever
+        reaches the port and knows the run's token is taken for the run. So the token is asked for
+        by everything here, ways out to the network included.
+        """
+        (listener,) = await trio.open_tcp_listeners(0, host=host, backlog=BACKLOG)
+        async with self._serving(listener, who, guarded=True):
+            yield listener.socket.getsockname()[1]
+
+    @asynccontextmanager
+    async def _serving(
+        self, listener: trio.SocketListener, who: RunIdentity, *, guarded: bool
+    ) -> AsyncIterator[None]:
+        server = self.server(who, guarded=guarded)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, server, [listener])
+            nursery.start_soon(self.upstream.prepare)  # while the container starts
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel("the run is over")
+
+    def server(
+        self, who: RunIdentity, *, guarded: bool = False
+    ) -> Callable[[Stream], Awaitable[None]]:
+        """What serves one run's connections, each from its first byte to its last. ``guarded``: the
+        way in says nothing of who comes, so the token must."""
         from pynchy.gateway.connection import Run
 
-        return Run(self, who).serve
+        return Run(self, who, guarded=guarded).serve
 
     async def over_budget(self, who: RunIdentity, over: OverBudget) -> None:
         """Tell people, once for each budget and period."""

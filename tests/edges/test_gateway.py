@@ -3,16 +3,18 @@
 import json
 import os
 import stat
+from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
 from pynchy.gateway.connection import MAX_CONNECTIONS
-from pynchy.gateway.exchange import RunIdentity
+from pynchy.gateway.exchange import Egress, RunIdentity
 from pynchy.gateway.offline import OfflineModel
 from pynchy.gateway.proxy import SOCKET, open_gateway
 from pynchy.model import GroupId, RunId
@@ -275,3 +277,29 @@ async def test_another_run_is_served_while_one_storms(tmp_path: Path) -> None:  
             request = post(call("echo x"), token="token-of-work")
             assert parse(await exchange(tmp_path / "b" / SOCKET, request)).status == 200
         nursery.cancel_scope.cancel()
+
+
+async def test_over_tcp_the_token_is_the_identity() -> None:
+    who = attrs.evolve(WHO, egress=Egress("public"))
+    refused = b"HTTP/1.1 407"
+    tunnel = b"CONNECT 127.0.0.1:443 HTTP/1.1\r\nhost: x\r\n%s\r\n"
+    page = b"GET http://127.0.0.1/ HTTP/1.1\r\nhost: x\r\n%s\r\n"
+    basic = b"proxy-authorization: Basic %s\r\n"
+    right = basic % b64encode(f"run:{TOKEN}".encode())
+    wrong = [b"", right * 2, *(basic % b64encode(text) for text in (b"run:", b"run:x", b"x"))]
+    async with open_gateway(upstream=OfflineModel()) as gateway, gateway.open_port(who) as port:
+
+        async def ask(request: bytes) -> bytes:
+            with trio.fail_after(20):
+                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                    await stream.send_all(request)
+                    return await read_all(stream)
+
+        assert parse(await ask(post(call("echo x")))).status == 200
+        assert parse(await ask(post(call("echo x"), token="wrong"))).status == 401
+        for line in wrong:
+            assert (await ask(tunnel % line)).startswith(refused)
+            assert (await ask(page % line)).startswith(refused)
+        # The right token comes as far as the next rule.
+        assert b"only host names pass" in await ask(tunnel % right)
+        assert b"only host names pass" in await ask(page % right)

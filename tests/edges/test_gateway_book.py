@@ -1,0 +1,126 @@
+"""The gateway with the real ledger in a real store: hard limits, and what a crash leaves behind."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from pynchy.gateway.exchange import Limits, RunIdentity
+from pynchy.gateway.ledger import Line, StoreLedger, used
+from pynchy.gateway.upstream import ApiKey, open_anthropic
+from pynchy.model import Micros
+from pynchy.store.database import open_store
+from tests.edges.gateway_world import (
+    KEY,
+    START,
+    WHO,
+    Seen,
+    Send,
+    api,
+    call,
+    chunk,
+    exchange,
+    parse,
+    post,
+    response,
+    served,
+    stream_head,
+)
+
+BUDGET = 3_000_000  # three dollars
+POOR = attrs.evolve(WHO, limits=Limits(day_money=BUDGET))
+
+
+@asynccontextmanager
+async def ledger(path: Path) -> AsyncIterator[StoreLedger]:
+    async with open_store(path) as store:
+        yield StoreLedger(store, now=lambda: Micros(1), day_of=lambda _: "2026-01-01")
+
+
+async def lines(path: Path) -> list[Line]:
+    async with open_store(path) as store:
+        return await store.call(used)
+
+
+async def test_a_storm_of_the_dearest_calls_stays_within_the_budget(  # threat X6
+    tmp_path: Path,
+) -> None:
+    told: list[str] = []
+
+    async def tell(who: RunIdentity, text: str) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append(text)
+
+    async def answering(seen: Seen, send: Send) -> None:
+        usage = {
+            "input_tokens": 0,
+            "cache_creation_input_tokens": 200,
+            "cache_creation": {"ephemeral_1h_input_tokens": 200},  # no prompt is found again
+            "output_tokens": seen.document["max_tokens"],
+        }
+        await send(response(json.dumps({"usage": usage}).encode()))
+
+    statuses: list[int] = []
+    async with (
+        api(answering) as found,
+        open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
+        ledger(tmp_path / "db") as book,
+        served(tmp_path / "gw", upstream, POOR, ledger=book, tell=tell) as path,
+    ):
+
+        async def caller() -> None:
+            for number in range(5):
+                document = call(f"{number}" * 600, model="unheard-of", max_tokens=10_000)
+                statuses.append(parse(await exchange(path, post(document))).status)
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(caller)
+    assert set(statuses) == {200, 402}
+    (line,) = await lines(tmp_path / "db")
+    assert line.open == 0
+    assert BUDGET * 0.9 < line.cost <= BUDGET
+    assert told == ["the budget of $3.00 for today is used up"]
+    assert len(found.seen) == statuses.count(200)
+
+
+async def test_every_call_is_in_the_book(tmp_path: Path) -> None:
+    async def answering(seen: Seen, send: Send) -> None:
+        await send(response(b'{"usage": {"input_tokens": 7, "output_tokens": 9}}'))
+
+    async with (
+        api(answering) as found,
+        open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
+        ledger(tmp_path / "db") as book,
+        served(tmp_path / "gw", upstream, ledger=book) as path,
+    ):
+        for _ in range(10):
+            assert parse(await exchange(path, post(call("hi")))).status == 200
+    (line,) = await lines(tmp_path / "db")
+    assert (line.calls, line.open, line.input, line.output) == (10, 0, 70, 90)
+    assert line.cost == 10 * (7 * 4 + 9 * 20)
+
+
+async def test_a_daemon_that_dies_leaves_its_reservation(tmp_path: Path) -> None:  # threat N8
+    class Dying(StoreLedger):
+        async def settle(self, *_: object) -> None:  # the process is gone by now
+            await trio.lowlevel.checkpoint()
+
+    async def answering(seen: Seen, send: Send) -> None:
+        await send(stream_head() + chunk(START))
+
+    async with (
+        api(answering) as found,
+        open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
+        open_store(tmp_path / "db") as store,
+    ):
+        book = Dying(store, now=lambda: Micros(1), day_of=lambda _: "2026-01-01")
+        async with served(tmp_path / "gw", upstream, ledger=book) as path:
+            await exchange(path, post(call("hi", stream=True)))
+    (line,) = await lines(tmp_path / "db")
+    assert (line.calls, line.open) == (1, 1)
+    assert line.cost > 2_000 * 20
