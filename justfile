@@ -46,3 +46,8 @@ lock *ARGS:
 # build the agent image with the engine that answers, when its inputs changed (`just image podman`)
 image *ENGINE:
     @containerfiles/build.sh "$@"
+
+# simulated days of the real daemon, with kills: `just sim --hours 100`, `just sim --seed 7`
+[no-exit-message]
+sim *ARGS: setup-dev
+    @exec .venv/bin/python -m tests.simulation "$@"
