@@ -170,6 +170,7 @@ class _Play:
         self.watch = oracle.Watch(world)
         self.chats: list[ChatId] = []
         self.stopping = False
+        self.stopped = trio.Event()
         self.config = Config(
             home=Home(world.home),
             assistant=Assistant(name="Pynchy", timezone="UTC"),
@@ -305,7 +306,8 @@ class _Play:
                     world.note("fell", group.exceptions[0])
             clean = not life.dead and not life.scope.cancelled_caught and life.ended
             self._part_from(life, clean=clean)
-            if self.stopping:
+            if self.stopping and clean:
+                self.stopped.set()
                 return
             await trio.sleep(world.dice("restart").expovariate(1 / self.swarm.restart))
 
@@ -368,13 +370,17 @@ class _Play:
             self.world.violated("I2: calm never came")
 
     async def _stop(self) -> None:
+        """Stop in order. If the daemon dies over it, it is started and stopped once more."""
         self.stopping = True
-        while (life := self.world.life) is not None and not life.dead:
-            if life.is_up:
+        with trio.move_on_after(AFTERMATH):
+            while not self.stopped.is_set():
+                await trio.sleep(1)
+                life = self.world.life
+                if life is None or life.dead or not life.is_up:
+                    continue
                 self.world.terminate()
                 with trio.move_on_after(120):
                     await life.over.wait()
                 if not life.dead:
                     self.world.violated("the daemon does not stop")
                     life.kill("since it does not stop")
-            await trio.sleep(1)

@@ -186,6 +186,7 @@ class World:
         self.phones: dict[ChatId, list[Sent]] = {}
         self.shown: set[str] = set()
         self.boxes: dict[str, Box] = {}
+        self.living: dict[str, Box] = {}
         self.spool: dict[GroupId, dict[str, bytes]] = {}
         self.spooled: dict[GroupId, list[str]] = {}  # every command ever given, in order
         self.spool_bell: dict[GroupId, trio.Event] = {}
@@ -292,12 +293,13 @@ class World:
     # --- containers ---
 
     def alive(self) -> list[Box]:
-        return [box for box in self.boxes.values() if not box.gone.is_set()]
+        return list(self.living.values())
 
     def end_box(self, box: Box, status: int) -> None:
         """A container is gone for good."""
         if box.gone.is_set():
             return
+        del self.living[box.name]
         box.status = status
         box.ending.set()
         box.gone.set()
@@ -381,7 +383,7 @@ class SimChannel:
         self.faulty = faulty
         self.connected = True
         self.news: list[StateChanged] = [StateChanged("connected")]
-        self.handed: set[int] = set()
+        self.handed = 0  # of the server's messages, how many were looked at on this connection
         self.again: list[Mail] = []
 
     def fault(self, name: str, chance: float) -> bool:
@@ -396,9 +398,11 @@ class SimChannel:
             mail = self.again.pop(0)
             self.world.note("redelivered", mail.token)
             return Incoming(mail.message, mail.number)
-        for mail in self.world.mail[self.name]:
-            if mail.number not in self.handed and not mail.acknowledged:
-                self.handed.add(mail.number)
+        mails = self.world.mail[self.name]
+        while self.handed < len(mails):
+            mail = mails[self.handed]
+            self.handed += 1
+            if not mail.acknowledged:
                 self.world.note("delivered", mail.token)
                 return Incoming(mail.message, mail.number)
         return None
@@ -471,7 +475,7 @@ class SimChannel:
         self.connected = up
         self.news.append(StateChanged("connected" if up else "disconnected"))
         if up:
-            self.handed.clear()
+            self.handed = 0
         self.world.unread.setdefault(self.name, trio.Event()).set()
 
 
@@ -526,7 +530,7 @@ class SimRuntime:
             world.violated(f"G7: a second container of {group}")
         if name in world.boxes:
             world.violated(f"a container name was used again: {name}")
-        world.boxes[name] = box
+        world.boxes[name] = world.living[name] = box
         world.note("box", name[-16:], group, kind)
         world.nursery.start_soon(Agent(world, box).live, name=f"agent {name[-16:]}")
         return box
