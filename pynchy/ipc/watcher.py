@@ -171,7 +171,7 @@ class _Clerk:
         if strange or not scan.whole:
             for count, raw in enumerate(scan.strange):
                 spool.remove(raw)
-                if count % 256 == 255:
+                if count % 64 == 63:
                     await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()
         return len(scan.names), not scan.whole and bool(scan.names or scan.strange)

@@ -511,8 +511,8 @@ async def test_more_changes_than_the_kernel_keeps_are_heard_of_too(
 async def test_a_watch_holds_the_folder_and_not_its_name(
     spool: Spool, commands: Path, tmp_path: Path
 ) -> None:
-    commands.rename(tmp_path / "moved")  # noqa: ASYNC240  # threat L6
-    commands.mkdir()  # noqa: ASYNC240
+    commands.rename(tmp_path / "moved")  # threat L6
+    commands.mkdir()
     with trio.fail_after(10), spool.watched() as watch:
         (tmp_path / "moved" / NAME).write_bytes(GOOD)
         await watch.changed()

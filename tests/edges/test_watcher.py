@@ -1,6 +1,5 @@
 """Commands from a real folder to their answers, with a real store, an honest agent and hostile ones."""
 
-# ruff: noqa: ASYNC220, ASYNC240 - the files are small, and theirs are the only other processes
 from __future__ import annotations
 
 import os
