@@ -180,6 +180,14 @@ async def serve(
             ring_scheduler()
         if done.due is not None:
             nursery.start_soon(task_due, done.due)
+        if done.paused is not None:
+            group, paused = done.paused
+            nursery.start_soon(
+                events_in.send, queue.Paused(group) if paused else queue.Resumed(group)
+            )
+        if done.removed is not None:
+            nursery.start_soon(stop, done.removed)
+            nursery.start_soon(events_in.send, queue.Removed(done.removed))
 
     async def ring(group: GroupId) -> None:
         await events_in.send(queue.Arrived(group))
@@ -217,16 +225,15 @@ async def serve(
         install=install_id(config.home.install_id),
     )
 
-    await _recover(
-        store,
-        runtime,
-        config,
-        boot=boot,
-        world=world,
-        sweep=partial(agents.sweep, committed=after_command),
-    )
-
     async with trio.open_nursery() as nursery:
+        await _recover(
+            store,
+            runtime,
+            config,
+            boot=boot,
+            world=world,
+            sweep=partial(agents.sweep, committed=after_command),
+        )
 
         def start(order: queue.Start, handle: dispatcher.RunHandle) -> None:
             key = (order.group, order.delegate)

@@ -22,6 +22,7 @@ class Done:
 
     ``speaks``: there is something new in the outbox. ``schedules``: tasks were made or changed, and
     ``due`` names a group that has one to run. ``fresh``: it was carried out now, and not before.
+    ``paused`` says of a group whether it is paused now, ``removed`` that one is gone.
     ``offence`` is a word for the audit if the command should never have been given.
     """
 
@@ -30,6 +31,8 @@ class Done:
     speaks: bool = False
     schedules: bool = False
     due: GroupId | None = None
+    paused: tuple[GroupId, bool] | None = None
+    removed: GroupId | None = None
     fresh: bool = False
     offence: str | None = None
 

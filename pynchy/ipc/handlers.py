@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
-from pynchy.ipc import memory_commands, policy, task_commands
+from pynchy.ipc import group_commands, memory_commands, policy, task_commands
 from pynchy.ipc.call import Call, Done, Refused
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.model import MINUTE, GroupId, Micros, RunId
@@ -157,4 +157,5 @@ _HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
     "react": _react,
     **task_commands.HANDLERS,
     **memory_commands.HANDLERS,
+    **group_commands.HANDLERS,
 }

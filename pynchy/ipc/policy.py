@@ -184,6 +184,25 @@ COMMANDS: Final[Mapping[str, Rule]] = {
     "recall": Rule(Reach.OWN, {"query": Text(500)}, {"limit": Whole(1, 50)}),
     "forget": Rule(Reach.OWN, {"memory_id": Text(64)}),
     "search_history": Rule(Reach.OWN, {"query": Text(500)}, {"limit": Whole(1, 50)}),
+    "list_groups": Rule(Reach.ALL, {}),
+    "register_group": Rule(
+        Reach.ALL,
+        {"chat": Text(128), "name": Text(100), "folder": Text(63)},
+        {"trigger": Text(64), "requires_trigger": Flag()},
+    ),
+    "update_group": Rule(
+        Reach.ALL,
+        {"folder": Text(63)},
+        {
+            "name": Text(100),
+            "trigger": Text(64),
+            "requires_trigger": Flag(),
+            "allowed_senders": Texts(100, Text(128)),
+            "model": Text(100),
+            "paused": Flag(),
+        },
+    ),
+    "unregister_group": Rule(Reach.ALL, {"folder": Text(63)}),
 }
 
 

@@ -89,6 +89,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.ipc.errors": Kind.EDGE,
     "pynchy.ipc.files": Kind.EDGE,
     "pynchy.ipc.handlers": Kind.PROCEDURE,
+    "pynchy.ipc.group_commands": Kind.PROCEDURE,
     "pynchy.ipc.memory_commands": Kind.PROCEDURE,
     "pynchy.ipc.policy": Kind.RULES,
     "pynchy.ipc.spool": Kind.EDGE,

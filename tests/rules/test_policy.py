@@ -102,21 +102,23 @@ FORGED = [
 ]  # fmt: skip
 
 
-def _fitting(field: policy.Field) -> object:
-    """Something that fits a field."""
-    return field.words[0] if isinstance(field, policy.Choice) else "x"
-
-
 def fitting(field: policy.Field) -> object:
     """The simplest thing that may stand there."""
     candidates = (*getattr(field, "words", ()), "x", 1, True, [])
     return next(value for value in candidates if field.wrong(value) is None)
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-@pytest.mark.parametrize("field", FORGED)
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        (name, field)
+        for name in sorted(COMMANDS)
+        for field in FORGED  # a group's command may well name a group: it is not who asks
+        if field not in {**COMMANDS[name].needs, **COMMANDS[name].may}
+    ],
+)
 def test_a_command_cannot_say_who_it_is(name: str, field: str) -> None:  # threat I1
-    args = {key: _fitting(field) for key, field in COMMANDS[name].needs.items()}
+    args = {key: fitting(needed) for key, needed in COMMANDS[name].needs.items()}
     wrong = policy.misfit(name, {**args, field: "main"})
     assert wrong is not None
     assert wrong.startswith(f"{name} has no argument {field!r}; it has: ")

@@ -1,0 +1,134 @@
+"""What main's agent may do with groups. Procedure: the handlers of one subject.
+
+The table lets only main in, and only in a turn that people main trusts asked for. What is settled here
+by no agent at all: mounts, limits and egress; those are the owner's, on the command line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pynchy.ipc.call import Call, Done, Refused
+from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId
+from pynchy.schedule.times import spell
+from pynchy.store import groups, turns
+
+_FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_RESERVED: Final = frozenset({"main", "global"})
+MOST_SEEN: Final = 100  # chats that are not registered, in a list
+
+
+def _list_groups(call: Call) -> Done:
+    lines = []
+    for group in groups.list_groups(call.db):
+        chats = ", ".join(groups.chats_of(call.db, group.folder)) or "no chat"
+        asks = f"needs @{group.trigger}" if group.requires_trigger else "answers everything"
+        lines.append(f"{group.folder} ({group.name}): {chats}; {asks}{', paused' * group.paused}")
+    seen = [chat for chat in groups.list_chats(call.db) if chat.folder is None]
+    if seen:
+        lines.append("Not registered:")
+    for chat in seen[:MOST_SEEN]:
+        at = "never active" if chat.last_at is None else spell(chat.last_at, call.timezone)
+        lines.append(f"{chat.chat} ({chat.name or 'no name'}), {at}")
+    return Done(ok=True, text="\n".join(lines), fresh=True)
+
+
+def _register_group(call: Call) -> Done:
+    folder, chat = _free_folder(call.args["folder"]), ChatId(call.args["chat"])
+    if not any(seen.chat == chat for seen in groups.list_chats(call.db, limit=10_000)):
+        raise Refused("no such chat has been seen; list_groups shows those that were")
+    try:
+        group = groups.register(
+            call.db,
+            folder=folder,
+            name=call.args["name"],
+            chats=(chat,),
+            trigger=_trigger(call.args.get("trigger") or _main(call).trigger),
+            requires_trigger=call.args.get("requires_trigger", True),
+            now=call.now,
+        )
+    except groups.CannotRegister as error:
+        raise Refused(str(error)) from None
+    asks = (
+        f"@{group.trigger} wakes me there"
+        if group.requires_trigger
+        else "I answer everything there"
+    )
+    return Done(ok=True, text=f"registered {folder}; {asks}", fresh=True)
+
+
+def _update_group(call: Call) -> Done:
+    folder = _known(call).folder
+    args = call.args
+    groups.update(
+        call.db,
+        folder,
+        name=args.get("name"),
+        trigger=_trigger(args["trigger"]) if "trigger" in args else None,
+        requires_trigger=args.get("requires_trigger"),
+    )
+    if "model" in args:
+        groups.set_model(call.db, folder, None if args["model"] == "default" else args["model"])
+    if "allowed_senders" in args:
+        if folder == MAIN:
+            raise Refused("who may give orders in main is for its owner to say, not for an agent")
+        senders = tuple(SenderId(each) for each in args["allowed_senders"])
+        groups.set_allowed_senders(call.db, folder, senders or None)
+    paused = args.get("paused")
+    if paused is not None:
+        if folder == MAIN:
+            raise Refused("main is not paused by its own agent")
+        groups.set_paused(call.db, folder, paused=paused)
+    return Done(ok=True, text=f"{folder} is changed", fresh=True, paused=_pausing(folder, paused))
+
+
+def _unregister_group(call: Call) -> Done:
+    folder = _known(call).folder
+    if folder == MAIN:
+        raise Refused("main cannot be unregistered")
+    turns.cancel(call.db, folder, now=call.now)
+    groups.remove(call.db, folder)
+    text = f"{folder} is not answered any more; its files stay"
+    return Done(ok=True, text=text, fresh=True, removed=folder)
+
+
+def _pausing(folder: GroupId, paused: bool | None) -> tuple[GroupId, bool] | None:
+    return None if paused is None else (folder, paused)
+
+
+def _main(call: Call) -> Group:
+    found = groups.get(call.db, MAIN)
+    assert found is not None
+    return found
+
+
+def _known(call: Call) -> Group:
+    found = groups.get(call.db, GroupId(call.args["folder"]))
+    if found is None:
+        raise Refused("there is no such group; list_groups shows them")
+    return found
+
+
+def _free_folder(name: str) -> GroupId:
+    if _FOLDER.fullmatch(name) is None or name in _RESERVED:
+        raise Refused(
+            "a folder name has small letters, digits and hyphens, and is not main or global"
+        )
+    return GroupId(name)
+
+
+def _trigger(name: str) -> str:
+    cleaned = name.removeprefix("@").strip()
+    if not cleaned or not cleaned.isprintable():
+        raise Refused("a trigger is a name of one line")
+    return cleaned
+
+
+HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
+    "list_groups": _list_groups,
+    "register_group": _register_group,
+    "update_group": _update_group,
+    "unregister_group": _unregister_group,
+}
