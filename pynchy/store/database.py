@@ -70,7 +70,7 @@ class StoreBroken(StoreError):
 
 
 class StoreFull(StoreBroken):
-    """The disk is full. The call that met it was rolled back."""
+    """The disk is full."""
 
 
 class RunSync(Protocol):
@@ -171,7 +171,8 @@ def transaction(db: Database) -> Iterator[None]:
         _roll_back(db)
         if _primary(error) == sqlite3.SQLITE_CONSTRAINT:
             raise
-        raise StoreBroken(f"COMMIT: {error}; its outcome is unknown") from error
+        kind = StoreFull if _primary(error) == sqlite3.SQLITE_FULL else StoreBroken
+        raise kind(f"COMMIT: {error}; its outcome is unknown") from error
 
 
 def _roll_back(db: Database) -> None:

@@ -140,13 +140,14 @@ def unended(
     return [Unended(*row) for row in rows]
 
 
+# CROSS JOIN: in this order, whatever SQLite thinks of it.
 _PENDING: Final = (
     "SELECT seq, chat, folder, received_at, 'no turn' FROM chats INDEXED BY chats_waiting "
-    "JOIN inbox USING (chat) WHERE folder IS NOT NULL AND wanted_seq > claimed_seq "
+    "CROSS JOIN inbox USING (chat) WHERE folder IS NOT NULL AND wanted_seq > claimed_seq "
     "AND seq > claimed_seq AND triggers = 1 AND gone IS NULL AND received_at <= ?1"
 )
 _ASKED: Final = (
-    "JOIN turn_inputs ON turn_id = turns.id JOIN inbox USING (seq) "
+    "CROSS JOIN turn_inputs ON turn_id = turns.id CROSS JOIN inbox USING (seq) "
     "WHERE triggers = 1 AND gone IS NULL AND received_at <= ?1 "
 )
 _UNDER_WAY: Final = (
@@ -160,7 +161,7 @@ _DEAD_SILENT: Final = (
 )
 _PASSED_BY: Final = (
     "SELECT seq, inbox.chat, folder, received_at, 'passed by' FROM inbox JOIN turns "
-    "ON turns.chat = inbox.chat AND kind = 'message' AND lo < seq AND hi >= seq "
+    "ON turns.chat = inbox.chat AND turns.kind = 'message' AND lo < seq AND hi >= seq "
     "WHERE triggers = 1 AND gone IS NULL AND received_at <= ?1 "
     "AND NOT EXISTS (SELECT 1 FROM turn_inputs WHERE turn_inputs.seq = inbox.seq)"
 )

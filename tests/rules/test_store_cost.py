@@ -14,7 +14,15 @@ from pynchy.store import groups, journal, lives, messages, outbox, runs, serving
 from tests.rules.store_world import FAMILY, World
 
 #: Indexes that hold only what is under way, so that going through all of one costs nothing.
-SMALL = {"chats_waiting", "outbox_age", "outbox_open", "runs_live", "turns_live", "turns_waiting"}
+SMALL = {
+    "chats_waiting",
+    "outbox_age",
+    "outbox_open",
+    "runs_live",
+    "turns_dead",
+    "turns_live",
+    "turns_waiting",
+}
 
 
 def grown(*, groups_: int, messages_each: int) -> World:
@@ -139,6 +147,7 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
         groups.by_chat(world.db, chats[0])
         journal.answered(world.db, FAMILY, "c", "h")
         lives.why(world.db, "new3")
+        lives.unended(world.db, before=world.now)
         messages.history(world.db, chats[0], limit=20)
 
     def restart() -> None:

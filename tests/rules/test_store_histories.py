@@ -283,7 +283,7 @@ class Histories(RuleBasedStateMachine):
                 while (claimed := self.world.try_claim(self.runs[folder], folder)) is not None:
                     self.world.commit(self.runs[folder], claimed, say=["well"])
         assert self.world.waiting() == []
-        assert lives.unended(self.world.db, before=self.world.now) == []
+        assert lives.unended(self.world.db, before=self.world.now, thorough=True) == []
         for question in self.all:
             state = lives.why_seq(self.world.db, question.seq).state
             if not question.asks and not question.gone:
