@@ -33,14 +33,17 @@ def main() -> int:
         os.write(frames, wire.encode_frame(wire.Error(kind="agent", message=str(error)[:500])))
         return 1
 
-    gc.disable()
-    import trio
+    try:
+        gc.disable()
+        import trio
 
-    from pynchy_agent import runner
+        from pynchy_agent import runner
 
-    gc.freeze()
-    gc.enable()
-    return trio.run(runner.main, start, cli, listener, lines, rest, frames, places)
+        gc.freeze()
+        gc.enable()
+        return trio.run(runner.main, start, cli, listener, lines, rest, frames, places)
+    finally:
+        cli.kill()  # gone already, unless we broke: then it must not be left alone
 
 
 def _take_stdio() -> tuple[int, int]:

@@ -34,8 +34,10 @@ def prepare(
         writable.append(home.shared)
     for folder in (*writable, home.shared, home.media(group.folder)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in writable:
+    for folder in (*writable, home.shared, home.media(group.folder)):
         _own(folder, owner)
+    if os.geteuid() == 0:  # what is mounted read-only must be entered, too
+        os.chown(home.groups, *owner, follow_symlinks=False)
     mounts = [
         Mount(work, "/workspace/group", writable=True),
         Mount(home.shared, "/workspace/global", writable=group.is_main),

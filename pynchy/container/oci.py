@@ -114,7 +114,9 @@ async def find_apple(*, install: str, image: str | None, environ: Mapping[str, s
 
 
 def _why(seen: Called, program: str) -> str:
-    return "not installed" if seen.code == 127 and program in seen.err else seen.reason
+    if seen.code == 127 and seen.err.startswith(f"{program}:"):
+        return "not installed"
+    return f"installed, but does not answer ({seen.reason})"
 
 
 def _docker(user: tuple[int, int]) -> Engine:

@@ -110,6 +110,7 @@ async def open_runtime(
     from pynchy.container.bwrap import find_bwrap
     from pynchy.container.oci import find_apple, find_docker, find_podman
 
+    sandboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
     order: tuple[str, ...] = MACOS_ORDER if platform == "darwin" else LINUX_ORDER
     if engine is not None:
         if engine not in ENGINES:
@@ -133,4 +134,6 @@ async def open_runtime(
         if platform == "darwin"
         else "On Debian or Ubuntu: sudo apt-get install bubblewrap   (or podman, or docker.io)."
     )
-    raise NoRuntime("\n".join(["no container engine answers:", *refusals, advice]))
+    raise NoRuntime(
+        "\n".join(["there is no container engine to run agents in:", *refusals, advice])
+    )

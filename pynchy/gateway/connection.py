@@ -37,6 +37,7 @@ MAX_CONNECTIONS: Final = 64  # of one run at a time; more are hung up on
 MAX_CALLS: Final = 16  # model calls of one run at a time; more wait
 MAX_TUNNELS: Final = 32  # ways out of one run at a time
 MAX_BUFFERED: Final = 48 << 20  # bytes of bodies that are kept for one run
+MAX_REFUSALS: Final = 32  # kinds of refusals that are told apart
 PIECE: Final = 64 << 10  # bytes that are read at a time
 PAUSE_ABOVE: Final = 1 << 20  # bytes of a body that is read in one go
 HEAD_TIME: Final = 20.0  # seconds for a head, once its first byte is in or its connection is new
@@ -57,6 +58,7 @@ class Run:
         self.who = who
         self.guarded = guarded
         self.network = gateway.network or egress.Internet()
+        self.refused: dict[str, int] = {}
         self.connections = 0
         self.buffered = 0
         self.calls = trio.CapacityLimiter(MAX_CALLS)
@@ -79,6 +81,16 @@ class Run:
             finally:
                 self.connections -= 1
                 self.buffered -= connection.buffered
+
+    def count(self, refusal: Refusal) -> None:
+        """Remember what was refused for want of authority, by its words; only so many of them."""
+        if refusal.status in _AUTHORITY:
+            known = refusal.message in self.refused or len(self.refused) < MAX_REFUSALS
+            words = refusal.message if known else "other things"
+            self.refused[words] = self.refused.get(words, 0) + 1
+
+
+_AUTHORITY: Final = (401, 403, 407)
 
 
 async def _paced(steps: body.Steps[T], size: int) -> T:
@@ -140,6 +152,7 @@ class _Connection:
             await self.refuse(Refusal(status, "invalid_request_error", "this is not HTTP"))
             return False
         except Refusal as refusal:
+            self.run.count(refusal)
             if self.http.our_state is h11.SEND_BODY:
                 return False  # half an answer is out: only hanging up says that it is not whole
             await self.refuse(refusal)

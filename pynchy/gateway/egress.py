@@ -95,7 +95,10 @@ async def tunnel(
     remote: trio.abc.HalfCloseableStream,
     early: bytes,
 ) -> None:
-    """Carry TLS between both until they are done. ``early`` is what the client has sent already."""
+    """Carry TLS between both until they are done. ``early`` is what the client has sent already.
+
+    Raises `Refusal`, of which the client only sees that it is hung up on: TLS has begun for it.
+    """
     passed = Passed()
     try:
         hello = bytearray(early)
@@ -105,15 +108,12 @@ async def tunnel(
                     return
                 hello += more
             if name != to.host:
-                logger.warning(
-                    "egress: {} opened a tunnel to {} and named another host", who.group, to.host
+                raise Refusal(
+                    403, "permission_error", f"a tunnel to {to.host} was used for another host"
                 )
-                return
             passed.sent += len(hello)
             await remote.send_all(hello)
             await _both_ways(client, remote, passed)
-    except Refusal as refusal:
-        logger.warning("egress: {} to {}: {}", who.group, to.host, refusal.message)
     finally:
         log(who, to, passed)
 

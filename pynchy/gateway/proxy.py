@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from pynchy.gateway.exchange import Ledger, OverBudget, RunIdentity, Upstream
+from pynchy.logs import logger
 
 if TYPE_CHECKING:
     from pynchy.gateway.egress import Network
@@ -27,6 +28,8 @@ BACKLOG: Final = 64  # connections that wait to be taken
 
 Stream = trio.abc.HalfCloseableStream
 Tell = Callable[[RunIdentity, str], Awaitable[None]]
+Report = Callable[[RunIdentity, str, int], Awaitable[None]]
+REPORT_TIME: Final = 5.0  # seconds, which a cancel must not cut short
 
 
 @asynccontextmanager
@@ -36,15 +39,17 @@ async def open_gateway(
     ledger: Ledger | None = None,
     network: Network | None = None,
     tell: Tell | None = None,
+    report: Report | None = None,
     install: str = "",
 ) -> AsyncIterator[Gateway]:
     """The gateway, for the length of the block; it serves nobody until `Gateway.open_run`.
 
     Without a ``ledger`` nothing is counted and nothing limited. ``tell`` is called once for each
-    budget that is used up, with a sentence for people. ``install`` keeps the user ids that the
+    budget that is used up, with a sentence for people. ``report`` is called when a run ends, once
+    for each kind of thing it was refused, with how often. ``install`` keeps the user ids that the
     provider sees apart between installations. ``network`` is the real one by default.
     """
-    yield Gateway(upstream, ledger, network, tell, install)
+    yield Gateway(upstream, ledger, network, tell, report, install)
 
 
 @attrs.frozen
@@ -55,6 +60,7 @@ class Gateway:
     ledger: Ledger | None
     network: Network | None
     tell: Tell | None
+    report: Report | None
     install: str
     _told: dict[tuple[str, str], None] = attrs.field(factory=dict, init=False, repr=False)
 
@@ -92,23 +98,34 @@ class Gateway:
     async def _serving(
         self, listener: trio.SocketListener, who: RunIdentity, *, guarded: bool
     ) -> AsyncIterator[None]:
-        server = self.server(who, guarded=guarded)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, server, [listener])
-            nursery.start_soon(self.upstream.prepare)  # while the container starts
-            try:
-                yield
-            finally:
-                nursery.cancel_scope.cancel("the run is over")
-
-    def server(
-        self, who: RunIdentity, *, guarded: bool = False
-    ) -> Callable[[Stream], Awaitable[None]]:
-        """What serves one run's connections, each from its first byte to its last. ``guarded``: the
-        way in says nothing of who comes, so the token must."""
+        # Loaded here, for the first run: a start does not need it.
         from pynchy.gateway.connection import Run
 
-        return Run(self, who, guarded=guarded).serve
+        run = Run(self, who, guarded=guarded)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.serve_listeners, run.serve, [listener])
+                nursery.start_soon(self.upstream.prepare)  # while the container starts
+                try:
+                    yield
+                finally:
+                    nursery.cancel_scope.cancel("the run is over")
+        finally:
+            with trio.move_on_after(REPORT_TIME, shield=True):
+                await self._tell_refusals(who, run.refused)
+
+    async def _tell_refusals(self, who: RunIdentity, refused: dict[str, int]) -> None:
+        for words, times in refused.items():
+            logger.warning("gateway: {} was refused {} times: {}", who.group, times, words)
+            if self.report is not None:
+                await self.report(who, words, times)
+
+    def server(self, who: RunIdentity) -> Callable[[Stream], Awaitable[None]]:
+        """What serves one run's connections, each from its first byte to its last, without a
+        socket: for simulations."""
+        from pynchy.gateway.connection import Run
+
+        return Run(self, who, guarded=False).serve
 
     async def over_budget(self, who: RunIdentity, over: OverBudget) -> None:
         """Tell people, once for each budget and period."""

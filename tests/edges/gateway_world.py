@@ -22,7 +22,7 @@ from pynchy.gateway.exchange import (
     Wanted,
 )
 from pynchy.gateway.offline import OfflineModel
-from pynchy.gateway.proxy import SOCKET, Tell, open_gateway
+from pynchy.gateway.proxy import SOCKET, Report, Tell, open_gateway
 from pynchy.model import GroupId, RunId
 
 TOKEN = "run-token-of-a-test"
@@ -39,11 +39,16 @@ async def served(
     ledger: Ledger | None = None,
     network: Network | None = None,
     tell: Tell | None = None,
+    report: Report | None = None,
 ) -> AsyncIterator[Path]:
     """A gateway that serves one run; its socket."""
     async with (
         open_gateway(
-            upstream=upstream or OfflineModel(), ledger=ledger, network=network, tell=tell
+            upstream=upstream or OfflineModel(),
+            ledger=ledger,
+            network=network,
+            tell=tell,
+            report=report,
         ) as gateway,
         gateway.open_run(who, directory),
     ):

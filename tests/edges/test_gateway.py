@@ -216,7 +216,7 @@ async def test_the_bodies_of_a_run_are_bounded_together(tmp_path: Path) -> None:
 
 
 async def test_a_thousand_half_open_connections_are_bounded(tmp_path: Path) -> None:  # threat N8
-    if not FILES.is_dir():  # noqa: ASYNC240 # /proc does not block
+    if not FILES.is_dir():  # /proc does not block
         pytest.skip("open files are counted in /proc")
     streams: list[trio.SocketStream] = []
     hung_up = trio.Semaphore(0)
@@ -277,6 +277,30 @@ async def test_another_run_is_served_while_one_storms(tmp_path: Path) -> None:  
             request = post(call("echo x"), token="token-of-work")
             assert parse(await exchange(tmp_path / "b" / SOCKET, request)).status == 200
         nursery.cancel_scope.cancel()
+
+
+async def test_what_a_run_was_refused_is_reported_once_for_each_kind(tmp_path: Path) -> None:
+    told: list[tuple[str, str, int]] = []
+
+    async def report(who: RunIdentity, words: str, times: int) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append((who.group, words, times))
+
+    with trio.CancelScope() as scope:  # a run that is cancelled is reported as well
+        async with served(tmp_path, report=report) as path:
+            for _ in range(3):
+                await exchange(path, raw(token="wrong"))
+            await exchange(path, raw("POST /v1/files HTTP/1.1"))
+            await exchange(path, raw(body=b"{nope"))  # clumsy, and no more than that
+            for at in range(100):
+                await exchange(path, bad(tools=[{"type": f"tool{at}"}]))
+            assert told == []
+            scope.cancel()
+            await trio.sleep_forever()
+    assert ("family", "this is not the token of this run", 3) in told
+    assert ("family", "only /v1/messages and its count_tokens pass here", 1) in told
+    assert told[-1] == ("family", "other things", 70)
+    assert sum(times for _, _, times in told) == 104
 
 
 async def test_over_tcp_the_token_is_the_identity() -> None:

@@ -13,7 +13,8 @@ import trio
 import trio.testing
 
 from pynchy.gateway.egress import Internet
-from pynchy.gateway.exchange import Egress
+from pynchy.gateway.exchange import Egress, RunIdentity
+from pynchy.gateway.proxy import Report
 from pynchy.logs import logger
 from tests.edges.gateway_world import (
     TOKEN,
@@ -89,12 +90,14 @@ def hello(name: str) -> bytes:
     return outgoing.read()
 
 
-async def through(directory: Path, target: str, first: bytes, net: Net) -> tuple[bytes, bytes]:
+async def through(
+    directory: Path, target: str, first: bytes, net: Net, report: Report | None = None
+) -> tuple[bytes, bytes]:
     """Open a tunnel, say something, and read until it closes: its head, and what came through."""
     with trio.fail_after(20):
         who = attrs.evolve(WHO, egress=PUBLIC)
         async with (
-            served(directory, who=who, network=net) as path,
+            served(directory, who=who, network=net, report=report) as path,
             await trio.open_unix_socket(str(path)) as stream,
         ):
             await stream.send_all(connect(target))
@@ -145,17 +148,23 @@ async def test_a_tunnel_for_one_host_serves_no_other(  # threat N5
     tmp_path: Path, first: bytes
 ) -> None:
     arrived: list[bytes] = []
+    told: list[str] = []
+
+    async def report(who: RunIdentity, words: str, times: int) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append(words)
 
     async def keep(stream: trio.SocketStream) -> None:
         async with stream:
             arrived.append(await read_all(stream))
 
     async with listening(keep) as port:
-        head, back = await through(tmp_path, "pypi.org:443", first, Net(port))
+        head, back = await through(tmp_path, "pypi.org:443", first, Net(port), report)
         await trio.testing.wait_all_tasks_blocked(0.02)
     assert head.startswith(b"HTTP/1.1 200")
     assert back == b""
     assert b"".join(arrived) == b""
+    assert len(told) == (1 if first else 0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ASYNC110, ASYNC240 - a test looks at the disk and at /proc between two awaits; nothing else runs meanwhile
 
+import json
 import os
 import signal
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from pynchy.container import folders
 from pynchy.container.runtime import ContainerGone, SpawnFailed
-from pynchy.container.spec import Limits, Mount
+from pynchy.container.spec import Limits, Mount, Spec
 from pynchy.home import Home
-from pynchy.model import RunId
+from pynchy.model import Group, GroupId, RunId
 from tests.edges.runtimes import Lab, daemon_like, everything, line, living, open_lab
 
 
@@ -474,3 +476,43 @@ async def test_a_command_that_is_not_there_ends_the_run(lab: Lab) -> None:
         assert await container.wait() != 0
     assert container.stderr_tail(), "somebody says why"
     assert await lab.runtime.list() == []
+
+
+@pytest.mark.parametrize("main", [False, True])
+async def test_a_groups_folders_can_be_read_and_written_as_they_should(
+    lab: Lab, main: bool
+) -> None:
+    # decision 14: a root daemon's folders are the agent's, or it could not enter them
+    home = Home(lab.home / "pynchy")
+    home.make()
+    name = GroupId("main" if main else "family")
+    group = Group(folder=name, name=name, trigger="x", requires_trigger=True, is_main=main)
+    mounts = folders.prepare(home, group, owner=lab.runtime.owner, skills=None)
+    source = """
+import json, os
+def lists(path):
+    try: return bool(os.listdir(path)) or True
+    except OSError: return False
+def writes(path):
+    try: open(path + "/x", "w").close(); return True
+    except OSError: return False
+places = ["group", "global", "media", "groups", "ipc/commands"]
+paths = ["/workspace/" + p for p in places] + ["/home/agent/.claude"]
+print(json.dumps([[p for p in paths if lists(p)], [p for p in paths if writes(p)]]))
+"""
+    run = os.urandom(8).hex()
+    spec = Spec(
+        name=f"pynchy-{lab.install}-{run}",
+        run=run,
+        install=lab.install,
+        image=None,
+        command=("python3", "-c", source),
+        mounts=mounts,
+        gateway_dir=lab.gateway,
+    )
+    async with lab.open(spec) as container:
+        listed, written = json.loads(await everything(container))
+    always = ["/workspace/group", "/workspace/global", "/workspace/media"]
+    tail = ["/workspace/ipc/commands", "/home/agent/.claude"]
+    assert listed == [*always, *(["/workspace/groups"] if main else []), *tail]
+    assert written == ["/workspace/group", *(["/workspace/global"] if main else []), *tail]

@@ -128,7 +128,7 @@ async def test_where_nothing_answers_one_is_told_what_to_install(machine: Machin
     with pytest.raises(NoRuntime) as refused:
         await machine.choose(platform="darwin")
     said = str(refused.value)
-    assert "docker: Cannot connect to the daemon" in said
+    assert "docker: installed, but does not answer (Cannot connect to the daemon" in said
     assert "podman: not installed" in said
     assert "github.com/apple/container" in said
     with pytest.raises(NoRuntime, match="apt-get install bubblewrap"):
