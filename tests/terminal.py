@@ -74,7 +74,7 @@ async def terminal(home: Home, *arguments: str, **environ: str) -> AsyncIterator
             **environ,
         },
         start_new_session=True,
-        preexec_fn=take_over,  # noqa: PLW1509 - no threads of ours matter in a test
+        preexec_fn=take_over,
     )
     try:
         yield Terminal(master, process, settings)

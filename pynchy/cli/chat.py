@@ -79,7 +79,7 @@ class Screen:
     def _console_nowait(self) -> None:
         """Import rich while nobody waits for it."""
         import rich.console
-        import rich.markdown  # noqa: F401 - for its cost
+        import rich.markdown
 
         self._console = rich.console.Console()
 

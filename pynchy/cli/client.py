@@ -29,8 +29,6 @@ ANSWER: Final = 30.0  # seconds that an answer may take before the daemon counts
 class Failure(click.ClickException):
     """A sentence for the person, and the exit code for their script."""
 
-    exit_code: int
-
     def __init__(self, message: str, code: Exit) -> None:
         super().__init__(message)
         self.exit_code = code

@@ -110,7 +110,8 @@ async def _live(config: Config, terminal: bool) -> None:
 async def _chat(config: Config) -> None:
     """The chat on this terminal. When it is left, the daemon is told to stop as by a signal.
 
-    Ctrl-C reaches both of us, and needs no second one: that would mean "at once".
+    Not after Ctrl-C, which reached both of us: a second signal would mean "at once". And not when the
+    chat ended because the daemon did: nobody would catch the signal any more.
     """
     import trio
 
@@ -120,7 +121,7 @@ async def _chat(config: Config) -> None:
         stdin=None,
         check=False,
     )
-    if done.returncode not in (130, -signal.SIGINT):
+    if done.returncode not in (130, -signal.SIGINT, Exit.NOT_RUNNING):
         signal.raise_signal(signal.SIGTERM)
 
 

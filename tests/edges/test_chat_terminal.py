@@ -81,12 +81,11 @@ async def test_a_signal_ends_it_and_the_terminal_is_as_before(
 
 async def test_a_daemon_that_stops_ends_it_too(home: Home) -> None:
     with trio.fail_after(60):
-        async with running(home) as daemon:
-            async with terminal(home, "chat") as screen:
-                await screen.sees("you> ")
-                daemon.nursery.cancel_scope.cancel()
-                with trio.CancelScope(shield=True):
-                    # The daemon's block ends before we may look: let it.
-                    await trio.lowlevel.checkpoint()
-                    await screen.sees("the daemon stopped")
-                    assert await screen.ended() == 4
+        async with running(home) as daemon, terminal(home, "chat") as screen:
+            await screen.sees("you> ")
+            daemon.nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                # The daemon's block ends before we may look: let it.
+                await trio.lowlevel.checkpoint()
+                await screen.sees("the daemon stopped")
+                assert await screen.ended() == 4

@@ -37,7 +37,17 @@ def pynchy(home: Home, *arguments: str, **more: str) -> "subprocess.CompletedPro
 def started(home: Home) -> Iterator["subprocess.Popen[str]"]:
     """A daemon without a terminal, its stdin closed, that has said it is ready."""
     process = subprocess.Popen(
-        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "pynchy", "run", "--offline"],
+        [
+            "/bin/sh",
+            "-c",
+            'exec "$@" <&-',
+            "sh",
+            sys.executable,
+            "-m",
+            "pynchy",
+            "run",
+            "--offline",
+        ],
         env=environment(home),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
