@@ -31,7 +31,7 @@ def config() -> Iterator[str]:
         "1. the command line: `pynchy run --set limits.idle=10min`;\n"
         "2. the environment: `PYNCHY_LIMITS_IDLE=10min`;\n"
         "3. `PYNCHY_HOME/.env`, with the same names;\n"
-        "4. `PYNCHY_HOME/config.toml`: `[limits]`, `idle = \"10 min\"`.\n\n"
+        '4. `PYNCHY_HOME/config.toml`: `[limits]`, `idle = "10 min"`.\n\n'
         "`PYNCHY_HOME` is `~/.pynchy` unless the environment says otherwise. A name that is no "
         "setting is an error that names the nearest one, and so is a value that is not of its "
         "kind: a start says all that is wrong at once, and exits with 78.\n"
@@ -55,7 +55,7 @@ def config() -> Iterator[str]:
     yield (
         "`NAME=value` a line; `export` before it and comments are allowed. A bare value ends at "
         "` #` or at the end of the line; `'…'` is literal; in `\"…\"` a backslash escapes "
-        "`\\n \\t \\r \\\" \\\\ \\$`. Quoted values may span lines. Nothing is substituted: "
+        '`\\n \\t \\r \\" \\\\ \\$`. Quoted values may span lines. Nothing is substituted: '
         "a dollar is a dollar.\n"
     )
     yield from exits()

@@ -204,7 +204,9 @@ def _keep_message(db: Database, message: Message, *, on_command: OnCommand, now:
     order = None if group is None else commands.parse(message, group)
     received = messages.receive(db, message, now=now, command=order is not None)
     if group is None or order is None or received.seq is None:
-        return _Kept(message, received)  # a second delivery, and what we sent ourselves, order nothing
+        return _Kept(
+            message, received
+        )  # a second delivery, and what we sent ourselves, order nothing
     refusal = commands.refusal(order, message, group)
     asked = Asked(order=order, message=message, group=group, refusal=refusal)
     return _Kept(message, received, ordered=True, then=on_command(db, asked, now=now))

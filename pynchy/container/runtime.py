@@ -10,8 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
+
+import trio
 
 from pynchy.container.spec import Spec
 
@@ -110,7 +113,7 @@ async def open_runtime(
     from pynchy.container.bwrap import find_bwrap
     from pynchy.container.oci import find_apple, find_docker, find_podman
 
-    sandboxes.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await trio.to_thread.run_sync(partial(sandboxes.mkdir, mode=0o700, parents=True, exist_ok=True))
     order: tuple[str, ...] = MACOS_ORDER if platform == "darwin" else LINUX_ORDER
     if engine is not None:
         if engine not in ENGINES:

@@ -214,8 +214,8 @@ class Opened:
     """A connection to a store, and how its last owner left it."""
 
     connection: Connection
-    path: Path
-    stopped_uncleanly: bool
+    path: Path = Path(":memory:")
+    stopped_uncleanly: bool = False
 
 
 @asynccontextmanager

@@ -1,7 +1,5 @@
 """What the tests of real containers share: a runtime on a home of its own, and words to say in Python."""
 
-# ruff: noqa: ASYNC240 - a test looks at the disk and at /proc between two awaits; nothing else runs meanwhile
-
 import json
 import os
 import sys

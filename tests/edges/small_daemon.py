@@ -39,9 +39,7 @@ class Daemon:
     sending: trio.Lock = attrs.field(factory=trio.Lock)
 
     def stored(self, message: Message, received: messages.Received) -> None:
-        self.console.stored(
-            message, seq=received.seq, folder=received.folder, wakes=received.wakes
-        )
+        self.console.stored(message, seq=received.seq, folder=received.folder, wakes=received.wakes)
         self.heard.append(message)
         if received.wakes and received.seq is not None:
             self.nursery.start_soon(self.script, self, message, received.seq)

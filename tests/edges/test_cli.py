@@ -14,7 +14,6 @@ import trio
 import pynchy
 from pynchy.home import Home
 from pynchy.model import Message, Seq, TurnId, TurnTold
-
 from tests.edges.small_daemon import MAIN, Daemon, running
 
 
@@ -204,10 +203,9 @@ async def test_the_client_in_docs_control_md(tmp_path: Path, checkout: Path) -> 
         run = partial(trio.run_process, capture_stdout=True, env=environ)
         done.append(await run([sys.executable, "-c", program]))
 
-    async with trio.open_nursery() as nursery:
-        async with running(Home(tmp_path / ".pynchy"), answer):
-            nursery.start_soon(client)
-            await trio.sleep_forever()
+    async with trio.open_nursery() as nursery, running(Home(tmp_path / ".pynchy"), answer):
+        nursery.start_soon(client)
+        await trio.sleep_forever()
     assert done[0].stdout == b"heard hello\n"
 
 

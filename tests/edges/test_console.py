@@ -42,7 +42,9 @@ class Talker:
 
 
 @asynccontextmanager
-async def consoled(tmp_path: Path) -> AsyncIterator[tuple[Console, Callable[[], Awaitable[Talker]]]]:
+async def consoled(
+    tmp_path: Path,
+) -> AsyncIterator[tuple[Console, Callable[[], Awaitable[Talker]]]]:
     ids = (f"{n:032x}" for n in count(1))
     with trio.fail_after(20):
         async with (
@@ -182,7 +184,11 @@ async def test_others_in_the_chat_see_what_is_said(tmp_path: Path) -> None:
         await two.say("send", chat=MAIN, text="hi", sender="Alice B", message_id="12345678")
         await commit(console)
         event = await one.hear()
-        assert (event["event"], event["text"], event["message_id"]) == ("incoming", "hi", "12345678")
+        assert (event["event"], event["text"], event["message_id"]) == (
+            "incoming",
+            "hi",
+            "12345678",
+        )
         assert (event["sender"], event["sender_name"]) == ("console:alice-b", "Alice B")
 
 
@@ -228,4 +234,3 @@ async def test_more_senders_than_there_is_room_for_wait_and_none_is_lost(tmp_pat
 def test_who_speaks() -> None:
     assert sender_id("") == OWNER
     assert sender_id("Alice  B") == "console:alice-b"
-

@@ -35,8 +35,9 @@ def holder(path: Path) -> "subprocess.Popen[str]":
 
 def test_the_second_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
     with holder(tmp_path / "lock") as first:
-        with pytest.raises(AlreadyRunning, match=f"process {first.pid}"), open_lock(
-            tmp_path / "lock"
+        with (
+            pytest.raises(AlreadyRunning, match=f"process {first.pid}"),
+            open_lock(tmp_path / "lock"),
         ):
             pass
         first.communicate()

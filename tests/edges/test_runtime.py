@@ -1,6 +1,6 @@
 """The same promises of every engine, against the real bwrap, podman and docker."""
 
-# ruff: noqa: ASYNC110, ASYNC240 - a test looks at the disk and at /proc between two awaits; nothing else runs meanwhile
+# ruff: noqa: ASYNC110 - a test looks at the disk and at /proc between two awaits; nothing else runs meanwhile
 
 import json
 import os

@@ -1,6 +1,6 @@
 """What only bwrap has: a leash, a registry, groups of our own making, and two programs to choose from."""
 
-# ruff: noqa: ASYNC110, ASYNC240 - a test looks at the disk and at /proc between two awaits; nothing else runs meanwhile
+# ruff: noqa: ASYNC110 - a test looks at the disk and at /proc between two awaits; nothing else runs meanwhile
 
 import json
 import os

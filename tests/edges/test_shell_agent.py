@@ -9,7 +9,9 @@ from tests.guest import Home, next_command, open_guest, prompt, start
 
 AGENT = (str(Path(__file__).parent.parent / "agents" / "shell_agent.sh"),)
 
-HARD = 'a "quoted" \\ back\\slash\nnew line \N{GRINNING FACE} </x> $(id) `id` ---PYNCHY_OUTPUT_END---'
+HARD = (
+    'a "quoted" \\ back\\slash\nnew line \N{GRINNING FACE} </x> $(id) `id` ---PYNCHY_OUTPUT_END---'
+)
 
 
 async def test_an_agent_in_shell_answers_says_and_closes(tmp_path: Path) -> None:
@@ -18,7 +20,9 @@ async def test_an_agent_in_shell_answers_says_and_closes(tmp_path: Path) -> None
     async with open_guest(AGENT, home.environ(), start(home, first)) as guest:
         await guest.until(wire.Ready)
         assert (await guest.until(wire.Accepted)).prompts == (first.id,)
-        assert await guest.until(wire.Result) == wire.Result(text=HARD, answered=(first.id,), session=None)
+        assert await guest.until(wire.Result) == wire.Result(
+            text=HARD, answered=(first.id,), session=None
+        )
         await guest.until(wire.Idle)
 
         await guest.tell(second)
@@ -28,7 +32,9 @@ async def test_an_agent_in_shell_answers_says_and_closes(tmp_path: Path) -> None
             wire.Answer(id="0" * 32, ok=True, text="another's"),
             wire.Answer(id=command_id, ok=True, text="sent"),
         )
-        assert await guest.until(wire.Result) == wire.Result(text="sent", answered=(second.id,), session=None)
+        assert await guest.until(wire.Result) == wire.Result(
+            text="sent", answered=(second.id,), session=None
+        )
 
         await guest.tell(third)
         assert (await guest.until(wire.Result)).answered == (third.id,)

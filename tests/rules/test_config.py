@@ -191,7 +191,7 @@ def test_the_credential_comes_from_the_environment_or_the_env_file(
     home: Path, environ: dict[str, str], env_file: str, seen: Credential | None
 ) -> None:
     (home / ".env").write_text(env_file)
-    assert read(home, **environ).credential == seen
+    assert read(home, flags=None, **environ).credential == seen
 
 
 def test_no_secret_is_ever_shown(home: Path) -> None:
@@ -237,7 +237,9 @@ def test_spelled_out() -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(sorted(f"{s}.{f.name}" for s, c in SECTIONS.items() for f in attrs.fields(c))),
+        st.sampled_from(
+            sorted(f"{s}.{f.name}" for s, c in SECTIONS.items() for f in attrs.fields(c))
+        ),
         st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()),
     )
 )

@@ -28,7 +28,7 @@ NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
         (r'A="\d+"', r"\d+"),
         ('A="over\nlines"', "over\nlines"),
         ("A='über, 日本'", "über, 日本"),
-        ("A=\"x\" # note", "x"),
+        ('A="x" # note', "x"),
         ("\ufeffA=x\r\n", "x"),
         ("A=y\nA=x", "x"),
         ("\n\n# A=z\n\t\nA=x\n\n", "x"),

@@ -69,7 +69,7 @@ def test_any_bytes_are_decoded_or_refused(raw: bytes) -> None:
     try:
         assert isinstance(at_once(decode(raw)), dict)
     except Refusal as refusal:
-        assert refusal.status == 400  # noqa: PT017 # whether it raises at all is open
+        assert refusal.status == 400  # whether it raises at all is open
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def allowed(egress: Egress, to: Destination) -> bool:
     try:
         check_destination(egress, to)
     except Refusal as refusal:
-        assert refusal.status == 403  # noqa: PT017 # both outcomes are meant
+        assert refusal.status == 403  # both outcomes are meant
         return False
     return True
 

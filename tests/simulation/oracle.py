@@ -79,15 +79,14 @@ class Watch:
                 yield f"I6: {chat} waits while a slot is free", PATIENCE
             if box is not None and not box.busy:
                 yield f"I6: {chat} waits while its own agent idles", PATIENCE
-        due = world.db.execute(
-            "SELECT chat, min(id) FROM outbox WHERE state IN ('pending', 'uncertain') "
-            "AND next_at <= ? GROUP BY chat",
-            (now,),
+        heads = world.db.execute(
+            "SELECT chat, min(id), next_at FROM outbox WHERE sent_at IS NULL "
+            "AND failed_at IS NULL GROUP BY chat"
         ).fetchall()
         connected = all(channel.connected for channel in world.channels)
-        for chat, _ in due:
-            if connected:
-                yield f"I6: the outbox of {chat} stands still", 400.0
+        for chat, entry, next_at in heads:
+            if connected and next_at <= now:
+                yield f"I6: entry {entry} of the outbox of {chat} stands still", 400.0
 
     def _orphans(self) -> Iterator[tuple[str, float]]:
         live = {

@@ -22,7 +22,7 @@ from pynchy.config import Assistant, Config, Limits
 from pynchy.home import Home
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId
 from pynchy.store import groups
-from pynchy.store.database import Store, StoreError
+from pynchy.store.database import Opened, Store, StoreError
 from tests.simulation import oracle
 from tests.simulation.engine import Hold, simulate
 from tests.simulation.world import (
@@ -324,7 +324,7 @@ class _Play:
             world.note("ready")
 
         world.signals, signals = trio.open_memory_channel[int](10)
-        store = Store(world.db, life.run_sync)
+        store = Store(Opened(world.db), life.run_sync)
         await daemon.serve(
             self.config,
             signals=signals,

@@ -23,7 +23,7 @@ from pynchy.chat.channel import (
 from pynchy.chat.receiver import Asked
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId
 from pynchy.store import groups, notices, outbox
-from pynchy.store.database import Connection, Database, Store, StoreBroken, open_memory
+from pynchy.store.database import Connection, Database, Opened, Store, StoreBroken, open_memory
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ async def world() -> AsyncIterator[World]:
             there.commits.append(1)
 
     db.set_trace_callback(counted)
-    store = Store(db, inline)
+    store = Store(Opened(db), inline)
     async with trio.open_nursery() as nursery:
         await nursery.start(
             partial(

@@ -16,7 +16,7 @@ from pynchy.chat.channel import ChannelEvent, NotConnected, SendRefused, SendUnc
 from pynchy.chat.sender import Pace
 from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, Outgoing, after, channel_of
 from pynchy.store import groups, messages, outbox, retries
-from pynchy.store.database import Connection, Store, open_memory
+from pynchy.store.database import Connection, Opened, Store, open_memory
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ async def world(
     db = open_memory()
     bell, heard = trio.open_memory_channel[None](1)
     links, linked = trio.open_memory_channel[str](10)
-    there = World(db, Store(db, inline), Phone(), Phone("console"), bell, links)
+    there = World(db, Store(Opened(db), inline), Phone(), Phone("console"), bell, links)
     groups.ensure_main(db, name="Main", trigger="Pynchy", now=NOON)
     groups.register(
         db,
@@ -207,6 +207,7 @@ async def test_a_slow_chat_delays_no_other() -> None:  # invariant 186
 @simulated
 async def test_nothing_moves_while_nothing_is_due() -> None:
     async with world() as there:
+        await wait_all_tasks_blocked()  # it has had its first look
         looks = 0
 
         def counted(*args: Any) -> None:

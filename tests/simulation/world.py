@@ -37,7 +37,7 @@ from pynchy.chat.channel import (
 from pynchy.container.runtime import ContainerGone, SpawnFailed
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.ipc import watcher
-from pynchy.ipc.handlers import Done
+from pynchy.ipc.call import Done
 from pynchy.ipc.spool import Scan
 from pynchy.model import ChatId, Group, GroupId, Message, Micros, Outgoing, RunId, SenderId
 from pynchy.store import callers
