@@ -491,7 +491,7 @@ async def test_a_groups_folders_can_be_read_and_written_as_they_should(
     source = """
 import json, os
 def lists(path):
-    try: return bool(os.listdir(path)) or True
+    try: return bool(os.listdir(path)) or not path.endswith("/groups")  # an image may have an empty one
     except OSError: return False
 def writes(path):
     try: open(path + "/x", "w").close(); return True

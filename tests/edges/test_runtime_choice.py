@@ -48,7 +48,8 @@ elif argv[0] in ("stop", "delete"):
     name = argv[-1]
     if not os.path.exists(path(name)): sys.exit("Error: not found")
     pid = json.load(open(path(name)))["pid"]
-    os.kill(pid, signal.SIGTERM if argv[0] == "stop" else signal.SIGKILL)
+    try: os.kill(pid, signal.SIGTERM if argv[0] == "stop" else signal.SIGKILL)
+    except ProcessLookupError: pass  # it ended by itself, and its entry is still to be deleted
     if argv[0] == "delete": os.unlink(path(name))
 elif argv[:2] == ["image", "inspect"]: sys.exit(1 if argv[2] == "missing:1" else 0)
 else: sys.exit("unknown: " + argv[0])
