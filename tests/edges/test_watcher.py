@@ -22,7 +22,7 @@ from pynchy.ipc.files import FILE_LIMIT, Staged, Unfit
 from pynchy.ipc.spool import SCAN_LIMIT
 from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId
 from pynchy.store import audit, groups, messages, outbox, runs, turns
-from pynchy.store.database import Connection, Store, open_memory
+from pynchy.store.database import Connection, Opened, Store, open_memory
 from pynchy_agent import wire
 from pynchy_agent.wire import Answer, Command, encode_command
 
@@ -118,7 +118,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         return f"{next(ids):032x}"
 
     assert turns.claim(db, FAMILY, RUN, now=NOON, new_id=new_id) is not None
-    store = Store(db, trio.to_thread.run_sync)  # type: ignore[arg-type]  # as `open_store` casts it
+    store = Store(Opened(db), trio.to_thread.run_sync)  # type: ignore[arg-type]  # as `open_store` casts it
     rung: list[Done] = []
     desk = watcher.Desk(
         folder=FAMILY,
