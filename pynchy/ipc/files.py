@@ -107,8 +107,7 @@ def _open_below(work: Path, steps: list[str]) -> int:
             below = os.open(step, _FOLDER, dir_fd=folder)
             os.close(folder)
             folder = below
-        _check(os.stat(steps[-1], dir_fd=folder, follow_symlinks=False))
-        source = os.open(steps[-1], _FILE, dir_fd=folder)
+        source = _open_last(steps[-1], folder)
     finally:
         os.close(folder)
     try:
@@ -119,13 +118,20 @@ def _open_below(work: Path, steps: list[str]) -> int:
     return source
 
 
+def _open_last(name: str, folder: int) -> int:
+    try:
+        return os.open(name, _FILE, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _NotPlain("it is a link; send the file that it points to") from error
+        raise
+
+
 class _NotPlain(OSError):
     """What is there is no file that can be sent."""
 
 
 def _check(seen: os.stat_result) -> None:
-    if stat.S_ISLNK(seen.st_mode):
-        raise _NotPlain("it is a link; send the file that it points to")
     if stat.S_ISDIR(seen.st_mode):
         raise _NotPlain("it is a folder")
     if not stat.S_ISREG(seen.st_mode):
