@@ -40,6 +40,7 @@ from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.ledger import StoreLedger
 from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.groups import dispatcher, queue, turn
+from pynchy.inspection import Inspection
 from pynchy.ipc import policy, watcher
 from pynchy.ipc.call import Done
 from pynchy.lock import open_lock
@@ -324,7 +325,16 @@ async def serve(
                 added=lambda group: None,
                 removed=lambda group: nursery.start_soon(events_in.send, queue.Removed(group)),
             )
-            ops = {**console.ops, **operations.ops}
+            inspection = Inspection(
+                store=store,
+                backups=config.home.store / "backups",
+                timezone=config.assistant.timezone,
+                now=now,
+                new_id=new_id,
+                scheduled=ring_scheduler,
+                due=task_due,
+            )
+            ops = {**console.ops, **operations.ops, **inspection.ops}
             await child(
                 partial(control.run, config.home.control_socket, ops, fatal=(StoreError,)),
                 "control",
@@ -343,6 +353,9 @@ async def serve(
             len(sessions) + len(tasks),
         )
         ready()
+
+        if store.stopped_uncleanly:  # damage ends the daemon, like any trouble of the store
+            nursery.start_soon(store.check, name="store check")
 
         reason = signal.Signals(await anext(signals)).name
         logger.info("stopping: {}", reason)

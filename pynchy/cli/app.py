@@ -7,7 +7,21 @@ import click
 
 from pynchy import __version__
 
-COMMANDS: Final = ("run", "chat", "send", "status", "groups")
+COMMANDS: Final = (
+    "run",
+    "chat",
+    "send",
+    "status",
+    "groups",
+    "tasks",
+    "why",
+    "usage",
+    "history",
+    "memory",
+    "audit",
+    "backup",
+    "restore",
+)
 
 
 class _Lazy(click.Group):

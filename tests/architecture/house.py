@@ -46,6 +46,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.logs": Kind.GROUND,
     "pynchy.model": Kind.MODEL,
     "pynchy.operations": Kind.PROCEDURE,
+    "pynchy.inspection": Kind.PROCEDURE,
     "pynchy.chat.channel": Kind.RULES,
     "pynchy.chat.commands": Kind.RULES,
     "pynchy.chat.console": Kind.EDGE,

@@ -1,0 +1,59 @@
+"""`pynchy backup`: a sound copy of the database, while everything goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from pynchy.cli.client import NotRunning, open_connection
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+
+@click.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def command(path: Path | None, as_json: bool) -> None:
+    """Copy the database to PATH (store/backups/ by default) and read the copy once.
+
+    Works with the daemon up, which then makes the copy itself, or down. Groups' files are plain
+    files: copy them as you like.
+    """
+    target = "" if path is None else str(path.absolute())
+    try:
+        with open_connection() as connection:
+            made = connection.ask("backup", path=target)
+    except NotRunning:
+        made = _copy(target)
+    click.echo(json.dumps(made, indent=2) if as_json else f"{made['path']}: {made['bytes']} bytes")
+
+
+def _copy(target: str) -> dict[str, object]:
+    """The same with nobody running, under the instance lock."""
+    import time
+
+    from pynchy.lock import AlreadyRunning, open_lock
+    from pynchy.store import backup
+    from pynchy.store.database import StoreError
+
+    home = Home.of(os.environ)
+    path = Path(target) if target else home.store / "backups" / f"pynchy-{int(time.time())}.db"
+    if not home.database.exists():
+        raise click.ClickException(f"there is no database in {home.store}")
+    try:
+        with open_lock(home.lock):
+            backup.write_copy(home.database, path)
+        return {
+            "path": str(path),
+            "schema": backup.check(path),
+            "bytes": path.stat().st_size,
+        }
+    except AlreadyRunning as error:
+        click.echo(f"pynchy: {error}", err=True)
+        raise SystemExit(Exit.ALREADY_RUNNING) from None
+    except StoreError as error:
+        click.echo(f"pynchy: {error}", err=True)
+        raise SystemExit(Exit.STORE) from None

@@ -1,0 +1,27 @@
+"""`pynchy history`: what was said, and by whom."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from pynchy.cli.client import open_connection, printable
+
+
+@click.command()
+@click.argument("query")
+@click.option("--group", default="main", show_default=True, help="Where.")
+@click.option("--limit", default=50, show_default=True, help="At most how many.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def command(query: str, group: str, limit: int, as_json: bool) -> None:
+    """What was said in a group that fits the words of QUERY, the best first."""
+    with open_connection() as connection:
+        found = connection.ask("history.search", query=query, group=group, limit=limit)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for each in found:
+        click.echo(printable(f"{each['at']}  {each['who'] or 'assistant'}: {each['text']}"))
+    if not found:
+        click.echo("nothing fits")

@@ -1,0 +1,33 @@
+"""`pynchy memory`: what a group's agent remembers."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from pynchy.cli.client import open_connection, printable
+
+
+@click.group()
+def command() -> None:
+    """What agents keep for good."""
+
+
+@command.command("search")
+@click.argument("query", required=False, default="")
+@click.option("--group", default="main", show_default=True, help="Whose memory.")
+@click.option("--limit", default=50, show_default=True, help="At most how many.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def search(query: str, group: str, limit: int, as_json: bool) -> None:
+    """What fits QUERY best; without one, the newest."""
+    with open_connection() as connection:
+        found = connection.ask("memory.search", query=query, group=group, limit=limit)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for each in found:
+        shared = "  (for all)" if each["shared"] else ""
+        click.echo(printable(f"{each['created_at']}  {each['text']}{shared}"))
+    if not found:
+        click.echo("nothing fits")

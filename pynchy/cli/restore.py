@@ -1,0 +1,38 @@
+"""`pynchy restore`: put a copy of the database back."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def command(path: Path) -> None:
+    """Put the copy at PATH in the place of the database. The daemon must be down.
+
+    The copy is checked first; what was there is kept beside it.
+    """
+    from pynchy.lock import AlreadyRunning, open_lock
+    from pynchy.store import backup
+    from pynchy.store.database import StoreError
+
+    home = Home.of(os.environ)
+    home.make()
+    try:
+        with open_lock(home.lock):
+            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            kept = backup.restore(path, home.database, stamp=stamp)
+    except AlreadyRunning as error:
+        click.echo(f"pynchy: {error}; stop it first", err=True)
+        raise SystemExit(Exit.ALREADY_RUNNING) from None
+    except StoreError as error:
+        click.echo(f"pynchy: {error}", err=True)
+        raise SystemExit(Exit.STORE) from None
+    click.echo(f"restored from {path}" + (f"; what was there is {kept}" if kept else ""))

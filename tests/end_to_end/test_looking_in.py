@@ -1,0 +1,76 @@
+"""What the owner asks on the command line, of a daemon that really runs and of one that does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.end_to_end.house import HANG, environment, running
+
+
+def pynchy(home: Path, *argv: str, exits: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pynchy", *argv],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+    )
+    assert done.returncode == exits, done.stderr + done.stdout
+    return done.stdout
+
+
+def asked(home: Path, *argv: str) -> Any:
+    return json.loads(pynchy(home, *argv, "--json"))
+
+
+def test_the_life_of_a_message_its_tasks_memory_and_cost(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, "bwrap"):
+        pynchy(home, "send", "main", "echo hello there")
+        [life] = asked(home, "why", "1")
+        assert life["state"] == "answered"
+        steps = [step["what"] for step in life["steps"]]
+        assert steps.index("stored") < steps.index("claimed") < steps.index("sent")
+        assert asked(home, "why", "--unended") == []
+        pynchy(home, "why", "nobody-wrote-this", exits=2)
+
+        pynchy(home, "send", "main", 'use remember {"text": "Anna likes cherry cake"}')
+        assert [each["text"] for each in asked(home, "memory", "search", "cherry")] == [
+            "Anna likes cherry cake"
+        ]
+        assert asked(home, "history", "hello")[0]["text"]
+        [line] = asked(home, "usage")
+        assert line["group"] == "main"
+        assert line["calls"] >= 2
+
+        made = asked(home, "tasks", "add", "main", "echo ding", "--every", "3600")
+        assert [task["id"] for task in asked(home, "tasks", "list")] == [made["id"]]
+        assert asked(home, "tasks", "pause", made["id"])["state"] == "paused"
+        assert asked(home, "tasks", "resume", made["id"])["state"] == "active"
+        pynchy(home, "tasks", "run", made["id"])
+        assert asked(home, "tasks", "remove", made["id"])["state"] == "cancelled"
+        pynchy(home, "tasks", "add", "main", "too often", "--every", "5", exits=2)
+        pynchy(home, "tasks", "add", "nowhere", "echo", "--every", "3600", exits=2)
+        assert isinstance(asked(home, "audit"), list)
+        pynchy(home, "restore", str(home / "store" / "pynchy.db"), exits=75)
+    pynchy(home, "why", "1", exits=4)
+
+
+def test_a_copy_made_while_it_runs_brings_everything_back(tmp_path: Path) -> None:
+    home, copy = tmp_path / "home", tmp_path / "copy.db"
+    with running(home, "bwrap"):
+        pynchy(home, "send", "main", "echo remember me")
+        pynchy(home, "backup", str(copy))
+        assert copy.stat().st_mode & 0o777 == 0o600  # threat K10
+    (home / "store" / "pynchy.db").write_bytes(b"no database at all")
+    pynchy(home, "restore", str(copy))
+    with running(home, "bwrap"):
+        assert asked(home, "why", "1")[0]["state"] == "answered"
+    pynchy(home, "backup", str(tmp_path / "again.db"))  # with nobody running, too
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(copy.read_bytes()[:5000])
+    pynchy(home, "restore", str(damaged), exits=73)
