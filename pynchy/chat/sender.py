@@ -110,7 +110,7 @@ class _Survey:
 
 def _survey(db: Database, *, now: Micros, moment: Micros, new_id: Callable[[], str]) -> _Survey:
     return _Survey(
-        given_up=outbox.expire(db, now=now, new_id=new_id),
+        given_up=outbox.expire(db, now=max(now, moment), new_id=new_id),
         heads=outbox.heads(db, now=moment),
         due=outbox.next_due(db, now=moment),
     )
