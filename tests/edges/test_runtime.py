@@ -236,10 +236,13 @@ print(json.dumps([open(f"{base}/settings.json").read(), open(f"{base}/skills/one
     assert settings.read_text() == '{"hooks": {}}'
 
 
-async def test_a_link_that_an_agent_has_left_is_not_followed(lab: Lab) -> None:
+@pytest.mark.parametrize("dangling", [True, False])
+async def test_a_link_that_an_agent_has_left_is_not_followed(lab: Lab, dangling: bool) -> None:
     # threat L9, invariant 152: the place of a nested mount is made by us
     claude = lab.folder("claude")
     victim = lab.home / "victim"
+    if not dangling:
+        victim.write_text("the host's")
     (claude / "settings.json").symlink_to(victim)
     settings = lab.home / "settings.json"
     settings.write_text("{}")
@@ -250,7 +253,7 @@ async def test_a_link_that_an_agent_has_left_is_not_followed(lab: Lab) -> None:
     with pytest.raises(SpawnFailed, match=r"settings\.json"):
         async with lab.open(lab.python("", mounts=mounts)):
             pass
-    assert not victim.exists()
+    assert victim.exists() is not dangling
 
 
 async def test_the_gateway_is_reached_from_a_home_with_a_very_long_path(
