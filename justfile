@@ -51,3 +51,12 @@ image *ENGINE:
 [no-exit-message]
 sim *ARGS: setup-dev
     @exec .venv/bin/python -m tests.simulation "$@"
+
+# what it costs: `just bench`, `just bench --engine podman --json FILE`
+[no-exit-message]
+bench *ARGS: setup-dev
+    @exec .venv/bin/python -m tests.benchmarks "$@"
+
+# two files of `just bench --json`, as ratios
+bench-compare A B: setup-dev
+    @exec .venv/bin/python -m tests.benchmarks --compare "$1" "$2"
