@@ -307,6 +307,18 @@ class TestLimits:
         assert texts(claimed)[-2:] == ["talk 299", "@Pynchy well?"]
         assert claimed.omitted == 100
 
+    def test_what_was_taken_back_takes_no_room(self) -> None:
+        world = World.with_family()
+        for number in range(200):
+            world.hear(f"talk {number}")
+        for number in range(5):
+            world.hear(f"sorry {number}", id=f"S{number}")
+            world.hear("", id="R", revokes=f"S{number}")
+        world.hear("@Pynchy well?")
+        claimed = world.claim(world.begin())
+        assert len(claimed.messages) == 201
+        assert claimed.omitted == 0
+
     def test_what_was_left_out_does_not_come_back(self) -> None:  # invariant 7
         world = World.with_family()
         for number in range(300):

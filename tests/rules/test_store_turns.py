@@ -81,6 +81,19 @@ class TestAnswers:
         world.commit(run, first, say=["one"])
         assert world.cursor() == 2
 
+    def test_and_for_the_oldest_of_several(self) -> None:  # invariant 6
+        world, run, first = asked()
+        claims = []
+        for text in ("@Pynchy two", "@Pynchy three"):
+            world.hear(text)
+            claims.append(world.claim(run))
+        world.commit(run, claims[1])
+        assert world.cursor() == 0
+        world.commit(run, first)
+        assert world.cursor() == 1
+        world.commit(run, claims[0])
+        assert world.cursor() == 3
+
     def test_the_prompt_of_another_run_is_not_answered(self) -> None:
         world, run, claimed = asked()
         world.end(run)
