@@ -60,3 +60,8 @@ bench *ARGS: setup-dev
 # two files of `just bench --json`, as ratios
 bench-compare A B: setup-dev
     @exec .venv/bin/python -m tests.benchmarks --compare "$1" "$2"
+
+# kill the real daemon N times under load and count what was lost or said twice
+[no-exit-message]
+torture *ARGS: setup-dev
+    @exec .venv/bin/python -m tests.torture "$@"
