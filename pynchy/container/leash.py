@@ -134,10 +134,24 @@ def ask(init: int) -> None:
         return  # ending by itself: who asked will insist
 
 
+def kill_children() -> None:
+    """KILL to each of our own children. A pid cannot be another's yet: we alone bury them."""
+    me = os.getpid()
+    with open(f"/proc/{me}/task/{me}/children") as children:
+        pids = [int(pid) for pid in children.read().split()]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
 def reap(first: int) -> int:
-    """Wait until nobody is left; the exit code of ``first`` as a shell would say it."""
+    """End and bury whoever is left; the exit code of ``first`` as a shell would say it.
+
+    A bwrap that was killed while it set the sandbox up leaves its inner half behind, which waits at the gate for ever
+    and has not yet tied its life to anybody's. It comes to us, as every orphan here does, each time one was buried.
+    """
     code = 137
     while True:
+        kill_children()
         try:
             pid, status = os.waitpid(-1, 0)
         except ChildProcessError:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,20 @@ time.sleep(1000)
         while living(marker):  # the kernel's doing; the guard is the lab's
             await trio.sleep(0.005)
     assert await lab.runtime.list() == []
+
+
+def test_what_a_killed_bwrap_leaves_behind_is_ended_too(tmp_path: Path) -> None:
+    """Killed while it set up, its inner half would wait at the gate for ever. # invariant 81"""
+    half_way = tmp_path / "bwrap"
+    half_way.write_text("#!/bin/sh\nsetsid sleep 1000 &\necho up\nwait\n")
+    half_way.chmod(0o755)
+    order = {"daemon": os.getpid(), "program": str(half_way), "args": [], "command": ["true"]}
+    argv = [sys.executable, "-I", "-S", str(LEASH), json.dumps(order)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as leash:
+        assert leash.stdout is not None
+        assert leash.stdout.readline() == b"up\n"
+        leash.send_signal(signal.SIGQUIT)
+        assert leash.wait(30) == 137
 
 
 async def test_an_agent_is_not_root_on_the_host_either(lab: Lab) -> None:
