@@ -45,7 +45,7 @@ class Talk:
         deadline = time.monotonic() + HANG
         while True:
             line = self._line(deadline)
-            if line.get("id") == self._last:
+            if "event" not in line and line.get("id") == self._last:
                 assert line["ok"], line
                 return line["result"]
             self.events.append(line)
