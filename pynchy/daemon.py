@@ -112,7 +112,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
     home.make()
     with (
         open_lock(home.lock),
-        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
     ):
         async with (
             open_store(home.database) as store,
