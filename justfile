@@ -65,3 +65,8 @@ bench-compare A B: setup-dev
 [no-exit-message]
 torture *ARGS: setup-dev
     @exec .venv/bin/python -m tests.torture "$@"
+
+# plant known bugs into the real code, one by one, and see that the simulation notices
+[no-exit-message]
+mutants *ARGS: setup-dev
+    @exec .venv/bin/python -m tests.simulation.mutants "$@"

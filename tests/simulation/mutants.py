@@ -1,0 +1,293 @@
+"""Planted bugs: each changes one place of the real code, in a process of its own, and the simulation
+must notice.
+
+They test the tests. A bug is a replacement in the source of one module, which is then loaded in the
+place of the real one; nothing of it is ever on disk. `just mutants` plants all and prints how many
+died. A bug whose place no longer exists is an error: the list must follow the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from tests.simulation.crashes import SCENARIOS, Crash, play_crash
+from tests.simulation.play import Verdict, make_home, play
+
+SEEDS: Final = 200  # a bug must die within so many
+ONE_BUG: Final = 400.0  # seconds; whatever takes longer counts as alive
+
+
+@attrs.frozen
+class Bug:
+    """What is planted: ``old`` becomes ``new`` in the source of ``module``, where it must stand once."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+BUGS: Final = (
+    Bug(
+        "a message is acknowledged before it is stored",
+        "pynchy.chat.receiver",
+        "        wake: dict[GroupId, None] = {}  # in order, each once\n",
+        "        wake: dict[GroupId, None] = {}\n"
+        "        for early in batch:\n"
+        "            if isinstance(early, Incoming) and early.number is not None:\n"
+        "                await self._let_go(early.number)\n",
+    ),
+    Bug(
+        "a prompt counts as answered when it is handed over",
+        "pynchy.store.turns",
+        '            "AND accepted_at IS NULL",\n            (now, prompt_id, run),\n        )\n',
+        '            "AND accepted_at IS NULL",\n            (now, prompt_id, run),\n        )\n'
+        '        for (turn,) in db.execute("SELECT id FROM turns WHERE prompt_id = ? AND ended_at IS NULL", '
+        "(prompt_id,)).fetchall():\n"
+        '            _end(db, turn, "done", now=now)\n',
+    ),
+    Bug(
+        "a fresh id for each try",
+        "pynchy.chat.sender",
+        "                await channel.send(out)\n",
+        "                await channel.send(attrs.evolve(out, message_id=out.message_id + str(moment)))\n",
+    ),
+    Bug(
+        "messages are found by their time",
+        "pynchy.store.turns",
+        '"WHERE chat = ? AND triggers = 1 AND gone IS NULL AND seq > ? ORDER BY seq LIMIT ?",',
+        '"WHERE chat = ? AND triggers = 1 AND gone IS NULL AND sent_at > coalesce((SELECT sent_at FROM inbox '
+        'AS older WHERE older.seq = ?), 0) ORDER BY seq LIMIT ?",',
+    ),
+    Bug(
+        "an entry leaves the outbox before it is sent",
+        "pynchy.store.outbox",
+        "\"UPDATE outbox SET state = 'sending', attempt = attempt + 1, tried_at = ?2 WHERE id = ?1 \"",
+        "\"UPDATE outbox SET state = 'sent', sent_at = ?2, attempt = attempt + 1, tried_at = ?2 WHERE id = ?1 \"",
+    ),
+    Bug(
+        "containers of an earlier life are left alone",
+        "pynchy.daemon",
+        "        await runtime.remove(name)\n",
+        "        pass\n",
+    ),
+    Bug(
+        "reply and cursor in two commits",
+        "pynchy.groups.turn",
+        "            pieces=split_reply(text) if text else [],\n",
+        "            pieces=[],\n",
+    ),
+    Bug(
+        "a slot leaks when a run fails",
+        "pynchy.groups.turn",
+        "    await handle.ended(again=left.ready, retry_after=left.retry_after)\n",
+        "    if work.failure is None:\n"
+        "        await handle.ended(again=left.ready, retry_after=left.retry_after)\n",
+    ),
+    Bug(
+        "retries are forgotten",
+        "pynchy.groups.turn",
+        "    await handle.ended(again=left.ready, retry_after=left.retry_after)\n",
+        "    await handle.ended(again=left.ready, retry_after=None)\n",
+    ),
+    Bug(
+        "what came during a run is forgotten at its end",
+        "pynchy.groups.queue",
+        "        if event.again:\n            mine.setdefault(group)\n",
+        "        mine.pop(group, None)\n",
+    ),
+    Bug(
+        "a wake-up is lost between look and wait",
+        "pynchy.chat.sender",
+        "            self.told = trio.Event()  # before looking: who rings from here on is heard\n"
+        "            wake_at, due = await self._look(moment)\n",
+        "            wake_at, due = await self._look(moment)\n            self.told = trio.Event()\n",
+    ),
+    Bug(
+        "a run is over before its container is gone",
+        "pynchy.groups.turn",
+        "                        session.close()\n                        if not self.owed:\n",
+        "                        session.close()\n"
+        "                        await self.handle.ended(again=True)\n"
+        "                        if not self.owed:\n",
+    ),
+    Bug(
+        "given up without a word",
+        "pynchy.store.turns",
+        '    if turn.kind != "delegate":  # its parent is told',
+        '    if turn.kind == "nothing":  # its parent is told',
+    ),
+    Bug(
+        "a failure is never given up",
+        "pynchy.store.retries",
+        "    if attempt >= TURN_ATTEMPTS:\n        return None\n",
+        "",
+    ),
+    Bug(
+        "follow-ups are left lying while the agent works",
+        "pynchy.groups.turn",
+        "                    case Rung():\n                        await self._look(session, deadlines)\n",
+        "                    case Rung():\n"
+        "                        if not self.owed:\n"
+        "                            self.resting = False\n",
+    ),
+    Bug(
+        "a doubtful send counts as sent",
+        "pynchy.store.outbox",
+        "\"UPDATE outbox SET state = 'uncertain', error = ? WHERE id = ? AND state = 'sending' \"",
+        "\"UPDATE outbox SET state = 'sent', sent_at = 1, error = ? WHERE id = ? AND state = 'sending' \"",
+    ),
+    Bug(
+        "what was in flight at a crash is forgotten",
+        "pynchy.store.outbox",
+        "f\"WHERE state = 'sending' AND {_OPEN}\",\n        (now,),\n    ).rowcount",
+        "f\"WHERE state = 'sending' AND {_OPEN} AND 0\",\n        (now,),\n    ).rowcount",
+    ),
+    Bug(
+        "what an interrupted run held is not given back",
+        "pynchy.store.runs",
+        '        turns.release(db, RunId(run), now=now, new_id=new_id, message="the daemon stopped")\n',
+        "",
+    ),
+    Bug(
+        "an idle container keeps its slot",
+        "pynchy.groups.queue",
+        "        for group in [each for each in self._idle if self._must_leave(each)]:\n",
+        "        if not self._draining:\n            return\n"
+        "        for group in [each for each in self._idle if self._must_leave(each)]:\n",
+    ),
+    Bug(
+        "a command is carried out again when it comes again",
+        "pynchy.ipc.handlers",
+        "    known = journal.answered(db, folder, command_id, sha256)\n",
+        "    known = None\n    db.execute('DELETE FROM journal WHERE command_id = ?', (command_id,))\n",
+    ),
+    Bug(
+        "a command's file is removed before it is carried out",
+        "pynchy.ipc.watcher",
+        "            command = wire.decode_command(data)\n",
+        "            command = wire.decode_command(data)\n            spool.remove(name)\n",
+    ),
+    Bug(
+        "nobody is rung at the start",
+        "pynchy.daemon",
+        "        for group in sessions:\n            await ring(group)\n",
+        "",
+    ),
+    Bug(
+        "a live run is not rung",
+        "pynchy.groups.dispatcher",
+        "                    live[group, None].ring.send_nowait(None)\n",
+        "                    pass\n",
+    ),
+    Bug(
+        "what spoke is replayed, not resumed",
+        "pynchy.store.turns",
+        "            retry_at = None if turn.resumed else now\n",
+        "            retry_at = now\n",
+    ),
+    Bug(
+        "a reply that is long is cut",
+        "pynchy.groups.turn",
+        "            pieces=split_reply(text) if text else [],\n",
+        "            pieces=split_reply(text)[:0] if text else [],\n",
+    ),
+    Bug(
+        "an exit that owes an answer is a success",
+        "pynchy.groups.turn",
+        "        if failure is None and self.owed:\n",
+        "        if failure is None and self.owed and reason == 'exited':\n"
+        "            failure = _Failure('interrupted', reason)\n"
+        "        elif False:\n",
+    ),
+)
+
+
+def plant(bug: Bug) -> None:
+    """Load a module with the bug in the place of the real one, for this process."""
+    module = importlib.import_module(bug.module)
+    source = inspect.getsource(module)
+    if source.count(bug.old) != 1:
+        raise SystemExit(
+            f"{bug.name}: its place stands {source.count(bug.old)} times in {bug.module}"
+        )
+    exec(compile(source.replace(bug.old, bug.new), str(module.__file__), "exec"), module.__dict__)  # noqa: S102
+
+
+def plays(home: Path) -> Iterator[Verdict]:
+    """The scenarios, then seeds of the swarm, then kills at points of the scenarios."""
+    for scenario in range(len(SCENARIOS)):
+        yield play_crash(Crash(scenario, ()), home=home)
+    for seed in range(SEEDS):
+        yield play(seed, home=home)
+        for point in (7 * seed + 3, 11 * seed + 5):
+            yield play_crash(Crash(seed % len(SCENARIOS), (point,)), home=home)
+
+
+def hunt(number: int) -> int:
+    """In a process of its own: plant a bug and play until something is wrong."""
+    plant(BUGS[number])
+    with tempfile.TemporaryDirectory() as folder:
+        for count, verdict in zip(itertools.count(1), plays(make_home(Path(folder))), strict=False):
+            if verdict.violations:
+                print(f"play {count}: {verdict.violations[0]}")
+                return 0
+    return 3
+
+
+def kill(number: int) -> str | None:
+    """How a bug died, or None."""
+    argv = [sys.executable, "-m", "tests.simulation.mutants", "--hunt", str(number)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=ONE_BUG)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode == 3:
+        return None
+    lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["?"]
+    if lines[-1].startswith(f"{BUGS[number].name}: its place"):
+        raise SystemExit(lines[-1])
+    return lines[-1].strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="just mutants", description=__doc__)
+    parser.add_argument("--hunt", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("bugs", type=int, nargs="*", help="numbers of some; else all")
+    options = parser.parse_args()
+    if options.hunt is not None:
+        return hunt(options.hunt)
+    numbers = options.bugs or list(range(len(BUGS)))
+    begun = time.monotonic()
+    alive = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, end in zip(numbers, pool.map(kill, numbers), strict=True):
+            alive += end is None
+            print(
+                f"{number:3} {'ALIVE' if end is None else 'killed'}  {BUGS[number].name}: {end}"[
+                    :200
+                ],
+                flush=True,
+            )
+    print(
+        f"{len(numbers) - alive} of {len(numbers)} planted bugs killed; {time.monotonic() - begun:.0f} s"
+    )
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
