@@ -42,7 +42,8 @@ from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.inspection import Inspection
 from pynchy.ipc import policy, watcher
-from pynchy.ipc.call import Done
+from pynchy.ipc.call import Awaits, Done
+from pynchy.ipc.later import Bells
 from pynchy.lock import open_lock
 from pynchy.logs import logger
 from pynchy.model import (
@@ -108,7 +109,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
 
     Raises `AlreadyRunning`, `StoreError`, and `NoRuntime` when no container engine answers in time.
     """
-    home, world = config.home, real_world()
+    home, world, bells = config.home, real_world(), Bells()
     home.make()
     with (
         open_lock(home.lock),
@@ -133,7 +134,8 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 runtime=runtime,
                 channels={console.name: console},
                 console=console,
-                agents=_Agents(config, gateway, runtime, store, world),
+                agents=_Agents(config, gateway, runtime, store, world, bells),
+                bells=bells,
                 world=world,
                 model=upstream.name,
                 ready=ready,
@@ -149,6 +151,7 @@ async def serve(
     channels: Mapping[str, Channel],
     console: Console | None,
     agents: Agents,
+    bells: Bells,
     world: World,
     model: str,
     ready: Callable[[], None],
@@ -186,6 +189,17 @@ async def serve(
             nursery.start_soon(
                 events_in.send, queue.Paused(group) if paused else queue.Resumed(group)
             )
+        if done.delegated is not None:
+            asked = done.delegated
+            nursery.start_soon(
+                events_in.send,
+                queue.DelegateAsked(
+                    id=queue.DelegateId(str(asked.turn)),
+                    group=asked.group,
+                    parent=None if asked.parent is None else queue.DelegateId(str(asked.parent)),
+                    waits=asked.waits,
+                ),
+            )
         if done.removed is not None:
             nursery.start_soon(stop, done.removed)
             nursery.start_soon(events_in.send, queue.Removed(done.removed))
@@ -209,6 +223,9 @@ async def serve(
     def stored(message: Message, received: messages.Received) -> None:
         if console is not None:
             console.stored(message, seq=received.seq, folder=received.folder, wakes=received.wakes)
+
+    def answered(question: str) -> None:
+        bells.ring(Awaits("answer", question))
 
     on_command = partial(orders.carry_out, stop=stop, tell=events_in.send, new_id=new_id)
 
@@ -236,6 +253,12 @@ async def serve(
             sweep=partial(agents.sweep, committed=after_command),
         )
 
+        async def over(key: RunKey) -> None:
+            """A run has ended. Whoever asked for a helper looks at what came of it."""
+            if key[1] is not None:
+                bells.ring(Awaits("delegate", key[1]))
+                await ring(key[0])
+
         def start(order: queue.Start, handle: dispatcher.RunHandle) -> None:
             key = (order.group, order.delegate)
             stops[key] = trio.Event()
@@ -244,7 +267,7 @@ async def serve(
                 handle,
                 store=store,
                 open_agent=partial(agents.open, committed=after_command),
-                tools=policy.offered,
+                tools=policy.offered if order.delegate is None else policy.offered_to_helpers,
                 terms=terms,
                 now=now,
                 new_id=new_id,
@@ -254,7 +277,9 @@ async def serve(
                 outbox_bell=ring_outbox,
                 tell=tell,
             )
-            nursery.start_soon(_run_turns, serve_turns, stops, key, name=f"turns of {order.group}")
+            nursery.start_soon(
+                _run_turns, serve_turns, stops, key, over, name=f"turns of {order.group}"
+            )
 
         async def child(service: Callable[..., Awaitable[object]], name: str) -> trio.CancelScope:
             scope: trio.CancelScope = await nursery.start(_service, service, name, name=name)
@@ -289,6 +314,7 @@ async def serve(
                     on_command=on_command,
                     outbox_bell=ring_outbox,
                     stored=stored,
+                    answered=answered,
                 ),
                 f"receiver {name}",
             )
@@ -373,7 +399,10 @@ RunKey = tuple[GroupId, queue.DelegateId | None]
 
 
 async def _run_turns(
-    serve_turns: Callable[[], Awaitable[None]], stops: dict[RunKey, trio.Event], key: RunKey
+    serve_turns: Callable[[], Awaitable[None]],
+    stops: dict[RunKey, trio.Event],
+    key: RunKey,
+    over: Callable[[RunKey], Awaitable[None]],
 ) -> None:
     """One run, in a scope of its own; its stop button is gone with it."""
     mine = stops[key]
@@ -381,6 +410,7 @@ async def _run_turns(
         await serve_turns()
     if stops.get(key) is mine:  # the next run of the group may have begun
         del stops[key]
+    await over(key)
 
 
 async def _service(
@@ -514,6 +544,7 @@ class _Agents:
     runtime: Runtime
     store: Store
     world: World
+    bells: Bells
 
     def _desk(self, group: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
         home = self.config.home
@@ -528,10 +559,12 @@ class _Agents:
             new_id=self.world.new_id,
             after_commit=committed,
             timezone=self.config.assistant.timezone,
+            bells=self.bells,
         )
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:
-        """Carry out the commands that a run of an earlier life left behind."""
+        """Carry out the commands that a run of an earlier life left behind; no container is."""
+        folders.clear_helper(self.config.home)
         desk = self._desk(group, committed)
         await watcher.sweep(desk, await self.store.call(callers.last_run, group, but=None))
 
@@ -547,8 +580,15 @@ class _Agents:
     ) -> AsyncIterator[Session]:
         """A group's agent for the length of the block: folders, gateway, container, talk, commands."""
         config, runtime = self.config, self.runtime
+        began = await self.store.call(runs.get, run)
+        helper = began is not None and began.kind == "delegate"
+        prepare = (
+            partial(folders.prepare_helper, config.home, group, run)
+            if helper
+            else partial(folders.prepare, config.home, group)
+        )
         mounts = await trio.to_thread.run_sync(
-            partial(folders.prepare, config.home, group, owner=runtime.owner, skills=_skills())
+            partial(prepare, owner=runtime.owner, skills=_skills())
         )
         token = secrets.token_hex(32)
         directory = config.home.gateway(run)
@@ -562,10 +602,12 @@ class _Agents:
         )
         first = attrs.evolve(start, token=token, gateway=f"{GATEWAY}/gateway.sock")
         desk = self._desk(group.folder, committed)
+        if helper:
+            desk = attrs.evolve(desk, commands=config.home.scratch / run / "commands")
         log_name = f"{_stamp(self.world.now())}-{run}"
         with runlog.kept(config.home.run_logs, log_name, secret=token) as log:
             async with (
-                watcher.swept(desk, run),
+                self._scratch(run) if helper else watcher.swept(desk, run),
                 self.gateway.open_run(who, directory, owner=runtime.owner),
                 runtime.open(spec, grace=config.limits.stop_grace) as container,
                 open_session(container, heard, first) as session,
@@ -573,6 +615,15 @@ class _Agents:
             ):
                 log.of(session.diary, container.stderr_tail)
                 yield session
+
+    @asynccontextmanager
+    async def _scratch(self, run: RunId) -> AsyncIterator[None]:
+        """A helper's own folders, gone when the block ends. What it asked for last needs no answer."""
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):  # one small tree
+                await trio.to_thread.run_sync(folders.clear_helper, self.config.home, run)
 
 
 def _spec(config: Config, run: RunId, mounts: tuple[Mount, ...], directory: Path) -> Spec:

@@ -87,6 +87,11 @@ class Home:
     def commands(self, folder: GroupId) -> Path:
         return self.ipc / folder / "commands"
 
+    @property
+    def scratch(self) -> Path:
+        """What helpers write: a folder for each, as long as it runs."""
+        return self.data / "scratch"
+
     def media(self, folder: GroupId) -> Path:
         return self.data / "media" / folder
 

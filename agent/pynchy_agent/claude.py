@@ -49,6 +49,7 @@ MEDIA: Final = PurePosixPath(
 )  # where the host says a picture is, wherever it is mounted
 MAX_IMAGE: Final = 5 << 20  # bytes; the model API takes no larger one
 MAX_ANSWER: Final = 80_000  # characters; each is at most 12 bytes of a frame
+DELEGATE_TIMEOUT: Final = 3600.0  # seconds that a helper may work; the host bounds its run itself
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
 
 
@@ -318,6 +319,8 @@ def error_kind(result: ResultMessage, cause: str | None) -> str | None:
 
 def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:
     """How many seconds a tool may be silent by its own word; 0 when it does not say."""
+    if tool.rpartition("__")[2] == "delegate":
+        return DELEGATE_TIMEOUT
     if tool != "Bash" or arguments.get("run_in_background"):
         return 0.0
     given = arguments.get("timeout")

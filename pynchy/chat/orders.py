@@ -19,7 +19,7 @@ from pynchy.chat.receiver import Asked
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.groups import queue
 from pynchy.model import Group, GroupId, Micros
-from pynchy.store import groups, messages, notices, runs, turns
+from pynchy.store import groups, messages, notices, questions, runs, turns
 from pynchy.store.database import Database, NewId
 
 Then = Callable[[], Awaitable[None]]
@@ -63,7 +63,10 @@ def _help(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) 
 
 def _stop(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
     stopped = turns.cancel(db, group.folder, now=now)
+    asked = questions.drop(db, group.folder)
     live = [run for run in runs.live(db, group.folder) if run.kind != "task" or stopped]
+    if not stopped and asked:
+        return "Stopped: I wait for no answer any more.", None
     if not stopped and not live:
         return "There is nothing to stop.", None
 
@@ -75,6 +78,7 @@ def _stop(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) 
 
 def _new(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
     turns.cancel(db, group.folder, now=now)
+    questions.drop(db, group.folder)
     groups.new_session(db, group.folder)
 
     async def then() -> None:

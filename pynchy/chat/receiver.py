@@ -65,13 +65,15 @@ async def run(
     outbox_bell: Callable[[], None],
     on_state: Callable[[str, StateChanged], None] = lambda name, change: None,
     stored: Callable[[Message, messages.Received], None] = lambda message, received: None,
+    answered: Callable[[str], None] = lambda question: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Take in what ``channel`` brings. Runs until cancelled.
 
     Messages that come while a commit is under way share the next one. A message that cannot be
     stored is let go of, and main is told; it never stops those behind it.
-    ``stored`` hears what became of each, before it is acknowledged.
+    ``stored`` hears what became of each, before it is acknowledged, and ``answered`` of each question
+    that one was taken for the answer to.
     """
     burst, events = trio.open_memory_channel[ChannelEvent](BURST)
     async with trio.open_nursery() as nursery:
@@ -86,6 +88,7 @@ async def run(
             outbox_bell=outbox_bell,
             on_state=on_state,
             stored=stored,
+            answered=answered,
         )
         task_status.started()
         while True:
@@ -125,6 +128,7 @@ class _Receiver:
     outbox_bell: Callable[[], None]
     on_state: Callable[[str, StateChanged], None]
     stored: Callable[[Message, messages.Received], None]
+    answered: Callable[[str], None]
 
     async def take_in(self, batch: Sequence[ChannelEvent]) -> None:
         """Store, carry orders out, acknowledge, ring each group that has something to answer."""
@@ -133,6 +137,8 @@ class _Receiver:
             self.stored(kept.message, kept.received)
             if kept.received.wakes and kept.received.folder is not None:
                 wake[kept.received.folder] = None
+            if kept.received.answers is not None:
+                self.answered(kept.received.answers)
             if kept.ordered:
                 self.outbox_bell()
             if kept.then is not None:

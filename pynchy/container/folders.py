@@ -8,12 +8,13 @@ what is in it is corrected without following links.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
 from pynchy.container.spec import HOME, Mount
 from pynchy.home import Home
-from pynchy.model import Group
+from pynchy.model import Group, RunId
 
 _SETTINGS = b"{}\n"  # what a user's settings are inside: ours, empty and read-only
 
@@ -51,6 +52,38 @@ def prepare(
     if skills is not None:
         mounts.append(Mount(skills, f"{HOME}/.claude/skills"))
     return tuple(mounts)
+
+
+def prepare_helper(
+    home: Home, group: Group, run: RunId, *, owner: tuple[int, int], skills: Path | None
+) -> tuple[Mount, ...]:
+    """Make the folders of a helper and say where each is seen: the group's own to be read only, and a
+    scratch folder that lives as long as the run. `clear_helper` takes it away."""
+    scratch = home.scratch / run
+    commands, session, work = (scratch / name for name in ("commands", "claude", "work"))
+    for folder in (commands, session, work, home.group(group.folder), home.shared):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (commands, session, work):
+        _own(folder, owner)
+    media = home.media(group.folder)
+    media.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mounts = [
+        Mount(home.group(group.folder), "/workspace/group"),
+        Mount(home.shared, "/workspace/global"),
+        Mount(media, "/workspace/media"),
+        Mount(work, "/workspace/scratch", writable=True),
+        Mount(commands, "/workspace/ipc/commands", writable=True),
+        Mount(session, f"{HOME}/.claude", writable=True),
+        Mount(_settings(home), f"{HOME}/.claude/settings.json"),
+    ]
+    if skills is not None:
+        mounts.append(Mount(skills, f"{HOME}/.claude/skills"))
+    return tuple(mounts)
+
+
+def clear_helper(home: Home, run: RunId | None = None) -> None:
+    """Remove what a helper wrote, or all of them did; no container of theirs may be left."""
+    shutil.rmtree(home.scratch if run is None else home.scratch / run, ignore_errors=True)
 
 
 def _settings(home: Home) -> Path:

@@ -5,7 +5,8 @@ run; only the thinking is missing. It answers deterministically and keeps no sta
 follows from the request alone. In a message, after an optional ``@Name``, it understands
 
     echo TEXT         answers TEXT
-    use TOOL {json}   calls a tool that the request offers, then reports its result
+    use TOOL {json}   calls a tool that the request offers, then reports its result; with a list
+                      of objects, so many calls at once
     bash CMD          the same, for the shell
     slow N            streams an answer over N seconds
     long N            answers with N characters
@@ -185,6 +186,7 @@ def read(document: dict[str, Any]) -> Asked:
 _MIDTURN: Final = "The user sent a new message while you were working"
 _FENCE: Final = re.compile(r"^=== (\w+) begin ===$(.*?)^=== \1 end ===$", re.DOTALL | re.MULTILINE)
 _MESSAGE: Final = re.compile(r"<(message|task)\b([^>]*)>(.*?)</\1>", re.DOTALL)
+_NOTICE: Final = re.compile(r"<notice\b[^>]*>(.*?)</notice>", re.DOTALL)
 _TEXT: Final = re.compile(r"<text\b[^>]*>(.*?)</text>", re.DOTALL)
 _TAGS: Final = re.compile(r"<(quoted|attachment)\b[^>]*?(?:/>|>.*?</\1>)", re.DOTALL)
 _TRIGGER: Final = re.compile(r"^\s*@[^\s:,]+[:,]?\s+")
@@ -200,6 +202,8 @@ def _unwrap(prompt: str) -> str:
         inner = _TAGS.sub("", asking[-1] if asking else found[-1][2])
         text = _TEXT.findall(inner)
         prompt = html.unescape(text[-1] if text else inner)
+    elif found := _NOTICE.findall(prompt):
+        prompt = html.unescape(found[-1])
     return _TRIGGER.sub("", prompt, count=1).strip()
 
 
@@ -299,15 +303,16 @@ def _use(asked: Asked, rest: str) -> Reply:
         given = json.loads(arguments) if arguments.strip() else {}
     except (ValueError, RecursionError) as error:
         return _say(f'That is not JSON ({error}). Try: use {name or "TOOL"} {{"key": "value"}}')
-    if not isinstance(given, dict):
+    calls = given if isinstance(given, list) else [given]
+    if not calls or not all(isinstance(each, dict) for each in calls):
         return _say("A tool takes a JSON object.")
-    return _call(asked, name, given)
+    return _call(asked, name, *calls)
 
 
-def _call(asked: Asked, name: str, given: dict[str, Any]) -> Reply:
+def _call(asked: Asked, name: str, *calls: dict[str, Any]) -> Reply:
     for tool in asked.tools:
         if name and (tool == name or tool.rpartition("__")[2] == name):
-            return Reply((ToolUse(tool, given),))
+            return Reply(tuple(ToolUse(tool, each) for each in calls))
     shown = ", ".join(sorted(tool.removeprefix("mcp__pynchy__") for tool in asked.tools))
     return _say(f"No tool {name!r} was offered to me. I have: {shown or 'none'}")
 

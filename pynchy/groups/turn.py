@@ -457,6 +457,7 @@ class _Run:
         self.chat = claimed.chat
         await self._typing(True)
         self.tell(TurnTold(claimed.chat, claimed.turn, "started", seqs=claimed.seqs))
+        woken = claimed.prompt if claimed.kind == "notice" else None
         text = render_prompt(
             messages=claimed.messages,
             omitted=claimed.omitted,
@@ -467,7 +468,9 @@ class _Run:
             chat=claimed.chat_name,
             said=claimed.said if claimed.resume else (),
             task=claimed.task,
-            notices=claimed.notices,
+            notices=claimed.notices if woken is None else (*claimed.notices, woken),
+            work=claimed.prompt if claimed.kind == "delegate" else None,
+            woken=woken is not None,
         )
         return wire.Prompt(id=claimed.prompt_id, text=text, images=_images(claimed))
 

@@ -6,14 +6,32 @@ The rule that keeps it so: facts only; what a command does is in the module of i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.ipc.policy import Caller
-from pynchy.model import GroupId, Micros
+from pynchy.model import GroupId, Micros, TurnId
 from pynchy.store.database import Database, NewId
+
+
+@attrs.frozen
+class Awaits:
+    """What the answer of a command waits for: a question's ``id``, or that of a helper's turn."""
+
+    kind: Literal["answer", "delegate"]
+    id: str
+
+
+@attrs.frozen
+class Delegated:
+    """A helper was asked for: its turn, and the turn of the helper that asked, if one did."""
+
+    group: GroupId
+    turn: TurnId
+    parent: TurnId | None
+    waits: bool
 
 
 @attrs.frozen
@@ -23,6 +41,8 @@ class Done:
     ``speaks``: there is something new in the outbox. ``schedules``: tasks were made or changed, and
     ``due`` names a group that has one to run. ``fresh``: it was carried out now, and not before.
     ``paused`` says of a group whether it is paused now, ``removed`` that one is gone.
+    ``delegated`` is a helper to be started. ``awaits``: this is not the answer yet, see `later`; it is
+    what a second delivery is told.
     ``offence`` is a word for the audit if the command should never have been given.
     """
 
@@ -34,6 +54,8 @@ class Done:
     paused: tuple[GroupId, bool] | None = None
     removed: GroupId | None = None
     fresh: bool = False
+    delegated: Delegated | None = None
+    awaits: Awaits | None = None
     offence: str | None = None
 
 

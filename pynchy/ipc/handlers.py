@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
-from pynchy.ipc import group_commands, memory_commands, policy, task_commands
+from pynchy.ipc import group_commands, memory_commands, policy, task_commands, waiting_commands
 from pynchy.ipc.call import Call, Done, Refused
 from pynchy.ipc.files import Staged, Unfit
+from pynchy.ipc.waiting_commands import MOST_SAID
 from pynchy.model import MINUTE, GroupId, Micros, RunId
 from pynchy.store import callers, journal, outbox
 from pynchy.store.database import Database, NewId
 from pynchy_agent import wire
 
-MOST_SAID: Final = 100  # entries of the outbox that one turn may make before its answer
 MOST_COMMANDS: Final = 120  # commands of one group within a minute
 
 
@@ -158,4 +158,5 @@ _HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
     **task_commands.HANDLERS,
     **memory_commands.HANDLERS,
     **group_commands.HANDLERS,
+    **waiting_commands.HANDLERS,
 }

@@ -30,6 +30,7 @@ class Caller:
     chat: ChatId
     turn: TurnId
     trusted: bool
+    depth: int = 0  # how many helpers stand between it and a turn of the group
 
 
 class Reach(Enum):
@@ -203,7 +204,12 @@ COMMANDS: Final[Mapping[str, Rule]] = {
         },
     ),
     "unregister_group": Rule(Reach.ALL, {"folder": Text(63)}),
+    "ask_user": Rule(Reach.OWN, {"question": Text(4000)}, {"options": Texts(12, Text(200))}),
+    "delegate": Rule(Reach.OWN, {"prompt": Text(16_000)}, {"wait": Flag()}),
 }
+
+#: All that a helper may do besides working: look, and have helpers of its own.
+HELPERS: Final = frozenset({"list_tasks", "get_task", "recall", "search_history", "delegate"})
 
 
 def offered(group: Group) -> tuple[str, ...]:
@@ -213,11 +219,18 @@ def offered(group: Group) -> tuple[str, ...]:
     )
 
 
+def offered_to_helpers(group: Group) -> tuple[str, ...]:
+    """The tools that a helper of this group is shown."""
+    return tuple(name for name in offered(group) if name in HELPERS)
+
+
 def refusal(caller: Caller, name: str) -> str | None:
     """Why ``caller`` may not give the command ``name``, or None if they may."""
     rule = COMMANDS.get(name)
     if rule is None:
         return f"there is no command {name[:64]!r}"
+    if caller.depth and name not in HELPERS:
+        return f"{name} is not for helpers; say in your answer what should be done"
     if rule.reach is Reach.OWN:
         return None
     if not caller.is_main:

@@ -20,8 +20,9 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from pynchy.ipc import errors, files, handlers
-from pynchy.ipc.call import Done
+from pynchy.ipc import errors, files, handlers, later
+from pynchy.ipc.call import Awaits, Done
+from pynchy.ipc.later import Bells
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, Watch, open_spool
 from pynchy.logs import logger
 from pynchy.model import GroupId, Micros, RunId
@@ -66,6 +67,7 @@ class Desk:
     new_id: Callable[[], str]
     after_commit: Callable[[Done], None]
     timezone: str = "UTC"  # of the people, for the times that commands speak of
+    bells: Bells = attrs.field(factory=Bells)  # for answers that come later
     open_spool: Callable[[Path], AbstractContextManager[Spool]] = open_spool
 
 
@@ -81,6 +83,7 @@ async def open_watch(
     try:
         with desk.open_spool(desk.commands) as spool, spool.watched() as watch:
             async with trio.open_nursery() as nursery:
+                clerk.nursery = nursery
                 nursery.start_soon(clerk.watch, spool, watch, name=f"commands {desk.folder}")
                 yield
                 nursery.cancel_scope.cancel("the run is over")
@@ -135,6 +138,7 @@ class _Clerk:
     desk: Desk
     run: RunId
     answer: Callable[[wire.Answer], None]
+    nursery: trio.Nursery | None = None  # for answers that come later, while somebody is there
     slows: bool = True  # whoever misbehaves is served slowly
     offences: Counter[str] = attrs.field(init=False, factory=Counter)
     kept: int = attrs.field(init=False, default=0)
@@ -205,8 +209,15 @@ class _Clerk:
             self.offend(done.offence)
             if self.slows and self.offences.total() > KEPT_PER_RUN:
                 await trio.sleep(SLOWED)
-        self.answer(wire.Answer(id=command_id, ok=done.ok, text=done.text))
+        if done.awaits is not None and self.nursery is not None:
+            self.nursery.start_soon(self._answer_later, command_id, done.awaits)
+        else:
+            self.answer(wire.Answer(id=command_id, ok=done.ok, text=done.text))
         spool.remove(name)
+
+    async def _answer_later(self, command_id: str, what: Awaits) -> None:
+        done = await later.answer(self.desk.store, self.desk.bells, what)
+        self.answer(wire.Answer(id=command_id, ok=done.ok, text=done.text))
 
     async def _carry_out(self, command: wire.Command, command_id: str, data: bytes) -> Done:
         desk = self.desk

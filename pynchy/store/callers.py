@@ -11,7 +11,7 @@ from typing import Final
 from pynchy.ipc.policy import Caller
 from pynchy.model import MAIN, ChatId, GroupId, Micros, RunId, SenderId, TurnId, after, channel_of
 
-from . import groups
+from . import delegates, groups, questions
 from .database import Database
 
 
@@ -38,6 +38,7 @@ def caller_of(db: Database, folder: GroupId, run: RunId) -> Caller | None:
         chat=chat,
         turn=turn,
         trusted=folder == MAIN and _is_trusted(db, turn, chat),
+        depth=delegates.depth(db, turn),
     )
 
 
@@ -67,6 +68,9 @@ def creator_of(db: Database, caller: Caller) -> tuple[SenderId, int]:
         return SenderId(row[0]), int(row[1]) + 1
     if caller.trusted:
         return OWNER, 0
+    woken_by = questions.answerer(db, caller.turn)
+    if woken_by is not None:
+        return woken_by[0], 0
     row = db.execute(
         "SELECT sender FROM turn_inputs JOIN inbox USING (seq) "
         "WHERE turn_id = ? AND triggers = 1 ORDER BY seq LIMIT 1",
@@ -121,18 +125,24 @@ def open_files(db: Database, folder: GroupId) -> set[str]:
 def _is_trusted(db: Database, turn: TurnId, chat: ChatId) -> bool:
     """Whether all who asked in a turn of main may give orders there: named senders, or the owner.
 
-    A scheduled turn has the authority of whoever made the task.
+    A scheduled turn has the authority of whoever made the task, one that an answer woke that of who gave
+    it. A helper has none.
     """
     row = db.execute(
         "SELECT creator FROM fires JOIN tasks ON tasks.id = task_id WHERE turn_id = ?", (turn,)
     ).fetchone()
     if row is not None:
         return bool(row[0] == OWNER)
-    asked = db.execute(
-        "SELECT DISTINCT sender, own FROM turn_inputs JOIN inbox USING (seq) "
-        "WHERE turn_id = ? AND triggers = 1",
-        (turn,),
-    ).fetchall()
+    woken_by = questions.answerer(db, turn)
+    asked = (
+        [woken_by]
+        if woken_by is not None
+        else db.execute(
+            "SELECT DISTINCT sender, own FROM turn_inputs JOIN inbox USING (seq) "
+            "WHERE turn_id = ? AND triggers = 1",
+            (turn,),
+        ).fetchall()
+    )
     main = groups.get(db, MAIN)
     named = () if main is None or main.allowed_senders is None else main.allowed_senders
     owners_place = channel_of(chat) == "console"

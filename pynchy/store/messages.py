@@ -25,18 +25,20 @@ from pynchy.model import (
     Seq,
 )
 
-from . import groups, search
+from . import groups, questions, search
 from .database import Database
 
 
 @attrs.frozen
 class Received:
     """What became of a message. ``seq`` is None if nothing was stored: known already, of a chat that is
-    not registered, empty, our own output, or taken back. ``wakes``: a turn is wanted for it."""
+    not registered, empty, our own output, or taken back. ``wakes``: a turn is wanted for it.
+    ``answers`` names the question that it was taken for the answer to."""
 
     seq: Seq | None
     folder: GroupId | None
     wakes: bool
+    answers: str | None = None
 
 
 @attrs.frozen
@@ -84,9 +86,18 @@ def receive(db: Database, message: Message, *, now: Micros, command: bool = Fals
         if may_ask is None:
             return nothing
         triggers = triggers and may_ask
-    seq = _insert(db, message, triggers=triggers, command=command, now=now)
+    asked = None
+    if not command:
+        asked = questions.fitting(db, message, group, triggers=triggers)
+    seq = _insert(db, message, triggers=triggers and asked is None, command=command, now=now)
     if seq is None:
         return nothing
+    if asked is not None:
+        answered = questions.answer(db, asked, message, group, now=now)
+        if answered is not None:
+            wakes = answered.wakes and not group.paused
+            return Received(seq, group.folder, wakes=wakes, answers=answered.question)
+        db.execute("UPDATE inbox SET triggers = ? WHERE seq = ?", (triggers, seq))
     if triggers:
         db.execute("UPDATE chats SET wanted_seq = ? WHERE chat = ?", (seq, message.chat))
     return Received(seq, group.folder, wakes=triggers and not group.paused)

@@ -370,12 +370,58 @@ def m005_memory(db: Database) -> None:
     )
 
 
+def m006_waiting(db: Database) -> None:
+    """What agents wait for: a person's answer, a helper's result."""
+    db.executescript(
+        """
+        -- waiting: a call waits for the answer; open: the answer will wake the agent. woke is the turn
+        -- that it woke. asked_at is when; message_id is what a person quotes to answer.
+        CREATE TABLE questions (
+            id TEXT PRIMARY KEY,
+            folder TEXT NOT NULL,
+            chat TEXT NOT NULL,
+            epoch INTEGER NOT NULL,
+            run_id TEXT NOT NULL,
+            turn_id INTEGER NOT NULL,
+            message_id TEXT NOT NULL,
+            question TEXT NOT NULL,
+            options TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('waiting', 'open', 'answered', 'dropped')),
+            asked_at INTEGER NOT NULL,
+            answered_at INTEGER,
+            sender TEXT,
+            sender_name TEXT,
+            own INTEGER CHECK (own IN (0, 1)),
+            answer TEXT,
+            woke INTEGER,
+            CHECK ((state = 'answered') = (answer IS NOT NULL))
+        ) STRICT;
+        CREATE UNIQUE INDEX questions_open ON questions (chat) WHERE state IN ('waiting', 'open');
+        CREATE INDEX questions_run ON questions (run_id);
+        CREATE INDEX questions_woke ON questions (woke) WHERE woke IS NOT NULL;
+
+        -- One row for each delegate's turn. parent_turn asked for it, in parent_run.
+        CREATE TABLE delegates (
+            turn_id INTEGER PRIMARY KEY,
+            folder TEXT NOT NULL,
+            parent_turn INTEGER NOT NULL,
+            parent_run TEXT NOT NULL,
+            depth INTEGER NOT NULL CHECK (depth BETWEEN 1 AND 2),
+            waits INTEGER NOT NULL CHECK (waits IN (0, 1)),
+            told INTEGER NOT NULL DEFAULT 0 CHECK (told IN (0, 1))
+        ) STRICT;
+        CREATE INDEX delegates_parent ON delegates (parent_run);
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
     m003_tasks,
     m004_usage,
     m005_memory,
+    m006_waiting,
 )
 SCHEMA: Final = len(STEPS)
 

@@ -12,7 +12,7 @@ import attrs
 
 from pynchy.model import GroupId, Micros, RunId
 
-from . import turns
+from . import delegates, questions, turns
 from .database import Database, NewId
 
 Kind = Literal["session", "task", "delegate"]
@@ -77,7 +77,14 @@ def end(
         "UPDATE runs SET state = 'gone', ended_at = ?, reason = ? WHERE id = ? AND state <> 'gone'",
         (now, reason, run),
     )
+    _settle_waiting(db, run, now=now)
     return released
+
+
+def _settle_waiting(db: Database, run: RunId, *, now: Micros) -> None:
+    """What its agent waited for, and who waited for it: neither is in vain."""
+    questions.run_ended(db, run, now=now)
+    delegates.run_ended(db, run, now=now)
 
 
 def interrupt_others(db: Database, *, boot: str, now: Micros, new_id: NewId) -> list[str]:
@@ -95,6 +102,7 @@ def interrupt_others(db: Database, *, boot: str, now: Micros, new_id: NewId) -> 
             "UPDATE runs SET state = 'gone', ended_at = ?, reason = 'interrupted' WHERE id = ?",
             (now, run),
         )
+        _settle_waiting(db, RunId(run), now=now)
     return [container for _, container in left]
 
 

@@ -612,7 +612,7 @@ def cancel(db: Database, folder: GroupId, *, now: Micros, chat: ChatId | None = 
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM turns WHERE folder = ?1 AND ended_at IS NULL "
         "AND state IN ('waiting', 'claimed') AND (?2 IS NULL OR chat = ?2) "
-        "AND (state = 'claimed' OR attempt > 0 OR interrupted > 0 OR kind = 'message') ORDER BY id",
+        "AND (state = 'claimed' OR attempt > 0 OR interrupted > 0 OR kind IN ('message', 'delegate')) ORDER BY id",
         (folder, chat),
     ).fetchall()
     found = [_turn(row) for row in rows]
@@ -628,6 +628,13 @@ def cancel_one(db: Database, turn: TurnId, *, now: Micros) -> bool:
         return False
     _end(db, turn, "cancelled", now=now)
     return True
+
+
+def give_up(db: Database, turn: TurnId, error: str | None, *, now: Micros) -> None:
+    """End a turn that will not be tried again, in silence: whoever waits for it looks at it. Without
+    ``error`` what it failed with last stands."""
+    db.execute("UPDATE turns SET error = coalesce(?, error) WHERE id = ?", (error, turn))
+    _end(db, turn, "dead", now=now)
 
 
 def waiting_tasks(db: Database, *, now: Micros) -> list[GroupId]:

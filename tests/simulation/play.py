@@ -20,6 +20,7 @@ from loguru import logger
 from pynchy import daemon
 from pynchy.config import Assistant, Config, Limits
 from pynchy.home import Home
+from pynchy.ipc.later import Bells
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId
 from pynchy.store import groups
 from pynchy.store.database import Opened, Store, StoreError
@@ -333,6 +334,7 @@ class _Play:
             channels={channel.name: channel for channel in world.channels},
             console=None,
             agents=SimAgents(life, runtime, store, self.config.limits.stop_grace),
+            bells=Bells(),
             world=daemon.World(now=world.now, new_id=world.new_id, jitter=world.jitter),
             model="simulated",
             ready=ready,

@@ -1,0 +1,235 @@
+"""Questions that agents ask in a chat, and the message that answers each.
+
+The rule: a message is taken for an answer in the transaction that stores it, and that transaction also
+decides whom it reaches: the call that still waits, or a new turn which it wakes. So an answer is neither
+lost nor given twice, whatever dies when.
+
+    waiting -> answered          within `PATIENCE`, by the call of a run that lives
+    waiting -> open              the call waits no longer, or its run ended
+    waiting, open -> answered    by a turn of its own, ``woke``
+    waiting, open -> dropped     a newer question, /stop, /new
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from pynchy.chat.text import after_name
+from pynchy.model import (
+    DAY,
+    MINUTE,
+    ChatId,
+    Group,
+    GroupId,
+    Message,
+    Micros,
+    RunId,
+    SenderId,
+    TurnId,
+    after,
+)
+
+from .database import Database
+
+PATIENCE: Final = 2.0 * MINUTE  # how long a call waits; later answers wake the agent
+KEEP: Final = 7.0 * DAY  # after which a message is no answer to it any more
+
+
+@attrs.frozen
+class Question:
+    """A question as it stands. ``options`` may be empty: any text answers it then."""
+
+    id: str
+    folder: GroupId
+    chat: ChatId
+    run: RunId
+    turn: TurnId
+    message_id: str
+    question: str
+    options: tuple[str, ...]
+    state: str
+    asked_at: Micros
+    sender_name: str | None
+    answer: str | None
+    woke: TurnId | None
+
+
+@attrs.frozen
+class Answered:
+    """A message answered ``question``. ``wakes``: a turn was made of it, for nobody waits."""
+
+    question: str
+    wakes: bool
+
+
+_COLUMNS: Final = (
+    "id, folder, chat, run_id, turn_id, message_id, question, options, state, asked_at, "
+    "sender_name, answer, woke"
+)
+
+
+def ask(
+    db: Database,
+    *,
+    id: str,
+    folder: GroupId,
+    chat: ChatId,
+    run: RunId,
+    turn: TurnId,
+    entry: int,
+    question: str,
+    options: Sequence[str],
+    now: Micros,
+) -> None:
+    """A question was said in a chat, by this ``entry`` of the outbox. It takes the place of one that was open there."""
+    db.execute(
+        "UPDATE questions SET state = 'dropped' WHERE chat = ? AND state IN ('waiting', 'open')",
+        (chat,),
+    )
+    db.execute(
+        "INSERT INTO questions (id, folder, chat, epoch, run_id, turn_id, message_id, question, "
+        "options, state, asked_at) SELECT ?1, groups.folder, ?3, epoch, ?4, ?5, message_id, ?7, "
+        "?8, 'waiting', ?9 FROM groups JOIN outbox ON outbox.id = ?6 WHERE groups.folder = ?2",
+        (id, folder, chat, run, turn, entry, question, json.dumps(list(options)), now),
+    )
+
+
+def get(db: Database, id: str) -> Question | None:
+    """One question."""
+    row = db.execute(f"SELECT {_COLUMNS} FROM questions WHERE id = ?", (id,)).fetchone()
+    return None if row is None else _question(row)
+
+
+def fitting(db: Database, message: Message, group: Group, *, triggers: bool) -> Question | None:
+    """The open question that a new message answers, if it does.
+
+    Its sender must be somebody the group listens to. A number or an option's words fit always; other
+    text where it would have asked the agent something (``triggers``), or quotes the question. What
+    quotes something else is about that.
+    """
+    if message.edits is not None or not message.text.strip():
+        return None
+    if group.allowed_senders is not None and message.sender not in group.allowed_senders:
+        return None
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM questions WHERE chat = ? AND folder = ? AND epoch = ? "
+        "AND state IN ('waiting', 'open')",
+        (message.chat, group.folder, group.epoch),
+    ).fetchone()
+    if row is None:
+        return None
+    found = _question(row)
+    if message.sent_at < found.asked_at - round(MINUTE * 1e6):
+        return None  # written before it was asked, and late to come in; clocks may differ a little
+    if message.quoted is not None:
+        return found if message.quoted.id == found.message_id else None
+    exact = chosen(after_name(message.text, group.trigger), found.options)
+    return found if triggers or exact is not None else None
+
+
+_NUMBER: Final = re.compile(r"([1-9][0-9]?)[.)]?", re.ASCII)
+
+
+def chosen(text: str, options: Sequence[str]) -> str | None:
+    """The option that a text names by its number or its words, or None."""
+    text = " ".join(text.split())
+    number = _NUMBER.fullmatch(text)
+    words = text.casefold()
+    for option in options:  # words first: an option may itself be a number
+        if words == " ".join(option.split()).casefold():
+            return option
+    if number is not None and int(number[1]) <= len(options):
+        return options[int(number[1]) - 1]
+    return None
+
+
+def answer(
+    db: Database, question: Question, message: Message, group: Group, *, now: Micros
+) -> Answered | None:
+    """Take ``message`` for the answer; None if the question is too old for one.
+
+    The call that asked gets it if it still waits, else the agent is woken with it.
+    """
+    if now > after(question.asked_at, KEEP):
+        db.execute("UPDATE questions SET state = 'dropped' WHERE id = ?", (question.id,))
+        return None
+    text = after_name(message.text, group.trigger).strip() or message.text.strip()
+    said = chosen(text, question.options) or text
+    db.execute(
+        "UPDATE questions SET state = 'answered', answer = ?, answered_at = ?, sender = ?, "
+        "sender_name = ?, own = ? WHERE id = ?",
+        (said, now, message.sender, message.sender_name, message.from_me, question.id),
+    )
+    live = db.execute(
+        "SELECT 1 FROM runs WHERE id = ? AND state <> 'gone'", (question.run,)
+    ).fetchone()
+    waits = question.state == "waiting" and now < after(question.asked_at, PATIENCE)
+    if live is not None and waits:
+        return Answered(question.id, wakes=False)
+    _wake(db, question.id, now=now)
+    return Answered(question.id, wakes=True)
+
+
+def wait_no_longer(db: Database, id: str) -> Question | None:
+    """The call gives up waiting, unless the answer came just now: how the question stands."""
+    db.execute("UPDATE questions SET state = 'open' WHERE id = ? AND state = 'waiting'", (id,))
+    return get(db, id)
+
+
+def run_ended(db: Database, run: RunId, *, now: Micros) -> None:
+    """The run that asked is gone. An answer that reached it in a turn which it did not finish wakes
+    the agent; one yet to come will."""
+    db.execute("UPDATE questions SET state = 'open' WHERE run_id = ? AND state = 'waiting'", (run,))
+    rows = db.execute(
+        "SELECT questions.id FROM questions JOIN turns ON turns.id = turn_id WHERE questions.run_id = ? "
+        "AND questions.state = 'answered' AND woke IS NULL AND turns.state IN ('waiting', 'dead') "
+        "ORDER BY answered_at",
+        (run,),
+    ).fetchall()
+    for (id,) in rows:
+        _wake(db, id, now=now)
+
+
+def drop(db: Database, folder: GroupId) -> list[str]:
+    """Nobody wants to know any more; the questions that were open."""
+    rows = db.execute(
+        "UPDATE questions SET state = 'dropped' WHERE folder = ? AND state IN ('waiting', 'open') "
+        "RETURNING id",
+        (folder,),
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def answerer(db: Database, turn: TurnId) -> tuple[SenderId, bool] | None:
+    """Whose answer woke a turn, and whether it was said on our own account; None if none did."""
+    row = db.execute("SELECT sender, own FROM questions WHERE woke = ?", (turn,)).fetchone()
+    return None if row is None else (SenderId(row[0]), bool(row[1]))
+
+
+def _wake(db: Database, id: str, *, now: Micros) -> None:
+    from . import turns  # here: turns come from messages, and messages answer questions
+
+    folder, chat, question, said, name = db.execute(
+        "SELECT folder, chat, question, answer, sender_name FROM questions WHERE id = ?", (id,)
+    ).fetchone()
+    turn = turns.add(
+        db,
+        folder=folder,
+        chat=chat,
+        kind="notice",
+        prompt=f"You asked: {question}\n{name or 'Somebody'} answered: {said}",
+        source="question",
+        now=now,
+    )
+    db.execute("UPDATE questions SET woke = ? WHERE id = ?", (turn, id))
+
+
+def _question(row: tuple[Any, ...]) -> Question:
+    values = list(row)
+    values[7] = tuple(json.loads(values[7]))
+    return Question(*values)

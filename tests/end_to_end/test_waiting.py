@@ -1,0 +1,103 @@
+"""What an agent waits for, with everything real but the model: people's answers, and helpers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.house import Daemon, running, sandboxes_of
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def use(tool: str, arguments: object) -> str:
+    return f"use {tool} {json.dumps(arguments)}"
+
+
+def test_a_question_is_answered_within_the_call(home: Path) -> None:
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        asked = talk.ask(use("ask_user", {"question": "Which?", "options": ["Tea", "Coffee"]}))
+        assert asked == "Which?\n1. Tea\n2. Coffee"
+        assert "answered: Coffee" in talk.ask("2")
+        assert "answered: neither of them" in _free(daemon)
+
+
+def _free(daemon: Daemon) -> str:
+    with daemon.talk() as talk:
+        assert talk.ask(use("ask_user", {"question": "And what else?"})) == "And what else?"
+        return talk.ask("neither of them")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_an_answer_after_a_restart_wakes_the_agent(home: Path, how: signal.Signals) -> None:
+    with running(home, "bwrap", "limits.drain=1 s") as daemon, daemon.talk() as talk:
+        assert talk.ask(use("ask_user", {"question": "Still there?"})) == "Still there?"
+        daemon.stop(how)
+    assert _states(home) in (
+        ["open"],
+        ["waiting"],
+    )  # nobody was there to write it when it was killed
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        talk.say("yes, here")
+        said = talk.wait(lambda event: "answered: yes, here" in str(event.get("text")))
+        assert "You asked: Still there?" in said["text"]
+    assert _states(home)[0] == "answered"
+
+
+def test_stop_takes_a_question_back(home: Path) -> None:
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        talk.ask(use("ask_user", {"question": "Go on?"}))
+        assert "Stopped" in talk.ask("/stop")
+        assert talk.ask("echo something else") == "something else"
+    assert _states(home) == ["dropped"]
+
+
+def _states(home: Path) -> list[str]:
+    with sqlite3.connect(f"file:{home}/store/pynchy.db?mode=ro", uri=True) as db:
+        return [row[0] for row in db.execute("SELECT state FROM questions ORDER BY asked_at")]
+
+
+def test_a_helper_does_its_work_and_its_answer_is_the_calls(home: Path) -> None:
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        talk.ask("bash echo kept > note.txt")
+        script = "cat note.txt; touch mine || echo read-only; touch /workspace/scratch/a && echo ok"
+        said = talk.ask(use("delegate", {"prompt": f"bash {script}"}))
+        assert "kept" in said
+        assert "read-only" in said
+        assert "ok" in said
+        # A helper says nothing in the chat and is offered nothing that could.
+        said = talk.ask(use("delegate", {"prompt": use("send_message", {"text": "hello"})}))
+        assert "No tool 'send_message' was offered" in said
+        assert daemon.stop() == 0
+    assert sandboxes_of(home) == []
+    assert list((home / "data" / "scratch").iterdir()) == []
+
+
+def test_a_helper_that_is_not_waited_for_wakes_the_agent(home: Path) -> None:
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        call = use("delegate", {"prompt": "echo from afar", "wait": False})
+        assert "has the work" in talk.ask(call)
+        assert "from afar" in talk.reply()
+
+
+def test_helpers_have_helpers_but_no_deeper(home: Path) -> None:
+    with running(home, "bwrap", "limits.containers=1") as daemon, daemon.talk() as talk:
+        innermost = use("delegate", {"prompt": "echo too deep"})
+        said = talk.ask(use("delegate", {"prompt": use("delegate", {"prompt": innermost})}))
+        assert "has no helpers of its own" in said
+
+
+def test_ten_helpers_on_two_slots(home: Path) -> None:
+    with running(home, "bwrap", "limits.containers=2") as daemon, daemon.talk() as talk:
+        calls = [{"prompt": f"echo part {number} is done"} for number in range(10)]
+        said = talk.ask(use("delegate", calls))
+        for number in range(10):
+            assert f"part {number} is done" in said
+    assert sandboxes_of(home) == []
