@@ -109,6 +109,7 @@ class Outgoing:
     target: str | None = None  # the message a reaction or a quote points to
     plain: bool = False  # the fallback try: send the text as it is, without formatting
     turn: TurnId | None = None  # whose words these are, if a turn's
+    target_sender: SenderId | None = None  # who said the target, where that is known
 
 
 @attrs.frozen

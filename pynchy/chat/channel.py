@@ -43,12 +43,14 @@ ChannelEvent = Incoming | ChatSeen | StateChanged
 
 
 class SendRefused(Exception):
-    """The message was not sent, for certain. ``permanent``: another try would be refused too."""
+    """The message was not sent, for certain. ``permanent``: another try would be refused too.
+    ``hopeless``: whatever its text is; it must not be tried again."""
 
-    def __init__(self, reason: str, *, permanent: bool = False) -> None:
+    def __init__(self, reason: str, *, permanent: bool = False, hopeless: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.permanent = permanent
+        self.permanent = permanent or hopeless
+        self.hopeless = hopeless
 
 
 class SendUncertain(Exception):

@@ -227,6 +227,9 @@ class _Sender:
             await self._uncertain(entry, error.reason)
             return
         except SendRefused as error:
+            if error.hopeless:
+                await self._fail(entry, error.reason)
+                return
             await self._refused(entry, error.reason, permanent=error.permanent)
             return
         except Exception as error:  # contained here, and only here: one message's trouble

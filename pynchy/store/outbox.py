@@ -43,7 +43,11 @@ class Failed:
     reason: str
 
 
-_OUT: Final = "id, chat, message_id, kind, text, path, target, plain, turn_id"
+_OUT: Final = (
+    "id, chat, message_id, kind, text, path, target, plain, turn_id, "
+    "(SELECT sender FROM inbox WHERE inbox.message_id = outbox.target AND inbox.chat = outbox.chat "
+    "ORDER BY seq LIMIT 1)"
+)
 _OPEN: Final = "sent_at IS NULL AND failed_at IS NULL"
 
 #: The first open entry of each chat, by hopping over the index: the cost is in chats with something
@@ -111,7 +115,7 @@ def heads(db: Database, *, now: Micros) -> list[Head]:
         "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at <= ? ORDER BY id",
         (now,),
     )
-    return [Head(_outgoing(row[:9]), bool(row[9]), row[10]) for row in rows]
+    return [Head(_outgoing(row[:10]), bool(row[10]), row[11]) for row in rows]
 
 
 def next_due(db: Database, *, now: Micros) -> Micros | None:
@@ -292,5 +296,5 @@ def _is_old(created_at: int, now: Micros) -> bool:
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    id, chat, message_id, kind, text, path, target, plain, turn = row
-    return Outgoing(id, chat, message_id, kind, text, path, target, bool(plain), turn)
+    id, chat, message_id, kind, text, path, target, plain, turn, who = row
+    return Outgoing(id, chat, message_id, kind, text, path, target, bool(plain), turn, who)

@@ -1,0 +1,342 @@
+"""WhatsApp, as the daemon sees it: the channel over the bridge process.
+
+The bridge is started when the block is entered and again whenever it ends, after ever longer waits;
+what needs a person (not linked, logged out, outdated) is waited for. Messages come with the numbers
+of the bridge's journal and come again until they are acknowledged. The rule that keeps it so: nothing
+is kept here that a crash must not lose, and no library of WhatsApp's is ever imported here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NoReturn, get_args
+
+import attrs
+import trio
+
+from pynchy.chat import whatsapp_lines as lines
+from pynchy.chat.channel import (
+    ChannelEvent,
+    ChatSeen,
+    Incoming,
+    NotConnected,
+    SendRefused,
+    SendUncertain,
+    State,
+    StateChanged,
+)
+from pynchy.chat.whatsapp_format import to_whatsapp
+from pynchy.logs import logger
+from pynchy.model import DAY, HOUR, MINUTE, SECOND, ChatId, Outgoing
+
+COMMAND: Final = (sys.executable, "-m", "pynchy.chat.whatsapp_bridge")
+BURST: Final = 100  # events that wait for the receiver; then the bridge waits
+FIRST_WAIT: Final = 2 * SECOND  # from the end of a bridge to the next …
+LAST_WAIT: Final = HOUR  # … and ever longer up to this
+HEALTHY: Final = 5 * MINUTE  # connected this long, a bridge has earned a short wait again
+GOODBYE: Final = 5 * SECOND  # from the end of its input to the kill
+TYPING_AGAIN: Final = 4 * SECOND  # WhatsApp forgets it after a little more
+GROUPS_AGAIN: Final = DAY
+ANSWER_WAIT: Final = 10 * SECOND  # for an answer that the bridge has without the network
+_FINAL: Final = ("logged_out", "outdated")  # only a person can change it
+
+
+@attrs.frozen
+class Terms:
+    """What the channel has to know of the installation."""
+
+    store: Path
+    log: Path
+    name: str  # the assistant's
+    own_number: bool  # the account is its own: no name in front of what it says
+    media_limit: int  # bytes
+    transcribe: Sequence[str]  # a command that prints what a voice note says; empty: none
+    registered: Callable[[], Awaitable[Mapping[ChatId, Path]]]  # chats, each with its media folder
+    command: Sequence[str] = COMMAND
+
+
+@asynccontextmanager
+async def open_whatsapp(terms: Terms) -> AsyncIterator[WhatsApp]:
+    """The channel for the length of the block, and its process gone after."""
+    sender, receiver = trio.open_memory_channel[ChannelEvent](BURST)
+    async with sender, receiver, trio.open_nursery() as nursery:
+        channel = WhatsApp(terms, sender, receiver, nursery)
+        nursery.start_soon(channel.keep_bridge, name="whatsapp bridge")
+        try:
+            yield channel
+        finally:
+            nursery.cancel_scope.cancel("the channel is closed")
+
+
+@attrs.define(eq=False)
+class _Answer:
+    came: trio.Event = attrs.field(factory=trio.Event)
+    line: dict[str, Any] | None = None  # None: the bridge ended first
+
+
+@attrs.define(eq=False)
+class WhatsApp:
+    """The WhatsApp `Channel`."""
+
+    _terms: Terms
+    _sender: trio.MemorySendChannel[ChannelEvent]
+    _receiver: trio.MemoryReceiveChannel[ChannelEvent]
+    _nursery: trio.Nursery
+    number: str = ""  # our own account, once known
+    state: StateChanged = attrs.field(factory=lambda: StateChanged("connecting"))
+    _bridge: trio.Process | None = None
+    _writing: trio.Lock = attrs.field(factory=trio.Lock)
+    _again: trio.Event = attrs.field(factory=trio.Event)
+    _last_request: int = 0
+    _asked: dict[int, _Answer] = attrs.field(factory=dict)
+    _typing: dict[ChatId, trio.CancelScope] = attrs.field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        return "whatsapp"
+
+    async def receive(self) -> ChannelEvent:
+        return await self._receiver.receive()
+
+    async def acknowledge(self, number: int) -> None:
+        await self._tell(line="ack", numbers=[number])
+
+    async def send(self, out: Outgoing) -> None:
+        if self.state.state != "connected":
+            raise NotConnected
+        text = out.text
+        if out.kind != "reaction":
+            text = text if out.plain else to_whatsapp(text)
+            if text and not self._terms.own_number:
+                text = f"{self._terms.name}: {text}"
+        answer = await self._ask(
+            math.inf,  # the sender has a limit for all channels
+            line="send",
+            message_id=out.message_id,
+            chat=out.chat,
+            kind=out.kind,
+            text=text,
+            path=out.path,
+            target=out.target,
+            target_sender=out.target_sender,
+        )
+        if answer is None:
+            raise SendUncertain("the WhatsApp process ended before it answered")
+        reason = answer["reason"]
+        match answer["outcome"]:
+            case "sent":
+                return
+            case "not_connected":
+                raise NotConnected
+            case "uncertain":
+                raise SendUncertain(reason)
+            case outcome:
+                raise SendRefused(
+                    reason,
+                    permanent=outcome in ("refused", "never"),
+                    hopeless=outcome == "never",
+                )
+
+    async def was_sent(self, message_id: str) -> bool | None:
+        try:
+            answer = await self._ask(ANSWER_WAIT, line="was_sent", message_id=message_id)
+        except NotConnected:
+            return None
+        return None if answer is None else answer["sent"]
+
+    async def set_typing(self, chat: ChatId, on: bool) -> None:
+        """Shown again every few seconds, for as long as it is on and no longer."""
+        if on == (chat in self._typing):
+            return
+        if on:
+            scope = self._typing[chat] = trio.CancelScope()
+            self._nursery.start_soon(self._keep_typing, chat, scope, name=f"typing in {chat}")
+        else:
+            self._typing.pop(chat).cancel("done")
+            await self._show_typing(chat, on=False)
+
+    async def _keep_typing(self, chat: ChatId, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                await self._show_typing(chat, on=True)
+                await trio.sleep(TYPING_AGAIN)
+
+    async def _show_typing(self, chat: ChatId, *, on: bool) -> None:
+        if self.state.state == "connected":
+            with suppress(NotConnected):
+                await self._tell(line="typing", chat=chat, on=on)
+
+    # --- for whoever changes what the bridge goes by
+
+    def registration_changed(self) -> None:
+        """Chats were registered or forgotten: the bridge is to know, for it keeps only theirs."""
+        self._nursery.start_soon(self._tell_chats, name="whatsapp chats")
+
+    async def refresh_groups(self) -> None:
+        """Have the groups told again, as `ChatSeen`."""
+        await self._tell(line="groups")
+
+    def start_again(self) -> None:
+        """Wait no longer: the account was linked, or somebody thinks that it is time."""
+        self._again.set()
+
+    async def _tell_chats(self) -> None:
+        with suppress(NotConnected):
+            await self._tell(line="chats", chats=await self._chats())
+
+    async def _chats(self) -> dict[str, str]:
+        registered = await self._terms.registered()
+        return {chat: str(folder) for chat, folder in registered.items()}
+
+    # --- the process
+
+    async def keep_bridge(self) -> NoReturn:
+        """Run one bridge after the other. Runs until cancelled."""
+        wait = FIRST_WAIT
+        while True:
+            self._again = trio.Event()
+            began = trio.current_time()
+            try:
+                await self._run_bridge()
+            except (lines.BadLine, OSError) as error:
+                await self._change(StateChanged("disconnected", f"the bridge: {error}"))
+            state = self.state
+            if state.state in ("connecting", "connected"):
+                state = StateChanged("disconnected", "the WhatsApp process ended")
+                await self._change(state)
+            healthy = trio.current_time() - began > HEALTHY
+            wait = FIRST_WAIT if healthy else wait
+            pause = math.inf if state.state in _FINAL else wait
+            if state.state == "banned":
+                pause = max(wait, HOUR)
+            elif "another program" in state.detail:
+                pause = max(wait, 30 * SECOND)  # or the two throw each other out for ever
+            logger.info("whatsapp: {}; next start in {} s", state.state, pause)
+            wait = min(2 * wait, LAST_WAIT)
+            with trio.move_on_after(pause):
+                await self._again.wait()
+                wait = FIRST_WAIT
+
+    async def _run_bridge(self) -> None:
+        terms = self._terms
+        process = await trio.lowlevel.open_process(
+            [*terms.command, str(terms.store), "--log", str(terms.log)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "NEONIZE_BOT_TAG": "off"},
+            start_new_session=True,  # a Ctrl-C in the terminal is the daemon's, which says goodbye
+        )
+        assert process.stdout is not None
+        self._bridge = process
+        try:
+            await self._tell(
+                line="start",
+                name=terms.name,
+                chats=await self._chats(),
+                media_limit=terms.media_limit,
+                transcribe=list(terms.transcribe),
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ask_for_groups)
+                await self._read(process.stdout)
+                nursery.cancel_scope.cancel("the bridge ended")
+        except NotConnected:
+            pass  # it ended before it was told anything
+        finally:
+            self._bridge = None
+            for answer in self._asked.values():
+                answer.came.set()
+            with trio.CancelScope(shield=True):
+                await _end(process)
+
+    async def _ask_for_groups(self) -> None:
+        while True:
+            await trio.sleep(GROUPS_AGAIN)
+            with suppress(NotConnected):
+                await self.refresh_groups()
+
+    async def _read(self, stream: trio.abc.ReceiveStream) -> None:
+        rest = bytearray()
+        while chunk := await stream.receive_some(65536):
+            rest += chunk
+            if len(rest) > lines.LONGEST:
+                raise lines.BadLine("too long")
+            *whole, tail = rest.split(b"\n")
+            rest = bytearray(tail)
+            for raw in whole:
+                await self._hear(lines.decode(bytes(raw)))
+
+    async def _hear(self, line: dict[str, Any]) -> None:
+        match line.get("line"):
+            case "message":
+                message = lines.message_in(line["message"])
+                await self._sender.send(Incoming(message, int(line["number"])))
+            case "chat":
+                await self._sender.send(ChatSeen(ChatId(line["chat"]), str(line["name"])))
+            case "state" if line.get("state") in get_args(State):
+                await self._change(StateChanged(line["state"], str(line.get("detail", ""))))
+            case "me":
+                self.number = str(line["number"])
+            case "answer":
+                if answer := self._asked.get(int(line["request"])):
+                    answer.line = line
+                    answer.came.set()
+            case other:
+                raise lines.BadLine(f"{other!r} is no line of a bridge")
+
+    async def _change(self, change: StateChanged) -> None:
+        if change != self.state:
+            self.state = change
+            await self._sender.send(change)
+
+    async def _ask(self, limit: float, **line: object) -> dict[str, Any] | None:
+        """Ask the bridge; None if it ended, or ``limit`` passed, before it answered."""
+        self._last_request += 1
+        request, answer = self._last_request, _Answer()
+        self._asked[request] = answer
+        try:
+            await self._tell(**line, request=request)
+            with trio.move_on_after(limit):
+                await answer.came.wait()
+        finally:
+            del self._asked[request]
+        return answer.line
+
+    async def _tell(self, **line: object) -> None:
+        bridge = self._bridge
+        if bridge is None or bridge.stdin is None:
+            await trio.lowlevel.checkpoint()
+            raise NotConnected
+        async with self._writing:
+            # A line cut in two would end the bridge: what is begun is written, or it is gone.
+            with trio.CancelScope(shield=True), trio.move_on_after(GOODBYE) as limit:
+                try:
+                    await bridge.stdin.send_all(lines.encode(line))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    raise NotConnected from None
+            if limit.cancelled_caught:
+                bridge.kill()
+                raise NotConnected
+
+
+async def _end(process: trio.Process) -> None:
+    """Close its input, give it a moment to take in what it has, and kill it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdin.aclose()
+    with trio.move_on_after(GOODBYE) as limit:
+        # Its last words would otherwise fill the pipe, and it would wait for us.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await process.stdout.receive_some(65536):
+                pass
+        await process.wait()
+    if limit.cancelled_caught:
+        process.kill()
+    await process.wait()
+    await process.stdout.aclose()

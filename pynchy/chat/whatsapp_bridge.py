@@ -1,0 +1,602 @@
+"""WhatsApp, in a process of its own: ``python -m pynchy.chat.whatsapp_bridge STORE``.
+
+The library is a Go program behind a C door, and it can end, or hang, the process that it is in. So
+this process is made to be lost. One process connects once, in one client: there is no second connect,
+no stop and no fork, which are what brings it down; whatever ends the connection for good ends the
+process, by ``os._exit``, and the daemon starts another. Go is called only between the first
+*connected* and the end. Python's own exit is never taken: it would wait for Go for ever.
+
+An event is in the journal before its callback returns; the library has told WhatsApp by then, so
+what is lost if this process is killed is what waited in its queue. A polite end (our input closes)
+disconnects, takes in what is left there, and goes.
+
+The rule that keeps it so: protobuf ends here, nothing is decided here, and file descriptors 1 and 2
+belong to Go's prints: our lines have one of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import fcntl
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import mimetypes
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import attrs
+
+from pynchy.chat import whatsapp_lines as lines
+from pynchy.chat import whatsapp_read as reading
+from pynchy.chat.whatsapp_journal import Entry, Journal, device, number_of
+from pynchy.model import Attachment
+
+SESSION: Final = "whatsapp.db"  # the library's, named from within its folder: it makes a URL of it
+JOURNAL: Final = "whatsapp-journal.db"
+LOCK: Final = "whatsapp.lock"
+LOG_LIMIT: Final = 1024 * 1024  # bytes of Go's own prints that are kept over a start
+LOCK_WAIT: Final = 20.0  # for an earlier bridge to be gone
+GOODBYE: Final = 3.0  # from the end of our input to our own
+QUIET: Final = 0.2  # without an event after a disconnect: the queue is empty
+FETCH_WAIT: Final = 60.0
+TRANSCRIBE_WAIT: Final = 120.0
+WINDOW: Final = 200  # entries read from the journal at once
+
+_log = logging.getLogger("bridge")
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    parser = argparse.ArgumentParser(prog="pynchy.chat.whatsapp_bridge")
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--log", type=Path, default=Path("/dev/null"))
+    parser.add_argument("--pair", action="store_true")
+    parser.add_argument("--phone", default="")
+    options = parser.parse_args(arguments)
+    os.umask(0o077)
+    out = Lines(os.dup(1))
+    _keep_prints(options.log.absolute())
+    options.store.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chdir(options.store)
+    try:
+        _lock(Path(LOCK))
+        if options.pair:
+            pair(out, phone=options.phone)
+        else:
+            Bridge(out).run()
+    except Exception as error:  # contained here, and only here: the daemon is to hear why
+        _log.exception("the bridge failed")
+        out.say(line="state", state="disconnected", detail=f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(1)
+
+
+class Lines:
+    """The way up. A reader that is gone is the end of this process."""
+
+    def __init__(self, fd: int) -> None:
+        self._file = os.fdopen(fd, "wb")
+        self._lock = threading.Lock()
+
+    def say(self, **line: object) -> None:
+        self.say_all([line])
+
+    def say_all(self, many: Sequence[dict[str, object]]) -> None:
+        with self._lock:
+            try:
+                self._file.write(b"".join(map(lines.encode, many)))
+                self._file.flush()
+            except OSError:
+                os._exit(0)
+
+
+def _keep_prints(log: Path) -> None:
+    """Give descriptors 1 and 2 to a file: a pipe without a reader would kill us at Go's next print."""
+    if log.is_file() and log.stat().st_size > LOG_LIMIT:
+        log.replace(log.with_suffix(".old"))
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    # Before the library is imported: it would set the root logger up for itself, and log all.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("neonize.utils.log").setLevel(logging.ERROR)
+
+
+def _lock(path: Path) -> None:
+    """Be the one bridge of this store, to our end: two on one link throw each other out."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise TimeoutError("another bridge holds the WhatsApp link") from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+def load() -> Any:
+    """Import the library, which must be whole: it may not fetch its shared object from anywhere."""
+
+    def never() -> NoReturn:
+        raise RuntimeError("the WhatsApp library is not whole; install Pynchy again")
+
+    shim = types.ModuleType("neonize.download")
+    shim.__dict__.update(
+        __GONEONIZE_VERSION__=importlib.metadata.version("neonize"), download=never
+    )
+    sys.modules.setdefault("neonize.download", shim)
+    import neonize.client
+
+    return neonize.client
+
+
+class Bridge:
+    """The bridge of a linked account. `run` never returns."""
+
+    def __init__(self, out: Lines) -> None:
+        self.out = out
+        self.journal = Journal(Path(JOURNAL))
+        self.own = reading.Own(number="", lid="", name="")
+        self.client: Any = None
+        self.up = threading.Event()  # connected once: from now on Go may be called
+        self.more = threading.Event()  # in the journal
+        self.chats: dict[str, str] = {}  # registered chat -> its media folder
+        self.media_limit = 0
+        self.transcribe: list[str] = []
+        self.last_event = 0.0
+        self.ending = False
+        self._numbers: dict[str, str] = {}
+
+    def run(self) -> NoReturn:
+        start = lines.decode(sys.stdin.buffer.readline() or b"{}")
+        if start.get("line") != "start":
+            os._exit(0)
+        self.chats = dict(start["chats"])
+        self.media_limit = int(start["media_limit"])
+        self.transcribe = list(start["transcribe"])
+        account = device(Path(SESSION))
+        threading.Thread(target=self._guard, args=(self._deliver,), daemon=True).start()
+        if account is None:
+            self._end("logged_out", "not linked yet; link it with: pynchy auth whatsapp")
+        else:
+            number, lid = map(reading.plain, account)
+            self.own = reading.Own(number=number, lid=lid, name=start["name"])
+            self.out.say(line="me", number=number)
+            threading.Thread(target=self._guard, args=(self._connect,), daemon=True).start()
+        while raw := sys.stdin.buffer.readline(lines.LONGEST):
+            self._obey(lines.decode(raw))
+        self._leave()
+
+    def _guard(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:
+            _log.exception("the bridge failed")
+            self.out.say(
+                line="state", state="disconnected", detail=f"{type(error).__name__}: {error}"
+            )
+            os._exit(1)
+
+    def _leave(self) -> NoReturn:
+        """Hang up, take in what the library has acknowledged already, and go."""
+        deadline = time.monotonic() + GOODBYE
+        if self.up.is_set():
+            hang_up = threading.Thread(target=self.client.disconnect, daemon=True)
+            hang_up.start()
+            hang_up.join(GOODBYE)
+            while (now := time.monotonic()) < min(deadline, self.last_event + QUIET):
+                time.sleep(min(QUIET, deadline - now))
+        os._exit(0)
+
+    def _end(self, state: str, detail: str) -> None:
+        """It is over for this process, as soon as the daemon has what is in the journal."""
+        self.ending = True
+        self.out.say(line="state", state=state, detail=detail)
+        self._go_if_done()
+
+    def _go_if_done(self) -> None:
+        if self.ending and self.journal.count_open() == 0:
+            os._exit(0)
+
+    # --- up: connection and events, on the library's thread
+
+    def _connect(self) -> None:
+        self.out.say(line="state", state="connecting", detail="")
+        library = load()
+        self.client = library.NewClient(SESSION, uuid="pynchy")
+        self.subscribe()
+        error = ""
+        try:
+            self.client.connect()
+        except Exception as failure:  # the library's one way to say it could not
+            error = str(failure)
+        # Returned: the pump is dead, whatever the socket does. Only a new process helps.
+        self.out.say(line="state", state="disconnected", detail=error or "the connection ended")
+        os._exit(2)
+
+    def subscribe(self) -> None:
+        """Hand over the callbacks: all before `connect`, plain functions that nothing collects.
+
+        Receipts and chat presence are left out: a kind of them that the binding does not know ends
+        the pump.
+        """
+        import neonize.events
+
+        events: Any = neonize.events
+
+        def on(kind: Any, handle: Callable[[Any], None]) -> None:
+            def handler(_: Any, event: Any) -> None:
+                self.last_event = time.monotonic()
+                try:
+                    handle(event)
+                except Exception:  # contained here, and only here: one event's trouble
+                    _log.exception("an event was not understood")
+
+            self.client.event(kind)(handler)
+
+        def state(name: str, detail: str = "") -> Callable[[Any], None]:
+            return lambda _: self.out.say(line="state", state=name, detail=detail)
+
+        def end(name: str, detail: str) -> Callable[[Any], None]:
+            return lambda _: self._end(name, detail)
+
+        on(events.MessageEv, self._on_message)
+        on(events.ConnectedEv, lambda _: self._on_connected())
+        on(events.KeepAliveRestoredEv, state("connected"))
+        on(events.DisconnectedEv, state("disconnected", "the library connects again"))
+        on(events.KeepAliveTimeoutEv, state("disconnected", "no sign of life from WhatsApp"))
+        on(events.LoggedOutEv, end("logged_out", "the phone unlinked it"))
+        on(events.StreamReplacedEv, end("disconnected", "another program uses this link"))
+        on(events.ClientOutdatedEv, end(*reading.failure_state(6)))
+        on(
+            events.TemporaryBanEv,
+            lambda ban: self._end("banned", f"for {max(1, round(ban.Expire / 60))} min"),
+        )
+        on(
+            events.ConnectFailureEv,
+            lambda failure: self._end(*reading.failure_state(int(failure.Reason))),
+        )
+        on(events.JoinedGroupEv, lambda joined: self._tell_group(joined.GroupInfo))
+        on(
+            events.GroupInfoEv,
+            lambda change: (
+                self.out.say(line="chat", chat=reading.text_id(change.JID), name=change.Name.Name)
+                if change.Name.Name
+                else None
+            ),
+        )
+        on(events.UndecryptableMessageEv, self._on_undecryptable)
+
+    def _on_connected(self) -> None:
+        self.up.set()
+        self.out.say(line="state", state="connected", detail="")
+        threading.Thread(target=self._announce, daemon=True).start()
+
+    def _announce(self) -> None:
+        """Say that we are there, and learn the groups' names. Not on the library's thread."""
+        from neonize.utils.enum import Presence
+
+        try:
+            self.client.send_presence(Presence.AVAILABLE)
+        except Exception as error:
+            _log.warning("presence: %s", error)
+        self._tell_groups()
+
+    def _tell_groups(self) -> None:
+        try:
+            for group in self.client.get_joined_groups():
+                self._tell_group(group)
+        except Exception as error:
+            _log.warning("groups: %s", error)
+
+    def _tell_group(self, group: Any) -> None:
+        self.out.say(line="chat", chat=reading.text_id(group.JID), name=group.GroupName.Name)
+
+    def _on_undecryptable(self, event: Any) -> None:
+        source = event.Info.MessageSource
+        _log.warning("a message in %s could not be decrypted", reading.text_id(source.Chat))
+
+    def _on_message(self, event: Any) -> None:
+        """Into the journal, and only then back to the library."""
+        read = reading.read(event, own=self.own, number_of=self._number_of)
+        if read is None:
+            return
+        message = read.message
+        payload: dict[str, Any] = {}
+        if message.chat not in self.chats:  # a name and a time, never content
+            if message.edits or message.revokes:
+                return
+            message = attrs.evolve(message, text="", quoted=None, mentions_me=False)
+        elif read.media is not None:
+            payload["media"] = attrs.asdict(read.media)
+            payload["source"] = base64.b64encode(event.Message.SerializeToString()).decode()
+        payload["message"] = lines.message_out(message)
+        kept = self.journal.put(
+            json.dumps([message.chat, message.sender, message.id]),
+            json.dumps(payload),
+            wa_id=message.id,
+            own=(message.chat, read.message.text) if message.from_me else None,
+        )
+        if kept:
+            self.more.set()
+
+    def _number_of(self, lid: str) -> str | None:
+        if lid not in self._numbers:
+            found = number_of(Path(SESSION), lid.partition("@")[0])
+            if found is None:
+                _log.warning("the number behind %s is not known", lid)
+                return None
+            self._numbers[lid] = f"{found.partition('@')[0]}@{reading.PEOPLE}"
+        return self._numbers[lid]
+
+    # --- up: delivery, on a thread of its own
+
+    def _deliver(self) -> None:
+        last = 0
+        while True:
+            self.more.clear()  # before looking: what comes from here on is heard
+            while batch := self.journal.after(last, limit=WINDOW):
+                self.out.say_all([self._delivery(entry) for entry in batch])
+                last = batch[-1].number
+            self.more.wait()
+
+    def _delivery(self, entry: Entry) -> dict[str, object]:
+        payload = json.loads(entry.payload)
+        if "media" in payload:
+            payload = self._with_media(payload)
+            self.journal.rewrite(entry.number, json.dumps(payload))
+        return {"line": "message", "number": entry.number, "message": payload["message"]}
+
+    def _with_media(self, payload: dict[str, Any]) -> dict[str, Any]:
+        message, media = payload["message"], reading.Media(**payload["media"])
+        folder = self.chats.get(message["chat"])
+        words = message["text"]
+        try:
+            if folder is None:
+                raise _NotFetchedError("the chat is not registered any more")
+            name, size = self._fetch(media, payload["source"], Path(folder))
+        except _NotFetchedError as reason:
+            message["text"] = f"[{media.kind}, not fetched: {reason}] {words}".strip()
+        else:
+            kept = Attachment(path=name, media_type=media.media_type, size=size, name=media.name)
+            message["attachments"] = [attrs.asdict(kept)]
+            if media.kind == "voice" and self.transcribe:
+                spoken = self._transcript(Path(folder) / name)
+                message["text"] = f"[voice note] {spoken}" if spoken else words
+        return {"message": message}
+
+    def _fetch(self, media: reading.Media, source: str, folder: Path) -> tuple[str, int]:
+        """Fetch a file into the group's media folder, under a name of ours, or say why not."""
+        if media.size > self.media_limit:
+            raise _NotFetchedError(f"{media.size} bytes are too many")
+        if not self.up.wait(FETCH_WAIT):
+            raise _NotFetchedError("WhatsApp is not connected")
+        content: list[bytes] = []
+        problem: list[str] = ["no answer"]
+
+        def fetch() -> None:
+            from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+            try:
+                message = Message.FromString(base64.b64decode(source))
+                content.append(self.client.download_any(message))
+            except Exception as error:
+                problem[0] = str(error)
+
+        worker = threading.Thread(target=fetch, daemon=True)
+        worker.start()
+        worker.join(FETCH_WAIT)
+        if not content:
+            raise _NotFetchedError(problem[0])
+        if len(content[0]) > self.media_limit:
+            raise _NotFetchedError(f"{len(content[0])} bytes are too many")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = secrets.token_hex(8) + (mimetypes.guess_extension(media.media_type) or ".bin")
+        (folder / name).write_bytes(content[0])
+        return name, len(content[0])
+
+    def _transcript(self, path: Path) -> str:
+        try:
+            done = subprocess.run(
+                [*self.transcribe, str(path)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TRANSCRIBE_WAIT,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            _log.warning("transcription: %s", error)
+            return ""
+        return done.stdout.decode(errors="replace").strip()
+
+    # --- down: what the daemon asks
+
+    def _obey(self, line: dict[str, Any]) -> None:
+        """Take a line. Nothing here may wait for the daemon to read: it may wait for us to."""
+        match line.get("line"):
+            case "ack":
+                self.journal.acknowledge([int(each) for each in line["numbers"]])
+                self._go_if_done()
+            case "chats":
+                self.chats = dict(line["chats"])
+            case "send":
+                threading.Thread(target=self._send, args=(line,), daemon=True).start()
+            case "was_sent":
+                threading.Thread(target=self._tell_if_sent, args=(line,), daemon=True).start()
+            case "typing" if self.up.is_set():
+                threading.Thread(target=self._type, args=(line,), daemon=True).start()
+            case "groups" if self.up.is_set():
+                threading.Thread(target=self._tell_groups, daemon=True).start()
+
+    def _tell_if_sent(self, line: dict[str, Any]) -> None:
+        known = self.journal.was_sent(line["message_id"])
+        self.out.say(line="answer", request=line["request"], sent=known)
+
+    def _send(self, line: dict[str, Any]) -> None:
+        message_id, outcome, reason = line["message_id"], "sent", ""
+        if not self.up.is_set() or self.ending:
+            outcome = "not_connected"
+        elif self.journal.begin(message_id, chat=line["chat"], text=line["text"]):
+            try:
+                self.journal.sent(message_id, self._transmit(line))
+            except OSError as error:
+                outcome, reason = "refused", str(error)
+            except Exception as error:  # the library has one sort of error, with words in it
+                reason = str(error)
+                outcome = reading.outcome(reason)
+            if outcome == "uncertain":
+                self.journal.doubt(message_id)
+            elif outcome != "sent":
+                self.journal.refused(message_id)
+            self.more.set()  # what was held may go on
+        self.out.say(line="answer", request=line["request"], outcome=outcome, reason=reason)
+
+    def _transmit(self, line: dict[str, Any]) -> str:
+        """Send it, whatever it is, and return WhatsApp's id for it."""
+        from neonize.proto.waE2E import WAWebProtobufsE2E_pb2 as wa
+        from neonize.utils.jid import build_jid
+
+        user, _, server = line["chat"].rpartition("@")
+        chat = build_jid(user, server)
+        if line["kind"] == "file":
+            return self._transmit_file(chat, line)
+        target, who = line.get("target"), line.get("target_sender") or ""
+        if line["kind"] == "reaction":
+            key: dict[str, Any] = {"remoteJID": line["chat"], "ID": target}
+            key["fromMe"] = who == self.own.number
+            if server == reading.GROUPS and who:
+                key["participant"] = who
+            sign = wa.ReactionMessage(
+                text=line["text"], senderTimestampMS=time.time_ns() // 1_000_000
+            )
+            for name, value in key.items():
+                setattr(sign.key, name, value)
+            message = wa.Message(reactionMessage=sign)
+        elif target and who:
+            context = wa.ContextInfo(
+                stanzaID=target, participant=who, quotedMessage=wa.Message(conversation="")
+            )
+            words = wa.ExtendedTextMessage(text=line["text"], contextInfo=context)
+            message = wa.Message(extendedTextMessage=words)
+        else:
+            # Never as a plain str: the library would look for mentions in it, and ask the network.
+            message = wa.Message(conversation=line["text"])
+        return str(self.client.send_message(chat, message).ID)
+
+    def _transmit_file(self, chat: Any, line: dict[str, Any]) -> str:
+        path = Path(line["path"])
+        content = path.read_bytes()  # as bytes: a name would be taken for an address too
+        name = line.get("name") or path.name
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        caption = line["text"] or None
+        if kind in ("image/jpeg", "image/png"):
+            try:
+                image = self.client.build_image_message(content, caption=caption)
+            except Exception as error:
+                _log.warning("as a document, for it is no image: %s", error)
+            else:
+                return str(self.client.send_message(chat, image).ID)
+        sent = self.client.send_document(
+            chat, content, caption=caption, filename=name, mimetype=kind
+        )
+        return str(sent.ID)
+
+    def _type(self, line: dict[str, Any]) -> None:
+        from neonize.utils.enum import ChatPresence, ChatPresenceMedia
+        from neonize.utils.jid import build_jid
+
+        user, _, server = line["chat"].rpartition("@")
+        state = (
+            ChatPresence.CHAT_PRESENCE_COMPOSING
+            if line["on"]
+            else ChatPresence.CHAT_PRESENCE_PAUSED
+        )
+        media = ChatPresenceMedia.CHAT_PRESENCE_MEDIA_TEXT
+        try:
+            self.client.send_chat_presence(build_jid(user, server), state, media)
+        except Exception as error:
+            _log.info("typing: %s", error)
+
+
+class _NotFetchedError(Exception):
+    """Why a file was not fetched, for the agent to read."""
+
+
+# --- linking, in a process that is thrown away -------------------------------------------------
+
+
+def pair(out: Lines, *, phone: str) -> NoReturn:
+    """Show codes until a phone takes one. Leaves by `os._exit`: a connect that waits for a phone
+    cannot be stopped in any other way."""
+    if (account := device(Path(SESSION))) is not None:
+        out.say(line="linked", number=reading.plain(account[0]), new=False)
+        os._exit(0)
+    library = load()
+    import neonize.events
+
+    events: Any = neonize.events
+    client = library.NewClient(SESSION, uuid="pynchy")
+    asked = threading.Event()
+
+    def ask_for_code() -> None:
+        try:
+            out.say(line="code", code=client.PairPhone(phone, True))
+        except Exception as error:
+            out.say(line="failed", reason=str(error))
+            os._exit(1)
+
+    def on_qr(_: Any, data: bytes) -> None:
+        if not phone:
+            out.say(line="qr", data=data.decode())
+        elif not asked.is_set():
+            asked.set()
+            threading.Thread(target=ask_for_code, daemon=True).start()
+
+    def on_status(_: int, status: int) -> None:
+        import ctypes
+
+        word = ctypes.string_at(status).decode(errors="replace") if status else ""
+        if word and word != "success":
+            out.say(line="failed", reason=word)
+            os._exit(1)
+
+    def on_connected(_: Any, __: Any) -> None:
+        found = device(Path(SESSION))
+        if found is None:
+            return
+        out.say(line="linked", number=reading.plain(found[0]), new=True)
+        # The phone sends its first keys now; a link that is dropped at once looks broken to it.
+        threading.Timer(5.0, os._exit, (0,)).start()
+
+    client.event.qr(on_qr)
+    client._NewClient__onLoginStatus = on_status  # the one way to hear of it
+    client.event(events.ConnectedEv)(on_connected)
+    threading.Thread(target=_until_eof, daemon=True).start()
+    try:
+        client.connect()
+    except Exception as error:
+        out.say(line="failed", reason=str(error))
+    os._exit(1)
+
+
+def _until_eof() -> None:
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,255 @@
+"""What WhatsApp brought and the daemon has not committed yet, and what became of each send.
+
+The bridge writes an event here inside the library's callback, and lets go of it when the daemon has
+it. The rule that keeps it so: a payload lives until its acknowledgement and is erased with it; what
+stays is an identity, so that a second delivery is known.
+
+An own message that reads like a send whose id is not known yet is held: it is either that send,
+or a person's, and which of them the send's answer says.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+KEPT: Final = 20_000  # identities of acknowledged events, and of sends
+
+_SCHEMA: Final = """
+    CREATE TABLE IF NOT EXISTS events (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        identity TEXT NOT NULL UNIQUE,
+        payload TEXT,
+        held_for TEXT,
+        wa_id TEXT
+    );
+    CREATE INDEX IF NOT EXISTS events_open ON events (number) WHERE payload IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS events_held ON events (held_for) WHERE held_for IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS sends (
+        message_id TEXT PRIMARY KEY,
+        chat TEXT NOT NULL,
+        text TEXT NOT NULL,
+        state TEXT NOT NULL,
+        doubtful INTEGER NOT NULL DEFAULT 0,
+        wa_id TEXT
+    );
+    CREATE INDEX IF NOT EXISTS sends_wa ON sends (wa_id);
+    CREATE INDEX IF NOT EXISTS sends_open ON sends (chat) WHERE state = 'open';
+"""
+
+
+@attrs.frozen
+class Entry:
+    number: int
+    payload: str
+
+
+class Journal:
+    """The journal in one file, over one connection. Any thread may call; each call is a commit."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;"
+            "PRAGMA busy_timeout = 5000;" + _SCHEMA
+        )
+        # What was on its way when an earlier life ended is doubtful from now on.
+        self._db.execute("UPDATE sends SET doubtful = 1 WHERE state = 'open'")
+
+    def put(self, identity: str, payload: str, *, wa_id: str, own: tuple[str, str] | None) -> bool:
+        """Keep an event once. ``own``: chat and text of a message of our account.
+
+        False: known already, or our own send come back.
+        """
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            held_for = None
+            if own is not None:
+                if self._one("SELECT 1 FROM sends WHERE wa_id = ?", wa_id):
+                    return False
+                chat, text = own
+                found = self._one(
+                    "SELECT message_id FROM sends WHERE chat = ? AND state = 'open' AND text = ?",
+                    chat,
+                    text.strip(),
+                )
+                held_for = found[0] if found else None
+            changed = self._db.execute(
+                "INSERT OR IGNORE INTO events (identity, payload, held_for, wa_id) "
+                "VALUES (?, ?, ?, ?)",
+                (identity, payload, held_for, wa_id),
+            )
+            return changed.rowcount == 1
+
+    def after(self, number: int, *, limit: int) -> list[Entry]:
+        """What is not acknowledged, in order, behind ``number``."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT number, payload FROM events WHERE payload IS NOT NULL "
+                "AND held_for IS NULL AND number > ? ORDER BY number LIMIT ?",
+                (number, limit),
+            ).fetchall()
+        return [Entry(*row) for row in rows]
+
+    def rewrite(self, number: int, payload: str) -> None:
+        """Put what an event has become in its place, if it is still open."""
+        with self._lock:
+            self._db.execute(
+                "UPDATE events SET payload = ? WHERE number = ? AND payload IS NOT NULL",
+                (payload, number),
+            )
+
+    def acknowledge(self, numbers: list[int]) -> None:
+        """The daemon has them: erase what they said."""
+        if not numbers:
+            return
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "UPDATE events SET payload = NULL WHERE number = ?", [(each,) for each in numbers]
+            )
+            if any(each % 1000 == 0 for each in numbers):
+                self._db.execute(
+                    "DELETE FROM events WHERE payload IS NULL AND number < ?",
+                    (max(numbers) - KEPT,),
+                )
+                self._db.execute(
+                    "DELETE FROM sends WHERE rowid < (SELECT max(rowid) FROM sends) - ?", (KEPT,)
+                )
+
+    def count_open(self) -> int:
+        """How many wait for the daemon; what is held does not."""
+        with self._lock:
+            row = self._one(
+                "SELECT count(*) FROM events WHERE payload IS NOT NULL AND held_for IS NULL"
+            )
+        assert row is not None
+        return int(row[0])
+
+    # --- sends
+
+    def begin(self, message_id: str, *, chat: str, text: str) -> bool:
+        """Note a try before it is made. False: it was sent already."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            row = self._one("SELECT state FROM sends WHERE message_id = ?", message_id)
+            if row is not None and row[0] == "sent":
+                return False
+            self._db.execute(
+                "INSERT INTO sends (message_id, chat, text, state) VALUES (?1, ?2, ?3, 'open') "
+                "ON CONFLICT (message_id) DO UPDATE SET text = ?3, state = 'open'",
+                (message_id, chat, text.strip()),
+            )
+            return True
+
+    def sent(self, message_id: str, wa_id: str) -> None:
+        """WhatsApp has it, under this id. What was held for it is it, or a person's."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(
+                "UPDATE sends SET state = 'sent', wa_id = ?, text = '' WHERE message_id = ?",
+                (wa_id, message_id),
+            )
+            self._db.execute(
+                "UPDATE events SET payload = NULL, held_for = NULL "
+                "WHERE held_for = ? AND wa_id = ?",
+                (message_id, wa_id),
+            )
+            row = self._one("SELECT doubtful FROM sends WHERE message_id = ?", message_id)
+            self._release(message_id, drop=row is not None and bool(row[0]))
+
+    def refused(self, message_id: str) -> None:
+        """It was not sent, for certain: this time."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            row = self._one("SELECT doubtful FROM sends WHERE message_id = ?", message_id)
+            if row is not None and not row[0]:
+                self._db.execute(
+                    "UPDATE sends SET state = 'refused', text = '' WHERE message_id = ?",
+                    (message_id,),
+                )
+                self._release(message_id, drop=False)
+
+    def doubt(self, message_id: str) -> None:
+        """No word of it."""
+        with self._lock:
+            self._db.execute("UPDATE sends SET doubtful = 1 WHERE message_id = ?", (message_id,))
+
+    def was_sent(self, message_id: str) -> bool | None:
+        """Whether WhatsApp has it; None if nobody can tell."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            row = self._one("SELECT state, doubtful FROM sends WHERE message_id = ?", message_id)
+            if row is None or row[0] == "refused":
+                return False
+            if row[0] == "sent":
+                return True
+            seen = self._one("SELECT wa_id FROM events WHERE held_for = ?", message_id)
+            if seen is None:
+                return None
+            self._db.execute(
+                "UPDATE sends SET state = 'sent', wa_id = ?, text = '' WHERE message_id = ?",
+                (seen[0], message_id),
+            )
+            self._release(message_id, drop=True)
+            return True
+
+    def _release(self, message_id: str, *, drop: bool) -> None:
+        """Let what was held go on, as new: what came later may have been delivered already."""
+        if drop:
+            self._db.execute(
+                "UPDATE events SET payload = NULL, held_for = NULL WHERE held_for = ?",
+                (message_id,),
+            )
+            return
+        rows = self._db.execute(
+            "DELETE FROM events WHERE held_for = ? RETURNING identity, payload, wa_id",
+            (message_id,),
+        ).fetchall()
+        self._db.executemany(
+            "INSERT INTO events (identity, payload, wa_id) VALUES (?, ?, ?)", sorted(rows)
+        )
+
+    def _one(self, sql: str, *values: object) -> tuple[str, ...] | None:
+        row: tuple[str, ...] | None = self._db.execute(sql, values).fetchone()
+        return row
+
+
+def device(path: Path) -> tuple[str, str] | None:
+    """Number and lid of the account linked in the library's database, or None if none is."""
+    if not path.is_file():
+        return None
+    with _reading(path) as db:
+        try:
+            row = db.execute("SELECT jid, coalesce(lid, '') FROM whatsmeow_device").fetchone()
+        except sqlite3.OperationalError:  # made, and never linked: no such table
+            return None
+    return None if row is None or not row[0] else (str(row[0]), str(row[1]))
+
+
+def number_of(path: Path, lid_user: str) -> str | None:
+    """The number behind a hidden id, as far as the library has learned it."""
+    with _reading(path) as db:
+        try:
+            row = db.execute(
+                "SELECT pn FROM whatsmeow_lid_map WHERE lid = ?", (lid_user,)
+            ).fetchone()
+        except sqlite3.OperationalError:  # busy, or an older layout
+            return None
+    return str(row[0]) if row and row[0] else None
+
+
+class _reading:
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._db
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()

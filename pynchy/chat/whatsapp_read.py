@@ -1,0 +1,325 @@
+"""What a WhatsApp event says, as plain facts: canonical ids, texts of every kind, what is attached.
+
+The rule that keeps it so: pure functions over the library's protobuf objects, looked at by field name
+and never imported; nothing of them leaves here. What cannot be read is None, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import attrs
+
+from pynchy.model import ChatId, Message, Micros, Quoted, SenderId
+
+PEOPLE: Final = "s.whatsapp.net"
+GROUPS: Final = "g.us"
+#: Servers of ids that stand for a person without the number.
+HIDDEN: Final = ("lid", "hosted.lid")
+REVOKE: Final = 0  # protocolMessage.type
+EDIT: Final = 14
+
+
+@attrs.frozen
+class Own:
+    """Who we are: both ids of the account, and the assistant's name."""
+
+    number: str  # "4917…@s.whatsapp.net"
+    lid: str  # "8001…@lid", or empty
+    name: str
+
+
+@attrs.frozen
+class Media:
+    """A file that a message speaks of and that has still to be fetched."""
+
+    kind: str  # "image", "video", "document", "audio", "voice", "sticker"
+    media_type: str
+    size: int  # as the sender says
+    name: str
+
+
+@attrs.frozen
+class Read:
+    """A message, its ids canonical. ``media``: what to fetch for it."""
+
+    message: Message
+    media: Media | None
+
+
+def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Read | None:
+    """The fact in a message event, or None where it is none: keys, receipts, statuses, newsletters.
+
+    ``number_of`` knows the number behind a hidden id, where that was learned before.
+    """
+    info, source, body = event.Info, event.Info.MessageSource, event.Message
+    chat = chat_of(source, own=own, number_of=number_of)
+    if chat is None or not info.ID:
+        return None
+    sender = canonical(source.Sender, source.SenderAlt, own=own, number_of=number_of)
+    if not sender:
+        return None
+    from_me = bool(source.IsFromMe)
+    revokes = edits = None
+    if has(body, "protocolMessage"):
+        protocol = body.protocolMessage
+        if protocol.type == REVOKE and protocol.key.ID:
+            revokes = protocol.key.ID
+            if protocol.key.participant:  # an admin may take back what another said
+                sender = _canonical_text(protocol.key.participant, own=own, number_of=number_of)
+        elif protocol.type == EDIT and protocol.key.ID:
+            edits, body = protocol.key.ID, protocol.editedMessage
+        else:
+            return None
+    context = context_of(body)
+    text = text_of(body)
+    media = None if edits or revokes else media_of(body)
+    quoted = _quoted(context, own=own, number_of=number_of)
+    if has(body, "reactionMessage"):
+        quoted = Quoted(id=body.reactionMessage.key.ID, sender_name="", text="")
+    if revokes is None and not text.strip() and media is None:
+        return None
+    mentioned = {plain(each) for each in context.mentionedJID} if context is not None else set()
+    name = info.Pushname
+    message = Message(
+        chat=ChatId(chat),
+        id=info.ID,
+        sender=SenderId(sender),
+        sender_name=name or "+" + sender.partition("@")[0],
+        sent_at=Micros(int(info.Timestamp) * 1000),  # milliseconds here, seconds everywhere else
+        text=named(text, own) if mentioned & {own.number, own.lid} else text,
+        from_me=from_me,
+        mentions_me=bool(mentioned & ({own.number, own.lid} - {""})),
+        quoted=quoted,
+        edits=edits,
+        revokes=revokes,
+        chat_name=name if name and not from_me and not chat.endswith("@" + GROUPS) else None,
+    )
+    return Read(message, media)
+
+
+# --- ids ---
+
+
+def plain(jid: str) -> str:
+    """An id as text without its device part."""
+    user, at, server = jid.rpartition("@")
+    if not at:
+        return jid
+    server = PEOPLE if server == "c.us" else server
+    if server == PEOPLE or server in HIDDEN:
+        user = user.split(":")[0].split(".")[0]
+    return f"{user}@{server}"
+
+
+def text_id(jid: Any) -> str:
+    """An id of the library as text, without its device part; empty if there is none."""
+    if jid.IsEmpty or not jid.User or not jid.Server:
+        return ""
+    return plain(f"{jid.User}@{jid.Server}")
+
+
+def canonical(jid: Any, other: Any, *, own: Own, number_of: Callable[[str], str | None]) -> str:
+    """The one id of a person: the number, if this message, we or the library know it."""
+    first, second = text_id(jid), text_id(other)
+    if first.rpartition("@")[2] in HIDDEN and second.endswith("@" + PEOPLE):
+        return second
+    return _canonical_text(first, own=own, number_of=number_of)
+
+
+def _canonical_text(jid: str, *, own: Own, number_of: Callable[[str], str | None]) -> str:
+    jid = plain(jid)
+    if jid and jid == own.lid:
+        return own.number
+    if jid.rpartition("@")[2] in HIDDEN:
+        return number_of(jid) or jid
+    return jid
+
+
+def chat_of(source: Any, *, own: Own, number_of: Callable[[str], str | None]) -> str | None:
+    """The chat of a message: a group, or the peer. None: nothing one could answer."""
+    server = source.Chat.Server
+    if server == GROUPS:
+        return text_id(source.Chat) or None
+    if server != PEOPLE and server not in HIDDEN and server != "c.us":
+        return None  # statuses, broadcast lists, newsletters
+    other = source.RecipientAlt if source.IsFromMe else source.SenderAlt
+    if source.IsFromMe and text_id(source.Chat) in (own.lid, own.number):
+        return own.number
+    return canonical(source.Chat, other, own=own, number_of=number_of) or None
+
+
+# --- what it says ---
+
+
+def has(message: Any, field: str) -> bool:
+    return bool(message.HasField(field))
+
+
+def text_of(body: Any) -> str:
+    """What a person would read in it; empty for what carries no words."""
+    for name, fields in _WORDS.items():
+        if has(body, name):
+            part = getattr(body, name)
+            return next((str(word) for word in map(_follow(part), fields) if word), "")
+    if body.conversation:
+        return str(body.conversation)
+    for name in _POLLS:
+        if has(body, name):
+            poll = getattr(body, name)
+            options = "".join(f"\n- {each.optionName}" for each in poll.options)
+            return f"[poll] {poll.name}{options}"
+    if has(body, "pollUpdateMessage"):
+        return "[voted in a poll]"
+    if has(body, "reactionMessage"):
+        sign = body.reactionMessage.text
+        return f"[reacted with {sign}]" if sign else ""
+    for name in ("locationMessage", "liveLocationMessage"):
+        if has(body, name):
+            return _location(getattr(body, name))
+    if has(body, "contactMessage"):
+        return _contact(body.contactMessage)
+    if has(body, "contactsArrayMessage"):
+        return "\n".join(_contact(each) for each in body.contactsArrayMessage.contacts)
+    if has(body, "eventMessage"):
+        event = body.eventMessage
+        return " ".join(filter(None, ["[event]", event.name, event.description]))
+    if has(body, "groupInviteMessage"):
+        invite = body.groupInviteMessage
+        return " ".join(filter(None, ["[invitation]", invite.groupName, invite.caption]))
+    return ""
+
+
+#: Parts that carry words, and where in them, in the order of preference.
+_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "extendedTextMessage": ("text",),
+    "imageMessage": ("caption",),
+    "videoMessage": ("caption",),
+    "ptvMessage": ("caption",),
+    "documentMessage": ("caption",),
+    "buttonsResponseMessage": ("selectedDisplayText", "selectedButtonID"),
+    "listResponseMessage": ("title", "singleSelectReply.selectedRowID"),
+    "templateButtonReplyMessage": ("selectedDisplayText", "selectedID"),
+    "interactiveResponseMessage": ("body.text", "nativeFlowResponseMessage.paramsJSON"),
+}
+_POLLS: Final = ("pollCreationMessage", *(f"pollCreationMessageV{n}" for n in range(2, 7)))
+
+
+def _follow(part: Any) -> Callable[[str], Any]:
+    def value(path: str) -> Any:
+        found = part
+        for step in path.split("."):
+            found = getattr(found, step, "")
+        return found
+
+    return value
+
+
+def _location(place: Any) -> str:
+    where = f"{place.degreesLatitude:.5f}, {place.degreesLongitude:.5f}"
+    words = [getattr(place, field, "") for field in ("name", "address", "caption")]
+    return " ".join(filter(None, ["[location]", where, *words]))
+
+
+def _contact(card: Any) -> str:
+    numbers = re.findall(r"^TEL[^:\n]*:(.+)$", card.vcard, re.MULTILINE | re.IGNORECASE)
+    return " ".join(["[contact]", card.displayName, *(each.strip() for each in numbers)])
+
+
+def media_of(body: Any) -> Media | None:
+    """What is attached, if anything is."""
+    for field, kind in _MEDIA.items():
+        if has(body, field):
+            part = getattr(body, field)
+            if kind == "audio" and part.PTT:
+                kind = "voice"
+            return Media(
+                kind=kind,
+                media_type=part.mimetype.partition(";")[0].strip() or "application/octet-stream",
+                size=int(part.fileLength),
+                name=getattr(part, "fileName", "") or "",
+            )
+    return None
+
+
+_MEDIA: Final = {
+    "imageMessage": "image",
+    "videoMessage": "video",
+    "ptvMessage": "video",
+    "documentMessage": "document",
+    "audioMessage": "audio",
+    "stickerMessage": "sticker",
+}
+
+
+def context_of(body: Any) -> Any:
+    """The context of whichever part of the message has one, or None."""
+    for part in _parts(body):
+        if "contextInfo" in part.DESCRIPTOR.fields_by_name and part.HasField("contextInfo"):
+            return part.contextInfo
+    return None
+
+
+def _parts(body: Any) -> Iterator[Any]:
+    for field, value in body.ListFields():
+        if field.message_type is not None and hasattr(value, "DESCRIPTOR"):
+            yield value
+
+
+def _quoted(context: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Quoted | None:
+    if context is None or not context.stanzaID:
+        return None
+    who = _canonical_text(context.participant, own=own, number_of=number_of)
+    name = own.name if who == own.number else "+" + who.partition("@")[0] if who else ""
+    text, media = text_of(context.quotedMessage), media_of(context.quotedMessage)
+    if not text and media is not None:
+        text = f"[{media.kind}]"
+    return Quoted(id=context.stanzaID, sender_name=name, text=text)
+
+
+def named(text: str, own: Own) -> str:
+    """The text with a mention of us, which is digits, shown as the assistant's name."""
+    for jid in (own.number, own.lid):
+        user = jid.partition("@")[0]
+        if user:
+            text = re.sub(rf"@{re.escape(user)}(?!\d)", lambda _: "@" + own.name, text)
+    return text
+
+
+# --- what the library says of a send ---
+
+
+def outcome(error: str) -> str:
+    """What a failed send came to: ``not_connected``, ``uncertain``, ``retry``, ``refused``, ``never``.
+
+    ``never`` is a refusal that no change of the text could turn: trying again is what gets an
+    account banned.
+    """
+    words = error.lower()
+    if "not connected" in words or "client is nil" in words or "not logged in" in words:
+        return "not_connected"
+    if found := re.search(r"server returned error (\d+)", words):
+        code = int(found[1])
+        if code in (463, 479, 403, 401):
+            return "never"
+        return "retry" if code in (408, 429) or code >= 500 else "refused"
+    if "timed out" in words or "disconnected" in words or "closed" in words:
+        return "uncertain"
+    return "retry"
+
+
+def failure_state(reason: int) -> tuple[str, str]:
+    """A refused connection (ConnectFailureReason of the library) as a state and words for it."""
+    return _FAILURES.get(reason, ("disconnected", f"WhatsApp refused the connection ({reason})"))
+
+
+_FAILURES: Final = {
+    2: ("logged_out", "the phone unlinked it"),
+    3: ("banned", "WhatsApp banned the account for a time"),
+    4: ("logged_out", "the phone is gone"),
+    5: ("logged_out", "WhatsApp ended the link"),
+    6: ("outdated", "WhatsApp does not accept this version of the library any more"),
+    7: ("outdated", "WhatsApp does not accept this library"),
+}

@@ -1,0 +1,172 @@
+"""The real bridge over the real binding, with a stand-in for the Go library below it.
+
+``python fake_whatsapp.py STEPS <bridge arguments>``: STEPS is JSON, what happens once the bridge
+connects: ``["connected"]``, ``["messages", n]``, ``["event", name, fields]``, ``["return", error]``,
+``["abort"]``. Events are real protobufs through the real registered callbacks.
+"""
+
+import ctypes
+import json
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+CHAT = "120363000000000001"
+OTHER = "120363000000000002"
+
+
+class FakeGo:
+    def __init__(self, steps: Sequence[Sequence[Any]]) -> None:
+        self.steps = steps
+        self.sent = 0
+        self.quiet = threading.Event()
+
+    def emit(self, code: int, event: Any) -> None:
+        raw = event if isinstance(event, bytes) else event.SerializeToString()
+        held = ctypes.create_string_buffer(raw, len(raw))
+        self.callback(b"pynchy", ctypes.addressof(held), len(raw), code)
+
+    def message(self, number: int, *, chat: str = CHAT, **more: Any) -> Any:
+        return message(f"M{number:08}", chat=chat, text=f"message {number}", **more)
+
+    def Neonize(self, *arguments: Any) -> Any:
+        import neonize.events
+
+        events: Any = neonize.events
+        self.callback = arguments[8]
+        for name, *rest in self.steps:
+            match name:
+                case "connected":
+                    self.emit(3, events.ConnectedEv(status=True))
+                case "messages":
+                    for number in range(rest[0]):
+                        self.emit(17, self.message(number, chat=rest[1] if rest[1:] else CHAT))
+                case "bad":
+                    self.emit(17, b"\xff" * 20)
+                case "event":
+                    kind: Any = getattr(events, rest[0])
+                    self.emit(events.EVENT_TO_INT[kind], kind(**rest[1]))
+                case "return":
+                    return ctypes.create_string_buffer(rest[0].encode()) if rest[0] else None
+                case "abort":
+                    os.abort()
+        self.quiet.wait()
+        return None
+
+    def SendMessage(self, uuid: bytes, to: bytes, _: int, body: bytes, __: int) -> Any:
+        import neonize.proto.Neonize_pb2
+        from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+        neo: Any = neonize.proto.Neonize_pb2
+        text = Message.FromString(body).conversation
+        self.sent += 1
+        wa_id = f"3EB0{self.sent:08}"
+        if "463" in text:
+            return neo.SendMessageReturnFunction(
+                Error="server returned error 463"
+            ).SerializeToString()
+        if "echo" in text:  # our own comes back before its id is known, and a person says the same
+            chat = neo.JID.FromString(to).User
+            self.emit(17, message(wa_id, chat=chat, text=text, from_me=True))
+            self.emit(17, message("HUMAN001", chat=chat, text=text, from_me=True))
+        if "timeout" in text:
+            return neo.SendMessageReturnFunction(
+                Error="timed out waiting for message send response"
+            ).SerializeToString()
+        if "die" in text:
+            os.abort()
+        return neo.SendMessageReturnFunction(
+            SendResponse=neo.SendResponse(
+                ID=wa_id,
+                Timestamp=1,
+                ServerID=0,
+                Message=Message(conversation=text),
+                Sender=jid("4917", "s.whatsapp.net"),
+                Chat=neo.JID.FromString(to),
+                DebugTimings=neo.MessageDebugTimings(
+                    **{
+                        field.name: 0
+                        for field in neo.MessageDebugTimings.DESCRIPTOR.fields
+                        if field.is_required
+                    }
+                ),
+            )
+        ).SerializePartialToString()
+
+    def Disconnect(self, uuid: bytes) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_: b""
+
+
+def jid(user: str, server: str, device: int = 0) -> Any:
+    from neonize.proto import Neonize_pb2 as neo
+
+    return neo.JID(
+        User=user, Server=server, Device=device, RawAgent=0, Integrator=0, IsEmpty=not user
+    )
+
+
+def message(
+    id: str,
+    *,
+    chat: str,
+    text: str = "",
+    from_me: bool = False,
+    server: str = "g.us",
+    sender: Any = None,
+    sender_alt: Any = None,
+    recipient_alt: Any = None,
+    body: Any = None,
+) -> Any:
+    """A message event, with every field that the binding demands."""
+    from neonize.proto import Neonize_pb2 as neo
+    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+    nobody = jid("", "")
+    source = neo.MessageSource(
+        Chat=jid(chat, server),
+        Sender=sender or jid("491700000001", "s.whatsapp.net", 3),
+        IsFromMe=from_me,
+        IsGroup=server == "g.us",
+        SenderAlt=sender_alt or nobody,
+        RecipientAlt=recipient_alt or nobody,
+        BroadcastListOwner=nobody,
+    )
+    event = neo.Message(Message=body if body is not None else Message(conversation=text))
+    event.Info.MessageSource.CopyFrom(source)
+    event.Info.ID = id
+    event.Info.Pushname = "Ann"
+    event.Info.Timestamp = 1_700_000_000_000
+    _fill(event.Info)
+    _fill(event)
+    return event
+
+
+def _fill(part: Any) -> None:
+    """Set the required fields that nobody cares for."""
+    for field in part.DESCRIPTOR.fields:
+        if not field.is_required or part.HasField(field.name):
+            continue
+        if field.message_type is not None:
+            getattr(part, field.name).SetInParent()
+            _fill(getattr(part, field.name))
+        elif field.cpp_type == field.CPPTYPE_STRING:
+            setattr(part, field.name, b"" if field.type == field.TYPE_BYTES else "")
+        elif field.cpp_type == field.CPPTYPE_ENUM:
+            setattr(part, field.name, field.enum_type.values[0].number)
+        else:
+            setattr(part, field.name, 0)
+
+
+if __name__ == "__main__":
+    os.environ["SPHINX"] = "1"
+    from pynchy.chat import whatsapp_bridge
+
+    whatsapp_bridge.load().gocode = FakeGo(json.loads(sys.argv[1]))
+    whatsapp_bridge.main(sys.argv[2:])

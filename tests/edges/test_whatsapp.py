@@ -1,0 +1,249 @@
+"""The WhatsApp channel over the real bridge process, with a stand-in below the real binding."""
+
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pytest
+import trio
+
+from pynchy.chat.channel import (
+    ChannelEvent,
+    Incoming,
+    NotConnected,
+    SendRefused,
+    SendUncertain,
+    StateChanged,
+)
+from pynchy.chat.whatsapp import Terms, WhatsApp, open_whatsapp
+from pynchy.model import ChatId, Outgoing
+
+from .fake_whatsapp import CHAT, OTHER
+
+GROUP = ChatId(f"{CHAT}@g.us")
+FAKE = Path(__file__).with_name("fake_whatsapp.py")
+
+
+def link(store: Path) -> None:
+    """A database as the library leaves it after linking."""
+    store.mkdir(exist_ok=True)
+    with sqlite3.connect(store / "whatsapp.db") as db:
+        db.execute("CREATE TABLE whatsmeow_device (jid TEXT, lid TEXT, push_name TEXT)")
+        db.execute(
+            "INSERT INTO whatsmeow_device VALUES ('4917:3@s.whatsapp.net', '8001:3@lid', '')"
+        )
+    db.close()
+
+
+def terms(tmp_path: Path, *steps: list[Any], linked: bool = True, **more: Any) -> Terms:
+    store = tmp_path / "store"
+    if linked and not store.exists():
+        link(store)
+
+    async def registered() -> Mapping[ChatId, Path]:
+        return {GROUP: tmp_path / "media"}
+
+    return Terms(
+        store=store,
+        log=tmp_path / "bridge.log",
+        name="Pynchy",
+        own_number=True,
+        media_limit=1000,
+        transcribe=(),
+        registered=registered,
+        command=(sys.executable, str(FAKE), json.dumps(steps)),
+        **more,
+    )
+
+
+@asynccontextmanager
+async def connected(terms: Terms) -> AsyncIterator[WhatsApp]:
+    with trio.fail_after(30):
+        async with open_whatsapp(terms) as channel:
+            await state(channel, "connected")
+            yield channel
+
+
+_HEARD: WeakKeyDictionary[WhatsApp, list[ChannelEvent]] = WeakKeyDictionary()
+
+
+async def hear(channel: WhatsApp, wanted: Callable[[ChannelEvent], bool]) -> ChannelEvent:
+    """The next event that is wanted; the others are kept for whoever wants them."""
+    heard = _HEARD.setdefault(channel, [])
+    while not any(map(wanted, heard)):
+        heard.append(await channel.receive())
+    return heard.pop(next(n for n, event in enumerate(heard) if wanted(event)))
+
+
+async def state(channel: WhatsApp, name: str) -> StateChanged:
+    event = await hear(channel, lambda e: isinstance(e, StateChanged) and e.state == name)
+    assert isinstance(event, StateChanged)
+    return event
+
+
+async def incoming(channel: WhatsApp) -> Incoming:
+    event = await hear(channel, lambda e: isinstance(e, Incoming))
+    assert isinstance(event, Incoming)
+    return event
+
+
+def out(text: str, message_id: str = "ours-1", **more: Any) -> Outgoing:
+    return Outgoing(1, GROUP, message_id, "text", text, **more)
+
+
+def journal(tmp_path: Path, sql: str) -> list[Any]:
+    db = sqlite3.connect(tmp_path / "store" / "whatsapp-journal.db")
+    try:
+        return db.execute(sql).fetchall()
+    finally:
+        db.close()
+
+
+async def test_a_message_comes_in_and_a_reply_goes_out(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"], ["messages", 1])) as channel:
+        event = await incoming(channel)
+        assert event.number == 1
+        assert event.message.chat == GROUP
+        assert event.message.sender == "491700000001@s.whatsapp.net"  # invariant 59
+        assert (event.message.text, event.message.sender_name) == ("message 0", "Ann")
+        assert event.message.sent_at == 1_700_000_000_000_000  # invariant 71
+        await channel.send(out("**hello**"))
+        assert await channel.was_sent("ours-1") is True
+        assert await channel.was_sent("another") is False
+        await channel.acknowledge(1)
+    assert journal(tmp_path, "SELECT payload FROM events") == [(None,)]  # erased
+    assert b"message 0" not in (tmp_path / "store" / "whatsapp-journal.db").read_bytes()
+
+
+async def test_what_is_not_acknowledged_comes_again(tmp_path: Path) -> None:
+    how = terms(tmp_path, ["connected"], ["messages", 3])
+    async with connected(how) as channel:
+        first = [await incoming(channel) for _ in range(3)]
+        await channel.acknowledge(1)
+    async with connected(how) as channel:  # the same three events come from the library again too
+        again = [await incoming(channel) for _ in range(2)]
+        assert again == first[1:]
+        for each in again:
+            assert each.number is not None
+            await channel.acknowledge(each.number)
+    assert journal(tmp_path, "SELECT count(*) FROM events") == [(3,)]
+
+
+async def test_other_chats_leave_a_name_and_a_time(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"], ["messages", 1, OTHER])) as channel:
+        event = await incoming(channel)
+        assert event.message.chat == f"{OTHER}@g.us"
+        assert event.message.text == ""
+    assert "message 0" not in journal(tmp_path, "SELECT payload FROM events")[0][0]
+
+
+async def test_a_malformed_message_does_not_stop_the_next(tmp_path: Path) -> None:
+    # invariant 64
+    async with connected(terms(tmp_path, ["connected"], ["bad"], ["messages", 1])) as channel:
+        assert (await incoming(channel)).message.text == "message 0"
+
+
+async def test_an_own_message_is_held_until_its_send_is_known(tmp_path: Path) -> None:
+    """The echo of a send comes before its id; it is never input. A person's same words are."""
+    async with connected(terms(tmp_path, ["connected"])) as channel:  # invariant 69
+        await channel.send(out("echo this"))
+        event = await incoming(channel)
+        assert (event.message.id, event.message.from_me) == ("HUMAN001", True)
+    ids = journal(tmp_path, "SELECT wa_id FROM events WHERE payload IS NOT NULL")
+    assert ids == [("HUMAN001",)]
+
+
+async def test_an_uncertain_send_is_known_by_its_echo(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        with pytest.raises(SendUncertain):
+            await channel.send(out("timeout"))
+        assert await channel.was_sent("ours-1") is None
+        with pytest.raises(SendUncertain):
+            await channel.send(out("timeout echo", "ours-2"))
+        assert await channel.was_sent("ours-2") is True
+
+
+async def test_a_time_lock_is_hopeless(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        with pytest.raises(SendRefused) as refused:
+            await channel.send(out("463"))
+        assert refused.value.hopeless
+
+
+async def test_an_abort_of_the_library_is_a_restart(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        first = channel._bridge
+        with pytest.raises(SendUncertain):
+            await channel.send(out("die"))
+        await state(channel, "disconnected")
+        with pytest.raises(NotConnected):
+            await channel.send(out("hello", "ours-2"))
+        channel.start_again()
+        await state(channel, "connected")
+        assert channel._bridge is not first
+        assert await channel.was_sent("ours-1") is None
+
+
+@pytest.mark.parametrize(
+    ("event", "fields", "wanted"),
+    [
+        ("LoggedOutEv", {"OnConnect": True, "Reason": 2}, "logged_out"),
+        ("ClientOutdatedEv", {}, "outdated"),
+        ("TemporaryBanEv", {"Code": 1, "Expire": 3600}, "banned"),
+        ("StreamReplacedEv", {}, "disconnected"),
+    ],
+)
+async def test_what_ends_a_connection_is_a_state(
+    tmp_path: Path, event: str, fields: dict[str, Any], wanted: str
+) -> None:
+    """The messages before it are still handed over, and the process goes."""
+    how = terms(tmp_path, ["connected"], ["messages", 2], ["event", event, fields])
+    async with connected(how) as channel:
+        taken = [await incoming(channel) for _ in range(2)]
+        await state(channel, wanted)
+        bridge = channel._bridge
+        assert bridge is not None
+        for each in taken:
+            assert each.number is not None
+            await channel.acknowledge(each.number)
+        await bridge.wait()
+        assert bridge.returncode == 0
+
+
+async def test_not_linked_says_how_to_link(tmp_path: Path) -> None:
+    # invariant 72
+    with trio.fail_after(30):
+        async with open_whatsapp(terms(tmp_path, linked=False)) as channel:
+            assert "pynchy auth whatsapp" in (await state(channel, "logged_out")).detail
+
+
+async def test_a_dead_pump_is_a_new_process(tmp_path: Path) -> None:
+    """The library's connect returns in mid-session: only another process helps."""
+    how = terms(tmp_path, ["connected"], ["return", "required field not set"])
+    async with connected(how) as channel:
+        assert "required field" in (await state(channel, "disconnected")).detail
+
+
+async def test_the_bridge_ends_when_its_daemon_is_gone(tmp_path: Path) -> None:
+    how = terms(tmp_path, ["connected"])
+    async with connected(how) as channel:
+        bridge = channel._bridge
+        assert bridge is not None
+    assert bridge.returncode == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(bridge.pid, 0)
+
+
+async def test_typing_is_shown_while_it_is_on(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        await channel.set_typing(GROUP, True)
+        await channel.set_typing(GROUP, True)
+        assert len(channel._typing) == 1
+        await channel.set_typing(GROUP, False)
+        assert not channel._typing
