@@ -18,7 +18,7 @@ from pynchy.chat.commands import Order, help_text
 from pynchy.chat.receiver import Asked
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.groups import queue
-from pynchy.model import Group, GroupId, Micros
+from pynchy.model import ChatId, Group, GroupId, Micros
 from pynchy.store import groups, messages, notices, questions, runs, turns
 from pynchy.store.database import Database, NewId
 
@@ -27,8 +27,9 @@ Then = Callable[[], Awaitable[None]]
 
 @attrs.frozen
 class _Hands:
-    """What an order may set in motion after its commit."""
+    """Where an order was given, and what it may set in motion after its commit."""
 
+    chat: ChatId
     stop: Callable[[GroupId], Awaitable[None]]
     tell: Callable[[queue.Event], Awaitable[None]]
 
@@ -48,7 +49,7 @@ def carry_out(
         text, then = asked.refusal, None
     else:
         text, then = _ORDERS[asked.order.name](
-            db, asked.group, asked.order, now, _Hands(stop, tell)
+            db, asked.group, asked.order, now, _Hands(asked.message.chat, stop, tell)
         )
     notices.tell(db, asked.message.chat, f"{NOTICE_PREFIX}{text}", now=now, new_id=new_id)
     return then
@@ -85,6 +86,25 @@ def _new(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -
         await hands.stop(group.folder)
 
     return "A new conversation begins. Files and memory stay.", then
+
+
+def _compact(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    if group.session is None:
+        return "There is no conversation yet.", None
+    turns.add(
+        db,
+        folder=group.folder,
+        chat=hands.chat,
+        kind="notice",
+        prompt="/compact",
+        source=turns.COMPACT,
+        now=now,
+    )
+
+    async def then() -> None:
+        await hands.tell(queue.Arrived(group.folder))
+
+    return "I shorten our conversation.", then
 
 
 def _status(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
@@ -181,6 +201,7 @@ _ORDERS: Final[dict[str, Callable[[Database, Group, Order, Micros, _Hands], _Ans
     "help": _help,
     "stop": _stop,
     "new": _new,
+    "compact": _compact,
     "status": _status,
     "tasks": _tasks,
     "usage": _usage,

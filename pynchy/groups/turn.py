@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol
 import attrs
 import trio
 
-from pynchy.chat.text import MEDIA_ROOT, clean_reply, render_prompt, split_reply
+from pynchy.chat.text import MEDIA_ROOT, NOTICE_PREFIX, clean_reply, render_prompt, split_reply
 from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
 from pynchy.container.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
@@ -194,9 +194,7 @@ class _Run:
     async def _live(self, group: Group, claimed: turns.Claimed | None) -> str:
         """Open the agent and serve it. Returns why the run ended, once its container is gone."""
         self.session = None if claimed is not None and claimed.isolated else group.session
-        prompts: tuple[wire.Prompt, ...] = ()
-        if claimed is not None:
-            prompts = (await self._prompt(claimed),)
+        first = None if claimed is None else await self._prompt(claimed)
         task = self.handle.kind is not Kind.SESSION
         start = wire.Start(
             run=self.run,
@@ -211,7 +209,7 @@ class _Run:
             assistant=self.terms.assistant,
             token="",  # the opener puts in the one that it made for this run
             gateway="",
-            prompts=prompts,
+            prompts=(first,) if isinstance(first, wire.Prompt) else (),
         )
         sender, events = trio.open_memory_channel[Event](0)
         async with (
@@ -223,6 +221,8 @@ class _Run:
                 _say_once, self.handle.close, sender, CloseAsked(), name=f"close {self.group}"
             )
             nursery.start_soon(_say_once, self.stop, sender, StopAsked(), name=f"stop {self.group}")
+            if isinstance(first, wire.Compact):
+                session.tell(first)
             await self.store.call(runs.set_state, self.run, "running")
             logger.info("run started{}", "" if not task else f" for a {self.handle.kind.value}")
             reason = await self._serve(session, events)
@@ -320,6 +320,8 @@ class _Run:
         else:
             self.unasked = 0
         text = clean_reply(result.text)
+        if text is None and any(each.source == turns.COMPACT for each in answered):
+            text = f"{NOTICE_PREFIX}Our conversation is shortened; what matters is kept."
         committed = await self.store.call(
             turns.commit,
             self.run,
@@ -452,11 +454,13 @@ class _Run:
 
     # --- prompts ---
 
-    async def _prompt(self, claimed: turns.Claimed) -> wire.Prompt:
+    async def _prompt(self, claimed: turns.Claimed) -> wire.Prompt | wire.Compact:
         self.owed[claimed.prompt_id] = claimed
         self.chat = claimed.chat
         await self._typing(True)
         self.tell(TurnTold(claimed.chat, claimed.turn, "started", seqs=claimed.seqs))
+        if claimed.source == turns.COMPACT:
+            return wire.Compact(id=claimed.prompt_id)
         woken = claimed.prompt if claimed.kind == "notice" else None
         text = render_prompt(
             messages=claimed.messages,

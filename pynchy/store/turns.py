@@ -28,6 +28,8 @@ from .database import Database, NewId
 
 Kind = Literal["message", "task", "delegate", "notice"]
 
+COMPACT: Final = "compact"  # the source of a notice that is an order: shorten the conversation
+
 MAX_MESSAGES: Final = 200  # of each, messages that ask and messages that are context, in one turn
 MAX_CONTEXT: Final = 64 << 10  # bytes of context in one turn
 MAX_ASKING: Final = 256 << 10  # bytes of messages that ask; the rest is the next turn's

@@ -140,6 +140,7 @@ def test_only_offered_tools_are_called() -> None:
     assert "No tool ''" in says("use ")
     assert "not JSON" in says("use Bash {")
     assert "object" in says("use Bash []")
+    assert "object" in says("use Bash [1]")
 
 
 def test_a_tools_result_is_reported() -> None:
