@@ -363,6 +363,12 @@ class WhatsApp:
     """The WhatsApp account."""
 
     enabled: bool = setting(False, FLAG, "connect to WhatsApp; set by `pynchy auth`")
+    media_limit: int = setting(
+        32 * MIB, size(0, GIB), "the largest file that is fetched for an agent"
+    )
+    transcribe: tuple[str, ...] = setting(
+        (), WORDS, "a command that is given a voice note's path and prints its words; empty: none"
+    )
     read_receipts: bool = setting(False, FLAG, "mark messages as read when they are answered")
 
 

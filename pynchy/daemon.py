@@ -20,15 +20,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 import trio
 
 from pynchy import control
 from pynchy.chat import orders, receiver, sender
-from pynchy.chat.channel import Channel
+from pynchy.chat.channel import Channel, StateChanged
 from pynchy.chat.console import Console, open_console
+from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import Config
 from pynchy.container import folders, runlog
 from pynchy.container.deadlines import Patience
@@ -47,6 +48,7 @@ from pynchy.ipc.later import Bells
 from pynchy.lock import open_lock
 from pynchy.logs import logger
 from pynchy.model import (
+    MAIN_CONSOLE,
     SECOND,
     ChatId,
     Group,
@@ -59,10 +61,14 @@ from pynchy.model import (
 )
 from pynchy.operations import Live, Operations
 from pynchy.schedule import scheduler
-from pynchy.store import callers, groups, messages, outbox, runs, serving
+from pynchy.store import callers, groups, messages, notices, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy_agent import wire
 
+if TYPE_CHECKING:
+    from pynchy.chat.whatsapp import WhatsApp
+
+WHATSAPP_PACE: Final = sender.Pace(burst=5, rate=0.5)  # faster is what gets accounts banned
 LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
 
 
@@ -125,6 +131,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 ),
             ) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
+            _open_whatsapp(config, store) as whatsapp,
         ):
             runtime = await _find_runtime(config)
             await serve(
@@ -132,13 +139,16 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 signals=signals,
                 store=store,
                 runtime=runtime,
-                channels={console.name: console},
+                channels={console.name: console}
+                if whatsapp is None
+                else {console.name: console, whatsapp.name: whatsapp},
                 console=console,
                 agents=_Agents(config, gateway, runtime, store, world, bells),
                 bells=bells,
                 world=world,
                 model=upstream.name,
                 ready=ready,
+                whatsapp=whatsapp,
             )
 
 
@@ -155,6 +165,7 @@ async def serve(
     world: World,
     model: str,
     ready: Callable[[], None],
+    whatsapp: WhatsApp | None = None,
 ) -> None:
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
     now, new_id = world.now, world.new_id
@@ -162,6 +173,8 @@ async def serve(
     events_in, events = trio.open_memory_channel[queue.Event](0)
     outbox_in, outbox_bell = trio.open_memory_channel[None](1)
     tasks_in, tasks_bell = trio.open_memory_channel[None](1)
+    links_in, links = trio.open_memory_channel[str](len(channels))
+    states = {name: "connected" if name == "console" else "connecting" for name in channels}
     drained = trio.Event()
     line = queue.GroupQueue(capacity=config.limits.containers)
     stops: dict[RunKey, trio.Event] = {}
@@ -178,6 +191,8 @@ async def serve(
         await events_in.send(queue.TaskDue(group))
 
     def after_command(done: Done) -> None:
+        if done.ok and done.fresh:
+            registration_changed()
         if done.speaks:
             ring_outbox()
         if done.schedules:
@@ -203,6 +218,27 @@ async def serve(
         if done.removed is not None:
             nursery.start_soon(stop, done.removed)
             nursery.start_soon(events_in.send, queue.Removed(done.removed))
+
+    def registration_changed() -> None:
+        if whatsapp is not None:
+            whatsapp.registration_changed()
+
+    def group_removed(group: GroupId) -> None:
+        registration_changed()
+        nursery.start_soon(events_in.send, queue.Removed(group))
+
+    def on_state(name: str, change: StateChanged) -> None:
+        states[name] = f"{change.state} ({change.detail})" if change.detail else change.state
+        if change.state == "connected":
+            with suppress(trio.WouldBlock):
+                links_in.send_nowait(name)
+        elif change.state in ("logged_out", "banned", "outdated"):
+            nursery.start_soon(tell_owner, f"{name}: {states[name]}", f"{name}:{change.state}")
+
+    async def tell_owner(text: str, kind: str) -> None:
+        words = f"{NOTICE_PREFIX}{text}"
+        if await store.call(notices.tell_once, MAIN_CONSOLE, kind, words, now=now(), new_id=new_id):
+            ring_outbox()
 
     async def ring(group: GroupId) -> None:
         await events_in.send(queue.Arrived(group))
@@ -294,7 +330,8 @@ async def serve(
                 now=now,
                 new_id=new_id,
                 jitter=world.jitter,
-                paces={},
+                paces={"whatsapp": WHATSAPP_PACE},
+                connected=links,
             ),
             "sender",
         )
@@ -314,6 +351,7 @@ async def serve(
                     on_command=on_command,
                     outbox_bell=ring_outbox,
                     stored=stored,
+                    on_state=on_state,
                     answered=answered,
                 ),
                 f"receiver {name}",
@@ -346,10 +384,10 @@ async def serve(
                     runtime=runtime.name,
                     model=model,
                     queue=tuple(each.group for each in line.waiting()),
-                    channels=dict.fromkeys(channels, "connected"),
+                    channels=dict(states),
                 ),
-                added=lambda group: None,
-                removed=lambda group: nursery.start_soon(events_in.send, queue.Removed(group)),
+                added=lambda group: registration_changed(),
+                removed=group_removed,
             )
             inspection = Inspection(
                 store=store,
@@ -361,6 +399,8 @@ async def serve(
                 due=task_due,
             )
             ops = {**console.ops, **operations.ops, **inspection.ops}
+            if whatsapp is not None:
+                ops |= whatsapp.ops
             await child(
                 partial(control.run, config.home.control_socket, ops, fatal=(StoreError,)),
                 "control",
@@ -520,6 +560,35 @@ async def _open_upstream(config: Config) -> AsyncIterator[Upstream]:
     credential = OAuthToken(secret) if config.credential.kind == "oauth" else ApiKey(secret)
     async with open_anthropic(credential, base_url=config.model.base_url) as upstream:
         yield upstream
+
+
+@asynccontextmanager
+async def _open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp | None]:
+    """The WhatsApp channel, if it is wanted; its module is imported only then."""
+    if not config.whatsapp.enabled:
+        yield None
+        return
+    from pynchy.chat.whatsapp import Terms, open_whatsapp
+
+    home = config.home
+
+    async def registered() -> Mapping[ChatId, Path]:
+        chats = await store.call(groups.registered_chats)
+        return {
+            chat: home.media(folder) for chat, folder in chats if channel_of(chat) == "whatsapp"
+        }
+
+    terms = Terms(
+        store=home.store,
+        log=home.logs / "whatsapp.log",
+        name=config.assistant.name,
+        own_number=config.assistant.has_own_number,
+        media_limit=config.whatsapp.media_limit,
+        transcribe=config.whatsapp.transcribe,
+        registered=registered,
+    )
+    async with open_whatsapp(terms) as channel:
+        yield channel
 
 
 def _day(timezone: str, moment: Micros) -> str:

@@ -186,6 +186,23 @@ class WhatsApp:
         """Wait no longer: the account was linked, or somebody thinks that it is time."""
         self._again.set()
 
+    @property
+    def ops(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
+        """For clients of the control socket."""
+        return {"whatsapp.start": self._op_start, "whatsapp.groups": self._op_groups}
+
+    async def _op_start(self, client: object) -> object:
+        """Connect now, if it is not connected."""
+        await trio.lowlevel.checkpoint()
+        self.start_again()
+        return {"state": self.state.state}
+
+    async def _op_groups(self, client: object) -> object:
+        """Have the names of the groups told again."""
+        with suppress(NotConnected):
+            await self.refresh_groups()
+        return {"state": self.state.state}
+
     async def _tell_chats(self) -> None:
         with suppress(NotConnected):
             await self._tell(line="chats", chats=await self._chats())

@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "audit",
     "backup",
     "restore",
+    "auth",
 )
 
 

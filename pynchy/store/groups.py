@@ -145,6 +145,12 @@ def remove(db: Database, folder: GroupId) -> bool:
     return db.execute("DELETE FROM groups WHERE folder = ?", (folder,)).rowcount == 1
 
 
+def registered_chats(db: Database) -> list[tuple[ChatId, GroupId]]:
+    """Every chat that is answered, with its group."""
+    rows = db.execute("SELECT chat, folder FROM chats WHERE folder IS NOT NULL ORDER BY chat")
+    return [(ChatId(chat), GroupId(folder)) for chat, folder in rows]
+
+
 def get(db: Database, folder: GroupId) -> Group | None:
     """The group of this folder."""
     row = db.execute(f"SELECT {_COLUMNS} FROM groups WHERE folder = ?", (folder,)).fetchone()

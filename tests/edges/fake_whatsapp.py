@@ -49,7 +49,7 @@ class FakeGo:
                     kind: Any = getattr(events, rest[0])
                     self.emit(events.EVENT_TO_INT[kind], kind(**rest[1]))
                 case "return":
-                    return ctypes.create_string_buffer(rest[0].encode()) if rest[0] else None
+                    return rest[0].encode()
                 case "abort":
                     os.abort()
         self.quiet.wait()

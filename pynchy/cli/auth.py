@@ -1,0 +1,154 @@
+"""`pynchy auth`: link a messenger's account."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pynchy.cli.client import NotRunning, open_connection
+from pynchy.config import Config, ConfigError, from_environ
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+
+@click.group()
+def command() -> None:
+    """Link the account of a messenger."""
+
+
+@command.command("whatsapp")
+@click.option("--png", type=click.Path(path_type=Path), help="Write each code to this file too.")
+@click.option("--phone", default="", metavar="N", help="A code to type in, for this number.")
+def whatsapp(png: Path | None, phone: str) -> None:
+    """Link WhatsApp: scan the code with Settings, Linked devices.
+
+    With --phone the code is typed in on that phone instead. What is linked stays linked until the
+    phone ends it.
+    """
+    if phone and not phone.lstrip("+").replace(" ", "").replace("-", "").isdigit():
+        raise click.UsageError("--phone: expected a number with its country code")
+    home = Home.of(os.environ)
+    home.make()
+    # In a process of its own, which is thrown away: the library cannot stop waiting for a phone.
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "pynchy.chat.whatsapp_bridge",
+            str(home.store),
+            "--log",
+            str(home.logs / "whatsapp.log"),
+            "--pair",
+            *(["--phone", phone] if phone else []),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert child.stdout is not None
+        for raw in child.stdout:
+            if _show(json.loads(raw), png=png):
+                _linked(home, json.loads(raw)["number"])
+                child.wait()
+                return
+    except KeyboardInterrupt:
+        raise click.ClickException("not linked: interrupted") from None
+    finally:
+        if child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+        child.wait()
+        if png is not None:
+            png.unlink(missing_ok=True)  # it would link whoever finds it in time
+    _fail("the process that links ended without a word; see " + str(home.logs / "whatsapp.log"))
+
+
+def _show(line: dict[str, Any], *, png: Path | None) -> bool:
+    """Show what came of the attempt so far; whether it is linked."""
+    match line["line"]:
+        case "qr":
+            _show_qr(line["data"], png=png)
+        case "code":
+            click.echo(f"Type this code in on the phone, under Linked devices: {line['code']}")
+        case "linked":
+            click.echo(f"{'Linked' if line['new'] else 'Linked already'}: {line['number']}")
+            return True
+        case "failed":
+            _fail(_REASONS.get(line["reason"], line["reason"]))
+        case "state":  # the bridge itself could not go on
+            _fail(line["detail"])
+    return False
+
+
+_REASONS = {
+    "timeout": "nobody scanned a code in time; try again",
+    "err-client-outdated": "WhatsApp does not accept this version of the library; upgrade Pynchy",
+    "err-scanned-without-multidevice": "the phone's WhatsApp is too old to link devices",
+}
+
+
+def _show_qr(data: str, *, png: Path | None) -> None:
+    import qrcode
+
+    code = qrcode.QRCode(border=2)
+    code.add_data(data)
+    code.make()
+    code.print_ascii(out=sys.stdout, invert=True)
+    click.echo("Scan it: WhatsApp, Settings, Linked devices. A new one comes every 20 s.")
+    if png is not None:
+        os.close(os.open(png, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        with png.open("wb") as file:
+            code.make_image().save(file)
+
+
+def _fail(reason: str) -> None:
+    click.echo(f"pynchy: not linked: {reason}", err=True)
+    raise SystemExit(Exit.OURS)
+
+
+def _linked(home: Home, number: str) -> None:
+    """Have the daemon use it, now or at its next start."""
+    try:
+        config: Config | None = from_environ(os.environ)
+    except ConfigError:
+        config = None
+    if config is None or not config.whatsapp.enabled:
+        enable(home.config)
+        click.echo(f"Switched on in {home.config}; restart Pynchy if it runs.")
+    try:
+        with open_connection(home) as connection:
+            connection.ask("groups.add", chat=number, folder="main")
+            if config is not None and config.whatsapp.enabled:
+                connection.ask("whatsapp.start")
+    except NotRunning:
+        click.echo("Start it with: pynchy run")
+        click.echo(f"Then make your own chat main's: pynchy groups add {number} --folder main")
+    except click.ClickException as error:  # main has a chat already
+        click.echo(error.format_message())
+
+
+def enable(path: Path) -> None:
+    """Set ``whatsapp.enabled`` in a configuration file, and leave all else as it is."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    kept = text.split("\n")
+    heads = [n for n, line in enumerate(kept) if line.split("#")[0].strip() == "[whatsapp]"]
+    if heads:
+        start = heads[0] + 1
+        rest = range(start, len(kept))
+        end = next((n for n in rest if kept[n].lstrip().startswith("[")), len(kept))
+        section = [line for line in kept[start:end] if line.split("=")[0].strip() != "enabled"]
+        kept[start:end] = ["enabled = true", *section]
+        text = "\n".join(kept)
+    else:
+        text = text.rstrip("\n") + ("\n\n" if text.strip() else "") + "[whatsapp]\nenabled = true\n"
+    aside = path.with_suffix(".new")
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    aside.replace(path)
