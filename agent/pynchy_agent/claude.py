@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import trio
 from claude_agent_sdk import (
     AssistantMessage,
@@ -31,7 +32,7 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
-from pynchy_agent import archive, launch, wire
+from pynchy_agent import archive, launch, script, wire
 from pynchy_agent.tools import build_server
 from pynchy_agent.transport import CliTransport
 
@@ -114,6 +115,12 @@ class Agent:
                         self._stopping
                     ):  # else it could be merged into the turn that is to be stopped
                         await self._stopped.wait()
+                    if isinstance(line, wire.Prompt) and line.script is not None:
+                        looked = await self._look(line.id, line.script)
+                        if looked is None:
+                            continue
+                        text = script.with_output(line.text, looked)
+                        line = attrs.evolve(line, text=text)
                     message = await self._message(line)
                     self._owed[line.id] = None
                     await client.query(_only(message))
@@ -126,6 +133,26 @@ class Agent:
                 case wire.Close():
                     self._closing = True
                     self._end_if_done()
+
+    async def _look(self, prompt: str, source: str) -> str | None:
+        """Run a task's script before its prompt: what it printed, or None if the model is not to be woken."""
+        say = self._frames.say
+        self._owed[prompt] = None
+        await say(wire.Accepted(prompts=(prompt,)))
+        await say(wire.Progress(what="script", timeout=script.TIMEOUT))
+        looked = await script.look(source, self._places.group)
+        if looked.wakes:
+            return looked.output
+        del self._owed[prompt]
+        if looked.broken is None:
+            await say(wire.Result(text=None, answered=(prompt,), session=self._session))
+        else:
+            words = f"the task's script: {looked.broken}: {looked.output[-500:]}"
+            await say(wire.Error(kind="agent", message=words, prompts=(prompt,)))
+        if self._idle and not self._owed:
+            await say(wire.Idle())
+        self._end_if_done()
+        return None
 
     async def _message(self, line: wire.Prompt | wire.Compact) -> dict[str, Any]:
         content: Any = "/compact"

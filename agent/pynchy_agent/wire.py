@@ -179,11 +179,16 @@ class Image:
 
 @attrs.frozen
 class Prompt:
-    """One prompt. ``id`` is a UUID; results name the prompts they answered by it."""
+    """One prompt. ``id`` is a UUID; results name the prompts they answered by it.
+
+    ``script``: run this in a shell first. Only if it exits with 0 is the model asked, and given what it printed; else
+    the prompt is answered with no text.
+    """
 
     id: str
     text: str
     images: tuple[Image, ...] = ()
+    script: str | None = None
 
 
 @attrs.frozen
@@ -297,7 +302,12 @@ def _prompt(body: Any) -> Prompt:
         for item in _list(body, "images")
         if isinstance(item, dict)
     )
-    return Prompt(id=_text(body, "id"), text=_text(body, "text"), images=images)
+    return Prompt(
+        id=_text(body, "id"),
+        text=_text(body, "text"),
+        images=images,
+        script=_optional(body, "script"),
+    )
 
 
 # --- container to host ---------------------------------------------------------------------------

@@ -476,7 +476,9 @@ class _Run:
             work=claimed.prompt if claimed.kind == "delegate" else None,
             woken=woken is not None,
         )
-        return wire.Prompt(id=claimed.prompt_id, text=text, images=_images(claimed))
+        return wire.Prompt(
+            id=claimed.prompt_id, text=text, images=_images(claimed), script=claimed.script
+        )
 
     async def _typing(self, on: bool) -> None:
         if self.chat is not None and self.handle.kind is not Kind.TASK:

@@ -58,6 +58,7 @@ class Claimed:
     prompt: str | None
     source: str | None
     task: PromptTask | None = None
+    script: str | None = None  # of the task: it decides whether the model is woken
     isolated: bool = False
     seqs: tuple[Seq, ...] = ()  # of ``messages``
 
@@ -327,6 +328,7 @@ def _hand_over(
         prompt=prompt,
         source=source,
         task=_task(db, turn, prompt) if kind == "task" else None,
+        script=_script(db, turn) if kind == "task" and not spoke else None,
         isolated=bool(isolated),
         seqs=tuple(each[0] for each in inputs if each[-1] == "text"),
     )
@@ -356,6 +358,13 @@ def _task(db: Database, turn: TurnId, prompt: str) -> PromptTask | None:
         return None
     task, due_at, missed, name = row
     return PromptTask(task, prompt, due_at, missed, name)
+
+
+def _script(db: Database, turn: TurnId) -> str | None:
+    row = db.execute(
+        "SELECT script FROM fires JOIN tasks ON tasks.id = fires.task_id WHERE turn_id = ?", (turn,)
+    ).fetchone()
+    return None if row is None else row[0] or None
 
 
 def accepted(db: Database, run: RunId, prompt_ids: Sequence[str], *, now: Micros) -> None:

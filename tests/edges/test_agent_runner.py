@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
-from pynchy_agent import wire
+from pynchy_agent import script, wire
 from tests.guest import RUNNER, Guest, Home, children, next_command, open_guest, prompt, start
 from tests.messages_api import Reply, Request, Script, fails, open_messages_api, says, uses
 
@@ -404,3 +405,37 @@ async def test_a_host_of_another_version_is_told_so(home: Home) -> None:
 async def until(fact: Callable[[], bool]) -> None:
     while not fact():  # noqa: ASYNC110  (a fact about other processes has no event)
         await trio.sleep(0.05)
+
+
+async def test_a_script_decides_whether_the_model_is_woken(home: Home) -> None:
+    # invariant 135
+    (home.group / "news").write_text("a letter came")
+    async with open_runner(home, echo, start(home)) as (guest, calls):
+        asked = attrs.evolve(prompt("look"), script="test -e nothing")
+        await guest.tell(asked)
+        answer = await guest.until(wire.Result)
+        assert (answer.text, answer.answered) == (None, (asked.id,))
+        assert calls == []
+
+        asked = attrs.evolve(prompt("read"), script="cat news")
+        await guest.tell(asked)
+        answer = await guest.until(wire.Result)
+        assert answer.answered == (asked.id,)
+        assert "a letter came" in (answer.text or "")
+
+        asked = attrs.evolve(prompt("break"), script="no-such-command")
+        await guest.tell(asked)
+        broken = await guest.until(wire.Error)
+        assert broken.prompts == (asked.id,)
+        assert "not found" in broken.message
+        await closed(guest)
+
+
+async def test_a_script_is_bounded_in_time_and_in_what_it_prints(home: Home) -> None:
+    looked = await script.look("yes", home.group, timeout=0.3)
+    assert looked.broken is not None
+    assert len(looked.output) <= script.MAX_OUTPUT
+    looked = await script.look("sleep 60 & sleep 60", home.group, timeout=0.3)
+    assert "more than 0.3 s" in (looked.broken or "")
+    looked = await script.look("kill -9 $$", home.group)
+    assert "signal 9" in (looked.broken or "")
