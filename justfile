@@ -70,3 +70,14 @@ torture *ARGS: setup-dev
 [no-exit-message]
 mutants *ARGS: setup-dev
     @exec .venv/bin/python -m tests.simulation.mutants "$@"
+
+# look for inputs that break a rule, for long: every property, thousands of examples each
+[no-exit-message]
+fuzz *ARGS: setup-dev
+    HYPOTHESIS_PROFILE=long .venv/bin/python -m pytest -q -m hypothesis tests/rules "$@"
+
+# a night's work: so many simulated hours, a hundred thousand pairs of crash points, a thousand real kills
+[no-exit-message]
+soak HOURS="10000": setup-dev
+    .venv/bin/python -m tests.simulation --hours "$1" --pairs 100000
+    .venv/bin/python -m tests.torture 1000

@@ -100,7 +100,7 @@ def _count(figures: Figures, task: Task, verdict: Verdict | str) -> None:
         print(f"{task.replay}", *verdict.violations[:5], sep="\n    ", flush=True)
 
 
-def simulate(hours: float, first: int) -> int:
+def simulate(hours: float, first: int, double: int) -> int:
     begun = time.monotonic()
     print(f"seeds from {first} on, for {hours:g} simulated hours", flush=True)
     swarm = play_all(
@@ -110,7 +110,7 @@ def simulate(hours: float, first: int) -> int:
         (Task(crash=crash) for crash in singles(home=home())), until=lambda figures: False
     )
     doubles = play_all(
-        (Task(crash=crash) for crash in pairs(PAIRS, home=home(), seed=first)),
+        (Task(crash=crash) for crash in pairs(double, home=home(), seed=first)),
         until=lambda figures: False,
     )
     bad = swarm.bad + crashes.bad + doubles.bad
@@ -134,6 +134,7 @@ def replay(verdict: Verdict) -> int:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="just sim", description=__doc__)
     parser.add_argument("--hours", type=float, default=1000.0, help="simulated hours in all")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="so many pairs of crash points")
     parser.add_argument("--from", type=int, dest="first", help="the first seed; else a fresh one")
     parser.add_argument("--seed", type=int, help="play this one seed and tell its story")
     parser.add_argument("--scenario", choices=[each.__name__ for each in SCENARIOS])
@@ -147,7 +148,7 @@ def main(argv: list[str]) -> int:
     if args.seed is not None:
         return replay(play(args.seed, home=home(), told=True))
     first = args.first if args.first is not None else secrets.randbits(40)
-    return simulate(args.hours, first)
+    return simulate(args.hours, first, args.pairs)
 
 
 if __name__ == "__main__":
