@@ -18,6 +18,7 @@ from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
 from pynchy.config import CREDENTIALS, SECTIONS, spell_size, spell_time
 from pynchy.exits import Exit
+from pynchy.guards import Guards
 from pynchy.operations import Operations
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -115,6 +116,10 @@ def ops() -> Iterator[str]:
         "groups.list": Operations.list_groups,
         "groups.add": Operations.add_group,
         "groups.remove": Operations.remove_group,
+        "groups.mount": Guards.mount,
+        "groups.unmount": Guards.unmount,
+        "mounts.check": Guards.check,
+        "mounts.reload": Guards.reload,
     }
     yield "| op | arguments | what it does |\n| --- | --- | --- |"
     for name, op in names.items():

@@ -15,32 +15,39 @@ from __future__ import annotations
 import random
 import secrets
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
 
 import attrs
 import trio
 
+import pynchy
 from pynchy import control
 from pynchy.chat import orders, receiver, sender
-from pynchy.chat.channel import Channel, StateChanged
+from pynchy.chat.channel import Channel, NotConnected, Refreshable, StateChanged
 from pynchy.chat.console import Console, open_console
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import Config
 from pynchy.container import folders, runlog
 from pynchy.container.deadlines import Patience
+from pynchy.container.extras import Allowed, Extras
+from pynchy.container.mounts import BadAllowlist
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
-from pynchy.gateway.exchange import Egress, RunIdentity, Upstream
 from pynchy.gateway.exchange import Limits as Budget
+from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.ledger import StoreLedger
 from pynchy.gateway.proxy import Gateway, open_gateway
-from pynchy.groups import dispatcher, queue, turn
+from pynchy.groups import dispatcher, queue, settings, turn
+from pynchy.guards import Guards
+from pynchy.home import Home
 from pynchy.inspection import Inspection
 from pynchy.ipc import policy, watcher
 from pynchy.ipc.call import Awaits, Done
@@ -61,7 +68,7 @@ from pynchy.model import (
 )
 from pynchy.operations import Live, Operations
 from pynchy.schedule import scheduler
-from pynchy.store import callers, groups, messages, notices, outbox, runs, serving
+from pynchy.store import callers, groups, guards, messages, notices, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy_agent import wire
 
@@ -116,6 +123,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
     Raises `AlreadyRunning`, `StoreError`, and `NoRuntime` when no container engine answers in time.
     """
     home, world, bells = config.home, real_world(), Bells()
+    speakers: Speakers = {}
     home.make()
     with (
         open_lock(home.lock),
@@ -129,10 +137,14 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 ledger=StoreLedger(
                     store, now=world.now, day_of=partial(_day, config.assistant.timezone)
                 ),
+                tell=partial(_budget_used_up, store, world, speakers),
+                report=partial(_refused, store, world),
+                install=install_id(home.install_id),
             ) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
             _open_whatsapp(config, store) as whatsapp,
         ):
+            guard = Guards(store, await _allowed(home), world.now)
             runtime = await _find_runtime(config)
             await serve(
                 config,
@@ -143,7 +155,18 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 if whatsapp is None
                 else {console.name: console, whatsapp.name: whatsapp},
                 console=console,
-                agents=_Agents(config, gateway, runtime, store, world, bells),
+                agents=_Agents(
+                    config,
+                    gateway,
+                    runtime,
+                    store,
+                    world,
+                    bells,
+                    install=install_id(config.home.install_id),
+                    guard=guard,
+                    speakers=speakers,
+                ),
+                more_ops=guard.ops,
                 bells=bells,
                 world=world,
                 model=upstream.name,
@@ -165,6 +188,7 @@ async def serve(
     world: World,
     model: str,
     ready: Callable[[], None],
+    more_ops: Mapping[str, control.Op] | None = None,
     whatsapp: WhatsApp | None = None,
 ) -> None:
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
@@ -190,6 +214,19 @@ async def serve(
     async def task_due(group: GroupId) -> None:
         await events_in.send(queue.TaskDue(group))
 
+    async def pause(group: GroupId, paused: bool) -> None:
+        """Serve a group no more for now, or again: then whatever has come meanwhile is looked at."""
+        if paused:
+            await events_in.send(queue.Paused(group))
+            return
+        await events_in.send(queue.Resumed(group))
+        await events_in.send(queue.Arrived(group))
+        await events_in.send(queue.TaskDue(group))
+
+    async def forget(group: GroupId) -> None:
+        await stop(group)
+        await events_in.send(queue.Removed(group))
+
     def after_command(done: Done) -> None:
         if done.ok and done.fresh:
             registration_changed()
@@ -200,10 +237,9 @@ async def serve(
         if done.due is not None:
             nursery.start_soon(task_due, done.due)
         if done.paused is not None:
-            group, paused = done.paused
-            nursery.start_soon(
-                events_in.send, queue.Paused(group) if paused else queue.Resumed(group)
-            )
+            nursery.start_soon(pause, *done.paused)
+        if done.refreshes:
+            nursery.start_soon(refresh)
         if done.delegated is not None:
             asked = done.delegated
             nursery.start_soon(
@@ -216,8 +252,7 @@ async def serve(
                 ),
             )
         if done.removed is not None:
-            nursery.start_soon(stop, done.removed)
-            nursery.start_soon(events_in.send, queue.Removed(done.removed))
+            nursery.start_soon(forget, done.removed)
 
     def registration_changed() -> None:
         if whatsapp is not None:
@@ -239,6 +274,12 @@ async def serve(
         words = f"{NOTICE_PREFIX}{text}"
         if await store.call(notices.tell_once, MAIN_CONSOLE, kind, words, now=now(), new_id=new_id):
             ring_outbox()
+
+    async def refresh() -> None:
+        for channel in channels.values():
+            if isinstance(channel, Refreshable):
+                with suppress(NotConnected):  # it tells them when it connects
+                    await channel.refresh_groups()
 
     async def ring(group: GroupId) -> None:
         await events_in.send(queue.Arrived(group))
@@ -398,7 +439,7 @@ async def serve(
                 scheduled=ring_scheduler,
                 due=task_due,
             )
-            ops = {**console.ops, **operations.ops, **inspection.ops}
+            ops = {**console.ops, **operations.ops, **inspection.ops, **(more_ops or {})}
             if whatsapp is not None:
                 ops |= whatsapp.ops
             await child(
@@ -406,6 +447,8 @@ async def serve(
                 "control",
             )
 
+        for group in await store.call(serving.paused):
+            await pause(group, True)
         sessions, tasks = await store.call(serving.unfinished)
         for group in sessions:
             await ring(group)
@@ -601,6 +644,64 @@ def _day(timezone: str, moment: Micros) -> str:
     )
 
 
+# --- the guards ---
+
+Speakers = dict[RunId, Callable[[Done], None]]
+
+
+async def _allowed(home: Home) -> Allowed:
+    """The allowlist of extra mounts, read now. One that cannot be used allows nothing, and says so in the log."""
+    code = {Path(pynchy.__file__).parents[1], Path(wire.__file__).parents[1], Path(sys.prefix)}
+    allowed = Allowed(
+        path=home.mount_allowlist,
+        ours=(home.root, *sorted(code)),
+        empty=home.data / "agent",
+        user_home=Path.home(),
+    )
+    with suppress(BadAllowlist):
+        await trio.to_thread.run_sync(allowed.reload)
+    return allowed
+
+
+@asynccontextmanager
+async def _unchanged(extras: Extras) -> AsyncIterator[None]:
+    """See, now that the container is there and before it is spoken to, that it got what was judged."""
+    await trio.to_thread.run_sync(extras.check)
+    yield
+
+
+def _model_hosts(config: Config) -> tuple[str, ...]:
+    """The model API's own host is no way out: there the daemon's credential counts, not a container's."""
+    host = urlsplit(config.model.base_url).hostname
+    return (host,) if host else ()
+
+
+async def _budget_used_up(
+    store: Store, world: World, speakers: Speakers, who: RunIdentity, reason: str
+) -> None:
+    await store.call(
+        guards.budget_used_up,
+        folder=who.group,
+        run=who.run,
+        reason=reason,
+        now=world.now(),
+        new_id=world.new_id,
+    )
+    if (speak := speakers.get(who.run)) is not None:
+        speak(Done(ok=True, text="", speaks=True))
+
+
+async def _refused(store: Store, world: World, who: RunIdentity, what: str, times: int) -> None:
+    await store.call(
+        guards.egress_refused,
+        folder=who.group,
+        run=who.run,
+        what=what,
+        times=times,
+        now=world.now(),
+    )
+
+
 # --- one agent ---
 
 
@@ -614,6 +715,9 @@ class _Agents:
     store: Store
     world: World
     bells: Bells
+    install: str
+    guard: Guards
+    speakers: Speakers
 
     def _desk(self, group: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
         home = self.config.home
@@ -659,15 +763,32 @@ class _Agents:
         mounts = await trio.to_thread.run_sync(
             partial(prepare, owner=runtime.owner, skills=_skills())
         )
+        own, extras, trouble = await self.guard.of(group)
+        if helper:  # it reads what its group may write
+            extras = attrs.evolve(
+                extras, mounts=tuple(attrs.evolve(each, writable=False) for each in extras.mounts)
+            )
+        refused = [(each.wish.name, each.reason) for each in extras.refused]
+        if trouble:
+            refused.append(("settings", trouble))
+        if refused:
+            await self._tell_refused(group.folder, run, refused, committed)
         token = secrets.token_hex(32)
         directory = config.home.gateway(run)
-        spec = _spec(config, run, mounts, directory)
+        spec = _spec(config, run, (*mounts, *extras.mounts), directory, install=self.install)
         who = RunIdentity(
             run=run,
             group=group.folder,
             token=token,
-            egress=Egress(kind=config.gateway.egress),
-            limits=_budget(config),
+            models=own.models,
+            server_tools=own.server_tools,
+            egress=settings.egress_of(
+                own,
+                default=config.gateway.egress,
+                mounted=bool(extras.mounts),
+                denied=_model_hosts(config),
+            ),
+            limits=settings.limits_of(own, _budget(config)),
         )
         first = attrs.evolve(start, token=token, gateway=f"{GATEWAY}/gateway.sock")
         desk = self._desk(group.folder, committed)
@@ -677,13 +798,41 @@ class _Agents:
         with runlog.kept(config.home.run_logs, log_name, secret=token) as log:
             async with (
                 self._scratch(run) if helper else watcher.swept(desk, run),
+                self._speaking(run, committed),
                 self.gateway.open_run(who, directory, owner=runtime.owner),
                 runtime.open(spec, grace=config.limits.stop_grace) as container,
+                _unchanged(extras),
                 open_session(container, heard, first) as session,
                 watcher.open_watch(desk, run, answer=session.tell),
             ):
                 log.of(session.diary, container.stderr_tail)
                 yield session
+
+    async def _tell_refused(
+        self,
+        group: GroupId,
+        run: RunId,
+        refused: list[tuple[str, str]],
+        committed: Callable[[Done], None],
+    ) -> None:
+        told = await self.store.call(
+            guards.mounts_refused,
+            folder=group,
+            run=run,
+            refused=refused,
+            now=self.world.now(),
+            new_id=self.world.new_id,
+        )
+        committed(Done(ok=True, text="", speaks=told))
+
+    @asynccontextmanager
+    async def _speaking(self, run: RunId, committed: Callable[[Done], None]) -> AsyncIterator[None]:
+        """While it lasts, what the gateway has to say of the run rings the outbox."""
+        self.speakers[run] = committed
+        try:
+            yield
+        finally:
+            del self.speakers[run]
 
     @asynccontextmanager
     async def _scratch(self, run: RunId) -> AsyncIterator[None]:
@@ -695,8 +844,10 @@ class _Agents:
                 await trio.to_thread.run_sync(folders.clear_helper, self.config.home, run)
 
 
-def _spec(config: Config, run: RunId, mounts: tuple[Mount, ...], directory: Path) -> Spec:
-    box, install = config.container, install_id(config.home.install_id)
+def _spec(
+    config: Config, run: RunId, mounts: tuple[Mount, ...], directory: Path, *, install: str
+) -> Spec:
+    box = config.container
     return Spec(
         name=f"pynchy-{install}-{run}",
         run=run,

@@ -48,6 +48,11 @@ class Home:
         return self.root / ".env"
 
     @property
+    def mount_allowlist(self) -> Path:
+        """Which folders of this machine groups may be given: the owner's word."""
+        return self.root / "mount-allowlist.json"
+
+    @property
     def store(self) -> Path:
         """Databases: ours and WhatsApp's. Never under a mount."""
         return self.root / "store"

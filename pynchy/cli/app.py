@@ -13,6 +13,7 @@ COMMANDS: Final = (
     "send",
     "status",
     "groups",
+    "mounts",
     "tasks",
     "why",
     "usage",

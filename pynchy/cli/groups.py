@@ -68,6 +68,40 @@ def add_group(
     click.echo(json.dumps(group, indent=2) if as_json else printable(render(group)))
 
 
+@command.command("mount")
+@click.argument("folder")
+@click.argument("path")
+@click.option("--name", default="", help="Its name below /workspace/extra; the last of PATH.")
+@click.option("--writable", is_flag=True, help="May be written, where the allowlist agrees.")
+def mount(folder: str, path: str, name: str, writable: bool) -> None:
+    """Give the group in FOLDER the folder or file PATH of this machine, from its next run on.
+
+    The allowlist decides, see `pynchy mounts`.
+    """
+    with open_connection() as connection:
+        found = connection.ask(
+            "groups.mount", folder=folder, path=path, name=name, writable=writable
+        )
+    show_mounts(found)
+
+
+@command.command("unmount")
+@click.argument("folder")
+@click.argument("name")
+def unmount(folder: str, name: str) -> None:
+    """Take the mount NAME away from the group in FOLDER, from its next run on."""
+    with open_connection() as connection:
+        found = connection.ask("groups.unmount", folder=folder, name=name)
+    show_mounts(found)
+
+
+def show_mounts(found: dict[str, object]) -> None:
+    from pynchy.cli.mounts import lines
+
+    for line in lines(found) or [f"{found['folder']}: no mounts"]:
+        click.echo(printable(line))
+
+
 @command.command("remove")
 @click.argument("folder")
 def remove_group(folder: str) -> None:

@@ -1,0 +1,97 @@
+"""`pynchy mounts`: the folders of this machine that groups may be given."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from pynchy.cli.client import Failure, open_connection, printable
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+
+@click.group()
+def command() -> None:
+    """The owner's allowlist of folders. Groups ask with `pynchy groups mount`."""
+
+
+@command.command("init")
+def init() -> None:
+    """Write a template of the allowlist, if there is none."""
+    from pynchy.container.mounts import TEMPLATE
+
+    path = Home.of(os.environ).mount_allowlist
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise Failure(f"{path} is there already", Exit.OURS) from None
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(TEMPLATE)
+    click.echo(f"{path}: edit it, then: pynchy mounts check && pynchy mounts reload")
+
+
+@command.command("check")
+def check() -> None:
+    """Read the allowlist as a start would, and say what it allows. Changes nothing."""
+    from pathlib import Path
+
+    from pynchy.container.allowlist import read_allowlist, real_roots
+    from pynchy.container.mounts import BadAllowlist
+
+    path = Home.of(os.environ).mount_allowlist
+    try:
+        found = read_allowlist(path)
+    except BadAllowlist as error:
+        raise Failure(f"nothing is mounted: {error}", Exit.CONFIG) from None
+    if found is None:
+        click.echo(f"nothing is mounted: there is no {path}; see: pynchy mounts init")
+        return
+    places = real_roots(found, user_home=Path.home())
+    for root, real in zip(found.roots, places, strict=True):
+        how = "may be written" if root.writable else "read only"
+        where = str(real) if real is not None else "not there"
+        click.echo(printable(f"{root.path}: {how}, {where}"))
+    others = "read only" if found.non_main_read_only else "as the roots say"
+    click.echo(f"groups other than main: {others}; {len(found.blocked)} patterns are blocked")
+
+
+@command.command("reload")
+def reload() -> None:
+    """Have the running daemon read the allowlist anew."""
+    with open_connection() as connection:
+        roots = connection.ask("mounts.reload")["roots"]
+    click.echo("there is no allowlist" if roots is None else f"{roots} roots are allowed")
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def list_mounts(as_json: bool) -> None:
+    """What every group gets, and what it does not."""
+    with open_connection() as connection:
+        found = connection.ask("mounts.check")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for group in found:
+        for line in lines(group):
+            click.echo(printable(line))
+
+
+def lines(group: dict[str, object]) -> list[str]:
+    """One group's mounts in words."""
+    mounts, refused, notes = group["mounts"], group["refused"], group["notes"]
+    assert isinstance(mounts, list)
+    assert isinstance(refused, list)
+    assert isinstance(notes, list)
+    return [
+        *(
+            f"{group['folder']}: {each['target']} is {each['source']}"
+            + (", may be written" if each["writable"] else "")
+            for each in mounts
+        ),
+        *(f"{group['folder']}: not {each['name']}: {each['reason']}" for each in refused),
+        *(f"{group['folder']}: {note}" for note in notes),
+    ]

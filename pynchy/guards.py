@@ -1,0 +1,132 @@
+"""What the owner allows a group beyond its own folder: looked up for each run, changed by ops.
+
+The rule that keeps it so: an agent's words never come here. What a run gets follows from the rows and from the
+allowlist file alone, and what cannot be given is left out and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from pynchy.container.extras import Allowed, Extras
+from pynchy.container.mounts import BadAllowlist, Wish
+from pynchy.control import Client, Op, OpFailed
+from pynchy.groups import settings
+from pynchy.model import Group, GroupId, Micros
+from pynchy.store import groups, guards
+from pynchy.store.database import Database, Store
+
+
+@attrs.frozen
+class Guards:
+    """The allowlist and the groups' settings, for the runs and for the owner."""
+
+    store: Store
+    allowed: Allowed
+    now: Callable[[], Micros]
+
+    @property
+    def ops(self) -> Mapping[str, Op]:
+        return {
+            "groups.mount": self.mount,
+            "groups.unmount": self.unmount,
+            "mounts.check": self.check,
+            "mounts.reload": self.reload,
+        }
+
+    async def of(self, group: Group) -> tuple[settings.Settings, Extras, str]:
+        """A group's settings and what it gets of its mounts; and, where the settings cannot be read, why: then
+        everything beyond its own folder is closed to it."""
+        rows = await self.store.call(_all_settings)
+        try:
+            mine = settings.read(rows.get(group.folder, {}))
+        except settings.BadSettings as error:
+            return settings.CLOSED, Extras(), str(error)
+        others = [
+            (found.mounts, folder == "main")
+            for folder, row in rows.items()
+            if folder != group.folder and (found := _readable(row)) is not None
+        ]
+        look = partial(self.allowed.extras, mine.mounts, is_main=group.is_main, others=others)
+        return mine, await trio.to_thread.run_sync(look), ""
+
+    async def mount(
+        self, client: Client, *, folder: str, path: str, name: str = "", writable: bool = False
+    ) -> object:
+        """Give a group a folder of this machine as ``/workspace/extra/NAME``, from its next run on.
+
+        The answer says whether the allowlist lets it through.
+        """
+        wish = Wish(path, name or path.rstrip("/").rpartition("/")[2], writable)
+        await self.store.call(_change_mounts, GroupId(folder), add=wish, remove="", now=self.now())
+        return await self._verdicts(GroupId(folder))
+
+    async def unmount(self, client: Client, *, folder: str, name: str) -> object:
+        """Take a mount away, from the group's next run on."""
+        await self.store.call(
+            _change_mounts, GroupId(folder), add=None, remove=name, now=self.now()
+        )
+        return await self._verdicts(GroupId(folder))
+
+    async def check(self, client: Client) -> object:
+        """What every group's mounts come to as things are now."""
+        found = await self.store.call(groups.list_groups)
+        return [await self._verdicts(group.folder) for group in found]
+
+    async def reload(self, client: Client) -> object:
+        """Read the allowlist anew. Runs under way keep what they have."""
+        try:
+            found = await trio.to_thread.run_sync(self.allowed.reload)
+        except BadAllowlist as error:
+            raise OpFailed("bad_request", f"no extra mounts: {error}") from None
+        return {"roots": None if found is None else len(found.roots)}
+
+    async def _verdicts(self, folder: GroupId) -> dict[str, object]:
+        group = await self.store.call(groups.get, folder)
+        if group is None:
+            raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
+        _, extras, trouble = await self.of(group)
+        return {
+            "folder": folder,
+            "mounts": [
+                {"source": str(each.source), "target": each.target, "writable": each.writable}
+                for each in extras.mounts
+            ],
+            "refused": [{"name": r.wish.name, "reason": r.reason} for r in extras.refused],
+            "notes": [*extras.notes, *([trouble] if trouble else [])],
+        }
+
+
+def _all_settings(db: Database) -> dict[GroupId, dict[str, Any]]:
+    return {each.folder: groups.settings(db, each.folder) for each in groups.list_groups(db)}
+
+
+def _readable(row: Mapping[str, Any]) -> settings.Settings | None:
+    try:
+        return settings.read(row)
+    except settings.BadSettings:
+        return None  # that group gets nothing either
+
+
+def _change_mounts(
+    db: Database, folder: GroupId, *, add: Wish | None, remove: str, now: Micros
+) -> None:
+    if groups.get(db, folder) is None:
+        raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
+    before = groups.settings(db, folder)
+    after = settings.with_mount(before, add) if add else settings.without_mount(before, remove)
+    if after is None:
+        raise OpFailed("bad_request", f"{folder} has no mount {remove[:80]!r}")
+    try:
+        settings.read(after)
+    except settings.BadSettings as error:
+        raise OpFailed("bad_request", str(error)) from None
+    groups.set_settings(db, folder, after)
+    detail: dict[str, object] = {**attrs.asdict(add)} if add else {"name": remove}
+    action = "mount added" if add else "mount removed"
+    guards.settings_changed(db, folder=folder, action=action, detail=detail, now=now)

@@ -1,0 +1,93 @@
+"""What the guards report: an audit row each, and a line to people where somebody has to act.
+
+The rule: a line in the audit for every decision against a run, in the transaction that tells people of it; people
+hear of one kind of trouble once within its cooldown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pynchy.model import ChatId, GroupId, Micros, RunId
+
+from . import audit, groups, notices
+from .database import Database, NewId
+
+
+def mounts_refused(
+    db: Database,
+    *,
+    folder: GroupId,
+    run: RunId,
+    refused: Sequence[tuple[str, str]],
+    now: Micros,
+    new_id: NewId,
+) -> bool:
+    """Mounts (name, reason) that a run goes on without; main is told. Whether it was told now."""
+    for name, reason in refused:
+        audit.record(
+            db,
+            actor="daemon",
+            action="mount refused",
+            folder=folder,
+            detail={"run": run, "mount": name, "reason": reason[:300]},
+            now=now,
+        )
+    chat = groups.main_chat(db)
+    if chat is None or not refused:
+        return False
+    lines = "\n".join(f"{name}: {reason}" for name, reason in refused)
+    text = f"{folder} runs without some of its mounts:\n{lines}"
+    return notices.tell_once(db, chat, f"mounts of {folder}", text, now=now, new_id=new_id)
+
+
+def budget_used_up(
+    db: Database, *, folder: GroupId, run: RunId, reason: str, now: Micros, new_id: NewId
+) -> None:
+    """A budget is used up: the chat that asked hears of it, and main."""
+    audit.record(
+        db,
+        actor="gateway",
+        action="budget used up",
+        folder=folder,
+        detail={"run": run, "reason": reason[:300]},
+        now=now,
+    )
+    chat = _asking(db, folder, run)
+    if chat is not None:
+        notices.tell(db, chat, reason, now=now, new_id=new_id)
+    main = groups.main_chat(db)
+    if main is not None and main != chat:
+        notices.tell(db, main, f"{folder}: {reason}", now=now, new_id=new_id)
+
+
+def egress_refused(
+    db: Database, *, folder: GroupId, run: RunId, what: str, times: int, now: Micros
+) -> None:
+    """A run was refused something by the gateway, so many times."""
+    audit.record(
+        db,
+        actor=f"agent of {folder}",
+        action="gateway refused",
+        folder=folder,
+        detail={"run": run, "what": what[:300], "count": times},
+        now=now,
+    )
+
+
+def settings_changed(
+    db: Database, *, folder: GroupId, action: str, detail: dict[str, object], now: Micros
+) -> None:
+    """The owner has changed what a group may do."""
+    audit.record(db, actor="owner", action=action, folder=folder, detail=detail, now=now)
+
+
+def _asking(db: Database, folder: GroupId, run: RunId) -> ChatId | None:
+    """The chat whose turn a run is serving, else the first of its group."""
+    row = db.execute(
+        "SELECT chat FROM turns WHERE run_id = ? AND ended_at IS NULL ORDER BY id DESC", (run,)
+    ).fetchone()
+    if row is not None and row[0]:
+        return ChatId(row[0])
+    chats = groups.chats_of(db, folder)
+    return chats[0] if chats else None
