@@ -6,7 +6,7 @@ that nothing behind this line knows which messenger a message came from.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import attrs
 
@@ -93,3 +93,10 @@ class Channel(Protocol):
     async def was_sent(self, message_id: str) -> bool | None:
         """After `SendUncertain`: whether the messenger has it, or None if it cannot tell."""
         ...
+
+
+@runtime_checkable
+class Refreshable(Protocol):
+    """A channel that can be asked which groups there are. It tells them as `ChatSeen`."""
+
+    async def refresh_groups(self) -> None: ...

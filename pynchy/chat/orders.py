@@ -187,6 +187,7 @@ def _resume(db: Database, group: Group, order: Order, now: Micros, hands: _Hands
     async def then() -> None:
         await hands.tell(queue.Resumed(folder))
         await hands.tell(queue.Arrived(folder))
+        await hands.tell(queue.TaskDue(folder))
 
     return f"{folder} is answered again.", then
 

@@ -16,7 +16,7 @@ _RULE: Final = re.compile(r"^\s{0,3}([-*_])(\s*\1){2,}\s*$")
 _CODE: Final = re.compile(r"(`+)(.+?)\1")
 _LINK: Final = re.compile(r"(!?)\[([^\]\n]*)\]\((\S+?)(?:\s+\"[^\"]*\")?\)")
 _BOLD_ITALIC: Final = re.compile(r"\*\*\*(?=\S)(.+?)(?<=\S)\*\*\*")
-_BOLD: Final = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*|(?<!\w)__(?=\S)(.+?)(?<=\S)__(?!\w)")
+_BOLD: Final = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*|(?<!\w)__(?=\S)(.+?)(?<=\S)__(?!\w|\.\w)")
 _ITALIC: Final = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]*?)(?<=[^\s*])\*(?![\w*])")
 _STRIKE: Final = re.compile(r"~~(?=\S)(.+?)(?<=\S)~~")
 

@@ -2,7 +2,7 @@
 
 ``python fake_whatsapp.py STEPS <bridge arguments>``: STEPS is JSON, what happens once the bridge
 connects: ``["connected"]``, ``["messages", n]``, ``["event", name, fields]``, ``["return", error]``,
-``["abort"]``. Events are real protobufs through the real registered callbacks.
+``["abort"]``, ``["resume", path, total]``. Events are real protobufs through the real registered callbacks.
 """
 
 import ctypes
@@ -43,6 +43,12 @@ class FakeGo:
                 case "messages":
                     for number in range(rest[0]):
                         self.emit(17, self.message(number, chat=rest[1] if rest[1:] else CHAT))
+                case "resume":  # what was handed over is noted, as WhatsApp would after its receipt
+                    path, total = rest
+                    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+                    for number in range(int(os.pread(fd, 20, 0) or 0), total):
+                        self.emit(17, self.message(number))
+                        os.pwrite(fd, str(number + 1).encode(), 0)
                 case "bad":
                     self.emit(17, b"\xff" * 20)
                 case "event":

@@ -1,0 +1,216 @@
+"""What is read from WhatsApp's events: real protobufs, no library below them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pynchy.chat.whatsapp_read import Own, Read, failure_state, outcome, plain, read
+from tests.edges.fake_whatsapp import jid, message
+
+OWN = Own(number="4917@s.whatsapp.net", lid="8001@lid", name="Pynchy")
+GROUP = "120363000000000001"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_the_library() -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SPHINX", "1")
+    import neonize.proto.Neonize_pb2  # noqa: F401
+
+    yield
+    patch.undo()
+
+
+def wa() -> Any:
+    from neonize.proto.waE2E import WAWebProtobufsE2E_pb2
+
+    return WAWebProtobufsE2E_pb2
+
+
+def body(**fields: Any) -> Any:
+    return wa().Message(**fields)
+
+
+def got(event: Any) -> Read:
+    found = read(event, own=OWN, number_of={"8002@lid": "4918@s.whatsapp.net"}.get)
+    assert found is not None
+    return found
+
+
+def said(**fields: Any) -> str:
+    return got(message("A", chat=GROUP, body=body(**fields))).message.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"conversation": "hi"}, "hi"),
+        ({"extendedTextMessage": {"text": "hi"}}, "hi"),
+        ({"imageMessage": {"caption": "look", "mimetype": "image/png"}}, "look"),
+        ({"videoMessage": {"caption": "look"}}, "look"),
+        ({"documentMessage": {"caption": "read"}}, "read"),
+        ({"buttonsResponseMessage": {"selectedDisplayText": "Yes"}}, "Yes"),
+        ({"listResponseMessage": {"singleSelectReply": {"selectedRowID": "r1"}}}, "r1"),
+        ({"templateButtonReplyMessage": {"selectedDisplayText": "Ok"}}, "Ok"),
+        ({"interactiveResponseMessage": {"body": {"text": "Go"}}}, "Go"),
+        (
+            {"pollCreationMessageV3": {"name": "When?", "options": [{"optionName": "now"}]}},
+            "[poll] When?\n- now",
+        ),
+        (
+            {"locationMessage": {"degreesLatitude": 52.5, "degreesLongitude": 13.4, "name": "B"}},
+            "[location] 52.50000, 13.40000 B",
+        ),
+        (
+            {
+                "contactMessage": {
+                    "displayName": "Bo",
+                    "vcard": "BEGIN:VCARD\nTEL;type=CELL:+49 1\n",
+                }
+            },
+            "[contact] Bo +49 1",
+        ),
+        ({"reactionMessage": {"text": "👍", "key": {"ID": "X"}}}, "[reacted with 👍]"),
+    ],
+)
+def test_every_kind_of_text_is_read(fields: dict[str, Any], text: str) -> None:
+    assert said(**fields) == text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"reactionMessage": {"text": "", "key": {"ID": "X"}}},
+        {"senderKeyDistributionMessage": {"groupID": "g"}},
+        {"protocolMessage": {"type": 3}},
+    ],
+)
+def test_what_says_nothing_is_no_message(fields: dict[str, Any]) -> None:
+    # invariant 62
+    event = message("A", chat=GROUP, body=body(**fields))
+    assert read(event, own=OWN, number_of=lambda _: None) is None
+
+
+def test_a_picture_without_words_is_a_message() -> None:
+    # invariant 63
+    found = got(
+        message(
+            "A", chat=GROUP, body=body(imageMessage={"mimetype": "image/jpeg", "fileLength": 9})
+        )
+    )
+    assert found.media is not None
+    assert (found.media.kind, found.media.media_type, found.media.size) == (
+        "image",
+        "image/jpeg",
+        9,
+    )
+
+
+def test_a_voice_note_is_one() -> None:
+    audio = {"PTT": True, "mimetype": "audio/ogg; codecs=opus"}
+    found = got(message("A", chat=GROUP, body=body(audioMessage=audio)))
+    assert found.media is not None
+    assert (found.media.kind, found.media.media_type) == ("voice", "audio/ogg")
+
+
+def test_hidden_ids_become_numbers() -> None:
+    # invariants 57, 58
+    person, hidden = jid("4918", "s.whatsapp.net"), jid("8002", "lid", 7)
+    for event in (
+        message("A", chat="8002", server="lid", sender=hidden, sender_alt=person, text="x"),
+        message("A", chat="8002", server="lid", sender=hidden, text="x"),  # learned before
+        message("A", chat="4918", server="s.whatsapp.net", sender=person, text="x"),
+    ):
+        found = got(event).message
+        assert (found.chat, found.sender) == ("4918@s.whatsapp.net", "4918@s.whatsapp.net")
+
+
+def test_an_unknown_hidden_id_stays_and_can_be_answered() -> None:
+    # invariant 58
+    event = message("A", chat="8009", server="lid", sender=jid("8009", "lid", 2), text="x")
+    assert got(event).message.chat == "8009@lid"
+
+
+def test_a_note_to_self_is_the_chat_with_our_number() -> None:
+    # invariants 57, 70
+    event = message(
+        "A", chat="8001", server="lid", sender=jid("8001", "lid", 2), text="x", from_me=True
+    )
+    found = got(event).message
+    assert (found.chat, found.sender) == (OWN.number, OWN.number)
+
+
+def test_what_we_write_to_another_is_in_their_chat() -> None:
+    event = message(
+        "A", chat="8002", server="lid", sender=jid("4917", "s.whatsapp.net"),
+        recipient_alt=jid("4918", "s.whatsapp.net"), text="x", from_me=True,
+    )  # fmt: skip
+    assert got(event).message.chat == "4918@s.whatsapp.net"
+
+
+@pytest.mark.parametrize("mentioned", ["4917@s.whatsapp.net", "8001@lid", "8001:3@lid"])
+def test_a_mention_of_either_id_shows_our_name(mentioned: str) -> None:
+    # invariant 60
+    user = mentioned.partition("@")[0].partition(":")[0]
+    context = {"mentionedJID": [mentioned]}
+    words = {"text": f"@{user} and @{user}99", "contextInfo": context}
+    found = got(message("A", chat=GROUP, body=body(extendedTextMessage=words))).message
+    assert found.mentions_me
+    assert found.text == f"@Pynchy and @{user}99"
+
+
+def test_a_quote_comes_with_who_and_what() -> None:
+    context = {"stanzaID": "Q", "participant": "8002@lid", "quotedMessage": {"conversation": "old"}}
+    words = {"text": "so?", "contextInfo": context}
+    quoted = got(message("A", chat=GROUP, body=body(extendedTextMessage=words))).message.quoted
+    assert quoted is not None
+    assert (quoted.id, quoted.sender_name, quoted.text) == ("Q", "+4918", "old")
+
+
+def test_edits_and_revokes_name_what_they_change() -> None:
+    # invariant 61
+    edit = {"type": 14, "key": {"ID": "OLD"}, "editedMessage": {"conversation": "new"}}
+    found = got(message("B", chat=GROUP, body=body(protocolMessage=edit))).message
+    assert (found.id, found.edits, found.text) == ("B", "OLD", "new")
+    revoke = {"type": 0, "key": {"ID": "OLD"}}
+    assert got(message("C", chat=GROUP, body=body(protocolMessage=revoke))).message.revokes == "OLD"
+
+
+@pytest.mark.parametrize("server", ["broadcast", "newsletter"])
+def test_statuses_and_newsletters_are_no_chats(server: str) -> None:
+    event = message("A", chat="status", server=server, text="x")
+    assert read(event, own=OWN, number_of=lambda _: None) is None
+
+
+def test_ids_lose_their_device() -> None:
+    # invariant 59
+    assert plain("4917:12@s.whatsapp.net") == "4917@s.whatsapp.net"
+    assert plain("4917.0:12@s.whatsapp.net") == "4917@s.whatsapp.net"
+    assert plain("4917@c.us") == "4917@s.whatsapp.net"
+    assert plain("1203@g.us") == "1203@g.us"
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        ("server returned error 463", "never"),
+        ("server returned error 400", "refused"),
+        ("server returned error 503", "retry"),
+        ("timed out waiting for message send response", "uncertain"),
+        ("failed to send: websocket not connected", "not_connected"),
+        ("failed to get device list", "retry"),
+    ],
+)
+def test_what_an_error_of_a_send_means(error: str, meaning: str) -> None:
+    assert outcome(error) == meaning
+
+
+def test_what_a_refused_connection_means() -> None:
+    # invariants 65, 73
+    assert failure_state(2)[0] == "logged_out"
+    assert failure_state(3)[0] == "banned"
+    assert failure_state(6)[0] == "outdated"
+    assert failure_state(10)[0] == "disconnected"
+    assert failure_state(418)[0] == "disconnected"
