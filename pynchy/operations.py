@@ -253,5 +253,5 @@ def _add(
 def _remove(db: Database, folder: GroupId, *, now: Micros) -> bool:
     if groups.get(db, folder) is None:
         return False
-    turns.cancel(db, folder, now=now)
+    turns.cancel(db, folder, now=now, all_of_it=True)
     return groups.remove(db, folder)

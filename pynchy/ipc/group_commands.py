@@ -35,6 +35,11 @@ def _list_groups(call: Call) -> Done:
     return Done(ok=True, text="\n".join(lines), fresh=True)
 
 
+def _refresh_groups(call: Call) -> Done:
+    text = "the messenger is asked; what it says is in list_groups, within some seconds"
+    return Done(ok=True, text=text, fresh=True, refreshes=True)
+
+
 def _register_group(call: Call) -> Done:
     folder, chat = _free_folder(call.args["folder"]), ChatId(call.args["chat"])
     if not any(seen.chat == chat for seen in groups.list_chats(call.db, limit=10_000)):
@@ -62,24 +67,25 @@ def _register_group(call: Call) -> Done:
 def _update_group(call: Call) -> Done:
     folder = _known(call).folder
     args = call.args
+    if folder == MAIN and "allowed_senders" in args:
+        raise Refused("who may give orders in main is for its owner to say, not for an agent")
+    if folder == MAIN and "paused" in args:
+        raise Refused("main is not paused by its own agent")
+    trigger = _trigger(args["trigger"]) if "trigger" in args else None
     groups.update(
         call.db,
         folder,
         name=args.get("name"),
-        trigger=_trigger(args["trigger"]) if "trigger" in args else None,
+        trigger=trigger,
         requires_trigger=args.get("requires_trigger"),
     )
     if "model" in args:
         groups.set_model(call.db, folder, None if args["model"] == "default" else args["model"])
     if "allowed_senders" in args:
-        if folder == MAIN:
-            raise Refused("who may give orders in main is for its owner to say, not for an agent")
         senders = tuple(SenderId(each) for each in args["allowed_senders"])
         groups.set_allowed_senders(call.db, folder, senders or None)
     paused = args.get("paused")
     if paused is not None:
-        if folder == MAIN:
-            raise Refused("main is not paused by its own agent")
         groups.set_paused(call.db, folder, paused=paused)
     return Done(ok=True, text=f"{folder} is changed", fresh=True, paused=_pausing(folder, paused))
 
@@ -88,7 +94,7 @@ def _unregister_group(call: Call) -> Done:
     folder = _known(call).folder
     if folder == MAIN:
         raise Refused("main cannot be unregistered")
-    turns.cancel(call.db, folder, now=call.now)
+    turns.cancel(call.db, folder, now=call.now, all_of_it=True)
     groups.remove(call.db, folder)
     text = f"{folder} is not answered any more; its files stay"
     return Done(ok=True, text=text, fresh=True, removed=folder)
@@ -128,6 +134,7 @@ def _trigger(name: str) -> str:
 
 HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
     "list_groups": _list_groups,
+    "refresh_groups": _refresh_groups,
     "register_group": _register_group,
     "update_group": _update_group,
     "unregister_group": _unregister_group,

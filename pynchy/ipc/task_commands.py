@@ -70,6 +70,8 @@ def _get_task(call: Call) -> Done:
 
 def _update_task(call: Call) -> Done:
     task = _own(call)
+    if task.creator == callers.OWNER and call.caller.is_main and not call.caller.trusted:
+        raise Refused("the owner made this task: only a turn that they asked for may change it")
     args = call.args
     schedule: Schedule | None = None
     if "schedule_type" in args or "schedule_value" in args:

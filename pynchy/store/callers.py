@@ -37,7 +37,7 @@ def caller_of(db: Database, folder: GroupId, run: RunId) -> Caller | None:
         run=run,
         chat=chat,
         turn=turn,
-        trusted=folder == MAIN and _is_trusted(db, turn, chat),
+        trusted=folder == MAIN and _all_trusted(db, run, turn, chat),
         depth=delegates.depth(db, turn),
     )
 
@@ -122,6 +122,15 @@ def open_files(db: Database, folder: GroupId) -> set[str]:
     return {str(row[0]) for row in rows}
 
 
+def _all_trusted(db: Database, run: RunId, turn: TurnId, chat: ChatId) -> bool:
+    """Whether every turn that the run has in hand may give orders: a follow-up reaches the agent in
+    mid-turn, so whoever wrote it speaks through every command from then on."""
+    held = db.execute(
+        "SELECT id, chat FROM turns WHERE run_id = ? AND state = 'claimed'", (run,)
+    ).fetchall()
+    return all(_is_trusted(db, TurnId(id), ChatId(where)) for id, where in held or [(turn, chat)])
+
+
 def _is_trusted(db: Database, turn: TurnId, chat: ChatId) -> bool:
     """Whether all who asked in a turn of main may give orders there: named senders, or the owner.
 
@@ -143,6 +152,10 @@ def _is_trusted(db: Database, turn: TurnId, chat: ChatId) -> bool:
             (turn,),
         ).fetchall()
     )
+    # Who answered a question of this turn has had a word in it, too.
+    asked += db.execute(
+        "SELECT sender, own FROM questions WHERE turn_id = ? AND state = 'answered'", (turn,)
+    ).fetchall()
     main = groups.get(db, MAIN)
     named = () if main is None or main.allowed_senders is None else main.allowed_senders
     owners_place = channel_of(chat) == "console"

@@ -137,9 +137,15 @@ def settle_cursor(db: Database, chat: ChatId) -> None:
 
 
 def remove(db: Database, folder: GroupId) -> bool:
-    """Forget a group's row; its files and history stay. Cancel its turns first (`turns.cancel`)."""
+    """Forget a group's row; its files and history stay. Its turns must have ended (`turns.cancel`
+    with ``all_of_it``). Its tasks are over: nothing late from before can speak."""
     if folder == MAIN:
         raise CannotRegister("main cannot be removed")
+    db.execute(
+        "UPDATE tasks SET state = 'cancelled', next_run = NULL, reason = 'its group was removed' "
+        "WHERE folder = ? AND state IN ('active', 'paused')",
+        (folder,),
+    )
     for chat in chats_of(db, folder):
         remove_chat(db, chat)
     return db.execute("DELETE FROM groups WHERE folder = ?", (folder,)).rowcount == 1

@@ -106,6 +106,8 @@ def settle(
 
 def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now: Micros) -> Left:
     """What waits for the group's next session or task run, asked when one has ended or rests."""
+    if db.execute("SELECT 1 FROM groups WHERE folder = ? AND paused = 0", (folder,)).fetchone() is None:
+        return Left(ready=False, retry_after=None)  # paused or gone: nothing is to be served
     kinds = ("task", "task") if kind == "task" else ("message", "notice")
     ready, ahead = db.execute(
         "SELECT count(*) FILTER (WHERE retry_at <= ?2), min(retry_at) FILTER (WHERE retry_at > ?2) "
@@ -124,16 +126,23 @@ def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now
     return Left(bool(ready), None if ahead is None else (ahead - now) / 1_000_000)
 
 
+def paused(db: Database) -> list[GroupId]:
+    """Groups that are not to be served for now."""
+    rows = db.execute("SELECT folder FROM groups WHERE paused = 1 ORDER BY folder").fetchall()
+    return [GroupId(row[0]) for row in rows]
+
+
 def unfinished(db: Database) -> tuple[list[GroupId], list[GroupId]]:
     """At start: groups with anything for a session to do, now or later, and groups with a task's turn to run."""
     sessions = db.execute(
-        "SELECT folder FROM groups WHERE folder IN ("
+        "SELECT folder FROM groups WHERE paused = 0 AND folder IN ("
         "  SELECT folder FROM chats INDEXED BY chats_waiting"
         "  WHERE folder IS NOT NULL AND wanted_seq > claimed_seq"
         "  UNION SELECT folder FROM turns WHERE state = 'waiting' AND kind IN ('message', 'notice')"
         ") ORDER BY folder"
     ).fetchall()
     tasks = db.execute(
-        "SELECT DISTINCT folder FROM turns WHERE state = 'waiting' AND kind = 'task' ORDER BY folder"
+        "SELECT DISTINCT folder FROM turns JOIN groups USING (folder) "
+        "WHERE state = 'waiting' AND kind = 'task' AND paused = 0 ORDER BY folder"
     ).fetchall()
     return [GroupId(row[0]) for row in sessions], [GroupId(row[0]) for row in tasks]

@@ -233,6 +233,8 @@ def run_now(db: Database, task: TaskId, *, now: Micros) -> bool:
     found = get(db, task)
     if found is None or found.state not in ("active", "paused") or _waits(db, task) is not None:
         return False
+    if not _still_its(db, found):
+        return False
     _claim(db, found, Slot(now, f"now-{now}"), missed=0, now=now)
     return True
 
@@ -263,6 +265,10 @@ def fire_due(db: Database, *, now: Micros, new_id: NewId) -> Fired:
     told = False
     for row in rows:
         task = _task(row)
+        if not _still_its(db, task):
+            _set_aside(db, task, "its chat is not its group's any more", now=now, new_id=new_id)
+            told = True
+            continue
         try:
             if _fire(db, task, now=now):
                 groups[task.folder] = None
@@ -275,6 +281,14 @@ def fire_due(db: Database, *, now: Micros, new_id: NewId) -> Fired:
     return Fired(tuple(groups), None if ahead is None else Micros(ahead), told)
 
 
+def _still_its(db: Database, task: Task) -> bool:
+    """Whether the task's chat still belongs to its group: else it would speak to strangers."""
+    found = db.execute(
+        "SELECT 1 FROM chats WHERE chat = ? AND folder = ?", (task.chat, task.folder)
+    ).fetchone()
+    return found is not None
+
+
 def _fire(db: Database, task: Task, *, now: Micros) -> bool:
     """Give every due slot of a task its row; whether there is a turn to run."""
     assert task.next_run is not None
@@ -282,11 +296,12 @@ def _fire(db: Database, task: Task, *, now: Micros) -> bool:
     horizon = after(now, -WINDOW)
     if task.schedule.kind != "once" and begin < horizon:
         first = next(slots(task.schedule, begin, now), None)
-        if first is not None:
+        if first is not None and not _has_row(db, task, first):
             reason = "the daemon was down; what was due until a day ago was not counted"
             _record(db, task, first, "skipped", reason, now=now)
         begin = horizon
-    due = list(slots(task.schedule, begin, now))
+    # A clock that was set, or a new time zone, can bring a moment round again: it has had its row.
+    due = [slot for slot in slots(task.schedule, begin, now) if not _has_row(db, task, slot)]
     following = next_slot(task.schedule, now)
     db.execute(
         "UPDATE tasks SET next_run = ? WHERE id = ?",
@@ -314,6 +329,13 @@ def _fire(db: Database, task: Task, *, now: Micros) -> bool:
     return True
 
 
+def _has_row(db: Database, task: Task, slot: Slot) -> bool:
+    found = db.execute(
+        "SELECT 1 FROM fires WHERE task_id = ? AND slot = ?", (task.id, slot.key)
+    ).fetchone()
+    return found is not None
+
+
 def _claim(db: Database, task: Task, slot: Slot, *, missed: int, now: Micros) -> None:
     turn = turns.add(
         db,
@@ -322,6 +344,7 @@ def _claim(db: Database, task: Task, slot: Slot, *, missed: int, now: Micros) ->
         kind="task",
         prompt=task.prompt,
         source=f"task {task.id}",
+        isolated=task.context == "isolated",
         now=now,
     )
     _record(db, task, slot, "waiting", None, now=now, turn=turn, missed=missed)
@@ -401,6 +424,11 @@ def pause_if_failing(db: Database, turn: TurnId, *, now: Micros, new_id: NewId) 
 
 def _set_aside(db: Database, task: Task, reason: str, *, now: Micros, new_id: NewId) -> None:
     pause(db, task.id, reason=reason)
+    if not _still_its(db, task):  # what it says would be read by strangers
+        name = task.name or task.id
+        text = f"{NOTICE_PREFIX}The task “{name}” of {task.folder} is paused: {reason}."
+        notices.tell_main(db, text, now=now, new_id=new_id)
+        return
     name = task.name or task.prompt[:60]
     text = f"{NOTICE_PREFIX}The task “{name}” is paused: {reason}."
     notices.tell(db, task.chat, text, now=now, new_id=new_id)

@@ -614,17 +614,25 @@ def _in_order(db: Database, turn: Turn, retry_at: Micros) -> Micros:
     return retry_at
 
 
-def cancel(db: Database, folder: GroupId, *, now: Micros, chat: ChatId | None = None) -> list[Turn]:
+def cancel(
+    db: Database,
+    folder: GroupId,
+    *,
+    now: Micros,
+    chat: ChatId | None = None,
+    all_of_it: bool = False,
+) -> list[Turn]:
     """A person stopped it: what is running, and what waits to be tried again, is over.
 
-    Messages that no run has been given yet stay. Whatever the run still says about the cancelled is
-    dropped by `commit`.
+    Messages that no run has been given yet stay, and so does, but for ``all_of_it``, what waits for its
+    first try. Whatever the run still says about the cancelled is dropped by `commit`.
     """
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM turns WHERE folder = ?1 AND ended_at IS NULL "
         "AND state IN ('waiting', 'claimed') AND (?2 IS NULL OR chat = ?2) "
-        "AND (state = 'claimed' OR attempt > 0 OR interrupted > 0 OR kind IN ('message', 'delegate')) ORDER BY id",
-        (folder, chat),
+        "AND (?3 OR state = 'claimed' OR attempt > 0 OR interrupted > 0 "
+        "OR kind IN ('message', 'delegate')) ORDER BY id",
+        (folder, chat, all_of_it),
     ).fetchall()
     found = [_turn(row) for row in rows]
     for turn in found:

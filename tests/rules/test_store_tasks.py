@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.schedule.times import Schedule
-from pynchy.store import groups, runs, tasks, turns
+from pynchy.store import groups, runs, serving, tasks, turns
 from pynchy.store.database import Connection, open_memory
 
 START = Micros(1_780_000_000_000_000)
@@ -220,3 +220,72 @@ def test_every_slot_has_one_row_and_one_run_at_most(looks: list[int]) -> None:
     keys = [row["slot"] for row in tasks.ledger(house.db, task, limit=10_000)]
     assert len(keys) == len(set(keys))
     assert house.states(task).count("waiting") <= 1
+
+
+def test_a_moment_that_comes_round_again_runs_once_and_breaks_nothing(house: House) -> None:
+    task = house.task("cron", "0 10 * * *")
+    day = 24 * 60 * MINUTE
+    house.fire(START + day)
+    first = house.states(task)
+    house.run(START + day)
+    # The people moved west: the same wall clock comes again.
+    house.db.execute("UPDATE tasks SET timezone = 'America/New_York' WHERE id = ?", (task,))
+    house.db.execute("UPDATE tasks SET next_run = ? WHERE id = ?", (START + day - MINUTE, task))
+    for hours in range(1, 30):
+        house.fire(START + day + hours * 60 * MINUTE)
+    keys = [row["slot"] for row in tasks.ledger(house.db, task)]
+    assert len(keys) == len(set(keys))
+    assert len(keys) >= len(first)
+
+
+def test_an_isolated_task_has_a_conversation_of_its_own(house: House) -> None:
+    schedule = Schedule("interval", "600", "UTC", START)
+    tasks.create(
+        house.db,
+        id=TaskId(house.new_id()),
+        folder=FAMILY,
+        chat=CHAT,
+        prompt="x",
+        schedule=schedule,
+        context="isolated",
+        creator=SenderId("a"),
+        now=START,
+    )
+    house.fire(START + 10 * MINUTE)
+    run = RunId("e" * 16)
+    runs.begin(house.db, run=run, folder=FAMILY, kind="task", container="c", boot="b", now=START)
+    claimed = turns.claim(
+        house.db, FAMILY, run, now=Micros(START + 10 * MINUTE), new_id=house.new_id
+    )
+    assert claimed is not None
+    assert claimed.isolated
+
+
+def test_a_task_does_not_speak_in_a_chat_that_belongs_to_others_now(house: House) -> None:
+    task = house.task()
+    turns.cancel(house.db, FAMILY, now=START, all_of_it=True)
+    groups.remove(house.db, FAMILY)
+    found = tasks.get(house.db, task)
+    assert found is not None
+    assert found.state == "cancelled"
+    # Its chat alone can change hands, too.
+    House.__init__(house)
+    task = house.task()
+    groups.remove_chat(house.db, CHAT)
+    fired = house.fire(START + 10 * MINUTE)
+    assert fired.groups == ()
+    assert house.states(task) == []
+    assert not tasks.run_now(house.db, task, now=Micros(START + 11 * MINUTE))
+
+
+def test_a_paused_or_removed_group_leaves_nothing_to_start(house: House) -> None:
+    house.task()
+    house.fire(START + 10 * MINUTE)
+    now = Micros(START + 11 * MINUTE)
+    assert serving.left(house.db, FAMILY, kind="task", now=now).ready
+    groups.set_paused(house.db, FAMILY, paused=True)
+    assert serving.left(house.db, FAMILY, kind="task", now=now) == serving.Left(
+        ready=False, retry_after=None
+    )
+    assert serving.unfinished(house.db) == ([], [])
+    assert serving.paused(house.db) == [FAMILY]
