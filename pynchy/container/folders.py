@@ -1,8 +1,8 @@
 """The folders a group's container sees, made ready on the host: edge to the file system.
 
 Folders are made before a container exists, never while one could write where we do. The rule that keeps it so: below a
-folder that a container may write nothing is created, opened or changed by name; only its top is made, and the owner of
-what is in it is corrected without following links.
+folder that a container may write nothing is created, opened or changed by name; only its top is made (aside, with a
+first page in it, and renamed into place), and the owner of what is in it is corrected without following links.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def prepare(
     writable = [work, commands, session]
     if group.is_main:
         writable.append(home.shared)
+    _scaffold(work, group)
     for folder in (*writable, home.shared, home.media(group.folder)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in (*writable, home.shared, home.media(group.folder)):
@@ -52,6 +53,31 @@ def prepare(
     if skills is not None:
         mounts.append(Mount(skills, f"{HOME}/.claude/skills"))
     return tuple(mounts)
+
+
+_MEMORY = """\
+# {name}
+
+What is worth knowing here every time: you are given this page at each start. Keep it short and current.
+
+## People
+
+## How they like things
+
+## Under way
+"""
+
+
+def _scaffold(work: Path, group: Group) -> None:
+    """Make a group's folder with a first page of memory, all at once; one that is there is left as it is."""
+    if work.exists() or work.is_symlink():
+        return
+    aside = work.with_name(f".{work.name}.new")  # no name of a group: nobody else's
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(mode=0o700, parents=True)
+    name = " ".join(group.name.split()) or group.folder
+    (aside / "CLAUDE.md").write_text(_MEMORY.format(name=name), encoding="utf-8")
+    aside.rename(work)
 
 
 def prepare_helper(

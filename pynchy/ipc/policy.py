@@ -186,6 +186,7 @@ COMMANDS: Final[Mapping[str, Rule]] = {
     "forget": Rule(Reach.OWN, {"memory_id": Text(64)}),
     "search_history": Rule(Reach.OWN, {"query": Text(500)}, {"limit": Whole(1, 50)}),
     "list_groups": Rule(Reach.ALL, {}),
+    "refresh_groups": Rule(Reach.ALL, {}),
     "register_group": Rule(
         Reach.ALL,
         {"chat": Text(128), "name": Text(100), "folder": Text(63)},
