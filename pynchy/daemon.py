@@ -36,6 +36,7 @@ from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import Config
 from pynchy.container import folders, runlog
 from pynchy.container.deadlines import Patience
+from pynchy.container.escapes import known_escapes
 from pynchy.container.extras import Allowed, Extras
 from pynchy.container.mounts import BadAllowlist
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
@@ -144,7 +145,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
             open_console(now=world.now, new_id=world.new_id) as console,
             _open_whatsapp(config, store) as whatsapp,
         ):
-            guard = Guards(store, await _allowed(home), world.now)
+            guard = Guards(store, await _allowed(config), world.now)
             runtime = await _find_runtime(config)
             await serve(
                 config,
@@ -167,6 +168,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                     speakers=speakers,
                 ),
                 more_ops=guard.ops,
+                warnings=await _escapes(config, runtime),
                 bells=bells,
                 world=world,
                 model=upstream.name,
@@ -189,6 +191,7 @@ async def serve(
     model: str,
     ready: Callable[[], None],
     more_ops: Mapping[str, control.Op] | None = None,
+    warnings: tuple[str, ...] = (),
     whatsapp: WhatsApp | None = None,
 ) -> None:
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
@@ -426,6 +429,7 @@ async def serve(
                     model=model,
                     queue=tuple(each.group for each in line.waiting()),
                     channels=dict(states),
+                    warnings=warnings,
                 ),
                 added=lambda group: registration_changed(),
                 removed=group_removed,
@@ -584,6 +588,17 @@ async def _find_runtime(config: Config) -> Runtime:
         await trio.sleep(LOOK_AGAIN)
 
 
+async def _escapes(config: Config, runtime: Runtime) -> tuple[str, ...]:
+    """Ways out of containers that this engine's version is known for: a warning, or no start at all if the owner
+    wants it so."""
+    found = tuple(known_escapes(await runtime.versions()))
+    if found and config.container.require_patched:
+        raise NoRuntime(f"container.require_patched is set, and {'; '.join(found)}")
+    for each in found:
+        logger.warning("{}", each)
+    return found
+
+
 def _may_come(error: NoRuntime) -> bool:
     """Whether the engine is there and only not up: waiting for one that is not installed is no use."""
     return "not answer" in str(error)
@@ -628,6 +643,7 @@ async def _open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp
         own_number=config.assistant.has_own_number,
         media_limit=config.whatsapp.media_limit,
         transcribe=config.whatsapp.transcribe,
+        read_receipts=config.whatsapp.read_receipts,
         registered=registered,
     )
     async with open_whatsapp(terms) as channel:
@@ -649,11 +665,12 @@ def _day(timezone: str, moment: Micros) -> str:
 Speakers = dict[RunId, Callable[[Done], None]]
 
 
-async def _allowed(home: Home) -> Allowed:
+async def _allowed(config: Config) -> Allowed:
     """The allowlist of extra mounts, read now. One that cannot be used allows nothing, and says so in the log."""
+    home = config.home
     code = {Path(pynchy.__file__).parents[1], Path(wire.__file__).parents[1], Path(sys.prefix)}
     allowed = Allowed(
-        path=home.mount_allowlist,
+        path=config.container.mount_allowlist or home.mount_allowlist,
         ours=(home.root, *sorted(code)),
         empty=home.data / "agent",
         user_home=Path.home(),

@@ -58,6 +58,7 @@ class Terms:
     media_limit: int  # bytes
     transcribe: Sequence[str]  # a command that prints what a voice note says; empty: none
     registered: Callable[[], Awaitable[Mapping[ChatId, Path]]]  # chats, each with its media folder
+    read_receipts: bool = False  # mark what was said as read, once it is answered
     command: Sequence[str] = COMMAND
 
 
@@ -131,6 +132,9 @@ class WhatsApp:
         reason = answer["reason"]
         match answer["outcome"]:
             case "sent":
+                if self._terms.read_receipts:
+                    with suppress(NotConnected):
+                        await self._tell(line="read", chat=out.chat)
                 return
             case "not_connected":
                 raise NotConnected
@@ -234,7 +238,8 @@ class WhatsApp:
                 pause = max(wait, HOUR)
             elif "another program" in state.detail:
                 pause = max(wait, 30 * SECOND)  # or the two throw each other out for ever
-            logger.info("whatsapp: {}; next start in {} s", state.state, pause)
+            when = "when it is linked" if pause == math.inf else f"in {pause:.0f} s"
+            logger.info("whatsapp: {}; next start {}", state.state, when)
             wait = min(2 * wait, LAST_WAIT)
             with trio.move_on_after(pause):
                 await self._again.wait()

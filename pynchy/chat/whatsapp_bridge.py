@@ -51,6 +51,7 @@ GOODBYE: Final = 3.0  # from the end of our input to our own
 QUIET: Final = 0.2  # without an event after a disconnect: the queue is empty
 FETCH_WAIT: Final = 60.0
 TRANSCRIBE_WAIT: Final = 120.0
+UNREAD: Final = 100  # messages of a chat that are marked as read together
 WINDOW: Final = 200  # entries read from the journal at once
 
 _log = logging.getLogger("bridge")
@@ -159,6 +160,7 @@ class Bridge:
         self.last_event = 0.0
         self.ending = False
         self._numbers: dict[str, str] = {}
+        self._unread: dict[str, list[tuple[str, str]]] = {}  # chat -> (sender, id), the newest
 
     def run(self) -> NoReturn:
         start = lines.decode(sys.stdin.buffer.readline() or b"{}")
@@ -332,6 +334,10 @@ class Bridge:
         )
         if kept:
             self.more.set()
+        if kept and message.chat in self.chats and not message.from_me:
+            unread = self._unread.setdefault(message.chat, [])
+            unread.append((reading.text_id(event.Info.MessageSource.Sender), message.id))
+            del unread[:-UNREAD]
 
     def _number_of(self, lid: str) -> str | None:
         if lid not in self._numbers:
@@ -438,6 +444,8 @@ class Bridge:
                 threading.Thread(target=self._tell_if_sent, args=(line,), daemon=True).start()
             case "typing" if self.up.is_set():
                 threading.Thread(target=self._type, args=(line,), daemon=True).start()
+            case "read" if self.up.is_set():
+                threading.Thread(target=self._mark_read, args=(line,), daemon=True).start()
             case "groups" if self.up.is_set():
                 threading.Thread(target=self._tell_groups, daemon=True).start()
 
@@ -513,6 +521,22 @@ class Bridge:
             chat, content, caption=caption, filename=name, mimetype=kind
         )
         return str(sent.ID)
+
+    def _mark_read(self, line: dict[str, Any]) -> None:
+        from neonize.utils.enum import ReceiptType
+        from neonize.utils.jid import build_jid
+
+        by_sender: dict[str, list[str]] = {}
+        for who, message_id in self._unread.pop(line["chat"], []):
+            by_sender.setdefault(who, []).append(message_id)
+        chat = build_jid(*line["chat"].split("@"))
+        for who, ids in by_sender.items():
+            try:
+                self.client.mark_read(
+                    *ids, chat=chat, sender=build_jid(*who.split("@")), receipt=ReceiptType.READ
+                )
+            except Exception as error:
+                _log.info("read receipt: %s", error)
 
     def _type(self, line: dict[str, Any]) -> None:
         from neonize.utils.enum import ChatPresence, ChatPresenceMedia

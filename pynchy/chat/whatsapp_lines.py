@@ -1,7 +1,7 @@
 """The lines between the daemon and the WhatsApp bridge: one JSON object each way a line.
 
 Up: ``state``, ``chat``, ``message`` (with its journal number), ``answer``, ``me``; when pairing ``qr``,
-``code``. Down: ``start``, ``chats``, ``ack``, ``send``, ``was_sent``, ``typing``, ``groups``. The ids of
+``code``. Down: ``start``, ``chats``, ``ack``, ``send``, ``was_sent``, ``typing``, ``read``, ``groups``. The ids of
 messages to send are the caller's, and every request gets one answer, so that another bridge
 can take this one's place. The rule that keeps it so: facts in, facts out; who reads which line when
 is not known here.

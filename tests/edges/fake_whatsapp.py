@@ -49,6 +49,12 @@ class FakeGo:
                     for number in range(int(os.pread(fd, 20, 0) or 0), total):
                         self.emit(17, self.message(number))
                         os.pwrite(fd, str(number + 1).encode(), 0)
+                case "picture":
+                    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+                    part: Any = {"mimetype": "image/png", "fileLength": rest[0], "caption": "see"}
+                    body = Message(imageMessage=part)
+                    self.emit(17, message("PICTURE1", chat=CHAT, body=body))
                 case "bad":
                     self.emit(17, b"\xff" * 20)
                 case "event":
@@ -100,6 +106,16 @@ class FakeGo:
                 ),
             )
         ).SerializePartialToString()
+
+    def MarkRead(self, *arguments: Any) -> bytes:
+        os.write(1, b"marked as read: " + arguments[1] + b"\n")  # as Go prints: past Python
+        return b""
+
+    def DownloadAny(self, *_: Any) -> Any:
+        import neonize.proto.Neonize_pb2
+
+        neo: Any = neonize.proto.Neonize_pb2
+        return neo.DownloadReturnFunction(Binary=b"picture").SerializeToString()
 
     def Disconnect(self, uuid: bytes) -> None:
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import attrs
 import pytest
 import trio
 
@@ -247,3 +248,35 @@ async def test_typing_is_shown_while_it_is_on(tmp_path: Path) -> None:
         assert len(channel._typing) == 1
         await channel.set_typing(GROUP, False)
         assert not channel._typing
+
+
+async def test_a_picture_is_fetched_into_the_groups_folder(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"], ["picture", 7])) as channel:
+        message = (await incoming(channel)).message
+        (kept,) = message.attachments
+        assert (message.text, kept.media_type, kept.size) == ("see", "image/png", 7)
+        assert (tmp_path / "media" / kept.path).read_bytes() == b"picture"
+
+
+async def test_a_picture_that_is_too_large_is_not_fetched(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"], ["picture", 5000])) as channel:
+        message = (await incoming(channel)).message
+        assert not message.attachments
+        assert message.text == "[image, not fetched: 5000 bytes are too many] see"
+    assert not (tmp_path / "media").exists()
+
+
+async def test_what_is_answered_is_marked_as_read(tmp_path: Path) -> None:
+    how = terms(tmp_path, ["connected"], ["messages", 2], read_receipts=True)
+    async with connected(how) as channel:
+        for _ in range(2):
+            await incoming(channel)
+        await channel.send(out("yes"))
+    assert "marked as read: M00000000 M00000001" in (tmp_path / "bridge.log").read_text()
+
+
+async def test_on_a_shared_number_the_name_is_in_front(tmp_path: Path) -> None:
+    how = attrs.evolve(terms(tmp_path, ["connected"]), own_number=False)
+    async with connected(how) as channel:
+        await channel.send(out("echo **this**"))
+        assert (await incoming(channel)).message.text == "Pynchy: echo *this*"
