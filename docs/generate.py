@@ -118,6 +118,7 @@ def ops() -> Iterator[str]:
         "groups.remove": Operations.remove_group,
         "groups.mount": Guards.mount,
         "groups.unmount": Guards.unmount,
+        "groups.set": Guards.set,
         "mounts.check": Guards.check,
         "mounts.reload": Guards.reload,
     }

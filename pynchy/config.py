@@ -292,7 +292,7 @@ class Container:
     mount_allowlist: Path | None = setting(  # noqa: RUF009 - an attrs field, as all here
         None,
         PATH,
-        "what may be mounted from the host; empty: ~/.config/pynchy/mount-allowlist.json",
+        "what may be mounted from the host; empty: mount-allowlist.json in PYNCHY_HOME",
     )
 
 

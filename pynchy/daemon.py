@@ -48,7 +48,6 @@ from pynchy.gateway.ledger import StoreLedger
 from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.groups import dispatcher, queue, settings, turn
 from pynchy.guards import Guards
-from pynchy.home import Home
 from pynchy.inspection import Inspection
 from pynchy.ipc import policy, watcher
 from pynchy.ipc.call import Awaits, Done

@@ -35,6 +35,7 @@ class Guards:
         return {
             "groups.mount": self.mount,
             "groups.unmount": self.unmount,
+            "groups.set": self.set,
             "mounts.check": self.check,
             "mounts.reload": self.reload,
         }
@@ -72,6 +73,15 @@ class Guards:
             _change_mounts, GroupId(folder), add=None, remove=name, now=self.now()
         )
         return await self._verdicts(GroupId(folder))
+
+    async def set(self, client: Client, *, folder: str, key: str, value: str = "") -> object:
+        """Set what a group may reach and spend, from its next run on; without a value, as for everybody.
+
+        ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas) and ``budget.day_dollars`` and so on.
+        """
+        return await self.store.call(
+            _change_value, GroupId(folder), key=key, value=value, now=self.now()
+        )
 
     async def check(self, client: Client) -> object:
         """What every group's mounts come to as things are now."""
@@ -111,6 +121,21 @@ def _readable(row: Mapping[str, Any]) -> settings.Settings | None:
         return settings.read(row)
     except settings.BadSettings:
         return None  # that group gets nothing either
+
+
+def _change_value(
+    db: Database, folder: GroupId, *, key: str, value: str, now: Micros
+) -> dict[str, Any]:
+    if groups.get(db, folder) is None:
+        raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
+    try:
+        after = settings.with_value(groups.settings(db, folder), key, value)
+    except settings.BadSettings as error:
+        raise OpFailed("bad_request", str(error)) from None
+    groups.set_settings(db, folder, after)
+    detail: dict[str, object] = {"key": key, "value": value[:200]}
+    guards.settings_changed(db, folder=folder, action="setting changed", detail=detail, now=now)
+    return after
 
 
 def _change_mounts(

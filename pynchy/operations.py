@@ -34,6 +34,7 @@ class Live:
     model: str
     queue: tuple[GroupId, ...]  # groups that wait for a slot, first come first
     channels: Mapping[str, str]  # name -> state
+    warnings: tuple[str, ...] = ()  # what is wrong with what it stands on
 
 
 @attrs.frozen
@@ -77,6 +78,7 @@ class Operations:
             "containers": self.containers,
             "queue": list(live.queue),
             "channels": dict(live.channels),
+            "warnings": list(live.warnings),
             **stored,
         }
 

@@ -85,6 +85,27 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
     show_mounts(found)
 
 
+@command.command("set")
+@click.argument("folder")
+@click.argument("key")
+@click.argument("value", default="")
+def set_value(folder: str, key: str, value: str) -> None:
+    """Set what the group in FOLDER may reach and spend, from its next run on.
+
+    Without a VALUE it is as for everybody again.
+
+    \b
+    pynchy groups set family egress allowlist
+    pynchy groups set family hosts example.org,*.example.net
+    pynchy groups set family models claude-sonnet-4-5
+    pynchy groups set family server_tools web_search
+    pynchy groups set family budget.day_dollars 2.50
+    """
+    with open_connection() as connection:
+        found = connection.ask("groups.set", folder=folder, key=key, value=value)
+    click.echo(printable(json.dumps(found, indent=2)))
+
+
 @command.command("unmount")
 @click.argument("folder")
 @click.argument("name")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import click
 
 from pynchy.cli.client import Failure, open_connection, printable
 from pynchy.exits import Exit
-from pynchy.home import Home
 
 
 @click.group()
@@ -22,7 +22,7 @@ def init() -> None:
     """Write a template of the allowlist, if there is none."""
     from pynchy.container.mounts import TEMPLATE
 
-    path = Home.of(os.environ).mount_allowlist
+    path = _path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -36,12 +36,10 @@ def init() -> None:
 @command.command("check")
 def check() -> None:
     """Read the allowlist as a start would, and say what it allows. Changes nothing."""
-    from pathlib import Path
-
     from pynchy.container.allowlist import read_allowlist, real_roots
     from pynchy.container.mounts import BadAllowlist
 
-    path = Home.of(os.environ).mount_allowlist
+    path = _path()
     try:
         found = read_allowlist(path)
     except BadAllowlist as error:
@@ -78,6 +76,16 @@ def list_mounts(as_json: bool) -> None:
     for group in found:
         for line in lines(group):
             click.echo(printable(line))
+
+
+def _path() -> Path:
+    from pynchy.config import ConfigError, from_environ
+
+    try:
+        config = from_environ(os.environ)
+    except ConfigError as error:
+        raise Failure(str(error), Exit.CONFIG) from None
+    return config.container.mount_allowlist or config.home.mount_allowlist
 
 
 def lines(group: dict[str, object]) -> list[str]:

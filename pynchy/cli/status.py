@@ -43,6 +43,7 @@ def render(status: dict[str, Any]) -> str:
         "channels   " + ", ".join(f"{n} {state}" for n, state in status["channels"].items()),
         f"containers {len(status['runs'])} of {status['containers']}",
     ]
+    lines[1:1] = [f"warning    {warning}" for warning in status.get("warnings", ())]
     for run in status["runs"]:
         busy = "working" if run["turns"] else "idle"
         kind = "" if run["kind"] == "session" else f"{run['kind']}, "

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from pynchy.container.mounts import Wish
+from pynchy.gateway.body import SERVER_TOOLS
 from pynchy.gateway.exchange import Egress, Limits
 from pynchy.gateway.hosts import check_pattern
 
@@ -56,12 +57,15 @@ def read(document: Mapping[str, Any]) -> Settings:
         hosts = tuple(check_pattern(each) for each in _list(document, "hosts", str))
     except ValueError as error:
         raise BadSettings(f"hosts: {error}") from None
+    tools = frozenset(_list(document, "server_tools", str))
+    if unknown := sorted(tools - SERVER_TOOLS.keys()):
+        raise BadSettings(f"server_tools: expected {', '.join(SERVER_TOOLS)}, got {unknown[0]!r}")
     return Settings(
         mounts=mounts,
         egress=egress,
         hosts=hosts,
         models=tuple(_list(document, "models", str)),
-        server_tools=frozenset(_list(document, "server_tools", str)),
+        server_tools=tools,
         budget=_budget(document.get("budget", {})),
     )
 
@@ -97,6 +101,31 @@ def without_mount(document: Mapping[str, Any], name: str) -> dict[str, Any] | No
     mounts = document.get("mounts", [])
     left = [each for each in mounts if each.get("name") != name]
     return None if len(left) == len(mounts) else {**document, "mounts": left}
+
+
+def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
+    """The document with one setting as a person writes it: words with commas, a number; nothing takes it away.
+    Checked: raises `BadSettings`."""
+    changed = dict(document)
+    top, _, inner = key.partition(".")
+    if top == "budget" and inner:
+        budget = dict(changed.get("budget", {}))
+        budget.pop(inner, None)
+        if text:
+            try:
+                budget[inner] = float(text) if inner.endswith("dollars") else int(text)
+            except ValueError:
+                raise BadSettings(f"{key}: expected a number, not {text[:80]!r}") from None
+        changed["budget"] = budget
+    elif key in {"egress", "hosts", "models", "server_tools"}:
+        changed.pop(key, None)
+        if text:
+            changed[key] = text if key == "egress" else [w for w in text.split(",") if w]
+    else:
+        known = "egress, hosts, models, server_tools, " + ", ".join(f"budget.{k}" for k in _BUDGET)
+        raise BadSettings(f"{key[:80]!r} is no setting of a group; known: {known}")
+    read(changed)
+    return changed
 
 
 def _wish(item: dict[str, Any]) -> Wish:

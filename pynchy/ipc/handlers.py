@@ -8,7 +8,7 @@ raises `Refused` before it writes anything, and touches nothing but the database
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
 from pynchy.ipc import group_commands, memory_commands, policy, task_commands, waiting_commands
@@ -16,7 +16,7 @@ from pynchy.ipc.call import Call, Done, Refused
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.ipc.waiting_commands import MOST_SAID
 from pynchy.model import MINUTE, GroupId, Micros, RunId
-from pynchy.store import callers, journal, outbox
+from pynchy.store import audit, callers, journal, outbox
 from pynchy.store.database import Database, NewId
 from pynchy_agent import wire
 
@@ -83,9 +83,27 @@ def _carry_out(
         return Done(ok=False, text=reason, offence="misfit")
     call = Call(db, caller, command.args, now, new_id, file, timezone)
     try:
-        return _HANDLERS[command.name](call)
+        done = _HANDLERS[command.name](call)
     except Refused as error:
         return Done(ok=False, text=str(error))
+    if done.ok and command.name in _REGISTRATIONS:
+        audit.record(
+            db,
+            actor=f"agent of {folder}",
+            action=command.name.replace("_", " "),
+            folder=GroupId(str(command.args.get("folder", folder))),
+            detail={"run": run, "turn": caller.turn, **_told(command.args)},
+            now=now,
+        )
+    return done
+
+
+# What changes who is answered, and how: kept in the audit with what was asked for.
+_REGISTRATIONS: Final = frozenset({"register_group", "update_group", "unregister_group"})
+
+
+def _told(args: Mapping[str, Any]) -> dict[str, object]:
+    return {"asked": {name: str(value)[:200] for name, value in args.items()}}
 
 
 # --- in the chat ---------------------------------------------------------------------------------

@@ -98,3 +98,33 @@ def test_a_budget_that_is_used_up_is_said_in_the_chat_and_written_down(tmp_path:
         )
         assert "hello" not in said["text"]
         assert "budget used up" in actions(home)
+
+
+def test_what_a_group_may_reach_is_set_by_the_owner_and_refusals_are_written_down(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    with running(home, "bwrap") as daemon, daemon.talk() as owner:
+        pynchy(home, "groups", "set", "main", "hosts", "*.example.org")
+        pynchy(home, "groups", "set", "main", "egress", "allowlist")
+        for key, value in (
+            ("egress", "everything"), ("hosts", "10.0.0.1"), ("server_tools", "telepathy"),
+            ("budget.day_dollars", "nan"), ("mounts", "/"), ("trigger", "x"),
+        ):  # fmt: skip
+            pynchy(home, "groups", "set", "main", key, value, exits=2)
+        fetch = "import urllib.request as u;u.urlopen('http://example.com/')"
+        assert "403" in _until(owner, f'bash python3 -c "{fetch}" 2>&1 | tail -1', "4")
+        owner.say("/new")
+        _until(owner, "echo afresh", "afresh")
+        rows = {row["action"]: row for row in asked(home, "audit")}
+        assert rows["setting changed"]["actor"] == "owner"
+        assert (
+            "example.com is not on this group's list" in rows["gateway refused"]["detail"]["what"]
+        )
+
+
+def test_a_group_that_an_agent_changes_is_written_down(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, "bwrap") as daemon, daemon.talk() as owner:
+        owner.ask('use update_group {"folder": "main", "name": "Home"}')
+        assert "update group" in actions(home)
