@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,28 @@ def test_a_conversation_is_shortened_when_it_is_ordered(home: Path) -> None:
         assert "is shortened" in talk.reply()
         assert talk.ask("echo and on") == "and on"
     assert len(list((home / "groups" / "main" / "conversations").iterdir())) >= 1
+
+
+def test_a_tasks_script_decides_whether_its_agent_is_woken(home: Path) -> None:
+    # invariant 135
+    later = (datetime.now(UTC) + timedelta(days=2)).isoformat()[:19]
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        for script in ("test -e flag", "echo the flag is up"):
+            made = talk.ask(
+                use(
+                    "schedule_task",
+                    {
+                        "prompt": "bash touch woken; ls",
+                        "schedule_type": "once",
+                        "schedule_value": later,
+                        "context_mode": "isolated",
+                        "script": script,
+                    },
+                )
+            )
+            assert "scheduled as" in made
+            task = made.partition("scheduled as ")[2].partition(";")[0]
+            talk.ask(use("run_task_now", {"task_id": task}))
+            for _ in ("it was made", "it was begun", "it ran"):
+                talk.turn("done")
+            assert (daemon.home.groups / "main" / "woken").exists() == ("up" in script)
