@@ -1,0 +1,59 @@
+"""`pynchy auth whatsapp`: what it says, and what it writes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pynchy.cli.auth import enable
+
+AUTH = (sys.executable, "-m", "pynchy", "auth", "whatsapp")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, "[whatsapp]\nenabled = true\n"),
+        ("[model]\noffline = true\n", "[model]\noffline = true\n\n[whatsapp]\nenabled = true\n"),
+        (
+            "[whatsapp] # mine\nenabled = false\nread_receipts = true\n[model]\nname = 'x'\n",
+            "[whatsapp] # mine\nenabled = true\nread_receipts = true\n[model]\nname = 'x'\n",
+        ),
+    ],
+)
+def test_it_is_switched_on_and_all_else_is_left(
+    tmp_path: Path, before: str | None, after: str
+) -> None:
+    path = tmp_path / "config.toml"
+    if before is not None:
+        path.write_text(before)
+    enable(path)
+    assert path.read_text() == after
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_network_it_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        AUTH,
+        env={**os.environ, "PYNCHY_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "not linked: failed to dial" in done.stderr
+    assert not (tmp_path / "config.toml").exists()
+
+
+def test_a_number_is_a_number(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*AUTH, "--phone", "me"],
+        env={**os.environ, "PYNCHY_HOME": str(tmp_path)},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
