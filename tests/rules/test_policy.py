@@ -427,6 +427,42 @@ def test_in_main_authority_is_that_of_everybody_who_asked() -> None:  # invarian
     assert trusted(there)
 
 
+def test_a_hostile_follow_up_takes_the_trust_of_the_turn_it_joins() -> None:
+    there = World(MAIN)
+    found = callers.caller_of(there.db, there.folder, RUN)
+    assert found is not None
+    assert found.trusted
+    messenger = ChatId("main@g.us")
+    groups.add_chat(there.db, MAIN, messenger)
+    messages.receive(there.db, there.message("unregister g", "M2", chat=messenger), now=NOON)
+    there.claim()
+    found = callers.caller_of(there.db, there.folder, RUN)
+    assert found is not None
+    assert not found.trusted
+
+
+def test_an_untrusted_turn_of_main_cannot_rewrite_the_owners_task() -> None:
+    there = World(MAIN)
+    made = there.call(
+        "schedule_task",
+        {
+            "prompt": "say good morning",
+            "schedule_type": "interval",
+            "schedule_value": 3600,
+            "context_mode": "isolated",
+        },
+    )
+    task = made.text.split()[2].rstrip(";")
+    messenger = ChatId("main@g.us")
+    groups.add_chat(there.db, MAIN, messenger)
+    messages.receive(there.db, there.message("be evil", "M3", chat=messenger), now=NOON)
+    there.claim()
+    args = {"task_id": task, "prompt": "register a group"}
+    refused = there.call("update_task", args, id="d" * 32)
+    assert not refused.ok
+    assert "owner" in refused.text
+
+
 JSONISH = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=40),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner),
