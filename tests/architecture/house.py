@@ -39,6 +39,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.config": Kind.GROUND,
     "pynchy.control": Kind.EDGE,
     "pynchy.daemon": Kind.DOOR,
+    "pynchy.doctor": Kind.PROCEDURE,
     "pynchy.dotenv": Kind.RULES,
     "pynchy.exits": Kind.MODEL,
     "pynchy.guards": Kind.PROCEDURE,

@@ -1,0 +1,56 @@
+"""`pynchy doctor`: what is wrong with this installation, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from pynchy.cli.client import printable
+from pynchy.exits import Exit
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Mend what is safe to mend: modes, folders, leftovers.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def command(fix: bool, as_json: bool) -> None:
+    """Look at everything that can be wrong. Works with the daemon down; costs nothing.
+
+    Exits with 1 where a check fails; warnings are not failures.
+
+    \b
+    pynchy doctor
+    pynchy doctor --fix
+    """
+    import trio
+
+    from pynchy import doctor
+
+    async def look() -> list[tuple[str, doctor.Finding]]:
+        found = await doctor.diagnose(await doctor.examine(os.environ, user_home=Path.home()))
+        mendable = [finding.fix for _, finding in found if finding.fix is not None]
+        if not fix or not mendable:
+            return found
+        for mend in mendable:
+            try:
+                await mend()
+            except Exception as error:
+                click.echo(printable(f"could not be mended: {error}"), err=True)
+        return await doctor.diagnose(await doctor.examine(os.environ, user_home=Path.home()))
+
+    found = trio.run(look)
+    if as_json:
+        rows = [
+            {"check": name, "level": each.level, "what": each.what, "advice": each.advice}
+            for name, each in found
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for name, each in found:
+            click.echo(printable(f"{each.level:4}  {name}: {each.what}"))
+            if each.advice:
+                click.echo(printable(f"      -> {each.advice}"))
+    if any(each.level == "fail" for _, each in found):
+        raise SystemExit(Exit.OURS)

@@ -1,0 +1,403 @@
+"""What `pynchy doctor` looks at: each check is a function that says ok, warn or fail, and what to do.
+
+Works with the daemon down, on an empty home and on a broken one. The rule that keeps it so: a check
+looks and changes nothing; what may be mended without asking is the check's `Finding.fix`, which runs
+only when somebody asked for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+import attrs
+import trio
+
+from pynchy.config import GIB, MIB, Config, ConfigError, from_environ, is_zone
+from pynchy.container.allowlist import read_allowlist, real_roots
+from pynchy.container.escapes import known_escapes
+from pynchy.container.mounts import BadAllowlist
+from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
+from pynchy.home import MAX_SOCKET_PATH, Home
+from pynchy.lock import is_held
+from pynchy.store import backup
+from pynchy.store.database import StoreError, StoreTooNew
+
+OLD_BACKUP: Final = 14 * 24 * 3600.0  # seconds
+BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wrong
+UNIT: Final = Path(".config/systemd/user/pynchy.service")
+PLIST: Final = Path("Library/LaunchAgents/org.pynchy.daemon.plist")
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@attrs.frozen
+class Finding:
+    """What a check saw. ``advice`` says what to do where it is not ok; ``fix`` does it, safely."""
+
+    level: Level
+    what: str
+    advice: str = ""
+    fix: Callable[[], Awaitable[None]] | None = None
+
+
+@attrs.frozen
+class Patient:
+    """What the checks look at. ``config`` is None if it cannot be read, ``problems`` says why."""
+
+    home: Home
+    environ: Mapping[str, str]
+    user_home: Path
+    config: Config | None
+    problems: tuple[str, ...]
+    runtime: Runtime | None
+    no_runtime: str
+    running: bool
+    platform: str = sys.platform
+    python: tuple[int, ...] = sys.version_info[:3]
+
+
+async def examine(environ: Mapping[str, str], *, user_home: Path) -> Patient:
+    """Find out what every check needs to know. Raises nothing that a broken home could cause."""
+    home = Home.of(environ)
+    config: Config | None = None
+    problems: tuple[str, ...] = ()
+    try:
+        config = from_environ(environ)
+    except ConfigError as error:
+        problems = error.problems
+    engine = "auto" if config is None else config.container.engine
+    runtime: Runtime | None = None
+    refusal = ""
+    sandboxes = home.sandboxes
+    if not sandboxes.is_dir() or not os.access(sandboxes, os.W_OK):
+        sandboxes = Path(tempfile.mkdtemp(prefix="pynchy-doctor-"))
+    try:
+        runtime = await open_runtime(
+            None if engine == "auto" else engine,
+            install=_install(home),
+            image=None if config is None else config.container.image,
+            sandboxes=sandboxes,
+            environ=environ,
+        )
+    except (NoRuntime, OSError) as error:
+        refusal = str(error)
+    finally:
+        if sandboxes != home.sandboxes:
+            shutil.rmtree(sandboxes, ignore_errors=True)
+    try:
+        running = is_held(home.lock)
+    except OSError:
+        running = False
+    return Patient(home, environ, user_home, config, problems, runtime, refusal, running)
+
+
+def _install(home: Home) -> str:
+    try:
+        return home.install_id.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return "00000000"
+
+
+async def diagnose(patient: Patient) -> list[tuple[str, Finding]]:
+    """Every check's finding, in order. A check that itself fails is a finding, not an end."""
+    found = []
+    for name, check in CHECKS.items():
+        try:
+            found.append((name, await check(patient)))
+        except Exception as error:
+            advice = "this is a bug in the check; the rest stands"
+            found.append((name, Finding("fail", f"{type(error).__name__}: {error}", advice)))
+    return found
+
+
+# --- the checks ----------------------------------------------------------------------------------
+
+
+async def check_python(patient: Patient) -> Finding:
+    version = ".".join(map(str, patient.python))
+    if patient.python < (3, 11):
+        return Finding("fail", version, "install Python 3.11 or newer")
+    return Finding("ok", version)
+
+
+async def check_home(patient: Patient) -> Finding:
+    root = patient.home.root
+    if not root.exists():
+        return Finding("warn", f"there is no {root} yet", "pynchy run makes it", _make(patient))
+    if not root.is_dir() or root.stat().st_uid != os.getuid():
+        return Finding("fail", f"{root} is not a folder of yours", "set PYNCHY_HOME to one that is")
+    if not os.access(root, os.W_OK | os.X_OK):
+        return Finding("fail", f"{root} cannot be written", f"chmod u+rwx {root}")
+    return Finding("ok", str(root))
+
+
+def _make(patient: Patient) -> Callable[[], Awaitable[None]]:
+    return partial(trio.to_thread.run_sync, patient.home.make)
+
+
+async def check_folders(patient: Patient) -> Finding:
+    home = patient.home
+    if not home.root.is_dir():
+        return Finding("ok", "none yet")
+    ours = (home.store, home.data, home.logs, home.run)
+    gone = [path.name for path in ours if not path.is_dir()]
+    if gone:
+        return Finding("warn", f"missing: {', '.join(gone)}", "pynchy doctor --fix", _make(patient))
+    wide = [path.name for path in ours if path.stat().st_mode & 0o077]
+    if wide:
+        told = f"others may enter {', '.join(wide)}"
+        return Finding("fail", told, "pynchy doctor --fix, or chmod 700 them", _make(patient))
+    return Finding("ok", "ours alone")
+
+
+async def check_config(patient: Patient) -> Finding:
+    if patient.problems:
+        return Finding("fail", "; ".join(patient.problems), "docs/config.md lists every setting")
+    return Finding("ok", "can be read")
+
+
+def _private_file(path: Path) -> Finding:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return Finding("ok", f"there is no {path.name}")
+    if mode & 0o077:
+
+        async def close() -> None:
+            await trio.Path(path).chmod(0o600)
+
+        return Finding("fail", f"{path} can be read by others", f"chmod 600 {path}", close)
+    return Finding("ok", f"{path.name} is yours alone")
+
+
+async def check_env_file(patient: Patient) -> Finding:
+    return _private_file(patient.home.env)
+
+
+async def check_database_mode(patient: Patient) -> Finding:
+    return _private_file(patient.home.database)
+
+
+async def check_credential(patient: Patient) -> Finding:
+    if patient.config is None:
+        return Finding("warn", "not known while the configuration cannot be read", "mend that")
+    if patient.config.model.offline:
+        return Finding("ok", "none needed: model.offline is set")
+    if patient.config.credential is None:
+        advice = f"put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into {patient.home.env}"
+        return Finding("fail", "there is none", advice)
+    return Finding("ok", patient.config.credential.kind)
+
+
+async def check_engine(patient: Patient) -> Finding:
+    if patient.runtime is None:
+        return Finding("fail", patient.no_runtime, "install one of them, or see container.engine")
+    return Finding("ok", f"{patient.runtime.name} answers")
+
+
+async def check_limits(patient: Patient) -> Finding:
+    if patient.runtime is None:
+        return Finding("warn", "not known without an engine", "see engine")
+    loose = [name for name, by in patient.runtime.limits_held().items() if not by]
+    if loose:
+        advice = "delegate cgroups to your user (pynchy service does), or use podman or docker"
+        return Finding("warn", f"not enforced: {', '.join(loose)}", advice)
+    return Finding("ok", "all enforced")
+
+
+async def check_escapes(patient: Patient) -> Finding:
+    if patient.runtime is None:
+        return Finding("warn", "not known without an engine", "see engine")
+    known = known_escapes(await patient.runtime.versions())
+    return Finding("warn", "; ".join(known), "update it") if known else Finding("ok", "none known")
+
+
+def _importable(module: str, *, purpose: str) -> Finding:
+    if find_spec(module) is None:
+        return Finding("fail", f"{module} is not installed", f"install again: {purpose} needs it")
+    return Finding("ok", f"{module} is there")
+
+
+async def check_agent(patient: Patient) -> Finding:
+    return _importable("pynchy_agent", purpose="every container")
+
+
+async def check_sdk(patient: Patient) -> Finding:
+    if patient.runtime is not None and patient.runtime.name != "bwrap":
+        return Finding("ok", "in the image")
+    return _importable("claude_agent_sdk", purpose="an agent in bwrap")
+
+
+async def check_disk(patient: Patient) -> Finding:
+    place = next(p for p in (patient.home.root, *patient.home.root.parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    if free < 100 * MIB:
+        return Finding("fail", f"{free // MIB} MiB are free", "make room: messages cannot be kept")
+    if free < GIB:
+        return Finding("warn", f"{free // MIB} MiB are free", "make room soon")
+    return Finding("ok", f"{free // GIB} GiB are free")
+
+
+async def check_clock(patient: Patient) -> Finding:
+    if time.time() < BUILT:
+        return Finding("fail", "the clock is years behind", "set it; TLS and schedules need it")
+    return Finding("ok", "plausible")
+
+
+async def check_timezone(patient: Patient) -> Finding:
+    named = patient.environ.get("TZ", "").removeprefix(":")
+    if named and not is_zone(named):
+        return Finding("warn", f"TZ={named} is no zone", "unset TZ or set assistant.timezone")
+    if patient.config is None:
+        return Finding("ok", "the machine's")
+    return Finding("ok", patient.config.assistant.timezone)
+
+
+async def check_database(patient: Patient) -> Finding:
+    path = patient.home.database
+    if not path.exists():
+        return Finding("ok", "none yet")
+    try:
+        schema = await trio.to_thread.run_sync(backup.check, path)
+    except StoreTooNew as error:
+        return Finding("fail", str(error), "install the newer version again, or pynchy restore")
+    except StoreError as error:
+        return Finding("fail", str(error), "pynchy restore puts a copy back; see pynchy backup")
+    return Finding("ok", f"sound, schema {schema}")
+
+
+async def check_backups(patient: Patient) -> Finding:
+    if not patient.home.database.exists():
+        return Finding("ok", "nothing to copy yet")
+    copies = [path.stat().st_mtime for path in (patient.home.store / "backups").glob("*.db")]
+    if not copies:
+        return Finding("warn", "there is none", "pynchy backup")
+    age = time.time() - max(copies)
+    if age > OLD_BACKUP:
+        return Finding("warn", f"the newest is {age // 86400:.0f} days old", "pynchy backup")
+    return Finding("ok", f"{len(copies)}, the newest {age // 3600:.0f} h old")
+
+
+async def check_whatsapp(patient: Patient) -> Finding:
+    if patient.config is None or not patient.config.whatsapp.enabled:
+        return Finding("ok", "not enabled")
+    if find_spec("neonize") is None:
+        return Finding("fail", "enabled, but its library is not installed", "install neonize")
+    if not (patient.home.store / "whatsapp.db").exists():
+        return Finding("fail", "enabled, but never linked", "pynchy auth whatsapp")
+    return Finding("ok", "enabled and linked")
+
+
+async def check_allowlist(patient: Patient) -> Finding:
+    try:
+        found = read_allowlist(patient.home.mount_allowlist)
+    except BadAllowlist as error:
+        return Finding("fail", f"nothing is mounted: {error}", "pynchy mounts check")
+    if found is None:
+        return Finding("ok", "none: nothing of this machine is mounted")
+    if None in real_roots(found, user_home=patient.user_home):
+        return Finding("warn", "a folder it names is not there", "pynchy mounts check")
+    return Finding("ok", f"{len(found.roots)} roots")
+
+
+async def check_control(patient: Patient) -> Finding:
+    path = patient.home.control_socket
+    if not path.exists():
+        if patient.running:
+            return Finding("fail", "a daemon runs, but has no socket", "wait, or restart it")
+        return Finding("ok", "no daemon, no socket")
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(5)
+        try:
+            caller.connect(str(path))
+        except OSError as error:
+            if patient.running:
+                return Finding("fail", f"the daemon does not answer: {error}", "restart it")
+            return Finding("warn", f"{path} is left over", "pynchy doctor --fix", _drop(patient))
+    return Finding("ok", "the daemon answers")
+
+
+def _drop(patient: Patient) -> Callable[[], Awaitable[None]]:
+    async def drop() -> None:
+        if not is_held(patient.home.lock):  # one may have started since
+            patient.home.control_socket.unlink(missing_ok=True)
+
+    return drop
+
+
+async def check_running(patient: Patient) -> Finding:
+    if patient.running:
+        return Finding("ok", "a daemon runs on this home")
+    return Finding("warn", "no daemon runs on this home", "pynchy run, or pynchy service install")
+
+
+async def check_orphans(patient: Patient) -> Finding:
+    runtime = patient.runtime
+    if runtime is None or patient.running:
+        return Finding("ok", "the daemon's own" if patient.running else "no engine, no containers")
+    left = await runtime.list()
+    if not left:
+        return Finding("ok", "none")
+
+    async def remove() -> None:
+        for name in left:
+            if not is_held(patient.home.lock):
+                await runtime.remove(name)
+
+    return Finding(
+        "warn", f"{len(left)} containers without a daemon", "pynchy doctor --fix", remove
+    )
+
+
+async def check_log(patient: Patient) -> Finding:
+    path = patient.home.log
+    if path.exists() and not os.access(path, os.W_OK):
+        return Finding("fail", f"{path} cannot be written", f"chmod u+rw {path}, or chown it")
+    return Finding("ok", "can be written")
+
+
+async def check_service(patient: Patient) -> Finding:
+    unit = patient.user_home / (PLIST if patient.platform == "darwin" else UNIT)
+    if not unit.exists():
+        return Finding("warn", "not installed: it ends with your session", "pynchy service install")
+    return Finding("ok", str(unit))
+
+
+async def check_linger(patient: Patient) -> Finding:
+    unit = patient.user_home / UNIT
+    if patient.platform == "darwin" or not unit.exists():
+        return Finding("ok", "not needed")
+    user = patient.environ.get("USER") or str(os.getuid())
+    if not await trio.Path("/var/lib/systemd/linger", user).exists():
+        return Finding("warn", "the service ends when you log out", "loginctl enable-linger")
+    return Finding("ok", "on")
+
+
+async def check_socket_path(patient: Patient) -> Finding:
+    wanted = patient.home.run / "control.sock"
+    if len(os.fsencode(wanted)) > MAX_SOCKET_PATH:
+        told = (
+            f"the path of the home is long, so sockets are in {patient.home.control_socket.parent}"
+        )
+        return Finding("warn", told, "a shorter PYNCHY_HOME, if something cleans /tmp")
+    return Finding("ok", "short enough")
+
+
+def _checks() -> Iterator[tuple[str, Callable[[Patient], Awaitable[Finding]]]]:
+    for name, value in list(globals().items()):
+        if name.startswith("check_"):
+            yield name.removeprefix("check_").replace("_", " "), value
+
+
+CHECKS: Final = dict(_checks())
