@@ -259,6 +259,16 @@ async def test_a_permanent_refusal_is_tried_once_more_as_plain_text() -> None:
 
 
 @simulated
+async def test_a_hopeless_refusal_is_never_tried_again() -> None:
+    async with world() as there:
+        there.phone.always["no"] = SendRefused("time-lock", hopeless=True)
+        (entry,) = there.say(ANN, "no")
+        await trio.sleep(HOUR)
+        assert [plain for _, _, plain, _ in there.phone.tries] == [False]
+        assert there.state(entry) == "failed"
+
+
+@simulated
 async def test_a_bug_in_a_channel_is_the_trouble_of_one_message() -> None:
     async with world() as there:
         there.phone.always["bug"] = ZeroDivisionError("ours")
