@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "restore",
     "auth",
     "doctor",
+    "service",
 )
 
 

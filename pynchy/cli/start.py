@@ -89,7 +89,16 @@ def _run(config: Config, *, terminal: bool) -> Exit:
 async def _live(config: Config, terminal: bool) -> None:
     import trio
 
-    from pynchy import daemon
+    from pynchy import daemon, service
+
+    manager, beat = service.take_watchdog(os.environ)
+    watchdog = trio.CancelScope()
+
+    async def live_signs() -> None:
+        with watchdog:
+            while True:  # what systemd asks for: a loop that hangs gives none
+                service.notify(manager, "WATCHDOG=1")
+                await trio.sleep(beat)
 
     async with trio.open_nursery() as nursery:
 
@@ -98,13 +107,20 @@ async def _live(config: Config, terminal: bool) -> None:
                 logs.logger.warning("{}", warning)
             if config.model.offline:
                 _tell(OFFLINE.format(env=config.home.env))
+            service.notify(manager, "READY=1")
+            if beat:
+                nursery.start_soon(live_signs)
             if terminal:
                 nursery.start_soon(_chat, config)
             else:
                 with suppress(OSError):  # nobody need listen
                     os.write(1, b"ready\n")
 
-        await daemon.run(config, ready=ready)
+        try:
+            await daemon.run(config, ready=ready)
+        finally:
+            service.notify(manager, "STOPPING=1")
+            watchdog.cancel()
 
 
 async def _chat(config: Config) -> None:

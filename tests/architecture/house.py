@@ -49,6 +49,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.model": Kind.MODEL,
     "pynchy.operations": Kind.PROCEDURE,
     "pynchy.inspection": Kind.PROCEDURE,
+    "pynchy.service": Kind.EDGE,
     "pynchy.chat.channel": Kind.RULES,
     "pynchy.chat.commands": Kind.RULES,
     "pynchy.chat.console": Kind.EDGE,

@@ -1,0 +1,113 @@
+"""`pynchy service`: have the machine keep the daemon alive, by systemd or launchd."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from pynchy import service
+from pynchy.cli.client import Failure
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+_MAC = sys.platform == "darwin"
+
+
+@click.group()
+def command() -> None:
+    """Install it as a service of yours: started at boot or login, and again after a crash."""
+
+
+@command.command("install")
+@click.option("--print", "only_print", is_flag=True, help="Show the file; change nothing.")
+@click.option("--no-start", is_flag=True, help="Write the file; do not start it.")
+def install(only_print: bool, no_start: bool) -> None:
+    """Write the service's file, and start it. Again: write it anew."""
+    home = Home.of(os.environ)
+    render = _plist if _MAC else _unit
+    data = render(Path(sys.executable), home.root, os.environ.get("PATH", os.defpath))
+    if only_print:
+        click.echo(data.decode(), nl=False)
+        return
+    path = _place()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    click.echo(f"written: {path}")
+    if no_start:
+        return
+    home.make()
+    if _MAC:
+        _call("launchctl", "bootstrap", f"gui/{os.getuid()}", str(path))
+        return
+    _call("systemctl", "--user", "daemon-reload")
+    _call("systemctl", "--user", "enable", "--now", service.UNIT)
+    click.echo("to keep it when you log out: loginctl enable-linger")
+
+
+@command.command("uninstall")
+def uninstall() -> None:
+    """Stop it, and remove the file. Nothing of PYNCHY_HOME is touched."""
+    path = _place()
+    if not path.exists():
+        click.echo("it is not installed")
+        return
+    if _MAC:
+        _call("launchctl", "bootout", f"gui/{os.getuid()}/{service.LABEL}")
+    else:
+        _call("systemctl", "--user", "disable", "--now", service.UNIT)
+    path.unlink()
+    click.echo(f"removed: {path}")
+
+
+@command.command("status")
+def status() -> None:
+    """What the service manager says of it."""
+    if not _place().exists():
+        raise Failure("it is not installed: pynchy service install", Exit.NOT_RUNNING)
+    if _MAC:
+        _call("launchctl", "print", f"gui/{os.getuid()}/{service.LABEL}")
+    else:
+        _call("systemctl", "--user", "--no-pager", "status", service.UNIT)
+
+
+@command.command("restart")
+def restart() -> None:
+    """Stop it in order, and start it again."""
+    if _MAC:
+        _call("launchctl", "kickstart", "-k", f"gui/{os.getuid()}/{service.LABEL}")
+    else:
+        _call("systemctl", "--user", "restart", service.UNIT)
+
+
+@command.command("logs")
+def logs() -> None:
+    """What the service manager kept of its output; pynchy.log has all else."""
+    if _MAC:
+        _call("tail", "-n", "200", str(Home.of(os.environ).logs / "launchd.log"))
+    else:
+        _call("journalctl", "--user", "--no-pager", "-n", "200", "-u", service.UNIT)
+
+
+def _plist(python: Path, home: Path, path: str) -> bytes:
+    return service.launchd_plist(python=python, home=home, path=path)
+
+
+def _unit(python: Path, home: Path, path: str) -> bytes:
+    return service.systemd_unit(python=python, home=home, path=path).encode()
+
+
+def _place() -> Path:
+    return service.place(Path.home(), os.environ, platform=sys.platform)
+
+
+def _call(*argv: str) -> None:
+    try:
+        done = subprocess.run(argv, check=False)
+    except FileNotFoundError:
+        raise Failure(f"there is no {argv[0]} on this machine", Exit.OURS) from None
+    if done.returncode:
+        raise Failure(f"{' '.join(argv)} failed ({done.returncode})", Exit.OURS)

@@ -1,0 +1,108 @@
+"""What a service manager is given, read back by parsers, and what it is told."""
+
+import configparser
+import os
+import plistlib
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pynchy import doctor, service
+
+PYTHON = Path("/opt/my python/bin/python3")
+HOME = Path("/home/100% me/$x")
+
+
+def test_the_unit_says_what_it_must() -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[method-assign,assignment]  # as the documentation says
+    unit.read_string(service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin"))
+    told = unit["Service"]
+    assert shlex.split(told["ExecStart"]) == [str(PYTHON), "-m", "pynchy", "run"]
+    assert told["RestartPreventExitStatus"] == "69 78"
+    assert (told["Type"], told["Delegate"]) == ("notify", "yes")
+    assert unit["Unit"]["StartLimitBurst"] == "10"
+    text = service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin")
+    assert 'Environment="PYNCHY_HOME=/home/100%% me/$x"' in text
+
+
+def test_a_line_end_makes_no_second_setting() -> None:
+    with pytest.raises(ValueError, match="cannot be in a unit"):
+        service.systemd_unit(python=PYTHON, home=Path("/a\nExecStartPre=/bad"), path="")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / service.UNIT
+    unit.write_text(service.systemd_unit(python=Path("/bin/true"), home=HOME, path="/usr/bin"))
+    seen = subprocess.run(
+        ["systemd-analyze", "verify", "--user", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert service.UNIT not in seen.stderr
+
+
+def test_the_plist_says_what_it_must() -> None:
+    told = plistlib.loads(service.launchd_plist(python=PYTHON, home=HOME, path="/usr/bin"))
+    assert told["ProgramArguments"] == [str(PYTHON), "-m", "pynchy", "run"]
+    assert told["KeepAlive"] == {"SuccessfulExit": False}
+    assert told["EnvironmentVariables"]["PYNCHY_HOME"] == str(HOME)
+
+
+def test_the_manager_is_told(tmp_path: Path) -> None:
+    where = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(5)
+        manager.bind(where)
+        service.notify(where, "READY=1")
+        assert manager.recv(64) == b"READY=1"
+    service.notify(where, "READY=1")  # nobody listens any more
+    service.notify("", "READY=1")
+
+
+def test_no_child_speaks_in_our_name() -> None:
+    environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "4000000", "WATCHDOG_PID": str(os.getpid())}
+    assert service.take_watchdog(environ) == ("@x", 2.0)
+    assert environ == {}
+    assert service.take_watchdog(
+        {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
+    ) == ("@x", 0)
+
+
+def test_the_doctor_looks_where_it_is_installed(tmp_path: Path) -> None:
+    assert service.place(tmp_path, {}, platform="linux") == tmp_path / doctor.UNIT
+    assert service.place(tmp_path, {}, platform="darwin") == tmp_path / doctor.PLIST
+
+
+def test_a_daemon_tells_its_manager_how_it_is(tmp_path: Path) -> None:
+    where = str(tmp_path / "notify")
+    environ = {
+        "PYNCHY_HOME": str(tmp_path / "home"),
+        "PATH": os.environ["PATH"],
+        "PYNCHY_CONTAINER_ENGINE": "bwrap",
+        "NOTIFY_SOCKET": where,
+        "WATCHDOG_USEC": "1000000",
+    }
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(30)
+        manager.bind(where)
+        argv = [sys.executable, "-m", "pynchy", "run", "--offline"]
+        with subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL) as daemon:
+            try:
+                assert manager.recv(64) == b"READY=1"
+                assert manager.recv(64) == b"WATCHDOG=1"
+                assert manager.recv(64) == b"WATCHDOG=1"
+            finally:
+                daemon.terminate()
+            while (word := manager.recv(64)) == b"WATCHDOG=1":
+                pass
+            assert word == b"STOPPING=1"
+            assert daemon.wait(30) == 0
