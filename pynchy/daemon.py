@@ -167,7 +167,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                     speakers=speakers,
                 ),
                 more_ops=guard.ops,
-                warnings=await _escapes(config, runtime),
+                warnings=await warn_of_escapes(config, runtime),
                 bells=bells,
                 world=world,
                 model=upstream.name,
@@ -587,7 +587,13 @@ async def _find_runtime(config: Config) -> Runtime:
         await trio.sleep(LOOK_AGAIN)
 
 
-async def _escapes(config: Config, runtime: Runtime) -> tuple[str, ...]:
+class HasVersions(Protocol):
+    """Of an engine, what is asked for here."""
+
+    async def versions(self) -> dict[str, str]: ...
+
+
+async def warn_of_escapes(config: Config, runtime: HasVersions) -> tuple[str, ...]:
     """Ways out of containers that this engine's version is known for: a warning, or no start at all if the owner
     wants it so."""
     found = tuple(known_escapes(await runtime.versions()))

@@ -17,7 +17,7 @@ import pynchy
 from pynchy.chat.console import check_chat
 from pynchy.control import Client, Op, OpFailed
 from pynchy.model import ChatId, Group, GroupId, Micros
-from pynchy.store import groups, messages, runs, turns
+from pynchy.store import audit, groups, messages, runs, turns
 from pynchy.store.database import Database, Store
 
 PROTOCOL: Final = 1
@@ -239,6 +239,7 @@ def _add(
             requires_trigger=requires_trigger is not False,
             now=now,
         )
+        _note(db, "group registered", folder, now=now, chat=chat)
         return _shown(db, group)
     groups.add_chat(db, folder, chat)
     changed = groups.update(
@@ -248,6 +249,7 @@ def _add(
         trigger=trigger or None,
         requires_trigger=requires_trigger,
     )
+    _note(db, "group changed", folder, now=now, chat=chat)
     assert changed is not None  # it was there a moment ago, in this transaction
     return _shown(db, changed)
 
@@ -256,4 +258,10 @@ def _remove(db: Database, folder: GroupId, *, now: Micros) -> bool:
     if groups.get(db, folder) is None:
         return False
     turns.cancel(db, folder, now=now, all_of_it=True)
+    _note(db, "group removed", folder, now=now)
     return groups.remove(db, folder)
+
+
+def _note(db: Database, action: str, folder: GroupId, *, now: Micros, **detail: str) -> None:
+    """Whoever reaches the control socket is the owner."""
+    audit.record(db, actor="owner", action=action, folder=folder, detail=detail, now=now)

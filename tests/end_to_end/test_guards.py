@@ -59,6 +59,7 @@ def test_a_folder_is_mounted_when_the_allowlist_says_so(tmp_path: Path) -> None:
 
         # Another group: read only, and not where main writes.
         pynchy(home, "groups", "add", "console:kids", "--no-trigger")
+        assert actions(home)[0] == "group registered"
         (site / "inner").mkdir()
         inner = pynchy(home, "groups", "mount", "kids", str(site / "inner"))
         assert "where a container can write" in inner

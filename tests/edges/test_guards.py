@@ -1,0 +1,110 @@
+"""Extra mounts that change under our hands, settings that cannot be read, engines with a known way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from pynchy.config import from_environ
+from pynchy.container.extras import Allowed, Swapped
+from pynchy.container.mounts import Wish
+from pynchy.container.runtime import NoRuntime
+from pynchy.daemon import warn_of_escapes
+from pynchy.gateway.exchange import Limits
+from pynchy.groups import settings
+
+
+def allowed(tmp_path: Path) -> Allowed:
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    (tmp_path / "projects" / "site").mkdir(parents=True)
+    file = ours / "mount-allowlist.json"
+    root = f'{{"path": "{tmp_path / "projects"}", "allowReadWrite": true}}'
+    file.write_text(f'{{"allowedRoots": [{root}], "nonMainReadOnly": false}}')
+    file.chmod(0o600)
+    return Allowed(path=file, ours=(ours,), empty=ours / "empty", user_home=tmp_path)
+
+
+def test_a_folder_that_was_swapped_since_it_was_judged_is_noticed(tmp_path: Path) -> None:
+    # threat M7
+    guard, site = allowed(tmp_path), tmp_path / "projects" / "site"
+    extras = guard.extras([Wish(str(site), "site")], is_main=True, others=[])
+    assert [each.source for each in extras.mounts] == [site]
+    extras.check()
+    site.rename(site.with_name("aside"))
+    site.symlink_to("/")
+    with pytest.raises(Swapped):
+        extras.check()
+
+
+def test_two_groups_mounts_never_lie_in_each_other_where_one_writes(tmp_path: Path) -> None:
+    # threat M6
+    guard, site = allowed(tmp_path), tmp_path / "projects" / "site"
+    (site / "inner").mkdir()
+    outer, inner = Wish(str(site), "site", writable=True), Wish(str(site / "inner"), "inner")
+    for mine, theirs in ((outer, inner), (inner, outer)):
+        extras = guard.extras([mine], is_main=False, others=[([theirs], True)])
+        assert extras.mounts == ()
+        assert [each.wish for each in extras.refused] == [mine]
+    beside = attrs.evolve(outer, writable=False)
+    assert guard.extras([inner], is_main=False, others=[([beside], True)]).mounts
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"egress": "all"},
+        {"egresss": "none"},
+        {"hosts": "example.org"},
+        {"hosts": ["127.0.0.1"]},
+        {"mounts": [{"path": "/a"}]},
+        {"mounts": [{"path": "/a", "name": "a", "writable": 1}]},
+        {"budget": {"day_dollars": -1}},
+        {"budget": {"day_tokens": True}},
+        {"models": "any"},
+    ],
+)
+def test_settings_that_cannot_be_read_are_an_error(row: dict[str, object]) -> None:
+    with pytest.raises(settings.BadSettings):
+        settings.read(row)
+
+
+def test_a_group_that_sees_more_reaches_less_unless_the_owner_says_so() -> None:
+    def kind(own: settings.Settings, default: str, *, mounted: bool) -> str:
+        return settings.egress_of(own, default=default, mounted=mounted, denied=()).kind
+
+    plain, open_ = settings.Settings(), settings.Settings(egress="public")
+    assert kind(plain, "public", mounted=False) == "public"
+    assert kind(plain, "public", mounted=True) == "allowlist"
+    assert kind(plain, "none", mounted=True) == "none"
+    assert kind(open_, "none", mounted=True) == "public"
+    assert kind(settings.CLOSED, "public", mounted=False) == "none"
+
+
+def test_a_groups_own_budget_wins_figure_by_figure() -> None:
+    own = settings.read({"budget": {"day_dollars": 2.5, "run_tokens": 0}})
+    default = Limits(day_money=1, day_tokens=2, run_money=3, run_tokens=4)
+    assert settings.limits_of(own, default) == Limits(
+        day_money=2_500_000, day_tokens=2, run_money=3, run_tokens=None
+    )
+
+
+@attrs.frozen
+class Engine:
+    runc: str
+
+    async def versions(self) -> dict[str, str]:
+        return {"runc": self.runc}
+
+
+async def test_a_known_escape_is_warned_of_and_refused_only_if_wanted(tmp_path: Path) -> None:
+    plain = from_environ({"PYNCHY_HOME": str(tmp_path)})
+    strict = from_environ(
+        {"PYNCHY_HOME": str(tmp_path), "PYNCHY_CONTAINER_REQUIRE_PATCHED": "true"}
+    )
+    assert "CVE-2024-21626" in " ".join(await warn_of_escapes(plain, Engine("1.1.11")))
+    assert await warn_of_escapes(strict, Engine("1.4.0")) == ()
+    with pytest.raises(NoRuntime):
+        await warn_of_escapes(strict, Engine("1.1.11"))
