@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pynchy.ipc import policy
 from pynchy.ipc.call import Done
 from pynchy.ipc.files import Staged, Unfit
-from pynchy.ipc.handlers import MOST_COMMANDS, MOST_SAID, handle
+from pynchy.ipc.handlers import MOST_COMMANDS, handle
 from pynchy.ipc.policy import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
+from pynchy.ipc.waiting_commands import MOST_SAID
 from pynchy.model import (
     MAIN,
     ChatId,
