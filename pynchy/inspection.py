@@ -16,7 +16,7 @@ from pynchy.control import Client, Op, OpFailed
 from pynchy.gateway import ledger
 from pynchy.model import HOUR, ChatId, GroupId, Micros, SenderId, TaskId, after
 from pynchy.schedule.times import BadSchedule, parse, spell
-from pynchy.store import audit, callers, groups, lives, memory, tasks
+from pynchy.store import audit, callers, groups, lives, memory, runs, tasks
 from pynchy.store.database import Database, Store, StoreError
 from pynchy.store.migrations import SCHEMA
 
@@ -41,6 +41,7 @@ class Inspection:
             "why": self.why,
             "unended": self.unended,
             "usage": self.usage,
+            "runs": self.runs,
             "audit": self.audit,
             "memory.search": self.search_memory,
             "history.search": self.search_history,
@@ -74,6 +75,23 @@ class Inspection:
             ledger.used, group=GroupId(group) if group else None, since=since
         )
         return [{**attrs.asdict(line), "cost": line.cost / 1e6} for line in lines]
+
+    async def runs(self, client: Client, *, group: str = "", limit: int = 20) -> object:
+        """The newest containers first, with their times and why they ended."""
+        folder = await self._group(group) if group else None
+        found = await self.store.call(runs.recent, folder, limit=_bounded(limit))
+        return [
+            {
+                "id": run.id,
+                "group": run.folder,
+                "kind": run.kind,
+                "state": run.state,
+                "started_at": spell(run.started_at, self.timezone),
+                "ended_at": None if run.ended_at is None else spell(run.ended_at, self.timezone),
+                "reason": run.reason,
+            }
+            for run in found
+        ]
 
     async def audit(self, client: Client, *, limit: int = 100) -> object:
         """The newest decisions about security first."""

@@ -25,6 +25,8 @@ COMMANDS: Final = (
     "auth",
     "doctor",
     "service",
+    "logs",
+    "runs",
 )
 
 

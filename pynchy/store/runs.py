@@ -122,6 +122,16 @@ def live(db: Database, folder: GroupId | None = None) -> list[Run]:
     return [_run(row) for row in rows]
 
 
+def recent(db: Database, folder: GroupId | None = None, *, limit: int) -> list[Run]:
+    """The newest runs first, of a group or of all."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM runs WHERE ?1 IS NULL OR folder = ?1 "
+        "ORDER BY started_at DESC, id LIMIT ?2",
+        (folder, limit),
+    ).fetchall()
+    return [_run(row) for row in rows]
+
+
 def is_current(db: Database, run: RunId) -> bool:
     """Whether a run may still write: it is of the group's present epoch."""
     row = db.execute(
