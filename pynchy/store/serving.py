@@ -106,7 +106,10 @@ def settle(
 
 def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now: Micros) -> Left:
     """What waits for the group's next session or task run, asked when one has ended or rests."""
-    if db.execute("SELECT 1 FROM groups WHERE folder = ? AND paused = 0", (folder,)).fetchone() is None:
+    if (
+        db.execute("SELECT 1 FROM groups WHERE folder = ? AND paused = 0", (folder,)).fetchone()
+        is None
+    ):
         return Left(ready=False, retry_after=None)  # paused or gone: nothing is to be served
     kinds = ("task", "task") if kind == "task" else ("message", "notice")
     ready, ahead = db.execute(
