@@ -48,7 +48,7 @@ def carry_out(
     if asked.refusal is not None:
         text, then = asked.refusal, None
     else:
-        text, then = _ORDERS[asked.order.name](
+        text, then = ORDERS[asked.order.name](
             db, asked.group, asked.order, now, _Hands(asked.message.chat, stop, tell)
         )
     notices.tell(db, asked.message.chat, f"{NOTICE_PREFIX}{text}", now=now, new_id=new_id)
@@ -198,7 +198,7 @@ def _spell(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-_ORDERS: Final[dict[str, Callable[[Database, Group, Order, Micros, _Hands], _Answer]]] = {
+ORDERS: Final[dict[str, Callable[[Database, Group, Order, Micros, _Hands], _Answer]]] = {
     "help": _help,
     "stop": _stop,
     "new": _new,

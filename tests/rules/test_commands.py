@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynchy.chat import orders
 from pynchy.chat.commands import COMMANDS, Order, help_text, parse, refusal
 from pynchy.model import Attachment, ChatId, Group, GroupId, Message, Micros, SenderId
 
@@ -87,7 +88,7 @@ def test_a_line_that_is_wholly_a_command_is_one(text: str, order: Order) -> None
         "/model two words",
         "/model ../../x",
         "/groups",  # main's
-        "/approve ABCD2345",
+        "/pause family",
         "/help\n/stop",
         "/" + "x" * 100_000,
     ],
@@ -99,10 +100,9 @@ def test_text_that_merely_starts_with_a_slash_is_said_to_the_agent(text: str) ->
 def test_main_knows_more() -> None:
     main = group(main=True)
     assert parse(message("/groups"), main) == Order("groups")
-    assert parse(message("/approve abcd2345"), main) == Order("approve", "abcd2345")
-    assert parse(message("/approve"), main) is None
-    assert parse(message("/approve ABCD2345; /pause family"), main) is None
-    assert parse(message("/approve \u0410BCD2345"), main) is None  # threat I5
+    assert parse(message("/pause"), main) is None
+    assert parse(message("/pause family; /resume work"), main) is None
+    assert parse(message("/pause f\u0430mily"), main) is None  # a Cyrillic a
     assert parse(message("/pause family"), main) == Order("pause", "family")
     assert parse(message("/pause ../family"), main) is None
     assert "/groups" in help_text(main)
@@ -143,3 +143,7 @@ def test_any_text_is_a_known_order_or_none(text: str, main: bool) -> None:
     for line in (text, "/" + text, "@Pynchy /" + text):
         order = parse(message(line), group(main=main))
         assert order is None or order.name in COMMANDS
+
+
+def test_every_command_is_carried_out_by_somebody() -> None:
+    assert set(COMMANDS) == set(orders.ORDERS)
