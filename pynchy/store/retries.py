@@ -34,7 +34,9 @@ NOTICE_COOLDOWN: Final = 15.0 * MINUTE
 TOLD_AT_ONCE: Final[dict[str, str]] = {
     "spawn": "I cannot start right now. I will keep trying.",
     "engine": "I cannot start right now: the container engine does not answer. I will keep trying.",
-    "provider": "The model does not answer right now. I will keep trying.",
+    "overloaded": "The model is overloaded right now. I will keep trying.",
+    "server": "The model does not answer right now. I will keep trying.",
+    "billing": "The model's account has to be looked at by the owner.",
     "rate_limit": "The model is over its rate limit right now. I will keep trying.",
     "authentication": "The model refuses our credential. The owner has to look at it.",
     "budget": "The budget is used up for now.",

@@ -19,6 +19,13 @@ from .database import Database, NewId
 UNCOUNTED: Final = frozenset({"interrupted", "superseded"})
 
 
+#: Failures that are the session's: it is forgotten, and the turn begins in a fresh one.
+SPENT: Final = {
+    "session": "it is not known any more",
+    "too_long": "it has grown too long",
+}
+
+
 @attrs.frozen
 class Begun:
     """A run that is announced, with its first turn. None of one only if it is pre-warmed."""
@@ -76,20 +83,18 @@ def settle(
 ) -> list[turns.Failure]:
     """The run's container is gone. ``failure`` is the kind of failure if what it owes has failed.
 
-    Prompts it never took are not counted as tried, unless it took none at all. A ``session`` that could not be resumed
-    is forgotten, the chats are told, and nothing counts as tried.
+    Prompts it never took are not counted as tried, unless it took none at all. A ``session`` that could not be resumed,
+    or has grown too long, is forgotten once, the chats are told, and nothing counts as tried.
     """
     failures: list[turns.Failure] = []
-    if failure == "session":
-        if session is not None and groups.clear_session(db, folder, session=session):
-            for chat in dict.fromkeys(turn.chat for turn in turns.held(db, run)):
-                notices.tell(
-                    db,
-                    chat,
-                    retries.session_cleared("it is not known any more"),
-                    now=now,
-                    new_id=new_id,
-                )
+    if (
+        failure in SPENT
+        and session is not None
+        and groups.clear_session(db, folder, session=session)
+    ):
+        for chat in dict.fromkeys(turn.chat for turn in turns.held(db, run)):
+            words = retries.session_cleared(SPENT[failure])
+            notices.tell(db, chat, words, now=now, new_id=new_id)
     elif failure is not None and failure not in UNCOUNTED:
         failures = turns.fail(
             db,

@@ -289,3 +289,41 @@ def test_a_paused_or_removed_group_leaves_nothing_to_start(house: House) -> None
     )
     assert serving.unfinished(house.db) == ([], [])
     assert serving.paused(house.db) == [FAMILY]
+
+
+@pytest.mark.parametrize("kind", ["session", "too_long"])
+def test_a_spent_session_is_forgotten_once_and_then_counts(house: House, kind: str) -> None:
+    # invariants 99, 100
+    house.db.execute("UPDATE groups SET session = 'old' WHERE folder = ?", (FAMILY,))
+    house.task()
+    house.fire(START + 10 * MINUTE)
+
+    def settled(session: str | None) -> turns.Failure:
+        run = RunId(house.new_id()[-16:])
+        runs.begin(
+            house.db, run=run, folder=FAMILY, kind="task", container=run, boot="b", now=START
+        )
+        now = Micros(START + 10**12)
+        turns.claim(house.db, FAMILY, run, now=now, new_id=house.new_id)
+        (failure,) = serving.settle(
+            house.db,
+            run,
+            folder=FAMILY,
+            reason="x",
+            failure=kind,
+            message="m",
+            accepted=(),
+            session=session,
+            now=now,
+            jitter=0.0,
+            new_id=house.new_id,
+        )
+        return failure
+
+    assert settled("old").attempt == 0
+    found = groups.get(house.db, FAMILY)
+    assert found is not None
+    assert found.session is None
+    assert settled(None).attempt == 1
+    said = [row[0] for row in house.db.execute("SELECT text FROM outbox")]
+    assert sum("could not be resumed" in text for text in said) == 1

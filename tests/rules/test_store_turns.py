@@ -278,7 +278,7 @@ class TestAfterOutput:
 
     def test_our_own_notice_is_not_output_of_the_agent(self) -> None:
         world, run, _ = asked()
-        (failure,) = world.fail(run, "provider")
+        (failure,) = world.fail(run, "server")
         assert not failure.dead
         world.passes(10)
         again = world.claim(run)
@@ -302,7 +302,7 @@ class TestTrouble:
         for _ in range(4):
             told.append(
                 notices.tell_once(
-                    world.db, CHAT, "provider", "no", now=world.now, new_id=world.new_id
+                    world.db, CHAT, "server", "no", now=world.now, new_id=world.new_id
                 )
             )
             world.passes(retries.NOTICE_COOLDOWN / 2)
