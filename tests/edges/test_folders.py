@@ -38,6 +38,7 @@ def test_a_new_folder_has_a_page_of_memory_and_keeps_what_is_made_of_it(home: Ho
 
 
 def test_a_folder_that_was_there_is_left_as_it_is(home: Home) -> None:
+    # invariant 175
     work = home.group(GroupId("family"))
     work.mkdir()
     (work / "CLAUDE.md").write_text("ours")

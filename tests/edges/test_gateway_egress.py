@@ -181,7 +181,7 @@ async def test_a_tunnel_for_one_host_serves_no_other(  # threat N5
         ["fe80::1%eth0"],
     ],
 )
-async def test_a_name_that_leads_inside_leads_nowhere(  # threat N4
+async def test_a_name_that_leads_inside_leads_nowhere(  # threat N4, invariant 165
     tmp_path: Path, addresses: list[str]
 ) -> None:
     net = Net(1, {"rebind.example.org": addresses})

@@ -216,6 +216,7 @@ async def test_a_command_that_was_done_before_the_crash_is_not_done_again(house:
 
 
 async def test_a_run_begins_and_ends_with_an_empty_folder(house: House) -> None:
+    # invariant 87
     house.put("send_message", {"text": "an earlier run's"})
     async with watcher.swept(house.desk, RunId("b" * 16)):
         assert house.left() == []

@@ -137,6 +137,7 @@ async def test_what_is_not_acknowledged_comes_again(tmp_path: Path) -> None:
 
 
 async def test_other_chats_leave_a_name_and_a_time(tmp_path: Path) -> None:
+    # invariant 153
     async with connected(terms(tmp_path, ["connected"], ["messages", 1, OTHER])) as channel:
         event = await incoming(channel)
         assert event.message.chat == f"{OTHER}@g.us"
@@ -232,6 +233,7 @@ async def test_a_dead_pump_is_a_new_process(tmp_path: Path) -> None:
 
 
 async def test_the_bridge_ends_when_its_daemon_is_gone(tmp_path: Path) -> None:
+    # invariant 190
     how = terms(tmp_path, ["connected"])
     async with connected(how) as channel:
         bridge = channel._bridge

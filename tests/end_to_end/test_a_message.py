@@ -51,6 +51,7 @@ def test_the_session_is_resumed_after_a_restart(home: Path) -> None:
 
 
 def test_sigterm_in_mid_turn_drains_and_leaves_no_container(home: Path) -> None:
+    # invariant 111
     with running(home, "bwrap", "limits.drain=20 s") as daemon, daemon.talk() as talk:
         talk.say("bash sleep 2; echo finished")
         talk.turn("started")
@@ -98,6 +99,7 @@ def _session(daemon: Daemon) -> set[str]:
 
 
 def test_a_task_made_in_chat_fires_and_speaks(home: Path) -> None:
+    # invariant 133: the list is what the host has now
     with (
         running(home, "bwrap", "assistant.timezone=Europe/Berlin") as daemon,
         daemon.talk() as talk,

@@ -105,6 +105,7 @@ def test_ten_helpers_on_two_slots(home: Path) -> None:
 
 
 def test_a_conversation_is_shortened_when_it_is_ordered(home: Path) -> None:
+    # invariant 105
     with running(home, "bwrap") as daemon, daemon.talk() as talk:
         assert "no conversation yet" in talk.ask("/compact")
         for number in range(3):

@@ -199,7 +199,7 @@ def test_mounts_come_after_what_they_lie_in() -> None:
 
 
 def test_nothing_of_ours_is_secret_in_the_environment() -> None:
-    # invariant 93, 142, 143
+    # invariant 93, 101, 142, 143
     env = container_env(a_spec())
     assert env["PYTHONUNBUFFERED"] == "1"
     assert env["CLAUDE_CONFIG_DIR"] == "/home/agent/.claude"

@@ -17,6 +17,7 @@ def busy(now: float = 0.0) -> Deadlines:
 
 
 def test_an_agent_that_never_speaks_has_its_start_limit() -> None:
+    # invariants 114, 115
     assert Deadlines(PATIENCE, 5.0).due() == (65.0, Limit.START)
 
 

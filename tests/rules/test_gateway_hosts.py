@@ -145,6 +145,7 @@ def test_an_empty_list_lets_nothing_through() -> None:  # threat N6
 
 
 def test_an_unknown_setting_lets_nothing_through() -> None:
+    # invariant 161
     assert not allowed(Egress("Public"), X)
     assert not allowed(Egress(""), X)
 

@@ -118,7 +118,7 @@ def fitting(field: policy.Field) -> object:
         if field not in {**COMMANDS[name].needs, **COMMANDS[name].may}
     ],
 )
-def test_a_command_cannot_say_who_it_is(name: str, field: str) -> None:  # threat I1
+def test_a_command_cannot_say_who_it_is(name: str, field: str) -> None:  # threat I1, invariant 134
     args = {key: fitting(needed) for key, needed in COMMANDS[name].needs.items()}
     wrong = policy.misfit(name, {**args, field: "main"})
     assert wrong is not None
@@ -480,7 +480,7 @@ JSONISH = st.recursive(
     ),
     folder=st.sampled_from([FAMILY, MAIN]),
 )
-def test_any_command_touches_only_the_rows_of_its_own_group(  # threat I2
+def test_any_command_touches_only_the_rows_of_its_own_group(  # threat I2, invariant 141
     name: str, args: dict[str, Any], folder: GroupId
 ) -> None:
     there = World(folder)

@@ -82,7 +82,7 @@ def test_two_hundred_groups_with_warm_agents_are_all_served() -> None:  # invari
 
 
 def test_a_message_for_a_run_that_was_told_to_close_starts_the_next_run() -> None:
-    # invariant 183
+    # invariants 112, 183
     queue = GroupQueue(capacity=1)
     queue.feed(Arrived(GROUPS[0]))
     queue.feed(Idle(GROUPS[0]))

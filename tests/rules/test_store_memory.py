@@ -40,6 +40,7 @@ def recall(db: Connection, folder: GroupId, question: str) -> list[str]:
 
 
 def test_the_best_fit_comes_first_and_other_groups_are_not_seen(db: Connection) -> None:
+    # invariant 157
     keep(db, FAMILY, "Anna likes cherry cake")
     keep(db, FAMILY, "the cake shop closes at six")
     keep(db, WORK, "Anna wants cherry cake for the review")  # threat K5

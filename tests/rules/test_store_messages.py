@@ -76,6 +76,7 @@ def test_what_does_not_ask_waits_as_context() -> None:
 
 
 def test_a_turn_has_everything_unanswered_in_order_whatever_the_times_say() -> None:  # invariant 13
+    # invariant 181
     world = World.with_family()
     moment = world.now
     for text in ("one", "@Pynchy two", "three"):
@@ -308,6 +309,7 @@ class TestLimits:
         assert claimed.omitted == 100
 
     def test_what_was_taken_back_takes_no_room(self) -> None:
+        # invariant 121
         world = World.with_family()
         for number in range(200):
             world.hear(f"talk {number}")

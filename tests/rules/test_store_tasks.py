@@ -108,6 +108,7 @@ def house() -> House:
 
 
 def test_a_slot_is_claimed_and_the_task_moved_on_at_once(house: House) -> None:  # invariant 122
+    # invariant 187
     task = house.task()
     assert house.fire(START).groups == ()
     fired = house.fire(START + 10 * MINUTE)
@@ -203,7 +204,7 @@ def test_resuming_looks_forward(house: House) -> None:  # invariant 138
     assert house.fire(START + 61 * MINUTE).next_at == START + 70 * MINUTE
 
 
-def test_cancelling_takes_what_waits_along(house: House) -> None:  # threat I14
+def test_cancelling_takes_what_waits_along(house: House) -> None:  # threat I14, invariant 131
     task = house.task()
     house.fire(START + 10 * MINUTE)
     assert tasks.cancel(house.db, task, now=Micros(START + 11 * MINUTE))
@@ -262,6 +263,7 @@ def test_an_isolated_task_has_a_conversation_of_its_own(house: House) -> None:
 
 
 def test_a_task_does_not_speak_in_a_chat_that_belongs_to_others_now(house: House) -> None:
+    # invariants 134, 137
     task = house.task()
     turns.cancel(house.db, FAMILY, now=START, all_of_it=True)
     groups.remove(house.db, FAMILY)

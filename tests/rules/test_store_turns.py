@@ -34,7 +34,7 @@ class TestAnswers:
         assert group.session == "s1"
         assert world.send_all() == [(CHAT, "one"), (CHAT, "two")]
 
-    def test_nothing_to_say_is_an_answer(self) -> None:  # invariant 8
+    def test_nothing_to_say_is_an_answer(self) -> None:  # invariants 8, 106
         world, run, claimed = asked()
         committed = world.commit(run, claimed)
         assert committed.turns == (claimed.turn,)

@@ -201,6 +201,7 @@ def test_a_week_old_question_is_no_question_any_more() -> None:
 
 @given(st.text(), st.lists(st.text(min_size=1), max_size=4))
 def test_an_option_is_chosen_by_its_number_and_by_its_words(text: str, options: list[str]) -> None:
+    # invariant 45
     found = questions.chosen(text, options)
     assert found is None or found in options
     for number, option in enumerate(options, start=1):

@@ -70,6 +70,7 @@ def test_a_bell_without_an_answer_changes_nothing() -> None:
 
 
 def test_an_answer_that_nobody_rang_for_is_found_at_the_end() -> None:
+    # invariant 171
     _, done = answered("tea", after=10, rings=False)
     assert done.text == "Anna answered: Tea"
 
