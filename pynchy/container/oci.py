@@ -38,7 +38,7 @@ from pynchy.container.spec import (
 )
 
 AGENT: Final = 1000  # the agent's uid and gid under a root daemon
-CREATE_TIMEOUT: Final = 60.0  # seconds; an engine under load is slow, not dead
+CREATE_TIMEOUT: Final = 30.0  # seconds; an engine under load is slow, not dead
 GONE_TIMEOUT: Final = 20.0  # seconds until a removed container must be off the engine's list
 LOOK_AGAIN: Final = 0.05  # seconds between two looks at that list
 
@@ -296,10 +296,10 @@ class Oci:
         """Make the container. Cancelled or refused, none is left."""
         made = False
         try:
-            seen = await call(argv, env=self._env, seconds=CREATE_TIMEOUT)
+            seen = await self._call_create(argv)
             if not seen.ok and _is_taken(seen):
                 await self.remove(spec.name)
-                seen = await call(argv, env=self._env, seconds=CREATE_TIMEOUT)
+                seen = await self._call_create(argv)
             if not seen.ok:
                 raise SpawnFailed(self.name, await self._explain(spec, seen))
             made = True
@@ -307,6 +307,14 @@ class Oci:
             if not made:
                 with trio.move_on_after(GONE_TIMEOUT, shield=True):
                     await self.kill(spec.name)
+
+    async def _call_create(self, argv: Sequence[str]) -> Called:
+        """Not cut short: an engine whose client is killed half-way may make the container all the same,
+        after we have looked. It takes some 50 ms; its bound is how long a cancel can be held up."""
+        with trio.CancelScope(shield=True):
+            seen = await call(argv, env=self._env, seconds=CREATE_TIMEOUT)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return seen
 
     async def _explain(self, spec: Spec, seen: Called) -> str:
         """What went wrong, and what to do about it where we know."""

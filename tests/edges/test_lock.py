@@ -33,7 +33,7 @@ def holder(path: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def test_the_second_is_refused_and_told_who_is_first(tmp_path: Path) -> None:
+def test_the_second_is_refused_and_told_who_is_first(tmp_path: Path) -> None:  # threat D7
     with holder(tmp_path / "lock") as first:
         with (
             pytest.raises(AlreadyRunning, match=f"process {first.pid}"),

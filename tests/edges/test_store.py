@@ -93,6 +93,7 @@ class TestOpening:
             }
 
     async def test_a_newer_schema_is_left_as_it_is(self, path: Path) -> None:  # invariant 173
+        # threat D8
         async with open_store(path):
             pass
         with sqlite3.connect(path) as newer:
@@ -105,6 +106,7 @@ class TestOpening:
         assert path.read_bytes() == before
 
     async def test_an_older_schema_is_brought_up_step_by_step(self, path: Path) -> None:
+        # threat D8
         path.parent.mkdir(parents=True)
         import sqlite_utils
 
@@ -316,7 +318,7 @@ class TestTrouble:
         assert acknowledged > 0
 
     @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no place for a small file system")
-    async def test_a_disk_that_is_full(self, tmp_path: Path) -> None:
+    async def test_a_disk_that_is_full(self, tmp_path: Path) -> None:  # threat D4
         """In a namespace of its own with a file system of 2 MiB."""
         program = """
             import sys, trio
@@ -367,6 +369,7 @@ class TestTrouble:
                 pass
 
     async def test_a_commit_that_raises_is_unknown_and_the_end(self, path: Path) -> None:
+        # threat D4
         """Whether it was durable, only a new start can tell."""
         async with open_store(path) as store:
             await store.call(make_main)
@@ -399,6 +402,7 @@ WRITER = """
 
 
 async def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:  # invariants 1, 19
+    # threat D2
     """Kill a writer at any moment, again and again: each number it has told is in the file."""
     last = -1
     for _ in range(4):

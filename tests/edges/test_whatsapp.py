@@ -122,7 +122,7 @@ async def test_a_message_comes_in_and_a_reply_goes_out(tmp_path: Path) -> None:
     assert b"message 0" not in (tmp_path / "store" / "whatsapp-journal.db").read_bytes()
 
 
-async def test_what_is_not_acknowledged_comes_again(tmp_path: Path) -> None:
+async def test_what_is_not_acknowledged_comes_again(tmp_path: Path) -> None:  # threat D9
     how = terms(tmp_path, ["connected"], ["messages", 3])
     async with connected(how) as channel:
         first = [await incoming(channel) for _ in range(3)]
@@ -203,7 +203,7 @@ async def test_an_abort_of_the_library_is_a_restart(tmp_path: Path) -> None:
 )
 async def test_what_ends_a_connection_is_a_state(
     tmp_path: Path, event: str, fields: dict[str, Any], wanted: str
-) -> None:
+) -> None:  # threat D9
     """The messages before it are still handed over, and the process goes."""
     how = terms(tmp_path, ["connected"], ["messages", 2], ["event", event, fields])
     async with connected(how) as channel:
@@ -260,7 +260,7 @@ async def test_a_picture_is_fetched_into_the_groups_folder(tmp_path: Path) -> No
         assert (tmp_path / "media" / kept.path).read_bytes() == b"picture"
 
 
-async def test_a_picture_that_is_too_large_is_not_fetched(tmp_path: Path) -> None:
+async def test_a_picture_that_is_too_large_is_not_fetched(tmp_path: Path) -> None:  # threat P7
     async with connected(terms(tmp_path, ["connected"], ["picture", 5000])) as channel:
         message = (await incoming(channel)).message
         assert not message.attachments

@@ -67,7 +67,7 @@ def test_a_live_session_is_rung_instead_of_started_twice() -> None:  # invariant
     assert queue.feed(Arrived(GROUPS[0])) == [Ring(GROUPS[0])]
 
 
-def test_two_hundred_groups_with_warm_agents_are_all_served() -> None:  # invariant 182
+def test_two_hundred_groups_with_warm_agents_are_all_served() -> None:  # invariant 182; threat X5
     queue = GroupQueue(capacity=5)
     many = [GroupId(f"g{number}") for number in range(200)]
     served = [name for each in many for name in starts(queue.feed(Arrived(each)))]

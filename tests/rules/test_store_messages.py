@@ -29,7 +29,7 @@ def test_a_message_delivered_again_is_the_same_message() -> None:  # invariant 3
     assert texts(world.claim(world.begin())) == ["@Pynchy hi"]
 
 
-def test_the_same_id_of_two_senders_or_chats_is_two_messages() -> None:  # invariant 30
+def test_the_same_id_of_two_senders_or_chats_is_two_messages() -> None:  # invariant 30; threat D9
     world = World.with_family()
     assert world.hear("one", id="A").seq is not None
     assert world.hear("two", id="A", sender=BERT).seq is not None
@@ -117,7 +117,7 @@ def test_an_attachment_alone_is_a_message_and_comes_back_whole() -> None:  # inv
     assert (seen.attachments, seen.quoted, seen.id) == ((photo,), quoted, "A")
 
 
-def test_our_own_output_is_never_input() -> None:  # invariant 25
+def test_our_own_output_is_never_input() -> None:  # invariant 25; threat I8
     world = World.with_family(requires_trigger=False)
     entry = world.say("@Pynchy said the bot")
     sent_id = world.db.execute("SELECT message_id FROM outbox WHERE id = ?", (entry,)).fetchone()
@@ -223,7 +223,7 @@ class TestEdits:
         world = World.with_family()
         assert world.hear("@Pynchy two", id="B", edits="A").wakes
 
-    def test_nobody_edits_the_words_of_another(self) -> None:
+    def test_nobody_edits_the_words_of_another(self) -> None:  # threat P5
         world = World.with_family()
         world.hear("@Pynchy hi", id="A")
         world.hear("@Pynchy bye", id="B", edits="A", sender=BERT)
@@ -477,6 +477,7 @@ class TestTheDatabaseHolds:
         "folder", ["", "-a", "A", "a/b", "..", "a b", "a_b", "ä", "a" * 64, "main2/"]
     )
     def test_a_folder_has_a_name_that_can_harm_nobody(self, folder: str) -> None:  # invariant 149
+        # threat L13, M1
         with pytest.raises(sqlite3.IntegrityError):
             World.with_family().db.execute(
                 "INSERT INTO groups VALUES (?, 'n', 't', 1, 0, 0, NULL, NULL, 0, NULL, '{}', 0)",

@@ -94,7 +94,7 @@ class TestAnswers:
         world.commit(run, claims[0])
         assert world.cursor() == 3
 
-    def test_the_prompt_of_another_run_is_not_answered(self) -> None:
+    def test_the_prompt_of_another_run_is_not_answered(self) -> None:  # threat S1
         world, run, claimed = asked()
         world.end(run)
         other = world.begin()
@@ -309,7 +309,7 @@ class TestTrouble:
         assert told == [True, False, True, False]
         assert cooldown.recent(world.db)[0]["held"] == 1
 
-    def test_a_clock_that_went_back_does_not_silence_us(self) -> None:
+    def test_a_clock_that_went_back_does_not_silence_us(self) -> None:  # threat D5
         world = World.with_family()
         notices.tell_once(world.db, CHAT, "x", "no", now=world.now, new_id=world.new_id)
         past = Micros(world.now - 10**12)

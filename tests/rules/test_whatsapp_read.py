@@ -115,7 +115,7 @@ def test_a_voice_note_is_one() -> None:
     assert (found.media.kind, found.media.media_type) == ("voice", "audio/ogg")
 
 
-def test_hidden_ids_become_numbers() -> None:
+def test_hidden_ids_become_numbers() -> None:  # threat M2
     # invariants 57, 58
     person, hidden = jid("4918", "s.whatsapp.net"), jid("8002", "lid", 7)
     for event in (
@@ -179,12 +179,12 @@ def test_edits_and_revokes_name_what_they_change() -> None:
 
 
 @pytest.mark.parametrize("server", ["broadcast", "newsletter"])
-def test_statuses_and_newsletters_are_no_chats(server: str) -> None:
+def test_statuses_and_newsletters_are_no_chats(server: str) -> None:  # threat I8
     event = message("A", chat="status", server=server, text="x")
     assert read(event, own=OWN, number_of=lambda _: None) is None
 
 
-def test_ids_lose_their_device() -> None:
+def test_ids_lose_their_device() -> None:  # threat M2
     # invariant 59
     assert plain("4917:12@s.whatsapp.net") == "4917@s.whatsapp.net"
     assert plain("4917.0:12@s.whatsapp.net") == "4917@s.whatsapp.net"

@@ -101,7 +101,7 @@ def heard(data: bytes, cuts: list[int]) -> list[object]:
 @given(frame=frames)
 @example(frame=wire.Result(text="x\n---PYNCHY_OUTPUT_END---\n", answered=(), session=None))
 @example(frame=wire.Result(text="\u2028\u0085\r", answered=(), session=None))
-def test_a_frame_comes_back_as_it_went(frame: wire.Frame) -> None:
+def test_a_frame_comes_back_as_it_went(frame: wire.Frame) -> None:  # threat S2
     # invariant 53: an agent that prints our markers inside its text cuts nothing off
     assume(not isinstance(frame, wire.Progress) or len(frame.what) <= 200)
     assume(not isinstance(frame, wire.Retrying) or len(frame.reason) <= 200)

@@ -31,7 +31,7 @@ def test_a_seed_of_the_swarm(home: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("scenario", range(len(SCENARIOS)), ids=lambda n: SCENARIOS[n].__name__)
-def test_a_scenario_and_kills_in_it(home: Path, scenario: int) -> None:
+def test_a_scenario_and_kills_in_it(home: Path, scenario: int) -> None:  # threat D1
     count = points(scenario, home=home)
     assert count > 20
     for point in random.Random(scenario).sample(range(1, count + 1), 8):

@@ -405,7 +405,7 @@ async def test_many_paced_chats_leave_the_console_alone() -> None:
 
 
 @simulated
-async def test_a_clock_that_is_set_back_delays_no_retry() -> None:
+async def test_a_clock_that_is_set_back_delays_no_retry() -> None:  # threat D5
     async with world() as there:
         there.phone.script["x"] = [SendRefused("busy")]
         there.say(ANN, "x")
