@@ -12,6 +12,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from pynchy.container import trees
 from pynchy.container.spec import HOME, Mount
 from pynchy.home import Home
 from pynchy.model import Group, RunId
@@ -109,7 +110,7 @@ def prepare_helper(
 
 def clear_helper(home: Home, run: RunId | None = None) -> None:
     """Remove what a helper wrote, or all of them did; no container of theirs may be left."""
-    shutil.rmtree(home.scratch if run is None else home.scratch / run, ignore_errors=True)
+    trees.clear(home.scratch if run is None else home.scratch / run)
 
 
 def _settings(home: Home) -> Path:
@@ -128,8 +129,4 @@ def _own(top: Path, owner: tuple[int, int]) -> None:
     seen = top.lstat()
     if os.geteuid() != 0 or (seen.st_uid, seen.st_gid) == owner or not stat.S_ISDIR(seen.st_mode):
         return
-    uid, gid = owner
-    for _, folders, files, at in os.fwalk(top, follow_symlinks=False):
-        for name in (*folders, *files):
-            os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)
-    os.chown(top, uid, gid, follow_symlinks=False)
+    trees.give(top, owner)

@@ -79,6 +79,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.container.runtime": Kind.EDGE,
     "pynchy.container.seccomp": Kind.RULES,
     "pynchy.container.session": Kind.PROCEDURE,
+    "pynchy.container.trees": Kind.EDGE,
     "pynchy.container.spec": Kind.RULES,
     "pynchy.gateway.body": Kind.RULES,
     "pynchy.gateway.connection": Kind.EDGE,

@@ -49,6 +49,9 @@ T = TypeVar("T")
 EPOCH: Final = 1_800_000_000 * 1_000_000  # the wall clock at virtual second 0, in microseconds
 INSTALL: Final = "51a51a51"
 OWNER: Final = SenderId("4900@s.whatsapp.net")
+MOST_AGAIN: Final = (
+    8  # a server comes again with a message so often; a bug must not make it endless
+)
 ASK: Final = re.compile(r"\[m\d+\]")
 
 
@@ -125,6 +128,7 @@ class Mail:
     token: str
     asks: bool
     acknowledged: bool = False
+    again: int = 0  # how often the server came again with it
 
 
 @attrs.define(eq=False)
@@ -423,16 +427,19 @@ class SimChannel:
         if not self.connected:
             raise NotConnected
         mail = self.world.mail[self.name][number - 1]
-        if self.fault("lost ack", self.world.swarm.lost_ack):
-            self.again.append(mail)  # the server comes again with it
-            self.world.unread[self.name].set()
+        if mail.again < MOST_AGAIN and self.fault("lost ack", self.world.swarm.lost_ack):
+            self._come_again(mail)
         else:
             mail.acknowledged = True
             self.world.note("acknowledged", mail.token)
-            if self.fault("redeliver", self.world.swarm.redeliver):
-                self.again.append(mail)
-                self.world.unread[self.name].set()
+            if mail.again < MOST_AGAIN and self.fault("redeliver", self.world.swarm.redeliver):
+                self._come_again(mail)
         self.life.point("acknowledged")
+
+    def _come_again(self, mail: Mail) -> None:
+        mail.again += 1
+        self.again.append(mail)
+        self.world.unread[self.name].set()
 
     async def send(self, out: Outgoing) -> None:
         world, swarm = self.world, self.world.swarm
