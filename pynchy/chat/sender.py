@@ -240,7 +240,7 @@ class _Sender:
             return
         await self.store.call(outbox.sent, entry, now=self.now())
         self.down.pop(channel.name, None)
-        logger.info("outbox {}: sent to {}", entry, out.chat)
+        logger.info("outbox {}: sent by {}", entry, channel.name)
 
     async def _uncertain(self, entry: int, reason: str) -> None:
         failed = await self.store.call(

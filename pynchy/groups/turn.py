@@ -420,7 +420,8 @@ class _Run:
         """Give this run up. What is owed goes back when its container is gone."""
         if self.failure is None:
             self.failure = _Failure(kind, message)
-            logger.warning("giving the run up: {}: {}", kind, message)
+            logger.warning("giving the run up: {}", kind)
+            logger.debug("why: {}", message)  # it may quote what was said; `why` tells it, too
         session.kill()
         deadlines.closing(trio.current_time())
 
