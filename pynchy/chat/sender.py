@@ -286,4 +286,4 @@ class _Sender:
     @staticmethod
     def _log(failed: outbox.Failed | None) -> None:
         if failed is not None:
-            logger.error("outbox {}: given up for {}: {}", failed.id, failed.chat, failed.reason)
+            logger.error("outbox {}: given up: {}", failed.id, failed.reason)
