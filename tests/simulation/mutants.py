@@ -194,24 +194,10 @@ BUGS: Final = (
         "                    pass\n",
     ),
     Bug(
-        "what spoke is replayed, not resumed",
-        "pynchy.store.turns",
-        "            retry_at = None if turn.resumed else now\n",
-        "            retry_at = now\n",
-    ),
-    Bug(
         "a reply that is long is cut",
         "pynchy.groups.turn",
         "            pieces=split_reply(text) if text else [],\n",
         "            pieces=split_reply(text)[:0] if text else [],\n",
-    ),
-    Bug(
-        "an exit that owes an answer is a success",
-        "pynchy.groups.turn",
-        "        if failure is None and self.owed:\n",
-        "        if failure is None and self.owed and reason == 'exited':\n"
-        "            failure = _Failure('interrupted', reason)\n"
-        "        elif False:\n",
     ),
 )
 
