@@ -108,19 +108,19 @@ async def through(
 
 
 async def test_a_tunnel_carries_tls_both_ways(tmp_path: Path) -> None:
-    first = hello("pypi.org") + b"and more" * 20_000
+    first = hello("example.org") + b"and more" * 20_000
     async with listening(echo) as port:
         net = Net(port)
-        head, back = await through(tmp_path, "PyPI.org:443", first, net)
+        head, back = await through(tmp_path, "Example.org:443", first, net)
     assert head.startswith(b"HTTP/1.1 200")
     assert head.endswith(b"\r\n\r\n")
     assert back == first
-    assert net.asked == ["pypi.org"]
+    assert net.asked == ["example.org"]
     assert net.dialled == [f"{SOMEWHERE}:443"]
 
 
 async def test_what_comes_with_the_request_is_not_lost(tmp_path: Path) -> None:
-    first = hello("pypi.org")
+    first = hello("example.org")
     async with listening(echo) as port:
         who = attrs.evolve(WHO, egress=PUBLIC)
         async with (
@@ -128,7 +128,7 @@ async def test_what_comes_with_the_request_is_not_lost(tmp_path: Path) -> None:
             await trio.open_unix_socket(str(path)) as stream,
         ):
             with trio.fail_after(20):
-                await stream.send_all(connect("pypi.org:443") + first)
+                await stream.send_all(connect("example.org:443") + first)
                 await stream.send_eof()
                 answer = await read_all(stream)
     assert answer.partition(b"\r\n\r\n")[2] == first
@@ -138,8 +138,8 @@ async def test_what_comes_with_the_request_is_not_lost(tmp_path: Path) -> None:
     "first",
     [
         hello("evil.example"),
-        hello("www.pypi.org"),
-        b"GET / HTTP/1.1\r\nhost: pypi.org\r\n\r\n",
+        hello("www.example.org"),
+        b"GET / HTTP/1.1\r\nhost: example.org\r\n\r\n",
         b"SSH-2.0-x\r\n",
         b"",
     ],
@@ -159,7 +159,7 @@ async def test_a_tunnel_for_one_host_serves_no_other(  # threat N5
             arrived.append(await read_all(stream))
 
     async with listening(keep) as port:
-        head, back = await through(tmp_path, "pypi.org:443", first, Net(port), report)
+        head, back = await through(tmp_path, "example.org:443", first, Net(port), report)
         await trio.testing.wait_all_tasks_blocked(0.02)
     assert head.startswith(b"HTTP/1.1 200")
     assert back == b""
@@ -199,25 +199,25 @@ async def test_a_name_is_looked_up_once(tmp_path: Path) -> None:  # threat N4
 
     async with listening(echo) as port:
         net = Rebinding(port)
-        await through(tmp_path, "pypi.org:443", hello("pypi.org"), net)
-    assert net.asked == ["pypi.org"]
+        await through(tmp_path, "example.org:443", hello("example.org"), net)
+    assert net.asked == ["example.org"]
     assert net.dialled == [f"{SOMEWHERE}:443"]
 
 
 @pytest.mark.parametrize(
     ("egress", "target"),
     [
-        (Egress("none"), "pypi.org:443"),
-        (Egress("allowlist"), "pypi.org:443"),
-        (Egress("allowlist", ("pypi.org",)), "evil.example:443"),
-        (Egress("allowlist", ("pypi.org",)), "pypi.org:22"),
+        (Egress("none"), "example.org:443"),
+        (Egress("allowlist"), "example.org:443"),
+        (Egress("allowlist", ("example.org",)), "evil.example:443"),
+        (Egress("allowlist", ("example.org",)), "example.org:22"),
         (PUBLIC, "api.anthropic.com:443"),
         (PUBLIC, "127.0.0.1:443"),
         (PUBLIC, "[::1]:443"),
         (PUBLIC, "localhost:443"),
-        (PUBLIC, "pypi.org:25"),
-        (PUBLIC, "pypi.org.:443"),
-        (PUBLIC, "user@pypi.org:443"),
+        (PUBLIC, "example.org:25"),
+        (PUBLIC, "example.org.:443"),
+        (PUBLIC, "user@example.org:443"),
     ],
 )
 async def test_what_is_not_allowed_is_not_even_looked_up(  # threat N3, N4, N6
@@ -229,7 +229,7 @@ async def test_what_is_not_allowed_is_not_even_looked_up(  # threat N3, N4, N6
 
 
 async def test_a_host_that_does_not_answer(tmp_path: Path) -> None:
-    assert await refusal(tmp_path, connect("pypi.org:443"), net=Net(1)) == 502
+    assert await refusal(tmp_path, connect("example.org:443"), net=Net(1)) == 502
     assert (
         await refusal(tmp_path, connect("nx.example.org:443"), net=Net(1, {"nx.example.org": []}))
         == 502
@@ -380,11 +380,11 @@ async def test_every_connection_is_in_the_log(tmp_path: Path) -> None:
     sink = logger.add(lines.append, level="INFO", format="{message}")
     try:
         async with listening(echo) as port:
-            await through(tmp_path, "pypi.org:443", hello("pypi.org"), Net(port))
+            await through(tmp_path, "example.org:443", hello("example.org"), Net(port))
             await trio.testing.wait_all_tasks_blocked(0.02)
     finally:
         logger.remove(sink)
-    size = len(hello("pypi.org"))
+    size = len(hello("example.org"))
     assert any(
-        f"family pypi.org:443 sent {size} received {size} bytes" in str(line) for line in lines
+        f"family example.org:443 sent {size} received {size} bytes" in str(line) for line in lines
     )

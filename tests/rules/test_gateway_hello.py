@@ -26,21 +26,21 @@ def hello(name: str | None, *, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3)
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_the_name_is_found(version: ssl.TLSVersion) -> None:
-    assert server_name(hello("PyPI.org", version=version)) == "pypi.org"
+    assert server_name(hello("Example.org", version=version)) == "example.org"
 
 
 def test_a_hello_in_pieces_is_waited_for() -> None:
-    whole = hello("pypi.org")
+    whole = hello("example.org")
     for size in range(len(whole)):
         assert server_name(whole[:size]) is None
-    assert server_name(whole + b"more") == "pypi.org"
+    assert server_name(whole + b"more") == "example.org"
 
 
 def test_a_hello_over_many_records_is_put_together() -> None:
-    message = hello("pypi.org")[5:]
+    message = hello("example.org")[5:]
     pieces = [message[at : at + 7] for at in range(0, len(message), 7)]
     records = b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2) + piece for piece in pieces)
-    assert server_name(records) == "pypi.org"
+    assert server_name(records) == "example.org"
     assert server_name(records[:-1]) is None
 
 
@@ -57,8 +57,8 @@ def test_what_names_no_host_is_refused() -> None:  # threat N5
 
 
 def test_two_names_are_refused() -> None:
-    whole = hello("pypi.org")
-    at = whole.index(b"pypi.org") - 9
+    whole = hello("example.org")
+    at = whole.index(b"example.org") - 9
     extension = whole[at : at + 9 + 8]
     assert extension[:2] == b"\0\0"
     twice = bytearray(whole[:at] + extension + whole[at:])
@@ -104,6 +104,6 @@ def test_a_hello_that_never_ends_is_refused() -> None:
 def test_any_bytes_are_read_or_refused(noise: bytes, at: int, value: int) -> None:
     refuses(noise)
     refuses(b"\x16\x03\x01" + len(noise).to_bytes(2) + noise)
-    whole = bytearray(hello("pypi.org"))
+    whole = bytearray(hello("example.org"))
     whole[at % len(whole)] = value
     refuses(bytes(whole))

@@ -172,10 +172,6 @@ def _commands(world: World) -> None:
             world.violated(f"I5: {half} took effect {count} times")
     for half in sorted(world.said_ok - set(shown) - failed):
         world.violated(f"I5: the agent was told that {half} is sent, and no phone shows it")
-    known = set(world.db.execute("SELECT folder, command_id FROM journal").fetchall())
-    for folder, ids in world.spooled.items():
-        for lost in [id for id in ids if (folder, id) not in known]:
-            world.violated(f"I5: command {lost[-8:]} of {folder} was never carried out")
     for folder, files in world.spool.items():
         if files:
             world.violated(f"I5: {len(files)} commands of {folder} were left lying")

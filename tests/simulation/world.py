@@ -195,8 +195,6 @@ class World:
         self.spooled: dict[GroupId, list[str]] = {}  # every command ever given, in order
         self.spool_bell: dict[GroupId, trio.Event] = {}
         self.halves = 0
-        self.spoken_for: dict[str, str] = {}  # token -> what was surely said in its turn
-        self.failures: dict[str, int] = {}  # token -> how often an agent broke over it
         self.said_ok: set[str] = set()  # texts an agent was told are sent
         self.remembered: dict[str, set[str]] = {}  # session -> what its agent has heard
         self.tokens = 0
@@ -626,7 +624,7 @@ class Agent:
         self.closing = False
         self.interrupted = False
         self.eof = False
-        self.saying: dict[str, tuple[str, list[str]]] = {}  # commands under way, and for whom
+        self.saying: dict[str, str] = {}  # commands under way
 
     def happens(self, name: str, chance: float) -> bool:
         return self.world.happens(f"agent {name}", chance)
@@ -697,29 +695,13 @@ class Agent:
                 self.closing = True
             case wire.Answer(id, ok):
                 if ok and id in self.saying:
-                    half, tokens = self.saying[id]
-                    self.world.said_ok.add(half)
-                    self.world.spoken_for.update(dict.fromkeys(tokens, half))
+                    self.world.said_ok.add(self.saying[id])
 
-    def _expect_resumed(self, prompt: wire.Prompt) -> None:
-        """What was said in a turn that broke off is told to whoever goes on with it."""
-        for token in asked_in(prompt.text):
-            half = self.world.spoken_for.get(token)
-            if half is not None and f"<said>meanwhile {half}" not in prompt.text:
-                self.world.violated(f"I3: {token} is asked anew, although {half} was said")
-
-    def _broke(self, taken: list[wire.Prompt]) -> None:
-        """Six attempts are all that a message gets, but for those that a dead daemon never saw end."""
-        for token in asked_in(taken[0].text):
-            failures = self.world.failures[token] = self.world.failures.get(token, 0) + 1
-            if failures > 6 + self.world.lives - 1:
-                self.world.violated(f"I8: {token} was tried {failures} times")
-
-    def _speak(self, tokens: list[str]) -> None:
+    def _speak(self) -> None:
         self.world.halves += 1
         text = f"meanwhile [h{self.world.halves}]"
         id = self.world.command(self.box.group, "send_message", {"text": text})
-        self.saying[id] = f"[h{self.world.halves}]", tokens
+        self.saying[id] = f"[h{self.world.halves}]"
 
     async def _turn(self) -> None:
         """Answer what waits, and what comes while working on it."""
@@ -727,17 +709,15 @@ class Agent:
         self.box.busy = True
         self.interrupted = False
         taken = [self.waiting.pop(0)]
-        self._expect_resumed(taken[0])
         self.say(wire.Accepted(prompts=(taken[0].id,)))
         # The session is known before anything is answered.
         self.say(wire.Progress(what="thinking", session=self.session))
         end = trio.current_time() + self.dice.expovariate(1 / swarm.think)
         if self.happens("says", swarm.says):
-            self._speak(asked_in(taken[0].text))
+            self._speak()
             await self._take(min(end, trio.current_time() + 2))
         if self.happens("crashes", swarm.crash):
             await trio.sleep(self.dice.random() * (end - trio.current_time()))
-            self._broke(taken)
             raise Exits(1)
         if self.happens("hangs", swarm.hang):
             await self._hang()
@@ -758,7 +738,6 @@ class Agent:
             self._rest()
             return
         if self.happens("early exit", swarm.early_exit):
-            self._broke(taken)
             raise Exits(0)
         if self.happens("provider", swarm.provider):
             ids = tuple(each.id for each in taken)
