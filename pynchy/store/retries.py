@@ -14,6 +14,7 @@ from pynchy.model import DAY, MINUTE, SECOND, Micros, after
 #: A turn: the first attempt and five more, 5 s, 10 s, 20 s, 40 s and 80 s after each failure.
 TURN_ATTEMPTS: Final = 6
 TURN_BACKOFF: Final = 5.0 * SECOND
+LONGEST_TURN_WAIT: Final = 100.0 * SECOND  # a bit over the longest of these waits
 #: How often the daemon may die under a turn that said nothing, before the turn is held to be the cause.
 INTERRUPTIONS: Final = 20
 

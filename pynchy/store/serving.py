@@ -131,7 +131,11 @@ def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now
             "  AND state = 'waiting' AND kind = 'message') LIMIT 1",
             (folder,),
         ).fetchone()
-    return Left(bool(ready), None if ahead is None else (ahead - now) / 1_000_000)
+    if ahead is None:
+        return Left(bool(ready), None)
+    # What waits is due by the wall clock and waited for by the other one. A wait longer than any
+    # backoff is a clock that was set back: look again soon, for it may be set forward as well.
+    return Left(bool(ready), min((ahead - now) / 1_000_000, retries.LONGEST_TURN_WAIT))
 
 
 def paused(db: Database) -> list[GroupId]:
