@@ -16,7 +16,7 @@ import click
 
 from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
-from pynchy.config import CREDENTIALS, SECTIONS, spell_size, spell_time
+from pynchy.config import CREDENTIALS, SECTIONS, spell_value
 from pynchy.exits import Exit
 from pynchy.guards import Guards
 from pynchy.operations import Operations
@@ -72,25 +72,21 @@ def exits() -> Iterator[str]:
 
 def spell(value: object, expected: str) -> str:
     """A default as a person would write it."""
-    match value:
-        case bool():
-            return f"`{str(value).lower()}`"
-        case int() | float() if expected.startswith("a time"):
-            return f"`{spell_time(value)}`"
-        case int() if expected.startswith("a size"):
-            return f"`{spell_size(value)}`"
-        case int() | float():
-            return f"`{value:g}`"
-        case str() if value:
-            return f"`{value}`"
-    return "empty"
+    text = spell_value(value, expected)
+    return f"`{text}`" if text else "empty"
 
 
 def cli() -> Iterator[str]:
     yield "# The command line\n"
     yield "Written by `just docs` from `pynchy/cli/`. Do not edit.\n"
     for path, command in commands("pynchy", pynchy):
-        context = click.Context(command, info_name=path, terminal_width=96, max_content_width=96)
+        context = click.Context(
+            command,
+            info_name=path,
+            terminal_width=96,
+            max_content_width=96,
+            help_option_names=pynchy.context_settings["help_option_names"],
+        )
         yield f"## `{path}`\n\n```text\n{command.get_help(context)}\n```\n"
     yield from exits()
 

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import attrs
 
-from pynchy.dotenv import BadEnvFile, parse_env
+from pynchy.dotenv import BadEnvFile, Entry, entries
 from pynchy.home import Home
 from pynchy.model import HOUR, MINUTE, SECOND
 
@@ -244,6 +244,24 @@ def spell_size(value: int) -> str:
     return str(value)
 
 
+def spell_value(value: object, expected: str) -> str:
+    """A value of a kind as a person would write it; nothing for what is empty."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float() if expected.startswith("a time"):
+            return spell_time(value)
+        case int() if expected.startswith("a size"):
+            return spell_size(value)
+        case int() | float():
+            return f"{value:g}" if isinstance(value, float) else str(value)
+        case tuple():
+            return " ".join(map(str, value))
+        case None:
+            return ""
+    return str(value)
+
+
 def setting(default: T, kind: Kind, doc: str) -> T:
     """One setting. It is an attrs field; its type is that of its default."""
     return attrs.field(default=default, metadata={"kind": kind, "doc": doc})
@@ -438,7 +456,21 @@ class Given(NamedTuple):
     section: str
     key: str
     value: object
-    where: str  # "config.toml, limits.idle"
+    where: str  # "config.toml:3, limits.idle"
+
+
+@attrs.frozen
+class Found:
+    """All that was found, right or wrong. ``origins`` says where each value in force was given; a
+    setting that is not in it has its default."""
+
+    home: Home
+    values: Mapping[str, Mapping[str, object]]
+    origins: Mapping[tuple[str, str], str]
+    credential: Credential | None
+    credential_origin: str
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def from_environ(environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Config:
@@ -447,38 +479,53 @@ def from_environ(environ: Mapping[str, str], flags: Mapping[str, object] | None 
     ``flags`` are settings by dotted name ("model.offline"), stronger than all else. Reads ``.env``
     and ``config.toml`` below PYNCHY_HOME where they exist; writes nothing.
     """
+    found = find(environ, flags)
+    if found.problems:
+        raise ConfigError(found.problems)
+    sections = {name: SECTIONS[name](**found.values[name]) for name in SECTIONS}
+    return Config(home=found.home, **sections, credential=found.credential, warnings=found.warnings)
+
+
+def find(environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Found:
+    """What `from_environ` reads, with where it was found, and every mistake instead of an error."""
     home = Home.of(environ)
     problems: list[str] = []
     warnings: list[str] = []
     env_file = _read_env(home.env, problems, warnings)
     given = [
-        *_from_table(_read_toml(home.config, problems), problems),
-        *_from_names(env_file, ".env", problems),
-        *_from_names(environ, "the environment", problems),
+        *_from_table(*_read_toml(home.config, problems), problems),
+        *_from_names(
+            ((name, value, f".env:{line}") for name, value, line in env_file.values()), problems
+        ),
+        *_from_names(
+            ((name, value, "the environment") for name, value in environ.items()), problems
+        ),
         *_from_flags(flags or {}, problems),
     ]
     values: dict[str, dict[str, object]] = {name: {} for name in SECTIONS}
+    origins: dict[tuple[str, str], str] = {}
     for section, key, raw, where in given:
         kind: Kind = attrs.fields_dict(SECTIONS[section])[key].metadata["kind"]
         try:
             values[section][key] = kind.read(raw)
+            origins[section, key] = where
         except (ValueError, OverflowError):
             problems.append(f"{where}: expected {kind.expected}, found {_shown(raw)}")
-    credential = _credential(environ, env_file, problems)
-    if problems:
-        raise ConfigError(problems)
+    credential, credential_origin = _credential(environ, env_file, problems)
     if not values["assistant"].get("timezone"):
         values["assistant"]["timezone"] = machine_timezone(environ)
-    sections = {name: SECTIONS[name](**values[name]) for name in SECTIONS}
-    return Config(home=home, **sections, credential=credential, warnings=tuple(warnings))
+        origins["assistant", "timezone"] = "the machine"
+    return Found(
+        home, values, origins, credential, credential_origin, tuple(problems), tuple(warnings)
+    )
 
 
-def _read_env(path: Path, problems: list[str], warnings: list[str]) -> dict[str, str]:
+def _read_env(path: Path, problems: list[str], warnings: list[str]) -> dict[str, Entry]:
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 warnings.append(f"{path} can be read by others: chmod 600 {path}")
-            return parse_env(file.read())
+            return {entry.name: entry for entry in entries(file.read())}
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -488,41 +535,69 @@ def _read_env(path: Path, problems: list[str], warnings: list[str]) -> dict[str,
     return {}
 
 
-def _read_toml(path: Path, problems: list[str]) -> Mapping[str, object]:
+def _read_toml(path: Path, problems: list[str]) -> tuple[Mapping[str, object], Mapping[str, int]]:
+    """The file's tables, and the lines that its names are on."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except OSError as error:
         problems.append(f"{path}: {error.strerror}")
-        return {}
+        return {}, {}
     import tomllib  # here: most starts have no such file
 
     try:
-        return tomllib.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        return tomllib.loads(text), _toml_lines(text)
     except UnicodeDecodeError as error:
         problems.append(f"{path}: not UTF-8 at byte {error.start}")
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{path}: {error}")
-    return {}
+    return {}, {}
 
 
-def _from_table(table: Mapping[str, object], problems: list[str]) -> Iterator[Given]:
+_HEAD: Final = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+_KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\"' -]+?)\s*=")
+
+
+def _toml_lines(text: str) -> dict[str, int]:
+    """On which line each section and each key begins: for people, so a guess is good enough."""
+    found: dict[str, int] = {}
+    section = ""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if head := _HEAD.match(line):
+            section = _bare(head[1])
+            found.setdefault(section, number)
+        elif key := _KEY.match(line):
+            found.setdefault(f"{section}.{_bare(key[1])}".lstrip("."), number)
+    return found
+
+
+def _bare(name: str) -> str:
+    return "".join(char for char in name if char not in "\"' ")
+
+
+def _from_table(
+    table: Mapping[str, object], lines: Mapping[str, int], problems: list[str]
+) -> Iterator[Given]:
+    def place(name: str) -> str:
+        return f"config.toml:{lines[name]}, {name}" if name in lines else f"config.toml, {name}"
+
     for section, content in table.items():
         if section not in SECTIONS:
-            problems.append(f"config.toml, {section}: unknown section{_nearest(section, SECTIONS)}")
+            problems.append(f"{place(section)}: unknown section{_nearest(section, SECTIONS)}")
         elif not isinstance(content, dict):
-            problems.append(f"config.toml, {section}: expected a section, [{section}]")
+            problems.append(f"{place(section)}: expected a section, [{section}]")
         else:
             for key, value in content.items():
-                where = f"config.toml, {section}.{key}"
+                where = place(f"{section}.{key}")
                 if _known(section, key, where, problems):
                     yield Given(section, key, value, where)
 
 
-def _from_names(names: Mapping[str, str], file: str, problems: list[str]) -> Iterator[Given]:
+def _from_names(names: Iterable[tuple[str, str, str]], problems: list[str]) -> Iterator[Given]:
     known = {f"{_PREFIX}{s}_{k}".upper(): (s, k) for s in SECTIONS for k in _keys(s)}
-    for name, value in names.items():
+    for name, value, file in names:
         if name in known:
             yield Given(*known[name], value, f"{file}, {name}")
         elif name.startswith(_PREFIX) and not name.startswith(_NOT_SETTINGS):
@@ -564,17 +639,21 @@ def _shown(raw: object) -> str:
 
 
 def _credential(
-    environ: Mapping[str, str], env_file: Mapping[str, str], problems: list[str]
-) -> Credential | None:
-    for names, where in ((environ, "the environment"), (env_file, ".env")):
+    environ: Mapping[str, str], env_file: Mapping[str, Entry], problems: list[str]
+) -> tuple[Credential | None, str]:
+    file = {name: (entry.value, f".env:{entry.line}") for name, entry in env_file.items()}
+    outside = {name: (value, "the environment") for name, value in environ.items()}
+    for names in (outside, file):
         for name, kind in CREDENTIALS.items():
-            if secret := names.get(name, "").strip():
+            secret, where = names.get(name, ("", ""))
+            if secret := secret.strip():
+                where = f"{where}, {name}"
                 if not re.fullmatch(r"[!-~]+", secret):
                     problems.append(
-                        f"{where}, {name}: expected a key of printable characters without spaces"
+                        f"{where}: expected a key of printable characters without spaces"
                     )
-                return Credential(kind, secret)
-    return None
+                return Credential(kind, secret), where
+    return None, ""
 
 
 def machine_timezone(environ: Mapping[str, str]) -> str:

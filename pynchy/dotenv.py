@@ -11,7 +11,8 @@ The rule that keeps it so: pure, and an error never repeats a value, for it may 
 from __future__ import annotations
 
 import re
-from typing import Final, cast
+from collections.abc import Iterator
+from typing import Final, NamedTuple, cast
 
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r"}
 _BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
@@ -27,14 +28,26 @@ class BadEnvFile(ValueError):
     """The user's file is not of this grammar. The message names the line, never its value."""
 
 
+class Entry(NamedTuple):
+    """One name with its value, and the line it begins on."""
+
+    name: str
+    value: str
+    line: int
+
+
 def parse_env(data: bytes) -> dict[str, str]:
     """The names and values of a ``.env`` file. Raises `BadEnvFile`."""
+    return {entry.name: entry.value for entry in entries(data)}
+
+
+def entries(data: bytes) -> Iterator[Entry]:
+    """The same, one by one as they stand there. Raises `BadEnvFile` where it comes to a mistake."""
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadEnvFile(f"line {line}: not UTF-8") from None
-    found: dict[str, str] = {}
     at = 0
     while at < len(text):
         if blank := _BLANK.match(text, at):
@@ -48,11 +61,10 @@ def parse_env(data: bytes) -> dict[str, str]:
         value, at = _value(text, name.end(), line, name[1])
         if "\0" in value:
             raise BadEnvFile(f"line {line}: a NUL in the value of {name[1]}")
-        found[name[1]] = value
         if not (rest := _BLANK.match(text, at)):
             raise BadEnvFile(f"line {line}: something follows the quoted value of {name[1]}")
         at = rest.end()
-    return found
+        yield Entry(name[1], value, line)
 
 
 def _value(text: str, at: int, line: int, name: str) -> tuple[str, int]:

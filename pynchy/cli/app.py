@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "backup",
     "restore",
     "auth",
+    "config",
     "doctor",
     "service",
     "logs",

@@ -1,0 +1,131 @@
+"""`pynchy config`: the settings in force, where each comes from, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import click
+
+from pynchy.cli.client import printable
+from pynchy.config import SECTIONS, Found, find, spell_value
+from pynchy.exits import Exit
+from pynchy.logs import escape
+
+ORDER = (
+    "The first that has a value wins: the command line, the environment (PYNCHY_LIMITS_IDLE), "
+    ".env, config.toml."
+)
+
+
+@click.group()
+def command() -> None:
+    """The settings in force, and what is wrong with them.
+
+    \b
+    pynchy config show
+    pynchy config check && pynchy service restart
+    """
+
+
+@command.command("show", epilog=ORDER)
+@click.argument("name", default="")
+@click.option("--changed", is_flag=True, help="Only what somebody has set.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def show(name: str, changed: bool, as_json: bool) -> None:
+    """Every setting with its value and where that was given; or those of NAME alone.
+
+    A start would take these values. Secrets are never shown.
+
+    \b
+    pynchy config show --changed
+    pynchy config show limits
+    pynchy config show model.name --json
+    """
+    found = find(os.environ)
+    rows = [
+        {**row, "value": _hidden(row["value"]), "shown": escape(row["shown"])}
+        for row in settings(found)
+        if row["name"] == name or row["name"].startswith(f"{name}." if name else "")
+        if not changed or row["from"] != "default"
+    ]
+    if not rows and name:
+        raise click.UsageError(f"{name}: no such setting; docs/config.md lists them")
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            value = row["shown"] or "(empty)"
+            click.echo(printable(f"{row['name']:26}  {value:32}  {row['from']}"))
+    if found.problems:
+        click.echo("these are wrong, and a start would stop; see: pynchy config check", err=True)
+        raise SystemExit(Exit.CONFIG)
+
+
+def settings(found: Found) -> Iterator[dict[str, Any]]:
+    """Each setting in force. The credential is among them by its kind alone."""
+    for section, cls in SECTIONS.items():
+        for field in attrs.fields(cls):
+            value = found.values[section].get(field.name, field.default)
+            yield {
+                "name": f"{section}.{field.name}",
+                "value": value if isinstance(value, bool | int | float | str) else _plain(value),
+                "shown": spell_value(value, field.metadata["kind"].expected),
+                "from": found.origins.get((section, field.name), "default"),
+            }
+    kind = "none" if found.credential is None else found.credential.kind
+    yield {
+        "name": "credential",
+        "value": kind,
+        "shown": kind,
+        "from": found.credential_origin or "default",
+    }
+
+
+def _hidden(value: object) -> object:
+    """A key that somebody has put in the wrong place is not shown there either."""
+    return escape(value) if isinstance(value, str) else value
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else None if value is None else str(value)
+
+
+@command.command("check")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def check(as_json: bool) -> None:
+    """Read everything as a start would, and say what is wrong, and where. Changes nothing.
+
+    Exits with 78 where a start would.
+
+    \b
+    pynchy config check
+    """
+    found = find(os.environ)
+    problems = [escape(each) for each in found.problems]
+    warnings = list(found.warnings)
+    if found.credential is None and not found.values["model"].get("offline"):
+        warnings.append(
+            "no credential: put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into "
+            f"{found.home.env}, or run pynchy init"
+        )
+    if as_json:
+        told = {"ok": not problems, "problems": problems, "warnings": warnings}
+        click.echo(json.dumps(told, indent=2))
+    else:
+        for problem in problems:
+            click.echo(f"wrong    {problem}")
+        for warning in warnings:
+            click.echo(printable(f"warning  {warning}"))
+        if problems:
+            click.echo(
+                f"The files are in {found.home.root}; docs/config.md says what each setting may be. "
+                "To take a setting back, remove its line."
+            )
+        else:
+            click.echo("a start would accept this")
+    if problems:
+        raise SystemExit(Exit.CONFIG)
