@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Builds the agent image, when what goes into it has changed:   containerfiles/build.sh [ENGINE]
+#                                                          containerfiles/build.sh --check ENGINE
 #
 # ENGINE is docker, podman or container; without it, the first of them that answers, in the order
 # in which the daemon chooses. IMAGE_BASE names another base image (it needs Python 3.11).
-# Every engine gets the same name for it: localhost/pynchy-agent:latest.
+# Every engine gets the same name for it: localhost/pynchy-agent:latest. With --check nothing is
+# built: it exits with 0 if the image is up to date, and with 1 if it is old or missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.tools/bin:$PATH"
@@ -20,6 +22,8 @@ answers() {
     esac >/dev/null 2>&1
 }
 
+check=
+if [ "${1:-}" = --check ]; then check=yes && shift; fi
 engine=${1:-}
 case $engine in
 '' | docker | podman | container) ;;
@@ -49,6 +53,7 @@ inputs=$({
 } | sha256)
 # The label is looked for in the text, since no two engines agree on its place in the JSON.
 if "$engine" image inspect "$image" 2>/dev/null | grep -q "$inputs"; then exit 0; fi
+if [ -n "$check" ]; then exit 1; fi
 
 case $(uname -m) in
 x86_64 | amd64) platform=x86_64-manylinux_2_28 ;;

@@ -28,6 +28,8 @@ from pynchy.container.allowlist import read_allowlist, real_roots
 from pynchy.container.escapes import known_escapes
 from pynchy.container.mounts import BadAllowlist
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
+from pynchy.gateway.exchange import UpstreamUnreachable
+from pynchy.gateway.upstream import ApiKey, OAuthToken, Verdict, try_credential
 from pynchy.home import MAX_SOCKET_PATH, Home
 from pynchy.lock import is_held
 from pynchy.store import backup
@@ -35,6 +37,9 @@ from pynchy.store.database import StoreError, StoreTooNew
 
 OLD_BACKUP: Final = 14 * 24 * 3600.0  # seconds
 BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wrong
+SKEW: Final = 120.0  # seconds; more spoils certificates and schedules
+LINGERING: Final = Path("/var/lib/systemd/linger")
+BUILD: Final = Path(__file__).resolve().parents[1] / "containerfiles" / "build.sh"
 UNIT: Final = Path(".config/systemd/user/pynchy.service")
 PLIST: Final = Path("Library/LaunchAgents/org.pynchy.daemon.plist")
 
@@ -65,10 +70,20 @@ class Patient:
     running: bool
     platform: str = sys.platform
     python: tuple[int, ...] = sys.version_info[:3]
+    online: bool = False  # whether the network may be used
+    now: float = attrs.field(factory=time.time)
+    lingering: Path = LINGERING
+    build: Path = BUILD
+    is_installed: Callable[[str], bool] = lambda module: find_spec(module) is not None
+    free_space: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
+    verdict: Verdict | str = ""  # what the model API said to the credential, or why nothing
 
 
-async def examine(environ: Mapping[str, str], *, user_home: Path) -> Patient:
-    """Find out what every check needs to know. Raises nothing that a broken home could cause."""
+async def examine(environ: Mapping[str, str], *, user_home: Path, online: bool = False) -> Patient:
+    """Find out what every check needs to know. Raises nothing that a broken home could cause.
+
+    ``online``: ask the model API whether it accepts the credential. That costs nothing there.
+    """
     home = Home.of(environ)
     config: Config | None = None
     problems: tuple[str, ...] = ()
@@ -99,7 +114,20 @@ async def examine(environ: Mapping[str, str], *, user_home: Path) -> Patient:
         running = is_held(home.lock)
     except OSError:
         running = False
-    return Patient(home, environ, user_home, config, problems, runtime, refusal, running)
+    patient = Patient(home, environ, user_home, config, problems, runtime, refusal, running)
+    if not online or config is None or config.credential is None:
+        return patient
+    return attrs.evolve(patient, online=True, verdict=await _ask(config, now=patient.now))
+
+
+async def _ask(config: Config, *, now: float) -> Verdict | str:
+    assert config.credential is not None
+    secret = config.credential.secret
+    key = OAuthToken(secret) if config.credential.kind == "oauth" else ApiKey(secret)
+    try:
+        return await try_credential(key, base_url=config.model.base_url, now=now)
+    except UpstreamUnreachable as error:
+        return str(error)
 
 
 def _install(home: Home) -> str:
@@ -196,8 +224,20 @@ async def check_credential(patient: Patient) -> Finding:
         return Finding("ok", "none needed: model.offline is set")
     if patient.config.credential is None:
         advice = f"put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into {patient.home.env}"
-        return Finding("fail", "there is none", advice)
-    return Finding("ok", patient.config.credential.kind)
+        return Finding("fail", "there is none", f"pynchy init, or {advice}")
+    kind = patient.config.credential.kind
+    if not patient.online:
+        return Finding("ok", f"{kind}; pynchy doctor --online asks whether it is accepted")
+    if isinstance(patient.verdict, str):
+        advice = "is the network up? model.base_url is where it asks"
+        return Finding("warn", f"{kind}, not tried: {patient.verdict}", advice)
+    status = patient.verdict.status
+    if status == 401:
+        return Finding("fail", f"{kind}, refused by the API", "make a new one: pynchy init")
+    if status >= 300:
+        advice = "try pynchy send main hello; its answer says more"
+        return Finding("warn", f"{kind}, answered with {status}", advice)
+    return Finding("ok", f"{kind}, accepted by the API")
 
 
 async def check_engine(patient: Patient) -> Finding:
@@ -223,25 +263,47 @@ async def check_escapes(patient: Patient) -> Finding:
     return Finding("warn", "; ".join(known), "update it") if known else Finding("ok", "none known")
 
 
-def _importable(module: str, *, purpose: str) -> Finding:
-    if find_spec(module) is None:
+async def check_image(patient: Patient) -> Finding:
+    """Whether the agent in the image is the one of this checkout."""
+    runtime = patient.runtime
+    if runtime is None or runtime.name == "bwrap":
+        return Finding("ok", "not needed" if runtime else "not known without an engine")
+    image = None if patient.config is None else patient.config.container.image
+    if image is not None and image != Config(home=patient.home).container.image:
+        return Finding("ok", f"your own: {image}")
+    if not patient.build.exists():
+        return Finding("ok", "cannot be compared: this is no checkout")
+    done = await trio.run_process(
+        [str(patient.build), "--check", runtime.name],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+    if done.returncode:
+        told = "older than this program, or not built yet"
+        return Finding("warn", told, f"just image {runtime.name}")
+    return Finding("ok", "up to date")
+
+
+def _importable(patient: Patient, module: str, *, purpose: str) -> Finding:
+    if not patient.is_installed(module):
         return Finding("fail", f"{module} is not installed", f"install again: {purpose} needs it")
     return Finding("ok", f"{module} is there")
 
 
 async def check_agent(patient: Patient) -> Finding:
-    return _importable("pynchy_agent", purpose="every container")
+    return _importable(patient, "pynchy_agent", purpose="every container")
 
 
 async def check_sdk(patient: Patient) -> Finding:
     if patient.runtime is not None and patient.runtime.name != "bwrap":
         return Finding("ok", "in the image")
-    return _importable("claude_agent_sdk", purpose="an agent in bwrap")
+    return _importable(patient, "claude_agent_sdk", purpose="an agent in bwrap")
 
 
 async def check_disk(patient: Patient) -> Finding:
     place = next(p for p in (patient.home.root, *patient.home.root.parents) if p.exists())
-    free = shutil.disk_usage(place).free
+    free = patient.free_space(place)
     if free < 100 * MIB:
         return Finding("fail", f"{free // MIB} MiB are free", "make room: messages cannot be kept")
     if free < GIB:
@@ -250,8 +312,19 @@ async def check_disk(patient: Patient) -> Finding:
 
 
 async def check_clock(patient: Patient) -> Finding:
-    if time.time() < BUILT:
+    """Against this program's age, what was written last and, with ``online``, the API's clock."""
+    if patient.now < BUILT:
         return Finding("fail", "the clock is years behind", "set it; TLS and schedules need it")
+    told = patient.verdict
+    if isinstance(told, Verdict) and told.ahead is not None and abs(told.ahead) > SKEW:
+        where = "behind" if told.ahead > 0 else "ahead of"
+        advice = "timedatectl set-ntp true, or set it by hand"
+        return Finding("fail", f"{abs(told.ahead):.0f} s {where} the API's clock", advice)
+    if patient.home.log.exists():
+        ahead = patient.home.log.stat().st_mtime - patient.now
+        if ahead > SKEW:
+            told_so = f"{ahead:.0f} s behind the last line of the log"
+            return Finding("warn", told_so, "is it right? timedatectl set-ntp true keeps it so")
     return Finding("ok", "plausible")
 
 
@@ -261,7 +334,10 @@ async def check_timezone(patient: Patient) -> Finding:
         return Finding("warn", f"TZ={named} is no zone", "unset TZ or set assistant.timezone")
     if patient.config is None:
         return Finding("ok", "the machine's")
-    return Finding("ok", patient.config.assistant.timezone)
+    zone = patient.config.assistant.timezone
+    if zone and not is_zone(zone):  # the machine's own name for it
+        return Finding("warn", f"{zone} is in no list of zones", "set assistant.timezone")
+    return Finding("ok", zone or "UTC")
 
 
 async def check_database(patient: Patient) -> Finding:
@@ -292,7 +368,7 @@ async def check_backups(patient: Patient) -> Finding:
 async def check_whatsapp(patient: Patient) -> Finding:
     if patient.config is None or not patient.config.whatsapp.enabled:
         return Finding("ok", "not enabled")
-    if find_spec("neonize") is None:
+    if not patient.is_installed("neonize"):
         return Finding("fail", "enabled, but its library is not installed", "install neonize")
     if not (patient.home.store / "whatsapp.db").exists():
         return Finding("fail", "enabled, but never linked", "pynchy auth whatsapp")
@@ -362,8 +438,8 @@ async def check_orphans(patient: Patient) -> Finding:
 
 async def check_log(patient: Patient) -> Finding:
     path = patient.home.log
-    if path.exists() and not os.access(path, os.W_OK):
-        return Finding("fail", f"{path} cannot be written", f"chmod u+rw {path}, or chown it")
+    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+        return Finding("fail", f"{path} cannot be written", f"chmod u+rw {path}, or move it away")
     return Finding("ok", "can be written")
 
 
@@ -379,7 +455,7 @@ async def check_linger(patient: Patient) -> Finding:
     if patient.platform == "darwin" or not unit.exists():
         return Finding("ok", "not needed")
     user = patient.environ.get("USER") or str(os.getuid())
-    if not await trio.Path("/var/lib/systemd/linger", user).exists():
+    if not await trio.Path(patient.lingering, user).exists():
         return Finding("warn", "the service ends when you log out", "loginctl enable-linger")
     return Finding("ok", "on")
 

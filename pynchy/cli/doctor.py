@@ -14,8 +14,11 @@ from pynchy.exits import Exit
 
 @click.command()
 @click.option("--fix", is_flag=True, help="Mend what is safe to mend: modes, folders, leftovers.")
+@click.option(
+    "--online", is_flag=True, help="Ask the model API about the credential; it costs nothing."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-def command(fix: bool, as_json: bool) -> None:
+def command(fix: bool, online: bool, as_json: bool) -> None:
     """Look at everything that can be wrong. Works with the daemon down; costs nothing.
 
     Exits with 1 where a check fails; warnings are not failures.
@@ -23,13 +26,18 @@ def command(fix: bool, as_json: bool) -> None:
     \b
     pynchy doctor
     pynchy doctor --fix
+    pynchy doctor --online
     """
     import trio
 
     from pynchy import doctor
 
+    async def ask() -> list[tuple[str, doctor.Finding]]:
+        patient = await doctor.examine(os.environ, user_home=Path.home(), online=online)
+        return await doctor.diagnose(patient)
+
     async def look() -> list[tuple[str, doctor.Finding]]:
-        found = await doctor.diagnose(await doctor.examine(os.environ, user_home=Path.home()))
+        found = await ask()
         mendable = [finding.fix for _, finding in found if finding.fix is not None]
         if not fix or not mendable:
             return found
@@ -38,7 +46,7 @@ def command(fix: bool, as_json: bool) -> None:
                 await mend()
             except Exception as error:
                 click.echo(printable(f"could not be mended: {error}"), err=True)
-        return await doctor.diagnose(await doctor.examine(os.environ, user_home=Path.home()))
+        return await ask()
 
     found = trio.run(look)
     if as_json:

@@ -72,6 +72,29 @@ async def open_anthropic(
         await upstream.close()
 
 
+@attrs.frozen
+class Verdict:
+    """What the API says to a credential: its status, and how far its clock is ahead of ``now``."""
+
+    status: int
+    ahead: float | None  # seconds; None where it names no time
+
+
+async def try_credential(
+    credential: ApiKey | OAuthToken,
+    *,
+    base_url: str = ANTHROPIC,
+    now: float,
+    patience: float = 20.0,
+) -> Verdict:
+    """Ask the API the one question that costs nothing: which models there are.
+
+    Raises `UpstreamUnreachable` where nobody answers.
+    """
+    async with open_anthropic(credential, base_url=base_url, patience=patience) as upstream:
+        return await upstream.list_models(now=now)
+
+
 class Anthropic:
     """The model API as an `Upstream`."""
 
@@ -110,6 +133,28 @@ class Anthropic:
         if self._client is not None:
             with trio.move_on_after(2.0, shield=True):
                 await self._client.aclose()
+
+    async def list_models(self, *, now: float) -> Verdict:
+        """For `try_credential`."""
+        from email.utils import parsedate_to_datetime
+
+        await self.prepare()
+        assert self._client is not None  # prepared a line ago
+        import httpx
+
+        headers = {"anthropic-version": "2023-06-01", **self._credential.headers("")}
+        try:
+            answer = await self._client.get(f"{self._base_url}/v1/models?limit=1", headers=headers)
+        except httpx.HTTPError as error:
+            raise UpstreamUnreachable(
+                f"the model API did not answer ({type(error).__name__})",
+                refused=isinstance(error, httpx.ConnectError | httpx.ConnectTimeout),
+            ) from None
+        try:
+            told = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+        except ValueError:
+            return Verdict(answer.status_code, None)
+        return Verdict(answer.status_code, told - now)
 
     @asynccontextmanager
     async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:

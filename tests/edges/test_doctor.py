@@ -5,15 +5,19 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import attrs
 import pytest
 import trio
 
 from pynchy import doctor
-from pynchy.config import Config, WhatsApp
+from pynchy.config import MIB, Config, Container, WhatsApp
+from pynchy.container.runtime import Runtime
+from pynchy.gateway.upstream import Verdict
 from pynchy.home import Home
 from pynchy.lock import open_lock
 
@@ -32,6 +36,7 @@ def patient(tmp_path: Path) -> doctor.Patient:
         no_runtime="nothing here",
         running=False,
         platform="linux",
+        build=tmp_path / "build.sh",
     )
 
 
@@ -78,24 +83,144 @@ async def test_what_is_broken_is_found_with_what_to_do(name: str, patient: docto
         assert (await doctor.CHECKS[name](patient)).level == "ok"
 
 
-async def test_facts_that_are_wrong_are_found(patient: doctor.Patient) -> None:
-    config = Config(home=patient.home, whatsapp=WhatsApp(enabled=True))
-    wrong: dict[str, doctor.Patient] = {
+@attrs.frozen
+class Engine:
+    """What the checks ask of an engine, one with everything wrong."""
+
+    name: str = "podman"
+
+    async def list(self) -> list[str]:
+        return ["pynchy-00000000-left"]
+
+    async def remove(self, name: str) -> None:
+        raise AssertionError("no check removes anything")
+
+    async def versions(self) -> dict[str, str]:
+        return {"runc": "1.1.5"}
+
+    def limits_held(self) -> dict[str, str]:
+        return {"memory": "cgroup", "cpus": ""}
+
+
+def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
+    """For each check a patient whom it must not find well."""
+    enabled = Config(home=patient.home, whatsapp=WhatsApp(enabled=True))
+    engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
+    nothing = attrs.evolve(patient, is_installed=lambda module: False)
+    (patient.user_home / doctor.UNIT).parent.mkdir(parents=True)
+    (patient.user_home / doctor.UNIT).write_text("")
+    unit = attrs.evolve(patient, lingering=patient.user_home / "none", environ={"USER": "me"})
+    return {
         "python": attrs.evolve(patient, python=(3, 10, 1)),
         "config": attrs.evolve(patient, problems=("limits: unknown",)),
         "credential": patient,
         "engine": patient,
-        "whatsapp": attrs.evolve(patient, config=config),
+        "limits": engine,
+        "escapes": engine,
+        "image": engine,
+        "agent": nothing,
+        "sdk": nothing,
+        "disk": attrs.evolve(patient, free_space=lambda path: 99 * MIB),
+        "clock": attrs.evolve(patient, now=0.0),
         "timezone": attrs.evolve(patient, environ={"TZ": "Nowhere/At/All"}),
+        "whatsapp": attrs.evolve(patient, config=enabled),
         "control": attrs.evolve(patient, running=True),
         "running": patient,
-        "service": patient,
+        "orphans": engine,
+        "log": attrs.evolve(patient, home=Home(patient.home.root / "other")),
+        "service": attrs.evolve(patient, user_home=patient.user_home / "other"),
+        "linger": unit,
         "socket path": attrs.evolve(patient, home=Home(Path("/" + "x" * 120))),
     }
-    for name, each in wrong.items():
+
+
+async def test_facts_that_are_wrong_are_found(patient: doctor.Patient) -> None:
+    _write(patient.build, "#!/bin/sh\nexit 1\n", 0o755)
+    (patient.home.root / "other" / "logs" / "pynchy.log").mkdir(parents=True)
+    for name, each in wrong_facts(patient).items():
         found = await doctor.CHECKS[name](each)
         assert found.level != "ok", name
         assert found.advice, name
+
+
+def test_every_check_is_broken_on_purpose(patient: doctor.Patient) -> None:
+    assert {*BROKEN, *wrong_facts(patient)} == set(doctor.CHECKS)
+
+
+async def test_an_image_that_is_up_to_date_and_one_of_your_own_are_well(
+    patient: doctor.Patient,
+) -> None:
+    _write(patient.build, '#!/bin/sh\n[ "$*" = "--check podman" ]\n', 0o755)
+    engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
+    assert (await doctor.check_image(engine)).what == "up to date"
+    mine = Config(home=patient.home, container=Container(image="registry.example/mine:1"))
+    assert (await doctor.check_image(attrs.evolve(engine, config=mine))).level == "ok"
+
+
+@asynccontextmanager
+async def model_api(status: int, headers: str = "") -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Something that answers every request with this status; its address, and what it was sent."""
+    seen: list[bytes] = []
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            seen.append(await stream.receive_some(65536))
+            head = f"HTTP/1.1 {status} X\r\ncontent-length: 2\r\n{headers}\r\n{{}}"
+            await stream.send_all(head.encode())
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, answer, [listener])
+        yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}", seen
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("status", "level"), [(200, "ok"), (401, "fail"), (403, "warn"), (500, "warn")]
+)
+async def test_a_credential_is_tried_by_one_call_that_costs_nothing(
+    tmp_path: Path, status: int, level: str
+) -> None:
+    with trio.fail_after(60):
+        async with model_api(status) as (url, seen):
+            environ = {
+                "PYNCHY_HOME": str(tmp_path / "home"),
+                "PYNCHY_CONTAINER_ENGINE": "bwrap",
+                "PYNCHY_MODEL_BASE_URL": url,
+                "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-planted",
+                "PATH": os.environ["PATH"],
+            }
+            patient = await doctor.examine(environ, user_home=tmp_path, online=True)
+    found = await doctor.check_credential(patient)
+    assert found.level == level
+    assert "planted" not in found.what + found.advice
+    (request,) = seen
+    assert request.startswith(b"GET /v1/models?limit=1 ")
+    assert b"\r\nauthorization: bearer sk-ant-oat01-planted\r\n" in request.lower()
+
+
+async def test_nobody_who_answers_is_no_refusal(patient: doctor.Patient, tmp_path: Path) -> None:
+    environ = {
+        "PYNCHY_HOME": str(tmp_path / "home"),
+        "PYNCHY_CONTAINER_ENGINE": "bwrap",
+        "PYNCHY_MODEL_BASE_URL": "http://127.0.0.1:9",
+        "ANTHROPIC_API_KEY": "sk-ant-planted",
+        "PATH": os.environ["PATH"],
+    }
+    silent = await doctor.examine(environ, user_home=tmp_path, online=True)
+    assert (await doctor.check_credential(silent)).level == "warn"
+    offline = await doctor.examine(environ, user_home=tmp_path)
+    assert (await doctor.check_credential(offline)).level == "ok"
+
+
+async def test_a_clock_is_compared_with_the_api_and_with_the_log(patient: doctor.Patient) -> None:
+    late = attrs.evolve(patient, online=True, verdict=Verdict(200, 3600.0))
+    assert "3600 s behind" in (await doctor.check_clock(late)).what
+    near = attrs.evolve(patient, online=True, verdict=Verdict(200, -3.0))
+    assert (await doctor.check_clock(near)).level == "ok"
+    patient.home.log.write_text("")
+    behind = attrs.evolve(patient, now=patient.home.log.stat().st_mtime - 3600)
+    assert (await doctor.check_clock(behind)).level == "warn"
 
 
 async def test_a_socket_is_not_removed_under_a_daemon(patient: doctor.Patient) -> None:

@@ -66,6 +66,21 @@ def test_the_image_is_built_once(workshop: Workshop) -> None:
     assert len(workshop.builds()) == 1
 
 
+def test_whether_it_is_up_to_date_can_be_asked(workshop: Workshop) -> None:
+    def check() -> int:
+        argv = [str(workshop.top / "containerfiles" / "build.sh"), "--check", "podman"]
+        return subprocess.run(argv, env=workshop.env, timeout=60).returncode
+
+    assert check() == 1
+    assert not workshop.builds()
+    workshop.build()
+    assert check() == 0
+    with (workshop.top / "agent/pynchy_agent/wire.py").open("a") as file:
+        file.write("\n# changed\n")
+    assert check() == 1
+    assert len(workshop.builds()) == 1
+
+
 @pytest.mark.parametrize(
     "changed",
     ["agent/pynchy_agent/wire.py", "requirements/agent.lock", "agent/pynchy_agent/new.py"],
