@@ -1,7 +1,7 @@
 """The files by which a service manager keeps the daemon alive, and the words it is told in between.
 
 The rule that keeps it so: `systemd_unit` and `launchd_plist` only render; `notify` does nothing unless
-a service manager asked to be told. The standard library alone.
+a service manager asked to be told.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 LABEL: Final = "org.pynchy.daemon"
 UNIT: Final = "pynchy.service"
+_NOT_LOADED: Final = frozenset({3, 36, 113})  # launchctl: no such process, in progress, unknown
+_IN_PROGRESS: Final = frozenset({5, 36, 37})  # launchctl: the one before has not quite ended
 WATCHDOG: Final = 120  # seconds without a sign of life after which systemd starts it anew
 
 
 def systemd_unit(*, python: Path, home: Path, path: str) -> str:
     """A user unit. No option that implies NoNewPrivileges: rootless engines need newuidmap. No
-    PrivateTmp: clients look for the sockets of a long home below /tmp."""
+    PrivateTmp: clients look for the sockets of a long home below /tmp. Where memory runs out an
+    agent goes, not the daemon, and the unit goes on: 100 is what the user's manager itself has,
+    below the 200 of what it starts."""
     return f"""\
 [Unit]
 Description=Pynchy, a personal assistant
@@ -43,6 +49,8 @@ Delegate=yes
 KillMode=mixed
 UMask=0077
 LimitCORE=0
+OOMScoreAdjust=100
+OOMPolicy=continue
 
 [Install]
 WantedBy=default.target
@@ -74,6 +82,40 @@ def launchd_plist(*, python: Path, home: Path, path: str) -> bytes:
             "StandardErrorPath": str(home / "logs" / "launchd.log"),
         }
     )
+
+
+@attrs.frozen
+class Call:
+    """Something a service manager is asked to do. ``expected``: exit codes that are no failure here;
+    ``again``: those after which it is asked once more, a second later, ten times at most."""
+
+    argv: tuple[str, ...]
+    expected: frozenset[int] = frozenset()
+    again: frozenset[int] = frozenset()
+
+
+def to_install(file: Path, *, platform: str, uid: int) -> list[Call]:
+    """How a written file takes effect, whether or not one was in effect before."""
+    if platform == "darwin":
+        domain = f"gui/{uid}"
+        return [
+            # launchd keeps what it has read, so one that is loaded is taken out first; and taking
+            # out goes on after the answer, while which a bootstrap is refused.
+            Call(("launchctl", "bootout", f"{domain}/{LABEL}"), expected=_NOT_LOADED),
+            Call(("launchctl", "bootstrap", domain, str(file)), again=_IN_PROGRESS),
+        ]
+    return [
+        Call(("systemctl", "--user", "daemon-reload")),
+        Call(("systemctl", "--user", "enable", UNIT)),
+        Call(("systemctl", "--user", "restart", UNIT)),
+    ]
+
+
+def to_uninstall(*, platform: str, uid: int) -> list[Call]:
+    """How it is stopped for good, before its file goes."""
+    if platform == "darwin":
+        return [Call(("launchctl", "bootout", f"gui/{uid}/{LABEL}"), expected=_NOT_LOADED)]
+    return [Call(("systemctl", "--user", "disable", "--now", UNIT))]
 
 
 def take_watchdog(environ: MutableMapping[str, str]) -> tuple[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -40,11 +41,10 @@ def install(only_print: bool, no_start: bool) -> None:
     if no_start:
         return
     home.make()
+    for each in service.to_install(path, platform=sys.platform, uid=os.getuid()):
+        _carry_out(each)
     if _MAC:
-        _call("launchctl", "bootstrap", f"gui/{os.getuid()}", str(path))
         return
-    _call("systemctl", "--user", "daemon-reload")
-    _call("systemctl", "--user", "enable", "--now", service.UNIT)
     click.echo("to keep it when you log out: loginctl enable-linger")
 
 
@@ -55,10 +55,8 @@ def uninstall() -> None:
     if not path.exists():
         click.echo("it is not installed")
         return
-    if _MAC:
-        _call("launchctl", "bootout", f"gui/{os.getuid()}/{service.LABEL}")
-    else:
-        _call("systemctl", "--user", "disable", "--now", service.UNIT)
+    for each in service.to_uninstall(platform=sys.platform, uid=os.getuid()):
+        _carry_out(each)
     path.unlink()
     click.echo(f"removed: {path}")
 
@@ -105,9 +103,18 @@ def _place() -> Path:
 
 
 def _call(*argv: str) -> None:
-    try:
-        done = subprocess.run(argv, check=False)
-    except FileNotFoundError:
-        raise Failure(f"there is no {argv[0]} on this machine", Exit.OURS) from None
-    if done.returncode:
-        raise Failure(f"{' '.join(argv)} failed ({done.returncode})", Exit.OURS)
+    _carry_out(service.Call(argv))
+
+
+def _carry_out(asked: service.Call) -> None:
+    for attempt in range(10):
+        try:
+            quiet = subprocess.DEVNULL if asked.expected else None
+            done = subprocess.run(asked.argv, check=False, stderr=quiet)
+        except FileNotFoundError:
+            raise Failure(f"there is no {asked.argv[0]} on this machine", Exit.OURS) from None
+        if done.returncode not in asked.again or attempt == 9:
+            break
+        time.sleep(1.0)
+    if done.returncode and done.returncode not in asked.expected:
+        raise Failure(f"{' '.join(asked.argv)} failed ({done.returncode})", Exit.OURS)

@@ -57,6 +57,66 @@ def test_the_plist_says_what_it_must() -> None:
     assert told["EnvironmentVariables"]["PYNCHY_HOME"] == str(HOME)
 
 
+def test_where_memory_runs_out_the_daemon_goes_on() -> None:
+    unit = service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin").splitlines()
+    assert {"OOMScoreAdjust=100", "OOMPolicy=continue"} <= set(unit)
+
+
+def test_a_launch_agent_that_is_loaded_is_taken_out_before_the_new_one() -> None:
+    out, in_ = service.to_install(Path("/x.plist"), platform="darwin", uid=501)
+    assert out.argv == ("launchctl", "bootout", "gui/501/org.pynchy.daemon")
+    assert 3 in out.expected  # none was loaded
+    assert in_.argv == ("launchctl", "bootstrap", "gui/501", "/x.plist")
+    assert not in_.expected
+
+
+FAKE_MANAGER = """#!/bin/sh
+echo "$*" >>"{log}"
+exit {code}
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="systemd's commands")
+def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_path: Path) -> None:
+    programs, log = tmp_path / "bin", tmp_path / "log"
+    programs.mkdir()
+    manager = programs / "systemctl"
+
+    def run(word: str, *, code: int = 0) -> "subprocess.CompletedProcess[str]":
+        manager.write_text(FAKE_MANAGER.format(log=log, code=code))
+        manager.chmod(0o755)
+        return subprocess.run(
+            [sys.executable, "-m", "pynchy", "service", word],
+            env={
+                "HOME": str(tmp_path),
+                "PYNCHY_HOME": str(tmp_path / "home"),
+                "PATH": f"{programs}:/usr/bin:/bin",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    for _ in range(2):
+        assert run("install").returncode == 0
+    unit = service.place(tmp_path, {}, platform="linux")
+    assert unit.exists()
+    asked = log.read_text().splitlines()
+    assert asked == 2 * [
+        "--user daemon-reload",
+        "--user enable pynchy.service",
+        "--user restart pynchy.service",
+    ]
+    refused = run("restart", code=1)
+    assert refused.returncode == 1
+    assert "systemctl --user restart pynchy.service failed (1)" in refused.stderr
+    assert run("uninstall").returncode == 0
+    assert not unit.exists()
+    assert (tmp_path / "home" / "store").is_dir()
+    assert run("uninstall").stdout == "it is not installed\n"
+
+
 def test_the_manager_is_told(tmp_path: Path) -> None:
     where = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
