@@ -174,22 +174,21 @@ class _Run:
         )
         if begun is None:
             return
-        reason = "cancelled"
         try:
             reason = await self._live(begun.group, begun.claimed)
-        except StoreError:
-            raise
         except Exception as error:  # contained here, and only here: one group's trouble
-            if _holds(error, StoreError):
+            if isinstance(error, StoreError) or _holds(error, StoreError):
                 raise
             self.failure = _failure_of(error)
             reason = self.failure.kind
             logger.opt(exception=not isinstance(error, SpawnFailed)).error(
                 "run failed: {}", self.failure.message
             )
-        finally:
+        except BaseException:  # cancelled: the daemon goes, and what is not written is recovered
             with trio.move_on_after(LAST_WRITES, shield=True):
-                await self._settle(reason)
+                await self._settle("cancelled")
+            raise
+        await self._settle(reason)  # however slow the disk is: the group's next run comes after it
 
     async def _live(self, group: Group, claimed: turns.Claimed | None) -> str:
         """Open the agent and serve it. Returns why the run ended, once its container is gone."""
