@@ -19,7 +19,9 @@ from pynchy.cli.app import pynchy
 from pynchy.config import CREDENTIALS, SECTIONS, spell_value
 from pynchy.exits import Exit
 from pynchy.guards import Guards
+from pynchy.inspection import Inspection
 from pynchy.operations import Operations
+from pynchy.watch import Watching
 
 DOCS: Final = Path(__file__).resolve().parent
 
@@ -112,11 +114,31 @@ def ops() -> Iterator[str]:
         "groups.list": Operations.list_groups,
         "groups.add": Operations.add_group,
         "groups.remove": Operations.remove_group,
+        "groups.stop": Operations.stop_group,
+        "groups.pause": Operations.pause_group,
+        "groups.resume": Operations.resume_group,
         "groups.mount": Guards.mount,
         "groups.unmount": Guards.unmount,
         "groups.set": Guards.set,
         "mounts.check": Guards.check,
         "mounts.reload": Guards.reload,
+        "why": Inspection.why,
+        "unended": Inspection.unended,
+        "usage": Inspection.usage,
+        "runs": Inspection.runs,
+        "audit": Inspection.audit,
+        "outbox": Inspection.outbox,
+        "memory.search": Inspection.search_memory,
+        "history.search": Inspection.search_history,
+        "backup": Inspection.backup,
+        "tasks.list": Inspection.list_tasks,
+        "tasks.show": Inspection.show_task,
+        "tasks.add": Inspection.add_task,
+        "tasks.pause": Inspection.pause_task,
+        "tasks.resume": Inspection.resume_task,
+        "tasks.run": Inspection.run_task,
+        "tasks.remove": Inspection.remove_task,
+        "watch": Watching.watch,
     }
     yield "| op | arguments | what it does |\n| --- | --- | --- |"
     for name, op in names.items():

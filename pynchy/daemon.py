@@ -70,6 +70,7 @@ from pynchy.operations import Live, Operations
 from pynchy.schedule import scheduler
 from pynchy.store import callers, groups, guards, messages, notices, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
+from pynchy.watch import Watching
 from pynchy_agent import wire
 
 if TYPE_CHECKING:
@@ -204,6 +205,8 @@ async def serve(
     drained = trio.Event()
     line = queue.GroupQueue(capacity=config.limits.containers)
     stops: dict[RunKey, trio.Event] = {}
+    watching = Watching(now)
+    store.tell_changes(watching.changed)
 
     def ring_outbox() -> None:
         with suppress(trio.WouldBlock):
@@ -215,6 +218,7 @@ async def serve(
 
     async def task_due(group: GroupId) -> None:
         await events_in.send(queue.TaskDue(group))
+        watching.changed()
 
     async def pause(group: GroupId, paused: bool) -> None:
         """Serve a group no more for now, or again: then whatever has come meanwhile is looked at."""
@@ -266,6 +270,7 @@ async def serve(
 
     def on_state(name: str, change: StateChanged) -> None:
         states[name] = f"{change.state} ({change.detail})" if change.detail else change.state
+        watching.changed()
         if change.state == "connected":
             with suppress(trio.WouldBlock):
                 links_in.send_nowait(name)
@@ -285,6 +290,7 @@ async def serve(
 
     async def ring(group: GroupId) -> None:
         await events_in.send(queue.Arrived(group))
+        watching.changed()
 
     async def stop(group: GroupId) -> None:
         for (folder, _), stopped in stops.items():
@@ -334,6 +340,7 @@ async def serve(
 
         async def over(key: RunKey) -> None:
             """A run has ended. Whoever asked for a helper looks at what came of it."""
+            watching.over(key)
             if key[1] is not None:
                 bells.ring(Awaits("delegate", key[1]))
                 await ring(key[0])
@@ -355,6 +362,7 @@ async def serve(
                 typing=typing,
                 outbox_bell=ring_outbox,
                 tell=tell,
+                progress=partial(watching.step, key),
             )
             nursery.start_soon(
                 _run_turns, serve_turns, stops, key, over, name=f"turns of {order.group}"
@@ -432,6 +440,8 @@ async def serve(
                 ),
                 added=lambda group: registration_changed(),
                 removed=group_removed,
+                stop=stop,
+                pause=pause,
             )
             inspection = Inspection(
                 store=store,
@@ -443,8 +453,10 @@ async def serve(
                 due=task_due,
             )
             ops = {**console.ops, **operations.ops, **inspection.ops, **(more_ops or {})}
+            ops |= watching.ops
             if whatsapp is not None:
                 ops |= whatsapp.ops
+            await child(watching.run, "watching")
             await child(
                 partial(control.run, config.home.control_socket, ops, fatal=(StoreError,)),
                 "control",

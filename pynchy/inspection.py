@@ -16,7 +16,7 @@ from pynchy.control import Client, Op, OpFailed
 from pynchy.gateway import ledger
 from pynchy.model import HOUR, ChatId, GroupId, Micros, SenderId, TaskId, after
 from pynchy.schedule.times import BadSchedule, parse, spell
-from pynchy.store import audit, callers, groups, lives, memory, runs, tasks
+from pynchy.store import audit, callers, groups, lives, memory, outbox, runs, tasks
 from pynchy.store.database import Database, Store, StoreError
 from pynchy.store.migrations import SCHEMA
 
@@ -43,6 +43,7 @@ class Inspection:
             "usage": self.usage,
             "runs": self.runs,
             "audit": self.audit,
+            "outbox": self.outbox,
             "memory.search": self.search_memory,
             "history.search": self.search_history,
             "backup": self.backup,
@@ -97,6 +98,15 @@ class Inspection:
         """The newest decisions about security first."""
         rows = await self.store.call(audit.recent, limit=_bounded(limit))
         return [{**row, "at": spell(row["at"], self.timezone)} for row in rows]
+
+    async def outbox(self, client: Client, *, limit: int = 50) -> object:
+        """What is to be said, was said, or could not be, the newest first; with the beginning of its text."""
+        rows = await self.store.call(outbox.recent, limit=_bounded(limit))
+        moments = ("created_at", "next_at", "sent_at", "failed_at")
+        spelled = (
+            (row, {m: row[m] and spell(row[m], self.timezone) for m in moments}) for row in rows
+        )
+        return [{**row, **times} for row, times in spelled]
 
     async def search_memory(
         self, client: Client, *, query: str = "", group: str = "main", limit: int = 50

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import attrs
@@ -17,7 +17,7 @@ import pynchy
 from pynchy.chat.console import check_chat
 from pynchy.control import Client, Op, OpFailed
 from pynchy.model import ChatId, Group, GroupId, Micros
-from pynchy.store import audit, groups, messages, runs, turns
+from pynchy.store import audit, groups, messages, questions, runs, turns
 from pynchy.store.database import Database, Store
 
 PROTOCOL: Final = 1
@@ -39,7 +39,8 @@ class Live:
 
 @attrs.frozen
 class Operations:
-    """The table of ops. ``added`` and ``removed`` are told once a group is registered, or gone."""
+    """The table of ops. ``added`` and ``removed`` are told once a group is registered, or gone; ``stop`` ends
+    what its runs do, ``pause`` stops serving it, or begins again."""
 
     store: Store
     home: str
@@ -50,6 +51,8 @@ class Operations:
     live: Callable[[], Live]
     added: Callable[[GroupId], None]
     removed: Callable[[GroupId], None]
+    stop: Callable[[GroupId], Awaitable[None]]
+    pause: Callable[[GroupId, bool], Awaitable[None]]
 
     @property
     def ops(self) -> Mapping[str, Op]:
@@ -59,6 +62,9 @@ class Operations:
             "groups.list": self.list_groups,
             "groups.add": self.add_group,
             "groups.remove": self.remove_group,
+            "groups.stop": self.stop_group,
+            "groups.pause": self.pause_group,
+            "groups.resume": self.resume_group,
         }
 
     async def status(self, client: Client) -> object:
@@ -144,6 +150,26 @@ class Operations:
             raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
         self.removed(GroupId(folder))
         return {"folder": folder}
+
+    async def stop_group(self, client: Client, *, folder: str) -> object:
+        """Stop what a group works on, as ``/stop`` in its chat does: how many turns that were."""
+        stopped = await self.store.call(_stop, GroupId(folder), now=self.now())
+        if stopped:
+            await self.stop(GroupId(folder))
+        return {"folder": folder, "stopped": stopped}
+
+    async def pause_group(self, client: Client, *, folder: str) -> object:
+        """Answer a group no more for now. Its messages are kept."""
+        return await self._set_paused(GroupId(folder), True)
+
+    async def resume_group(self, client: Client, *, folder: str) -> object:
+        """Answer a group again, beginning with what came meanwhile."""
+        return await self._set_paused(GroupId(folder), False)
+
+    async def _set_paused(self, folder: GroupId, paused: bool) -> object:
+        if await self.store.call(_set_paused, folder, paused=paused, now=self.now()):
+            await self.pause(folder, paused)
+        return {"folder": folder, "paused": paused}
 
 
 # --- queries: each one transaction ---------------------------------------------------------------
@@ -260,6 +286,28 @@ def _remove(db: Database, folder: GroupId, *, now: Micros) -> bool:
     turns.cancel(db, folder, now=now, all_of_it=True)
     _note(db, "group removed", folder, now=now)
     return groups.remove(db, folder)
+
+
+def _stop(db: Database, folder: GroupId, *, now: Micros) -> int:
+    _there(db, folder)
+    stopped = turns.cancel(db, folder, now=now)
+    questions.drop(db, folder)
+    if stopped:
+        _note(db, "turns stopped", folder, now=now)
+    return len(stopped)
+
+
+def _set_paused(db: Database, folder: GroupId, *, paused: bool, now: Micros) -> bool:
+    _there(db, folder)
+    changed = groups.set_paused(db, folder, paused=paused)
+    if changed:
+        _note(db, "group paused" if paused else "group resumed", folder, now=now)
+    return changed
+
+
+def _there(db: Database, folder: GroupId) -> None:
+    if groups.get(db, folder) is None:
+        raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
 
 
 def _note(db: Database, action: str, folder: GroupId, *, now: Micros, **detail: str) -> None:

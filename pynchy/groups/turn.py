@@ -88,6 +88,7 @@ async def serve(
     typing: Callable[[ChatId, bool], Awaitable[None]],
     outbox_bell: Callable[[], None],
     tell: Callable[[TurnTold], None],
+    progress: Callable[[str], None],
 ) -> None:
     """Run the group's agent until nothing is owed and its time is up; then say so through ``handle``.
 
@@ -107,6 +108,7 @@ async def serve(
         typing=typing,
         outbox_bell=outbox_bell,
         tell=tell,
+        progress=progress,
     )
     with logger.contextualize(group=handle.group, run=work.run):
         await work.go()
@@ -140,6 +142,7 @@ class _Run:
     typing: Callable[[ChatId, bool], Awaitable[None]]
     outbox_bell: Callable[[], None]
     tell: Callable[[TurnTold], None]
+    progress: Callable[[str], None]
 
     run: RunId = attrs.field(init=False)
     owed: dict[str, turns.Claimed] = attrs.field(init=False, factory=dict)
@@ -278,6 +281,7 @@ class _Run:
                 await self._accepted(prompts)
             case wire.Progress():
                 deadlines.progressed(moment, tool=frame.timeout)
+                self.progress(frame.what)
                 await self._in_session(frame.session)
             case wire.Result():
                 await self._commit(frame, session, deadlines)
@@ -288,6 +292,7 @@ class _Run:
                     await self._rest(session, deadlines)
             case wire.Retrying(attempt, delay, reason):
                 logger.info("the model API failed ({}), try {} in {:.0f} s", reason, attempt, delay)
+                self.progress(f"waits for the model, try {attempt}")
             case wire.Error(kind, message, prompts):
                 await self._error(kind, message, prompts, session, deadlines)
             case wire.CommandFrame():

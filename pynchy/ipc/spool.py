@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
-import trio
 
+from pynchy.changes import CannotWatch, Watch, open_watch
 from pynchy_agent.wire import COMMAND_NAME, MAX_COMMAND
 
 SCAN_LIMIT: Final = 4096  # entries looked at in one scan
@@ -148,16 +146,11 @@ class Spool:
     @contextmanager
     def watched(self) -> Iterator[Watch]:
         """Hear of changes for the length of the block, from its first moment on."""
-        with _open_watch(self._fd) as watch:
-            yield watch
-
-
-class Watch(Protocol):
-    """Waits for a change in a folder."""
-
-    async def changed(self) -> None:
-        """Return when something may have come since the last return, or since the beginning."""
-        ...
+        try:
+            with open_watch(self._fd) as watch:
+                yield watch
+        except CannotWatch as error:
+            raise BrokenSpool(str(error)) from error
 
 
 @contextmanager
@@ -203,69 +196,3 @@ def _word(error: OSError) -> str:
     nobody = "a socket or a device"
     known = {errno.ELOOP: "a link", errno.ENXIO: nobody, errno.EOPNOTSUPP: nobody}
     return known.get(error.errno or 0) or errno.errorcode.get(error.errno or 0, "an error")
-
-
-# --- hearing of changes --------------------------------------------------------------------------
-
-if sys.platform == "linux":
-    # Straight from libc: a library would look for it by running ldconfig, in the event loop.
-
-    _IN_CLOSE_WRITE: Final = 0x008
-    _IN_MOVED_TO: Final = 0x080
-    _IN_ONLYDIR: Final = 0x01000000
-
-    @contextmanager
-    def _open_watch(folder: int) -> Iterator[Watch]:
-        import ctypes  # here: most starts hold no spool
-
-        libc = ctypes.CDLL(None, use_errno=True)
-        fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if fd < 0:
-            raise BrokenSpool(f"no inotify: {os.strerror(ctypes.get_errno())}")
-        try:
-            # Through the descriptor: the folder that we hold, whatever has its name by now.
-            path = os.fsencode(f"/proc/self/fd/{folder}")
-            mask = _IN_CLOSE_WRITE | _IN_MOVED_TO | _IN_ONLYDIR
-            if libc.inotify_add_watch(fd, path, mask) < 0:
-                raise BrokenSpool(f"no inotify watch: {os.strerror(ctypes.get_errno())}")
-            yield _Inotify(fd)
-        finally:
-            os.close(fd)
-
-    @attrs.frozen
-    class _Inotify:
-        """A descriptor that becomes readable by changes. What it says of them is not believed."""
-
-        fd: int
-
-        async def changed(self) -> None:
-            await trio.lowlevel.wait_readable(self.fd)
-            with suppress(BlockingIOError):  # one read: what is left wakes us again, after a scan
-                os.read(self.fd, 1 << 16)
-
-else:
-
-    @contextmanager
-    def _open_watch(folder: int) -> Iterator[Watch]:
-        queue = select.kqueue()
-        try:
-            event = select.kevent(
-                folder,
-                filter=select.KQ_FILTER_VNODE,
-                flags=select.KQ_EV_ADD | select.KQ_EV_CLEAR,
-                fflags=select.KQ_NOTE_WRITE | select.KQ_NOTE_EXTEND,
-            )
-            queue.control([event], 0)
-            yield _Kqueue(queue)
-        finally:
-            queue.close()
-
-    @attrs.frozen
-    class _Kqueue:
-        """A queue with the folder in it. It can itself be waited for, like a socket."""
-
-        queue: select.kqueue
-
-        async def changed(self) -> None:
-            await trio.lowlevel.wait_readable(self.queue.fileno())
-            self.queue.control([], 16, 0)

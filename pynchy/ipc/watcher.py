@@ -20,10 +20,11 @@ from typing import Final, Protocol
 import attrs
 import trio
 
+from pynchy.changes import Watch
 from pynchy.ipc import errors, files, handlers, later
 from pynchy.ipc.call import Awaits, Done
 from pynchy.ipc.later import Bells
-from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, Watch, open_spool
+from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store import audit, callers

@@ -90,6 +90,9 @@ class Store:
         self._run_sync = run_sync
         self._limiter = trio.CapacityLimiter(1)
         self._broken: str | None = None
+        self._rows = opened.connection.total_changes  # so far
+        self._told = self._rows  # when somebody was last told
+        self._tell: Callable[[], None] = _nobody
         #: The last owner did not close it: let `check` read it while the work begins.
         self.stopped_uncleanly: Final = opened.stopped_uncleanly
 
@@ -103,7 +106,15 @@ class Store:
         database fails, then for every call after.
         """
         work = partial(self._transact, partial(fn, self._connection, *args, **kwargs))
-        return await self._run_sync(work, limiter=self._limiter)
+        result = await self._run_sync(work, limiter=self._limiter)
+        if self._rows != self._told:
+            self._told = self._rows
+            self._tell()
+        return result
+
+    def tell_changes(self, tell: Callable[[], None]) -> None:
+        """Call this, in the loop, after each call that changed a row."""
+        self._tell = tell
 
     async def check(self) -> None:
         """Read the whole file beside the calls. Raises `StoreBroken` if it is damaged, and so does
@@ -144,10 +155,16 @@ class Store:
             raise StoreBroken(self._broken)
         try:
             with transaction(self._connection):
-                return work()
+                result = work()
+            self._rows = self._connection.total_changes
+            return result
         except StoreBroken as error:
             self._broken = str(error)
             raise
+
+
+def _nobody() -> None:
+    """Whom changes are told when nobody asked."""
 
 
 @contextmanager

@@ -265,6 +265,19 @@ def count_open(db: Database) -> int:
     return int(row[0])
 
 
+def recent(db: Database, *, limit: int) -> list[dict[str, Any]]:
+    """The newest entries first, what is still to be sent before all others; texts cut short."""
+    rows = db.query(
+        "SELECT id, folder, chat, kind, substr(text, 1, 200) AS text, notice, state, attempt, created_at, "
+        "next_at, sent_at, failed_at, error FROM outbox WHERE id IN ("
+        f"SELECT * FROM (SELECT id FROM outbox WHERE {_OPEN} ORDER BY id LIMIT ?1) "
+        "UNION SELECT * FROM (SELECT id FROM outbox ORDER BY id DESC LIMIT ?1)) "
+        f"ORDER BY ({_OPEN}) DESC, id DESC LIMIT ?1",
+        (limit,),
+    )
+    return list(rows)
+
+
 def get(db: Database, entry: int) -> dict[str, Any] | None:
     """One entry with all its columns."""
     return next(db.query("SELECT * FROM outbox WHERE id = ?", (entry,)), None)

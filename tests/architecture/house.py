@@ -35,6 +35,7 @@ class Kind(Enum):
 # `name.*` is every module of that package that has no line of its own.
 PLAN: dict[str, Kind] = {
     "pynchy.__main__": Kind.DOOR,
+    "pynchy.changes": Kind.GROUND,
     "pynchy.cli.*": Kind.DOOR,
     "pynchy.config": Kind.GROUND,
     "pynchy.control": Kind.EDGE,
@@ -50,6 +51,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.operations": Kind.PROCEDURE,
     "pynchy.inspection": Kind.PROCEDURE,
     "pynchy.service": Kind.EDGE,
+    "pynchy.watch": Kind.SERVICE,
     "pynchy.chat.channel": Kind.RULES,
     "pynchy.chat.commands": Kind.RULES,
     "pynchy.chat.console": Kind.EDGE,

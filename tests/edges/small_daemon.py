@@ -37,6 +37,8 @@ class Daemon:
     turns: Any = attrs.field(factory=lambda: count(1))
     heard: list[Message] = attrs.field(factory=list)
     sending: trio.Lock = attrs.field(factory=trio.Lock)
+    stopped: list[GroupId] = attrs.field(factory=list)
+    paused: list[tuple[GroupId, bool]] = attrs.field(factory=list)
 
     def stored(self, message: Message, received: messages.Received) -> None:
         self.console.stored(message, seq=received.seq, folder=received.folder, wakes=received.wakes)
@@ -94,6 +96,13 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
         ):
             await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=now())
             daemon = Daemon(home, store, console, new_id, nursery, script)
+
+            async def stop(group: GroupId) -> None:
+                daemon.stopped.append(group)
+
+            async def pause(group: GroupId, paused: bool) -> None:
+                daemon.paused.append((group, paused))
+
             operations = Operations(
                 store=store,
                 home=str(home.root),
@@ -104,6 +113,8 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                 live=lambda: Live("bwrap", "offline", (), {"console": "connected"}),
                 added=lambda group: None,
                 removed=lambda group: None,
+                stop=stop,
+                pause=pause,
             )
 
             async def ring(group: GroupId) -> None:
