@@ -8,6 +8,7 @@ import click
 from pynchy import __version__
 
 COMMANDS: Final = (
+    "init",
     "run",
     "chat",
     "send",
@@ -48,6 +49,7 @@ def pynchy() -> None:
     """A personal assistant: chats in, sandboxed Claude agents, replies out.
 
     \b
+    pynchy init                    set it up, a step at a time
     pynchy run                     start it, and talk to it
     pynchy send main "hello"       say something, and see the answer
     pynchy status                  how it is

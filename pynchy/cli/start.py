@@ -26,12 +26,12 @@ from pynchy.home import NotPrivate
 from pynchy.lock import AlreadyRunning
 
 NO_CREDENTIAL: Final = (
-    "no credential: put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into {env}, "
-    "or start with --offline"
+    "no credential: pynchy init asks for one, or put ANTHROPIC_API_KEY=… or "
+    "CLAUDE_CODE_OAUTH_TOKEN=… into {env}, or start with --offline"
 )
 OFFLINE: Final = (
     "*** OFFLINE MODEL *** Answers are scripted, not Claude's; all else is real. Say help to it.\n"
-    "For Claude: put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into {env}"
+    "For Claude: pynchy init, or put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into {env}"
 )
 
 

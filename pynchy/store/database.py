@@ -283,10 +283,12 @@ def open_file(path: Path) -> Opened:
 
 
 @contextmanager
-def open_reader(path: Path) -> Iterator[sqlite3.Connection]:
+def open_reader(path: Path) -> Iterator[Connection]:
     """A connection that can only read, beside the one that writes."""
     name = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(name, uri=True, isolation_level=None, timeout=5.0)) as reader:
+    with closing(
+        sqlite3.connect(name, uri=True, isolation_level=None, timeout=5.0, factory=Connection)
+    ) as reader:
         reader.execute("PRAGMA trusted_schema = OFF")
         yield reader
 

@@ -1,0 +1,439 @@
+"""`pynchy init`: from nothing to an assistant that answers, a step at a time.
+
+The rule that keeps it so: a step first looks whether it is done, and looks again after it has done
+something; it keeps nothing of its own, so that it may be run as often as one likes. What a step does
+is what a command of its own does, too. Nobody is asked anything without a terminal: there the flags say
+what is wanted, and what they do not say is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+import click
+
+from pynchy.cli.client import Failure, NotRunning, open_connection, printable
+from pynchy.cli.edit import set_secret, set_setting
+from pynchy.config import CREDENTIALS, Config, ConfigError, from_environ
+from pynchy.exits import Exit
+from pynchy.home import Home
+from pynchy.logs import escape
+
+if TYPE_CHECKING:
+    from pynchy.doctor import Patient
+
+ENGINES: Final = ("auto", "docker", "podman", "container", "bwrap")
+
+
+@attrs.frozen
+class Wish:
+    """What the flags say; None where they say nothing."""
+
+    credential: str | None = None  # "-", "env", or a file
+    offline: bool = False
+    online: bool = True
+    engine: str | None = None
+    image: bool | None = None
+    whatsapp: bool | None = None
+    phone: str = ""
+    main: str | None = None
+    service: bool | None = None
+    terminal: bool = False
+
+
+@attrs.frozen
+class Seen:
+    """What a step found: whether it is done, and else how one does it."""
+
+    done: bool
+    told: str
+    advice: str = ""
+
+
+@attrs.frozen
+class Step:
+    """One step. ``look`` changes nothing; ``act`` does it, or raises a ClickException with why not."""
+
+    look: Callable[[Patient], Seen]
+    act: Callable[[Patient, Wish], None]
+    wanted: Callable[[Wish], bool | None]  # None: nobody has said, so ask
+    question: str = ""
+    code: Exit = Exit.OURS
+
+
+# --- the steps -----------------------------------------------------------------------------------
+
+
+def _look_home(patient: Patient) -> Seen:
+    there = patient.home.store.is_dir() and patient.home.run.is_dir()
+    return Seen(there, str(patient.home.root), "it is made at the first start")
+
+
+def _make_home(patient: Patient, wish: Wish) -> None:
+    patient.home.make()
+
+
+def _look_credential(patient: Patient) -> Seen:
+    config = _config(patient)
+    if config.model.offline:
+        return Seen(True, "none needed: model.offline is set")
+    advice = "--credential FILE, - for stdin, or env; or --offline"
+    if config.credential is None:
+        return Seen(False, "there is none: the offline model answers", advice)
+    from pynchy.config import find
+
+    origin = find(patient.environ).credential_origin
+    return Seen(True, f"{config.credential.kind}, from {origin}")
+
+
+def _set_credential(patient: Patient, wish: Wish) -> None:
+    home = patient.home
+    if wish.offline:
+        set_setting(home.config, "model", "offline", "true")
+        return
+    secret = _read_credential(patient, wish)
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise click.ClickException("expected a key of printable characters without spaces")
+    kind = "oauth" if secret.startswith("sk-ant-oat") else "api_key"
+    if wish.online:
+        _try(kind, secret, base_url=_config(patient).model.base_url)
+    name = next(name for name, each in CREDENTIALS.items() if each == kind)
+    set_secret(home.env, name, secret, instead_of=CREDENTIALS)
+    if _config(patient).model.offline:
+        set_setting(home.config, "model", "offline", "false")
+
+
+def _read_credential(patient: Patient, wish: Wish) -> str:
+    if wish.credential == "env":
+        found = [patient.environ.get(name, "").strip() for name in CREDENTIALS]
+        if not any(found):
+            raise click.ClickException(f"the environment has no {' and no '.join(CREDENTIALS)}")
+        return next(each for each in found if each)
+    if wish.credential is not None:
+        try:
+            with click.open_file(wish.credential, encoding="utf-8") as file:
+                return str(file.read(10_000)).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.ClickException(f"{wish.credential}: {error}") from None
+    click.echo(
+        "Paste an API key (https://console.anthropic.com), or what `claude setup-token` prints.\n"
+        "It is kept in .env for you alone, and no container ever sees it. It is not shown here."
+    )
+    secret = str(click.prompt("Key", hide_input=True, default="", show_default=False)).strip()
+    if not secret:
+        raise _Skipped("no key: the offline model answers; pynchy init asks again")
+    return secret
+
+
+def _try(kind: str, secret: str, *, base_url: str) -> None:
+    """See that the API accepts it, before anything is written."""
+    import time
+
+    import trio
+
+    from pynchy.gateway.exchange import UpstreamUnreachable
+    from pynchy.gateway.upstream import ApiKey, OAuthToken, try_credential
+
+    key = OAuthToken(secret) if kind == "oauth" else ApiKey(secret)
+    ask = partial(try_credential, key, base_url=base_url, now=time.time())
+    try:
+        verdict = trio.run(ask)
+    except UpstreamUnreachable as error:
+        click.echo(f"  it could not be tried: {error}; it is kept all the same")
+        return
+    if verdict.status == 401:
+        raise click.ClickException("the API refuses this key; nothing was written")
+    click.echo("  the API accepts it" if verdict.status < 300 else "  the API knows it")
+
+
+def _look_runtime(patient: Patient) -> Seen:
+    if patient.runtime is None:
+        return Seen(False, patient.no_runtime, "install one of them, then: pynchy init")
+    return Seen(True, f"{patient.runtime.name} answers")
+
+
+def _set_engine(patient: Patient, wish: Wish) -> None:
+    if wish.engine is not None:
+        set_setting(patient.home.config, "container", "engine", f'"{wish.engine}"')
+    elif patient.runtime is None:
+        raise click.ClickException("nothing on this machine can hold an agent")
+
+
+def _look_image(patient: Patient) -> Seen:
+    import trio
+
+    from pynchy import doctor
+
+    found = trio.run(doctor.check_image, patient)
+    return Seen(found.level == "ok", found.what, found.advice)
+
+
+def _build_image(patient: Patient, wish: Wish) -> None:
+    if patient.runtime is None:
+        raise click.ClickException("no engine, no image")
+    _run([str(patient.build), patient.runtime.name], why="the image was not built")
+
+
+def _look_whatsapp(patient: Patient) -> Seen:
+    linked = (patient.home.store / "whatsapp.db").exists()
+    if linked and _config(patient).whatsapp.enabled:
+        return Seen(True, "linked and switched on")
+    return Seen(False, "not linked", "--whatsapp, or later: pynchy auth whatsapp")
+
+
+def _link_whatsapp(patient: Patient, wish: Wish) -> None:
+    phone = ["--phone", wish.phone] if wish.phone else []
+    main = ["--main", wish.main] if wish.main else []
+    _run([*_PYNCHY, "auth", "whatsapp", *phone, *main], why="WhatsApp was not linked")
+
+
+def _look_main(patient: Patient) -> Seen:
+    chats = _main_chats(patient.home)
+    told = ", ".join(chats)
+    if _look_whatsapp(patient).done and len(chats) < 2:
+        return Seen(False, f"{told} alone", "--main self, or pynchy auth whatsapp --main CHAT")
+    return Seen(True, told)
+
+
+def _main_chats(home: Home) -> list[str]:
+    """Main's chats, from the daemon, or from the rows of one that is down."""
+    from pynchy.model import MAIN, MAIN_CONSOLE
+    from pynchy.store import groups
+    from pynchy.store.database import open_reader
+
+    try:
+        with open_connection(home) as connection:
+            listed: list[dict[str, Any]] = connection.ask("groups.list")
+        return [chat for group in listed if group["main"] for chat in group["chats"]]
+    except NotRunning:
+        if not home.database.exists():
+            return [MAIN_CONSOLE]  # the first start registers it
+        with open_reader(home.database) as reader:
+            return [*groups.chats_of(reader, MAIN)] or [MAIN_CONSOLE]
+
+
+def _choose_main(patient: Patient, wish: Wish) -> None:
+    if not _look_whatsapp(patient).done:
+        raise click.ClickException("WhatsApp is not linked, so main has the console alone")
+    chosen = ["--main", wish.main] if wish.main else []
+    _run([*_PYNCHY, "auth", "whatsapp", *chosen], why="main has no such chat")
+
+
+def _look_service(patient: Patient) -> Seen:
+    from pynchy import service
+
+    file = service.place(patient.user_home, patient.environ, platform=patient.platform)
+    if file.exists():
+        return Seen(True, str(file))
+    return Seen(False, "not installed: it ends with the terminal", "--service")
+
+
+def _install_service(patient: Patient, wish: Wish) -> None:
+    config = _config(patient)
+    if config.credential is None and not config.model.offline:
+        raise click.ClickException("a service needs a credential, or --offline")
+    if os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("CLAUDE_CODE_OAUTH_TOKEN"):
+        click.echo("  a service does not see your shell's environment: --credential env keeps it")
+    _run([*_PYNCHY, "service", "install"], why="the service was not installed")
+
+
+STEPS: Final[dict[str, Step]] = {
+    "home": Step(_look_home, _make_home, lambda wish: True),
+    "credential": Step(
+        _look_credential,
+        _set_credential,
+        lambda wish: True if wish.credential is not None or wish.offline else None,
+        "Have you a key for Claude?",
+        Exit.CONFIG,
+    ),
+    "runtime": Step(_look_runtime, _set_engine, lambda wish: True, code=Exit.NO_RUNTIME),
+    "image": Step(
+        _look_image,
+        _build_image,
+        lambda wish: wish.image,
+        "Build the agent's image now? (a minute or two)",
+    ),
+    "whatsapp": Step(
+        _look_whatsapp,
+        _link_whatsapp,
+        lambda wish: wish.whatsapp,
+        "Link WhatsApp now? (your phone in hand)",
+    ),
+    "main": Step(
+        _look_main,
+        _choose_main,
+        lambda wish: True if wish.main else None,
+        "Choose which WhatsApp chat governs it?",
+    ),
+    "service": Step(
+        _look_service,
+        _install_service,
+        lambda wish: wish.service,
+        "Start it now, and whenever the machine starts?",
+    ),
+}
+
+
+# --- doing them ----------------------------------------------------------------------------------
+
+_PYNCHY: Final = (sys.executable, "-m", "pynchy")
+
+
+class _Skipped(Exception):
+    """The person would rather not."""
+
+
+@click.command()
+@click.option("--check", "only_look", is_flag=True, help="Look at every step; change nothing.")
+@click.option(
+    "--credential",
+    metavar="SOURCE",
+    help="Where the key is: a file, - for stdin, or env for your shell's environment.",
+)
+@click.option("--offline", is_flag=True, help="No key: the built-in scripted model answers.")
+@click.option("--no-online", is_flag=True, help="Keep the key without asking the API about it.")
+@click.option("--engine", type=click.Choice(ENGINES), help="What holds the agents.")
+@click.option("--image/--no-image", default=None, help="Build the agent's image, if it is old.")
+@click.option("--whatsapp/--no-whatsapp", default=None, help="Link WhatsApp.")
+@click.option(
+    "--phone", default="", metavar="N", help="Link by a code to type in, for this number."
+)
+@click.option("--main", metavar="CHAT", help="Main's chat: an id, a number, self or none.")
+@click.option("--service/--no-service", default=None, help="Install it as a service, and start it.")
+@click.option("--skip", multiple=True, type=click.Choice(tuple(STEPS)), help="Not this step.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text; asks nothing.")
+def command(
+    only_look: bool,
+    credential: str | None,
+    offline: bool,
+    no_online: bool,
+    engine: str | None,
+    image: bool | None,
+    whatsapp: bool | None,
+    phone: str,
+    main: str | None,
+    service: bool | None,
+    skip: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Set it up, a step at a time; again, and only what is missing is asked for.
+
+    Without a terminal nothing is asked: what no option says is left alone. A step that fails ends it
+    with that step's exit code, and what was done stays.
+
+    \b
+    pynchy init
+    pynchy init --check
+    pynchy init --credential - --service <key.txt
+    pynchy init --offline --engine bwrap --no-service
+    """
+    if credential is not None and offline:
+        raise click.UsageError("--credential and --offline exclude each other")
+    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    wish = Wish(
+        credential=credential,
+        offline=offline,
+        online=not no_online,
+        engine=engine,
+        image=image,
+        whatsapp=True if phone else whatsapp,
+        phone=phone,
+        main=main,
+        service=service,
+        terminal=terminal,
+    )
+    rows: list[dict[str, str]] = []
+    code = Exit.OK
+    for number, (name, step) in enumerate(STEPS.items(), start=1):
+        state, told = _take(name, step, wish, only_look=only_look, skip=name in skip)
+        rows.append({"step": name, "state": state, "told": told})
+        if not as_json:
+            click.echo(printable(f"{number}/{len(STEPS)}  {name:10}  {state:7}  {told}"))
+        if state == "failed":
+            code = step.code
+            break
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif code is Exit.OK and not only_look:
+        installed = rows[-1]["state"] in ("done", "made")
+        click.echo('Now: pynchy send main "hello"' if installed else "Now: pynchy run")
+    raise SystemExit(code)
+
+
+def _take(name: str, step: Step, wish: Wish, *, only_look: bool, skip: bool) -> tuple[str, str]:
+    """One step: "done" before, "made" now, "skipped", "todo" or "failed"; and a sentence."""
+    if skip:
+        return "skipped", "as you said"
+    patient = _examine()
+    seen = step.look(patient)
+    if only_look:
+        return ("done", seen.told) if seen.done else ("todo", _with_advice(seen))
+    if seen.done and not _replaces(name, wish):
+        return "done", seen.told
+    wanted = step.wanted(wish)
+    if wanted is None and wish.terminal:
+        wanted = click.confirm(step.question, default=name != "whatsapp")
+    if not wanted:
+        return "skipped", _with_advice(seen)
+    try:
+        step.act(patient, wish)
+    except _Skipped as error:
+        return "skipped", str(error)
+    except click.ClickException as error:
+        return "failed", f"{escape(error.format_message())}; {seen.advice}".rstrip("; ")
+    seen = step.look(_examine())
+    return ("made", seen.told) if seen.done else ("failed", _with_advice(seen))
+
+
+def _replaces(name: str, wish: Wish) -> bool:
+    """Whether the flags ask for something else than what is there."""
+    asked: dict[str, bool] = {
+        "credential": wish.credential is not None or wish.offline,
+        "runtime": wish.engine is not None,
+        "main": wish.main is not None,
+    }
+    return asked.get(name, False)
+
+
+def _with_advice(seen: Seen) -> str:
+    return f"{seen.told}; {seen.advice}" if seen.advice else seen.told
+
+
+def _examine() -> Patient:
+    import trio
+
+    from pynchy import doctor
+
+    home = Home.of(os.environ)
+    try:
+        from_environ(os.environ)
+    except ConfigError as error:
+        problems = "\n".join(escape(each) for each in error.problems)
+        raise Failure(
+            f"mend the configuration in {home.root} first:\n{problems}", Exit.CONFIG
+        ) from None
+    return trio.run(partial(doctor.examine, os.environ, user_home=Path.home()))
+
+
+def _config(patient: Patient) -> Config:
+    assert patient.config is not None  # `_examine` saw to it
+    return patient.config
+
+
+def _run(argv: list[str], *, why: str) -> None:
+    """Let a command of its own talk to the person."""
+    sys.stdout.flush()
+    try:
+        done = subprocess.run(argv, check=False)
+    except OSError as error:
+        raise click.ClickException(f"{why}: {error}") from None
+    if done.returncode:
+        raise click.ClickException(f"{why} ({done.returncode})")
