@@ -21,6 +21,7 @@ from pynchy.exits import Exit
 from pynchy.guards import Guards
 from pynchy.inspection import Inspection
 from pynchy.operations import Operations
+from pynchy.registration import Registration
 from pynchy.watch import Watching
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -117,6 +118,8 @@ def ops() -> Iterator[str]:
         "groups.stop": Operations.stop_group,
         "groups.pause": Operations.pause_group,
         "groups.resume": Operations.resume_group,
+        "groups.discover": Registration.discover,
+        "groups.main": Registration.choose_main,
         "groups.mount": Guards.mount,
         "groups.unmount": Guards.unmount,
         "groups.set": Guards.set,

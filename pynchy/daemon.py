@@ -30,7 +30,7 @@ import trio
 import pynchy
 from pynchy import control
 from pynchy.chat import orders, receiver, sender
-from pynchy.chat.channel import Channel, NotConnected, Refreshable, StateChanged
+from pynchy.chat.channel import Channel, ChatSeen, NotConnected, Refreshable, StateChanged
 from pynchy.chat.console import Console, open_console
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import Config
@@ -67,6 +67,7 @@ from pynchy.model import (
     channel_of,
 )
 from pynchy.operations import Live, Operations
+from pynchy.registration import Registration
 from pynchy.schedule import scheduler
 from pynchy.store import callers, groups, guards, messages, notices, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
@@ -282,11 +283,13 @@ async def serve(
         if await store.call(notices.tell_once, MAIN_CONSOLE, kind, words, now=now(), new_id=new_id):
             ring_outbox()
 
-    async def refresh() -> None:
+    async def refresh() -> list[ChatSeen] | None:
+        seen: list[ChatSeen] | None = None
         for channel in channels.values():
             if isinstance(channel, Refreshable):
                 with suppress(NotConnected):  # it tells them when it connects
-                    await channel.refresh_groups()
+                    seen = [*(seen or ()), *await channel.refresh_groups()]
+        return seen
 
     async def ring(group: GroupId) -> None:
         await events_in.send(queue.Arrived(group))
@@ -452,8 +455,17 @@ async def serve(
                 scheduled=ring_scheduler,
                 due=task_due,
             )
-            ops = {**console.ops, **operations.ops, **inspection.ops, **(more_ops or {})}
-            ops |= watching.ops
+            registration = Registration(
+                store=store, now=now, refresh=refresh, changed=registration_changed
+            )
+            ops = {
+                **console.ops,
+                **operations.ops,
+                **registration.ops,
+                **inspection.ops,
+                **(more_ops or {}),
+                **watching.ops,
+            }
             if whatsapp is not None:
                 ops |= whatsapp.ops
             await child(watching.run, "watching")

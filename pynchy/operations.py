@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
 from typing import Final
 
 import attrs
 
 import pynchy
 from pynchy.chat.console import check_chat
+from pynchy.chat.whatsapp_read import chat_id
 from pynchy.control import Client, Op, OpFailed
 from pynchy.model import ChatId, Group, GroupId, Micros
 from pynchy.store import audit, groups, messages, questions, runs, turns
@@ -22,7 +25,6 @@ from pynchy.store.database import Database, Store
 
 PROTOCOL: Final = 1
 _FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
-_CHAT: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:@-]{2,127}", re.ASCII)
 _LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
 
 
@@ -110,14 +112,19 @@ class Operations:
     ) -> object:
         """Register a chat: for a new group, or, where the folder exists, as one more chat of it.
 
-        What else is given is set in either case; what is not, is left as it is.
+        What else is given is set in either case; what is not, is left as it is. Without a folder a
+        messenger's chat gets a new one, named after it.
         """
         if chat.startswith("console:"):
             check_chat(chat)
-        elif not _CHAT.fullmatch(chat):
-            raise OpFailed("bad_request", f"{chat[:80]!r}: expected a chat id, see `pynchy groups`")
-        folder = folder or chat.removeprefix("console:")
-        if not _FOLDER.fullmatch(folder) or folder == "global":
+            folder = folder or chat.removeprefix("console:")
+        elif (found := chat_id(chat)) is not None:
+            chat = found
+        else:
+            raise OpFailed(
+                "bad_request", f"{chat[:80]!r}: expected a chat id, see `pynchy groups discover`"
+            )
+        if folder and (not _FOLDER.fullmatch(folder) or folder == "global"):
             raise OpFailed(
                 "bad_request", f"{folder[:80]!r}: expected a folder name in a-z, 0-9 and -"
             )
@@ -137,7 +144,7 @@ class Operations:
             )
         except groups.CannotRegister as error:
             raise OpFailed("taken", str(error)) from None
-        self.added(GroupId(folder))
+        self.added(GroupId(str(added["folder"])))
         return added
 
     async def remove_group(self, client: Client, *, folder: str) -> object:
@@ -255,11 +262,13 @@ def _add(
     assistant: str,
     now: Micros,
 ) -> dict[str, object]:
+    called = groups.chat_name(db, chat)
+    folder = folder or _free_folder(db, called or chat.partition("@")[0])
     if groups.get(db, folder) is None:
         group = groups.register(
             db,
             folder=folder,
-            name=name or folder,
+            name=name or _one_line(called) or folder,
             chats=(chat,),
             trigger=trigger or assistant,
             requires_trigger=requires_trigger is not False,
@@ -278,6 +287,21 @@ def _add(
     _note(db, "group changed", folder, now=now, chat=chat)
     assert changed is not None  # it was there a moment ago, in this transaction
     return _shown(db, changed)
+
+
+def _free_folder(db: Database, called: str) -> GroupId:
+    """A folder that no group has, named after what a chat is called."""
+    plain = unicodedata.normalize("NFKD", called).encode("ascii", "ignore").decode().lower()
+    stem = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "chat"
+    taken = {"main", "global"} | {group.folder for group in groups.list_groups(db)}
+    names = (f"{stem}-{number}" if number > 1 else stem for number in count(1))
+    return GroupId(next(name for name in names if name not in taken))
+
+
+def _one_line(name: str) -> str:
+    """The part of a messenger's name that may be a group's."""
+    found = _LINE.match(name.strip())
+    return found[0] if found else ""
 
 
 def _remove(db: Database, folder: GroupId, *, now: Micros) -> bool:

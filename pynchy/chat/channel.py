@@ -6,6 +6,7 @@ that nothing behind this line knows which messenger a message came from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import attrs
@@ -97,6 +98,8 @@ class Channel(Protocol):
 
 @runtime_checkable
 class Refreshable(Protocol):
-    """A channel that can be asked which groups there are. It tells them as `ChatSeen`."""
+    """A channel that can be asked which groups there are."""
 
-    async def refresh_groups(self) -> None: ...
+    async def refresh_groups(self) -> Sequence[ChatSeen]:
+        """The groups it is in, now. Raises `NotConnected` if no answer can be had."""
+        ...

@@ -44,6 +44,7 @@ GOODBYE: Final = 5 * SECOND  # from the end of its input to the kill
 TYPING_AGAIN: Final = 4 * SECOND  # WhatsApp forgets it after a little more
 GROUPS_AGAIN: Final = DAY
 ANSWER_WAIT: Final = 10 * SECOND  # for an answer that the bridge has without the network
+GROUPS_WAIT: Final = 20 * SECOND  # for one that WhatsApp has; who asks on a terminal waits for it
 _FINAL: Final = ("logged_out", "outdated")  # only a person can change it
 
 
@@ -182,9 +183,15 @@ class WhatsApp:
         """Chats were registered or forgotten: the bridge is to know, for it keeps only theirs."""
         self._nursery.start_soon(self._tell_chats, name="whatsapp chats")
 
-    async def refresh_groups(self) -> None:
-        """Have the groups told again, as `ChatSeen`."""
-        await self._tell(line="groups")
+    async def refresh_groups(self) -> Sequence[ChatSeen]:
+        """The groups that the account is in. They are told as `ChatSeen` too."""
+        if self.state.state != "connected":
+            await trio.lowlevel.checkpoint()
+            raise NotConnected
+        answer = await self._ask(GROUPS_WAIT, line="groups")
+        if answer is None or answer["groups"] is None:
+            raise NotConnected
+        return [ChatSeen(ChatId(chat), str(name)) for chat, name in answer["groups"]]
 
     def start_again(self) -> None:
         """Wait no longer: the account was linked, or somebody thinks that it is time."""
@@ -193,18 +200,12 @@ class WhatsApp:
     @property
     def ops(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
         """For clients of the control socket."""
-        return {"whatsapp.start": self._op_start, "whatsapp.groups": self._op_groups}
+        return {"whatsapp.start": self._op_start}
 
     async def _op_start(self, client: object) -> object:
         """Connect now, if it is not connected."""
         await trio.lowlevel.checkpoint()
         self.start_again()
-        return {"state": self.state.state}
-
-    async def _op_groups(self, client: object) -> object:
-        """Have the names of the groups told again."""
-        with suppress(NotConnected):
-            await self.refresh_groups()
         return {"state": self.state.state}
 
     async def _tell_chats(self) -> None:

@@ -297,12 +297,18 @@ class Bridge:
             _log.warning("presence: %s", error)
         self._tell_groups()
 
-    def _tell_groups(self) -> None:
+    def _tell_groups(self, request: int | None = None) -> None:
+        """Tell the groups that the account is in, one by one; with a request all of them as its answer."""
+        found: list[tuple[str, str]] | None = None
         try:
-            for group in self.client.get_joined_groups():
-                self._tell_group(group)
+            found = joined_groups(self.client)
         except Exception as error:
             _log.warning("groups: %s", error)
+        self.out.say_all(
+            [{"line": "chat", "chat": chat, "name": name} for chat, name in found or ()]
+        )
+        if request is not None:
+            self.out.say(line="answer", request=request, groups=found)
 
     def _tell_group(self, group: Any) -> None:
         self.out.say(line="chat", chat=reading.text_id(group.JID), name=group.GroupName.Name)
@@ -447,7 +453,10 @@ class Bridge:
             case "read" if self.up.is_set():
                 threading.Thread(target=self._mark_read, args=(line,), daemon=True).start()
             case "groups" if self.up.is_set():
-                threading.Thread(target=self._tell_groups, daemon=True).start()
+                asked = (line["request"],)
+                threading.Thread(target=self._tell_groups, args=asked, daemon=True).start()
+            case "groups":
+                self.out.say(line="answer", request=line["request"], groups=None)
 
     def _tell_if_sent(self, line: dict[str, Any]) -> None:
         known = self.journal.was_sent(line["message_id"])
@@ -555,6 +564,14 @@ class Bridge:
             _log.info("typing: %s", error)
 
 
+def joined_groups(client: Any) -> list[tuple[str, str]]:
+    """Id and name of every group that the account is in, as WhatsApp says now."""
+    found = [
+        (reading.text_id(each.JID), each.GroupName.Name) for each in client.get_joined_groups()
+    ]
+    return [(chat, name) for chat, name in found if chat]
+
+
 class _NotFetchedError(Exception):
     """Why a file was not fetched, for the agent to read."""
 
@@ -582,6 +599,13 @@ def pair(out: Lines, *, phone: str) -> NoReturn:
             out.say(line="failed", reason=str(error))
             os._exit(1)
 
+    def tell_groups() -> None:
+        try:
+            for chat, name in joined_groups(client):
+                out.say(line="chat", chat=chat, name=name)
+        except Exception as error:  # main can be chosen later
+            _log.warning("groups: %s", error)
+
     def on_qr(_: Any, data: bytes) -> None:
         if not phone:
             out.say(line="qr", data=data.decode())
@@ -602,6 +626,7 @@ def pair(out: Lines, *, phone: str) -> NoReturn:
         if found is None:
             return
         out.say(line="linked", number=reading.plain(found[0]), new=True)
+        threading.Thread(target=tell_groups, daemon=True).start()
         # The phone sends its first keys now; a link that is dropped at once looks broken to it.
         threading.Timer(5.0, os._exit, (0,)).start()
 

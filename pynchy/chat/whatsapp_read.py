@@ -121,6 +121,20 @@ def text_id(jid: Any) -> str:
     return plain(f"{jid.User}@{jid.Server}")
 
 
+def chat_id(text: str) -> str | None:
+    """The chat that a person means by an id, or by a number with its country code; None if by none."""
+    number = re.sub(r"[\s().-]", "", text.removeprefix("+")) if "@" not in text else ""
+    if re.fullmatch(r"[0-9]{6,18}", number, re.ASCII):
+        return f"{number}@{PEOPLE}"
+    jid = plain(text)
+    return jid if _CHAT.fullmatch(jid) else None
+
+
+_CHAT: Final = re.compile(
+    r"[0-9]{1,20}(?:@(?:s\.whatsapp\.net|lid)|(?:-[0-9]{1,20})?@g\.us)", re.ASCII
+)
+
+
 def canonical(jid: Any, other: Any, *, own: Own, number_of: Callable[[str], str | None]) -> str:
     """The one id of a person: the number, if this message, we or the library know it."""
     first, second = text_id(jid), text_id(other)

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from pynchy.cli.client import NotRunning, open_connection
-from pynchy.config import Config, ConfigError, from_environ
+from pynchy.cli import main_chat
+from pynchy.cli.client import NotRunning, Refused, open_connection
+from pynchy.config import Assistant, Config, ConfigError, from_environ
 from pynchy.exits import Exit
 from pynchy.home import Home
 
@@ -26,16 +27,30 @@ def command() -> None:
 @command.command("whatsapp")
 @click.option("--png", type=click.Path(path_type=Path), help="Write each code to this file too.")
 @click.option("--phone", default="", metavar="N", help="A code to type in, for this number.")
-def whatsapp(png: Path | None, phone: str) -> None:
+@click.option(
+    "--main",
+    "wanted",
+    callback=main_chat.parse,
+    metavar="CHAT",
+    help="Main's chat: an id, a number, self or none. Without it you are asked.",
+)
+def whatsapp(png: Path | None, phone: str, wanted: str | None) -> None:
     """Link WhatsApp: scan the code with Settings, Linked devices.
 
     With --phone the code is typed in on that phone instead. What is linked stays linked until the
-    phone ends it.
+    phone ends it; then --main alone changes main's chat. Where nobody can be asked it is the chat
+    with yourself, unless main has one.
     """
     if phone and not phone.lstrip("+").replace(" ", "").replace("-", "").isdigit():
         raise click.UsageError("--phone: expected a number with its country code")
     home = Home.of(os.environ)
     home.make()
+    number, groups = _link(home, png=png, phone=phone)
+    _use(home, number, wanted, groups)
+
+
+def _link(home: Home, *, png: Path | None, phone: str) -> tuple[str, list[tuple[str, str]]]:
+    """Link the account: its id, and the groups that it is in as far as they were told."""
     # In a process of its own, which is thrown away: the library cannot stop waiting for a phone.
     child = subprocess.Popen(
         [
@@ -52,22 +67,27 @@ def whatsapp(png: Path | None, phone: str) -> None:
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
+    number, groups = "", []
     try:
         assert child.stdout is not None
         for raw in child.stdout:
-            if _show(json.loads(raw), png=png):
-                _linked(home, json.loads(raw)["number"])
-                child.wait()
-                return
+            line = json.loads(raw)
+            if line["line"] == "chat":
+                groups.append((line["chat"], line["name"]))
+            elif _show(line, png=png):
+                number = line["number"]
     except KeyboardInterrupt:
-        raise click.ClickException("not linked: interrupted") from None
+        if not number:
+            raise click.ClickException("not linked: interrupted") from None
     finally:
         if child.poll() is None:
             child.send_signal(signal.SIGKILL)
         child.wait()
         if png is not None:
             png.unlink(missing_ok=True)  # it would link whoever finds it in time
-    _fail("the process that links ended without a word; see " + str(home.logs / "whatsapp.log"))
+    if not number:
+        _fail("the process that links ended without a word; see " + str(home.logs / "whatsapp.log"))
+    return number, groups
 
 
 def _show(line: dict[str, Any], *, png: Path | None) -> bool:
@@ -108,13 +128,13 @@ def _show_qr(data: str, *, png: Path | None) -> None:
             code.make_image().save(file)
 
 
-def _fail(reason: str) -> None:
+def _fail(reason: str) -> NoReturn:
     click.echo(f"pynchy: not linked: {reason}", err=True)
     raise SystemExit(Exit.OURS)
 
 
-def _linked(home: Home, number: str) -> None:
-    """Have the daemon use it, now or at its next start."""
+def _use(home: Home, number: str, wanted: str | None, groups: list[tuple[str, str]]) -> None:
+    """Have the daemon use it, now or at its next start, with main in the chat that is chosen."""
     try:
         config: Config | None = from_environ(os.environ)
     except ConfigError:
@@ -122,16 +142,16 @@ def _linked(home: Home, number: str) -> None:
     if config is None or not config.whatsapp.enabled:
         enable(home.config)
         click.echo(f"Switched on in {home.config}; restart Pynchy if it runs.")
+    assistant = Assistant().name if config is None else config.assistant.name
+    main_chat.settle(home, wanted, own=number, groups=groups, assistant=assistant)
     try:
         with open_connection(home) as connection:
-            connection.ask("groups.add", chat=number, folder="main")
             if config is not None and config.whatsapp.enabled:
                 connection.ask("whatsapp.start")
     except NotRunning:
         click.echo("Start it with: pynchy run")
-        click.echo(f"Then make your own chat main's: pynchy groups add {number} --folder main")
-    except click.ClickException as error:  # main has a chat already
-        click.echo(error.format_message())
+    except Refused:  # it knows no such op, for it was started before
+        click.echo("Pynchy runs without WhatsApp yet; restart it.")
 
 
 def enable(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import click
@@ -35,10 +36,38 @@ def show_groups(*, as_json: bool) -> None:
         click.echo(printable(render(group)))
 
 
+@command.command("discover")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def discover(as_json: bool) -> None:
+    """The chats of the messengers that are not registered, the latest active first.
+
+    Groups that the account is in, as the messenger says now, and whoever has written to it. Of
+    these chats nothing but a name and a time is kept.
+    """
+    with open_connection() as connection:
+        found = connection.ask("groups.discover")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    if not found["asked"]:
+        click.echo("No messenger is connected; this is what was known before.", err=True)
+    for chat in found["chats"]:
+        click.echo(printable(render_chat(chat)))
+    if found["chats"]:
+        click.echo("Register one with: pynchy groups add CHAT", err=True)
+
+
+def render_chat(chat: dict[str, Any]) -> str:
+    at = chat["last_at"]
+    active = "never active" if at is None else time.strftime("%F %R", time.localtime(at / 1e6))
+    name = " ".join(chat["name"].split()) or "no name"
+    return f"{chat['chat']}  {active}  {name}"
+
+
 @command.command("add")
 @click.argument("chat")
-@click.option("--folder", default="", help="The group's folder; the name after console:.")
-@click.option("--name", default="", help="What to call it; the folder's name.")
+@click.option("--folder", default="", help="The group's folder; its name, in a-z, 0-9 and -.")
+@click.option("--name", default="", help="What to call it; the chat's name.")
 @click.option(
     "--trigger", metavar="NAME", default="", help="Answer to @NAME; the assistant's name."
 )
@@ -49,10 +78,12 @@ def add_group(
 ) -> None:
     """Register CHAT for a new group, or as one more chat of an existing one.
 
-    For an existing one the options given change it.
+    For an existing one the options given change it. `pynchy groups discover` lists the chats of
+    the messengers; a number with its country code is the chat with it.
 
     \b
     pynchy groups add console:family --name Family --folder family
+    pynchy groups add 120363012345678901@g.us
     """
     if trigger and no_trigger:
         raise click.UsageError("--trigger and --no-trigger exclude each other")

@@ -50,6 +50,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.model": Kind.MODEL,
     "pynchy.operations": Kind.PROCEDURE,
     "pynchy.inspection": Kind.PROCEDURE,
+    "pynchy.registration": Kind.PROCEDURE,
     "pynchy.service": Kind.EDGE,
     "pynchy.watch": Kind.SERVICE,
     "pynchy.chat.channel": Kind.RULES,

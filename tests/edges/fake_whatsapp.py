@@ -107,6 +107,18 @@ class FakeGo:
             )
         ).SerializePartialToString()
 
+    def GetJoinedGroups(self, uuid: bytes) -> bytes:
+        import neonize.proto.Neonize_pb2
+
+        neo: Any = neonize.proto.Neonize_pb2
+        found = neo.GetJoinedGroupsReturnFunction()
+        for user, name in ((CHAT, "Family"), (OTHER, "Chess club")):
+            group = found.Group.add()
+            group.JID.CopyFrom(jid(user, "g.us"))
+            group.GroupName.Name = name
+            _fill(group)
+        return bytes(found.SerializePartialToString())
+
     def MarkRead(self, *arguments: Any) -> bytes:
         os.write(1, b"marked as read: " + arguments[1] + b"\n")  # as Go prints: past Python
         return b""

@@ -14,10 +14,12 @@ import trio
 
 from pynchy import control
 from pynchy.chat import receiver
+from pynchy.chat.channel import ChatSeen
 from pynchy.chat.console import Console, open_console
 from pynchy.home import Home
 from pynchy.model import ChatId, GroupId, Message, Micros, Seq, TurnId, TurnTold
 from pynchy.operations import Live, Operations
+from pynchy.registration import Registration
 from pynchy.store import groups, messages, outbox
 from pynchy.store.database import Store, StoreError, open_store
 
@@ -39,6 +41,15 @@ class Daemon:
     sending: trio.Lock = attrs.field(factory=trio.Lock)
     stopped: list[GroupId] = attrs.field(factory=list)
     paused: list[tuple[GroupId, bool]] = attrs.field(factory=list)
+    joined: list[ChatSeen] | None = None  # what a messenger answers when it is asked for its groups
+    changes: int = 0
+
+    async def refresh(self) -> list[ChatSeen] | None:
+        await trio.lowlevel.checkpoint()
+        return self.joined
+
+    def changed(self) -> None:
+        self.changes += 1
 
     def stored(self, message: Message, received: messages.Received) -> None:
         self.console.stored(message, seq=received.seq, folder=received.folder, wakes=received.wakes)
@@ -117,6 +128,10 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                 pause=pause,
             )
 
+            registration = Registration(
+                store=store, now=now, refresh=daemon.refresh, changed=daemon.changed
+            )
+
             async def ring(group: GroupId) -> None:
                 await trio.lowlevel.checkpoint()
 
@@ -137,7 +152,7 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                 partial(
                     control.run,
                     home.control_socket,
-                    {**console.ops, **operations.ops},
+                    {**console.ops, **operations.ops, **registration.ops},
                     fatal=(StoreError,),
                 )
             )

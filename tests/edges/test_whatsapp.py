@@ -16,6 +16,7 @@ import trio
 
 from pynchy.chat.channel import (
     ChannelEvent,
+    ChatSeen,
     Incoming,
     NotConnected,
     SendRefused,
@@ -282,3 +283,20 @@ async def test_on_a_shared_number_the_name_is_in_front(tmp_path: Path) -> None:
     async with connected(how) as channel:
         await channel.send(out("echo **this**"))
         assert (await incoming(channel)).message.text == "Pynchy: echo *this*"
+
+
+async def test_the_groups_are_told_at_the_start_and_when_asked(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        family = ChatSeen(GROUP, "Family")
+        chess = ChatSeen(ChatId(f"{OTHER}@g.us"), "Chess club")
+        for each in (family, chess):
+            assert await hear(channel, lambda event: isinstance(event, ChatSeen)) == each
+        assert await channel.refresh_groups() == [family, chess]
+        assert await hear(channel, lambda event: isinstance(event, ChatSeen)) == family
+
+
+async def test_nobody_is_asked_for_groups_while_not_connected(tmp_path: Path) -> None:
+    with trio.fail_after(30):
+        async with open_whatsapp(terms(tmp_path)) as channel:
+            with pytest.raises(NotConnected):
+                await channel.refresh_groups()
