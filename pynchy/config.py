@@ -304,6 +304,11 @@ class Container:
     nofile: int = setting(4096, count(64, 1_048_576), "open files of one process")
     file_size: int = setting(1 * GIB, size(MIB, 1024 * GIB), "the largest file one may write")
     tmp: int = setting(512 * MIB, size(MIB, 1024 * GIB), "space in /tmp, which is memory")
+    prewarm: int = setting(
+        0,
+        count(0, 100),
+        "containers that are started before anybody asks, for the groups that spoke last",
+    )
     require_patched: bool = setting(
         False, FLAG, "refuse an engine whose version has a known escape, instead of warning"
     )

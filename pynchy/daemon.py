@@ -81,6 +81,9 @@ WHATSAPP_PACE: Final = sender.Pace(burst=5, rate=0.5)  # faster is what gets acc
 LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
 
 
+Outdated = Callable[[GroupId], Awaitable[None]]  # told when a group's settings have changed
+
+
 class ServiceExited(Exception):
     """A service returned: a bug, for silence is not success."""
 
@@ -168,7 +171,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                     guard=guard,
                     speakers=speakers,
                 ),
-                more_ops=guard.ops,
+                more_ops=lambda outdated: attrs.evolve(guard, outdated=outdated).ops,
                 warnings=await warn_of_escapes(config, runtime),
                 bells=bells,
                 world=world,
@@ -191,7 +194,7 @@ async def serve(
     world: World,
     model: str,
     ready: Callable[[], None],
-    more_ops: Mapping[str, control.Op] | None = None,
+    more_ops: Callable[[Outdated], Mapping[str, control.Op]] | None = None,
     warnings: tuple[str, ...] = (),
     whatsapp: WhatsApp | None = None,
 ) -> None:
@@ -204,7 +207,8 @@ async def serve(
     links_in, links = trio.open_memory_channel[str](len(channels))
     states = {name: "connected" if name == "console" else "connecting" for name in channels}
     drained = trio.Event()
-    line = queue.GroupQueue(capacity=config.limits.containers)
+    prewarm = config.container.prewarm
+    line = queue.GroupQueue(capacity=config.limits.containers, prewarm=prewarm)
     stops: dict[RunKey, trio.Event] = {}
     watching = Watching(now)
     store.tell_changes(watching.changed)
@@ -230,6 +234,10 @@ async def serve(
         await events_in.send(queue.Arrived(group))
         await events_in.send(queue.TaskDue(group))
 
+    async def outdated(group: GroupId) -> None:
+        """A run of this group would now be begun with something else: one that is warm ends."""
+        await events_in.send(queue.Outdated(group))
+
     async def forget(group: GroupId) -> None:
         await stop(group)
         await events_in.send(queue.Removed(group))
@@ -245,6 +253,8 @@ async def serve(
             nursery.start_soon(task_due, done.due)
         if done.paused is not None:
             nursery.start_soon(pause, *done.paused)
+        if done.outdated is not None:
+            nursery.start_soon(outdated, done.outdated)
         if done.refreshes:
             nursery.start_soon(refresh)
         if done.delegated is not None:
@@ -463,7 +473,7 @@ async def serve(
                 **operations.ops,
                 **registration.ops,
                 **inspection.ops,
-                **(more_ops or {}),
+                **(more_ops(outdated) if more_ops is not None else {}),
                 **watching.ops,
             }
             if whatsapp is not None:
@@ -489,6 +499,9 @@ async def serve(
             len(sessions) + len(tasks),
         )
         ready()
+        if prewarm:
+            recent = await store.call(groups.spoke_last, limit=prewarm + config.limits.containers)
+            await events_in.send(queue.Likely(tuple(recent)))
 
         if store.stopped_uncleanly:  # damage ends the daemon, like any trouble of the store
             nursery.start_soon(store.check, name="store check")

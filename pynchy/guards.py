@@ -6,7 +6,7 @@ allowlist file alone, and what cannot be given is left out and said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,13 +22,21 @@ from pynchy.store import groups, guards
 from pynchy.store.database import Database, Store
 
 
+async def _nobody(group: GroupId) -> None:
+    pass
+
+
 @attrs.frozen
 class Guards:
-    """The allowlist and the groups' settings, for the runs and for the owner."""
+    """The allowlist and the groups' settings, for the runs and for the owner.
+
+    ``outdated`` is told of each group whose next run gets something else than one that goes on.
+    """
 
     store: Store
     allowed: Allowed
     now: Callable[[], Micros]
+    outdated: Callable[[GroupId], Awaitable[None]] = _nobody
 
     @property
     def ops(self) -> Mapping[str, Op]:
@@ -61,10 +69,11 @@ class Guards:
     ) -> object:
         """Give a group a folder of this machine as ``/workspace/extra/NAME``, from its next run on.
 
-        The answer says whether the allowlist lets it through.
+        The answer says whether the allowlist lets it through. A run that is warm ends.
         """
         wish = Wish(path, name or path.rstrip("/").rpartition("/")[2], writable)
         await self.store.call(_change_mounts, GroupId(folder), add=wish, remove="", now=self.now())
+        await self.outdated(GroupId(folder))
         return await self._verdicts(GroupId(folder))
 
     async def unmount(self, client: Client, *, folder: str, name: str) -> object:
@@ -72,6 +81,7 @@ class Guards:
         await self.store.call(
             _change_mounts, GroupId(folder), add=None, remove=name, now=self.now()
         )
+        await self.outdated(GroupId(folder))
         return await self._verdicts(GroupId(folder))
 
     async def set(self, client: Client, *, folder: str, key: str, value: str = "") -> object:
@@ -79,9 +89,11 @@ class Guards:
 
         ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas) and ``budget.day_dollars`` and so on.
         """
-        return await self.store.call(
+        after = await self.store.call(
             _change_value, GroupId(folder), key=key, value=value, now=self.now()
         )
+        await self.outdated(GroupId(folder))
+        return after
 
     async def check(self, client: Client) -> object:
         """What every group's mounts come to as things are now."""
@@ -89,11 +101,15 @@ class Guards:
         return [await self._verdicts(group.folder) for group in found]
 
     async def reload(self, client: Client) -> object:
-        """Read the allowlist anew. Runs under way keep what they have."""
+        """Read the allowlist anew. A run that works keeps what it has; one that is warm ends."""
         try:
             found = await trio.to_thread.run_sync(self.allowed.reload)
         except BadAllowlist as error:
             raise OpFailed("bad_request", f"no extra mounts: {error}") from None
+        finally:
+            for folder, row in (await self.store.call(_all_settings)).items():
+                if row.get("mounts"):
+                    await self.outdated(folder)
         return {"roots": None if found is None else len(found.roots)}
 
     async def _verdicts(self, folder: GroupId) -> dict[str, object]:

@@ -153,7 +153,11 @@ def _model(db: Database, group: Group, order: Order, now: Micros, hands: _Hands)
         return f"Model: {group.model or 'the default'}.", None
     model = None if order.argument == "default" else order.argument
     groups.set_model(db, group.folder, model)
-    return f"From the next conversation start on: {order.argument}.", None
+
+    async def then() -> None:
+        await hands.tell(queue.Outdated(group.folder))
+
+    return f"From the next conversation start on: {order.argument}.", then
 
 
 def _groups(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:

@@ -13,7 +13,10 @@ The rules, in the order they are tried whenever anything changes:
 3. then tasks, then messages; each line first come, first served;
 4. a slot is never free while somebody could use it;
 5. an idle run gives way as soon as somebody waits for a slot or its own group has a task due; a
-   busy one never does. A run that nobody has spoken to yet (pre-warmed) gives way first.
+   busy one never does. A run that nobody has spoken to yet (pre-warmed) gives way first;
+6. in slots that nobody wants, up to ``prewarm`` runs are begun before anybody asks: for the groups
+   that spoke last and have none. What a group said buys it one such run: if that ends by itself
+   (idle for too long, broken), there is no other until the group speaks again.
 
 What keeps it so: no import but attrs and the nouns, and a pair that `TRANSITIONS` does not list is
 a bug of ours, `IllegalTransition`, on which the daemon falls.
@@ -72,8 +75,15 @@ class TaskDue:
 
 
 @attrs.frozen
-class Prewarm:
-    """A run of this group would be welcome, should a slot be free that nobody waits for."""
+class Likely:
+    """These groups spoke before the queue could know of it, the last one first."""
+
+    groups: tuple[GroupId, ...]
+
+
+@attrs.frozen
+class Outdated:
+    """What a run of this group is begun with has changed: one that goes on ends when it is idle."""
 
     group: GroupId
 
@@ -172,7 +182,8 @@ class Draining:
 Event = (
     Arrived
     | TaskDue
-    | Prewarm
+    | Likely
+    | Outdated
     | Busy
     | Idle
     | Ended
@@ -258,12 +269,13 @@ TRANSITIONS: Final[dict[tuple[Phase, type[Event]], Phase]] = {
 
 @attrs.define
 class _Run:
-    """A group's run. ``fresh``: pre-warmed, and nobody has spoken to it yet. ``leaving``: its group
-    was removed."""
+    """A group's run. ``fresh``: pre-warmed, and nobody has spoken to it yet. ``outdated``: begun with
+    what does not hold any more. ``leaving``: its group was removed."""
 
     kind: Kind
     phase: Phase
     fresh: bool = False
+    outdated: bool = False
     leaving: bool = False
 
 
@@ -283,16 +295,18 @@ Holder = GroupId | DelegateId
 
 
 class GroupQueue:
-    """The queue of all groups over ``capacity`` slots."""
+    """The queue of all groups over ``capacity`` slots, with up to ``prewarm`` runs begun unasked."""
 
-    def __init__(self, *, capacity: int) -> None:
+    def __init__(self, *, capacity: int, prewarm: int = 0) -> None:
         if capacity < 1:
             raise ValueError(f"capacity {capacity}: at least one slot is needed")
         self.capacity: Final = capacity
+        self.prewarm: Final = prewarm
         self._runs: dict[GroupId, _Run] = {}
         self._idle: dict[GroupId, None] = {}  # longest idle first
         self._messages: dict[GroupId, None] = {}  # in order of arrival
         self._tasks: dict[GroupId, None] = {}
+        self._likely: dict[GroupId, None] = {}  # may have a run unasked; who spoke last is last
         self._delegates: dict[DelegateId, _Delegate] = {}  # asked and not ended, in that order
         self._paused: set[GroupId] = set()
         self._held = False
@@ -327,6 +341,7 @@ class GroupQueue:
         decisions = list(self._take(event))
         decisions += self._fill()
         decisions += self._give_way()
+        decisions += self._warm_up()
         if self._draining and not self._drained and not self._runs and not self._any_delegate():
             self._drained = True
             decisions.append(Drained())
@@ -335,6 +350,7 @@ class GroupQueue:
     def _take(self, event: Event) -> Iterator[Decision]:
         match event:
             case Arrived(group):
+                self._spoke(group)
                 yield from self._arrived(group, event)
             case TaskDue(group):
                 self._move(group, event)
@@ -346,8 +362,13 @@ class GroupQueue:
                 yield from self._went_idle(event)
             case Ended(group):
                 yield from self._ended(event)
-            case Prewarm(group):
-                yield from self._prewarm(group)
+            case Likely(groups):
+                older = (each for each in reversed(groups) if each not in self._likely)
+                self._likely = dict.fromkeys([*older, *self._likely])
+                self._forget_the_oldest()
+            case Outdated(group):
+                if group in self._runs:
+                    self._runs[group].outdated = True
             case Paused(group):
                 self._paused.add(group)
             case Resumed(group):
@@ -357,6 +378,7 @@ class GroupQueue:
                 self._messages.pop(group, None)
                 self._tasks.pop(group, None)
                 self._paused.discard(group)
+                self._likely.pop(group, None)
                 if group in self._runs:
                     self._runs[group].leaving = True
             case DelegateAsked():
@@ -423,6 +445,8 @@ class GroupQueue:
     def _ended(self, event: Ended) -> Iterator[Decision]:
         group = event.group
         kind = self.kind(group)
+        if kind is Kind.SESSION and self.phase(group) is not Phase.CLOSING:
+            self._likely.pop(group, None)  # by itself: another would fare no better
         self._move(group, event)
         mine = self._tasks if kind is Kind.TASK else self._messages
         if event.again:
@@ -431,15 +455,6 @@ class GroupQueue:
             due = TaskDue(group) if kind is Kind.TASK else Arrived(group)
             yield Later(due, event.retry_after)
         yield from self._orphan(group, None)
-
-    def _prewarm(self, group: GroupId) -> Iterator[Decision]:
-        closed = self._held or self._draining or group in self._paused
-        wanted = next(self._line(), None) is not None
-        if closed or wanted or self.slots >= self.capacity or group in self._runs:
-            return
-        self._runs[group] = _Run(kind=Kind.SESSION, phase=Phase.IDLE, fresh=True)
-        self._idle.setdefault(group)
-        yield Start(group=group, kind=Kind.SESSION, prewarm=True)
 
     # --- delegates ---
 
@@ -535,6 +550,29 @@ class GroupQueue:
         (self._tasks if start.kind is Kind.TASK else self._messages).pop(start.group)
         self._runs[start.group] = _Run(kind=start.kind, phase=Phase.BUSY)
 
+    def _warm_up(self) -> Iterator[Decision]:
+        """Begin runs that nobody has asked for. A slot that is still free now is one that nobody wants."""
+        if not self._likely or self._held or self._draining:
+            return
+        fresh = sum(run.fresh for run in self._runs.values())
+        room = min(self.prewarm - fresh, self.capacity - self.slots)
+        idle = (g for g in reversed(self._likely) if g not in self._runs and g not in self._paused)
+        for group in list(islice(idle, max(0, room))):
+            self._runs[group] = _Run(kind=Kind.SESSION, phase=Phase.IDLE, fresh=True)
+            self._idle.setdefault(group)
+            yield Start(group=group, kind=Kind.SESSION, prewarm=True)
+
+    def _spoke(self, group: GroupId) -> None:
+        self._likely.pop(group, None)
+        self._likely[group] = None
+        self._forget_the_oldest()
+
+    def _forget_the_oldest(self) -> None:
+        """Keep as many as can ever be chosen from, all others having runs; none without pre-warming."""
+        keep = self.capacity + self.prewarm if self.prewarm else 0
+        for group in list(islice(self._likely, max(0, len(self._likely) - keep))):
+            del self._likely[group]
+
     def _give_way(self) -> Iterator[Decision]:
         """Close as many idle runs as there are waiters that no slot is or becomes free for."""
         for group in [each for each in self._idle if self._must_leave(each)]:
@@ -548,14 +586,22 @@ class GroupQueue:
             for each in closing
         )
         missing = len(list(islice(self._line(), self.capacity))) + again - coming
-        by_worth = sorted(self._idle, key=lambda each: not self._runs[each].fresh)
-        for group in by_worth[: max(0, missing)]:
-            yield self._close(group)
+        if missing > 0:
+            for group in sorted(self._idle, key=self._worth)[:missing]:
+                yield self._close(group)
+
+    def _worth(self, group: GroupId) -> int:
+        """Fresh runs go first, and of them those whose groups spoke longest ago; then the longest
+        idle, as they stand."""
+        if not self._runs[group].fresh:
+            return self.capacity + self.prewarm
+        return next((at for at, each in enumerate(self._likely) if each == group), -1)
 
     def _must_leave(self, group: GroupId) -> bool:
         """Whether this idle run has to end whoever else waits."""
         task = group in self._tasks and not self._held
-        return task or group in self._paused or self._runs[group].leaving
+        run = self._runs[group]
+        return task or group in self._paused or run.leaving or run.outdated
 
     def _close(self, group: GroupId) -> Close:
         self._runs[group].phase = Phase.CLOSING

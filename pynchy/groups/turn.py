@@ -177,6 +177,10 @@ class _Run:
         )
         if begun is None:
             return
+        self.resting = self.handle.prewarm  # so the queue takes it, until it hears otherwise
+        if self.resting and begun.claimed is not None:
+            self.resting = False
+            await self.handle.busy()
         try:
             reason = await self._live(begun.group, begun.claimed)
         except Exception as error:  # contained here, and only here: one group's trouble
@@ -259,6 +263,8 @@ class _Run:
                         await self._look(session, deadlines)
                     case CloseAsked():
                         session.close()
+                        if self.handle.prewarm and self.chat is None:
+                            session.kill()  # nobody has spoken to it: it has nothing to finish
                         if not self.owed:
                             deadlines.closing(trio.current_time())
                     case StopAsked():

@@ -40,7 +40,8 @@ class Done:
 
     ``speaks``: there is something new in the outbox. ``schedules``: tasks were made or changed, and
     ``due`` names a group that has one to run. ``fresh``: it was carried out now, and not before.
-    ``paused`` says of a group whether it is paused now, ``removed`` that one is gone.
+    ``paused`` says of a group whether it is paused now, ``removed`` that one is gone, ``outdated`` that
+    runs of one are begun with something else from now on.
     ``refreshes``: channels are to say anew which groups there are.
     ``delegated`` is a helper to be started. ``awaits``: this is not the answer yet, see `later`; it is
     what a second delivery is told.
@@ -54,6 +55,7 @@ class Done:
     due: GroupId | None = None
     paused: tuple[GroupId, bool] | None = None
     removed: GroupId | None = None
+    outdated: GroupId | None = None
     fresh: bool = False
     refreshes: bool = False
     delegated: Delegated | None = None

@@ -87,7 +87,13 @@ def _update_group(call: Call) -> Done:
     paused = args.get("paused")
     if paused is not None:
         groups.set_paused(call.db, folder, paused=paused)
-    return Done(ok=True, text=f"{folder} is changed", fresh=True, paused=_pausing(folder, paused))
+    return Done(
+        ok=True,
+        text=f"{folder} is changed",
+        fresh=True,
+        paused=_pausing(folder, paused),
+        outdated=folder if "model" in args else None,
+    )
 
 
 def _unregister_group(call: Call) -> Done:

@@ -194,6 +194,17 @@ def chats_of(db: Database, folder: GroupId) -> list[ChatId]:
     return [ChatId(row[0]) for row in rows]
 
 
+def spoke_last(db: Database, *, limit: int) -> list[GroupId]:
+    """Groups that were last given an answer, the latest first. Looks back a bounded number of turns."""
+    rows = db.execute(
+        "SELECT folder FROM (SELECT id, folder, kind FROM turns ORDER BY id DESC LIMIT 1000) "
+        "JOIN groups USING (folder) WHERE kind = 'message' "
+        "GROUP BY folder ORDER BY max(id) DESC LIMIT ?",
+        (limit,),
+    )
+    return [GroupId(row[0]) for row in rows]
+
+
 def chat_name(db: Database, chat: ChatId) -> str:
     """The name a chat was last seen with, or nothing."""
     row = db.execute("SELECT name FROM chats WHERE chat = ?", (chat,)).fetchone()

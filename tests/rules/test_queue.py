@@ -34,9 +34,10 @@ from pynchy.groups.queue import (
     IllegalTransition,
     Kind,
     Later,
+    Likely,
+    Outdated,
     Paused,
     Phase,
-    Prewarm,
     Released,
     Removed,
     Resumed,
@@ -180,13 +181,71 @@ def test_helpers_nobody_waits_for_any_more_are_asked_to_end() -> None:
     assert queue.feed(DelegateEnded(helper)) == [Start(GROUPS[1], Kind.SESSION)]
 
 
+def unasked(group: GroupId) -> Start:
+    return Start(group, Kind.SESSION, prewarm=True)
+
+
 def test_a_prewarmed_run_takes_only_a_free_slot_and_is_given_up_first() -> None:
-    queue = GroupQueue(capacity=2)
+    queue = GroupQueue(capacity=2, prewarm=2)
     queue.feed(Arrived(GROUPS[0]))
     queue.feed(Idle(GROUPS[0]))
-    assert queue.feed(Prewarm(GROUPS[1])) == [Start(GROUPS[1], Kind.SESSION, prewarm=True)]
-    assert queue.feed(Prewarm(GROUPS[2])) == []
+    assert queue.feed(Likely((GROUPS[1], GROUPS[2]))) == [unasked(GROUPS[1])]
     assert queue.feed(Arrived(GROUPS[3])) == [Close(GROUPS[1])]
+    assert queue.feed(Ended(GROUPS[1])) == [Start(GROUPS[3], Kind.SESSION)]
+
+
+def test_a_prewarmed_run_hears_the_first_word_of_its_group() -> None:
+    queue = GroupQueue(capacity=2, prewarm=1)
+    assert queue.feed(Likely((GROUPS[0],))) == [unasked(GROUPS[0])]
+    assert queue.feed(Arrived(GROUPS[0])) == [Ring(GROUPS[0])]
+
+
+def test_whoever_spoke_last_has_a_run_again_as_soon_as_slots_are_free() -> None:
+    queue = GroupQueue(capacity=1, prewarm=1)
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Idle(GROUPS[0]))
+    assert queue.feed(TaskDue(GROUPS[1])) == [Close(GROUPS[0])]
+    assert queue.feed(Ended(GROUPS[0])) == [Start(GROUPS[1], Kind.TASK)]
+    assert queue.feed(Ended(GROUPS[1])) == [unasked(GROUPS[0])]
+
+
+def test_a_prewarmed_run_that_ends_by_itself_is_not_begun_again_until_its_group_speaks() -> None:
+    queue = GroupQueue(capacity=2, prewarm=1)
+    queue.feed(Likely((GROUPS[0],)))
+    assert queue.feed(Ended(GROUPS[0])) == []  # it was idle for too long, or it broke
+    assert queue.feed(Released()) == []
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Idle(GROUPS[0]))
+    assert queue.feed(TaskDue(GROUPS[0])) == [Close(GROUPS[0])]
+    assert queue.feed(Ended(GROUPS[0])) == [Start(GROUPS[0], Kind.TASK)]
+    assert queue.feed(Ended(GROUPS[0])) == [unasked(GROUPS[0])]
+
+
+def test_of_prewarmed_runs_the_one_whose_group_spoke_longest_ago_gives_way_first() -> None:
+    queue = GroupQueue(capacity=2, prewarm=2)
+    begun = starts(queue.feed(Likely((GROUPS[0], GROUPS[1]))))
+    assert begun == [GROUPS[0], GROUPS[1]]
+    assert queue.feed(Arrived(GROUPS[2])) == [Close(GROUPS[1])]
+
+
+def test_changed_settings_end_a_warm_run_at_once_and_a_busy_one_when_it_is_idle() -> None:
+    queue = GroupQueue(capacity=2, prewarm=1)
+    queue.feed(Likely((GROUPS[0],)))
+    assert queue.feed(Outdated(GROUPS[0])) == [Close(GROUPS[0])]
+    assert queue.feed(Ended(GROUPS[0])) == [unasked(GROUPS[0])]  # with what holds now
+    queue.feed(Arrived(GROUPS[1]))
+    assert queue.feed(Outdated(GROUPS[1])) == []
+    assert queue.feed(Arrived(GROUPS[1])) == [Ring(GROUPS[1])]  # it works, so it is still spoken to
+    assert queue.feed(Idle(GROUPS[1])) == [Close(GROUPS[1])]
+
+
+def test_nobody_is_remembered_without_prewarming() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(Arrived(GROUPS[0]))
+    queue.feed(Idle(GROUPS[0]))
+    queue.feed(TaskDue(GROUPS[1]))
+    queue.feed(Ended(GROUPS[0]))
+    assert queue.feed(Ended(GROUPS[1])) == []
 
 
 def test_draining_ends_all_and_starts_nothing() -> None:
@@ -232,6 +291,8 @@ class Run:
     bell: bool = False
     idle: bool = False
     closing: bool = False
+    fresh: bool = False  # begun unasked, and nobody has spoken to it
+    outdated: bool = False
 
 
 class Queue(RuleBasedStateMachine):
@@ -239,6 +300,8 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         self.queue = GroupQueue(capacity=1)
         self.capacity = 1
+        self.prewarm = 0
+        self.likely: list[GroupId] = []  # who spoke last is last
         self.runs: dict[GroupId | DelegateId, Run] = {}
         self.asked: dict[DelegateId, DelegateAsked] = {}  # not started
         self.messages: list[GroupId] = []  # owed a look, oldest first
@@ -249,10 +312,10 @@ class Queue(RuleBasedStateMachine):
         self.held = self.draining = self.drained = False
         self.ids = 0
 
-    @initialize(capacity=st.integers(1, 4))
-    def begin(self, capacity: int) -> None:
-        self.queue = GroupQueue(capacity=capacity)
-        self.capacity = capacity
+    @initialize(capacity=st.integers(1, 4), prewarm=st.integers(0, 3))
+    def begin(self, capacity: int, prewarm: int) -> None:
+        self.queue = GroupQueue(capacity=capacity, prewarm=prewarm)
+        self.capacity, self.prewarm = capacity, prewarm
 
     # --- the model's own reading of the rules ---
 
@@ -301,8 +364,10 @@ class Queue(RuleBasedStateMachine):
                 case Start(group, kind, _, prewarm):
                     assert group not in self.runs, "never two"
                     if prewarm:
-                        assert not self.line()
-                        self.runs[group] = Run(group=group, kind=kind, idle=True)
+                        assert not self.line(), "somebody waits for that slot"
+                        assert not self.asked
+                        assert self.wished()[0] == group, "who spoke last is first"
+                        self.runs[group] = Run(group=group, kind=kind, idle=True, fresh=True)
                         continue
                     assert not self.asked, "delegates go first"
                     assert self.line()[0] == (group, kind), "first come, first served"
@@ -312,9 +377,15 @@ class Queue(RuleBasedStateMachine):
                     run = self.runs[group]
                     assert run.kind is Kind.SESSION
                     assert not run.closing
-                    run.bell, run.idle = True, False
+                    run.bell, run.idle, run.fresh = True, False, False
                 case Close(group, None):
                     run = self.runs[group]
+                    others = [each for each in self.runs.values() if each.fresh and each.idle]
+                    owes = group in self.tasks or group in self.paused | self.removed
+                    if others and not self.draining and not owes and not run.outdated:
+                        assert run.fresh, "the unasked give way first"
+                        known = [each for each in self.likely if self.is_fresh(each)]
+                        assert group not in known or group == known[0], "who spoke last stays"
                     assert not run.closing, "said once"
                     assert self.draining or run.idle, "a busy run never gives way"
                     assert self.draining or group in idle_before or isinstance(event, Idle)
@@ -338,10 +409,23 @@ class Queue(RuleBasedStateMachine):
         assume(found)
         return data.draw(st.sampled_from(found))
 
+    def is_fresh(self, group: GroupId) -> bool:
+        run = self.runs.get(group)
+        return run is not None and run.fresh and run.idle
+
+    def wished(self) -> list[GroupId]:
+        """Groups that may have a run unasked, the likeliest first."""
+        return [each for each in reversed(self.likely) if self.can_start(each)]
+
+    def remember(self, groups: list[GroupId]) -> None:
+        keep = self.capacity + self.prewarm if self.prewarm else 0
+        self.likely = groups[max(0, len(groups) - keep) :]
+
     # --- what can happen ---
 
     @rule(group=groups)
     def messages_arrive(self, group: GroupId) -> None:
+        self.remember([each for each in self.likely if each != group] + [group])
         if group not in self.messages:
             self.messages.append(group)
         self.tell(Arrived(group))
@@ -355,7 +439,7 @@ class Queue(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_run_takes_work(self, data: st.DataObject) -> None:
         run = self.some(data, Kind.SESSION, Kind.TASK)
-        run.idle = False
+        run.idle = run.fresh = False
         self.tell(Busy(run.group))
 
     @rule(data=st.data())
@@ -380,6 +464,8 @@ class Queue(RuleBasedStateMachine):
         run = self.some(data, Kind.SESSION, Kind.TASK)
         del self.runs[run.group]
         self.removed.discard(run.group)
+        if run.kind is Kind.SESSION and not run.closing and run.group in self.likely:
+            self.likely.remove(run.group)
         self.parent_ends(run.group, None, lent=False)
         mine = self.tasks if run.kind is Kind.TASK else self.messages
         if again and run.group not in mine:
@@ -409,7 +495,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(group=groups)
     def a_group_is_removed(self, group: GroupId) -> None:
-        for line in (self.messages, self.tasks):
+        for line in (self.messages, self.tasks, self.likely):
             if group in line:
                 line.remove(group)
         self.paused.discard(group)
@@ -417,12 +503,17 @@ class Queue(RuleBasedStateMachine):
             self.removed.add(group)
         self.tell(Removed(group))
 
+    @rule(spoke=st.lists(groups, unique=True, max_size=4))
+    def groups_spoke_before(self, spoke: list[GroupId]) -> None:
+        older = [each for each in reversed(spoke) if each not in self.likely]
+        self.remember(older + self.likely)
+        self.tell(Likely(tuple(spoke)))
+
     @rule(group=groups)
-    def a_run_would_be_welcome(self, group: GroupId) -> None:
-        free = self.capacity > self.queue.slots
-        allowed = not self.held and not self.draining and self.can_start(group)
-        begun = starts(self.tell(Prewarm(group)))
-        assert begun == ([group] if free and allowed else [])
+    def settings_change(self, group: GroupId) -> None:
+        if group in self.runs:
+            self.runs[group].outdated = True
+        self.tell(Outdated(group))
 
     @rule(data=st.data(), waits=st.booleans())
     def a_run_asks_for_a_helper(self, data: st.DataObject, waits: bool) -> None:
@@ -501,6 +592,14 @@ class Queue(RuleBasedStateMachine):
             assert self.queue.slots == self.capacity
 
     @invariant()
+    def runs_are_begun_unasked_in_slots_that_nobody_wants_and_no_more_than_agreed(self) -> None:
+        fresh = sum(run.fresh for run in self.runs.values())
+        assert fresh <= self.prewarm
+        quiet = not self.held and not self.draining and not self.queue.waiting()
+        if quiet and self.queue.slots < self.capacity and fresh < self.prewarm:
+            assert not self.wished()
+
+    @invariant()
     def idle_gives_way_to_any_waiter(self) -> None:
         idle = [run for run in self.runs.values() if run.idle]
         leaving = [key for key, run in self.runs.items() if run.closing and run.delegate is None]
@@ -512,6 +611,7 @@ class Queue(RuleBasedStateMachine):
         for run in idle:
             assert run.group not in self.paused
             assert run.group not in self.removed
+            assert not run.outdated
             assert run.group not in self.tasks or self.held
 
     @invariant()
@@ -560,6 +660,9 @@ class Queue(RuleBasedStateMachine):
             if not leaves:
                 break
             run = leaves[0]
+            by_itself = run.kind is Kind.SESSION and not run.closing
+            if by_itself and run.group in self.likely:
+                self.likely.remove(run.group)
             key = run.delegate if run.delegate is not None else run.group
             del self.runs[key]
             if run.delegate is not None:
