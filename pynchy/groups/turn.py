@@ -320,6 +320,9 @@ class _Run:
         if self.stop.is_set():
             return  # what a stopped turn says late is dropped
         answered = [self.owed[each] for each in result.answered if each in self.owed]
+        overtakes = {each.prompt_id for each in answered} != set([*self.owed][: len(answered)])
+        if self.failure is not None and overtakes:
+            return  # the run is given up: what failed is asked again, and nothing overtakes it
         if not answered:
             self.unasked += 1
             if self.unasked > MAX_UNASKED:
