@@ -26,6 +26,7 @@ COMMANDS: Final = (
     "auth",
     "config",
     "doctor",
+    "completion",
     "service",
     "logs",
     "runs",

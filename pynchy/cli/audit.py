@@ -13,7 +13,11 @@ from pynchy.cli.client import open_connection, printable
 @click.option("--limit", default=100, show_default=True, help="At most how many.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(limit: int, as_json: bool) -> None:
-    """Who was refused what, who changed what. The table only grows."""
+    """Who was refused what, who changed what. The table only grows.
+
+    \b
+    pynchy audit --limit 20
+    """
     with open_connection() as connection:
         rows = connection.ask("audit", limit=limit)
     if as_json:

@@ -21,7 +21,11 @@ from pynchy.home import Home
 
 @click.group()
 def command() -> None:
-    """Link the account of a messenger."""
+    """Link the account of a messenger.
+
+    \b
+    pynchy auth whatsapp
+    """
 
 
 @command.command("whatsapp")
@@ -40,6 +44,10 @@ def whatsapp(png: Path | None, phone: str, wanted: str | None) -> None:
     With --phone the code is typed in on that phone instead. What is linked stays linked until the
     phone ends it; then --main alone changes main's chat. Where nobody can be asked it is the chat
     with yourself, unless main has one.
+
+    \b
+    pynchy auth whatsapp
+    pynchy auth whatsapp --phone "+49 170 1234567"
     """
     if phone and not phone.lstrip("+").replace(" ", "").replace("-", "").isdigit():
         raise click.UsageError("--phone: expected a number with its country code")

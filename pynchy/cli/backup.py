@@ -21,6 +21,10 @@ def command(path: Path | None, as_json: bool) -> None:
 
     Works with the daemon up, which then makes the copy itself, or down. Groups' files are plain
     files: copy them as you like.
+
+    \b
+    pynchy backup
+    pynchy backup /mnt/usb/pynchy.db
     """
     target = "" if path is None else str(path.absolute())
     try:

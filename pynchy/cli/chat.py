@@ -44,6 +44,11 @@ def command(chat: str, sender: str) -> None:
     """Talk in CHAT (main, console:family …). Ctrl-D, Ctrl-C or /quit leaves.
 
     Through a pipe each line is a message, and it ends once all of them are answered.
+
+    \b
+    pynchy chat
+    pynchy chat family --sender Alice
+    printf "hello\\n" | pynchy chat main
     """
     name = console_chat(chat)
     with open_connection() as ours, open_connection() as theirs:

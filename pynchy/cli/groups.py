@@ -14,7 +14,12 @@ from pynchy.cli.client import open_connection, printable
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Register chats, list them, forget them. Alone: the list."""
+    """Register chats, list them, forget them. Alone: the list.
+
+    \b
+    pynchy groups
+    pynchy groups add console:family --name Family
+    """
     if context.invoked_subcommand is None:
         show_groups(as_json=False)
 
@@ -22,7 +27,11 @@ def command(context: click.Context) -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def list_groups(as_json: bool) -> None:
-    """The groups and their chats."""
+    """The groups and their chats.
+
+    \b
+    pynchy groups list --json
+    """
     show_groups(as_json=as_json)
 
 
@@ -43,6 +52,9 @@ def discover(as_json: bool) -> None:
 
     Groups that the account is in, as the messenger says now, and whoever has written to it. Of
     these chats nothing but a name and a time is kept.
+
+    \b
+    pynchy groups discover
     """
     with open_connection() as connection:
         found = connection.ask("groups.discover")
@@ -108,6 +120,9 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
     """Give the group in FOLDER the folder or file PATH of this machine, from its next run on.
 
     The allowlist decides, see `pynchy mounts`.
+
+    \b
+    pynchy groups mount family ~/Photos --name photos
     """
     with open_connection() as connection:
         found = connection.ask(
@@ -141,7 +156,11 @@ def set_value(folder: str, key: str, value: str) -> None:
 @click.argument("folder")
 @click.argument("name")
 def unmount(folder: str, name: str) -> None:
-    """Take the mount NAME away from the group in FOLDER, from its next run on."""
+    """Take the mount NAME away from the group in FOLDER, from its next run on.
+
+    \b
+    pynchy groups unmount family photos
+    """
     with open_connection() as connection:
         found = connection.ask("groups.unmount", folder=folder, name=name)
     show_mounts(found)
@@ -157,7 +176,11 @@ def show_mounts(found: dict[str, object]) -> None:
 @command.command("remove")
 @click.argument("folder")
 def remove_group(folder: str) -> None:
-    """Forget the group in FOLDER. Its files and its history stay."""
+    """Forget the group in FOLDER. Its files and its history stay.
+
+    \b
+    pynchy groups remove family
+    """
     with open_connection() as connection:
         connection.ask("groups.remove", folder=folder)
     click.echo(f"{folder} is not a group any more; its files stay")

@@ -15,7 +15,11 @@ from pynchy.cli.client import open_connection, printable
 @click.option("--limit", default=50, show_default=True, help="At most how many.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(query: str, group: str, limit: int, as_json: bool) -> None:
-    """What was said in a group that fits the words of QUERY, the best first."""
+    """What was said in a group that fits the words of QUERY, the best first.
+
+    \b
+    pynchy history "train tickets" --group family
+    """
     with open_connection() as connection:
         found = connection.ask("history.search", query=query, group=group, limit=limit)
     if as_json:

@@ -11,7 +11,11 @@ from pynchy.cli.client import open_connection, printable
 
 @click.group()
 def command() -> None:
-    """What agents keep for good."""
+    """What agents keep for good.
+
+    \b
+    pynchy memory search allergies
+    """
 
 
 @command.command("search")
@@ -20,7 +24,11 @@ def command() -> None:
 @click.option("--limit", default=50, show_default=True, help="At most how many.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def search(query: str, group: str, limit: int, as_json: bool) -> None:
-    """What fits QUERY best; without one, the newest."""
+    """What fits QUERY best; without one, the newest.
+
+    \b
+    pynchy memory search allergies --group family
+    """
     with open_connection() as connection:
         found = connection.ask("memory.search", query=query, group=group, limit=limit)
     if as_json:

@@ -14,12 +14,21 @@ from pynchy.exits import Exit
 
 @click.group()
 def command() -> None:
-    """The owner's allowlist of folders. Groups ask with `pynchy groups mount`."""
+    """The owner's allowlist of folders. Groups ask with `pynchy groups mount`.
+
+    \b
+    pynchy mounts init
+    pynchy mounts check && pynchy mounts reload
+    """
 
 
 @command.command("init")
 def init() -> None:
-    """Write a template of the allowlist, if there is none."""
+    """Write a template of the allowlist, if there is none.
+
+    \b
+    pynchy mounts init
+    """
     from pynchy.container.mounts import TEMPLATE
 
     path = _path()
@@ -35,7 +44,11 @@ def init() -> None:
 
 @command.command("check")
 def check() -> None:
-    """Read the allowlist as a start would, and say what it allows. Changes nothing."""
+    """Read the allowlist as a start would, and say what it allows. Changes nothing.
+
+    \b
+    pynchy mounts check
+    """
     from pynchy.container.allowlist import read_allowlist, real_roots
     from pynchy.container.mounts import BadAllowlist
 
@@ -58,7 +71,11 @@ def check() -> None:
 
 @command.command("reload")
 def reload() -> None:
-    """Have the running daemon read the allowlist anew."""
+    """Have the running daemon read the allowlist anew.
+
+    \b
+    pynchy mounts reload
+    """
     with open_connection() as connection:
         roots = connection.ask("mounts.reload")["roots"]
     click.echo("there is no allowlist" if roots is None else f"{roots} roots are allowed")
@@ -67,7 +84,11 @@ def reload() -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def list_mounts(as_json: bool) -> None:
-    """What every group gets, and what it does not."""
+    """What every group gets, and what it does not.
+
+    \b
+    pynchy mounts list
+    """
     with open_connection() as connection:
         found = connection.ask("mounts.check")
     if as_json:

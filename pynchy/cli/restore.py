@@ -18,6 +18,9 @@ def command(path: Path) -> None:
     """Put the copy at PATH in the place of the database. The daemon must be down.
 
     The copy is checked first; what was there is kept beside it.
+
+    \b
+    pynchy restore ~/.pynchy/store/backups/pynchy-1795000000.db
     """
     from pynchy.lock import AlreadyRunning, open_lock
     from pynchy.store import backup

@@ -16,7 +16,12 @@ from pynchy.home import Home
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(group: str, limit: int, as_json: bool) -> None:
-    """The newest runs first: kind, group, times, reason, and the path of the run's log."""
+    """The newest runs first: kind, group, times, reason, and the path of the run's log.
+
+    \b
+    pynchy runs
+    pynchy runs --group family --limit 5
+    """
     with open_connection() as connection:
         found = connection.ask("runs", group=group, limit=limit)
     folder = Home.of(os.environ).run_logs

@@ -20,14 +20,24 @@ _MAC = sys.platform == "darwin"
 
 @click.group()
 def command() -> None:
-    """Install it as a service of yours: started at boot or login, and again after a crash."""
+    """Install it as a service of yours: started at boot or login, and again after a crash.
+
+    \b
+    pynchy service install
+    pynchy service status
+    """
 
 
 @command.command("install")
 @click.option("--print", "only_print", is_flag=True, help="Show the file; change nothing.")
 @click.option("--no-start", is_flag=True, help="Write the file; do not start it.")
 def install(only_print: bool, no_start: bool) -> None:
-    """Write the service's file, and start it. Again: write it anew."""
+    """Write the service's file, and start it. Again: write it anew.
+
+    \b
+    pynchy service install
+    pynchy service install --print
+    """
     home = Home.of(os.environ)
     render = _plist if _MAC else _unit
     data = render(Path(sys.executable), home.root, os.environ.get("PATH", os.defpath))
@@ -50,7 +60,11 @@ def install(only_print: bool, no_start: bool) -> None:
 
 @command.command("uninstall")
 def uninstall() -> None:
-    """Stop it, and remove the file. Nothing of PYNCHY_HOME is touched."""
+    """Stop it, and remove the file. Nothing of PYNCHY_HOME is touched.
+
+    \b
+    pynchy service uninstall
+    """
     path = _place()
     if not path.exists():
         click.echo("it is not installed")
@@ -63,7 +77,11 @@ def uninstall() -> None:
 
 @command.command("status")
 def status() -> None:
-    """What the service manager says of it."""
+    """What the service manager says of it.
+
+    \b
+    pynchy service status
+    """
     if not _place().exists():
         raise Failure("it is not installed: pynchy service install", Exit.NOT_RUNNING)
     if _MAC:
@@ -74,7 +92,11 @@ def status() -> None:
 
 @command.command("restart")
 def restart() -> None:
-    """Stop it in order, and start it again."""
+    """Stop it in order, and start it again.
+
+    \b
+    pynchy service restart
+    """
     if _MAC:
         _call("launchctl", "kickstart", "-k", f"gui/{os.getuid()}/{service.LABEL}")
     else:
@@ -83,7 +105,11 @@ def restart() -> None:
 
 @command.command("logs")
 def logs() -> None:
-    """What the service manager kept of its output; pynchy.log has all else."""
+    """What the service manager kept of its output; pynchy.log has all else.
+
+    \b
+    pynchy service logs
+    """
     if _MAC:
         _call("tail", "-n", "200", str(Home.of(os.environ).logs / "launchd.log"))
     else:

@@ -19,6 +19,10 @@ def command(as_json: bool) -> None:
     """How the daemon is: version, runtime, groups, runs, queue, outbox, channels.
 
     Exit code 4 if it is not running.
+
+    \b
+    pynchy status
+    pynchy status --json
     """
     home = Home.of(os.environ)
     try:

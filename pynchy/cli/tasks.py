@@ -15,7 +15,12 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of te
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Scheduled work: list, show, add, pause, resume, run, remove. Alone: the list."""
+    """Scheduled work: list, show, add, pause, resume, run, remove. Alone: the list.
+
+    \b
+    pynchy tasks
+    pynchy tasks add main "what is on today?" --cron "0 8 * * 1-5"
+    """
     if context.invoked_subcommand is None:
         _list(group="", ended=False, as_json=False)
 
@@ -25,7 +30,11 @@ def command(context: click.Context) -> None:
 @click.option("--ended", is_flag=True, help="Those that are over, too.")
 @_JSON
 def list_tasks(group: str, ended: bool, as_json: bool) -> None:
-    """The tasks, the next due first."""
+    """The tasks, the next due first.
+
+    \b
+    pynchy tasks list --group family --ended
+    """
     _list(group=group, ended=ended, as_json=as_json)
 
 
@@ -44,7 +53,11 @@ def _list(*, group: str, ended: bool, as_json: bool) -> None:
 @click.argument("task")
 @_JSON
 def show(task: str, as_json: bool) -> None:
-    """One TASK with what became of its newest slots."""
+    """One TASK with what became of its newest slots.
+
+    \b
+    pynchy tasks show 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    """
     found = _ask("tasks.show", task=task)
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -105,7 +118,11 @@ def add(
 @click.argument("task")
 @_JSON
 def pause(task: str, as_json: bool) -> None:
-    """Let TASK rest."""
+    """Let TASK rest.
+
+    \b
+    pynchy tasks pause 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    """
     _say(_ask("tasks.pause", task=task), as_json=as_json)
 
 
@@ -113,7 +130,11 @@ def pause(task: str, as_json: bool) -> None:
 @click.argument("task")
 @_JSON
 def resume(task: str, as_json: bool) -> None:
-    """Let TASK go on, from its next time after now."""
+    """Let TASK go on, from its next time after now.
+
+    \b
+    pynchy tasks resume 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    """
     _say(_ask("tasks.resume", task=task), as_json=as_json)
 
 
@@ -121,7 +142,11 @@ def resume(task: str, as_json: bool) -> None:
 @click.argument("task")
 @_JSON
 def run(task: str, as_json: bool) -> None:
-    """Run TASK once, now, besides its schedule."""
+    """Run TASK once, now, besides its schedule.
+
+    \b
+    pynchy tasks run 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    """
     _say(_ask("tasks.run", task=task), as_json=as_json)
 
 
@@ -129,7 +154,11 @@ def run(task: str, as_json: bool) -> None:
 @click.argument("task")
 @_JSON
 def remove(task: str, as_json: bool) -> None:
-    """End TASK for good."""
+    """End TASK for good.
+
+    \b
+    pynchy tasks remove 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    """
     _say(_ask("tasks.remove", task=task), as_json=as_json)
 
 

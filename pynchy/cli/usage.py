@@ -14,7 +14,12 @@ from pynchy.cli.client import open_connection, printable
 @click.option("--group", default="", help="Of this group only.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(days: int, group: str, as_json: bool) -> None:
-    """What was used of the model, as the gateway counted it. Silent turns count, too."""
+    """What was used of the model, as the gateway counted it. Silent turns count, too.
+
+    \b
+    pynchy usage
+    pynchy usage --days 7 --group family
+    """
     if not 1 <= days <= 3660:
         raise click.UsageError("--days: expected 1 to 3660")
     with open_connection() as connection:

@@ -41,3 +41,16 @@ def test_the_client_on_the_page_is_valid_python(checkout: Path) -> None:
     page = (checkout / "docs" / "control.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     compile(program, "docs/control.md", "exec")
+
+
+def test_every_command_shows_an_example(generate: ModuleType) -> None:
+    """The help of a command says how it is typed, in a line that begins with its name."""
+    without = [
+        path
+        for path, command in generate.commands("pynchy", generate.pynchy)
+        if not any(
+            f"{line.strip()} ".startswith(f"{path} ") or f"| {path}" in line
+            for line in (command.help or "").splitlines()
+        )
+    ]
+    assert without == []
