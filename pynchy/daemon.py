@@ -28,9 +28,9 @@ import attrs
 import trio
 
 import pynchy
-from pynchy import control
+from pynchy import control, desktop
 from pynchy.chat import orders, receiver, sender
-from pynchy.chat.channel import Channel, ChatSeen, NotConnected, Refreshable, StateChanged
+from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refreshable, StateChanged
 from pynchy.chat.console import Console, open_console
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import Config
@@ -178,6 +178,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 model=upstream.name,
                 ready=ready,
                 whatsapp=whatsapp,
+                notify=desktop.notify,
             )
 
 
@@ -197,6 +198,7 @@ async def serve(
     more_ops: Callable[[Outdated], Mapping[str, control.Op]] | None = None,
     warnings: tuple[str, ...] = (),
     whatsapp: WhatsApp | None = None,
+    notify: Callable[[str, str], Awaitable[None]] | None = None,
 ) -> None:
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
     now, new_id = world.now, world.new_id
@@ -280,18 +282,20 @@ async def serve(
         nursery.start_soon(events_in.send, queue.Removed(group))
 
     def on_state(name: str, change: StateChanged) -> None:
-        states[name] = f"{change.state} ({change.detail})" if change.detail else change.state
+        states[name] = change.words
         watching.changed()
         if change.state == "connected":
             with suppress(trio.WouldBlock):
                 links_in.send_nowait(name)
-        elif change.state in ("logged_out", "banned", "outdated"):
+        elif change.state in ADVICE:
             nursery.start_soon(tell_owner, f"{name}: {states[name]}", f"{name}:{change.state}")
 
     async def tell_owner(text: str, kind: str) -> None:
         words = f"{NOTICE_PREFIX}{text}"
         if await store.call(notices.tell_once, MAIN_CONSOLE, kind, words, now=now(), new_id=new_id):
             ring_outbox()
+            if notify is not None:
+                await notify(config.assistant.name, text)
 
     async def refresh() -> list[ChatSeen] | None:
         seen: list[ChatSeen] | None = None

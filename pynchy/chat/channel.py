@@ -6,14 +6,24 @@ that nothing behind this line knows which messenger a message came from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
 from pynchy.model import ChatId, Message, Outgoing
 
-State = Literal["connecting", "connected", "disconnected", "logged_out", "banned", "outdated"]
+State = Literal[
+    "connecting", "connected", "disconnected", "replaced", "logged_out", "banned", "outdated"
+]
+
+#: What a person can do about a state that does not end by itself.
+ADVICE: Final[Mapping[State, str]] = {
+    "replaced": "end the other program, or link this one anew: pynchy auth whatsapp",
+    "logged_out": "link it: pynchy auth whatsapp",
+    "banned": "wait; write less from it",
+    "outdated": "upgrade Pynchy",
+}
 
 
 @attrs.frozen
@@ -38,6 +48,12 @@ class StateChanged:
 
     state: State
     detail: str = ""
+
+    @property
+    def words(self) -> str:
+        """The state, why, and what a person can do about it."""
+        why = "; ".join(filter(None, [self.detail, ADVICE.get(self.state, "")]))
+        return f"{self.state} ({why})" if why else self.state
 
 
 ChannelEvent = Incoming | ChatSeen | StateChanged

@@ -237,7 +237,7 @@ class WhatsApp:
             pause = math.inf if state.state in _FINAL else wait
             if state.state == "banned":
                 pause = max(wait, HOUR)
-            elif "another program" in state.detail:
+            elif state.state == "replaced":
                 pause = max(wait, 30 * SECOND)  # or the two throw each other out for ever
             when = "when it is linked" if pause == math.inf else f"in {pause:.0f} s"
             logger.info("whatsapp: {}; next start {}", state.state, when)

@@ -172,7 +172,7 @@ class Bridge:
         account = device(Path(SESSION))
         threading.Thread(target=self._guard, args=(self._deliver,), daemon=True).start()
         if account is None:
-            self._end("logged_out", "not linked yet; link it with: pynchy auth whatsapp")
+            self._end("logged_out", "not linked")
         else:
             number, lid = map(reading.plain, account)
             self.own = reading.Own(number=number, lid=lid, name=start["name"])
@@ -261,7 +261,7 @@ class Bridge:
         on(events.DisconnectedEv, state("disconnected", "the library connects again"))
         on(events.KeepAliveTimeoutEv, state("disconnected", "no sign of life from WhatsApp"))
         on(events.LoggedOutEv, end("logged_out", "the phone unlinked it"))
-        on(events.StreamReplacedEv, end("disconnected", "another program uses this link"))
+        on(events.StreamReplacedEv, end("replaced", "another program uses this link"))
         on(events.ClientOutdatedEv, end(*reading.failure_state(6)))
         on(
             events.TemporaryBanEv,

@@ -40,6 +40,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.config": Kind.GROUND,
     "pynchy.control": Kind.EDGE,
     "pynchy.daemon": Kind.DOOR,
+    "pynchy.desktop": Kind.EDGE,
     "pynchy.doctor": Kind.PROCEDURE,
     "pynchy.dotenv": Kind.RULES,
     "pynchy.exits": Kind.MODEL,

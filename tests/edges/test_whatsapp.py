@@ -199,7 +199,7 @@ async def test_an_abort_of_the_library_is_a_restart(tmp_path: Path) -> None:
         ("LoggedOutEv", {"OnConnect": True, "Reason": 2}, "logged_out"),
         ("ClientOutdatedEv", {}, "outdated"),
         ("TemporaryBanEv", {"Code": 1, "Expire": 3600}, "banned"),
-        ("StreamReplacedEv", {}, "disconnected"),
+        ("StreamReplacedEv", {}, "replaced"),
     ],
 )
 async def test_what_ends_a_connection_is_a_state(
@@ -223,7 +223,7 @@ async def test_not_linked_says_how_to_link(tmp_path: Path) -> None:
     # invariant 72
     with trio.fail_after(30):
         async with open_whatsapp(terms(tmp_path, linked=False)) as channel:
-            assert "pynchy auth whatsapp" in (await state(channel, "logged_out")).detail
+            assert "pynchy auth whatsapp" in (await state(channel, "logged_out")).words
 
 
 async def test_a_dead_pump_is_a_new_process(tmp_path: Path) -> None:
