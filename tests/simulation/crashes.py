@@ -45,7 +45,7 @@ async def a_failure(world: World) -> None:
 
 
 async def given_up(world: World) -> None:
-    world.plan += ["crashes"] * 6
+    world.plan += ["crashes"] * 8
     world.say(ONE, "@Pynchy hello", asks=True)
     await trio.sleep(400)
 
@@ -76,6 +76,18 @@ async def an_engine_that_fails(world: World) -> None:
     await trio.sleep(30)
 
 
+async def an_agent_that_speaks(world: World) -> None:
+    world.plan += ["says", "crashes"]
+    world.say(ONE, "@Pynchy hello", asks=True)
+    await trio.sleep(60)
+
+
+async def an_agent_that_leaves(world: World) -> None:
+    world.plan += ["early exit"] * 8
+    world.say(ONE, "@Pynchy hello", asks=True)
+    await trio.sleep(400)
+
+
 async def a_stop_order(world: World) -> None:
     world.say(ONE, "@Pynchy hello", asks=True)
     await trio.sleep(2)
@@ -103,6 +115,8 @@ SCENARIOS: Final[tuple[Callable[[World], Awaitable[None]], ...]] = (
     a_long_answer,
     a_doubtful_send,
     an_engine_that_fails,
+    an_agent_that_speaks,
+    an_agent_that_leaves,
     a_stop_order,
     an_orderly_restart,
 )

@@ -199,6 +199,36 @@ BUGS: Final = (
         "            pieces=split_reply(text) if text else [],\n",
         "            pieces=split_reply(text)[:0] if text else [],\n",
     ),
+    Bug(
+        "what spoke is asked anew",
+        "pynchy.store.turns",
+        "        resume=bool(spoke),\n",
+        "        resume=False,\n",
+    ),
+    Bug(
+        "an exit that owes an answer is nobody's fault",
+        "pynchy.groups.turn",
+        '                                "agent", f"the container exited',
+        '                                "interrupted", f"the container exited',
+    ),
+    Bug(
+        "what falls due rings no bell",
+        "pynchy.schedule.scheduler",
+        "            await due(group)\n",
+        "            pass\n",
+    ),
+    Bug(
+        "the scheduler looks once",
+        "pynchy.schedule.scheduler",
+        "        await _until(fired.next_at, told, now)\n",
+        "        await _until(None, told, now)\n",
+    ),
+    Bug(
+        "how a scheduled turn ended is not written down",
+        "pynchy.store.turns",
+        "        tasks.settle(db, turn, state, now=now)\n",
+        "        pass\n",
+    ),
 )
 
 

@@ -12,6 +12,8 @@ the rows that are left. It never asks the daemon, and shares no query with it.
     I6  nobody waits while they could be served
     I7  no container without a live run; never too many; never two in a group (the world looks)
     I8  what was given up was said
+    T1  every moment at which a task was due has one row, which says what became of it
+    T2  a scheduled turn speaks once, and is silent only if its agent was
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ import attrs
 import trio
 
 from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.model import Micros
+from pynchy.schedule.times import slots
+from pynchy.store import tasks
 from tests.simulation.world import ASK, World
 
 HALF: Final = re.compile(r"\[h\d+\]")
 PATIENCE: Final = 90.0  # seconds that somebody may wait although they could be served
 LONGEST_RETRY: Final = 110.0  # seconds
+SEEN_TO: Final = 60_000_000  # microseconds within which a slot has its row
 ORPHANED: Final = 30.0  # seconds that a container may exist without a run, once the daemon is up
 
 
@@ -79,6 +85,17 @@ class Watch:
                 yield f"I6: {chat} waits while a slot is free", PATIENCE
             if box is not None and not box.busy:
                 yield f"I6: {chat} waits while its own agent idles", PATIENCE
+        due = world.db.execute(
+            "SELECT DISTINCT folder FROM turns JOIN groups USING (folder) WHERE kind = 'task' "
+            "AND state = 'waiting' AND retry_at <= ? AND paused = 0",
+            (now,),
+        ).fetchall()
+        for (folder,) in due:
+            box = boxes.get(folder)
+            if box is None and busy < world.swarm.capacity:
+                yield f"I6: a task of {folder} waits while a slot is free", PATIENCE
+            if box is not None and not box.busy:
+                yield f"I6: a task of {folder} waits while its group's agent idles", PATIENCE
         heads = world.db.execute(
             "SELECT chat, min(id), next_at FROM outbox WHERE sent_at IS NULL "
             "AND failed_at IS NULL GROUP BY chat"
@@ -106,6 +123,7 @@ def judge(world: World) -> None:
     _outcomes(world)
     _commands(world)
     _phones(world)
+    _ledger(world)
     _leftovers(world)
 
 
@@ -172,6 +190,10 @@ def _commands(world: World) -> None:
             world.violated(f"I5: {half} took effect {count} times")
     for half in sorted(world.said_ok - set(shown) - failed):
         world.violated(f"I5: the agent was told that {half} is sent, and no phone shows it")
+    known = set(world.db.execute("SELECT folder, command_id FROM journal").fetchall())
+    for folder, ids in world.spooled.items():
+        for lost in [id for id in ids if (folder, id) not in known]:
+            world.violated(f"I5: command {lost[-8:]} of {folder} was never carried out")
     for folder, files in world.spool.items():
         if files:
             world.violated(f"I5: {len(files)} commands of {folder} were left lying")
@@ -214,6 +236,47 @@ def _phones(world: World) -> None:
             world.violated(f"I2: {message_id} is called sent, and no phone shows it")
         if state not in ("sent", "failed"):
             world.violated(f"I2: {message_id} was never sent ({state})")
+
+
+def _ledger(world: World) -> None:
+    """Scheduled work. Where the clock was set, the moments that were due are anybody's guess."""
+    by_entry: dict[str, int] = dict(
+        world.db.execute("SELECT message_id, turn_id FROM outbox WHERE turn_id NOT NULL").fetchall()
+    )
+    spoke: dict[int, int] = {}
+    for sents in world.phones.values():
+        for sent in sents:
+            if "re [t" in sent.text and (turn := by_entry.get(sent.id)) is not None:
+                spoke[turn] = spoke.get(turn, 0) + 1
+    for turn, count in spoke.items():
+        if count > 1:
+            world.violated(f"T2: the scheduled turn {turn} spoke {count} times")
+    mute = 0
+    for task in tasks.of_group(world.db, None, ended=True):
+        rows = world.db.execute(
+            "SELECT slot, fires.state, turns.state, turns.id, EXISTS ("
+            "  SELECT 1 FROM outbox WHERE outbox.turn_id = turns.id) "
+            "FROM fires LEFT JOIN turns ON turns.id = turn_id WHERE task_id = ?",
+            (task.id,),
+        ).fetchall()
+        for slot, state, turn_state, turn, said in rows:
+            if state == "waiting":
+                world.violated(f"T1: what became of {task.id} at {slot} is not known")
+            if state in ("ran", "late") and turn_state != "done":
+                world.violated(f"T1: {task.id} at {slot} {state}, and its turn is {turn_state}")
+            mute += turn_state == "done" and not said
+            if turn_state != "done" and turn in spoke:
+                world.violated(f"T2: {task.id} at {slot} spoke, and its turn is {turn_state}")
+        if task.reason == "calm" and world.jumped == -math.inf:
+            due = {
+                slot.key
+                for slot in slots(task.schedule, Micros(task.created_at - 1), world.tasks_paused)
+                if slot.at <= world.tasks_paused - SEEN_TO
+            }
+            for slot in sorted(due - {row[0] for row in rows}):
+                world.violated(f"T1: {task.id} was due at {slot}, and nothing tells of it")
+    if mute > world.task_silences:
+        world.violated(f"T2: {mute} scheduled turns said nothing, {world.task_silences} agents")
 
 
 def _leftovers(world: World) -> None:

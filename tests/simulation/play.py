@@ -21,8 +21,9 @@ from pynchy import daemon
 from pynchy.config import Assistant, Config, Limits
 from pynchy.home import Home
 from pynchy.ipc.later import Bells
-from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId
-from pynchy.store import groups
+from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
+from pynchy.schedule.times import parse
+from pynchy.store import callers, groups, tasks
 from pynchy.store.database import Opened, Store, StoreError
 from tests.simulation import oracle
 from tests.simulation.engine import Hold, simulate
@@ -38,8 +39,20 @@ from tests.simulation.world import (
 )
 
 HOUR: Final = 3600.0
-LOOK: Final = 5.0  # seconds between two looks of the watch
 AFTERMATH: Final = 6 * HOUR  # the longest that calm may take to come
+QUIET_WEEKS: Final = 0.2  # of the worlds, those with days in them in which little happens
+
+#: When a world begins: on some day, or half an hour before the clocks change in one of the zones.
+BEGINNINGS: Final = (1_800_000_000, 1_805_005_800, 1_806_193_800, 1_824_942_600)
+ZONES: Final = ("Europe/Berlin", "America/New_York")
+SCHEDULES: Final = (
+    ("interval", "300"),
+    ("interval", "5400"),
+    ("cron", "*/10 * * * *"),
+    ("cron", "30 2 * * *"),
+    ("cron", "15 * * * *"),
+    ("cron", "0 7 * * mon-fri"),
+)
 
 
 @attrs.frozen
@@ -66,7 +79,7 @@ def draw_swarm(seed: int) -> Swarm:
     def some(chance: float, *strengths: float, none: float = 0.0) -> float:
         return dice.choice(strengths) if dice.random() < chance else none
 
-    return Swarm(
+    swarm = Swarm(
         hours=dice.choice([1.0, 2.0, 4.0]),
         groups=dice.choice([1, 2, 3, 6]),
         capacity=dice.choice([1, 1, 2, 3]),
@@ -107,6 +120,24 @@ def draw_swarm(seed: int) -> Swarm:
         slow_task=some(0.5, 0.002, 0.02),
         stop_orders=some(0.3, 0.05),
         long=some(0.2, 0.1),
+        tasks=dice.choice([0, 0, 1, 3, 6]),
+        begins=dice.choice(BEGINNINGS),
+    )
+    return _quiet(swarm, dice) if dice.random() < QUIET_WEEKS else swarm
+
+
+def _quiet(swarm: Swarm, dice: random.Random) -> Swarm:
+    """The same world with days in it in which little happens, as in a family's."""
+    rarer = 60.0
+    return attrs.evolve(
+        swarm,
+        hours=dice.choice([24.0, 72.0, 168.0]),
+        talk=dice.choice([3 * HOUR, 12 * HOUR]),
+        kill_every=swarm.kill_every * rarer,
+        stop_every=swarm.stop_every * rarer,
+        disconnect_every=swarm.disconnect_every * rarer,
+        clock_jump_every=swarm.clock_jump_every * rarer,
+        look=30.0,
     )
 
 
@@ -126,6 +157,7 @@ def play(
     swarm = swarm if swarm is not None else draw_swarm(seed)
     world = World(seed=seed, swarm=swarm, home=home)
     world.kill_at = kill_at
+    world.told_story = script is not None
     if told:
         world.story = []
     hold = None
@@ -191,6 +223,7 @@ class _Play:
                     await self._busy_hours()
                 self.world.calm = True
                 self.world.note("calm")
+                await self._unschedule()
                 await self._until_settled()
                 await self._stop()
                 fates.cancel_scope.cancel()
@@ -216,6 +249,44 @@ class _Play:
                 now=world.now(),
             )
             self.chats += chats
+
+        self._schedule()
+
+    def _schedule(self) -> None:
+        world, dice = self.world, self.world.dice("tasks")
+        for number in range(self.swarm.tasks):
+            folder, chat = dice.choice(
+                world.db.execute(
+                    "SELECT folder, chat FROM chats WHERE folder IS NOT NULL"
+                ).fetchall()
+            )
+            kind, value = dice.choice(SCHEDULES)
+            zone = dice.choice(ZONES)
+            tasks.create(
+                world.db,
+                id=TaskId(f"t{number}"),
+                folder=folder,
+                chat=chat,
+                prompt=f"Brief us [t{number}]",
+                schedule=parse(kind, value, timezone=zone, now=world.now(), from_main=True),
+                context=dice.choice(("group", "isolated")),
+                catch_up=dice.choice(("coalesce", "skip")),
+                creator=callers.OWNER,
+                now=world.now(),
+            )
+
+    async def _unschedule(self) -> None:
+        """Nothing falls due any more, once the daemon had the time to see to what was due so far."""
+        up = 0
+        while up < 3:
+            await trio.sleep(60)
+            life = self.world.life
+            up = up + 1 if life is not None and life.is_up and not life.dead else 0
+        self.world.tasks_paused = self.world.now()
+        self.world.db.execute(
+            "UPDATE tasks SET state = 'paused', reason = 'calm', next_run = NULL "
+            "WHERE state = 'active'"
+        )
 
     # --- people and weather ---
 
@@ -356,7 +427,7 @@ class _Play:
 
     async def _watch(self) -> None:
         while True:
-            await trio.sleep(LOOK)
+            await trio.sleep(self.swarm.look)
             self.watch.look()
 
     async def _until_settled(self) -> None:

@@ -11,4 +11,5 @@ from typing import Final
 SEEDS: Final[dict[int, str]] = {
     20: "a turn given back overtook an older one of its chat that waited for its retry",
     2: "the same, with kills",
+    1043: "what a run said after it was given up overtook what is asked again",
 }

@@ -11,9 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
-from tests.simulation.crashes import SCENARIOS, Crash, play_crash, points
+from tests.simulation.crashes import QUIET, SCENARIOS, Crash, play_crash, points
 from tests.simulation.play import make_home, play
 from tests.simulation.regressions import SEEDS
 
@@ -28,6 +29,13 @@ def test_a_seed_of_the_swarm(home: Path, seed: int) -> None:
     verdict = play(seed, home=home)
     assert verdict.violations == (), f"just sim --seed {seed}"
     assert verdict.asked > 0
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_disk_so_slow_that_everything_queues_for_it(home: Path, seed: int) -> None:
+    """A run's last rows may take many seconds; the group's next run still comes after them."""
+    swarm = attrs.evolve(QUIET, slow_disk=0.6, talk=40.0, crash=0.2, hours=0.3)
+    assert play(seed, home=home, swarm=swarm).violations == ()
 
 
 @pytest.mark.parametrize("scenario", range(len(SCENARIOS)), ids=lambda n: SCENARIOS[n].__name__)

@@ -46,13 +46,14 @@ from pynchy_agent import wire
 
 T = TypeVar("T")
 
-EPOCH: Final = 1_800_000_000 * 1_000_000  # the wall clock at virtual second 0, in microseconds
+EPOCH: Final = 1_800_000_000  # the wall clock at virtual second 0, where nothing else is said
 INSTALL: Final = "51a51a51"
 OWNER: Final = SenderId("4900@s.whatsapp.net")
 MOST_AGAIN: Final = (
     8  # a server comes again with a message so often; a bug must not make it endless
 )
 ASK: Final = re.compile(r"\[m\d+\]")
+TASK: Final = re.compile(r"\[t\d+\]")
 
 
 class Killed(BaseException):
@@ -108,6 +109,9 @@ class Swarm:
     stop_orders: float = 0.0  # chance that a message is /stop
     long: float = 0.0  # chance of an answer of several pieces
     disorder: bool = False  # messages may overtake each other on their way in
+    tasks: int = 0  # scheduled ones
+    begins: int = EPOCH  # the wall clock at the start
+    look: float = 5.0  # seconds between two looks of the watch
 
 
 @attrs.define
@@ -195,11 +199,16 @@ class World:
         self.spooled: dict[GroupId, list[str]] = {}  # every command ever given, in order
         self.spool_bell: dict[GroupId, trio.Event] = {}
         self.halves = 0
+        self.told_story = False  # a scenario: one story, in which more can be expected
+        self.spoken_for: dict[str, str] = {}  # token -> what was surely said in its turn
+        self.failures: dict[str, int] = {}  # token -> how often an agent broke over it
         self.said_ok: set[str] = set()  # texts an agent was told are sent
         self.remembered: dict[str, set[str]] = {}  # session -> what its agent has heard
         self.tokens = 0
         self.asked: dict[str, Mail] = {}
         self.silences: set[str] = set()  # tokens whose answer was "nothing"
+        self.task_silences = 0  # scheduled turns whose answer was that
+        self.tasks_paused = Micros(0)  # from when on nothing scheduled falls due any more
         self.stopped: set[ChatId] = set()
         self.violations: list[str] = []
         self.talk_bell: dict[ChatId, trio.Event] = {}
@@ -231,7 +240,9 @@ class World:
             self.story.append(line)
 
     def now(self) -> Micros:
-        return Micros(EPOCH + round((trio.current_time() + self.offset) * 1e6))
+        return Micros(
+            self.swarm.begins * 1_000_000 + round((trio.current_time() + self.offset) * 1e6)
+        )
 
     def new_id(self) -> str:
         self.ids += 1
@@ -624,7 +635,7 @@ class Agent:
         self.closing = False
         self.interrupted = False
         self.eof = False
-        self.saying: dict[str, str] = {}  # commands under way
+        self.saying: dict[str, tuple[str, list[str]]] = {}  # commands under way, and for whom
 
     def happens(self, name: str, chance: float) -> bool:
         return self.world.happens(f"agent {name}", chance)
@@ -695,13 +706,31 @@ class Agent:
                 self.closing = True
             case wire.Answer(id, ok):
                 if ok and id in self.saying:
-                    self.world.said_ok.add(self.saying[id])
+                    half, tokens = self.saying[id]
+                    self.world.said_ok.add(half)
+                    self.world.spoken_for.update(dict.fromkeys(tokens, half))
 
-    def _speak(self) -> None:
+    def _expect_resumed(self, prompt: wire.Prompt) -> None:
+        """What was said in a turn that broke off is told to whoever goes on with it."""
+        if not self.world.told_story:
+            return  # where tasks are held back, a command can overtake the result before it
+        for token in asked_in(prompt.text):
+            half = self.world.spoken_for.get(token)
+            if half is not None and f"<said>meanwhile {half}" not in prompt.text:
+                self.world.violated(f"I3: {token} is asked anew, although {half} was said")
+
+    def _broke(self, taken: list[wire.Prompt]) -> None:
+        """Six attempts are all that a message gets, but for those that a dead daemon never saw end."""
+        for token in asked_in(taken[0].text) if self.world.told_story else ():
+            failures = self.world.failures[token] = self.world.failures.get(token, 0) + 1
+            if failures > 6 + self.world.lives - 1:
+                self.world.violated(f"I8: {token} was tried {failures} times")
+
+    def _speak(self, tokens: list[str]) -> None:
         self.world.halves += 1
         text = f"meanwhile [h{self.world.halves}]"
         id = self.world.command(self.box.group, "send_message", {"text": text})
-        self.saying[id] = f"[h{self.world.halves}]"
+        self.saying[id] = f"[h{self.world.halves}]", tokens
 
     async def _turn(self) -> None:
         """Answer what waits, and what comes while working on it."""
@@ -709,15 +738,17 @@ class Agent:
         self.box.busy = True
         self.interrupted = False
         taken = [self.waiting.pop(0)]
+        self._expect_resumed(taken[0])
         self.say(wire.Accepted(prompts=(taken[0].id,)))
         # The session is known before anything is answered.
         self.say(wire.Progress(what="thinking", session=self.session))
         end = trio.current_time() + self.dice.expovariate(1 / swarm.think)
         if self.happens("says", swarm.says):
-            self._speak()
+            self._speak(asked_in(taken[0].text))
             await self._take(min(end, trio.current_time() + 2))
         if self.happens("crashes", swarm.crash):
-            await trio.sleep(self.dice.random() * (end - trio.current_time()))
+            await trio.sleep(self.dice.random() * max(0.0, end - trio.current_time()))
+            self._broke(taken)
             raise Exits(1)
         if self.happens("hangs", swarm.hang):
             await self._hang()
@@ -738,6 +769,7 @@ class Agent:
             self._rest()
             return
         if self.happens("early exit", swarm.early_exit):
+            self._broke(taken)
             raise Exits(0)
         if self.happens("provider", swarm.provider):
             ids = tuple(each.id for each in taken)
@@ -761,6 +793,7 @@ class Agent:
         if self.happens("silent", swarm.silent):
             text = None
             self.world.silences.update(tokens)
+            self.world.task_silences += any(TASK.search(each) for each in tokens)
         elif self.happens("long", swarm.long):
             text = f"{text}\n\n" + "\n\n".join("and so on " * 60 for _ in range(12))
         self.world.note("answer", self.box.name[-16:], text and text[:40])
@@ -781,7 +814,7 @@ def asked_in(prompt: str) -> list[str]:
         head, _, body = part.partition(">")
         if 'asks="yes"' in head:
             found += ASK.findall(body.partition("</text>")[0])
-    return found
+    return found or TASK.findall(prompt.partition("<task ")[2])
 
 
 def _uuid(dice: random.Random) -> str:
