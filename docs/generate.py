@@ -18,6 +18,7 @@ from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
 from pynchy.config import CREDENTIALS, SECTIONS, spell_value
 from pynchy.exits import Exit
+from pynchy.forgetting import Forgetting
 from pynchy.guards import Guards
 from pynchy.inspection import Inspection
 from pynchy.operations import Operations
@@ -120,6 +121,7 @@ def ops() -> Iterator[str]:
         "groups.resume": Operations.resume_group,
         "groups.discover": Registration.discover,
         "groups.main": Registration.choose_main,
+        "groups.forget": Forgetting.forget,
         "groups.mount": Guards.mount,
         "groups.unmount": Guards.unmount,
         "groups.set": Guards.set,

@@ -42,6 +42,7 @@ from pynchy.container.mounts import BadAllowlist
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
+from pynchy.forgetting import Forgetting, put_right
 from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.ledger import StoreLedger
@@ -173,6 +174,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 ),
                 more_ops=lambda outdated: attrs.evolve(guard, outdated=outdated).ops,
                 warnings=await warn_of_escapes(config, runtime),
+                put_right=partial(put_right, store, home, now=world.now),
                 bells=bells,
                 world=world,
                 model=upstream.name,
@@ -197,6 +199,7 @@ async def serve(
     ready: Callable[[], None],
     more_ops: Callable[[Outdated], Mapping[str, control.Op]] | None = None,
     warnings: tuple[str, ...] = (),
+    put_right: Callable[[], Awaitable[None]] | None = None,
     whatsapp: WhatsApp | None = None,
     notify: Callable[[str, str], Awaitable[None]] | None = None,
 ) -> None:
@@ -212,6 +215,7 @@ async def serve(
     prewarm = config.container.prewarm
     line = queue.GroupQueue(capacity=config.limits.containers, prewarm=prewarm)
     stops: dict[RunKey, trio.Event] = {}
+    run_over: dict[GroupId, trio.Event] = {}
     watching = Watching(now)
     store.tell_changes(watching.changed)
 
@@ -239,6 +243,11 @@ async def serve(
     async def outdated(group: GroupId) -> None:
         """A run of this group would now be begun with something else: one that is warm ends."""
         await events_in.send(queue.Outdated(group))
+
+    async def end_runs(group: GroupId) -> None:
+        await stop(group)
+        while any(folder == group for folder, _ in stops):
+            await run_over.setdefault(group, trio.Event()).wait()
 
     async def forget(group: GroupId) -> None:
         await stop(group)
@@ -354,9 +363,12 @@ async def serve(
             world=world,
             sweep=partial(agents.sweep, committed=after_command),
         )
+        if put_right is not None:
+            await put_right()
 
         async def over(key: RunKey) -> None:
             """A run has ended. Whoever asked for a helper looks at what came of it."""
+            run_over.pop(key[0], trio.Event()).set()
             watching.over(key)
             if key[1] is not None:
                 bells.ring(Awaits("delegate", key[1]))
@@ -457,6 +469,7 @@ async def serve(
                 ),
                 added=lambda group: registration_changed(),
                 removed=group_removed,
+                scaffold=partial(folders.scaffold, config.home),
                 stop=stop,
                 pause=pause,
             )
@@ -480,6 +493,7 @@ async def serve(
                 **(more_ops(outdated) if more_ops is not None else {}),
                 **watching.ops,
             }
+            ops |= Forgetting(store, config.home, now, end_runs, group_removed).ops
             if whatsapp is not None:
                 ops |= whatsapp.ops
             await child(watching.run, "watching")
@@ -796,6 +810,7 @@ class _Agents:
             after_commit=committed,
             timezone=self.config.assistant.timezone,
             bells=self.bells,
+            scaffold=partial(folders.scaffold, home),
         )
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:

@@ -92,6 +92,10 @@ class Home:
     def commands(self, folder: GroupId) -> Path:
         return self.ipc / folder / "commands"
 
+    def forgetting(self, folder: GroupId) -> Path:
+        """A mark that all of a group is being deleted, as long as that takes."""
+        return self.data / "forgetting" / folder
+
     @property
     def scratch(self) -> Path:
         """What helpers write: a folder for each, as long as it runs."""

@@ -6,6 +6,7 @@ Times are UTC microseconds (`Micros`) where they are stored or compared, seconds
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal, NewType
 
 import attrs
@@ -94,6 +95,14 @@ class Group:
     session: str | None = None
     epoch: int = 0
     allowed_senders: tuple[SenderId, ...] | None = None  # None: everybody
+
+
+_FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+
+
+def folder_of(name: str) -> GroupId | None:
+    """The folder of this name, if it is one that a group may have: strict, and the same on every disk."""
+    return GroupId(name) if _FOLDER.fullmatch(name) and name != "global" else None
 
 
 @attrs.frozen

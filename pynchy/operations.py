@@ -18,7 +18,9 @@ import attrs
 import pynchy
 from pynchy.chat.console import check_chat
 from pynchy.chat.whatsapp_read import chat_id
+from pynchy.container.folders import InTheWay
 from pynchy.control import Client, Op, OpFailed
+from pynchy.ipc.call import Scaffold
 from pynchy.model import ChatId, Group, GroupId, Micros
 from pynchy.store import audit, groups, messages, questions, runs, turns
 from pynchy.store.database import Database, Store
@@ -53,6 +55,7 @@ class Operations:
     live: Callable[[], Live]
     added: Callable[[GroupId], None]
     removed: Callable[[GroupId], None]
+    scaffold: Scaffold  # makes the folders of a group, before its row counts
     stop: Callable[[GroupId], Awaitable[None]]
     pause: Callable[[GroupId, bool], Awaitable[None]]
 
@@ -141,8 +144,9 @@ class Operations:
                 requires_trigger=requires_trigger,
                 assistant=self.assistant,
                 now=self.now(),
+                scaffold=self.scaffold,
             )
-        except groups.CannotRegister as error:
+        except (groups.CannotRegister, InTheWay) as error:
             raise OpFailed("taken", str(error)) from None
         self.added(GroupId(str(added["folder"])))
         return added
@@ -261,6 +265,7 @@ def _add(
     requires_trigger: bool | None,
     assistant: str,
     now: Micros,
+    scaffold: Scaffold,
 ) -> dict[str, object]:
     called = groups.chat_name(db, chat)
     folder = folder or _free_folder(db, called or chat.partition("@")[0])
@@ -274,6 +279,7 @@ def _add(
             requires_trigger=requires_trigger is not False,
             now=now,
         )
+        scaffold(group)
         _note(db, "group registered", folder, now=now, chat=chat)
         return _shown(db, group)
     groups.add_chat(db, folder, chat)

@@ -186,6 +186,38 @@ def remove_group(folder: str) -> None:
     click.echo(f"{folder} is not a group any more; its files stay")
 
 
+@command.command("forget")
+@click.argument("folder")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def forget_group(folder: str, yes: bool, as_json: bool) -> None:
+    """Delete the group in FOLDER with everything it left. There is no way back.
+
+    Its messages and replies, conversations, tasks, memories, what a search would find, its files
+    and the logs of its runs. A group that was removed before can be forgotten, too. The audit says
+    that it was done; what its calls cost stays in the sums, and older copies of the store
+    (`pynchy backup`) are yours to delete.
+
+    \b
+    pynchy groups forget old-project
+    pynchy groups forget old-project --yes
+    """
+    if not yes:
+        click.confirm(f"Delete {folder}, all its messages and all its files?", abort=True, err=True)
+    with open_connection() as connection:
+        found = connection.ask("groups.forget", folder=folder)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        kinds = ("messages", "replies", "tasks", "memories")
+        gone = ", ".join(f"{found[each]} {each}" for each in kinds)
+        click.echo(f"{folder} is forgotten: {gone}, and its files")
+    for path in found["left"]:
+        click.echo(f"could not be deleted: {printable(path)}", err=True)
+    if found["left"]:
+        raise click.exceptions.Exit(1)
+
+
 def render(group: dict[str, Any]) -> str:
     trigger = f"answers @{group['trigger']}" if group["requires_trigger"] else "answers everything"
     paused = ", paused" if group["paused"] else ""

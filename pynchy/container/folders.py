@@ -10,14 +10,81 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from pynchy.container import trees
 from pynchy.container.spec import HOME, Mount
 from pynchy.home import Home
-from pynchy.model import Group, RunId
+from pynchy.logs import logger
+from pynchy.model import Group, GroupId, RunId
 
 _SETTINGS = b"{}\n"  # what a user's settings are inside: ours, empty and read-only
+
+
+class InTheWay(Exception):
+    """There is something in the place of a group's folder that is none. Nothing was changed."""
+
+
+def scaffold(home: Home, group: Group) -> None:
+    """Make all folders of a group that is being registered, and its first page of memory.
+
+    What is there stays as it is. On the disk when it returns, so that a row which is written after it
+    never lacks its folder. Raises `InTheWay`, or `OSError`.
+    """
+    work = home.group(group.folder)
+    if home.forgetting(group.folder).exists():
+        raise InTheWay(f"all of {group.folder} is being deleted; try again in a moment")
+    if work.is_symlink() or (work.exists() and not work.is_dir()):
+        raise InTheWay(f"{work} is there, and is no folder")
+    _scaffold(work, group)
+    for folder in _folders(home, group.folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync(folder.parent)
+
+
+def mend(home: Home, registered: Collection[Group]) -> None:
+    """At start: no group without its folder, and nothing half made beside them. What cannot be made is
+    in the log, and tried again when the group has something to do."""
+    for half in home.groups.glob(".*.new"):
+        trees.clear(half)
+    for group in registered:
+        if not home.group(group.folder).is_dir():
+            try:
+                scaffold(home, group)
+            except (InTheWay, OSError) as error:
+                logger.error("the folder of {} cannot be made: {}", group.folder, error)
+
+
+def forget(home: Home, folder: GroupId, run_logs: Collection[RunId]) -> list[Path]:
+    """Delete all files of a group, and the logs of its runs; what could not be is returned.
+
+    No container of the group may be left.
+    """
+    for run in run_logs:
+        for log in home.run_logs.glob(f"*-{run}.log"):
+            log.unlink(missing_ok=True)
+    tops = (home.session(folder).parent, home.commands(folder).parent, *_folders(home, folder))
+    return [top for top in tops if not trees.clear(top)]
+
+
+def _folders(home: Home, folder: GroupId) -> tuple[Path, ...]:
+    return (
+        home.group(folder),
+        home.session(folder),
+        home.commands(folder),
+        home.media(folder),
+        home.errors(folder),
+        home.outgoing(folder),
+    )
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def prepare(
@@ -77,8 +144,13 @@ def _scaffold(work: Path, group: Group) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(mode=0o700, parents=True)
     name = " ".join(group.name.split()) or group.folder
-    (aside / "CLAUDE.md").write_text(_MEMORY.format(name=name), encoding="utf-8")
+    with (aside / "CLAUDE.md").open("w", encoding="utf-8") as page:
+        page.write(_MEMORY.format(name=name))
+        page.flush()
+        os.fsync(page.fileno())
+    (aside / "conversations").mkdir(mode=0o700)
     aside.rename(work)
+    _sync(work.parent)
 
 
 def prepare_helper(

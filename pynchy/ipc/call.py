@@ -5,14 +5,14 @@ The rule that keeps it so: facts only; what a command does is in the module of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import attrs
 
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.ipc.policy import Caller
-from pynchy.model import GroupId, Micros, TurnId
+from pynchy.model import Group, GroupId, Micros, TurnId
 from pynchy.store.database import Database, NewId
 
 
@@ -64,7 +64,15 @@ class Done:
 
 
 class Refused(Exception):
-    """The command is not carried out; the text is for the agent to read. Nothing was written."""
+    """The command is not carried out; the text is for the agent to read. No row was written."""
+
+
+Scaffold = Callable[[Group], None]
+"""Makes the folders of a group that is being registered, see `container.folders.scaffold`."""
+
+
+def no_folders(group: Group) -> None:
+    """Where groups are rows alone."""
 
 
 @attrs.frozen
@@ -78,3 +86,4 @@ class Call:
     new_id: NewId
     file: Staged | Unfit | None
     timezone: str = "UTC"
+    scaffold: Scaffold = no_folders

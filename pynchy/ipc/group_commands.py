@@ -6,17 +6,15 @@ by no agent at all: mounts, limits and egress; those are the owner's, on the com
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from pynchy.container.folders import InTheWay
 from pynchy.ipc.call import Call, Done, Refused
-from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId
+from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId, folder_of
 from pynchy.schedule.times import spell
 from pynchy.store import groups, turns
 
-_FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
-_RESERVED: Final = frozenset({"main", "global"})
 MOST_SEEN: Final = 100  # chats that are not registered, in a list
 
 
@@ -54,7 +52,8 @@ def _register_group(call: Call) -> Done:
             requires_trigger=call.args.get("requires_trigger", True),
             now=call.now,
         )
-    except groups.CannotRegister as error:
+        call.scaffold(group)
+    except (groups.CannotRegister, InTheWay) as error:
         raise Refused(str(error)) from None
     asks = (
         f"@{group.trigger} wakes me there"
@@ -124,11 +123,12 @@ def _known(call: Call) -> Group:
 
 
 def _free_folder(name: str) -> GroupId:
-    if _FOLDER.fullmatch(name) is None or name in _RESERVED:
+    folder = folder_of(name)
+    if folder is None or folder == MAIN:
         raise Refused(
             "a folder name has small letters, digits and hyphens, and is not main or global"
         )
-    return GroupId(name)
+    return folder
 
 
 def _trigger(name: str) -> str:

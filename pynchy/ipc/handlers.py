@@ -1,18 +1,20 @@
 """What each command does: one function for each, in one transaction with the journal.
 
 Procedure. A command takes effect exactly once and is answered always: who asks again is told what
-was done, and who uses an id for something else is refused. The rule that keeps it so: a handler
-raises `Refused` before it writes anything, and touches nothing but the database.
+was done, and who uses an id for something else is refused. The rule that keeps it so: what a handler
+wrote before it raised `Refused` is undone, and it touches nothing but the database; registering makes
+the group's folders, too, before the commit, so that there is no row without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
 from pynchy.ipc import group_commands, memory_commands, policy, task_commands, waiting_commands
-from pynchy.ipc.call import Call, Done, Refused
+from pynchy.ipc.call import Call, Done, Refused, Scaffold, no_folders
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.ipc.waiting_commands import MOST_SAID
 from pynchy.model import MINUTE, GroupId, Micros, RunId
@@ -35,6 +37,7 @@ def handle(
     new_id: NewId,
     file: Staged | Unfit | None = None,
     timezone: str = "UTC",
+    scaffold: Scaffold = no_folders,
 ) -> Done:
     """Carry a command out, or say what came of it before, or why it is refused.
 
@@ -58,6 +61,7 @@ def handle(
         new_id=new_id,
         file=file,
         timezone=timezone,
+        scaffold=scaffold,
     )
     journal.record(db, folder, command_id, sha256, ok=done.ok, text=done.text, now=now)
     return done
@@ -73,6 +77,7 @@ def _carry_out(
     new_id: NewId,
     file: Staged | Unfit | None,
     timezone: str,
+    scaffold: Scaffold,
 ) -> Done:
     caller = callers.caller_of(db, folder, run)
     if caller is None:
@@ -81,9 +86,10 @@ def _carry_out(
         return Done(ok=False, text=reason, offence="forbidden")
     if (reason := policy.misfit(command.name, command.args)) is not None:
         return Done(ok=False, text=reason, offence="misfit")
-    call = Call(db, caller, command.args, now, new_id, file, timezone)
+    call = Call(db, caller, command.args, now, new_id, file, timezone, scaffold)
     try:
-        done = _HANDLERS[command.name](call)
+        with _undone_if_refused(db):
+            done = _HANDLERS[command.name](call)
     except Refused as error:
         return Done(ok=False, text=str(error))
     if done.ok and command.name in _REGISTRATIONS:
@@ -96,6 +102,19 @@ def _carry_out(
             now=now,
         )
     return done
+
+
+@contextmanager
+def _undone_if_refused(db: Database) -> Iterator[None]:
+    """What is refused has written nothing, wherever in the handler the refusal came from."""
+    db.execute("SAVEPOINT command")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK TO command")
+        raise
+    finally:
+        db.execute("RELEASE command")
 
 
 # What changes who is answered, and how: kept in the audit with what was asked for.

@@ -22,7 +22,7 @@ import trio
 
 from pynchy.changes import Watch
 from pynchy.ipc import errors, files, handlers, later
-from pynchy.ipc.call import Awaits, Done
+from pynchy.ipc.call import Awaits, Done, Scaffold, no_folders
 from pynchy.ipc.later import Bells
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger
@@ -69,6 +69,7 @@ class Desk:
     after_commit: Callable[[Done], None]
     timezone: str = "UTC"  # of the people, for the times that commands speak of
     bells: Bells = attrs.field(factory=Bells)  # for answers that come later
+    scaffold: Scaffold = no_folders  # for groups that are registered
     open_spool: Callable[[Path], AbstractContextManager[Spool]] = open_spool
 
 
@@ -238,6 +239,7 @@ class _Clerk:
                 new_id=desk.new_id,
                 file=file,
                 timezone=desk.timezone,
+                scaffold=desk.scaffold,
             )
         finally:
             if isinstance(file, files.Staged) and not (done.ok and done.fresh):

@@ -21,6 +21,7 @@ from pynchy.model import (
     RunId,
     SenderId,
     channel_of,
+    folder_of,
 )
 
 from .database import Database
@@ -59,7 +60,9 @@ def register(
     allowed_senders: tuple[SenderId, ...] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> Group:
-    """Make a group with its chats. Raises `CannotRegister` if the folder or a chat is taken."""
+    """Make a group with its chats. Raises `CannotRegister` if the folder or a chat is taken, or none."""
+    if folder_of(folder) is None:
+        raise CannotRegister(f"{folder[:80]!r} is no name for a folder: a-z, 0-9 and -, 63 at most")
     if get(db, folder) is not None:
         raise CannotRegister(f"folder {folder} is registered already")
     db.execute(

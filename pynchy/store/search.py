@@ -28,6 +28,11 @@ def drop(db: Database, index: Index, row: int, text: str) -> None:
     db.execute(f"INSERT INTO {index} ({index}, rowid, text) VALUES ('delete', ?, ?)", (row, text))
 
 
+def compact(db: Database, index: Index) -> None:
+    """Write an index anew, without the words of what was dropped. Takes as long as the index is large."""
+    db.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
+
+
 def any_of(question: str) -> str | None:
     """A match expression: any of the words of a question; None if it has none."""
     words = dict.fromkeys(_WORD.findall(question))

@@ -44,6 +44,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.doctor": Kind.PROCEDURE,
     "pynchy.dotenv": Kind.RULES,
     "pynchy.exits": Kind.MODEL,
+    "pynchy.forgetting": Kind.PROCEDURE,
     "pynchy.guards": Kind.PROCEDURE,
     "pynchy.home": Kind.GROUND,
     "pynchy.lock": Kind.EDGE,

@@ -16,6 +16,7 @@ from pynchy import control
 from pynchy.chat import receiver
 from pynchy.chat.channel import ChatSeen
 from pynchy.chat.console import Console, open_console
+from pynchy.container import folders
 from pynchy.home import Home
 from pynchy.model import ChatId, GroupId, Message, Micros, Seq, TurnId, TurnTold
 from pynchy.operations import Live, Operations
@@ -124,6 +125,7 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                 live=lambda: Live("bwrap", "offline", (), {"console": "connected"}),
                 added=lambda group: None,
                 removed=lambda group: None,
+                scaffold=partial(folders.scaffold, home),
                 stop=stop,
                 pause=pause,
             )
