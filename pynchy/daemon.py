@@ -373,6 +373,8 @@ async def serve(
             if key[1] is not None:
                 bells.ring(Awaits("delegate", key[1]))
                 await ring(key[0])
+            elif await store.call(serving.woken, key[0], now=now()):
+                await ring(key[0])
 
         def start(order: queue.Start, handle: dispatcher.RunHandle) -> None:
             key = (order.group, order.delegate)

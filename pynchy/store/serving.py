@@ -138,6 +138,17 @@ def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now
     return Left(bool(ready), min((ahead - now) / 1_000_000, retries.LONGEST_TURN_WAIT))
 
 
+def woken(db: Database, folder: GroupId, *, now: Micros) -> bool:
+    """Whether the end of a run left word for the group's session, which nobody else rings: a helper
+    that never began, an answer that its turn did not live to use."""
+    found = db.execute(
+        "SELECT 1 FROM turns WHERE folder = ? AND state = 'waiting' AND kind = 'notice' "
+        "AND retry_at <= ? LIMIT 1",
+        (folder, now),
+    ).fetchone()
+    return found is not None
+
+
 def paused(db: Database) -> list[GroupId]:
     """Groups that are not to be served for now."""
     rows = db.execute("SELECT folder FROM groups WHERE paused = 1 ORDER BY folder").fetchall()

@@ -88,6 +88,23 @@ def test_a_helper_that_is_not_waited_for_wakes_the_agent(home: Path) -> None:
         assert "from afar" in talk.reply()
 
 
+def test_a_helper_of_a_task_that_never_began_is_told_all_the_same(home: Path) -> None:
+    # With one slot the task's run ends before its helper could begin; nobody writes after that.
+    later = (datetime.now(UTC) + timedelta(days=2)).isoformat()[:19]
+    with running(home, "bwrap", "limits.containers=1") as daemon, daemon.talk() as talk:
+        call = {
+            "prompt": use("delegate", {"prompt": "echo from afar", "wait": False}),
+            "schedule_type": "once",
+            "schedule_value": later,
+            "context_mode": "isolated",
+        }
+        made = talk.ask(use("schedule_task", call))
+        task = made.partition("scheduled as ")[2].partition(";")[0]
+        talk.ask(use("run_task_now", {"task_id": task}))
+        assert "has the work" in talk.reply()
+        assert "Helper" in talk.reply()
+
+
 def test_helpers_have_helpers_but_no_deeper(home: Path) -> None:
     with running(home, "bwrap", "limits.containers=1") as daemon, daemon.talk() as talk:
         innermost = use("delegate", {"prompt": "echo too deep"})

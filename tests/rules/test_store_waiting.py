@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.model import ChatId, GroupId, Message, Quoted, RunId, SenderId, TurnId
-from pynchy.store import callers, delegates, groups, messages, outbox, questions, runs, turns
+from pynchy.store import (
+    callers,
+    delegates,
+    groups,
+    messages,
+    outbox,
+    questions,
+    runs,
+    serving,
+    turns,
+)
 from tests.rules.store_world import ANNA, CHAT, FAMILY, World
 
 BEN = SenderId("4918@s.whatsapp.net")
@@ -280,6 +290,36 @@ def test_helpers_that_have_not_begun_end_with_the_run_that_asked() -> None:
         assert came is not None
         assert not came.ok
     assert len(asking.notices()) == 1
+
+
+def test_word_that_the_end_of_a_task_left_is_the_sessions_to_hear() -> None:
+    world, run, parent = _task_run()
+    delegates.ask(
+        world.db,
+        folder=FAMILY,
+        chat=CHAT,
+        parent=parent.turn,
+        run=run,
+        prompt="x",
+        waits=False,
+        now=world.now,
+    )
+    world.commit(run, parent, say=["on its way"])
+    assert not serving.woken(world.db, FAMILY, now=world.now)
+    world.end(run)
+    # The next task run would find nothing; somebody has to ring the session.
+    assert not serving.left(world.db, FAMILY, kind="task", now=world.now).ready
+    assert serving.woken(world.db, FAMILY, now=world.now)
+    session = world.begin()
+    assert "Helper" in (world.claim(session).prompt or "")
+    assert not serving.woken(world.db, FAMILY, now=world.now)
+
+
+def _task_run() -> tuple[World, RunId, turns.Claimed]:
+    world = World.with_family()
+    turns.add(world.db, folder=FAMILY, chat=CHAT, kind="task", prompt="delegate", now=world.now)
+    run = world.begin(kind="task")
+    return world, run, world.claim(run)
 
 
 def test_a_stop_ends_helpers_and_wakes_nobody() -> None:
