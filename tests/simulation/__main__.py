@@ -16,7 +16,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.simulation.crashes import SCENARIOS, Crash, pairs, play_crash, singles
+from tests.simulation.crashes import SCENARIOS, Crash, all_pairs, pairs, play_crash, singles
 from tests.simulation.play import Verdict, make_home, play
 
 PAIRS = 500
@@ -100,7 +100,8 @@ def _count(figures: Figures, task: Task, verdict: Verdict | str) -> None:
         print(f"{task.replay}", *verdict.violations[:5], sep="\n    ", flush=True)
 
 
-def simulate(hours: float, first: int, double: int) -> int:
+def simulate(hours: float, first: int, double: int | None) -> int:
+    """Play, and print what came of it. ``double``: so many pairs of crash points; None is all."""
     begun = time.monotonic()
     print(f"seeds from {first} on, for {hours:g} simulated hours", flush=True)
     swarm = play_all(
@@ -109,10 +110,8 @@ def simulate(hours: float, first: int, double: int) -> int:
     crashes = play_all(
         (Task(crash=crash) for crash in singles(home=home())), until=lambda figures: False
     )
-    doubles = play_all(
-        (Task(crash=crash) for crash in pairs(double, home=home(), seed=first)),
-        until=lambda figures: False,
-    )
+    twice = all_pairs(home=home()) if double is None else pairs(double, home=home(), seed=first)
+    doubles = play_all((Task(crash=crash) for crash in twice), until=lambda figures: False)
     bad = swarm.bad + crashes.bad + doubles.bad
     for command in bad:
         print("replay:", command)
@@ -134,7 +133,9 @@ def replay(verdict: Verdict) -> int:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="just sim", description=__doc__)
     parser.add_argument("--hours", type=float, default=1000.0, help="simulated hours in all")
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="so many pairs of crash points")
+    parser.add_argument(
+        "--pairs", default=str(PAIRS), help="so many pairs of crash points, or: all"
+    )
     parser.add_argument("--from", type=int, dest="first", help="the first seed; else a fresh one")
     parser.add_argument("--seed", type=int, help="play this one seed and tell its story")
     parser.add_argument("--scenario", choices=[each.__name__ for each in SCENARIOS])
@@ -148,7 +149,7 @@ def main(argv: list[str]) -> int:
     if args.seed is not None:
         return replay(play(args.seed, home=home(), told=True))
     first = args.first if args.first is not None else secrets.randbits(40)
-    return simulate(args.hours, first, args.pairs)
+    return simulate(args.hours, first, None if args.pairs == "all" else int(args.pairs))
 
 
 if __name__ == "__main__":

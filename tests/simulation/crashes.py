@@ -18,6 +18,7 @@ from pynchy.model import MAIN_CONSOLE, ChatId
 from tests.simulation.play import Verdict, play
 from tests.simulation.world import Swarm, World
 
+SOON: Final = 120  # points after the first kill in which a second one may come: a whole recovery
 ONE, TWO = ChatId("1@g.us"), ChatId("2@g.us")
 QUIET: Final = Swarm(
     groups=3, capacity=2, think=4.0, restart=0.5, silent=0.0, slow_start=0.2, slow_end=0.2
@@ -168,4 +169,12 @@ def pairs(count: int, *, home: Path, seed: int) -> Iterator[Crash]:
     for _ in range(count):
         scenario = dice.randrange(len(SCENARIOS))
         first = dice.randint(1, ends[scenario])
-        yield Crash(scenario, (first, first + dice.randint(1, 120)))
+        yield Crash(scenario, (first, first + dice.randint(1, SOON)))
+
+
+def all_pairs(*, home: Path) -> Iterator[Crash]:
+    """Every pair of which the second kill comes soon after the first: some hundred thousand."""
+    for crash in singles(home=home):
+        (first,) = crash.kill_at
+        for after in range(1, SOON + 1):
+            yield Crash(crash.scenario, (first, first + after))
