@@ -14,6 +14,7 @@ from typing import Final
 import attrs
 import click
 
+from pynchy.approvals import Approvals
 from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
 from pynchy.config import CREDENTIALS, SECTIONS, spell_value
@@ -132,6 +133,9 @@ def ops() -> Iterator[str]:
         "usage": Inspection.usage,
         "runs": Inspection.runs,
         "audit": Inspection.audit,
+        "approvals": Approvals.list,
+        "approve": Approvals.approve,
+        "deny": Approvals.deny,
         "outbox": Inspection.outbox,
         "memory.search": Inspection.search_memory,
         "history.search": Inspection.search_history,

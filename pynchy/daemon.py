@@ -29,6 +29,7 @@ import trio
 
 import pynchy
 from pynchy import control, desktop
+from pynchy.approvals import Approvals
 from pynchy.chat import orders, receiver, sender
 from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refreshable, StateChanged
 from pynchy.chat.console import Console, open_console
@@ -281,6 +282,8 @@ async def serve(
             )
         if done.removed is not None:
             nursery.start_soon(forget, done.removed)
+        if done.wakes is not None:
+            nursery.start_soon(ring, done.wakes)
 
     def registration_changed() -> None:
         if whatsapp is not None:
@@ -338,7 +341,14 @@ async def serve(
     def answered(question: str) -> None:
         bells.ring(Awaits("answer", question))
 
-    on_command = partial(orders.carry_out, stop=stop, tell=events_in.send, new_id=new_id)
+    on_command = partial(
+        orders.carry_out,
+        stop=stop,
+        tell=events_in.send,
+        committed=after_command,
+        scaffold=partial(folders.scaffold, config.home),
+        new_id=new_id,
+    )
 
     terms = turn.Terms(
         patience=Patience(
@@ -449,6 +459,7 @@ async def serve(
                     now=now,
                     new_id=new_id,
                     due=task_due,
+                    wake=ring,
                     outbox_bell=ring_outbox,
                 ),
                 "scheduler",
@@ -484,6 +495,13 @@ async def serve(
                 scheduled=ring_scheduler,
                 due=task_due,
             )
+            approvals = Approvals(
+                store=store,
+                now=now,
+                new_id=new_id,
+                committed=after_command,
+                scaffold=partial(folders.scaffold, config.home),
+            )
             registration = Registration(
                 store=store, now=now, refresh=refresh, changed=registration_changed
             )
@@ -492,6 +510,7 @@ async def serve(
                 **operations.ops,
                 **registration.ops,
                 **inspection.ops,
+                **approvals.ops,
                 **(more_ops(outdated) if more_ops is not None else {}),
                 **watching.ops,
             }

@@ -197,7 +197,11 @@ TOOLS: Final[dict[str, Tool]] = {
                 "schedule_value": _WHEN,
                 "context_mode": _CONTEXT,
             },
-            target_group=_text("The folder of another group to do it for; main only.", most=63),
+            target_group=_text(
+                "The folder of another group to do it for. Unless people of main ask you to, a person there must "
+                "approve it; you are woken with the outcome.",
+                most=63,
+            ),
             script=_SCRIPT,
         ),
         _tool("list_tasks", """The scheduled tasks: what, when next, and how the last run went."""),
@@ -228,7 +232,8 @@ TOOLS: Final[dict[str, Tool]] = {
         ),
         _tool(
             "register_group",
-            """Let the assistant answer in a chat. It gets a folder, a memory and a conversation of its own.""",
+            """Let the assistant answer in a chat. It gets a folder, a memory and a conversation of its own. A person in
+            main is asked to approve it; you are woken with the outcome.""",
             {
                 "chat": _text("The chat's id, as list_groups shows it.", most=128),
                 "name": _text("What people call the group.", most=100),
@@ -278,6 +283,21 @@ TOOLS: Final[dict[str, Tool]] = {
             """Look through this group's messages by words, also those from before this conversation began.""",
             {"query": _text("Words to look for.", most=500)},
             limit=_whole("At most how many.", 1, 50),
+        ),
+        _tool(
+            "request_mount",
+            """Ask for a folder or file of the machine you run on, to be seen as /workspace/extra/NAME from your next
+            run on. A person in main must approve it; you are woken with the outcome. Ask only if people
+            here want it.""",
+            {"path": _text("Where it is on the machine: an absolute path.", most=1024)},
+            name=_text("What to call it; else the last part of the path.", most=64),
+            writable=_flag("Whether you need to write there; false: only read."),
+        ),
+        _tool(
+            "request_host",
+            """Ask for a host that you could not connect to, from your next run on. A person in main must approve it;
+            you are woken with the outcome. Ask only if people here want what is there.""",
+            {"host": _text("Its name, example.org, or *.example.org for all below it.", most=253)},
         ),
         _tool(
             "ask_user",

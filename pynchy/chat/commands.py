@@ -36,6 +36,7 @@ class Rule:
 
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/\[\]-]{0,99}", re.ASCII)
 _FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_CODE: Final = re.compile(r"[0-9A-Za-z]{4}-?[0-9A-Za-z]{4}", re.ASCII)
 
 COMMANDS: Final[dict[str, Rule]] = {
     "help": Rule("/help", "what you can order"),
@@ -49,6 +50,10 @@ COMMANDS: Final[dict[str, Rule]] = {
     "groups": Rule("/groups", "all groups", main=True),
     "pause": Rule("/pause GROUP", "answer that group no more", _FOLDER, required=True, main=True),
     "resume": Rule("/resume GROUP", "answer it again", _FOLDER, required=True, main=True),
+    "approve": Rule(
+        "/approve CODE", "let an agent do what it asked", _CODE, required=True, main=True
+    ),
+    "deny": Rule("/deny CODE", "do not let it", _CODE, required=True, main=True),
 }
 
 

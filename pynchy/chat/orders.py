@@ -14,10 +14,13 @@ from typing import Final
 
 import attrs
 
-from pynchy.chat.commands import Order, help_text
+from pynchy.chat.commands import Order, help_text, is_owner
 from pynchy.chat.receiver import Asked
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.groups import queue
+from pynchy.ipc import approvals
+from pynchy.ipc.call import Done, Scaffold, no_folders
+from pynchy.ipc.requests import read_code
 from pynchy.model import ChatId, Group, GroupId, Micros
 from pynchy.store import groups, messages, notices, questions, runs, turns
 from pynchy.store.database import Database, NewId
@@ -30,8 +33,12 @@ class _Hands:
     """Where an order was given, and what it may set in motion after its commit."""
 
     chat: ChatId
+    by: str  # who gave it, for the audit
+    new_id: NewId
     stop: Callable[[GroupId], Awaitable[None]]
     tell: Callable[[queue.Event], Awaitable[None]]
+    committed: Callable[[Done], None]
+    scaffold: Scaffold
 
 
 def carry_out(
@@ -43,14 +50,17 @@ def carry_out(
     new_id: NewId,
     stop: Callable[[GroupId], Awaitable[None]],
     tell: Callable[[queue.Event], Awaitable[None]],
+    committed: Callable[[Done], None],
+    scaffold: Scaffold = no_folders,
 ) -> Then | None:
     """Do what was ordered, answer it in its chat, and say what is left to do after the commit."""
     if asked.refusal is not None:
         text, then = asked.refusal, None
     else:
-        text, then = ORDERS[asked.order.name](
-            db, asked.group, asked.order, now, _Hands(asked.message.chat, stop, tell)
-        )
+        message = asked.message
+        by = "owner" if is_owner(message) else message.sender
+        hands = _Hands(message.chat, by, new_id, stop, tell, committed, scaffold)
+        text, then = ORDERS[asked.order.name](db, asked.group, asked.order, now, hands)
     notices.tell(db, asked.message.chat, f"{NOTICE_PREFIX}{text}", now=now, new_id=new_id)
     return then
 
@@ -196,6 +206,34 @@ def _resume(db: Database, group: Group, order: Order, now: Micros, hands: _Hands
     return f"{folder} is answered again.", then
 
 
+def _approve(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    return _decide(db, order, now, hands, approve=True)
+
+
+def _deny(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+    return _decide(db, order, now, hands, approve=False)
+
+
+def _decide(db: Database, order: Order, now: Micros, hands: _Hands, *, approve: bool) -> _Answer:
+    try:
+        decided = approvals.decide(
+            db,
+            read_code(order.argument),
+            approve=approve,
+            by=hands.by,
+            now=now,
+            new_id=hands.new_id,
+            scaffold=hands.scaffold,
+        )
+    except approvals.CannotDecide as error:
+        return str(error), None
+
+    async def then() -> None:
+        hands.committed(decided.done)
+
+    return decided.text, then
+
+
 def _spell(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -214,4 +252,6 @@ ORDERS: Final[dict[str, Callable[[Database, Group, Order, Micros, _Hands], _Answ
     "groups": _groups,
     "pause": _pause,
     "resume": _resume,
+    "approve": _approve,
+    "deny": _deny,
 }

@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "history",
     "memory",
     "audit",
+    "approvals",
     "backup",
     "restore",
     "auth",

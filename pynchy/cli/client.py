@@ -48,6 +48,8 @@ _EXITS: Final = {
     "unknown_group": Exit.USAGE,
     "taken": Exit.USAGE,
     "not_allowed": Exit.USAGE,
+    "unknown_code": Exit.USAGE,
+    "not_open": Exit.USAGE,
 }
 
 

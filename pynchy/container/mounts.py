@@ -206,16 +206,23 @@ class Refused:
     reason: str
 
 
+def unfit(wish: Wish) -> str | None:
+    """Why a wish could be granted nowhere, by how it is written; None if it might be."""
+    if not _NAME.fullmatch(wish.name) or ".." in wish.name:
+        return f"not a name: {wish.name!r}"
+    try:
+        _check_written(wish.path)
+    except BadAllowlist as error:
+        return str(error)
+    return None
+
+
 def judge(
     wish: Wish, seen: Seen | None, *, allowlist: Allowlist, world: World, is_main: bool
 ) -> Granted | Refused:
     """Whether a group gets a mount. Never raises."""
-    if not _NAME.fullmatch(wish.name) or ".." in wish.name:
-        return Refused(wish, f"not a name: {wish.name!r}")
-    try:
-        _check_written(wish.path)
-    except BadAllowlist as error:
-        return Refused(wish, str(error))
+    if (reason := unfit(wish)) is not None:
+        return Refused(wish, reason)
     if seen is None:
         return Refused(wish, f"{wish.path} is not there")
     if seen.kind not in {"folder", "file"}:

@@ -5,7 +5,8 @@ The rule that keeps it so: facts only; what a command does is in the module of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import attrs
@@ -45,6 +46,7 @@ class Done:
     ``refreshes``: channels are to say anew which groups there are.
     ``delegated`` is a helper to be started. ``awaits``: this is not the answer yet, see `later`; it is
     what a second delivery is told.
+    ``wakes`` names a group that has a new turn, besides messages.
     ``offence`` is a word for the audit if the command should never have been given.
     """
 
@@ -60,11 +62,25 @@ class Done:
     refreshes: bool = False
     delegated: Delegated | None = None
     awaits: Awaits | None = None
+    wakes: GroupId | None = None
     offence: str | None = None
 
 
 class Refused(Exception):
     """The command is not carried out; the text is for the agent to read. No row was written."""
+
+
+@contextmanager
+def undone_if_refused(db: Database) -> Iterator[None]:
+    """What is refused has written nothing, wherever in the handler the refusal came from."""
+    db.execute("SAVEPOINT command")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK TO command")
+        raise
+    finally:
+        db.execute("RELEASE command")
 
 
 Scaffold = Callable[[Group], None]

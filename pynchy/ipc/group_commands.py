@@ -1,13 +1,13 @@
 """What main's agent may do with groups. Procedure: the handlers of one subject.
 
-The table lets only main in, and only in a turn that people main trusts asked for. What is settled here
-by no agent at all: mounts, limits and egress; those are the owner's, on the command line.
+The table lets only main in, and only in a turn that people main trusts asked for. A new group is approved by
+a person besides, see `approvals`. What is settled here by no agent at all: mounts, limits and egress.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from pynchy.container.folders import InTheWay
 from pynchy.ipc.call import Call, Done, Refused
@@ -38,18 +38,37 @@ def _refresh_groups(call: Call) -> Done:
     return Done(ok=True, text=text, fresh=True, refreshes=True)
 
 
-def _register_group(call: Call) -> Done:
+def registration(call: Call) -> dict[str, Any]:
+    """The whole of the registration that a call asks for. Raises `Refused` if it could not be made now."""
     folder, chat = _free_folder(call.args["folder"]), ChatId(call.args["chat"])
-    if not any(seen.chat == chat for seen in groups.list_chats(call.db, limit=10_000)):
+    seen = [each for each in groups.list_chats(call.db, limit=10_000) if each.chat == chat]
+    if not seen:
         raise Refused("no such chat has been seen; list_groups shows those that were")
+    if seen[0].folder is not None:
+        raise Refused(f"that chat belongs to {seen[0].folder} already")
+    if groups.get(call.db, folder) is not None:
+        raise Refused(f"folder {folder} is registered already")
+    return {
+        "chat": chat,
+        "folder": folder,
+        "name": _name(call.args["name"]),
+        "trigger": _trigger(call.args.get("trigger") or _main(call).trigger),
+        "requires_trigger": call.args.get("requires_trigger", True),
+    }
+
+
+def register(call: Call) -> Done:
+    """Register a chat as its `registration` says, checked anew."""
+    whole = registration(call)
+    folder = GroupId(whole["folder"])
     try:
         group = groups.register(
             call.db,
             folder=folder,
-            name=call.args["name"],
-            chats=(chat,),
-            trigger=_trigger(call.args.get("trigger") or _main(call).trigger),
-            requires_trigger=call.args.get("requires_trigger", True),
+            name=whole["name"],
+            chats=(ChatId(whole["chat"]),),
+            trigger=whole["trigger"],
+            requires_trigger=whole["requires_trigger"],
             now=call.now,
         )
         call.scaffold(group)
@@ -74,7 +93,7 @@ def _update_group(call: Call) -> Done:
     groups.update(
         call.db,
         folder,
-        name=args.get("name"),
+        name=_name(args["name"]) if "name" in args else None,
         trigger=trigger,
         requires_trigger=args.get("requires_trigger"),
     )
@@ -131,6 +150,12 @@ def _free_folder(name: str) -> GroupId:
     return folder
 
 
+def _name(name: str) -> str:
+    if not name.strip() or not name.isprintable():
+        raise Refused("a name is one line that can be seen")
+    return name.strip()
+
+
 def _trigger(name: str) -> str:
     cleaned = name.removeprefix("@").strip()
     if not cleaned or not cleaned.isprintable():
@@ -141,7 +166,6 @@ def _trigger(name: str) -> str:
 HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
     "list_groups": _list_groups,
     "refresh_groups": _refresh_groups,
-    "register_group": _register_group,
     "update_group": _update_group,
     "unregister_group": _unregister_group,
 }

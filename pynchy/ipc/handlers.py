@@ -8,13 +8,19 @@ the group's folders, too, before the commit, so that there is no row without the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
-from pynchy.ipc import group_commands, memory_commands, policy, task_commands, waiting_commands
-from pynchy.ipc.call import Call, Done, Refused, Scaffold, no_folders
+from pynchy.ipc import (
+    approvals,
+    group_commands,
+    memory_commands,
+    policy,
+    task_commands,
+    waiting_commands,
+)
+from pynchy.ipc.call import Call, Done, Refused, Scaffold, no_folders, undone_if_refused
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.ipc.waiting_commands import MOST_SAID
 from pynchy.model import MINUTE, GroupId, Micros, RunId
@@ -88,7 +94,9 @@ def _carry_out(
         return Done(ok=False, text=reason, offence="misfit")
     call = Call(db, caller, command.args, now, new_id, file, timezone, scaffold)
     try:
-        with _undone_if_refused(db):
+        with undone_if_refused(db):
+            if policy.asks(caller, command.name, command.args):
+                return approvals.ask(call, command.name)
             done = _HANDLERS[command.name](call)
     except Refused as error:
         return Done(ok=False, text=str(error))
@@ -104,21 +112,8 @@ def _carry_out(
     return done
 
 
-@contextmanager
-def _undone_if_refused(db: Database) -> Iterator[None]:
-    """What is refused has written nothing, wherever in the handler the refusal came from."""
-    db.execute("SAVEPOINT command")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK TO command")
-        raise
-    finally:
-        db.execute("RELEASE command")
-
-
 # What changes who is answered, and how: kept in the audit with what was asked for.
-_REGISTRATIONS: Final = frozenset({"register_group", "update_group", "unregister_group"})
+_REGISTRATIONS: Final = frozenset({"update_group", "unregister_group"})
 
 
 def _told(args: Mapping[str, Any]) -> dict[str, object]:

@@ -143,6 +143,7 @@ class Rule:
     reach: Reach
     needs: Mapping[str, Field]
     may: Mapping[str, Field] = attrs.field(factory=dict)
+    asks: bool = False  # a person in main is asked first, see `approvals`
 
 
 _KIND: Final = Choice(("cron", "interval", "once"))
@@ -152,7 +153,7 @@ COMMANDS: Final[Mapping[str, Rule]] = {
     "send_message": Rule(Reach.OWN, {"text": Text(32_000)}, {"sender": Text(64)}),
     "send_file": Rule(Reach.OWN, {"path": Text(1024)}, {"caption": Text(1000)}),
     "react": Rule(Reach.OWN, {"emoji": Text(32)}, {"message_id": Text(128)}),
-    # Tasks of other groups: `task_commands` asks for main's authority where one is named.
+    # For another group it takes main's authority, or a person in main: see `asks`.
     "schedule_task": Rule(
         Reach.OWN,
         {
@@ -191,6 +192,7 @@ COMMANDS: Final[Mapping[str, Rule]] = {
         Reach.ALL,
         {"chat": Text(128), "name": Text(100), "folder": Text(63)},
         {"trigger": Text(64), "requires_trigger": Flag()},
+        asks=True,
     ),
     "update_group": Rule(
         Reach.ALL,
@@ -205,6 +207,10 @@ COMMANDS: Final[Mapping[str, Rule]] = {
         },
     ),
     "unregister_group": Rule(Reach.ALL, {"folder": Text(63)}),
+    "request_mount": Rule(
+        Reach.OWN, {"path": Text(1024)}, {"name": Text(64), "writable": Flag()}, asks=True
+    ),
+    "request_host": Rule(Reach.OWN, {"host": Text(253)}, asks=True),
     "ask_user": Rule(Reach.OWN, {"question": Text(4000)}, {"options": Texts(12, Text(200))}),
     "delegate": Rule(Reach.OWN, {"prompt": Text(16_000)}, {"wait": Flag()}),
 }
@@ -242,6 +248,14 @@ def refusal(caller: Caller, name: str) -> str | None:
             " let the owner ask for it alone"
         )
     return None
+
+
+def asks(caller: Caller, name: str, args: Mapping[str, Any]) -> bool:
+    """Whether a command that ``caller`` may give is carried out only once a person in main has said so."""
+    if name == "schedule_task":
+        elsewhere = bool(args.get("target_group", caller.folder) != caller.folder)
+        return elsewhere and not (caller.is_main and caller.trusted)
+    return COMMANDS[name].asks
 
 
 def misfit(name: str, args: Mapping[str, Any]) -> str | None:

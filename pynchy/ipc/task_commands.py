@@ -1,7 +1,8 @@
 """What agents may do with scheduled tasks. Procedure: the handlers of one subject.
 
 A group has its own tasks. Main, in a turn that people main trusts asked for, has everybody's. A task of
-another group and one that does not exist look the same to everyone else.
+another group and one that does not exist look the same to everyone else. A task for another group that is
+not main's to give is asked for in main, see `approvals`; it comes back here with `schedule_for`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ SHOWN: Final = 200  # characters of a prompt, or of what was said, in a list
 
 def _schedule_task(call: Call) -> Done:
     folder = GroupId(call.args.get("target_group", call.caller.folder))
-    chat = call.caller.chat
-    if folder != call.caller.folder:
-        if not _reaches_all(call):
-            raise Refused("tasks of other groups are for main, in a turn that its owner asked for")
-        chat = _chat_of(call, folder)
-    schedule = _schedule(call, call.args["schedule_type"], call.args["schedule_value"])
+    if folder != call.caller.folder and not _reaches_all(call):
+        raise Refused("tasks of other groups are for main, in a turn that its owner asked for")
+    return schedule_for(call, folder)
+
+
+def schedule_for(call: Call, folder: GroupId) -> Done:
+    """Make the task that a call describes, for a group that it may make one for."""
+    chat = call.caller.chat if folder == call.caller.folder else _chat_of(call, folder)
+    schedule = read_schedule(call)
     creator, depth = callers.creator_of(call.db, call.caller)
     try:
         task = tasks.create(
@@ -43,6 +47,11 @@ def _schedule_task(call: Call) -> Done:
     except tasks.CannotSchedule as error:
         raise Refused(str(error)) from None
     return _changed(f"scheduled as {task.id}; {_next(task, call)}")
+
+
+def read_schedule(call: Call) -> Schedule:
+    """The schedule that a call names. Raises `Refused`."""
+    return _schedule(call, call.args["schedule_type"], call.args["schedule_value"])
 
 
 def _list_tasks(call: Call) -> Done:

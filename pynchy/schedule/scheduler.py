@@ -1,10 +1,11 @@
-"""Sleeps until a task is due or until it is told, claims what is due, rings the bell.
+"""Sleeps until a task is due, a request expires, or until it is told; claims what is due, rings the bell.
 
 Slots are computed from the wall clock, waiting is on the monotonic one, in pieces of at most
 `CHUNK`: so a clock that is set, or a machine that slept, is noticed within that, a jump forward fires
 once and a jump back fires nothing twice. With nothing scheduled it waits for nothing but its bell.
 
-The rule that keeps it so: it decides nothing; what is due is one transaction in `store.tasks`.
+The rule that keeps it so: it decides nothing; what is due is one transaction, of `store.tasks` and
+`store.approvals`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Final, NoReturn
 import trio
 
 from pynchy.model import MINUTE, GroupId, Micros
-from pynchy.store import tasks
-from pynchy.store.database import Store
+from pynchy.store import approvals, tasks
+from pynchy.store.database import Database, NewId, Store
 
 CHUNK: Final = 1 * MINUTE
 
@@ -28,21 +29,30 @@ async def run(
     now: Callable[[], Micros],
     new_id: Callable[[], str],
     due: Callable[[GroupId], Awaitable[None]],
+    wake: Callable[[GroupId], Awaitable[None]],
     outbox_bell: Callable[[], None],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
-    """Call ``due`` with each group that has a task's turn to run. Runs until cancelled.
+    """Call ``due`` with each group that has a task's turn to run, ``wake`` with each whose request has expired.
+    Runs until cancelled.
 
-    ``told`` says that tasks were made or changed.
+    ``told`` says that tasks were made or changed, or something requested.
     """
     task_status.started()
     while True:
-        fired = await store.call(tasks.fire_due, now=now(), new_id=new_id)
+        fired, expired = await store.call(_fall_due, now=now(), new_id=new_id)
         if fired.told:
             outbox_bell()
         for group in fired.groups:
             await due(group)
-        await _until(fired.next_at, told, now)
+        for group in expired.groups:
+            await wake(group)
+        moments = [each for each in (fired.next_at, expired.next_at) if each is not None]
+        await _until(min(moments, default=None), told, now)
+
+
+def _fall_due(db: Database, *, now: Micros, new_id: NewId) -> tuple[tasks.Fired, approvals.Expired]:
+    return tasks.fire_due(db, now=now, new_id=new_id), approvals.expire(db, now=now)
 
 
 async def _until(

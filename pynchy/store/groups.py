@@ -65,6 +65,8 @@ def register(
         raise CannotRegister(f"{folder[:80]!r} is no name for a folder: a-z, 0-9 and -, 63 at most")
     if get(db, folder) is not None:
         raise CannotRegister(f"folder {folder} is registered already")
+    for chat in chats:  # before anything is written
+        _check_free(db, folder, chat)
     db.execute(
         f"INSERT INTO groups ({_COLUMNS}, settings, created_at) "
         "VALUES (?, ?, ?, ?, ?, 0, ?, NULL, ?, ?, ?, ?)",
@@ -104,11 +106,8 @@ def ensure_main(db: Database, *, name: str, trigger: str, now: Micros) -> Group:
 
 def add_chat(db: Database, folder: GroupId, chat: ChatId) -> None:
     """Register one more chat for a group; main has at most one per channel."""
-    row = db.execute("SELECT folder FROM chats WHERE chat = ?", (chat,)).fetchone()
-    if row is not None and row[0] is not None:
-        if row[0] == folder:
-            return
-        raise CannotRegister(f"chat {chat} belongs to {row[0]} already")
+    if _check_free(db, folder, chat):
+        return
     if folder == MAIN and any(channel_of(c) == channel_of(chat) for c in chats_of(db, folder)):
         raise CannotRegister(f"main has a chat on {channel_of(chat)} already")
     db.execute(
@@ -116,6 +115,16 @@ def add_chat(db: Database, folder: GroupId, chat: ChatId) -> None:
         "ON CONFLICT (chat) DO UPDATE SET folder = excluded.folder",
         (chat, folder),
     )
+
+
+def _check_free(db: Database, folder: GroupId, chat: ChatId) -> bool:
+    """Raise `CannotRegister` if a chat is another group's; whether it is this one's already."""
+    row = db.execute("SELECT folder FROM chats WHERE chat = ?", (chat,)).fetchone()
+    if row is None or row[0] is None:
+        return False
+    if row[0] != folder:
+        raise CannotRegister(f"chat {chat} belongs to {row[0]} already")
+    return True
 
 
 def remove_chat(db: Database, chat: ChatId) -> None:
@@ -164,6 +173,12 @@ def get(db: Database, folder: GroupId) -> Group | None:
     """The group of this folder."""
     row = db.execute(f"SELECT {_COLUMNS} FROM groups WHERE folder = ?", (folder,)).fetchone()
     return _group(row) if row is not None else None
+
+
+def is_since(db: Database, folder: GroupId, moment: Micros) -> bool:
+    """Whether there is a group of this folder, and it is the one that was there at that moment."""
+    row = db.execute("SELECT created_at FROM groups WHERE folder = ?", (folder,)).fetchone()
+    return row is not None and int(row[0]) <= moment
 
 
 def by_chat(db: Database, chat: ChatId) -> Group | None:

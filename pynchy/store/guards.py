@@ -76,10 +76,16 @@ def egress_refused(
 
 
 def settings_changed(
-    db: Database, *, folder: GroupId, action: str, detail: dict[str, object], now: Micros
+    db: Database,
+    *,
+    folder: GroupId,
+    action: str,
+    detail: dict[str, object],
+    now: Micros,
+    by: str = "owner",
 ) -> None:
-    """The owner has changed what a group may do."""
-    audit.record(db, actor="owner", action=action, folder=folder, detail=detail, now=now)
+    """What a group may do was changed, by the owner or by whoever approved it."""
+    audit.record(db, actor=by, action=action, folder=folder, detail=detail, now=now)
 
 
 def _asking(db: Database, folder: GroupId, run: RunId) -> ChatId | None:

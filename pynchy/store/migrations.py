@@ -415,6 +415,39 @@ def m006_waiting(db: Database) -> None:
     )
 
 
+def m010_approvals(db: Database) -> None:
+    """What agents asked people in main for. A request never changes, and ends once."""
+    db.executescript(
+        """
+        CREATE TABLE approvals (
+            code TEXT PRIMARY KEY CHECK (length(code) = 8),
+            folder TEXT NOT NULL,
+            chat TEXT NOT NULL,
+            run_id TEXT NOT NULL,
+            turn_id INTEGER NOT NULL,
+            command TEXT NOT NULL,
+            request TEXT NOT NULL,
+            sha256 TEXT NOT NULL CHECK (length(sha256) = 64),
+            state TEXT NOT NULL CHECK (state IN ('asked', 'done', 'failed', 'denied', 'expired')),
+            asked_at INTEGER NOT NULL,
+            expires_at INTEGER NOT NULL CHECK (expires_at > asked_at),
+            decided_at INTEGER,
+            decided_by TEXT,
+            outcome TEXT,
+            CHECK ((state = 'asked') = (decided_at IS NULL)),
+            CHECK ((state = 'asked') = (decided_by IS NULL))
+        ) STRICT;
+        CREATE INDEX approvals_open ON approvals (expires_at) WHERE state = 'asked';
+        CREATE INDEX approvals_folder ON approvals (folder, asked_at);
+        CREATE TRIGGER approvals_fixed BEFORE UPDATE OF code, folder, chat, run_id, turn_id, command,
+            request, sha256, asked_at, expires_at ON approvals
+            BEGIN SELECT RAISE(ABORT, 'a request was changed after it was asked'); END;
+        CREATE TRIGGER approvals_end BEFORE UPDATE ON approvals WHEN OLD.state <> 'asked'
+            BEGIN SELECT RAISE(ABORT, 'a request ended twice'); END;
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
@@ -422,6 +455,7 @@ STEPS: Final[tuple[Step, ...]] = (
     m004_usage,
     m005_memory,
     m006_waiting,
+    m010_approvals,
 )
 SCHEMA: Final = len(STEPS)
 

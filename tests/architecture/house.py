@@ -36,6 +36,7 @@ class Kind(Enum):
 PLAN: dict[str, Kind] = {
     "pynchy.__main__": Kind.DOOR,
     "pynchy.changes": Kind.GROUND,
+    "pynchy.approvals": Kind.PROCEDURE,
     "pynchy.cli.*": Kind.DOOR,
     "pynchy.config": Kind.GROUND,
     "pynchy.control": Kind.EDGE,
@@ -103,6 +104,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.groups.queue": Kind.RULES,
     "pynchy.groups.settings": Kind.RULES,
     "pynchy.groups.turn": Kind.PROCEDURE,
+    "pynchy.ipc.approvals": Kind.PROCEDURE,
     "pynchy.ipc.call": Kind.PROCEDURE,
     "pynchy.ipc.errors": Kind.EDGE,
     "pynchy.ipc.files": Kind.EDGE,
@@ -112,6 +114,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.ipc.waiting_commands": Kind.PROCEDURE,
     "pynchy.ipc.memory_commands": Kind.PROCEDURE,
     "pynchy.ipc.policy": Kind.RULES,
+    "pynchy.ipc.requests": Kind.RULES,
     "pynchy.ipc.spool": Kind.EDGE,
     "pynchy.ipc.task_commands": Kind.PROCEDURE,
     "pynchy.ipc.watcher": Kind.PROCEDURE,  # it lives as long as a run

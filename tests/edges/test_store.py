@@ -287,7 +287,7 @@ class TestTrouble:
     async def test_a_file_that_cannot_grow(self, path: Path) -> None:
         async with open_store(path) as store:
             await store.call(make_main)
-            with file_size_limit(600_000):
+            with file_size_limit(1_000_000):
                 acknowledged = await fill(store)
                 with pytest.raises(StoreBroken):
                     await store.call(count)
