@@ -22,7 +22,7 @@ import attrs
 
 from pynchy.dotenv import BadEnvFile, Entry, entries
 from pynchy.home import Home
-from pynchy.model import HOUR, MINUTE, SECOND
+from pynchy.model import DAY, HOUR, MINUTE, SECOND
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -382,6 +382,42 @@ class Gateway:
 
 
 @attrs.frozen
+class Disk:
+    """Room on the disk, and who may take how much of it."""
+
+    free: int = setting(
+        1 * GIB,
+        size(0, 1024 * GIB),
+        "with less than this free no new run is started; messages are kept as long as can be",
+    )
+    free_percent: float = setting(
+        5.0, number(0, 90), "the same as a share of the disk; the larger of the two counts"
+    )
+    group: int = setting(
+        5 * GIB,
+        size(0, 1024 * GIB),
+        "all files of one group; a run that comes near it is ended. 0: no limit",
+    )
+    group_files: int = setting(250_000, count(0, 10**9), "their number; 0: no limit")
+
+
+@attrs.frozen
+class Keeping:
+    """What is kept, and for how long."""
+
+    hour: int = setting(
+        4, count(0, 23), "when the nightly round is, by the clock of assistant.timezone"
+    )
+    copies: int = setting(
+        7, count(0, 1000), "nightly copies of the database to keep in store/backups; 0: make none"
+    )
+    logs: float = setting(
+        30 * DAY, seconds(HOUR, 3650 * DAY), "logs of runs, and command files that were refused"
+    )
+    usage: float = setting(400 * DAY, seconds(DAY, 3650 * DAY), "what was spent, and on what")
+
+
+@attrs.frozen
 class WhatsApp:
     """The WhatsApp account."""
 
@@ -431,6 +467,8 @@ class Config:
     model: Model = Model()
     budget: Budget = Budget()
     gateway: Gateway = Gateway()
+    disk: Disk = Disk()
+    keeping: Keeping = Keeping()
     whatsapp: WhatsApp = WhatsApp()
     logging: Logging = Logging()
     credential: Credential | None = None
@@ -444,6 +482,8 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "model": Model,
     "budget": Budget,
     "gateway": Gateway,
+    "disk": Disk,
+    "keeping": Keeping,
     "whatsapp": WhatsApp,
     "logging": Logging,
 }

@@ -43,6 +43,7 @@ from pynchy.container.mounts import BadAllowlist
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
+from pynchy.disk import ENDLESS, Floor, Space, space_of
 from pynchy.forgetting import Forgetting, put_right
 from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity, Upstream
@@ -50,10 +51,12 @@ from pynchy.gateway.ledger import StoreLedger
 from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.groups import dispatcher, queue, settings, turn
 from pynchy.guards import Guards
+from pynchy.headroom import Headroom
 from pynchy.inspection import Inspection
 from pynchy.ipc import policy, watcher
 from pynchy.ipc.call import Awaits, Done
 from pynchy.ipc.later import Bells
+from pynchy.keeper import Keeper, Plan
 from pynchy.lock import open_lock
 from pynchy.logs import logger
 from pynchy.model import (
@@ -97,6 +100,7 @@ class World:
     now: Callable[[], Micros]
     new_id: Callable[[], str]  # 32 hex digits, never twice
     jitter: Callable[[], float]  # from -1 to 1
+    space: Callable[[], Space] = lambda: ENDLESS  # where we live
 
 
 class Agents(Protocol):
@@ -129,7 +133,8 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
 
     Raises `AlreadyRunning`, `StoreError`, and `NoRuntime` when no container engine answers in time.
     """
-    home, world, bells = config.home, real_world(), Bells()
+    home, bells = config.home, Bells()
+    world = attrs.evolve(real_world(), space=partial(space_of, home.root))
     speakers: Speakers = {}
     home.make()
     with (
@@ -181,6 +186,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 model=upstream.name,
                 ready=ready,
                 whatsapp=whatsapp,
+                keeping=True,
                 notify=desktop.notify,
             )
 
@@ -202,6 +208,7 @@ async def serve(
     warnings: tuple[str, ...] = (),
     put_right: Callable[[], Awaitable[None]] | None = None,
     whatsapp: WhatsApp | None = None,
+    keeping: bool = False,
     notify: Callable[[str, str], Awaitable[None]] | None = None,
 ) -> None:
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
@@ -229,6 +236,7 @@ async def serve(
             tasks_in.send_nowait(None)
 
     async def task_due(group: GroupId) -> None:
+        await headroom.look()
         await events_in.send(queue.TaskDue(group))
         watching.changed()
 
@@ -309,6 +317,14 @@ async def serve(
             if notify is not None:
                 await notify(config.assistant.name, text)
 
+    async def tell_main(text: str, kind: str) -> None:
+        words = f"{NOTICE_PREFIX}{text}"
+        if await store.call(notices.tell_main_once, kind, words, now=now(), new_id=new_id):
+            ring_outbox()
+
+    floor = Floor(bytes=config.disk.free, share=config.disk.free_percent / 100)
+    headroom = Headroom(measure=world.space, floor=floor, feed=events_in.send, tell=tell_main)
+
     async def refresh() -> list[ChatSeen] | None:
         seen: list[ChatSeen] | None = None
         for channel in channels.values():
@@ -318,6 +334,7 @@ async def serve(
         return seen
 
     async def ring(group: GroupId) -> None:
+        await headroom.look()
         await events_in.send(queue.Arrived(group))
         watching.changed()
 
@@ -379,6 +396,7 @@ async def serve(
         async def over(key: RunKey) -> None:
             """A run has ended. Whoever asked for a helper looks at what came of it."""
             run_over.pop(key[0], trio.Event()).set()
+            await headroom.look()
             watching.over(key)
             if key[1] is not None:
                 bells.ring(Awaits("delegate", key[1]))
@@ -431,6 +449,18 @@ async def serve(
             partial(dispatcher.run, events, events_in, queue=line, start=start, drained=drained),
             "dispatcher",
         )
+        await child(headroom.run, "headroom")
+        if keeping:
+            keeper = Keeper(
+                store=store,
+                home=config.home,
+                plan=_plan(config),
+                floor=floor,
+                now=now,
+                measure=world.space,
+                tell=tell_main,
+            )
+            await child(keeper.run, "keeper")
         taps = [
             await child(
                 partial(
@@ -477,6 +507,7 @@ async def serve(
                     runtime=runtime.name,
                     model=model,
                     queue=tuple(each.group for each in line.waiting()),
+                    disk=headroom.shown(),
                     channels=dict(states),
                     warnings=warnings,
                 ),
@@ -625,6 +656,17 @@ async def _recover(
     await store.call(outbox.recover, now=world.now())
     name = config.assistant.name
     await store.call(groups.ensure_main, name="Main", trigger=name, now=world.now())
+
+
+def _plan(config: Config) -> Plan:
+    kept = config.keeping
+    return Plan(
+        hour=kept.hour,
+        timezone=config.assistant.timezone,
+        copies=kept.copies,
+        logs=kept.logs,
+        usage=kept.usage,
+    )
 
 
 def install_id(path: Path) -> str:

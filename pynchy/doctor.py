@@ -23,11 +23,12 @@ from typing import Final, Literal
 import attrs
 import trio
 
-from pynchy.config import GIB, MIB, Config, ConfigError, from_environ, is_zone
+from pynchy.config import Config, ConfigError, from_environ, is_zone
 from pynchy.container.allowlist import read_allowlist, real_roots
 from pynchy.container.escapes import known_escapes
 from pynchy.container.mounts import BadAllowlist
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
+from pynchy.disk import FEW_FILES, Floor, Space, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import ApiKey, OAuthToken, Verdict, try_credential
 from pynchy.home import MAX_SOCKET_PATH, Home
@@ -75,7 +76,7 @@ class Patient:
     lingering: Path = LINGERING
     build: Path = BUILD
     is_installed: Callable[[str], bool] = lambda module: find_spec(module) is not None
-    free_space: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
+    space: Callable[[Path], Space] = space_of
     verdict: Verdict | str = ""  # what the model API said to the credential, or why nothing
 
 
@@ -303,12 +304,19 @@ async def check_sdk(patient: Patient) -> Finding:
 
 async def check_disk(patient: Patient) -> Finding:
     place = next(p for p in (patient.home.root, *patient.home.root.parents) if p.exists())
-    free = patient.free_space(place)
-    if free < 100 * MIB:
-        return Finding("fail", f"{free // MIB} MiB are free", "make room: messages cannot be kept")
-    if free < GIB:
-        return Finding("warn", f"{free // MIB} MiB are free", "make room soon")
-    return Finding("ok", f"{free // GIB} GiB are free")
+    disk = (patient.config or Config(home=patient.home)).disk
+    floor = Floor(bytes=disk.free, share=disk.free_percent / 100)
+    space = patient.space(place)
+    room = f"{spell_bytes(space.free)} are free"
+    if space.files and space.files_free < FEW_FILES * space.files:
+        room = f"{space.files_free} files more can be made"
+    if floor.is_low(space):
+        least = spell_bytes(floor.least(space))
+        advice = f"make room: with less than {least} no new run is started (disk.free)"
+        return Finding("fail", room, advice)
+    if floor.is_low(space.less(floor.least(space))):
+        return Finding("warn", room, "make room soon")
+    return Finding("ok", room)
 
 
 async def check_clock(patient: Patient) -> Finding:

@@ -62,6 +62,11 @@ class Home:
         return self.store / "pynchy.db"
 
     @property
+    def backups(self) -> Path:
+        """Copies of the database: nightly ones, and those that were asked for."""
+        return self.store / "backups"
+
+    @property
     def install_id(self) -> Path:
         return self.store / "install-id"
 
@@ -104,9 +109,13 @@ class Home:
     def media(self, folder: GroupId) -> Path:
         return self.data / "media" / folder
 
+    @property
+    def refused(self) -> Path:
+        """Of each group, command files that were refused, with the reason. Never mounted."""
+        return self.data / "errors"
+
     def errors(self, folder: GroupId) -> Path:
-        """Command files that were refused, with the reason. Never mounted."""
-        return self.data / "errors" / folder
+        return self.refused / folder
 
     def outgoing(self, folder: GroupId) -> Path:
         """Files that wait to be sent: copies, which no container can reach."""
@@ -142,16 +151,20 @@ class Home:
     def control_socket(self) -> Path:
         return socket_dir(self.run, "control.sock") / "control.sock"
 
+    @property
+    def gateways(self) -> Path:
+        return self.run / "gw"
+
     def gateway(self, run: RunId) -> Path:
         """The folder whose ``gateway.sock`` one run's container talks to."""
-        return socket_dir(self.run / "gw" / run, "gateway.sock")
+        return socket_dir(self.gateways / run, "gateway.sock")
 
     def make(self) -> None:
         """Make the folders that every start needs, for us alone. Idempotent."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for ours in (self.store, self.data, self.logs, self.run):
             make_private(ours)
-        for folder in (self.groups, self.shared, self.run_logs, self.run / "gw", self.sandboxes):
+        for folder in (self.groups, self.shared, self.run_logs, self.gateways, self.sandboxes):
             folder.mkdir(mode=0o700, exist_ok=True)
         make_private(self.control_socket.parent)
 

@@ -39,6 +39,7 @@ class Live:
     queue: tuple[GroupId, ...]  # groups that wait for a slot, first come first
     channels: Mapping[str, str]  # name -> state
     warnings: tuple[str, ...] = ()  # what is wrong with what it stands on
+    disk: Mapping[str, object] = attrs.field(factory=dict)  # how much room there is
 
 
 @attrs.frozen
@@ -90,6 +91,7 @@ class Operations:
             "queue": list(live.queue),
             "channels": dict(live.channels),
             "warnings": list(live.warnings),
+            "disk": dict(live.disk),
             **stored,
         }
 

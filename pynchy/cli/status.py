@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pynchy.cli.client import NotRunning, open_connection, printable
+from pynchy.disk import spell_bytes
 from pynchy.exits import Exit
 from pynchy.home import Home
 
@@ -47,7 +48,13 @@ def render(status: dict[str, Any]) -> str:
         "channels   " + ", ".join(f"{n} {state}" for n, state in status["channels"].items()),
         f"containers {len(status['runs'])} of {status['containers']}",
     ]
-    lines[1:1] = [f"warning    {warning}" for warning in status.get("warnings", ())]
+    warnings = list(status.get("warnings", ()))
+    if (disk := status.get("disk", {})).get("held"):
+        warnings.append("too little room on the disk: no new run is started")
+    if "free" in disk:
+        free, least = spell_bytes(disk["free"]), spell_bytes(disk["least"])
+        lines.append(f"disk       {free} free, {least} needed")
+    lines[1:1] = [f"warning    {warning}" for warning in warnings]
     for run in status["runs"]:
         busy = "working" if run["turns"] else "idle"
         kind = "" if run["kind"] == "session" else f"{run['kind']}, "

@@ -1,20 +1,27 @@
 """Copies of the store: written while the daemon runs, checked before they count, and put back.
 
 The rule: a copy that `write_copy` leaves behind has been read again from end to end. It is written
-aside and renamed, so there is never half of one under its name.
+aside and renamed, so there is never half of one under its name. Only copies with a nightly name are
+ever removed: what a person made is theirs.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from pynchy.model import DAY, Micros, after
 
 from . import migrations
 from .database import StoreBroken, StoreTooNew, open_reader
 
 _BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file
+_NIGHTLY: Final = re.compile(r"nightly-(\d{8}T\d{6}Z)\.db(\.part)?", re.ASCII)
+_STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
 def write_copy(store: Path, path: Path) -> None:
@@ -56,6 +63,41 @@ def check(path: Path) -> int:
     if version > migrations.SCHEMA:
         raise StoreTooNew(f"{path} has schema {version}, this version knows {migrations.SCHEMA}")
     return version
+
+
+def nightly_name(moment: Micros) -> str:
+    """What a copy that is made by itself at this moment is called. Names sort by time."""
+    return f"nightly-{datetime.fromtimestamp(moment // 1_000_000, UTC):{_STAMP}}.db"
+
+
+def newest(folder: Path, *, now: Micros) -> Micros | None:
+    """When the newest nightly copy was made; one from a day that is yet to come does not count."""
+    made = [moment for moment, _ in _nightly(folder) if moment <= after(now, DAY)]
+    return max(made, default=None)
+
+
+def rotate(folder: Path, *, keep: int) -> int:
+    """Remove all nightly copies but the ``keep`` newest, and halves of some; how many copies that were."""
+    for half in folder.glob("nightly-*.part"):
+        if _NIGHTLY.fullmatch(half.name):
+            half.unlink(missing_ok=True)
+    old = [path for _, path in _nightly(folder)][: -keep or None]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return len(old)
+
+
+def _nightly(folder: Path) -> list[tuple[Micros, Path]]:
+    """The nightly copies with their moments, the oldest first."""
+    found = []
+    for path in folder.glob("nightly-*.db"):
+        if stamp := _NIGHTLY.fullmatch(path.name):
+            try:
+                moment = datetime.strptime(stamp[1], _STAMP).replace(tzinfo=UTC)
+            except ValueError:  # of the shape, but no date: not ours
+                continue
+            found.append((Micros(int(moment.timestamp()) * 1_000_000), path))
+    return sorted(found)
 
 
 def restore(copy: Path, path: Path, *, stamp: str) -> Path | None:

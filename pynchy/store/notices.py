@@ -53,6 +53,12 @@ def tell_once(
     return True
 
 
+def tell_main_once(db: Database, kind: str, text: str, *, now: Micros, new_id: NewId) -> bool:
+    """Say something to main unless it heard of this class within the cooldown; whether it was said."""
+    chat = groups.main_chat(db)
+    return chat is not None and tell_once(db, chat, kind, text, now=now, new_id=new_id)
+
+
 def tell_main(
     db: Database, text: str, *, now: Micros, new_id: NewId, but: ChatId | None = None
 ) -> bool:

@@ -15,8 +15,9 @@ import pytest
 import trio
 
 from pynchy import doctor
-from pynchy.config import MIB, Config, Container, WhatsApp
+from pynchy.config import GIB, MIB, Config, Container, WhatsApp
 from pynchy.container.runtime import Runtime
+from pynchy.disk import Space
 from pynchy.gateway.upstream import Verdict
 from pynchy.home import Home
 from pynchy.lock import open_lock
@@ -120,7 +121,7 @@ def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
         "image": engine,
         "agent": nothing,
         "sdk": nothing,
-        "disk": attrs.evolve(patient, free_space=lambda path: 99 * MIB),
+        "disk": attrs.evolve(patient, space=lambda path: Space(free=99 * MIB, total=9 * GIB)),
         "clock": attrs.evolve(patient, now=0.0),
         "timezone": attrs.evolve(patient, environ={"TZ": "Nowhere/At/All"}),
         "whatsapp": attrs.evolve(patient, config=enabled),

@@ -121,7 +121,8 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         for k, v in os.environ.items()
         if not k.startswith(("PYNCHY_", "ANTHROPIC_", "CLAUDE_"))
     }
-    return ours | {"PYNCHY_HOME": str(home), "TZ": "UTC"} | more
+    roomy = {"PYNCHY_DISK_FREE": "1m", "PYNCHY_DISK_FREE_PERCENT": "0"}  # whatever disk this is
+    return ours | {"PYNCHY_HOME": str(home), "TZ": "UTC"} | roomy | more
 
 
 @contextmanager

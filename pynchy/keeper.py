@@ -1,0 +1,175 @@
+"""The nightly round: a copy of the database, and whatever nobody needs any more is forgotten.
+
+It sleeps until the hour; a round that was missed (the machine was off) is made up for soon after the
+start. What is due is computed from the wall clock and the newest copy, anew after each piece of the
+wait, so that a clock that is set, or a machine that slept, is noticed within `PIECE`.
+
+The rule that keeps it so: an old copy goes only when a new one is there; what else goes is of no use to
+anybody. Work on files and the copy are done in worker threads. A copy that fails costs nobody anything:
+the owner is told once, and it is tried again. Only trouble of the store itself goes up, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final, NoReturn
+
+import attrs
+import trio
+
+from pynchy import leftovers
+from pynchy.disk import Floor, Space, spell_bytes
+from pynchy.gateway import ledger
+from pynchy.home import Home
+from pynchy.logs import logger
+from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
+from pynchy.store import backup, journal, runs
+from pynchy.store.database import Database, Store, StoreError
+
+SETTLE: Final = 1 * MINUTE  # after the start, before a round is made up for
+AGAIN: Final = 1 * HOUR  # after one that failed
+PIECE: Final = 5 * MINUTE  # of the wait
+KNOWN_RUNS: Final = 1000  # the newest, whose sockets are looked for
+
+
+class NoCopy(Exception):
+    """The copy was not made; the text says why."""
+
+
+@attrs.frozen
+class Plan:
+    """What the owner decided. Times in seconds; ``hour`` is by the clock of ``timezone``."""
+
+    hour: int
+    timezone: str
+    copies: int  # kept; 0: none are made
+    logs: float  # how long logs of runs and refused command files are kept
+    usage: float  # how long it is known what was spent
+
+
+def next_hour(last: Micros, *, hour: int, timezone: str) -> Micros:
+    """The first moment after ``last`` at which it is ``hour`` o'clock there."""
+    from zoneinfo import ZoneInfo  # here: a start does not need it
+
+    zone = ZoneInfo(timezone)
+    day = datetime.fromtimestamp(last / 1e6, zone)
+    due = day.replace(hour=hour, minute=0, second=0, microsecond=0, fold=0)
+    while (moment := Micros(round(due.timestamp() * 1_000_000))) <= last:
+        due += timedelta(days=1)  # by the calendar: a day may have 23 hours
+    return moment
+
+
+@attrs.define(eq=False)
+class Keeper:
+    """The service. ``measure`` looks how much room there is; ``tell`` tells the owner a text of a kind."""
+
+    store: Store
+    home: Home
+    plan: Plan
+    floor: Floor
+    now: Callable[[], Micros]
+    measure: Callable[[], Space]
+    tell: Callable[[str, str], Awaitable[None]]
+    settle: float = SETTLE
+    last: Micros | None = attrs.field(init=False, default=None)  # when a round was done
+    failing: bool = attrs.field(init=False, default=False)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Do a round each night, for ever."""
+        task_status.started()
+        await trio.sleep(self.settle)
+        self.last = await self.newest()
+        while True:
+            if (left := (self._due() - self.now()) / 1_000_000) > 0:
+                await trio.sleep(min(left, PIECE))
+            elif not await self.round():
+                await trio.sleep(AGAIN)
+
+    async def newest(self) -> Micros | None:
+        """When the newest copy was made, if any is."""
+        if not self.plan.copies:
+            return None
+        find = partial(backup.newest, self.home.backups, now=self.now())
+        return await trio.to_thread.run_sync(find)
+
+    async def round(self) -> bool:
+        """Copy, then forget. Whether there is a copy; if not, the owner has been told."""
+        done: list[str] = []
+        try:
+            done += await self._copy()
+        except (NoCopy, OSError) as error:
+            await self._failed(error)
+        else:
+            self.failing = False
+            self.last = self.now()
+        done += [*await self._forget(), *await self._clear()]
+        logger.info("nightly round: {}", "; ".join(done))
+        return not self.failing
+
+    async def _failed(self, error: Exception) -> None:
+        logger.error("no copy of the database was made: {}", error)
+        if not self.failing:
+            self.failing = True
+            await self.tell(
+                f"The nightly copy of the database was not made: {error}. I try again every hour; "
+                "`pynchy doctor` may tell more.",
+                "keeper:failed",
+            )
+
+    def _due(self) -> Micros:
+        """When the next round is due. One that was done tomorrow, by a clock that was wrong, is none."""
+        now = self.now()
+        if self.last is None or self.last > after(now, DAY):
+            return now
+        return next_hour(self.last, hour=self.plan.hour, timezone=self.plan.timezone)
+
+    async def _copy(self) -> list[str]:
+        if not self.plan.copies:
+            return ["no copy, as it is set"]
+        folder = self.home.backups
+        size = await trio.to_thread.run_sync(_size, self.home.database)
+        if self.floor.is_low(self.measure().less(size)):
+            raise NoCopy(f"there is too little room on the disk for {spell_bytes(size)} more")
+        path = folder / backup.nightly_name(self.now())
+        try:
+            await self.store.copy_to(path)
+        except StoreError as error:  # of the copy: the store itself is as it was
+            raise NoCopy(str(error)) from None
+        old = await trio.to_thread.run_sync(partial(backup.rotate, folder, keep=self.plan.copies))
+        return [f"copied the database to {path.name}", f"{old} older copies removed"]
+
+    async def _forget(self) -> list[str]:
+        now = self.now()
+        since = after(now, -self.plan.usage)
+        day = datetime.fromtimestamp(since / 1e6, UTC).date().isoformat()
+        answers, calls = await self.store.call(_prune, now=now, before=day)
+        await self.store.tidy()
+        return [f"{answers} answers to commands and {calls} model calls forgotten"]
+
+    async def _clear(self) -> list[str]:
+        known = [run.id for run in await self.store.call(runs.recent, limit=KNOWN_RUNS)]
+        folders = await trio.to_thread.run_sync(leftovers.socket_folders, self.home, known)
+        living = {run.id for run in await self.store.call(runs.live)}
+        before = after(self.now(), -self.plan.logs) / 1e6
+        return await trio.to_thread.run_sync(_clear, self.home, folders, living, before)
+
+
+def _size(database: Path) -> int:
+    """What a copy will take at most: the file and what is in its log."""
+    beside = database.with_name(database.name + "-wal")
+    return sum(path.stat().st_size for path in (database, beside) if path.exists())
+
+
+def _prune(db: Database, *, now: Micros, before: str) -> tuple[int, int]:
+    return journal.prune(db, now=now), ledger.prune(db, before=before)
+
+
+def _clear(
+    home: Home, folders: list[tuple[RunId, Path]], living: set[RunId], before: float
+) -> list[str]:
+    sockets = leftovers.clear_socket_folders(folders, living=living)
+    logs, refused = leftovers.clear_old(home, before=before)
+    return [f"{sockets} folders of sockets, {logs} logs and {refused} refused commands removed"]

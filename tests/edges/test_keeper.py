@@ -1,0 +1,332 @@
+"""The nightly round on real files: a copy that can be trusted, and only what nobody needs is removed."""
+
+# small files, and nobody else in the loop to wait
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from loguru import logger
+from trio.testing import MockClock
+
+from pynchy.disk import Floor, Space
+from pynchy.home import Home
+from pynchy.keeper import AGAIN, PIECE, SETTLE, Keeper, Plan
+from pynchy.model import DAY, HOUR, MINUTE, GroupId, Micros, RunId, after
+from pynchy.store import backup, groups, journal, runs
+from pynchy.store.database import Database, Store, open_store
+
+NOW = Micros(1_750_000_000_000_000)  # 2025-06-15T15:06:40Z
+PLAN = Plan(hour=4, timezone="UTC", copies=3, logs=30 * DAY, usage=400 * DAY)
+
+
+@attrs.define(eq=False)
+class Night:
+    """A keeper with everything it needs, and a clock that goes with trio's and can be set."""
+
+    home: Home
+    store: Store
+    keeper: Keeper
+    set_by: float = 0.0
+    free: int = 1 << 40
+    told: list[str] = attrs.field(factory=list)
+
+    def now(self) -> Micros:
+        return after(NOW, trio.current_time() - START + self.set_by)
+
+    async def tell(self, text: str, kind: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.told.append(text)
+
+    def copies(self) -> list[str]:
+        return sorted(path.name for path in self.home.backups.iterdir())
+
+
+START = 1000.0
+
+
+@pytest.fixture
+async def night(tmp_path: Path) -> AsyncIterator[Night]:
+    home = Home(tmp_path)
+    home.make()
+    started = trio.current_time()
+    async with open_store(home.database) as store:
+        await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=NOW)
+
+        async def tell(text: str, kind: str) -> None:
+            await made.tell(text, kind)
+
+        keeper = Keeper(
+            store=store,
+            home=home,
+            plan=PLAN,
+            floor=Floor(bytes=1 << 30, share=0),
+            now=lambda: made.now(),
+            measure=lambda: Space(free=made.free, total=1 << 41),
+            tell=tell,
+        )
+        made = Night(home, store, keeper, set_by=START - started)
+        yield made
+
+
+def _name(when: Micros) -> str:
+    return backup.nightly_name(when)
+
+
+async def test_a_round_makes_a_copy_that_was_read_and_that_nobody_else_may_read(
+    night: Night,
+) -> None:
+    said: list[str] = []
+    sink = logger.add(said.append, level="INFO", format="{message}")
+    try:
+        assert await night.keeper.round()
+    finally:
+        logger.remove(sink)
+    (name,) = night.copies()
+    copy = night.home.backups / name
+    assert name.startswith("nightly-20250615T15")
+    assert backup.check(copy) > 0
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert night.told == []
+    assert any(f"copied the database to {name}" in line for line in said)
+
+
+async def test_the_newest_copies_stay_and_a_persons_own_always(night: Night) -> None:
+    backups = night.home.backups
+    backups.mkdir()
+    old = [_name(after(NOW, -days * DAY)) for days in (1, 2, 3, 4)]
+    own = ["pynchy-1.db", "nightly-mine.db", "nightly-20251399T000000Z.db", "other.part"]
+    for name in [*old, *own, f"{_name(NOW)}.part"]:
+        (backups / name).write_bytes(b"x")
+    assert await night.keeper.round()
+    left = set(night.copies())
+    assert left >= set(own)
+    nightly = sorted(left - set(own))
+    assert len(nightly) == PLAN.copies
+    assert nightly[:2] == sorted(old[:2])  # and the new one
+
+
+async def test_what_is_known_for_long_enough_is_forgotten(night: Night) -> None:
+    def fill(db: Database) -> None:
+        for days in (1, 6, 8, 100):
+            journal.record(
+                db,
+                GroupId("main"),
+                f"{days:032x}",
+                "0" * 64,
+                ok=True,
+                text="done",
+                now=after(NOW, -days * DAY),
+            )
+        for day in ("2020-01-01", "2025-06-14"):
+            db.execute(
+                "INSERT INTO usage (folder, run_id, model, day, state, reserved_tokens,"
+                " reserved_cost, created_at, settled_at) VALUES"
+                " ('main', 'r', 'm', ?, 'settled', 0, 0, 1, 1)",
+                (day,),
+            )
+
+    await night.store.call(fill)
+    wal = night.home.database.with_name("pynchy.db-wal")
+    assert wal.stat().st_size > 0
+    assert await night.keeper.round()
+    rows = await night.store.call(lambda db: db.execute("SELECT count(*) FROM journal").fetchone())
+    days = await night.store.call(lambda db: db.execute("SELECT day FROM usage").fetchall())
+    assert rows[0] == 2
+    assert days == [("2025-06-14",)]
+    assert wal.stat().st_size == 0  # folded into the file
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["below home", "moved away"])
+async def test_only_what_nobody_uses_is_removed(tmp_path: Path, night: Night, deep: bool) -> None:
+    home = Home(tmp_path / ("d" * 100)) if deep else night.home
+    home.make()
+    night.keeper.home = home
+    dead, alive, foreign = (RunId(f"{n:016x}") for n in (1, 2, 3))
+
+    def fill(db: Database) -> None:
+        runs.begin(
+            db,
+            run=dead,
+            folder=GroupId("main"),
+            kind="session",
+            container="c1",
+            boot="b",
+            now=NOW,
+        )
+        runs.end(db, dead, reason="closed", now=NOW, new_id=lambda: "0" * 32)
+        runs.begin(
+            db,
+            run=alive,
+            folder=GroupId("main"),
+            kind="session",
+            container="c2",
+            boot="b",
+            now=NOW,
+        )
+
+    await night.store.call(fill)
+    for run in (dead, alive):
+        home.gateway(run).mkdir(mode=0o700, parents=True)
+        (home.gateway(run) / "gateway.sock").touch()
+    assert deep == (home.gateways not in home.gateway(dead).parents)
+    stray = home.gateways / foreign  # of a run that no row knows any more
+    stray.mkdir()
+    not_ours = home.gateways / "what is this"
+    not_ours.mkdir()
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "precious").touch()
+    (home.gateways / f"{4:016x}").symlink_to(target)
+
+    logs = {name: home.run_logs / f"{name}.log" for name in ("old", "new")}
+    bad = home.errors(GroupId("main")) / "x.json.bad"
+    bad.parent.mkdir(parents=True)
+    for path in (*logs.values(), bad):
+        path.write_text("x")
+    for path in (logs["old"], bad):
+        os.utime(path, (NOW / 1e6 - 31 * DAY,) * 2)
+    os.utime(logs["new"], (NOW / 1e6 - 29 * DAY,) * 2)
+
+    assert await night.keeper.round()
+    assert not home.gateway(dead).exists()
+    assert not stray.exists()
+    assert not_ours.exists()
+    assert (target / "precious").exists()
+    assert (home.gateway(alive) / "gateway.sock").exists()
+    assert [path.exists() for path in (logs["old"], logs["new"], bad)] == [False, True, False]
+
+
+async def test_a_copy_that_fails_is_told_once_and_costs_no_older_one(night: Night) -> None:
+    backups = night.home.backups
+    backups.mkdir()
+    name = _name(after(NOW, -DAY))
+    (backups / name).write_bytes(b"x")
+    backups.rename(backups.with_name("aside"))
+    backups.write_text("a file where the folder should be")
+    assert not await night.keeper.round()
+    assert not await night.keeper.round()
+    assert len(night.told) == 1
+    assert "was not made" in night.told[0]
+    assert await night.store.call(groups.list_groups)  # the store itself is as it was
+    backups.unlink()
+    backups.with_name("aside").rename(backups)
+    assert await night.keeper.round()
+    assert len(night.told) == 1
+    assert name in night.copies()
+
+
+async def test_no_copy_is_begun_where_there_is_no_room_for_it(night: Night) -> None:
+    night.free = 1 << 30  # enough, but for the copy
+    assert not await night.keeper.round()
+    assert "too little room" in night.told[0]
+    assert not night.home.backups.exists()
+
+
+async def test_copies_can_be_left_to_others(night: Night) -> None:
+    night.keeper.plan = attrs.evolve(PLAN, copies=0)
+    assert await night.keeper.round()
+    assert not night.home.backups.exists()
+
+
+async def test_the_newest_copy_is_found_by_its_name(night: Night) -> None:
+    assert await night.keeper.newest() is None
+    night.home.backups.mkdir()
+    for days in (-400, -2, -1, 300):  # the last by a clock that was wrong
+        (night.home.backups / _name(after(NOW, days * DAY))).touch()
+    assert await night.keeper.newest() == after(NOW, -DAY)
+
+
+class Counting(Keeper):
+    """The loop alone: rounds are counted, by the hour of the wall clock."""
+
+    began: Micros | None = None  # the newest copy there is
+    fails: int = 0
+
+    async def newest(self) -> Micros | None:
+        await trio.lowlevel.checkpoint()
+        return self.began
+
+    async def round(self) -> bool:
+        await trio.lowlevel.checkpoint()
+        rounds.append(round((self.now() - NOW) / 1e6 / HOUR, 2))
+        if self.fails:
+            self.fails -= 1
+            return False
+        self.last = self.now()
+        return True
+
+
+rounds: list[float] = []
+
+
+def rounds_of(
+    *, last: float | None, hours: float, fails: int = 0, set_by: float = 0.0
+) -> list[float]:
+    """At which hours after `NOW` there were rounds. ``last``: the newest copy, in hours before.
+    ``set_by``: hours by which the clock is set after half of the time."""
+    rounds.clear()
+    moved = [0.0]
+
+    async def tell(text: str, kind: str) -> None:
+        raise AssertionError(text)
+
+    async def main() -> None:
+        began = trio.current_time()
+        made = Counting(
+            store=None,  # type: ignore[arg-type]  # no round does anything
+            home=Home(Path("/nowhere")),
+            plan=PLAN,
+            floor=Floor(bytes=0, share=0),
+            now=lambda: after(NOW, trio.current_time() - began + moved[0]),
+            measure=lambda: Space(1, 1),
+            tell=tell,
+        )
+        made.began = None if last is None else after(NOW, -last * HOUR)
+        made.fails = fails
+        async with trio.open_nursery() as nursery:
+            await nursery.start(made.run)
+            await trio.sleep(hours / 2 * HOUR)
+            moved[0] = set_by * HOUR
+            await trio.sleep(hours / 2 * HOUR)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    return list(rounds)
+
+
+NIGHT = 12.89  # hours from then to four in the morning
+
+
+def test_each_night_has_its_round() -> None:
+    assert rounds_of(last=1, hours=70) == pytest.approx([NIGHT, NIGHT + 24, NIGHT + 48], abs=0.1)
+
+
+@pytest.mark.parametrize("last", [None, 12, 24 * 30], ids=["none", "half a day", "a month"])
+def test_a_round_that_was_missed_is_made_up_for_soon_after_the_start(last: float | None) -> None:
+    soon = SETTLE / HOUR
+    assert rounds_of(last=last, hours=20) == pytest.approx([soon, NIGHT], abs=0.1)
+
+
+def test_what_failed_is_tried_again_each_hour() -> None:
+    again = AGAIN / HOUR
+    expected = [NIGHT, NIGHT + again, NIGHT + 2 * again, NIGHT + 24]
+    assert rounds_of(last=1, hours=40, fails=2) == pytest.approx(expected, abs=0.1)
+
+
+def test_a_clock_that_is_set_is_noticed_and_one_night_has_one_round() -> None:
+    # after 10 hours it is set 10 hours forward, past the night: one round, at once
+    assert rounds_of(last=1, hours=20, set_by=10) == pytest.approx(
+        [20.0], abs=PIECE / HOUR + 2 * MINUTE / HOUR
+    )
+    # after 15 hours, the night's round done, it is set 5 hours back: that night has had its round
+    assert rounds_of(last=1, hours=30, set_by=-5) == pytest.approx([NIGHT], abs=0.1)
+    # after 15 hours it is set back by a month, which was the wrong one: nights go on at once
+    back = rounds_of(last=1, hours=30, set_by=-24 * 30)
+    assert len(back) >= 2
