@@ -14,9 +14,9 @@ The rules, in the order they are tried whenever anything changes:
 4. a slot is never free while somebody could use it;
 5. an idle run gives way as soon as somebody waits for a slot or its own group has a task due; a
    busy one never does. A run that nobody has spoken to yet (pre-warmed) gives way first;
-6. in slots that nobody wants, up to ``prewarm`` runs are begun before anybody asks: for the groups
-   that spoke last and have none. What a group said buys it one such run: if that ends by itself
-   (idle for too long, broken), there is no other until the group speaks again.
+6. in slots that nobody wants, while no run works, up to ``prewarm`` runs are begun before anybody
+   asks: for the groups that spoke last and have none. What a group said buys it one such run: if
+   that ends by itself (idle for too long, broken), there is no other until the group speaks again.
 
 What keeps it so: no import but attrs and the nouns, and a pair that `TRANSITIONS` does not list is
 a bug of ours, `IllegalTransition`, on which the daemon falls.
@@ -551,8 +551,11 @@ class GroupQueue:
         self._runs[start.group] = _Run(kind=start.kind, phase=Phase.BUSY)
 
     def _warm_up(self) -> Iterator[Decision]:
-        """Begin runs that nobody has asked for. A slot that is still free now is one that nobody wants."""
-        if not self._likely or self._held or self._draining:
+        """Begin runs that nobody has asked for. A slot that is still free now is one that nobody wants,
+        and the start of a container would slow down whoever works."""
+        if not self._likely or self._held or self._draining or self._any_delegate():
+            return
+        if any(run.phase is Phase.BUSY for run in self._runs.values()):
             return
         fresh = sum(run.fresh for run in self._runs.values())
         room = min(self.prewarm - fresh, self.capacity - self.slots)

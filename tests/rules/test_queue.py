@@ -228,11 +228,22 @@ def test_of_prewarmed_runs_the_one_whose_group_spoke_longest_ago_gives_way_first
     assert queue.feed(Arrived(GROUPS[2])) == [Close(GROUPS[1])]
 
 
-def test_changed_settings_end_a_warm_run_at_once_and_a_busy_one_when_it_is_idle() -> None:
+def test_nothing_is_begun_unasked_while_somebody_works() -> None:
+    queue = GroupQueue(capacity=3, prewarm=1)
+    queue.feed(Likely((GROUPS[0], GROUPS[1])))
+    assert queue.feed(Arrived(GROUPS[0])) == [Ring(GROUPS[0])]
+    assert queue.feed(Idle(GROUPS[0])) == [unasked(GROUPS[1])]
+
+
+def test_changed_settings_end_a_warm_run_at_once() -> None:
     queue = GroupQueue(capacity=2, prewarm=1)
     queue.feed(Likely((GROUPS[0],)))
     assert queue.feed(Outdated(GROUPS[0])) == [Close(GROUPS[0])]
     assert queue.feed(Ended(GROUPS[0])) == [unasked(GROUPS[0])]  # with what holds now
+
+
+def test_changed_settings_end_a_busy_run_when_it_is_idle() -> None:
+    queue = GroupQueue(capacity=2)
     queue.feed(Arrived(GROUPS[1]))
     assert queue.feed(Outdated(GROUPS[1])) == []
     assert queue.feed(Arrived(GROUPS[1])) == [Ring(GROUPS[1])]  # it works, so it is still spoken to
@@ -366,6 +377,7 @@ class Queue(RuleBasedStateMachine):
                     if prewarm:
                         assert not self.line(), "somebody waits for that slot"
                         assert not self.asked
+                        assert all(run.idle or run.closing for run in self.runs.values())
                         assert self.wished()[0] == group, "who spoke last is first"
                         self.runs[group] = Run(group=group, kind=kind, idle=True, fresh=True)
                         continue
@@ -596,6 +608,8 @@ class Queue(RuleBasedStateMachine):
         fresh = sum(run.fresh for run in self.runs.values())
         assert fresh <= self.prewarm
         quiet = not self.held and not self.draining and not self.queue.waiting()
+        quiet = quiet and all(run.idle or run.closing for run in self.runs.values())
+        quiet = quiet and not any(run.delegate for run in self.runs.values())
         if quiet and self.queue.slots < self.capacity and fresh < self.prewarm:
             assert not self.wished()
 
