@@ -24,6 +24,8 @@ COMMANDS: Final = (
     "approvals",
     "backup",
     "restore",
+    "export",
+    "import",
     "auth",
     "config",
     "doctor",
@@ -33,6 +35,8 @@ COMMANDS: Final = (
     "runs",
 )
 
+_MODULES: Final = {"import": "import_home"}  # a word of Python's is no name of a module
+
 
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -41,7 +45,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"pynchy.cli.{cmd_name}").command
+        module = _MODULES.get(cmd_name, cmd_name)
+        command: click.Command = import_module(f"pynchy.cli.{module}").command
         return command
 
 

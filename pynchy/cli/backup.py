@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,16 +27,22 @@ def command(path: Path | None, as_json: bool) -> None:
     pynchy backup
     pynchy backup /mnt/usb/pynchy.db
     """
-    target = "" if path is None else str(path.absolute())
-    try:
-        with open_connection() as connection:
-            made = connection.ask("backup", path=target)
-    except NotRunning:
-        made = _copy(target)
+    made = make_copy(path)
     click.echo(json.dumps(made, indent=2) if as_json else f"{made['path']}: {made['bytes']} bytes")
 
 
-def _copy(target: str) -> dict[str, object]:
+def make_copy(path: Path | None) -> dict[str, Any]:
+    """Have the daemon copy its database, or do it while none runs; where it is, and how large."""
+    target = "" if path is None else str(path.absolute())
+    try:
+        with open_connection() as connection:
+            made: dict[str, Any] = connection.ask("backup", path=target)
+            return made
+    except NotRunning:
+        return _copy(target)
+
+
+def _copy(target: str) -> dict[str, Any]:
     """The same with nobody running, under the instance lock."""
     import time
 

@@ -136,6 +136,12 @@ What is worth knowing here every time: you are given this page at each start. Ke
 """
 
 
+def is_first_page(content: bytes) -> bool:
+    """Whether a page of memory is as it was made: nobody has written anything in it."""
+    written = content.decode("utf-8", "replace").partition("\n")[2]
+    return written.split() == _MEMORY.partition("\n")[2].split()
+
+
 def _scaffold(work: Path, group: Group) -> None:
     """Make a group's folder with a first page of memory, all at once; one that is there is left as it is."""
     if work.exists() or work.is_symlink():

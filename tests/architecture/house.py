@@ -122,6 +122,10 @@ PLAN: dict[str, Kind] = {
     "pynchy.ipc.spool": Kind.EDGE,
     "pynchy.ipc.task_commands": Kind.PROCEDURE,
     "pynchy.ipc.watcher": Kind.PROCEDURE,  # it lives as long as a run
+    "pynchy.moving.exporter": Kind.PROCEDURE,
+    "pynchy.moving.importer": Kind.PROCEDURE,
+    "pynchy.moving.old_home": Kind.RULES,
+    "pynchy.moving.trees": Kind.EDGE,
     "pynchy.schedule.scheduler": Kind.SERVICE,
     "pynchy.schedule.times": Kind.RULES,
     "pynchy.store.*": Kind.QUERIES,

@@ -57,6 +57,11 @@ def test_the_life_of_a_message_its_tasks_memory_and_cost(tmp_path: Path) -> None
         pynchy(home, "tasks", "add", "nowhere", "echo", "--every", "3600", exits=2)
         assert isinstance(asked(home, "audit"), list)
         pynchy(home, "restore", str(home / "store" / "pynchy.db"), exits=75)
+        up = asked(home, "export", "main", str(tmp_path / "main.tar.gz"))
+        assert up["messages"] >= 4
+        assert (up["memories"], up["tasks"]) == (1, 1)
+    down = asked(home, "export", "main", str(tmp_path / "again.tar.gz"))
+    assert {**down, "path": "", "bytes": 0} == {**up, "path": "", "bytes": 0}
     pynchy(home, "why", "1", exits=4)
 
 

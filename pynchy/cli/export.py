@@ -1,0 +1,65 @@
+"""`pynchy export`: a group as one archive, to keep or to take elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import attrs
+import click
+
+from pynchy.cli.backup import make_copy
+from pynchy.cli.client import Failure, printable
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+
+@click.command()
+@click.argument("group")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def command(group: str, path: Path, as_json: bool) -> None:
+    """Write all of GROUP to the archive PATH (.tar.gz): messages, files, memory, tasks.
+
+    GROUP is its folder's name. Works with the daemon up or down. The archive is for your eyes alone
+    (mode 600); it holds plain files and JSON, and needs no Pynchy to be read.
+
+    \b
+    pynchy export family ~/family.tar.gz
+    """
+    from pynchy.model import GroupId
+    from pynchy.moving import exporter
+
+    home = Home.of(os.environ)
+    if path.is_dir():
+        raise click.UsageError(f"{path} is a folder; say the name of an archive in it")
+    copy = home.store / f"export-{os.getpid()}.db"
+    try:
+        make_copy(copy)
+        progress = _hide if as_json or not os.isatty(2) else _show
+        found = exporter.write(home, copy, GroupId(group), path.absolute(), told=progress)
+        progress("")
+    except exporter.NoSuchGroup as error:
+        raise click.UsageError(str(error)) from None
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror or error}", Exit.OURS) from None
+    finally:
+        copy.unlink(missing_ok=True)
+    if as_json:
+        told = {"path": str(path), "bytes": path.stat().st_size, **attrs.asdict(found)}
+        click.echo(json.dumps(told, indent=2))
+        return
+    click.echo(
+        f"{path}: {found.messages} messages, {found.files} files, {found.memories} memories, "
+        f"{found.tasks} tasks, {path.stat().st_size} bytes"
+    )
+
+
+def _hide(name: str) -> None:
+    """Nobody looks on."""
+
+
+def _show(name: str) -> None:
+    """The file that is being written, on a line that the next one takes."""
+    click.echo(f"\r\x1b[K{printable(name)[:78]}", nl=False, err=True)

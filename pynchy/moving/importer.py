@@ -1,0 +1,347 @@
+"""Bringing a NanoClaw home, or one of an earlier Pynchy, over into ours.
+
+First all is read, then the files are copied, then the rows are written in one transaction; so whatever
+ends it half-way, doing it again completes it, and doing it once more changes nothing. The rule that
+keeps it so: nothing of ours is overwritten, nothing of theirs is touched, and what cannot be brought
+over is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from pynchy.chat.whatsapp_read import plain
+from pynchy.container import folders
+from pynchy.container.mounts import BadAllowlist, Wish, parse_allowlist
+from pynchy.dotenv import BadEnvFile, parse_env
+from pynchy.groups import settings
+from pynchy.home import Home
+from pynchy.model import MAIN, ChatId, Group, GroupId, Message, Micros, SenderId, Seq, TaskId
+from pynchy.moving import old_home, trees
+from pynchy.moving.old_home import OldGroup, OldHome, OldTask
+from pynchy.schedule.times import BadSchedule, parse
+from pynchy.store import arrivals, audit, callers, groups, messages, old_messages, tasks
+from pynchy.store.database import Database
+
+MAX_DOCUMENT: Final = 32 << 20  # bytes of one JSON file
+NOT_COPIED: Final = frozenset({"logs", "node_modules", ".git"})  # at the top of a group's folder
+
+
+class NoOldHome(Exception):
+    """There is nothing there that could be brought over."""
+
+
+@attrs.define
+class Report:
+    """What was, or would be, brought over. ``problems`` are sentences for the person."""
+
+    groups: list[dict[str, Any]] = attrs.field(factory=list)
+    tasks: int = 0
+    allowlist: str = "none there"
+    problems: list[str] = attrs.field(factory=list)
+
+
+def read_home(root: Path) -> OldHome:
+    """All that a home says. Raises `NoOldHome` and `StoreBroken`; changes nothing."""
+    problems: list[str] = []
+    documents = {
+        name: _document(root, f"{name}.json", problems)
+        for name in ("registered_groups", "sessions", "router_state")
+    }
+    database = root / "store" / "messages.db"
+    rows = old_messages.read(database) if database.is_file() else {}
+    if not rows and documents["registered_groups"] is None:
+        raise NoOldHome(
+            f"{root} has neither store/messages.db nor a registered_groups.json; "
+            "say the folder that holds store/, data/ and groups/"
+        )
+    state = {row["key"]: row["value"] for row in rows.get("router_state", ())}
+    registered = dict(documents["registered_groups"] or {})
+    for row in rows.get("registered_groups", ()):
+        container = _loads(row.get("container_config"))
+        registered[row["jid"]] = {**row, "container_config": container}
+    found = old_home.read_groups(registered, problems)
+    cursors = (documents["router_state"] or {}).get("last_agent_timestamp")
+    sessions = old_home.read_sessions(documents["sessions"]) | old_home.read_sessions(
+        {row["group_folder"]: row["session_id"] for row in rows.get("sessions", ())}
+    )
+    chats = {row["jid"]: str(row.get("name") or "") for row in rows.get("chats", ())}
+    names = dict.fromkeys([_assistant(root), *(group.trigger for group in found)])
+    return OldHome(
+        groups=found,
+        sessions=sessions,
+        answered=old_home.read_answered(cursors)
+        | old_home.read_answered(_loads(state.get("last_agent_timestamp"))),
+        chat_names=chats,
+        messages=old_home.read_messages(rows.get("messages", ()), names=names, problems=problems),
+        tasks=old_home.read_tasks(rows.get("scheduled_tasks", ())),
+        problems=tuple(problems),
+    )
+
+
+def _document(root: Path, name: str, problems: list[str]) -> dict[str, Any] | None:
+    for place in (root / "data" / name, root / name):
+        try:
+            if place.stat().st_size > MAX_DOCUMENT:
+                raise ValueError("too large")
+            found = json.loads(place.read_bytes())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            problems.append(f"{place} cannot be read and is left out: {error}")
+            continue
+        if isinstance(found, dict):
+            return found
+        problems.append(f"{place} holds no object and is left out")
+    return None
+
+
+def _loads(text: object) -> Any:
+    try:
+        return json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def _assistant(root: Path) -> str:
+    """The name by which the assistant signed, if its .env says one. Nothing else of it is looked at."""
+    try:
+        return parse_env((root / ".env").read_bytes()).get("ASSISTANT_NAME", "Andy")
+    except (OSError, BadEnvFile):
+        return "Andy"
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def bring_files(root: Path, home: Home, old: OldHome, *, dry: bool) -> dict[str, trees.Copied]:
+    """Copy every group's files and conversations, and what all groups read."""
+    copied = {}
+    for group in old.groups:
+        folder = GroupId(group.folder)
+        copied[group.folder] = trees.merge(
+            root / "groups" / group.old_folder,
+            home.group(folder),
+            skip=NOT_COPIED,
+            dry=dry,
+            may_replace=_is_first_page,
+        )
+        trees.merge(
+            root / "data" / "sessions" / group.old_folder / ".claude" / "projects",
+            home.session(folder) / "projects",
+            dry=dry,
+        )
+    copied["global"] = trees.merge(
+        root / "groups" / "global", home.shared, skip=NOT_COPIED, dry=dry
+    )
+    return copied
+
+
+def _is_first_page(path: str, content: bytes) -> bool:
+    return path == "CLAUDE.md" and folders.is_first_page(content)
+
+
+def bring_allowlist(place: Path | None, home: Home, *, dry: bool) -> str:
+    """Bring the allowlist over if we have none; what became of it, for the report."""
+    if place is None:
+        return "none there"
+    try:
+        data = place.read_bytes()
+        parse_allowlist(data)
+    except (OSError, BadAllowlist) as error:
+        return f"left out: {error}"
+    ours = home.mount_allowlist
+    if ours.exists():
+        return "the same" if ours.read_bytes() == data else f"yours stays: {ours}"
+    if not dry:
+        aside = ours.with_suffix(".new")
+        aside.touch(mode=0o600)
+        aside.write_bytes(data)
+        aside.replace(ours)
+    return "brought over"
+
+
+# --- rows: one transaction -----------------------------------------------------------------------
+
+
+def write(
+    db: Database,
+    old: OldHome,
+    *,
+    assistant: str,
+    timezone: str,
+    scaffold: Callable[[Group], None],
+    now: Micros,
+) -> Report:
+    """Write what a home says into our rows, as far as they do not have it.
+
+    ``scaffold`` makes the folders of a group before its row counts.
+    """
+    report = Report(problems=list(old.problems))
+    groups.ensure_main(db, name="Main", trigger=assistant, now=now)
+    said: dict[str, list[old_home.OldMessage]] = {}
+    for message in old.messages:
+        said.setdefault(message.jid, []).append(message)
+    for group in old.groups:
+        report.groups.append(_bring_group(db, old, group, said, report, assistant, scaffold, now))
+    for task in old.tasks:
+        report.tasks += _bring_task(db, old, task, report, timezone, now)
+    return report
+
+
+def _bring_group(
+    db: Database,
+    old: OldHome,
+    group: OldGroup,
+    said: Mapping[str, list[old_home.OldMessage]],
+    report: Report,
+    assistant: str,
+    scaffold: Callable[[Group], None],
+    now: Micros,
+) -> dict[str, Any]:
+    folder = GroupId(group.folder)
+    there = groups.get(db, folder)
+    new = there is None or (folder == MAIN and not _speaks(db))
+    if there is None:
+        there = groups.register(
+            db,
+            folder=folder,
+            name=group.name,
+            chats=(),
+            trigger=group.trigger or assistant,
+            requires_trigger=group.requires_trigger,
+            now=now,
+        )
+        scaffold(there)
+    if new:
+        document = groups.settings(db, folder)
+        for mount in group.mounts:
+            wish = Wish(mount.path, mount.name, mount.writable)
+            document = settings.with_mount(document, wish)
+        groups.set_settings(db, folder, document)
+    row: dict[str, Any] = {
+        "folder": folder,
+        "from": group.old_folder,
+        "name": group.name,
+        "chat": group.chat,
+        "new": new,
+        "messages": 0,
+        "unanswered": 0,
+        "session": False,
+    }
+    if group.chat is not None:
+        chat = ChatId(group.chat)
+        try:
+            groups.add_chat(db, folder, chat)
+        except groups.CannotRegister as error:
+            report.problems.append(f"{folder}: {error}; its messages are left out")
+            return {**row, "chat": None}
+        row["messages"] = _bring_messages(db, old, group, chat, said.get(group.jid, []))
+        row["unanswered"] = arrivals.waiting(db, chat)
+    session = old.sessions.get(group.old_folder)
+    row["session"] = session is not None and arrivals.keep_session(db, folder, session)
+    if new:
+        audit.record(
+            db,
+            actor="owner",
+            action="group imported",
+            folder=folder,
+            detail={"chat": group.chat or group.jid},
+            now=now,
+        )
+    return row
+
+
+def _speaks(db: Database) -> bool:
+    """Whether main has had anything said in it yet."""
+    chats = groups.chats_of(db, MAIN)
+    return any(messages.history(db, chat, limit=1) for chat in chats)
+
+
+def _bring_messages(
+    db: Database,
+    old: OldHome,
+    group: OldGroup,
+    chat: ChatId,
+    said: list[old_home.OldMessage],
+) -> int:
+    """What was said in a chat; how much of it was new."""
+    upto = old.answered.get(group.jid, old_home.NEVER)
+    answered: list[Seq] = []
+    new = 0
+    for each in said:
+        if each.bot:
+            new += arrivals.add_sent(
+                db,
+                folder=GroupId(group.folder),
+                chat=chat,
+                message_id=each.id,
+                text=each.text,
+                at=each.at,
+            )
+            continue
+        message = Message(
+            chat=chat,
+            id=each.id,
+            sender=SenderId(plain(each.sender)),
+            sender_name=each.sender_name,
+            sent_at=each.at,
+            text=each.text,
+            from_me=each.from_me,
+            chat_name=old.chat_names.get(group.jid) or None,
+        )
+        seq = messages.receive(db, message, now=each.at).seq
+        new += seq is not None
+        if each.at <= upto:
+            known = seq or arrivals.seq_of(db, chat, message.sender, each.id)
+            if known is not None:
+                answered.append(known)
+    arrivals.settle(db, chat, answered)
+    return new
+
+
+def _bring_task(
+    db: Database, old: OldHome, task: OldTask, report: Report, timezone: str, now: Micros
+) -> bool:
+    """A task that we do not have yet; whether it was new."""
+    id = TaskId(hashlib.sha256(f"nanoclaw {task.id}".encode()).hexdigest()[:32])
+    if tasks.get(db, id) is not None:
+        return False
+    group = next((each for each in old.groups if each.old_folder == task.old_folder), None)
+    chats = [] if group is None else groups.chats_of(db, GroupId(group.folder))
+    if group is None or not chats:
+        report.problems.append(f"a task of {task.old_folder} has no chat: {task.prompt[:60]!r}")
+        return False
+    value: str | int = task.value
+    if task.kind == "interval" and task.value.isdigit():
+        value = int(task.value) // 1000
+    try:
+        schedule = parse(
+            task.kind, value, timezone=timezone, now=now, from_main=group.folder == MAIN
+        )
+        tasks.create(
+            db,
+            id=id,
+            folder=GroupId(group.folder),
+            chat=chats[-1],
+            prompt=task.prompt,
+            schedule=schedule,
+            context="group" if task.context == "group" else "isolated",
+            creator=callers.OWNER if group.folder == MAIN else SenderId(""),
+            now=now,
+        )
+    except (BadSchedule, tasks.CannotSchedule) as error:
+        report.problems.append(
+            f"a task of {group.folder} is left out ({error}): {task.kind} {task.value}, "
+            f"{task.prompt[:60]!r}"
+        )
+        return False
+    if task.paused:
+        tasks.pause(db, id, reason="paused where it came from")
+    return True
