@@ -63,7 +63,8 @@ class Message:
     """A message as a channel hands it over, ids already canonical.
 
     ``from_me`` is the channel's own word that our account sent it; ``mentions_me`` that it mentions one of our ids.
-    ``edits`` names the message that this one replaces, ``revokes`` the one that its sender took back.
+    ``edits`` names the message that this one replaces, ``revokes`` the one that its sender took back. A ``remark``
+    (a reaction, a vote) is to be known, and never asks for an answer.
     """
 
     chat: ChatId
@@ -78,6 +79,7 @@ class Message:
     attachments: tuple[Attachment, ...] = ()
     edits: str | None = None
     revokes: str | None = None
+    remark: bool = False
     chat_name: str | None = None
 
 
@@ -119,6 +121,7 @@ class Outgoing:
     plain: bool = False  # the fallback try: send the text as it is, without formatting
     turn: TurnId | None = None  # whose words these are, if a turn's
     target_sender: SenderId | None = None  # who said the target, where that is known
+    target_text: str = ""  # and what
 
 
 @attrs.frozen

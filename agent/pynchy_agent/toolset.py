@@ -172,6 +172,7 @@ TOOLS: Final[dict[str, Tool]] = {
             something long. Your final answer is sent by itself; do not send it with this tool as well.""",
             {"text": _text("What to say.")},
             sender=_text("A name to speak under, when several voices take part.", most=64),
+            reply_to=_text("The id of a message to quote, as the prompt shows it.", most=128),
         ),
         _tool(
             "send_file",

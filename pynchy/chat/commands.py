@@ -11,8 +11,8 @@ from typing import Final
 
 import attrs
 
-from pynchy.chat.text import begins_with_name
-from pynchy.model import Group, Message, channel_of
+from pynchy.chat.text import begins_with_name, is_owner
+from pynchy.model import Group, Message
 
 
 @attrs.frozen
@@ -113,11 +113,6 @@ def refusal(order: Order, message: Message, group: Group) -> str | None:
     if group.allowed_senders is None or named:
         return None
     return f"You are not among the allowed senders of {group.name}."
-
-
-def is_owner(message: Message) -> bool:
-    """Whether the owner wrote it: on our own account, or over the control socket."""
-    return message.from_me or channel_of(message.chat) == "console"
 
 
 def help_text(group: Group) -> str:

@@ -14,9 +14,9 @@ from typing import Final
 
 import attrs
 
-from pynchy.chat.commands import Order, help_text, is_owner
+from pynchy.chat.commands import Order, help_text
 from pynchy.chat.receiver import Asked
-from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.chat.text import NOTICE_PREFIX, is_owner
 from pynchy.groups import queue
 from pynchy.ipc import approvals
 from pynchy.ipc.call import Done, Scaffold, no_folders

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from pynchy.model import Attachment, Group, Message, Micros, Quoted
+from pynchy.model import Attachment, Group, Message, Micros, Quoted, channel_of
 
 REPLY_LIMIT: Final = 4_000  # characters of one outgoing message
 TEXT_LIMIT: Final = 65_536  # characters of one message in a prompt; WhatsApp's own limit
@@ -40,15 +40,26 @@ def is_trigger(message: Message, group: Group) -> bool:
     """Whether the agent of ``group`` is to answer ``message``, rather than only to know of it.
 
     A structured mention of our account counts wherever it is, ``@Name`` only at the start of the
-    text. Nothing triggers that is empty, taken back, or from somebody the group does not allow.
+    text. Nothing triggers that is empty, taken back, a remark, or from somebody the group does not allow.
     """
-    if message.revokes is not None or is_empty(message):
+    if message.revokes is not None or message.remark or is_empty(message):
         return False
-    if group.allowed_senders is not None and message.sender not in group.allowed_senders:
+    if not is_allowed(message, group):
         return False
     if group.is_main or not group.requires_trigger:
         return True
     return message.mentions_me or begins_with_name(message.text, group.trigger)
+
+
+def is_allowed(message: Message, group: Group) -> bool:
+    """Whether the group listens to who wrote it. To its owner it always does."""
+    senders = group.allowed_senders
+    return senders is None or message.sender in senders or is_owner(message)
+
+
+def is_owner(message: Message) -> bool:
+    """Whether the owner wrote it: on our own account, or over the control socket."""
+    return message.from_me or channel_of(message.chat) == "console"
 
 
 def is_empty(message: Message) -> bool:

@@ -127,6 +127,7 @@ class WhatsApp:
             path=out.path,
             target=out.target,
             target_sender=out.target_sender,
+            target_text=out.target_text,
         )
         if answer is None:
             raise SendUncertain("the WhatsApp process ended before it answered")

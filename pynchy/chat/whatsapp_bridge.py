@@ -25,6 +25,7 @@ import json
 import logging
 import mimetypes
 import os
+import queue
 import secrets
 import subprocess
 import sys
@@ -32,6 +33,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -39,8 +41,9 @@ import attrs
 
 from pynchy.chat import whatsapp_lines as lines
 from pynchy.chat import whatsapp_read as reading
+from pynchy.chat import whatsapp_write as writing
 from pynchy.chat.whatsapp_journal import Entry, Journal, device, number_of
-from pynchy.model import Attachment
+from pynchy.model import Attachment, Message
 
 SESSION: Final = "whatsapp.db"  # the library's, named from within its folder: it makes a URL of it
 JOURNAL: Final = "whatsapp-journal.db"
@@ -51,6 +54,7 @@ GOODBYE: Final = 3.0  # from the end of our input to our own
 QUIET: Final = 0.2  # without an event after a disconnect: the queue is empty
 FETCH_WAIT: Final = 60.0
 TRANSCRIBE_WAIT: Final = 120.0
+PREVIEW: Final = 200  # pixels of the longer side of a small picture
 UNREAD: Final = 100  # messages of a chat that are marked as read together
 WINDOW: Final = 200  # entries read from the journal at once
 
@@ -159,6 +163,7 @@ class Bridge:
         self.transcribe: list[str] = []
         self.last_event = 0.0
         self.ending = False
+        self._courtesies: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # in order
         self._numbers: dict[str, str] = {}
         self._unread: dict[str, list[tuple[str, str]]] = {}  # chat -> (sender, id), the newest
 
@@ -171,6 +176,7 @@ class Bridge:
         self.transcribe = list(start["transcribe"])
         account = device(Path(SESSION))
         threading.Thread(target=self._guard, args=(self._deliver,), daemon=True).start()
+        threading.Thread(target=self._guard, args=(self._be_courteous,), daemon=True).start()
         if account is None:
             self._end("logged_out", "not linked")
         else:
@@ -181,6 +187,10 @@ class Bridge:
         while raw := sys.stdin.buffer.readline(lines.LONGEST):
             self._obey(lines.decode(raw))
         self._leave()
+
+    def _be_courteous(self) -> None:
+        while True:
+            self._courtesies.get()()
 
     def _guard(self, task: Callable[[], None]) -> None:
         try:
@@ -322,7 +332,7 @@ class Bridge:
         read = reading.read(event, own=self.own, number_of=self._number_of)
         if read is None:
             return
-        message = read.message
+        message = self._ours_named(read.message)
         payload: dict[str, Any] = {}
         if message.chat not in self.chats:  # a name and a time, never content
             if message.edits or message.revokes:
@@ -337,6 +347,7 @@ class Bridge:
             json.dumps(payload),
             wa_id=message.id,
             own=(message.chat, read.message.text) if message.from_me else None,
+            said_by=reading.text_id(event.Info.MessageSource.Sender),
         )
         if kept:
             self.more.set()
@@ -344,6 +355,14 @@ class Bridge:
             unread = self._unread.setdefault(message.chat, [])
             unread.append((reading.text_id(event.Info.MessageSource.Sender), message.id))
             del unread[:-UNREAD]
+
+    def _ours_named(self, message: Message) -> Message:
+        """A quote of what we said names it as the daemon does, who chose that id."""
+        quoted = message.quoted
+        ours = None if quoted is None else self.journal.ours(quoted.id)
+        if quoted is None or ours is None:
+            return message
+        return attrs.evolve(message, quoted=attrs.evolve(quoted, id=ours))
 
     def _number_of(self, lid: str) -> str | None:
         if lid not in self._numbers:
@@ -449,9 +468,9 @@ class Bridge:
             case "was_sent":
                 threading.Thread(target=self._tell_if_sent, args=(line,), daemon=True).start()
             case "typing" if self.up.is_set():
-                threading.Thread(target=self._type, args=(line,), daemon=True).start()
+                self._courtesies.put(partial(self._type, line))
             case "read" if self.up.is_set():
-                threading.Thread(target=self._mark_read, args=(line,), daemon=True).start()
+                self._courtesies.put(partial(self._mark_read, line))
             case "groups" if self.up.is_set():
                 asked = (line["request"],)
                 threading.Thread(target=self._tell_groups, args=asked, daemon=True).start()
@@ -487,49 +506,58 @@ class Bridge:
         from neonize.utils.jid import build_jid
 
         user, _, server = line["chat"].rpartition("@")
-        chat = build_jid(user, server)
+        target = self._target(line)
         if line["kind"] == "file":
-            return self._transmit_file(chat, line)
-        target, who = line.get("target"), line.get("target_sender") or ""
-        if line["kind"] == "reaction":
-            key: dict[str, Any] = {"remoteJID": line["chat"], "ID": target}
-            key["fromMe"] = who == self.own.number
-            if server == reading.GROUPS and who:
-                key["participant"] = who
-            sign = wa.ReactionMessage(
-                text=line["text"], senderTimestampMS=time.time_ns() // 1_000_000
-            )
-            for name, value in key.items():
-                setattr(sign.key, name, value)
-            message = wa.Message(reactionMessage=sign)
-        elif target and who:
-            context = wa.ContextInfo(
-                stanzaID=target, participant=who, quotedMessage=wa.Message(conversation="")
-            )
-            words = wa.ExtendedTextMessage(text=line["text"], contextInfo=context)
-            message = wa.Message(extendedTextMessage=words)
+            message = self._file(wa, line, quotes=target)
+        elif line["kind"] == "reaction":
+            if target is None:
+                raise FileNotFoundError("there is nothing to react to")
+            moment = time.time_ns() // 1_000_000
+            message = writing.reaction(wa, line["text"], to=target, at_ms=moment)
         else:
-            # Never as a plain str: the library would look for mentions in it, and ask the network.
-            message = wa.Message(conversation=line["text"])
-        return str(self.client.send_message(chat, message).ID)
+            message = writing.words(wa, line["text"], quotes=target)
+        return str(self.client.send_message(build_jid(user, server), message).ID)
 
-    def _transmit_file(self, chat: Any, line: dict[str, Any]) -> str:
-        path = Path(line["path"])
-        content = path.read_bytes()  # as bytes: a name would be taken for an address too
-        name = line.get("name") or path.name
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        caption = line["text"] or None
-        if kind in ("image/jpeg", "image/png"):
+    def _target(self, line: dict[str, Any]) -> writing.Target | None:
+        """What is quoted or reacted to, with its sender's id as it came: in a chat of hidden ids phones
+        look for that one."""
+        chat, target, who = line["chat"], line.get("target"), line.get("target_sender") or ""
+        if not target or not (who or line["kind"] == "reaction"):
+            return None
+        raw = self.journal.said_by(json.dumps([chat, who, target]))
+        text = line.get("target_text") or ""
+        return writing.Target(chat, target, raw or who, ours=who == self.own.number, text=text)
+
+    def _file(self, wa: Any, line: dict[str, Any], *, quotes: writing.Target | None) -> Any:
+        from neonize.utils.enum import MediaType
+
+        path, caption = Path(line["path"]), line["text"]
+        content = path.read_bytes()
+        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        kind = writing.kind_of(media_type, captioned=bool(caption))
+        preview = None
+        if kind == "image":
             try:
-                image = self.client.build_image_message(content, caption=caption)
+                preview = _preview(content)
             except Exception as error:
                 _log.warning("as a document, for it is no image: %s", error)
-            else:
-                return str(self.client.send_message(chat, image).ID)
-        sent = self.client.send_document(
-            chat, content, caption=caption, filename=name, mimetype=kind
+                kind = "document"
+        kinds = {
+            "image": MediaType.MediaImage,
+            "video": MediaType.MediaVideo,
+            "audio": MediaType.MediaAudio,
+            "document": MediaType.MediaDocument,
+        }
+        return writing.file(
+            wa,
+            kind,
+            self.client.upload(content, kinds[kind]),
+            media_type=media_type,
+            name=path.name,
+            caption=caption,
+            quotes=quotes,
+            preview=preview,
         )
-        return str(sent.ID)
 
     def _mark_read(self, line: dict[str, Any]) -> None:
         from neonize.utils.enum import ReceiptType
@@ -562,6 +590,20 @@ class Bridge:
             self.client.send_chat_presence(build_jid(user, server), state, media)
         except Exception as error:
             _log.info("typing: %s", error)
+
+
+def _preview(content: bytes) -> writing.Preview:
+    import io
+
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+        small = image.convert("RGB")
+    small.thumbnail((PREVIEW, PREVIEW))
+    jpeg = io.BytesIO()
+    small.save(jpeg, format="jpeg")
+    return writing.Preview(jpeg.getvalue(), width, height)
 
 
 def joined_groups(client: Any) -> list[tuple[str, str]]:

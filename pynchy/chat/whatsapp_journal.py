@@ -25,7 +25,8 @@ _SCHEMA: Final = """
         identity TEXT NOT NULL UNIQUE,
         payload TEXT,
         held_for TEXT,
-        wa_id TEXT
+        wa_id TEXT,
+        said_by TEXT
     );
     CREATE INDEX IF NOT EXISTS events_open ON events (number) WHERE payload IS NOT NULL;
     CREATE INDEX IF NOT EXISTS events_held ON events (held_for) WHERE held_for IS NOT NULL;
@@ -58,11 +59,23 @@ class Journal:
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;"
             "PRAGMA busy_timeout = 5000;" + _SCHEMA
         )
+        names = [row[1] for row in self._db.execute("PRAGMA table_info(events)")]
+        if "said_by" not in names:  # a journal of an earlier version
+            self._db.execute("ALTER TABLE events ADD COLUMN said_by TEXT")
         # What was on its way when an earlier life ended is doubtful from now on.
         self._db.execute("UPDATE sends SET doubtful = 1 WHERE state = 'open'")
 
-    def put(self, identity: str, payload: str, *, wa_id: str, own: tuple[str, str] | None) -> bool:
-        """Keep an event once. ``own``: chat and text of a message of our account.
+    def put(
+        self,
+        identity: str,
+        payload: str,
+        *,
+        wa_id: str,
+        own: tuple[str, str] | None,
+        said_by: str = "",
+    ) -> bool:
+        """Keep an event once. ``own``: chat and text of a message of our account. ``said_by``: its
+        sender's id as it came.
 
         False: known already, or our own send come back.
         """
@@ -80,9 +93,9 @@ class Journal:
                 )
                 held_for = found[0] if found else None
             changed = self._db.execute(
-                "INSERT OR IGNORE INTO events (identity, payload, held_for, wa_id) "
-                "VALUES (?, ?, ?, ?)",
-                (identity, payload, held_for, wa_id),
+                "INSERT OR IGNORE INTO events (identity, payload, held_for, wa_id, said_by) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (identity, payload, held_for, wa_id, said_by),
             )
             return changed.rowcount == 1
 
@@ -199,6 +212,20 @@ class Journal:
             self._release(message_id, drop=True)
             return True
 
+    # --- names
+
+    def said_by(self, identity: str) -> str | None:
+        """The id of who said something as it came, if that is remembered."""
+        with self._lock:
+            row = self._one("SELECT said_by FROM events WHERE identity = ?", identity)
+        return row[0] or None if row is not None else None
+
+    def ours(self, wa_id: str) -> str | None:
+        """Our own id of something we sent, by WhatsApp's."""
+        with self._lock:
+            row = self._one("SELECT message_id FROM sends WHERE wa_id = ?", wa_id)
+        return None if row is None else row[0]
+
     def _release(self, message_id: str, *, drop: bool) -> None:
         """Let what was held go on, as new: what came later may have been delivered already."""
         if drop:
@@ -208,11 +235,12 @@ class Journal:
             )
             return
         rows = self._db.execute(
-            "DELETE FROM events WHERE held_for = ? RETURNING identity, payload, wa_id",
+            "DELETE FROM events WHERE held_for = ? RETURNING identity, payload, wa_id, said_by",
             (message_id,),
         ).fetchall()
         self._db.executemany(
-            "INSERT INTO events (identity, payload, wa_id) VALUES (?, ?, ?)", sorted(rows)
+            "INSERT INTO events (identity, payload, wa_id, said_by) VALUES (?, ?, ?, ?)",
+            sorted(rows),
         )
 
     def _one(self, sql: str, *values: object) -> tuple[str, ...] | None:

@@ -77,8 +77,12 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
     text = text_of(body)
     media = None if edits or revokes else media_of(body)
     quoted = _quoted(context, own=own, number_of=number_of)
+    remark = has(body, "reactionMessage") or has(body, "pollUpdateMessage")
     if has(body, "reactionMessage"):
         quoted = Quoted(id=body.reactionMessage.key.ID, sender_name="", text="")
+    elif has(body, "pollUpdateMessage"):
+        poll = body.pollUpdateMessage.pollCreationMessageKey.ID
+        quoted = Quoted(id=poll, sender_name="", text="") if poll else None
     if revokes is None and not text.strip() and media is None:
         return None
     mentioned = {plain(each) for each in context.mentionedJID} if context is not None else set()
@@ -95,6 +99,7 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
         quoted=quoted,
         edits=edits,
         revokes=revokes,
+        remark=remark,
         chat_name=name if name and not from_me and not chat.endswith("@" + GROUPS) else None,
     )
     return Read(message, media)
@@ -189,7 +194,7 @@ def text_of(body: Any) -> str:
         return "[voted in a poll]"
     if has(body, "reactionMessage"):
         sign = body.reactionMessage.text
-        return f"[reacted with {sign}]" if sign else ""
+        return f"[reacted with {sign}]" if sign else "[took a reaction back]"
     for name in ("locationMessage", "liveLocationMessage"):
         if has(body, name):
             return _location(getattr(body, name))

@@ -129,8 +129,11 @@ def _send_message(call: Call) -> Done:
         raise Refused("nothing of the text is for the chat; nothing was sent")
     if (sender := clean_name(call.args.get("sender", ""), fallback="")) != "":
         text = f"*{sender}:* {text}"
+    quotes = call.args.get("reply_to")
+    if quotes is not None and not callers.has_message(call.db, call.caller.chat, quotes):
+        raise Refused("there is no message of that id in this chat; nothing was sent")
     pieces = split_reply(text)
-    _enqueue(call, texts=pieces)
+    _enqueue(call, texts=pieces, quotes=quotes)
     parts = "" if len(pieces) == 1 else f", in {len(pieces)} parts"
     return Done(ok=True, text=f"sent to the chat{parts}", speaks=True, fresh=True)
 
@@ -164,7 +167,12 @@ def _react(call: Call) -> Done:
 
 
 def _enqueue(
-    call: Call, *, texts: list[str], file: str | None = None, reaction_to: str | None = None
+    call: Call,
+    *,
+    texts: list[str],
+    file: str | None = None,
+    reaction_to: str | None = None,
+    quotes: str | None = None,
 ) -> None:
     """Say it in the chat of the caller's turn, as output of that turn."""
     if callers.count_said(call.db, call.caller.turn) + len(texts) > MOST_SAID:
@@ -176,6 +184,7 @@ def _enqueue(
         texts=texts,
         file=file,
         reaction_to=reaction_to,
+        quotes=quotes,
         turn=call.caller.turn,
         run=call.caller.run,
         now=call.now,

@@ -150,7 +150,9 @@ _KIND: Final = Choice(("cron", "interval", "once"))
 _CONTEXT: Final = Choice(("group", "isolated"))
 
 COMMANDS: Final[Mapping[str, Rule]] = {
-    "send_message": Rule(Reach.OWN, {"text": Text(32_000)}, {"sender": Text(64)}),
+    "send_message": Rule(
+        Reach.OWN, {"text": Text(32_000)}, {"sender": Text(64), "reply_to": Text(128)}
+    ),
     "send_file": Rule(Reach.OWN, {"path": Text(1024)}, {"caption": Text(1000)}),
     "react": Rule(Reach.OWN, {"emoji": Text(32)}, {"message_id": Text(128)}),
     # For another group it takes main's authority, or a person in main: see `asks`.

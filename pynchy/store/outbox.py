@@ -12,6 +12,7 @@ server, not to people. In each chat the oldest open entry goes first and alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -45,10 +46,12 @@ class Failed:
 
 _OUT: Final = (
     "id, chat, message_id, kind, text, path, target, plain, turn_id, "
-    "(SELECT sender FROM inbox INDEXED BY inbox_message "
+    "(SELECT json_array(sender, text, edits) FROM inbox INDEXED BY inbox_message "
     "WHERE inbox.message_id = outbox.target AND inbox.chat = outbox.chat LIMIT 1)"
 )
 _OPEN: Final = "sent_at IS NULL AND failed_at IS NULL"
+
+QUOTED: Final = 1_000  # characters of a quoted message
 
 #: The first open entry of each chat, by hopping over the index: the cost is in chats with something
 #: to send, not in entries.
@@ -91,7 +94,8 @@ def enqueue(
         kind = "file" if file is not None else "reaction"
         entries = [(kind, texts[0] if texts else "", file, reaction_to or quotes)]
     else:
-        entries = [("text", text, None, quotes) for text in texts]
+        # Of a text in pieces the first one quotes.
+        entries = [("text", text, None, None if n else quotes) for n, text in enumerate(texts)]
     ids = []
     for kind, text, path, target in entries:
         row = db.execute(
@@ -312,5 +316,18 @@ def _is_old(created_at: int, now: Micros) -> bool:
 
 
 def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    id, chat, message_id, kind, text, path, target, plain, turn, who = row
-    return Outgoing(id, chat, message_id, kind, text, path, target, bool(plain), turn, who)
+    id, chat, message_id, kind, text, path, target, plain, turn, aimed_at = row
+    who, what, edits = (None, "", None) if aimed_at is None else json.loads(aimed_at)
+    return Outgoing(
+        id=id,
+        chat=chat,
+        message_id=message_id,
+        kind=kind,
+        text=text,
+        path=path,
+        target=edits or target,  # phones know an edited message by its first id
+        plain=bool(plain),
+        turn=turn,
+        target_sender=who,
+        target_text=what[:QUOTED],
+    )

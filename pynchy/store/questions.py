@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.text import after_name
+from pynchy.chat.text import after_name, is_allowed
 from pynchy.model import (
     DAY,
     MINUTE,
@@ -112,9 +112,9 @@ def fitting(db: Database, message: Message, group: Group, *, triggers: bool) -> 
     text where it would have asked the agent something (``triggers``), or quotes the question. What
     quotes something else is about that.
     """
-    if message.edits is not None or not message.text.strip():
+    if message.edits is not None or message.remark or not message.text.strip():
         return None
-    if group.allowed_senders is not None and message.sender not in group.allowed_senders:
+    if not is_allowed(message, group):
         return None
     row = db.execute(
         f"SELECT {_COLUMNS} FROM questions WHERE chat = ? AND folder = ? AND epoch = ? "

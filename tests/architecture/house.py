@@ -73,6 +73,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.chat.whatsapp_journal": Kind.EDGE,
     "pynchy.chat.whatsapp_lines": Kind.RULES,
     "pynchy.chat.whatsapp_read": Kind.RULES,
+    "pynchy.chat.whatsapp_write": Kind.RULES,
     "pynchy.container.allowlist": Kind.EDGE,
     "pynchy.container.bwrap": Kind.EDGE,
     "pynchy.container.cgroups": Kind.EDGE,

@@ -10,11 +10,28 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 CHAT = "120363000000000001"
 OTHER = "120363000000000002"
+
+
+@contextmanager
+def protobufs_alone() -> Iterator[None]:
+    """Have the library's message types in this process, and nothing else of it."""
+    before = os.environ.get("SPHINX")
+    os.environ["SPHINX"] = "1"
+    try:
+        import neonize.proto.Neonize_pb2  # noqa: F401
+
+        yield
+    finally:
+        if before is None:
+            del os.environ["SPHINX"]
+        else:
+            os.environ["SPHINX"] = before
 
 
 class FakeGo:
@@ -55,6 +72,11 @@ class FakeGo:
                     part: Any = {"mimetype": "image/png", "fileLength": rest[0], "caption": "see"}
                     body = Message(imageMessage=part)
                     self.emit(17, message("PICTURE1", chat=CHAT, body=body))
+                case "hidden":  # somebody writes in a group under their hidden id
+                    who, number = jid(rest[1], "lid", 2), jid("491709", "s.whatsapp.net")
+                    self.emit(
+                        17, message(rest[0], chat=CHAT, text="?", sender=who, sender_alt=number)
+                    )
                 case "bad":
                     self.emit(17, b"\xff" * 20)
                 case "event":
@@ -72,8 +94,11 @@ class FakeGo:
         from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
         neo: Any = neonize.proto.Neonize_pb2
-        text = Message.FromString(body).conversation
+        sent = Message.FromString(body)
+        text = sent.conversation or sent.extendedTextMessage.text
+        (part, _), *_ = sent.ListFields()
         self.sent += 1
+        tell(f"sent {part.name}: {sent.SerializeToString().hex()}")
         wa_id = f"3EB0{self.sent:08}"
         if "463" in text:
             return neo.SendMessageReturnFunction(
@@ -83,6 +108,10 @@ class FakeGo:
             chat = neo.JID.FromString(to).User
             self.emit(17, message(wa_id, chat=chat, text=text, from_me=True))
             self.emit(17, message("HUMAN001", chat=chat, text=text, from_me=True))
+        if text == "who quotes what you said before?":
+            said = {"stanzaID": f"3EB0{self.sent - 1:08}", "participant": "4917@s.whatsapp.net"}
+            words: Any = {"text": "I do", "contextInfo": said}
+            self.emit(17, message("QUOTE001", chat=CHAT, body=Message(extendedTextMessage=words)))
         if "timeout" in text:
             return neo.SendMessageReturnFunction(
                 Error="timed out waiting for message send response"
@@ -120,8 +149,29 @@ class FakeGo:
         return bytes(found.SerializePartialToString())
 
     def MarkRead(self, *arguments: Any) -> bytes:
-        os.write(1, b"marked as read: " + arguments[1] + b"\n")  # as Go prints: past Python
+        tell(f"marked as read: {arguments[1].decode()}")
         return b""
+
+    def SendPresence(self, uuid: bytes, presence: int) -> bytes:
+        tell(f"presence {presence!r}")
+        return b""
+
+    def SendChatPresence(self, uuid: bytes, to: bytes, _: int, state: int, media: int) -> bytes:
+        import neonize.proto.Neonize_pb2
+
+        neo: Any = neonize.proto.Neonize_pb2
+        tell(f"typing {state} in {neo.JID.FromString(to).User}")
+        return b""
+
+    def Upload(self, uuid: bytes, content: bytes, size: int, kind: int) -> Any:
+        import neonize.proto.Neonize_pb2
+
+        neo: Any = neonize.proto.Neonize_pb2
+        tell(f"uploaded as {kind}: {size} bytes")
+        there = neo.UploadResponse(
+            url="https://example.org/f", DirectPath="/f", Handle="", FileLength=size
+        )
+        return neo.UploadReturnFunction(UploadResponse=there).SerializePartialToString()
 
     def DownloadAny(self, *_: Any) -> Any:
         import neonize.proto.Neonize_pb2
@@ -136,6 +186,11 @@ class FakeGo:
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda *_: b""
+
+
+def tell(line: str) -> None:
+    """As Go prints: past Python, to where the bridge's prints go."""
+    os.write(1, line.encode() + b"\n")
 
 
 def jid(user: str, server: str, device: int = 0) -> Any:

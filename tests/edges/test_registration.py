@@ -103,17 +103,16 @@ async def test_the_agents_list_is_the_same(home: Home) -> None:
         daemon.joined = [ChatSeen(FAMILY, "Family")]
         await cli(home, "groups", "discover")
 
-        def ask(db: Database, what: str, args: Mapping[str, object], /) -> str:
-            return group_commands.HANDLERS[what](as_main(db, args)).text
+        def list_groups(db: Database, /) -> str:
+            return group_commands.HANDLERS["list_groups"](as_main(db, {})).text
 
-        assert f"{FAMILY} (Family), never active" in await daemon.store.call(ask, "list_groups", {})
+        def register(db: Database, chat: ChatId, /) -> None:
+            group_commands.register(as_main(db, {"chat": chat, "name": "F", "folder": "family"}))
+
+        assert f"{FAMILY} (Family), never active" in await daemon.store.call(list_groups)
         with pytest.raises(Refused, match="no such chat"):
-            await daemon.store.call(
-                ask, "register_group", {"chat": CHESS, "name": "C", "folder": "c"}
-            )
-        await daemon.store.call(
-            ask, "register_group", {"chat": FAMILY, "name": "F", "folder": "family"}
-        )
+            await daemon.store.call(register, CHESS)
+        await daemon.store.call(register, FAMILY)
         assert json.loads((await cli(home, "groups", "discover", "--json")).stdout)["chats"] == []
         assert await daemon.store.call(groups.chats_of, GroupId("family")) == [FAMILY]
 

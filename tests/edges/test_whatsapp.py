@@ -1,5 +1,6 @@
 """The WhatsApp channel over the real bridge process, with a stand-in below the real binding."""
 
+import io
 import json
 import os
 import sqlite3
@@ -13,6 +14,7 @@ from weakref import WeakKeyDictionary
 import attrs
 import pytest
 import trio
+from PIL import Image
 
 from pynchy.chat.channel import (
     ChannelEvent,
@@ -26,7 +28,7 @@ from pynchy.chat.channel import (
 from pynchy.chat.whatsapp import Terms, WhatsApp, open_whatsapp
 from pynchy.model import ChatId, Outgoing
 
-from .fake_whatsapp import CHAT, OTHER
+from .fake_whatsapp import CHAT, OTHER, protobufs_alone
 
 GROUP = ChatId(f"{CHAT}@g.us")
 FAKE = Path(__file__).with_name("fake_whatsapp.py")
@@ -276,6 +278,100 @@ async def test_what_is_answered_is_marked_as_read(tmp_path: Path) -> None:
             await incoming(channel)
         await channel.send(out("yes"))
     assert "marked as read: M00000000 M00000001" in (tmp_path / "bridge.log").read_text()
+
+
+def sent(tmp_path: Path) -> list[Any]:
+    """What went out, as the messages that WhatsApp got."""
+    with protobufs_alone():
+        from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+    lines = (tmp_path / "bridge.log").read_text(errors="replace").splitlines()
+    return [
+        Message.FromString(bytes.fromhex(line.rpartition(" ")[2]))
+        for line in lines
+        if line.startswith("sent ")
+    ]
+
+
+async def test_each_file_goes_out_as_its_kind(tmp_path: Path) -> None:
+    Image.new("RGB", (640, 480)).save(tmp_path / "photo.png")
+    for name in ("film.mp4", "song.mp3", "note.ogg", "paper.pdf", "broken.jpg"):
+        (tmp_path / name).write_bytes(b"content of " + name.encode())
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        for name in ("photo.png", "film.mp4", "song.mp3", "note.ogg", "paper.pdf", "broken.jpg"):
+            await channel.send(file_out(tmp_path / name))
+        await channel.send(file_out(tmp_path / "song.mp3", "a caption"))
+        with pytest.raises(SendRefused, match="nowhere"):
+            await channel.send(file_out(tmp_path / "nowhere.pdf"))
+    photo, film, song, note, paper, broken, captioned = sent(tmp_path)
+    image = photo.imageMessage
+    assert (image.mimetype, image.width, image.height) == ("image/png", 640, 480)
+    assert Image.open(io.BytesIO(image.JPEGThumbnail)).size == (200, 150)
+    assert (film.videoMessage.mimetype, film.videoMessage.fileLength) == ("video/mp4", 19)
+    assert song.audioMessage.mimetype == "audio/mpeg"
+    assert note.audioMessage.mimetype == "audio/ogg; codecs=opus"
+    assert (paper.documentMessage.mimetype, paper.documentMessage.fileName) == (
+        "application/pdf",
+        "paper.pdf",
+    )
+    assert broken.documentMessage.fileName == "broken.jpg"
+    assert captioned.documentMessage.caption == "a caption"  # audio has no place for it
+    log = (tmp_path / "bridge.log").read_text()
+    kinds = [line[12] for line in log.splitlines() if line.startswith("uploaded")]
+    assert kinds == ["0", "1", "2", "2", "3", "3", "3"]
+
+
+def file_out(path: Path, caption: str = "") -> Outgoing:
+    return Outgoing(1, GROUP, f"ours-{path.name}{caption}", "file", caption, path=str(path))
+
+
+async def test_quotes_and_reactions_name_the_message_as_phones_know_it(tmp_path: Path) -> None:
+    """By the hidden id under which its sender wrote it, though to us it is a number."""
+    step = ["hidden", "H1", "8009"]
+    async with connected(terms(tmp_path, ["connected"], step)) as channel:
+        heard = (await incoming(channel)).message
+        assert heard.sender == "491709@s.whatsapp.net"
+        about: dict[str, Any] = {"target": heard.id, "target_sender": heard.sender}
+        await channel.send(out("yes", target_text="will you?", **about))
+        await channel.send(attrs.evolve(out("👍", "ours-2", **about), kind="reaction"))
+        await channel.send(attrs.evolve(out("", "ours-3", **about), kind="reaction"))
+        unknown = out("and?", "ours-4", target="X", target_sender="4918@s.whatsapp.net")
+        await channel.send(unknown)
+    quote, sign, back, other = sent(tmp_path)
+    context = quote.extendedTextMessage.contextInfo
+    assert quote.extendedTextMessage.text == "yes"
+    assert (context.stanzaID, context.participant) == ("H1", "8009@lid")
+    assert context.quotedMessage.conversation == "will you?"
+    key = sign.reactionMessage.key
+    assert (sign.reactionMessage.text, key.ID, key.participant) == ("👍", "H1", "8009@lid")
+    assert (key.remoteJID, key.fromMe) == (GROUP, False)
+    assert back.reactionMessage.text == ""
+    assert other.extendedTextMessage.contextInfo.participant == "4918@s.whatsapp.net"
+
+
+async def test_a_quote_of_ours_names_it_by_the_id_that_we_chose(tmp_path: Path) -> None:
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        await channel.send(out("a question", "ours-1"))
+        await channel.send(out("who quotes what you said before?", "ours-2"))
+        quoted = (await incoming(channel)).message.quoted
+        assert quoted is not None
+        assert (quoted.id, quoted.sender_name) == ("ours-1", "Pynchy")
+
+
+async def test_we_are_announced_and_typing_is_taken_back(tmp_path: Path) -> None:
+    # invariants 67, 68
+    log = tmp_path / "bridge.log"
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        await channel.set_typing(GROUP, True)
+        await logged(log, f"typing 0 in {CHAT}")
+        await channel.set_typing(GROUP, False)
+        await logged(log, f"typing 1 in {CHAT}")
+        await logged(log, "presence b'available'")
+
+
+async def logged(path: Path, line: str) -> None:
+    while line not in path.read_text(errors="replace").splitlines():  # noqa: ASYNC110 - another's file
+        await trio.sleep(0.02)
 
 
 async def test_on_a_shared_number_the_name_is_in_front(tmp_path: Path) -> None:

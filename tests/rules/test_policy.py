@@ -406,6 +406,14 @@ def test_a_reaction_goes_to_a_message_of_this_chat() -> None:
     assert (row["kind"], row["target"], row["chat"]) == ("reaction", "A1", CHAT)
 
 
+def test_a_quote_is_of_a_message_of_this_chat_and_comes_first() -> None:
+    there = World()
+    messages.receive(there.db, there.message("elsewhere", "B1", chat=OTHER), now=NOON)
+    assert not there.call("send_message", {"text": "no", "reply_to": "B1"}).ok
+    assert there.call("send_message", {"text": "word " * 1_000, "reply_to": "A1"}).ok
+    assert [row["target"] for row in there.outbox()] == ["A1", None]
+
+
 def test_in_main_authority_is_that_of_everybody_who_asked() -> None:  # invariant 156
     def trusted(there: World) -> bool:
         found = callers.caller_of(there.db, there.folder, RUN)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.model import ChatId, Micros
+from pynchy.model import ChatId, Micros, Outgoing
 from pynchy.store import cooldown, groups, journal, outbox, retries
-from tests.rules.store_world import CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
+from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 OTHER = ChatId("4919@s.whatsapp.net")
 
@@ -328,6 +328,34 @@ def test_files_and_reactions_keep_what_they_are() -> None:
     file, reaction = (head.out for head in outbox.heads(world.db, now=world.now))
     assert (file.kind, file.path, file.text, file.target) == ("file", "/x/a.pdf", "look", None)
     assert (reaction.kind, reaction.target, reaction.text) == ("reaction", "M1", "👍")
+
+
+def test_what_is_quoted_comes_with_its_sender_and_its_words() -> None:
+    """Of an edited message the words are the new ones, and the id is the one that phones know."""
+    world = World.with_family()
+    world.hear("old words", id="FIRST")
+    world.hear("new words", id="EDIT", edits="FIRST")
+
+    def quoted(target: str) -> Outgoing:
+        outbox.enqueue(
+            world.db,
+            folder=FAMILY,
+            chat=CHAT,
+            texts=["so?"],
+            quotes=target,
+            now=world.now,
+            new_id=world.new_id,
+        )
+        (head,) = outbox.heads(world.db, now=world.now)
+        take(world, head.out.id)
+        outbox.sent(world.db, head.out.id, now=world.now)
+        return head.out
+
+    found = quoted("EDIT")
+    assert (found.target, found.target_text) == ("FIRST", "new words")
+    assert found.target_sender == ANNA
+    gone = quoted("unknown")
+    assert (gone.target, gone.target_sender, gone.target_text) == ("unknown", None, "")
 
 
 @given(

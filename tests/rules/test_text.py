@@ -140,6 +140,19 @@ def test_who_is_not_allowed_is_context_only() -> None:
     assert not is_trigger(message("@Pynchy"), group(is_main=True, allowed_senders=()))
 
 
+def test_to_its_owner_a_group_always_listens() -> None:
+    strict = group(is_main=True, allowed_senders=(SenderId("4917@s.whatsapp.net"),))
+    assert is_trigger(message("do it", sender="console:owner", chat="console:main"), strict)
+    assert is_trigger(message("do it", sender="4900@s.whatsapp.net", from_me=True), strict)
+    assert not is_trigger(message("do it", sender="4900@s.whatsapp.net"), strict)
+
+
+def test_a_remark_is_never_answered() -> None:
+    for who in (group(is_main=True), group(requires_trigger=False)):
+        assert not is_trigger(message("[reacted with 👍]", remark=True, mentions_me=True), who)
+        assert is_trigger(message("[reacted with 👍]"), who)  # somebody wrote that
+
+
 @given(name=st.text(min_size=1, max_size=30), rest=st.text(max_size=10))
 @example(name="[", rest=" x")
 @example(name="\\b", rest="")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pynchy.chat.whatsapp_read import Own, Read, failure_state, outcome, plain, read
-from tests.edges.fake_whatsapp import jid, message
+from pynchy.chat.whatsapp_read import Own, Read, chat_id, failure_state, outcome, plain, read
+from tests.edges.fake_whatsapp import jid, message, protobufs_alone
 
 OWN = Own(number="4917@s.whatsapp.net", lid="8001@lid", name="Pynchy")
 GROUP = "120363000000000001"
@@ -14,12 +14,8 @@ GROUP = "120363000000000001"
 
 @pytest.fixture(scope="module", autouse=True)
 def _without_the_library() -> Iterator[None]:
-    patch = pytest.MonkeyPatch()
-    patch.setenv("SPHINX", "1")
-    import neonize.proto.Neonize_pb2  # noqa: F401
-
-    yield
-    patch.undo()
+    with protobufs_alone():
+        yield
 
 
 def wa() -> Any:
@@ -82,7 +78,6 @@ def test_every_kind_of_text_is_read(fields: dict[str, Any], text: str) -> None:
     "fields",
     [
         {},
-        {"reactionMessage": {"text": "", "key": {"ID": "X"}}},
         {"senderKeyDistributionMessage": {"groupID": "g"}},
         {"protocolMessage": {"type": 3}},
     ],
@@ -91,6 +86,43 @@ def test_what_says_nothing_is_no_message(fields: dict[str, Any]) -> None:
     # invariant 62
     event = message("A", chat=GROUP, body=body(**fields))
     assert read(event, own=OWN, number_of=lambda _: None) is None
+
+
+def test_a_reaction_and_a_vote_are_remarks_about_a_message() -> None:
+    sign = {"text": "👍", "key": {"ID": "X"}}
+    vote = {"pollCreationMessageKey": {"ID": "P"}}
+    for fields, about, text in (
+        ({"reactionMessage": sign}, "X", "[reacted with 👍]"),
+        ({"reactionMessage": {**sign, "text": ""}}, "X", "[took a reaction back]"),
+        ({"pollUpdateMessage": vote}, "P", "[voted in a poll]"),
+    ):
+        found = got(message("A", chat=GROUP, body=body(**fields))).message
+        assert (found.remark, found.text) == (True, text)
+        assert found.quoted is not None
+        assert found.quoted.id == about
+    assert not got(message("A", chat=GROUP, text="[reacted with 👍]")).message.remark
+
+
+@pytest.mark.parametrize(
+    ("meant", "chat"),
+    [
+        ("+49 (170) 123-45.67", "491701234567@s.whatsapp.net"),
+        ("491701234567:3@s.whatsapp.net", "491701234567@s.whatsapp.net"),
+        ("491701234567@c.us", "491701234567@s.whatsapp.net"),
+        ("8001@lid", "8001@lid"),
+        ("120363000000000001@g.us", "120363000000000001@g.us"),
+        ("491701234567-1500000000@g.us", "491701234567-1500000000@g.us"),
+        ("12345", None),
+        ("console:main", None),
+        ("family@g.us", None),
+        ("1@broadcast", None),
+        ("1@g.us\n", None),
+        ("\u0661\u0662\u0663\u0664\u0665\u0666\u0667", None),
+        ("", None),
+    ],
+)
+def test_the_chat_that_a_person_means(meant: str, chat: str | None) -> None:  # invariant 70
+    assert chat_id(meant) == chat
 
 
 def test_a_picture_without_words_is_a_message() -> None:
