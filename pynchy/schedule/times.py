@@ -183,7 +183,9 @@ def _item(item: str, field: _Field) -> set[int]:
         return set(range(field.low, field.high + 1, step))
     first_text, dash, last_text = span.partition("-")
     first = _value(first_text, field)
-    last = _value(last_text, field) if dash else (field.high if slash else first)
+    # 7 is Sunday only where it is written: a step without an end goes on to Saturday.
+    end = 6 if field.names == tuple(_DAYS) else field.high
+    last = _value(last_text, field) if dash else (max(end, first) if slash else first)
     if last < first:
         raise BadSchedule(f"{field.name}: {span!r} ends before it begins")
     return set(range(first, last + 1, step))
@@ -196,6 +198,23 @@ def _value(text: str, field: _Field) -> int:
     if re.fullmatch(r"[0-9]{1,2}", text) is None or not field.low <= int(text) <= field.high:
         raise BadSchedule(f"{field.name}: {text[:20]!r} is not from {field.low} to {field.high}")
     return int(text)
+
+
+@lru_cache(maxsize=256)
+def _plain(line: str) -> tuple[str, bool]:
+    """A line spelled out in numbers, and whether a day of the month or of the week will do.
+
+    It will where both are restricted, which as cron has it a field that begins with a star is not.
+    Spans and steps are read here alone: whoever reads them another way sees none.
+    """
+    fields = line.split()
+    plain = []
+    for text, field in zip(fields, _FIELDS, strict=True):
+        members = _members(text, field)
+        if field.names == tuple(_DAYS):
+            members = {day % 7 for day in members}
+        plain.append("*" if text == "*" else ",".join(map(str, sorted(members))))
+    return " ".join(plain), not (fields[2].startswith("*") or fields[4].startswith("*"))
 
 
 # --- when it is due ---
@@ -307,8 +326,11 @@ def _next_wall(line: str, wall: datetime) -> datetime | None:
     from croniter import croniter
     from croniter.croniter import CroniterBadCronError, CroniterBadDateError
 
+    plain, either = _plain(line)
     try:
-        found: datetime = croniter(line, wall, max_years_between_matches=3).get_next(datetime)
+        found: datetime = croniter(
+            plain, wall, day_or=either, max_years_between_matches=3
+        ).get_next(datetime)
     except CroniterBadDateError:
         return None
     except (CroniterBadCronError, ValueError) as error:

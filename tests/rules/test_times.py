@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pynchy.model import Micros
 from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse, slots, spell
+from tests.rules.minutes import due as minutes_due
 
 ZONES = [
     "UTC",
@@ -135,6 +136,49 @@ def test_next_run_is_what_a_walk_over_every_minute_finds(
     walked = minute_walk(minutes, hours, ZoneInfo(zone), start, days)
     expected = [Micros((each - EPOCH) // timedelta(microseconds=1)) for each in walked]
     assert found == [each for each in expected if begin < each <= until]
+
+
+def steps(low: int, high: int) -> st.SearchStrategy[str]:
+    """A field of one or more numbers, spans and steps within bounds."""
+    number = st.integers(low, high)
+    span = st.tuples(number, number).map(lambda pair: f"{min(pair)}-{max(pair)}")
+    step = st.integers(2, max(2, (high - low) // 2))
+    item = st.one_of(
+        number.map(str), span, st.tuples(span, step).map(lambda pair: f"{pair[0]}/{pair[1]}")
+    )
+    return st.lists(item, min_size=1, max_size=2).map(",".join)
+
+
+@settings(max_examples=15)
+@given(
+    zone=st.sampled_from(ZONES),
+    year=st.integers(2024, 2030),
+    minute=st.integers(0, 59).map(str),
+    hour=st.sampled_from(["*", "*/5"])
+    | st.sets(st.integers(0, 23), min_size=1, max_size=2).map(
+        lambda hours: ",".join(map(str, sorted(hours)))
+    ),
+    day=st.sampled_from(["*", "*/2", "*/9"]) | steps(1, 31),
+    month=st.sampled_from(["*", "*/5", "mar,OCT", "2-4"]) | steps(1, 12),
+    week=st.sampled_from(["*", "*/2", "Mon-fri", "sun", "7", "5-7", "1/2"]) | steps(0, 7),
+)
+@example(zone="Europe/Berlin", year=2026, minute="30", hour="2", day="*/2", month="*", week="sun")
+@example(
+    zone="America/New_York", year=2026, minute="30", hour="1,2", day="1-14", month="3,11", week="0"
+)
+@example(zone="Pacific/Apia", year=2011, minute="0", hour="12", day="30", month="12", week="*")
+@example(
+    zone="Australia/Lord_Howe", year=2027, minute="15", hour="*", day="*", month="4", week="sun"
+)
+@example(zone="UTC", year=2028, minute="0", hour="0", day="29", month="2", week="*")
+def test_a_year_of_a_line_is_what_a_walk_over_all_its_minutes_finds(
+    zone: str, year: int, minute: str, hour: str, day: str, month: str, week: str
+) -> None:
+    line = f"{minute} {hour} {day} {month} {week}"
+    begin = Micros((datetime(year, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1))
+    end = Micros((datetime(year + 1, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1))
+    found = slots(cron(line, zone), Micros(begin - 1), Micros(end - 1))
+    assert [slot.at // 60_000_000 for slot in found] == minutes_due(line, zone, year, year)
 
 
 @given(
