@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "approvals",
     "backup",
     "restore",
+    "upgrade",
     "export",
     "import",
     "auth",

@@ -254,7 +254,8 @@ async def open_store(
 
 
 def open_file(path: Path) -> Opened:
-    """What `open_store` holds; for it, and for tools that run while no daemon does."""
+    """What `open_store` holds; for it, and for tools that run while no daemon does. An older schema is
+    copied into ``backups`` before it is brought up to date."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # SQLite removes its log when the last connection is closed, and at no other time.
     stopped_uncleanly = path.with_name(path.name + "-wal").exists()
@@ -271,8 +272,12 @@ def open_file(path: Path) -> Opened:
                 "install the newer version, or restore a backup"
             )
         configure(connection)
-        if version < migrations.SCHEMA:
+        if version == 0:
             migrate(connection)
+        elif version < migrations.SCHEMA:
+            from . import upgrade  # here: most starts have nothing to bring up
+
+            upgrade.apply(connection, path, version)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise StoreBroken(f"{path}: {error}") from error

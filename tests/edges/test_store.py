@@ -139,7 +139,7 @@ class TestOpening:
         with monkeypatch.context() as patch:
             patch.setattr(migrations, "STEPS", steps)
             patch.setattr(migrations, "SCHEMA", len(steps))
-            with pytest.raises(RuntimeError, match="a bug"):
+            with pytest.raises(StoreBroken, match="a bug in a step; it is as it was before"):
                 async with open_store(path):
                     pass
         async with open_store(path) as store:

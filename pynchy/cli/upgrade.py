@@ -1,0 +1,94 @@
+"""`pynchy upgrade`: bring the database up to this version's schema, or try that on a copy."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from pynchy.cli.backup import make_copy
+from pynchy.cli.client import Failure
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Try it on a copy; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+def command(check: bool, as_json: bool) -> None:
+    """Bring the database up to this version's schema, as the next start would.
+
+    With --check it is tried on a copy, with the daemon up or down; do that after you have installed a
+    new version, and before you restart. In earnest the daemon must be down: the database is copied into
+    store/backups first, and is put back if anything fails.
+
+    \b
+    pynchy upgrade --check && pynchy service restart
+    """
+    from pynchy.config import find
+    from pynchy.lock import AlreadyRunning
+    from pynchy.logs import escape
+    from pynchy.store.database import StoreError
+
+    home = Home.of(os.environ)
+    problems = [escape(each) for each in find(os.environ).problems]
+    try:
+        if not home.database.exists():
+            told: dict[str, object] = {"before": 0, "after": 0, "seconds": 0.0}
+        else:
+            told = _try(home) if check else _do(home)
+    except AlreadyRunning as error:
+        raise Failure(f"{error}; stop it first, or say --check", Exit.ALREADY_RUNNING) from None
+    except StoreError as error:
+        raise Failure(str(error), Exit.STORE) from None
+    if as_json:
+        click.echo(json.dumps({**told, "checked": check, "problems": problems}, indent=2))
+    else:
+        click.echo(_render(told, check=check))
+        for problem in problems:
+            click.echo(f"wrong    {problem}")
+    if problems:
+        raise SystemExit(Exit.CONFIG)
+
+
+def _try(home: Home) -> dict[str, object]:
+    import attrs
+
+    from pynchy.store import upgrade
+
+    copy = home.store / f"upgrade-{os.getpid()}.db"
+    try:
+        make_copy(copy)
+        return attrs.asdict(upgrade.rehearse(copy))
+    finally:
+        for left in home.store.glob(f"{copy.name}*"):
+            left.unlink()
+
+
+def _do(home: Home) -> dict[str, object]:
+    import time
+
+    from pynchy.lock import open_lock
+    from pynchy.store import backup
+    from pynchy.store.database import open_file
+
+    with open_lock(home.lock):
+        began, before = time.monotonic(), backup.check(home.database)
+        open_file(home.database).connection.close()
+        after = backup.check(home.database)
+    return {"before": before, "after": after, "seconds": time.monotonic() - began}
+
+
+def _render(told: dict[str, object], *, check: bool) -> str:
+    before, after = told["before"], told["after"]
+    if not after:
+        return "there is no database yet"
+    if before == after:
+        return f"schema {after} is this version's: nothing to do"
+    if check:
+        return (
+            f"schema {before} becomes {after}: tried on a copy in {told['seconds']:.1f} s, which is "
+            "sound. The next start does it, after a copy into store/backups."
+        )
+    return f"schema {before} is now {after}; the database as it was is in store/backups"
