@@ -18,7 +18,7 @@ import trio
 from loguru import logger
 
 from pynchy import daemon
-from pynchy.config import Assistant, Config, Limits
+from pynchy.config import Assistant, Config, Container, Limits
 from pynchy.home import Home
 from pynchy.ipc.later import Bells
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
@@ -121,6 +121,7 @@ def draw_swarm(seed: int) -> Swarm:
         stop_orders=some(0.3, 0.05),
         long=some(0.2, 0.1),
         tasks=dice.choice([0, 0, 1, 3, 6]),
+        prewarm=random.Random(f"prewarm {seed}").choice([0, 0, 1, 2]),
         begins=dice.choice(BEGINNINGS),
     )
     return _quiet(swarm, dice) if dice.random() < QUIET_WEEKS else swarm
@@ -207,6 +208,7 @@ class _Play:
         self.config = Config(
             home=Home(world.home),
             assistant=Assistant(name="Pynchy", timezone="UTC"),
+            container=Container(prewarm=world.swarm.prewarm),
             limits=Limits(containers=world.swarm.capacity),
         )
 

@@ -70,6 +70,7 @@ class Swarm:
     hours: float = 1.0
     groups: int = 2
     capacity: int = 2
+    prewarm: int = 0
     talk: float = 240.0  # between two messages of a person
     burst: float = 0.2  # chance of several in a row
     context: float = 0.3  # chance that a message asks for nothing
