@@ -40,6 +40,7 @@ from pynchy.container.deadlines import Patience
 from pynchy.container.escapes import known_escapes
 from pynchy.container.extras import Allowed, Extras
 from pynchy.container.mounts import BadAllowlist
+from pynchy.container.quota import Quota, Watch, watched
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
@@ -858,6 +859,7 @@ class _Agents:
     install: str
     guard: Guards
     speakers: Speakers
+    walks: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
 
     def _desk(self, group: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
         home = self.config.home
@@ -942,12 +944,32 @@ class _Agents:
                 self._speaking(run, committed),
                 self.gateway.open_run(who, directory, owner=runtime.owner),
                 runtime.open(spec, grace=config.limits.stop_grace) as container,
+                watched(self._watch(group, own, scratch=run if helper else None), heard),
                 _unchanged(extras),
                 open_session(container, heard, first) as session,
                 watcher.open_watch(desk, run, answer=session.tell),
             ):
                 log.of(session.diary, container.stderr_tail)
                 yield session
+
+    def _watch(self, group: Group, own: settings.Settings, *, scratch: RunId | None) -> Watch:
+        """What one run may write, and how much of it."""
+        home, disk = self.config.home, self.config.disk
+        tops = [home.group(group.folder), home.session(group.folder), home.commands(group.folder)]
+        if scratch is not None:
+            tops = [home.scratch / scratch]
+        elif group.is_main:
+            tops.append(home.shared)
+        return Watch(
+            tops=tops,
+            quota=Quota(
+                bytes=disk.group if own.disk is None else own.disk,
+                files=disk.group_files if own.files is None else own.files,
+            ),
+            floor=Floor(bytes=disk.free, share=disk.free_percent / 100),
+            measure=self.world.space,
+            turns=self.walks,
+        )
 
     async def _tell_refused(
         self,

@@ -87,7 +87,8 @@ class Guards:
     async def set(self, client: Client, *, folder: str, key: str, value: str = "") -> object:
         """Set what a group may reach and spend, from its next run on; without a value, as for everybody.
 
-        ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas) and ``budget.day_dollars`` and so on.
+        ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas), ``budget.day_dollars`` and so on,
+        and ``disk`` (as 5g) and ``files`` for what its folders may hold.
         """
         after = await self.store.call(
             _change_value, GroupId(folder), key=key, value=value, now=self.now()

@@ -35,9 +35,11 @@ class Heard:
 
 @attrs.frozen
 class Broken:
-    """The container breaks the protocol: it floods, sends garbage, or goes on with its stdout closed."""
+    """The container cannot go on as it does: it breaks the protocol (floods, sends garbage, goes on with its
+    stdout closed), or takes up too much room. ``kind`` is the kind of failure that is."""
 
     reason: str
+    kind: str = "agent"
 
 
 @attrs.frozen

@@ -20,7 +20,7 @@ from pynchy.gateway.hosts import check_pattern
 EGRESS: Final = ("none", "allowlist", "public")
 MAX_MOUNTS: Final = 16
 _BUDGET: Final = ("day_dollars", "run_dollars", "day_tokens", "run_tokens")
-_KNOWN: Final = {"mounts", "egress", "hosts", "models", "server_tools", "budget"}
+_KNOWN: Final = {"mounts", "egress", "hosts", "models", "server_tools", "budget", "disk", "files"}
 
 
 class BadSettings(ValueError):
@@ -37,6 +37,8 @@ class Settings:
     models: tuple[str, ...] = ()
     server_tools: frozenset[str] = frozenset()
     budget: Mapping[str, float] = attrs.field(factory=dict)
+    disk: int | None = None  # bytes of all its files; 0: no limit
+    files: int | None = None  # their number
 
 
 CLOSED: Final = Settings(egress="none")
@@ -67,6 +69,8 @@ def read(document: Mapping[str, Any]) -> Settings:
         models=tuple(_list(document, "models", str)),
         server_tools=tools,
         budget=_budget(document.get("budget", {})),
+        disk=_amount(document, "disk"),
+        files=_amount(document, "files"),
     )
 
 
@@ -121,8 +125,14 @@ def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, An
         changed.pop(key, None)
         if text:
             changed[key] = text if key == "egress" else [w for w in text.split(",") if w]
+    elif key in {"disk", "files"}:
+        changed.pop(key, None)
+        if text:
+            changed[key] = _read_amount(key, text)
     else:
-        known = "egress, hosts, models, server_tools, " + ", ".join(f"budget.{k}" for k in _BUDGET)
+        known = "egress, hosts, models, server_tools, disk, files, " + ", ".join(
+            f"budget.{k}" for k in _BUDGET
+        )
         raise BadSettings(f"{key[:80]!r} is no setting of a group; known: {known}")
     read(changed)
     return changed
@@ -151,6 +161,23 @@ def _budget(found: object) -> Mapping[str, float]:
         if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
             raise BadSettings(f"budget.{key}: expected a number, 0 for no limit")
     return dict(found)
+
+
+def _amount(document: Mapping[str, Any], key: str) -> int | None:
+    found = document.get(key)
+    if found is not None and (type(found) is not int or found < 0):
+        raise BadSettings(f"{key}: expected a whole number, 0 for no limit")
+    return found
+
+
+def _read_amount(key: str, text: str) -> int:
+    """A whole number, of bytes with a unit if need be: 500m, 5g."""
+    powers = {"k": 10, "m": 20, "g": 30, "t": 40} if key == "disk" else {}
+    power = powers.get(text[-1:].lower(), 0)
+    digits = text[:-1] if power else text
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 15:
+        raise BadSettings(f"{key}: expected a whole number, not {text[:80]!r}")
+    return int(digits) << power
 
 
 def _money(dollars: float) -> int | None:

@@ -251,8 +251,8 @@ class _Run:
                         self._limit(limit, session, deadlines)
                     case Heard(frame):
                         await self._heard(frame, session, deadlines)
-                    case Broken(reason):
-                        self._fail("agent", reason, session, deadlines)
+                    case Broken(reason, kind):
+                        self._fail(kind, reason, session, deadlines)
                     case Gone(status):
                         if self.owed and self.failure is None and not self.stop.is_set():
                             self.failure = _Failure(

@@ -45,6 +45,13 @@ TOLD_AT_ONCE: Final[dict[str, str]] = {
 }
 
 
+#: Kinds of failure that another try would only repeat, until somebody has done something about it.
+FINAL: Final[dict[str, str]] = {
+    "quota": "I had to stop: {message}. I removed nothing: ask me to clear up, or ask the owner for "
+    "more room.",
+}
+
+
 def turn_retry(*, attempt: int, kind: str, now: Micros, jitter: float) -> Micros | None:
     """When a turn that failed ``attempt`` times is tried again, or None if it is given up.
 
@@ -70,8 +77,10 @@ def _spread(jitter: float) -> float:
     return 1.0 + 0.2 * jitter
 
 
-def gave_up(*, kind: str, spoke: bool) -> str:
-    """What the chat is told when a turn is dead."""
+def gave_up(*, kind: str, spoke: bool, message: str = "") -> str:
+    """What the chat is told when a turn is dead. ``message`` is said where the kind is a final one."""
+    if kind in FINAL:
+        return NOTICE_PREFIX + FINAL[kind].format(message=message)
     if spoke:
         return f"{NOTICE_PREFIX}I could not finish that ({kind}). What I said so far stands."
     return f"{NOTICE_PREFIX}I could not answer that ({kind}). Please ask again later."

@@ -392,7 +392,8 @@ def commit(
     No pieces is a success too: the agent had nothing to say. A prompt that is not this run's, or was
     answered or cancelled, is not answered (again). Pieces of a result that names none of its turns are
     the run's afterthought: they go to the chat of its last turn, unless that one was cancelled, and
-    are dropped if it names only turns that are not its own any more.
+    are dropped if it names only turns that are not its own any more. Pieces that these turns have said
+    already, by a tool, are not said again.
     """
     row = db.execute(
         "SELECT runs.kind, runs.folder, groups.epoch IS runs.epoch FROM runs "
@@ -423,7 +424,7 @@ def commit(
     entries: list[int] = []
     if speaker is not None and pieces and run_kind == "delegate":
         db.execute("UPDATE turns SET result = ? WHERE id = ?", ("\n\n".join(pieces), speaker[0]))
-    elif speaker is not None and pieces:
+    elif speaker is not None and pieces and not _was_said(db, speaker, found, pieces):
         entries = outbox.enqueue(
             db,
             folder=folder,
@@ -444,6 +445,30 @@ def commit(
         chat=None if speaker is None else speaker[1],
         unknown=tuple(unknown),
     )
+
+
+def _was_said(
+    db: Database,
+    speaker: tuple[TurnId, ChatId],
+    found: Sequence[tuple[TurnId, ChatId]],
+    pieces: Sequence[str],
+) -> bool:
+    """Whether these very words are on their way to the chat already, or there."""
+    said: list[str] = []
+    for turn in sorted({speaker[0], *(turn for turn, _ in found)}):
+        rows = db.execute(
+            "SELECT text FROM outbox WHERE turn_id = ? AND chat = ? AND kind = 'text' "
+            "AND notice = 0 AND state <> 'failed' ORDER BY id",
+            (turn, speaker[1]),
+        )
+        said += [_plain(row[0]) for row in rows]
+    words = [_plain(piece) for piece in pieces]
+    return any(said[at : at + len(words)] == words for at in range(len(said)))
+
+
+def _plain(text: str) -> str:
+    """A text for comparison: how it is spaced is no difference."""
+    return " ".join(text.split())
 
 
 def _afterthought(db: Database, run: RunId) -> tuple[TurnId, ChatId] | None:
@@ -471,13 +496,17 @@ def fail(
     What said nothing is tried again after 5, 10, 20, 40 and 80 seconds, and then given up. What spoke is
     resumed once, at once, and then given up. Giving up tells the chat and main, in this transaction. Of
     a trouble that is not the message's (see `retries.TOLD_AT_ONCE`) the chat hears at the first failure.
+    A final one (`retries.FINAL`) is not tried again, and told also if nothing was owed.
     """
     failures = []
     for turn in _held(db, run):
         if prompts is not None and turn.prompt_id not in prompts:
             continue
         attempt = turn.attempt + 1
-        if turn.spoke:
+        retry_at: Micros | None
+        if kind in retries.FINAL:
+            retry_at = None
+        elif turn.spoke:
             retry_at = None if turn.resumed else now
         else:
             retry_at = retries.turn_retry(attempt=attempt, kind=kind, now=now, jitter=jitter)
@@ -496,7 +525,20 @@ def fail(
         words = retries.trouble(kind)
         if retry_at is not None and words is not None:
             notices.tell_once(db, turn.chat, kind, words, now=now, new_id=new_id)
+    if kind in retries.FINAL and not failures and (last := _last_chat(db, run)) is not None:
+        words = retries.gave_up(kind=kind, spoke=False, message=message)
+        notices.tell_once(db, last, kind, words, now=now, new_id=new_id)
     return failures
+
+
+def _last_chat(db: Database, run: RunId) -> ChatId | None:
+    """The chat that a run worked for last."""
+    row = db.execute(
+        "SELECT chat FROM attempts JOIN turns ON turns.id = turn_id WHERE attempts.run_id = ? "
+        "ORDER BY attempts.claimed_at DESC, turns.id DESC LIMIT 1",
+        (run,),
+    ).fetchone()
+    return None if row is None else ChatId(row[0])
 
 
 def release(
@@ -566,7 +608,7 @@ def _fail_one(
         notices.tell(
             db,
             turn.chat,
-            retries.gave_up(kind=kind, spoke=turn.spoke),
+            retries.gave_up(kind=kind, spoke=turn.spoke, message=message),
             now=now,
             new_id=new_id,
             turn=turn.id,

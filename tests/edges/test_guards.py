@@ -64,6 +64,8 @@ def test_two_groups_mounts_never_lie_in_each_other_where_one_writes(tmp_path: Pa
         {"budget": {"day_dollars": -1}},
         {"budget": {"day_tokens": True}},
         {"models": "any"},
+        {"disk": "5g"},
+        {"files": -1},
     ],
 )
 def test_settings_that_cannot_be_read_are_an_error(row: dict[str, object]) -> None:
@@ -81,6 +83,17 @@ def test_a_group_that_sees_more_reaches_less_unless_the_owner_says_so() -> None:
     assert kind(plain, "none", mounted=True) == "none"
     assert kind(open_, "none", mounted=True) == "public"
     assert kind(settings.CLOSED, "public", mounted=False) == "none"
+
+
+def test_what_a_groups_folders_may_hold_is_set_as_people_write_it() -> None:
+    found = settings.with_value({}, "disk", "500m")
+    found = settings.with_value(found, "files", "1000")
+    own = settings.read(found)
+    assert (own.disk, own.files) == (500 << 20, 1000)
+    assert settings.read(settings.with_value(found, "disk", "")).disk is None
+    for key, text in (("disk", "much"), ("disk", "-1"), ("files", "1k"), ("disk", "g")):
+        with pytest.raises(settings.BadSettings):
+            settings.with_value({}, key, text)
 
 
 def test_a_groups_own_budget_wins_figure_by_figure() -> None:

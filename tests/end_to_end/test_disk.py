@@ -23,6 +23,22 @@ SETTINGS = (
 )
 
 
+#: The agent of a few lines, with three ways to take up room.
+GREEDY = (
+    AGENT.read_text()
+    .replace(
+        "  case $text in\n",
+        """  case $text in
+  *'fill the disk'*) head -c 40000000 /dev/zero >/workspace/group/big; sleep 600 ;;
+  *'make files'*) mkdir litter && cd litter && seq 3000 | xargs touch; sleep 600 ;;
+  *'fill it later'*) (sleep 1; head -c 40000000 /dev/zero >/workspace/group/big) & ;;
+""",
+        1,
+    )
+    .replace("commands=$", "cd /workspace/group; commands=$", 1)
+)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 32 MiB, where this user may mount one."""
@@ -78,3 +94,42 @@ def test_a_disk_that_runs_full_holds_runs_and_loses_nothing(small_disk: Path) ->
         assert not talk.call("status")["disk"]["held"]
         assert daemon.stop() == 0
     assert [line for line in daemon.log().splitlines() if "new runs are held" in line][1:] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("fill the disk", "the files of this group take up"),
+        ("make files", "this group has"),
+        ("fill it later", "the files of this group take up"),  # when nothing is owed any more
+    ],
+)
+def test_a_run_that_takes_up_too_much_room_is_ended_and_its_files_stay(
+    tmp_path: Path, words: str, told: str
+) -> None:
+    # threat L11
+    settings = ("disk.group=32m", "disk.group_files=2000", SETTINGS[-1])
+    with running(tmp_path, "bwrap", *settings) as daemon, daemon.talk() as talk:
+        work = daemon.home.group(MAIN)
+        (work / "agent.sh").write_text(GREEDY)
+        talk.say(words)
+        said = talk.reply()
+        if "later" in words:
+            said = talk.reply()
+        assert "I had to stop" in said
+        assert told in said
+        left = work / "litter" if "files" in words else work / "big"
+        assert left.exists()
+        # It may still be spoken to, and clear up.
+        assert "how are you" in talk.ask("how are you")
+        assert "quota" in {run["reason"] for run in talk.call("runs")}
+        assert daemon.stop() == 0
+
+
+def test_a_group_has_a_quota_of_its_own(tmp_path: Path) -> None:
+    with running(tmp_path, "bwrap", SETTINGS[-1]) as daemon, daemon.talk() as talk:
+        (daemon.home.group(MAIN) / "agent.sh").write_text(GREEDY)
+        talk.call("groups.set", folder="main", key="disk", value="20m")
+        talk.say("fill the disk")
+        assert "of 20 MiB" in talk.reply()
+        assert daemon.stop() == 0

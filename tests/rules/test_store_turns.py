@@ -286,6 +286,79 @@ class TestAfterOutput:
         assert again.said == ()
 
 
+class TestSaidAlready:
+    """What was sent by a tool is not said again at the end."""  # invariant 56
+
+    def test_the_same_words_at_the_end_are_an_echo(self) -> None:
+        world, run, claimed = asked()
+        world.say("It is *four*\no'clock.", turn=claimed)
+        committed = world.commit(run, claimed, say=["It is *four* o'clock. "])
+        assert committed.turns == (claimed.turn,)
+        assert committed.outbox == ()
+        assert [text for _, text in world.send_all()] == ["It is *four*\no'clock."]
+
+    def test_all_pieces_count_in_their_order(self) -> None:
+        world, run, claimed = asked()
+        for text in ("one moment", "first half", "second half"):
+            world.say(text, turn=claimed)
+        assert world.commit(run, claimed, say=["first half", "second half"]).outbox == ()
+
+    @pytest.mark.parametrize(
+        "pieces", [["done", "and more"], ["and more"], ["Done"], ["done", "done"]]
+    )
+    def test_more_or_other_words_are_said(self, pieces: list[str]) -> None:
+        world, run, claimed = asked()
+        world.say("done", turn=claimed)
+        assert len(world.commit(run, claimed, say=pieces).outbox) == len(pieces)
+
+    def test_what_an_earlier_turn_said_is_no_echo(self) -> None:
+        world, run, first = asked()
+        world.say("done", turn=first)
+        world.commit(run, first)
+        world.hear("@Pynchy once more")
+        second = world.claim(run)
+        assert len(world.commit(run, second, say=["done"]).outbox) == 1
+
+    def test_what_was_said_elsewhere_is_no_echo(self) -> None:
+        world, run, claimed = asked()
+        world.say("done", turn=claimed, chat=MAIN_CONSOLE)
+        assert len(world.commit(run, claimed, say=["done"]).outbox) == 1
+
+    def test_what_could_not_be_sent_is_said(self) -> None:
+        world, run, claimed = asked()
+        entry = world.say("done", turn=claimed)
+        world.db.execute(
+            "UPDATE outbox SET state = 'failed', failed_at = ?, error = 'x' WHERE id = ?",
+            (world.now, entry),
+        )
+        assert len(world.commit(run, claimed, say=["done"]).outbox) == 1
+
+
+class TestTooMuchRoom:
+    """A failure that another try would repeat: a group whose files are too many."""
+
+    def test_it_is_not_tried_again_and_the_chat_is_told_why(self) -> None:  # threat L11
+        world, run, claimed = asked()
+        world.say("half of it", turn=claimed)
+        (failure,) = world.fail(run, "quota")
+        assert failure.dead
+        assert world.waiting() == []
+        assert any("I had to stop: it broke." in text for _, text in world.send_all())
+
+    def test_it_is_told_though_nothing_was_owed(self) -> None:
+        world, run, claimed = asked()
+        world.commit(run, claimed)
+        assert world.fail(run, "quota") == []
+        ((chat, text),) = world.send_all()
+        assert chat == CHAT
+        assert "I had to stop" in text
+
+    def test_a_run_that_never_worked_tells_nobody(self) -> None:
+        world = World.with_family()
+        assert world.fail(world.begin(), "quota") == []
+        assert world.send_all() == []
+
+
 class TestTrouble:
     def test_a_chat_hears_of_each_kind_once_in_a_while(self) -> None:  # invariants 48, 49, 50
         world, run, _ = asked()

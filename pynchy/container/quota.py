@@ -1,0 +1,116 @@
+"""The watch over what one run writes: near the end of what its group may hold, the run is ended.
+
+Nothing tells us that a tree has grown, short of a watch on every folder in it, so there is a timer while
+a run lives. What it does each time is one statvfs; the folders themselves are only walked when the file
+system has lost room since, or after a while, in a worker thread, one walk at a time for all runs, and
+never for more than a twentieth of the time. The files are left as they are.
+
+The rule that keeps it so: the run hears of it as the session's traffic, and its procedure decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from pynchy.container.session import Broken, Traffic
+from pynchy.container.usage import Most, Usage, usage_of
+from pynchy.disk import Floor, Space, spell_bytes
+
+LOOK: Final = 2.0  # seconds between two statvfs
+REST: Final = 60.0  # seconds after which the folders are walked in any case
+PAUSE: Final = 20.0  # times as long as a walk took is the pause after it
+NEAR: Final = 0.9  # of the quota: what is written until the next look must fit, too
+GRAIN: Final = 0.02  # of the quota: losing so much room is a reason to walk
+#: What a run may add in a group that has come near its quota already: a conversation about clearing up.
+SLACK_BYTES: Final = 16 << 20
+SLACK_FILES: Final = 500
+
+
+@attrs.frozen
+class Quota:
+    """What a group's folders may hold; 0 is no limit."""
+
+    bytes: int
+    files: int
+
+
+@attrs.frozen
+class Watch:
+    """What is watched for one run. ``measure`` looks how much room the whole disk has, ``floor`` says how
+    little is too little; ``turns`` lets one walk at a time through."""
+
+    tops: Sequence[Path]
+    quota: Quota
+    floor: Floor
+    measure: Callable[[], Space]
+    turns: trio.CapacityLimiter
+
+    async def until_full(self, heard: trio.MemorySendChannel[Traffic]) -> None:
+        """Say once on ``heard`` that there is too much, or that the disk is nearly full."""
+        began = trio.current_time()
+        first = await self._walk(Most(bytes=None, files=self.quota.files * 2 or None))
+        most = self._most(first)
+        walked = trio.current_time()
+        space, took = self.measure(), walked - began
+        while True:
+            await trio.sleep(LOOK)
+            now = trio.current_time()
+            seen = self.measure()
+            if self.floor.is_critical(seen):
+                await heard.send(Broken(f"{spell_bytes(seen.free)} are free on the disk", "disk"))
+                return
+            lost = space.free - seen.free > GRAIN * self.quota.bytes
+            lost |= space.files_free - seen.files_free > GRAIN * self.quota.files
+            if not self._limited or now - walked < (PAUSE * took if lost else REST):
+                continue
+            found = await self._walk(most)
+            if found.hidden or most.is_passed(found.bytes, found.files):
+                await heard.send(Broken(self._words(found), "quota"))
+                return
+            walked, space = trio.current_time(), seen
+            took = walked - now
+
+    @property
+    def _limited(self) -> bool:
+        return bool(self.quota.bytes or self.quota.files)
+
+    async def _walk(self, most: Most) -> Usage:
+        if not self._limited:
+            return Usage(0, 0)
+        look = partial(usage_of, self.tops, most=most)
+        return await trio.to_thread.run_sync(look, limiter=self.turns, abandon_on_cancel=True)
+
+    def _most(self, first: Usage) -> Most:
+        return Most(
+            bytes=_ceiling(self.quota.bytes, first.bytes, slack=SLACK_BYTES),
+            files=_ceiling(self.quota.files, first.files, slack=SLACK_FILES),
+        )
+
+    def _words(self, found: Usage) -> str:
+        if found.hidden:
+            return f"among the files of this group {found.hidden}"
+        if self.quota.bytes and found.bytes > NEAR * self.quota.bytes:
+            allowed = spell_bytes(self.quota.bytes)
+            return f"the files of this group take up {spell_bytes(found.bytes)} of {allowed}"
+        return f"this group has {found.files} files of the {self.quota.files} that it may have"
+
+
+def _ceiling(quota: int, first: int, *, slack: int) -> int | None:
+    """Near the quota, or a little more than there was at the beginning."""
+    return max(int(NEAR * quota), first + min(slack, quota // 10)) if quota else None
+
+
+@asynccontextmanager
+async def watched(watch: Watch, heard: trio.MemorySendChannel[Traffic]) -> AsyncIterator[None]:
+    """Watch while the block lasts."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.until_full, heard, name="quota")
+        yield
+        nursery.cancel_scope.cancel("the run is over")
