@@ -22,13 +22,14 @@ from pynchy.chat.channel import (
     StateChanged,
 )
 from pynchy.chat.commands import Order
-from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.chat.text import NOTICE_PREFIX, clean_name
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, Message, Micros
 from pynchy.store import groups, messages, notices
 from pynchy.store.database import Database, Store, StoreError
 
 BURST: Final = 100  # messages that wait while a commit is under way, and the most in one commit
+LOOPS: Final = "I take it for a program and do not answer it for an hour; others I do."
 
 
 @attrs.frozen
@@ -113,7 +114,7 @@ class _Kept:
 
     message: Message
     received: messages.Received
-    ordered: bool = False
+    told: bool = False  # the chat was told something
     then: Callable[[], Awaitable[None]] | None = None
 
 
@@ -139,7 +140,7 @@ class _Receiver:
                 wake[kept.received.folder] = None
             if kept.received.answers is not None:
                 self.answered(kept.received.answers)
-            if kept.ordered:
+            if kept.told:
                 self.outbox_bell()
             if kept.then is not None:
                 await self._carry_out(kept.then)
@@ -155,7 +156,9 @@ class _Receiver:
 
     async def _keep_all(self, batch: Sequence[ChannelEvent]) -> list[_Kept]:
         try:
-            return await self.store.call(_keep, batch, on_command=self.on_command, now=self.now())
+            return await self.store.call(
+                _keep, batch, on_command=self.on_command, now=self.now(), new_id=self.new_id
+            )
         except StoreError:
             raise
         except Exception as error:  # contained here, and only here: one message's trouble
@@ -190,14 +193,21 @@ class _Receiver:
 
 
 def _keep(
-    db: Database, batch: Sequence[ChannelEvent], *, on_command: OnCommand, now: Micros
+    db: Database,
+    batch: Sequence[ChannelEvent],
+    *,
+    on_command: OnCommand,
+    now: Micros,
+    new_id: Callable[[], str],
 ) -> list[_Kept]:
     """Store what is in a burst, in order, in one transaction."""
     kept: list[_Kept] = []
     for event in batch:
         match event:
             case Incoming(message):
-                kept.append(_keep_message(db, message, on_command=on_command, now=now))
+                kept.append(
+                    _keep_message(db, message, on_command=on_command, now=now, new_id=new_id)
+                )
             case ChatSeen(chat, name):
                 groups.see_chat(db, chat, name=name)
             case StateChanged():
@@ -205,17 +215,29 @@ def _keep(
     return kept
 
 
-def _keep_message(db: Database, message: Message, *, on_command: OnCommand, now: Micros) -> _Kept:
+def _keep_message(
+    db: Database,
+    message: Message,
+    *,
+    on_command: OnCommand,
+    now: Micros,
+    new_id: Callable[[], str],
+) -> _Kept:
     group = groups.by_chat(db, message.chat)
     order = None if group is None else commands.parse(message, group)
     received = messages.receive(db, message, now=now, command=order is not None)
+    if received.loops:
+        who = clean_name(message.sender_name)
+        words = f"{NOTICE_PREFIX}{who} answers me faster than people do, every time. {LOOPS}"
+        notices.tell(db, message.chat, words, now=now, new_id=new_id)
+        return _Kept(message, received, told=True)
     if group is None or order is None or received.seq is None:
         return _Kept(
             message, received
         )  # a second delivery, and what we sent ourselves, order nothing
     refusal = commands.refusal(order, message, group)
     asked = Asked(order=order, message=message, group=group, refusal=refusal)
-    return _Kept(message, received, ordered=True, then=on_command(db, asked, now=now))
+    return _Kept(message, received, told=True, then=on_command(db, asked, now=now))
 
 
 def _tell_main(db: Database, text: str, *, now: Micros, new_id: Callable[[], str]) -> bool:

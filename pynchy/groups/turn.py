@@ -17,7 +17,14 @@ from typing import Final, Literal, Protocol
 import attrs
 import trio
 
-from pynchy.chat.text import MEDIA_ROOT, NOTICE_PREFIX, clean_reply, render_prompt, split_reply
+from pynchy.chat.text import (
+    MEDIA_ROOT,
+    NOTICE_PREFIX,
+    clean_reply,
+    hides_the_rest,
+    render_prompt,
+    split_reply,
+)
 from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
 from pynchy.container.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
@@ -33,6 +40,7 @@ IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/w
 MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
 
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
+HIDDEN: Final = "The rest of this answer was for myself: I began that and never ended it."
 LAST_WRITES: Final = 5.0  # seconds for the rows of a run that is cancelled
 
 
@@ -335,11 +343,14 @@ class _Run:
         text = clean_reply(result.text)
         if text is None and any(each.source == turns.COMPACT for each in answered):
             text = f"{NOTICE_PREFIX}Our conversation is shortened; what matters is kept."
+        pieces = split_reply(text) if text else []
+        if result.text is not None and hides_the_rest(result.text):
+            pieces.append(f"{NOTICE_PREFIX}{HIDDEN}")
         committed = await self.store.call(
             turns.commit,
             self.run,
             answered=[each.prompt_id for each in answered],
-            pieces=split_reply(text) if text else [],
+            pieces=pieces,
             session=result.session,
             now=self.now(),
             new_id=self.new_id,

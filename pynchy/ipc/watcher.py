@@ -173,6 +173,7 @@ class _Clerk:
         if not scan.whole:
             self.offend("overfull")
         for name in scan.names:
+            await trio.lowlevel.checkpoint()  # one file at most holds the others up
             await self._take(spool, name)
         if strange or not scan.whole:
             for count, raw in enumerate(scan.strange):

@@ -97,6 +97,7 @@ def _erase(db: Database, folder: GroupId) -> dict[str, int]:
         its,
     )
     messages = delete("inbox", f"seq IN ({_ITS_INBOX})")
+    delete("pace", "chat IN (SELECT value FROM json_each(:chats))")
     delete("notices", "chat IN (SELECT value FROM json_each(:chats))")
     delete("chats", "chat IN (SELECT value FROM json_each(:chats))")
     delete("groups", "folder = :folder")

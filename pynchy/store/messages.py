@@ -25,7 +25,7 @@ from pynchy.model import (
     Seq,
 )
 
-from . import groups, questions, search
+from . import groups, pace, questions, search
 from .database import Database
 
 
@@ -33,12 +33,14 @@ from .database import Database
 class Received:
     """What became of a message. ``seq`` is None if nothing was stored: known already, of a chat that is
     not registered, empty, our own output, or taken back. ``wakes``: a turn is wanted for it.
-    ``answers`` names the question that it was taken for the answer to."""
+    ``answers`` names the question that it was taken for the answer to. ``loops``: its sender is taken
+    for a program from now on, and is not answered for a while; the chat is to be told."""
 
     seq: Seq | None
     folder: GroupId | None
     wakes: bool
     answers: str | None = None
+    loops: bool = False
 
 
 @attrs.frozen
@@ -98,6 +100,9 @@ def receive(db: Database, message: Message, *, now: Micros, command: bool = Fals
             wakes = answered.wakes and not group.paused
             return Received(seq, group.folder, wakes=wakes, answers=answered.question)
         db.execute("UPDATE inbox SET triggers = ? WHERE seq = ?", (triggers, seq))
+    if triggers and (found := pace.judge(db, message, now=now)) != "human":
+        db.execute("UPDATE inbox SET triggers = 0 WHERE seq = ?", (seq,))
+        return Received(seq, group.folder, wakes=False, loops=found == "begins")
     if triggers:
         db.execute("UPDATE chats SET wanted_seq = ? WHERE chat = ?", (seq, message.chat))
     return Received(seq, group.folder, wakes=triggers and not group.paused)

@@ -448,6 +448,21 @@ def m010_approvals(db: Database) -> None:
     )
 
 
+def m010b_pace(db: Database) -> None:
+    """How many of somebody's messages in a row came at once after our answer, and how long they are not answered."""
+    db.executescript(
+        """
+        CREATE TABLE pace (
+            chat TEXT NOT NULL,
+            sender TEXT NOT NULL,
+            quick INTEGER NOT NULL,
+            held_until INTEGER NOT NULL,
+            PRIMARY KEY (chat, sender)
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
@@ -456,6 +471,7 @@ STEPS: Final[tuple[Step, ...]] = (
     m005_memory,
     m006_waiting,
     m010_approvals,
+    m010b_pace,
 )
 SCHEMA: Final = len(STEPS)
 

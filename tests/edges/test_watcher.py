@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import trio
 from pynchy.ipc import errors, files, watcher
 from pynchy.ipc.call import Done
 from pynchy.ipc.files import FILE_LIMIT, Staged, Unfit
-from pynchy.ipc.spool import SCAN_LIMIT
+from pynchy.ipc.spool import SCAN_LIMIT, Spool
 from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId
 from pynchy.store import audit, groups, messages, outbox, runs, turns
 from pynchy.store.database import Connection, Opened, Store, open_memory
@@ -376,6 +376,44 @@ async def test_a_flood_never_holds_the_loop(house: House) -> None:  # threat X5
         f"command refused: {kind}"
         for kind in ("bad file", "forbidden", "flood", "overfull", "misfit")
     }
+
+
+class _Steps(trio.abc.Instrument):
+    """Counts how often the loop went on to another task."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def test_no_step_of_the_loop_takes_two_files(house: House) -> None:  # threat X5
+    """Of a folder full of rubbish, too, when it is swept and nothing slows it down."""
+    for number in range(300):
+        (house.desk.commands / f"{number:032x}.json").write_bytes(b"[" * 1000)
+    steps, taken = _Steps(), list[int]()
+
+    class Slow(Spool):
+        def read(self, name: str) -> bytes | None:
+            taken.append(steps.count)
+            return super().read(name)
+
+    @contextmanager
+    def opened(path: Path) -> Iterator[Spool]:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            yield Slow(fd)
+        finally:
+            os.close(fd)
+
+    trio.lowlevel.add_instrument(steps)
+    try:
+        await watcher.sweep(attrs.evolve(house.desk, open_spool=opened), RUN)
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+    assert len(taken) == 300
+    assert len(set(taken)) == 300
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -129,3 +129,9 @@ def test_a_group_that_an_agent_changes_is_written_down(tmp_path: Path) -> None:
     with running(home, "bwrap") as daemon, daemon.talk() as owner:
         owner.ask('use update_group {"folder": "main", "name": "Home"}')
         assert "update group" in actions(home)
+
+
+def test_an_answer_that_hides_its_rest_says_so(tmp_path: Path) -> None:  # threat S8
+    with running(tmp_path / "home", "bwrap") as daemon, daemon.talk() as owner:
+        assert owner.ask("echo seen <internal>unseen").strip() == "seen"
+        assert "for myself" in owner.reply()

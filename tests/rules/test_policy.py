@@ -31,6 +31,7 @@ from pynchy.model import (
 )
 from pynchy.store import callers, groups, messages, outbox, runs, turns
 from pynchy.store.database import Connection, configure, open_memory
+from pynchy.store.tasks import MOST_TASKS
 from pynchy_agent.wire import Command
 
 NOON = Micros(1_700_000_000_000_000)
@@ -378,6 +379,73 @@ def test_one_group_cannot_flood_the_host() -> None:  # threat I8
     assert journal == (MOST_COMMANDS,)  # the flood itself fills nothing
     later = there.call("send_message", {"text": "x"}, id="e" * 32, now=after(NOON, 61.0))
     assert later.ok  # the same command may come again
+
+
+SOON = {
+    "prompt": "x",
+    "schedule_type": "interval",
+    "schedule_value": 3600,
+    "context_mode": "group",
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["get_task", "update_task", "pause_task", "resume_task", "cancel_task", "run_task_now"]
+)
+def test_a_task_of_others_and_one_that_is_not_there_look_the_same(name: str) -> None:  # threat I3
+    there = World()
+    made = there.call("schedule_task", SOON)
+    task = made.text.split()[2].rstrip(";")
+    assert there.call("get_task", {"task_id": task}).ok
+    work = World.__new__(World)  # the same rows, seen from the other group
+    work.__dict__.update(there.__dict__, folder=WORK, chat=OTHER)
+    other = RunId("b" * 16)
+    messages.receive(there.db, work.message("hello", "B1"), now=NOON)
+    runs.begin(there.db, run=other, folder=WORK, kind="session", container="c2", boot="b", now=NOON)
+    assert turns.claim(there.db, WORK, other, now=NOON, new_id=there.new_id) is not None
+    before = there.db.execute("SELECT * FROM tasks").fetchall()
+    answers = [
+        there.call(name, {"task_id": each}, run=other, folder=WORK) for each in (task, "0" * 32)
+    ]
+    assert answers[0] == answers[1]
+    assert not answers[0].ok
+    assert task not in there.call("list_tasks", run=other, folder=WORK).text
+    assert there.db.execute("SELECT * FROM tasks").fetchall() == before
+
+
+def test_a_group_has_fifty_tasks_and_no_more() -> None:  # threat I13
+    there = World()
+    answers = [
+        there.call("schedule_task", SOON, now=after(NOON, 2.0 * n)) for n in range(MOST_TASKS + 1)
+    ]
+    assert [done.ok for done in answers] == [True] * MOST_TASKS + [False]
+    assert "cancel one first" in answers[-1].text
+    task = answers[0].text.split()[2].rstrip(";")
+    late = after(NOON, 1000.0)
+    assert there.call("cancel_task", {"task_id": task}, now=late).ok
+    assert there.call("schedule_task", SOON, now=late).ok
+
+
+def test_tasks_that_make_tasks_come_to_an_end() -> None:  # threat I13
+    there = World()
+    depths = []
+    for number in range(4):
+        done = there.call("schedule_task", SOON | {"prompt": f"level {number}"})
+        if not done.ok:
+            assert "cannot make another one" in done.text
+            break
+        task = done.text.split()[2].rstrip(";")
+        depths.append(
+            there.db.execute("SELECT depth FROM tasks WHERE id = ?", (task,)).fetchone()[0]
+        )
+        # The turn in hand is now one that this task was fired for.
+        there.db.execute("DELETE FROM fires")
+        there.db.execute(
+            "INSERT INTO fires (task_id, slot, due_at, fired_at, turn_id, state) VALUES (?, ?, 0, 0, "
+            "(SELECT id FROM turns WHERE run_id = ?), 'waiting')",
+            (task, str(number), RUN),
+        )
+    assert depths == [0, 1, 2]
 
 
 def test_a_file_is_sent_only_as_the_copy_that_was_made() -> None:

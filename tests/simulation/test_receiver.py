@@ -22,7 +22,7 @@ from pynchy.chat.channel import (
 )
 from pynchy.chat.receiver import Asked
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId
-from pynchy.store import groups, notices, outbox
+from pynchy.store import groups, notices, outbox, pace
 from pynchy.store.database import Connection, Database, Opened, Store, StoreBroken, open_memory
 
 T = TypeVar("T")
@@ -211,6 +211,26 @@ async def test_a_message_delivered_again_is_let_go_of_again_and_rings_nobody() -
         await there.put(Incoming(message("@Pynchy hello", "A1"), 2))
         assert there.texts() == ["@Pynchy hello"]
         assert there.happened == ["acknowledged 2"]
+
+
+@simulated
+async def test_who_is_taken_for_a_program_is_said_once_in_the_chat() -> None:  # threat I8
+    async with world() as there:
+        there.db.execute(
+            "INSERT INTO pace (chat, sender, quick, held_until) VALUES (?, ?, ?, 0)",
+            (CHAT, ANN, pace.MOST - 1),
+        )
+        there.db.execute(
+            "INSERT INTO turns (folder, chat, kind, state, lo, hi, retry_at, created_at, ended_at) "
+            "VALUES (?, ?, 'message', 'done', 0, 0, 0, 0, ?)",
+            (FAMILY, CHAT, NOON),
+        )
+        for number in range(3):
+            await there.put(Incoming(message("@Pynchy and you?", f"A{number}"), number))
+        assert there.happened == ["outbox", "acknowledged 0", "acknowledged 1", "acknowledged 2"]
+        [(said, notice)] = there.db.execute("SELECT text, notice FROM outbox").fetchall()
+        assert "Ann answers me faster than people do" in said
+        assert notice == 1
 
 
 @simulated
