@@ -229,7 +229,7 @@ def _phones(world: World) -> None:
         if entries != sorted(entries):
             world.violated(f"I4: {chat} shows replies out of order")
         answered = [int(token[2:-1]) for sent in sents for token in ASK.findall(sent.text)]
-        if answered != sorted(answered) and not world.swarm.disorder:
+        if answered != sorted(answered) and world.swarm.disorder == 0:
             world.violated(f"I4: {chat} was not answered in the order of asking")
     for message_id, (_, state) in order.items():
         if state == "sent" and message_id not in world.shown:

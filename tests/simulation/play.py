@@ -123,6 +123,9 @@ def draw_swarm(seed: int) -> Swarm:
         tasks=dice.choice([0, 0, 1, 3, 6]),
         prewarm=random.Random(f"prewarm {seed}").choice([0, 0, 1, 2]),
         begins=dice.choice(BEGINNINGS),
+        disorder=some(0.2, 0.1),
+        orders_every=some(0.4, 300.0, 1200.0, none=math.inf),
+        io_error=some(0.2, 0.001),
     )
     return _quiet(swarm, dice) if dice.random() < QUIET_WEEKS else swarm
 
@@ -138,6 +141,7 @@ def _quiet(swarm: Swarm, dice: random.Random) -> Swarm:
         stop_every=swarm.stop_every * rarer,
         disconnect_every=swarm.disconnect_every * rarer,
         clock_jump_every=swarm.clock_jump_every * rarer,
+        orders_every=swarm.orders_every * rarer,
         look=30.0,
     )
 
@@ -203,6 +207,7 @@ class _Play:
         self.script = script
         self.watch = oracle.Watch(world)
         self.chats: list[ChatId] = []
+        self.resting: set[str] = set()  # groups that were told to
         self.stopping = False
         self.stopped = trio.Event()
         self.config = Config(
@@ -297,12 +302,15 @@ class _Play:
             for chat in self.chats:
                 nursery.start_soon(self._person, chat, name=f"person in {chat}")
                 nursery.start_soon(self._answerer, chat, name=f"answerer in {chat}")
+            nursery.start_soon(self._orders, name="orders")
             nursery.start_soon(self._kills, name="kills")
             nursery.start_soon(self._stops, name="stops")
             nursery.start_soon(self._disconnects, name="disconnects")
             nursery.start_soon(self._clock_jumps, name="clock jumps")
             await trio.sleep(self.swarm.hours * HOUR)
             nursery.cancel_scope.cancel()
+        for folder in self.resting:
+            self.world.say(MAIN_CONSOLE, f"/resume {folder}", asks=False)
 
     async def _person(self, chat: ChatId) -> None:
         dice = self.world.dice(f"person {chat}")
@@ -311,13 +319,39 @@ class _Play:
             count = dice.randint(2, 5) if dice.random() < self.swarm.burst else 1
             for _ in range(count):
                 if self.world.happens("stop orders", self.swarm.stop_orders):
-                    self.world.stopped.add(chat)
-                    self.world.say(chat, "/stop", asks=False)
+                    self._order(chat, "/stop")
                     continue
                 main = chat in self.chats[:2]
                 asks = main or dice.random() >= self.swarm.context
                 self.world.say(chat, "@Pynchy do" if asks else "so I said", asks=asks)
                 await trio.sleep(dice.random() * 2)
+
+    def _order(self, chat: ChatId, text: str) -> None:
+        """An order that ends what its group is at: in whichever of its chats."""
+        rows = self.world.db.execute(
+            "SELECT chat FROM chats WHERE folder = (SELECT folder FROM chats WHERE chat = ?)",
+            (chat,),
+        )
+        self.world.stopped.update(row[0] for row in rows)
+        self.world.say(chat, text, asks=False)
+
+    async def _orders(self) -> None:
+        """Conversations begin anew, are shortened, and groups are told to rest for a while."""
+        dice = self.world.dice("orders")
+        while self.swarm.orders_every < math.inf:
+            await trio.sleep(dice.expovariate(1 / self.swarm.orders_every))
+            match dice.choice(("new", "compact", "rest")):
+                case "new":
+                    self._order(dice.choice(self.chats), "/new")
+                case "compact":
+                    self.world.say(dice.choice(self.chats), "/compact", asks=False)
+                case "rest" if self.swarm.groups > 1:
+                    folder = f"group{dice.randrange(1, self.swarm.groups)}"
+                    self.resting.add(folder)
+                    self.world.say(MAIN_CONSOLE, f"/pause {folder}", asks=False)
+                    await trio.sleep(dice.expovariate(1 / 300))
+                    self.world.say(MAIN_CONSOLE, f"/resume {folder}", asks=False)
+                    self.resting.discard(folder)
 
     async def _answerer(self, chat: ChatId) -> None:
         """A person who answers what they see, exactly when wake-ups get lost."""

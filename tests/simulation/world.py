@@ -41,7 +41,7 @@ from pynchy.ipc.call import Done
 from pynchy.ipc.spool import Scan
 from pynchy.model import ChatId, Group, GroupId, Message, Micros, Outgoing, RunId, SenderId
 from pynchy.store import callers
-from pynchy.store.database import Connection, Store, StoreFull, configure, open_memory
+from pynchy.store.database import Connection, Store, StoreBroken, StoreFull, configure, open_memory
 from pynchy_agent import wire
 
 T = TypeVar("T")
@@ -109,7 +109,9 @@ class Swarm:
     slow_task: float = 0.0  # the engine holds tasks back
     stop_orders: float = 0.0  # chance that a message is /stop
     long: float = 0.0  # chance of an answer of several pieces
-    disorder: bool = False  # messages may overtake each other on their way in
+    disorder: float = 0.0  # chance that a message is overtaken on its way in
+    orders_every: float = math.inf  # between two orders of a person, such as /new
+    io_error: float = 0.0  # chance per transaction that its outcome is not known
     tasks: int = 0  # scheduled ones
     begins: int = EPOCH  # the wall clock at the start
     look: float = 5.0  # seconds between two looks of the watch
@@ -274,7 +276,7 @@ class World:
             sender=sender,
             sender_name="Al & <Bo>",
             sent_at=Micros(self.now() // 1_000_000 * 1_000_000),  # whole seconds, as WhatsApp's
-            text=f"{text} {token}",
+            text=text if text.startswith("/") else f"{text} {token}",  # an order is nothing else
         )
         mail = Mail(len(self.mail[channel]) + 1, message, token, asks)
         self.mail[channel].append(mail)
@@ -380,6 +382,11 @@ class Life:
             self.point("begin")
             if world.happens("full", world.swarm.disk_full):
                 raise StoreFull("the disk is full")
+            if world.happens("io error", world.swarm.io_error):
+                if world.dice("io error").random() < 0.5:
+                    sync_fn()
+                    self.point("committed, and it seems not")
+                raise StoreBroken("disk I/O error")
             value = sync_fn()
             self.point("committed")
             if world.happens("slow disk", world.swarm.slow_disk):
@@ -419,6 +426,9 @@ class SimChannel:
             mail = mails[self.handed]
             self.handed += 1
             if not mail.acknowledged:
+                if self.handed < len(mails) and self.fault("disorder", self.world.swarm.disorder):
+                    self.again.append(mail)  # what is next overtakes it
+                    continue
                 self.world.note("delivered", mail.token)
                 return Incoming(mail.message, mail.number)
         return None
@@ -701,6 +711,9 @@ class Agent:
             case wire.Prompt():
                 self.waiting.append(said)
                 self.box.busy = True
+            case wire.Compact(id):
+                self.waiting.append(wire.Prompt(id=id, text=""))
+                self.box.busy = True
             case wire.Interrupt():
                 self.interrupted = True
             case wire.Close():
@@ -791,7 +804,9 @@ class Agent:
         self.answered += ids
         self.world.remembered[self.session].update(tokens)
         text: str | None = f"re {' '.join(tokens)}"
-        if self.happens("silent", swarm.silent):
+        if not any(each.text for each in taken):
+            text = None  # to shorten a conversation is nothing to talk about
+        elif self.happens("silent", swarm.silent):
             text = None
             self.world.silences.update(tokens)
             self.world.task_silences += any(TASK.search(each) for each in tokens)
