@@ -39,6 +39,7 @@ from pynchy.store.database import StoreError, StoreTooNew
 OLD_BACKUP: Final = 14 * 24 * 3600.0  # seconds
 BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wrong
 SKEW: Final = 120.0  # seconds; more spoils certificates and schedules
+SELINUX: Final = Path("/sys/fs/selinux/enforce")
 LINGERING: Final = Path("/var/lib/systemd/linger")
 BUILD: Final = Path(__file__).resolve().parents[1] / "containerfiles" / "build.sh"
 UNIT: Final = Path(".config/systemd/user/pynchy.service")
@@ -74,6 +75,7 @@ class Patient:
     online: bool = False  # whether the network may be used
     now: float = attrs.field(factory=time.time)
     lingering: Path = LINGERING
+    selinux: Path = SELINUX
     build: Path = BUILD
     is_installed: Callable[[str], bool] = lambda module: find_spec(module) is not None
     space: Callable[[Path], Space] = space_of
@@ -262,6 +264,22 @@ async def check_escapes(patient: Patient) -> Finding:
         return Finding("warn", "not known without an engine", "see engine")
     known = known_escapes(await patient.runtime.versions())
     return Finding("warn", "; ".join(known), "update it") if known else Finding("ok", "none known")
+
+
+async def check_selinux(patient: Patient) -> Finding:
+    """Where SELinux is enforced, a container reads only what has its label; we give nothing one."""
+    runtime = patient.runtime
+    if runtime is None or runtime.name not in ("docker", "podman"):
+        return Finding("ok", "not needed" if runtime else "not known without an engine")
+    try:
+        enforced = patient.selinux.read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        enforced = False
+    if not enforced:
+        return Finding("ok", "not enforced")
+    label = f"chcon -Rt container_file_t {patient.home.root}"
+    told = "SELinux is enforced: containers may be refused the folders they are given"
+    return Finding("warn", told, f"{label}, and for each mount of yours; or container.engine=bwrap")
 
 
 async def check_image(patient: Patient) -> Finding:

@@ -111,6 +111,14 @@ def to_install(file: Path, *, platform: str, uid: int) -> list[Call]:
     ]
 
 
+def to_outlive_logout(*, platform: str) -> Call | None:
+    """How it is kept when its user logs out, where the manager needs to be told. It may be refused:
+    then an administrator has to."""
+    if platform == "darwin":
+        return None  # a launch agent ends with its session; there is no other way for a user's own
+    return Call(("loginctl", "--no-ask-password", "enable-linger"))
+
+
 def to_uninstall(*, platform: str, uid: int) -> list[Call]:
     """How it is stopped for good, before its file goes."""
     if platform == "darwin":

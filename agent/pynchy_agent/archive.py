@@ -40,6 +40,13 @@ def hook(folder: Path, now: Callable[[], datetime]) -> Hook:
     return before_compaction
 
 
+def transcript_of(config: Path, session: str) -> Path | None:
+    """Where the CLI keeps what was said in a session, if it does; ``config`` is its folder."""
+    if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", session):
+        return None
+    return next(config.glob(f"projects/*/{session}.jsonl"), None)
+
+
 @attrs.frozen
 class Said:
     """One thing somebody said."""

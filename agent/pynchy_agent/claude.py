@@ -49,9 +49,14 @@ MEDIA: Final = PurePosixPath(
     "/workspace/media"
 )  # where the host says a picture is, wherever it is mounted
 MAX_IMAGE: Final = 5 << 20  # bytes; the model API takes no larger one
+MAX_TRANSCRIPT: Final = 64 << 20  # bytes of a session, compacted or not, that is taken up again
 MAX_ANSWER: Final = 80_000  # characters; each is at most 12 bytes of a frame
 DELEGATE_TIMEOUT: Final = 3600.0  # seconds that a helper may work; the host bounds its run itself
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
+
+
+class Outgrown(Exception):
+    """The session is too large to be taken up again. What was said in it is archived."""
 
 
 class Agent:
@@ -79,6 +84,7 @@ class Agent:
         """Connect, answer what is fed, and return the exit code once closed or broken. The CLI is gone after."""
         client = ClaudeSDKClient(self._options(), transport=CliTransport(cli))
         try:
+            await trio.to_thread.run_sync(self._take_leave_of_a_session_that_has_grown)
             await client.connect()
             await self._frames.say(wire.Ready())
             async with trio.open_nursery() as nursery:
@@ -88,9 +94,13 @@ class Agent:
                 nursery.cancel_scope.cancel("closed")
         except Exception as error:
             # Contained here, and only here: the SDK or the CLI broke. The host is told, and the run ends.
+            kind = "session" if "No conversation found" in str(error) else "agent"
+            if isinstance(error, Outgrown):
+                kind = "too_long"
+                cli.kill()  # nobody has spoken to it yet
             await self._frames.say(
                 wire.Error(
-                    kind="session" if "No conversation found" in str(error) else "agent",
+                    kind=kind,
                     message=_tell(error),
                     prompts=tuple(self._owed),
                     session=self._session,
@@ -104,6 +114,17 @@ class Agent:
                     await client.interrupt()
             await client.disconnect()
         return 0
+
+    def _take_leave_of_a_session_that_has_grown(self) -> None:
+        """Before it costs minutes to take up: keep it as a page, and let the host begin another."""
+        if self._session is None:
+            return
+        transcript = archive.transcript_of(self._places.config, self._session)
+        if transcript is None or (size := transcript.stat().st_size) <= MAX_TRANSCRIPT:
+            return
+        now = archive.local_time(self._start.timezone)()
+        archive.archive(transcript, self._places.group / "conversations", now)
+        raise Outgrown(f"the session's transcript has {size >> 20} MiB")
 
     # --- towards the agent ---------------------------------------------------------------------
 

@@ -53,9 +53,13 @@ def install(only_print: bool, no_start: bool) -> None:
     home.make()
     for each in service.to_install(path, platform=sys.platform, uid=os.getuid()):
         _carry_out(each)
-    if _MAC:
+    if (asked := service.to_outlive_logout(platform=sys.platform)) is None:
         return
-    click.echo("to keep it when you log out: loginctl enable-linger")
+    try:
+        _carry_out(asked)
+        click.echo("it goes on when you log out; loginctl disable-linger would change that")
+    except Failure:
+        click.echo("it ends when you log out; to keep it: sudo loginctl enable-linger $USER")
 
 
 @command.command("uninstall")

@@ -236,6 +236,27 @@ async def test_a_session_goes_on_in_the_next_run_and_an_unknown_one_is_told(home
         assert calls == []
 
 
+async def test_a_session_that_has_grown_too_large_is_archived_and_left(home: Home) -> None:
+    # invariant 100
+    async with open_runner(home, echo, start(home, prompt("Tell me of boats"))) as (guest, _):
+        session = (await guest.until(wire.Result)).session
+        await closed(guest)
+    assert session is not None
+    (transcript,) = (home.config / "projects").glob(f"*/{session}.jsonl")
+    with transcript.open("ab") as file:
+        file.truncate((64 << 20) + 1)  # a hole, which is as large and costs nothing
+
+    again = start(home, prompt("And now?"), session=session)
+    async with open_runner(home, echo, again) as (guest, calls):
+        error = await guest.until(wire.Error)
+        assert error.kind == "too_long"
+        assert await guest.rest() == []
+        assert await guest.process.wait() == 1
+        assert calls == []
+    (page,) = (home.group / "conversations").iterdir()
+    assert "Tell me of boats" in page.read_text()
+
+
 async def test_a_failure_of_the_model_is_an_error_and_never_a_reply(home: Home) -> None:
     # invariants 50, 103
     kinds = {

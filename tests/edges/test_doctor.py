@@ -110,6 +110,8 @@ def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
     nothing = attrs.evolve(patient, is_installed=lambda module: False)
     (patient.user_home / doctor.UNIT).parent.mkdir(parents=True)
     (patient.user_home / doctor.UNIT).write_text("")
+    enforce = patient.user_home / "enforce"
+    enforce.write_text("1")
     unit = attrs.evolve(patient, lingering=patient.user_home / "none", environ={"USER": "me"})
     return {
         "python": attrs.evolve(patient, python=(3, 10, 1)),
@@ -118,6 +120,7 @@ def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
         "engine": patient,
         "limits": engine,
         "escapes": engine,
+        "selinux": attrs.evolve(engine, selinux=enforce),  # invariant 113
         "image": engine,
         "agent": nothing,
         "sdk": nothing,
@@ -146,6 +149,14 @@ async def test_facts_that_are_wrong_are_found(patient: doctor.Patient) -> None:
 
 def test_every_check_is_broken_on_purpose(patient: doctor.Patient) -> None:
     assert {*BROKEN, *wrong_facts(patient)} == set(doctor.CHECKS)
+
+
+async def test_selinux_is_no_trouble_where_it_is_off_or_not_there(patient: doctor.Patient) -> None:
+    engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
+    for place, content in ((patient.user_home / "permissive", "0"), (patient.user_home / "no", "")):
+        if content:
+            place.write_text(content)
+        assert (await doctor.check_selinux(attrs.evolve(engine, selinux=place))).level == "ok"
 
 
 async def test_an_image_that_is_up_to_date_and_one_of_your_own_are_well(

@@ -80,7 +80,11 @@ exit {code}
 def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_path: Path) -> None:
     programs, log = tmp_path / "bin", tmp_path / "log"
     programs.mkdir()
-    manager = programs / "systemctl"
+    manager, login = programs / "systemctl", programs / "loginctl"
+
+    def may_linger(code: int) -> None:
+        login.write_text(FAKE_MANAGER.format(log=log, code=code))
+        login.chmod(0o755)
 
     def run(word: str, *, code: int = 0) -> "subprocess.CompletedProcess[str]":
         manager.write_text(FAKE_MANAGER.format(log=log, code=code))
@@ -98,8 +102,12 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
             check=False,
         )
 
-    for _ in range(2):
-        assert run("install").returncode == 0
+    # invariant 176: it is kept when its user logs out, or it is said that it is not
+    for code, told in ((0, "it goes on when you log out"), (1, "it ends when you log out")):
+        may_linger(code)
+        installed = run("install")
+        assert installed.returncode == 0
+        assert told in installed.stdout
     unit = service.place(tmp_path, {}, platform="linux")
     assert unit.exists()
     asked = log.read_text().splitlines()
@@ -107,6 +115,7 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
         "--user daemon-reload",
         "--user enable pynchy.service",
         "--user restart pynchy.service",
+        "--no-ask-password enable-linger",
     ]
     refused = run("restart", code=1)
     assert refused.returncode == 1
