@@ -563,13 +563,13 @@ async def serve(
         for group in tasks:
             await task_due(group)
         ring_outbox()
+        ready()  # before it is told of: the first line of a log loads what writes it
         logger.info(
             "ready: {} with {}, {} groups wait",
             config.assistant.name,
             runtime.name,
             len(sessions) + len(tasks),
         )
-        ready()
         if prewarm:
             recent = await store.call(groups.spoke_last, limit=prewarm + config.limits.containers)
             await events_in.send(queue.Likely(tuple(recent)))
