@@ -60,6 +60,7 @@ def test_a_look_ends_where_it_is_too_much(tmp_path: Path) -> None:
 
 
 def test_a_tree_too_deep_to_be_looked_at_is_said(tmp_path: Path) -> None:
+    # threats L11, L12
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(3000):  # deeper than a path can say
         os.mkdir("d", dir_fd=here)

@@ -102,7 +102,7 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
             check=False,
         )
 
-    # invariant 176: it is kept when its user logs out, or it is said that it is not
+    # invariants 176, 178: it is kept when its user logs out, or it is said that it is not
     for code, told in ((0, "it goes on when you log out"), (1, "it ends when you log out")):
         may_linger(code)
         installed = run("install")

@@ -65,7 +65,7 @@ def _pynchy(daemon: Daemon, *words: str) -> str:
 
 
 def test_a_disk_that_runs_full_holds_runs_and_loses_nothing(small_disk: Path) -> None:
-    # threat L11
+    # threats L11, X4
     ballast = small_disk / "ballast"
     with (
         running(small_disk / "home", "bwrap", *SETTINGS) as daemon,
@@ -107,7 +107,7 @@ def test_a_disk_that_runs_full_holds_runs_and_loses_nothing(small_disk: Path) ->
 def test_a_run_that_takes_up_too_much_room_is_ended_and_its_files_stay(
     tmp_path: Path, words: str, told: str
 ) -> None:
-    # threat L11
+    # threats L11, X4
     settings = ("disk.group=32m", "disk.group_files=2000", SETTINGS[-1])
     with running(tmp_path, "bwrap", *settings) as daemon, daemon.talk() as talk:
         work = daemon.home.group(MAIN)
