@@ -45,6 +45,7 @@ from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
 from pynchy.disk import ENDLESS, Floor, Space, space_of
+from pynchy.figures import Figures
 from pynchy.forgetting import Forgetting, put_right
 from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity, Upstream
@@ -75,6 +76,7 @@ from pynchy.model import (
 from pynchy.operations import Live, Operations
 from pynchy.registration import Registration
 from pynchy.schedule import scheduler
+from pynchy.stalls import Watch, open_watch
 from pynchy.store import callers, groups, guards, messages, notices, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.watch import Watching
@@ -156,6 +158,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
             ) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
             _open_whatsapp(config, store) as whatsapp,
+            open_watch() as stalls,
         ):
             guard = Guards(store, await _allowed(config), world.now)
             runtime = await _find_runtime(config)
@@ -189,6 +192,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 whatsapp=whatsapp,
                 keeping=True,
                 notify=desktop.notify,
+                stalls=stalls,
             )
 
 
@@ -211,6 +215,7 @@ async def serve(
     whatsapp: WhatsApp | None = None,
     keeping: bool = False,
     notify: Callable[[str, str], Awaitable[None]] | None = None,
+    stalls: Watch | None = None,
 ) -> None:
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
     now, new_id = world.now, world.new_id
@@ -497,6 +502,17 @@ async def serve(
             )
         )
         if console is not None:
+
+            def live() -> Live:
+                return Live(
+                    runtime=runtime.name,
+                    model=model,
+                    queue=tuple(each.group for each in line.waiting()),
+                    disk=headroom.shown(),
+                    channels=dict(states),
+                    warnings=warnings,
+                )
+
             operations = Operations(
                 store=store,
                 home=str(config.home.root),
@@ -504,14 +520,7 @@ async def serve(
                 containers=config.limits.containers,
                 started_at=now(),
                 now=now,
-                live=lambda: Live(
-                    runtime=runtime.name,
-                    model=model,
-                    queue=tuple(each.group for each in line.waiting()),
-                    disk=headroom.shown(),
-                    channels=dict(states),
-                    warnings=warnings,
-                ),
+                live=live,
                 added=lambda group: registration_changed(),
                 removed=group_removed,
                 scaffold=partial(folders.scaffold, config.home),
@@ -526,6 +535,16 @@ async def serve(
                 new_id=new_id,
                 scheduled=ring_scheduler,
                 due=task_due,
+            )
+            figures = Figures(
+                store=store,
+                database=config.home.database,
+                containers=config.limits.containers,
+                started_at=now(),
+                now=now,
+                today=lambda: _day(config.assistant.timezone, now()),
+                live=live,
+                watch=stalls,
             )
             approvals = Approvals(
                 store=store,
@@ -542,6 +561,7 @@ async def serve(
                 **operations.ops,
                 **registration.ops,
                 **inspection.ops,
+                **figures.ops,
                 **approvals.ops,
                 **(more_ops(outdated) if more_ops is not None else {}),
                 **watching.ops,

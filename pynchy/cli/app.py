@@ -29,6 +29,7 @@ COMMANDS: Final = (
     "import",
     "auth",
     "config",
+    "metrics",
     "doctor",
     "completion",
     "service",

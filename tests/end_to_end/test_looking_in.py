@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests import openmetrics
 from tests.end_to_end.house import HANG, environment, running
 
 
@@ -57,6 +58,14 @@ def test_the_life_of_a_message_its_tasks_memory_and_cost(tmp_path: Path) -> None
         pynchy(home, "tasks", "add", "nowhere", "echo", "--every", "3600", exits=2)
         assert isinstance(asked(home, "audit"), list)
         pynchy(home, "restore", str(home / "store" / "pynchy.db"), exits=75)
+        figures = openmetrics.read(pynchy(home, "metrics"))
+        assert figures["pynchy_messages_received_total", ()] >= 2
+        assert figures["pynchy_turns_dead_total", ()] == 0
+        assert figures["pynchy_containers", (("kind", "session"),)] in (0, 1)
+        assert figures["pynchy_channel_up", (("channel", "console"),)] == 1
+        assert figures["process_open_fds", ()] > 3
+        pynchy(home, "metrics", "--output", str(tmp_path / "pynchy.prom"))
+        assert openmetrics.read((tmp_path / "pynchy.prom").read_text()).keys() == figures.keys()
         up = asked(home, "export", "main", str(tmp_path / "main.tar.gz"))
         assert up["messages"] >= 4
         assert (up["memories"], up["tasks"]) == (1, 1)
