@@ -88,8 +88,8 @@ BUGS: Final = (
     Bug(
         "reply and cursor in two commits",
         "pynchy.groups.turn",
-        "            pieces=split_reply(text) if text else [],\n",
-        "            pieces=[],\n",
+        "        pieces = split_reply(text) if text else []\n",
+        "        pieces: list[str] = []\n",
     ),
     Bug(
         "a slot leaks when a run fails",
@@ -119,10 +119,10 @@ BUGS: Final = (
     Bug(
         "a run is over before its container is gone",
         "pynchy.groups.turn",
-        "                        session.close()\n                        if not self.owed:\n",
+        "                        session.close()\n                        if self.handle.prewarm",
         "                        session.close()\n"
         "                        await self.handle.ended(again=True)\n"
-        "                        if not self.owed:\n",
+        "                        if self.handle.prewarm",
     ),
     Bug(
         "given up without a word",
@@ -196,8 +196,8 @@ BUGS: Final = (
     Bug(
         "a reply that is long is cut",
         "pynchy.groups.turn",
-        "            pieces=split_reply(text) if text else [],\n",
-        "            pieces=split_reply(text)[:0] if text else [],\n",
+        "        pieces = split_reply(text) if text else []\n",
+        "        pieces = split_reply(text)[:1] if text else []\n",
     ),
     Bug(
         "what spoke is asked anew",
@@ -220,8 +220,8 @@ BUGS: Final = (
     Bug(
         "the scheduler looks once",
         "pynchy.schedule.scheduler",
-        "        await _until(fired.next_at, told, now)\n",
-        "        await _until(None, told, now)\n",
+        "        await _until(min(moments, default=None), told, now, chunk)\n",
+        "        await _until(None, told, now, chunk)\n",
     ),
     Bug(
         "how a scheduled turn ended is not written down",

@@ -153,6 +153,11 @@ def _outcomes(world: World) -> None:
     }
     lost = {token for text in given_up for token in ASK.findall(text)}
     replies = _replies(world)
+    everything = {sent.text for sents in world.phones.values() for sent in sents} | given_up
+    for token, last in world.long.items():
+        begun = any(f"{token}\n\nand so on" in text for text in everything)
+        if begun and not any(text.endswith(last) for text in everything):
+            world.violated(f"I2: the end of the answer to {token} was never shown")
     for token, mail in world.asked.items():
         chat = mail.message.chat
         state, _ = states.get((chat, mail.message.id), (None, 0))

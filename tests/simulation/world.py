@@ -210,6 +210,7 @@ class World:
         self.tokens = 0
         self.asked: dict[str, Mail] = {}
         self.silences: set[str] = set()  # tokens whose answer was "nothing"
+        self.long: dict[str, str] = {}  # token -> the last words of the newest long answer to it
         self.task_silences = 0  # scheduled turns whose answer was that
         self.tasks_paused = Micros(0)  # from when on nothing scheduled falls due any more
         self.stopped: set[ChatId] = set()
@@ -812,6 +813,9 @@ class Agent:
             self.world.task_silences += any(TASK.search(each) for each in tokens)
         elif self.happens("long", swarm.long):
             text = f"{text}\n\n" + "\n\n".join("and so on " * 60 for _ in range(12))
+            last = f"that was all of {self.box.name[-16:]}-{len(self.answered)}"
+            text = f"{text}\n\n{last}"
+            self.world.long.update(dict.fromkeys(tokens, last))
         self.world.note("answer", self.box.name[-16:], text and text[:40])
         self.say(wire.Result(text=text, answered=ids, session=self.session))
         if self.happens("afterthought", swarm.afterthought):
