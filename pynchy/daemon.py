@@ -76,7 +76,8 @@ from pynchy.model import (
 from pynchy.operations import Live, Operations
 from pynchy.registration import Registration
 from pynchy.schedule import scheduler
-from pynchy.stalls import Watch, open_watch
+from pynchy.stalls import Watch as LoopWatch
+from pynchy.stalls import open_watch
 from pynchy.store import callers, groups, guards, messages, notices, outbox, runs, serving
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.watch import Watching
@@ -215,7 +216,7 @@ async def serve(
     whatsapp: WhatsApp | None = None,
     keeping: bool = False,
     notify: Callable[[str, str], Awaitable[None]] | None = None,
-    stalls: Watch | None = None,
+    stalls: LoopWatch | None = None,
 ) -> None:
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
     now, new_id = world.now, world.new_id
