@@ -31,6 +31,7 @@ async def run(
     due: Callable[[GroupId], Awaitable[None]],
     wake: Callable[[GroupId], Awaitable[None]],
     outbox_bell: Callable[[], None],
+    chunk: float = CHUNK,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Call ``due`` with each group that has a task's turn to run, ``wake`` with each whose request has expired.
@@ -48,7 +49,7 @@ async def run(
         for group in expired.groups:
             await wake(group)
         moments = [each for each in (fired.next_at, expired.next_at) if each is not None]
-        await _until(min(moments, default=None), told, now)
+        await _until(min(moments, default=None), told, now, chunk)
 
 
 def _fall_due(db: Database, *, now: Micros, new_id: NewId) -> tuple[tasks.Fired, approvals.Expired]:
@@ -59,12 +60,13 @@ async def _until(
     moment: Micros | None,
     told: trio.MemoryReceiveChannel[None],
     now: Callable[[], Micros],
+    chunk: float,
 ) -> None:
     """Wait for a moment of the wall clock, or for the bell."""
     while True:
         left = float("inf") if moment is None else (moment - now()) / 1_000_000
         if left <= 0:
             return
-        with trio.move_on_after(min(left, CHUNK) if moment is not None else left):
+        with trio.move_on_after(min(left, chunk) if moment is not None else left):
             await told.receive()
             return
