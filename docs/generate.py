@@ -122,6 +122,7 @@ def ops() -> Iterator[str]:
         "groups.resume": Operations.resume_group,
         "groups.discover": Registration.discover,
         "groups.main": Registration.choose_main,
+        "groups.allow": Registration.allow,
         "groups.forget": Forgetting.forget,
         "groups.mount": Guards.mount,
         "groups.unmount": Guards.unmount,

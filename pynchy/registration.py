@@ -1,4 +1,4 @@
-"""Which chats could be registered, and which of them is main's: the owner's two questions.
+"""Which chats could be registered, which of them is main's, and to whom a group listens: the owner's questions.
 
 The rule that keeps it so: what the messenger says of its groups and what is in the rows are put
 together here, in one transaction, so that nobody has to ask twice. Who may ask has been settled by
@@ -14,7 +14,7 @@ import attrs
 from pynchy.chat.channel import ChatSeen
 from pynchy.chat.whatsapp_read import GROUPS, chat_id
 from pynchy.control import Client, Op, OpFailed
-from pynchy.model import MAIN, ChatId, Micros, channel_of
+from pynchy.model import MAIN, ChatId, GroupId, Micros, SenderId, channel_of
 from pynchy.store import audit, groups
 from pynchy.store.database import Database, Store
 
@@ -31,7 +31,11 @@ class Registration:
 
     @property
     def ops(self) -> Mapping[str, Op]:
-        return {"groups.discover": self.discover, "groups.main": self.choose_main}
+        return {
+            "groups.discover": self.discover,
+            "groups.main": self.choose_main,
+            "groups.allow": self.allow,
+        }
 
     async def discover(self, client: Client) -> object:
         """The messengers' chats that are not registered, the latest active first.
@@ -53,6 +57,30 @@ class Registration:
         self.changed()
         return {"folder": MAIN, "chats": chats}
 
+    async def allow(self, client: Client, *, folder: str, senders: str, others: str = "") -> object:
+        """Say to whom a group listens: numbers or ids with commas, or ``everybody``; to its owner always.
+
+        ``others`` are ``context`` for it, or ``ignored``: then nothing that they write is kept.
+        """
+        allowed = None if senders == "everybody" else [each for each in senders.split(",") if each]
+        ids = None if allowed is None else [chat_id(each.strip()) for each in allowed]
+        if ids is not None and (
+            not ids or None in ids or any(str(i).endswith(GROUPS) for i in ids)
+        ):
+            raise OpFailed("bad_request", "senders: expected WhatsApp ids or numbers, or everybody")
+        if others not in ("", "context", "ignored"):
+            raise OpFailed("bad_request", "others: expected context or ignored")
+        try:
+            return await self.store.call(
+                _allow,
+                GroupId(folder),
+                None if ids is None else tuple(SenderId(str(each)) for each in ids),
+                others=others,
+                now=self.now(),
+            )
+        except LookupError:
+            raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group") from None
+
 
 def set_main(db: Database, chat: str | None, *, now: Micros) -> list[ChatId]:
     """Give main this WhatsApp chat and no other one; all its chats. Raises `CannotRegister`."""
@@ -65,6 +93,30 @@ def set_main(db: Database, chat: str | None, *, now: Micros) -> list[ChatId]:
         db, actor="owner", action="main's chat", folder=MAIN, detail={"chat": chat or ""}, now=now
     )
     return groups.chats_of(db, MAIN)
+
+
+def _allow(
+    db: Database,
+    folder: GroupId,
+    senders: tuple[SenderId, ...] | None,
+    *,
+    others: str,
+    now: Micros,
+) -> dict[str, object]:
+    if groups.get(db, folder) is None:
+        raise LookupError(folder)
+    groups.set_allowed_senders(db, folder, senders)
+    settings = groups.settings(db, folder)
+    if others:
+        settings["others"] = others
+        groups.set_settings(db, folder, settings)
+    detail = {"senders": "everybody" if senders is None else list(senders), "others": others}
+    audit.record(db, actor="owner", action="allowed senders", folder=folder, detail=detail, now=now)
+    return {
+        "folder": folder,
+        "senders": senders,
+        "others": settings.get("others", "context"),
+    }
 
 
 def _discover(db: Database, seen: Sequence[ChatSeen] | None) -> list[dict[str, object]]:

@@ -10,8 +10,11 @@ or a person's, and which of them the send's answer says.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +32,7 @@ _SCHEMA: Final = """
         said_by TEXT
     );
     CREATE INDEX IF NOT EXISTS events_open ON events (number) WHERE payload IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS events_wa ON events (wa_id);
     CREATE INDEX IF NOT EXISTS events_held ON events (held_for) WHERE held_for IS NOT NULL;
     CREATE TABLE IF NOT EXISTS sends (
         message_id TEXT PRIMARY KEY,
@@ -74,8 +78,8 @@ class Journal:
         own: tuple[str, str] | None,
         said_by: str = "",
     ) -> bool:
-        """Keep an event once. ``own``: chat and text of a message of our account. ``said_by``: its
-        sender's id as it came.
+        """Keep an event once. ``identity``: its chat, canonical sender and id, as JSON. ``own``: chat and
+        text of a message of our account. ``said_by``: its sender's id as it came.
 
         False: known already, or our own send come back.
         """
@@ -85,13 +89,21 @@ class Journal:
             if own is not None:
                 if self._one("SELECT 1 FROM sends WHERE wa_id = ?", wa_id):
                     return False
-                chat, text = own
                 found = self._one(
                     "SELECT message_id FROM sends WHERE chat = ? AND state = 'open' AND text = ?",
-                    chat,
-                    text.strip(),
+                    own[0],
+                    own[1].strip(),
                 )
                 held_for = found[0] if found else None
+            chat = json.loads(identity)[0]
+            if said_by and self._one(  # before its sender's number was known
+                "SELECT 1 FROM events WHERE wa_id = ? AND said_by = ? "
+                "AND json_extract(identity, '$[0]') = ?",
+                wa_id,
+                said_by,
+                chat,
+            ):
+                return False
             changed = self._db.execute(
                 "INSERT OR IGNORE INTO events (identity, payload, held_for, wa_id, said_by) "
                 "VALUES (?, ?, ?, ?, ?)",
@@ -118,10 +130,14 @@ class Journal:
             )
 
     def acknowledge(self, numbers: list[int]) -> None:
-        """The daemon has them: erase what they said."""
+        """The daemon has them: erase what they said.
+
+        This alone does not wait for the disk. An acknowledgement that a power cut takes away is given
+        again, for the message comes again and is known.
+        """
         if not numbers:
             return
-        with self._lock, self._db:
+        with self._lock, self._unhurried(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "UPDATE events SET payload = NULL WHERE number = ?", [(each,) for each in numbers]
@@ -242,6 +258,14 @@ class Journal:
             "INSERT INTO events (identity, payload, wa_id, said_by) VALUES (?, ?, ?, ?)",
             sorted(rows),
         )
+
+    @contextmanager
+    def _unhurried(self) -> Iterator[None]:
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
 
     def _one(self, sql: str, *values: object) -> tuple[str, ...] | None:
         row: tuple[str, ...] | None = self._db.execute(sql, values).fetchone()

@@ -111,6 +111,38 @@ def add_group(
     click.echo(json.dumps(group, indent=2) if as_json else printable(render(group)))
 
 
+@command.command("allow")
+@click.argument("folder")
+@click.argument("senders", nargs=-1, metavar="[NUMBER]...")
+@click.option("--everybody", is_flag=True, help="Listen to everybody again.")
+@click.option(
+    "--others",
+    type=click.Choice(["context", "ignored"]),
+    help="Whether what others write is context, or not even kept.",
+)
+def allow(folder: str, senders: tuple[str, ...], everybody: bool, others: str | None) -> None:
+    """Let only these people wake the assistant in the group in FOLDER.
+
+    A number has its country code. The owner is always listened to. In main these people may
+    order what the owner may.
+
+    \b
+    pynchy groups allow family +491701234567 +491707654321 --others ignored
+    pynchy groups allow family --everybody
+    """
+    if everybody == bool(senders):
+        raise click.UsageError("name those who are allowed, or --everybody")
+    with open_connection() as connection:
+        found = connection.ask(
+            "groups.allow",
+            folder=folder,
+            senders=",".join(senders) or "everybody",
+            others=others or "",
+        )
+    who = "everybody" if found["senders"] is None else ", ".join(found["senders"])
+    click.echo(printable(f"{found['folder']} listens to {who}; others: {found['others']}"))
+
+
 @command.command("mount")
 @click.argument("folder")
 @click.argument("path")

@@ -20,7 +20,17 @@ from pynchy.gateway.hosts import check_pattern
 EGRESS: Final = ("none", "allowlist", "public")
 MAX_MOUNTS: Final = 16
 _BUDGET: Final = ("day_dollars", "run_dollars", "day_tokens", "run_tokens")
-_KNOWN: Final = {"mounts", "egress", "hosts", "models", "server_tools", "budget", "disk", "files"}
+_KNOWN: Final = {
+    "mounts",
+    "egress",
+    "hosts",
+    "models",
+    "server_tools",
+    "budget",
+    "disk",
+    "files",
+    "others",
+}
 
 
 class BadSettings(ValueError):
@@ -39,6 +49,7 @@ class Settings:
     budget: Mapping[str, float] = attrs.field(factory=dict)
     disk: int | None = None  # bytes of all its files; 0: no limit
     files: int | None = None  # their number
+    others: str = "context"  # what those are who may not ask: heard all the same, or "ignored"
 
 
 CLOSED: Final = Settings(egress="none")
@@ -71,6 +82,7 @@ def read(document: Mapping[str, Any]) -> Settings:
         budget=_budget(document.get("budget", {})),
         disk=_amount(document, "disk"),
         files=_amount(document, "files"),
+        others=_others(document),
     )
 
 
@@ -136,6 +148,13 @@ def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, An
         raise BadSettings(f"{key[:80]!r} is no setting of a group; known: {known}")
     read(changed)
     return changed
+
+
+def _others(document: Mapping[str, Any]) -> str:
+    found = document.get("others", "context")
+    if found not in ("context", "ignored"):
+        raise BadSettings(f"others: expected context or ignored, got {found!r}")
+    return str(found)
 
 
 def _wish(item: dict[str, Any]) -> Wish:

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from pynchy.chat.text import is_empty, is_trigger
+from pynchy.chat.text import is_allowed, is_empty, is_trigger
 from pynchy.model import (
     Attachment,
     ChatId,
@@ -76,6 +76,8 @@ def receive(db: Database, message: Message, *, now: Micros, command: bool = Fals
     if group is None:
         return Received(None, None, wakes=False)
     nothing = Received(None, group.folder, wakes=False)
+    if not is_allowed(message, group) and _ignores_others(db, group.folder):
+        return nothing
     if message.revokes is not None:
         _revoke(db, message, message.revokes, now=now)
         return nothing
@@ -106,6 +108,10 @@ def receive(db: Database, message: Message, *, now: Micros, command: bool = Fals
     if triggers:
         db.execute("UPDATE chats SET wanted_seq = ? WHERE chat = ?", (seq, message.chat))
     return Received(seq, group.folder, wakes=triggers and not group.paused)
+
+
+def _ignores_others(db: Database, folder: GroupId) -> bool:
+    return groups.settings(db, folder).get("others") == "ignored"
 
 
 def receive_many(db: Database, messages: Iterable[Message], *, now: Micros) -> list[Received]:

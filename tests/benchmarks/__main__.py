@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from pynchy.model import GroupId
+from tests.edges.test_whatsapp import link
 from tests.end_to_end.house import Daemon, environment, running
 
 Row = dict[str, Any]
 
 AGENT = Path(__file__).resolve().parents[1] / "agents" / "shell_agent.sh"
+CONSUMER = Path(__file__).resolve().parents[1] / "edges" / "whatsapp_consumer.py"
 SPEAKERS = 64  # of the flood: connections that each wait for their own answers
 
 
@@ -100,6 +102,9 @@ def measure(engine: str, runs: int, burst: int) -> list[Row]:
             seconds, ideal = _burst(daemon, ours, burst)
             take(f"burst of {burst} groups on 5 slots, drained", "s", [seconds], "")
             take("the same, by what its runs took over 5", "x", [seconds / ideal], "<= 1.05")
+        take("WhatsApp events into the store", "per s", [_events(Path(folder) / "events")], "")
+        late = _latencies(Path(folder) / "paced")
+        take("WhatsApp event to its row, 100 a second", "ms", late, "<= 20")
         large = Path(folder) / "large"
         with running(large, engine):
             pass  # makes the schema
@@ -145,6 +150,23 @@ FIGURES = [
         "<= 2",
     ),
 ]
+
+
+def _events(folder: Path, count: int = 5_000) -> float:
+    """How many real events a second come through the real callbacks, the bridge and the receiver."""
+    folder.mkdir()
+    link(folder / "store")
+    argv = [sys.executable, str(CONSUMER), str(folder), str(count)]
+    return float(subprocess.run(argv, stdout=subprocess.PIPE, timeout=600, check=True).stdout)
+
+
+def _latencies(folder: Path, count: int = 500) -> list[float]:
+    """Milliseconds from the library's callback to the committed row, of events that do not crowd each other."""
+    folder.mkdir()
+    link(folder / "store")
+    argv = [sys.executable, str(CONSUMER), str(folder), str(count), "0.01"]
+    subprocess.run(argv, stdout=subprocess.PIPE, timeout=600, check=True)
+    return [int(line) / 1000 for line in (folder / "latency").read_text().split()]
 
 
 def _version(home: Path) -> float:

@@ -2,7 +2,8 @@
 
 ``python fake_whatsapp.py STEPS <bridge arguments>``: STEPS is JSON, what happens once the bridge
 connects: ``["connected"]``, ``["messages", n]``, ``["event", name, fields]``, ``["return", error]``,
-``["abort"]``, ``["resume", path, total]``. Events are real protobufs through the real registered callbacks.
+``["abort"]``, ``["resume", path, total]``, ``["paced", total, pause]``. Events are real protobufs through
+the real registered callbacks.
 """
 
 import ctypes
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -64,8 +66,15 @@ class FakeGo:
                     path, total = rest
                     fd = os.open(path, os.O_RDWR | os.O_CREAT)
                     for number in range(int(os.pread(fd, 20, 0) or 0), total):
-                        self.emit(17, self.message(number))
+                        for event in mixture(number):
+                            self.emit(17, event)
                         os.pwrite(fd, str(number + 1).encode(), 0)
+                case "paced":  # one after the other, each with the time at which it was handed over
+                    total, pause = rest
+                    for number in range(total):
+                        time.sleep(pause)
+                        text = f"at {time.monotonic_ns()}"
+                        self.emit(17, message(f"M{number:08}", chat=CHAT, text=text))
                 case "picture":
                     from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
@@ -77,6 +86,14 @@ class FakeGo:
                     self.emit(
                         17, message(rest[0], chat=CHAT, text="?", sender=who, sender_alt=number)
                     )
+                case "switch":  # first the number behind the hidden id is not known, then it is
+                    who = jid("8010", "lid")
+                    self.emit(17, message("S1", chat=CHAT, text="first", sender=who))
+                    for id in ("S1", "S2"):
+                        number = jid("491710", "s.whatsapp.net")
+                        more = {"sender": who, "sender_alt": number}
+                        self.emit(17, message(id, chat=CHAT, text="again", **more))
+                    self.emit(17, message("S1", chat=CHAT, text="another's of that id"))
                 case "bad":
                     self.emit(17, b"\xff" * 20)
                 case "event":
@@ -186,6 +203,33 @@ class FakeGo:
         if name.startswith("__"):
             raise AttributeError(name)
         return lambda *_: b""
+
+
+def mixture(number: int) -> Iterator[Any]:
+    """The event of that number, of one kind or another; some come twice, some beside one of another chat."""
+    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+    id, before = f"M{number:08}", f"M{number - 1:08}"
+    key = {"ID": before}
+    part: Any = None
+    match number % 50:
+        case 3 | 13 | 23:
+            part = {"reactionMessage": {"text": "\N{THUMBS UP SIGN}", "key": key}}
+        case 5 | 25 | 45:
+            edited = {"conversation": f"message {number}, edited"}
+            part = {"protocolMessage": {"type": 14, "key": key, "editedMessage": edited}}
+        case 20:
+            part = {"imageMessage": {"mimetype": "image/png", "fileLength": 7}}
+        case 30:
+            context = {"stanzaID": before, "participant": "491700000001@s.whatsapp.net"}
+            part = {"extendedTextMessage": {"text": "so?", "contextInfo": context}}
+    body = None if part is None else Message(**part)
+    event = message(id, chat=CHAT, text=f"message {number}", body=body)
+    if number % 11 == 4:
+        yield message(f"X{number:08}", chat=OTHER, text="of another chat")
+    yield event
+    if number % 13 == 6:
+        yield event
 
 
 def tell(line: str) -> None:

@@ -137,6 +137,33 @@ async def test_main_moves_to_the_chat_that_is_chosen(home: Home) -> None:
         assert (await cli(home, "auth", "whatsapp", "--main", "me")).returncode == 2
 
 
+async def test_who_is_not_allowed_is_context_or_nothing(home: Home) -> None:
+    def wrote(sender: str, id: str) -> Message:
+        who = SenderId(sender)
+        return Message(FAMILY, id, who, "x", Micros(now() - 1), "@Pynchy hi")
+
+    async with running(home) as daemon:
+
+        async def hear(sender: str, id: str) -> tuple[bool, bool]:
+            """Whether it is kept, and whether it wakes."""
+            kept = await daemon.store.call(messages.receive, wrote(sender, id), now=now())
+            return kept.seq is not None, kept.wakes
+
+        await cli(home, "groups", "add", FAMILY, "--folder", "family")
+        assert await hear("4918@s.whatsapp.net", "1") == (True, True)
+        done = await cli(home, "groups", "allow", "family", "+49 170 1234567")
+        assert done.stdout == b"family listens to 491701234567@s.whatsapp.net; others: context\n"
+        assert await hear("4918@s.whatsapp.net", "2") == (True, False)
+        assert await hear(ANNA, "3") == (True, True)
+        await cli(home, "groups", "allow", "family", ANNA, "--others", "ignored")
+        assert await hear("4918@s.whatsapp.net", "4") == (False, False)
+        assert await hear(ANNA, "5") == (True, True)
+        await cli(home, "groups", "allow", "family", "--everybody")
+        assert await hear("4918@s.whatsapp.net", "6") == (True, True)
+        for wrong in (["family"], ["family", FAMILY], ["nobody", ANNA], ["family", "Anna"]):
+            assert (await cli(home, "groups", "allow", *wrong)).returncode == 2
+
+
 def main_chats(home: Home) -> list[str]:
     with closing(sqlite3.connect(home.database)) as db:
         rows = db.execute("SELECT chat FROM chats WHERE folder = 'main' AND chat LIKE '%@%'")

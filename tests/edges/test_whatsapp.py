@@ -349,6 +349,17 @@ async def test_quotes_and_reactions_name_the_message_as_phones_know_it(tmp_path:
     assert other.extendedTextMessage.contextInfo.participant == "4918@s.whatsapp.net"
 
 
+async def test_who_changes_from_a_hidden_id_to_a_number_says_nothing_twice(tmp_path: Path) -> None:
+    # invariant 58
+    async with connected(terms(tmp_path, ["connected"], ["switch"])) as channel:
+        heard = [(await incoming(channel)).message for _ in range(3)]
+    assert [(each.id, each.sender) for each in heard] == [
+        ("S1", "8010@lid"),
+        ("S2", "491710@s.whatsapp.net"),
+        ("S1", "491700000001@s.whatsapp.net"),  # an id is its sender's own
+    ]
+
+
 async def test_a_quote_of_ours_names_it_by_the_id_that_we_chose(tmp_path: Path) -> None:
     async with connected(terms(tmp_path, ["connected"])) as channel:
         await channel.send(out("a question", "ours-1"))

@@ -1,48 +1,120 @@
-"""A daemon in small: takes in what WhatsApp brings, writes each id down, then acknowledges it.
+"""The way in, of a daemon in small: the bridge, the channel, the receiver, and the store on disk.
 
-``python whatsapp_consumer.py FOLDER TOTAL``: ends once TOTAL messages are written down.
+``python whatsapp_consumer.py FOLDER COUNT``: ends once COUNT messages of the group have been stored; a byte
+in FOLDER/progress for each. It prints how many a second that were, from the first to the last. With a
+third argument, the seconds between two events, FOLDER/latency has for each how many microseconds it took
+from the library's callback into the store.
 """
 
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import trio
 
-from pynchy.chat.channel import Incoming
+from pynchy.chat import receiver
 from pynchy.chat.whatsapp import Terms, open_whatsapp
-from pynchy.model import ChatId
+from pynchy.model import ChatId, GroupId, Message, Micros
+from pynchy.store import groups, messages
+from pynchy.store.database import Database, open_store
+
+CHAT = ChatId("120363000000000001@g.us")
+FAKE = Path(__file__).with_name("fake_whatsapp.py")
 
 
-async def main(folder: Path, total: int) -> None:
+def now() -> Micros:
+    return Micros(time.time_ns() // 1000)
+
+
+def begin(db: Database) -> int:
+    """Register the group, once. How many of its messages are there."""
+    groups.ensure_main(db, name="Main", trigger="Pynchy", now=now())
+    if groups.by_chat(db, CHAT) is None:
+        groups.register(
+            db,
+            folder=GroupId("family"),
+            name="Family",
+            chats=(CHAT,),
+            trigger="Pynchy",
+            requires_trigger=True,
+            now=now(),
+        )
+    return int(db.execute("SELECT count(*) FROM inbox").fetchone()[0])
+
+
+async def ring(group: GroupId) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def main(folder: Path, total: int, pause: float | None) -> None:
     async def registered() -> Mapping[ChatId, Path]:
-        return {ChatId("120363000000000001@g.us"): folder / "media"}
+        return {CHAT: folder / "media"}
 
-    steps = [["connected"], ["resume", str(folder / "given"), total]]
-    fake = Path(__file__).with_name("fake_whatsapp.py")
+    paced = ["paced", total, pause]
+    steps = [
+        ["connected"],
+        paced if pause is not None else ["resume", str(folder / "given"), total],
+    ]
     terms = Terms(
         store=folder / "store",
         log=folder / "log",
         name="Pynchy",
         own_number=True,
-        media_limit=0,
+        media_limit=1000,
         transcribe=(),
         registered=registered,
-        command=(sys.executable, str(fake), json.dumps(steps)),
+        command=(sys.executable, str(FAKE), json.dumps(steps)),
     )
-    book = os.open(folder / "book", os.O_RDWR | os.O_APPEND | os.O_CREAT)
-    known = set(os.pread(book, 1 << 26, 0).decode().split())
-    async with open_whatsapp(terms) as channel:
-        while len(known) < total:
-            event = await channel.receive()
-            if isinstance(event, Incoming) and event.number is not None:
-                if event.message.id not in known:
-                    known.add(event.message.id)
-                    os.write(book, f"{event.message.id}\n".encode())
-                await channel.acknowledge(event.number)
+    progress = os.open(folder / "progress", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    latency = os.open(folder / "latency", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    done = trio.Event()
+    count = 0
+    times: list[float] = []
+
+    def stored(message: Message, received: messages.Received) -> None:
+        nonlocal count
+        if received.seq is None:
+            return
+        count += 1
+        times.append(time.monotonic())
+        os.write(progress, b".")
+        if pause is not None:
+            took = time.monotonic_ns() - int(message.text.removeprefix("at "))
+            os.write(latency, f"{took // 1000}\n".encode())
+        if count == total:
+            done.set()
+
+    async with (
+        open_store(folder / "store" / "pynchy.db") as store,
+        open_whatsapp(terms) as channel,
+        trio.open_nursery() as nursery,
+    ):
+        count = await store.call(begin)
+        if count < total:
+            await nursery.start(
+                partial(
+                    receiver.run,
+                    channel,
+                    store,
+                    now=now,
+                    new_id=lambda: os.urandom(16).hex(),
+                    ring=ring,
+                    on_command=lambda db, asked, *, now: None,
+                    outbox_bell=lambda: None,
+                    stored=stored,
+                )
+            )
+            await done.wait()
+        nursery.cancel_scope.cancel()
+    if len(times) > 1:
+        sys.stdout.write(f"{(len(times) - 1) / (times[-1] - times[0]):.1f}\n")
 
 
 if __name__ == "__main__":
-    trio.run(main, Path(sys.argv[1]), int(sys.argv[2]))
+    trio.run(
+        main, Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) if sys.argv[3:] else None
+    )
