@@ -408,6 +408,9 @@ class Keeping:
     hour: int = setting(
         4, count(0, 23), "when the nightly round is, by the clock of assistant.timezone"
     )
+    settle: float = setting(
+        1 * MINUTE, seconds(0, DAY), "from the start until a round that was missed is made up for"
+    )
     copies: int = setting(
         7, count(0, 1000), "nightly copies of the database to keep in store/backups; 0: make none"
     )

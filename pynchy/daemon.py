@@ -685,6 +685,7 @@ def _plan(config: Config) -> Plan:
     return Plan(
         hour=kept.hour,
         timezone=config.assistant.timezone,
+        settle=kept.settle,
         copies=kept.copies,
         logs=kept.logs,
         usage=kept.usage,

@@ -29,7 +29,6 @@ from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
 from pynchy.store import backup, journal, runs
 from pynchy.store.database import Database, Store, StoreError
 
-SETTLE: Final = 1 * MINUTE  # after the start, before a round is made up for
 AGAIN: Final = 1 * HOUR  # after one that failed
 PIECE: Final = 5 * MINUTE  # of the wait
 KNOWN_RUNS: Final = 1000  # the newest, whose sockets are looked for
@@ -45,6 +44,7 @@ class Plan:
 
     hour: int
     timezone: str
+    settle: float  # after the start, before a round that was missed is made up for
     copies: int  # kept; 0: none are made
     logs: float  # how long logs of runs and refused command files are kept
     usage: float  # how long it is known what was spent
@@ -73,14 +73,13 @@ class Keeper:
     now: Callable[[], Micros]
     measure: Callable[[], Space]
     tell: Callable[[str, str], Awaitable[None]]
-    settle: float = SETTLE
     last: Micros | None = attrs.field(init=False, default=None)  # when a round was done
     failing: bool = attrs.field(init=False, default=False)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Do a round each night, for ever."""
         task_status.started()
-        await trio.sleep(self.settle)
+        await trio.sleep(self.plan.settle)
         self.last = await self.newest()
         while True:
             if (left := (self._due() - self.now()) / 1_000_000) > 0:

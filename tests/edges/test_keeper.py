@@ -17,13 +17,14 @@ from trio.testing import MockClock
 
 from pynchy.disk import Floor, Space
 from pynchy.home import Home
-from pynchy.keeper import AGAIN, PIECE, SETTLE, Keeper, Plan
+from pynchy.keeper import AGAIN, PIECE, Keeper, Plan
 from pynchy.model import DAY, HOUR, MINUTE, GroupId, Micros, RunId, after
 from pynchy.store import backup, groups, journal, runs
 from pynchy.store.database import Database, Store, open_store
 
 NOW = Micros(1_750_000_000_000_000)  # 2025-06-15T15:06:40Z
-PLAN = Plan(hour=4, timezone="UTC", copies=3, logs=30 * DAY, usage=400 * DAY)
+SETTLE = 1 * MINUTE
+PLAN = Plan(hour=4, timezone="UTC", settle=SETTLE, copies=3, logs=30 * DAY, usage=400 * DAY)
 
 
 @attrs.define(eq=False)

@@ -1,4 +1,4 @@
-"""A disk that is really full: a file system of a few MiB under a daemon of its own, filled and emptied."""
+"""A disk that is really full, and the nightly copy: a daemon of its own, on a file system of a few MiB."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pynchy.home import Home
 from pynchy.model import MAIN
-from tests.end_to_end.house import Daemon, environment, running
+from pynchy.store import backup
+from pynchy.store.migrations import SCHEMA
+from tests.end_to_end.house import HANG, Daemon, environment, running
 
 AGENT = Path(__file__).resolve().parents[1] / "agents" / "shell_agent.sh"
 MIB = 1 << 20
@@ -133,3 +137,26 @@ def test_a_group_has_a_quota_of_its_own(tmp_path: Path) -> None:
         talk.say("fill the disk")
         assert "of 20 MiB" in talk.reply()
         assert daemon.stop() == 0
+
+
+def test_a_night_that_was_missed_is_made_up_for_and_a_failure_is_said(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with running(home.root, "bwrap", "keeping.settle=0", "keeping.copies=0") as daemon:
+        assert daemon.stop() == 0
+    assert not home.backups.exists()
+    home.backups.write_text("in the way")
+    with running(home.root, "bwrap", "keeping.settle=0") as daemon, daemon.talk() as talk:
+        assert "nightly copy of the database was not made" in talk.reply()
+        assert daemon.stop() == 0
+    home.backups.unlink()
+    with running(home.root, "bwrap", "keeping.settle=0") as daemon:
+        deadline = time.monotonic() + HANG
+        while "nightly round: copied the database" not in daemon.log():
+            assert time.monotonic() < deadline, "no round"
+            time.sleep(0.02)
+        assert daemon.stop() == 0
+    (copy,) = home.backups.iterdir()
+    assert backup.check(copy) == SCHEMA
+    with running(home.root, "bwrap", "keeping.settle=0") as daemon:  # this night has its copy
+        assert daemon.stop() == 0
+    assert list(home.backups.iterdir()) == [copy]
