@@ -45,7 +45,6 @@ TYPING_AGAIN: Final = 4 * SECOND  # WhatsApp forgets it after a little more
 GROUPS_AGAIN: Final = DAY
 ANSWER_WAIT: Final = 10 * SECOND  # for an answer that the bridge has without the network
 GROUPS_WAIT: Final = 20 * SECOND  # for one that WhatsApp has; who asks on a terminal waits for it
-_FINAL: Final = ("logged_out", "outdated")  # only a person can change it
 
 
 @attrs.frozen
@@ -233,16 +232,9 @@ class WhatsApp:
             if state.state in ("connecting", "connected"):
                 state = StateChanged("disconnected", "the WhatsApp process ended")
                 await self._change(state)
-            healthy = trio.current_time() - began > HEALTHY
-            wait = FIRST_WAIT if healthy else wait
-            pause = math.inf if state.state in _FINAL else wait
-            if state.state == "banned":
-                pause = max(wait, HOUR)
-            elif state.state == "replaced":
-                pause = max(wait, 30 * SECOND)  # or the two throw each other out for ever
+            pause, wait = pause_after(state.state, wait, lived=trio.current_time() - began)
             when = "when it is linked" if pause == math.inf else f"in {pause:.0f} s"
             logger.info("whatsapp: {}; next start {}", state.state, when)
-            wait = min(2 * wait, LAST_WAIT)
             with trio.move_on_after(pause):
                 await self._again.wait()
                 wait = FIRST_WAIT
@@ -347,6 +339,22 @@ class WhatsApp:
             if limit.cancelled_caught:
                 bridge.kill()
                 raise NotConnected
+
+
+def pause_after(state: State, wait: float, *, lived: float) -> tuple[float, float]:
+    """How long to leave WhatsApp alone after a bridge that ended so and lived so long, and the wait that
+    comes after this one. For ever, where only a person can change it."""
+    wait = FIRST_WAIT if lived > HEALTHY else wait
+    longer = min(2 * wait, LAST_WAIT)
+    match state:
+        case "logged_out" | "outdated":
+            return math.inf, longer
+        case "banned":
+            return max(wait, HOUR), longer
+        case "replaced":  # or the two throw each other out for ever
+            return max(wait, 30 * SECOND), longer
+        case _:
+            return wait, longer
 
 
 async def _end(process: trio.Process) -> None:

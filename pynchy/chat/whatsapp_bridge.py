@@ -54,7 +54,6 @@ GOODBYE: Final = 3.0  # from the end of our input to our own
 QUIET: Final = 0.2  # without an event after a disconnect: the queue is empty
 FETCH_WAIT: Final = 60.0
 TRANSCRIBE_WAIT: Final = 120.0
-PREVIEW: Final = 200  # pixels of the longer side of a small picture
 UNREAD: Final = 100  # messages of a chat that are marked as read together
 WINDOW: Final = 200  # entries read from the journal at once
 
@@ -535,13 +534,10 @@ class Bridge:
         content = path.read_bytes()
         media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         kind = writing.kind_of(media_type, captioned=bool(caption))
-        preview = None
-        if kind == "image":
-            try:
-                preview = _preview(content)
-            except Exception as error:
-                _log.warning("as a document, for it is no image: %s", error)
-                kind = "document"
+        size = writing.size_of(content) if kind == "image" else None
+        if kind == "image" and size is None:
+            _log.warning("as a document, for it is no image")
+            kind = "document"
         kinds = {
             "image": MediaType.MediaImage,
             "video": MediaType.MediaVideo,
@@ -556,7 +552,7 @@ class Bridge:
             name=path.name,
             caption=caption,
             quotes=quotes,
-            preview=preview,
+            size=size,
         )
 
     def _mark_read(self, line: dict[str, Any]) -> None:
@@ -590,20 +586,6 @@ class Bridge:
             self.client.send_chat_presence(build_jid(user, server), state, media)
         except Exception as error:
             _log.info("typing: %s", error)
-
-
-def _preview(content: bytes) -> writing.Preview:
-    import io
-
-    from PIL import Image
-
-    with Image.open(io.BytesIO(content)) as image:
-        width, height = image.size
-        small = image.convert("RGB")
-    small.thumbnail((PREVIEW, PREVIEW))
-    jpeg = io.BytesIO()
-    small.save(jpeg, format="jpeg")
-    return writing.Preview(jpeg.getvalue(), width, height)
 
 
 def joined_groups(client: Any) -> list[tuple[str, str]]:

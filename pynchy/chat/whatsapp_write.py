@@ -44,15 +44,6 @@ class Target:
     text: str = ""
 
 
-@attrs.frozen
-class Preview:
-    """A small picture of an image, and the size of the image."""
-
-    jpeg: bytes
-    width: int
-    height: int
-
-
 def kind_of(media_type: str, *, captioned: bool) -> str:
     """``image``, ``video``, ``audio`` or ``document``. Audio has no place for a caption."""
     kind = _SHOWN.get(media_type, "document")
@@ -87,7 +78,7 @@ def file(
     name: str,
     caption: str,
     quotes: Target | None,
-    preview: Preview | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Any:
     """A file that was uploaded as this kind."""
     message = wa.Message()
@@ -101,12 +92,40 @@ def file(
         part.fileName = part.title = name
     if caption:
         part.caption = caption
-    if kind == "image" and preview is not None:
-        part.JPEGThumbnail = preview.jpeg
-        part.width, part.height = preview.width, preview.height
+    if kind == "image" and size is not None:
+        part.width, part.height = size
     if quotes is not None:
         part.contextInfo.CopyFrom(_quote(wa, quotes))
     return message
+
+
+def size_of(content: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG or JPEG, from its head; None if it is neither.
+
+    Nothing more of it is read: what an agent sends is not given to a decoder on the host. So there is
+    no small picture to show while a phone fetches the whole one.
+    """
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        if len(content) < 24 or content[12:16] != b"IHDR":
+            return None
+        return _sized(content[16:20], content[20:24])
+    if not content.startswith(b"\xff\xd8"):
+        return None
+    at = 2
+    while at + 9 <= len(content) and content[at] == 0xFF:
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4])
+        if marker == 0xFF:  # a filler
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return _sized(content[at + 7 : at + 9], content[at + 5 : at + 7])
+        else:
+            at += 2 + max(length, 2)
+    return None
+
+
+def _sized(width: bytes, height: bytes) -> tuple[int, int] | None:
+    found = int.from_bytes(width), int.from_bytes(height)
+    return found if all(0 < each < 2**31 for each in found) else None
 
 
 def _quote(wa: Any, target: Target) -> Any:

@@ -1,6 +1,5 @@
 """The WhatsApp channel over the real bridge process, with a stand-in below the real binding."""
 
-import io
 import json
 import os
 import sqlite3
@@ -14,7 +13,6 @@ from weakref import WeakKeyDictionary
 import attrs
 import pytest
 import trio
-from PIL import Image
 
 from pynchy.chat.channel import (
     ChannelEvent,
@@ -293,8 +291,12 @@ def sent(tmp_path: Path) -> list[Any]:
     ]
 
 
+#: The head of a picture, 640 by 480; more of it nobody on this side reads.
+PNG = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000280000001e00802000000")
+
+
 async def test_each_file_goes_out_as_its_kind(tmp_path: Path) -> None:
-    Image.new("RGB", (640, 480)).save(tmp_path / "photo.png")
+    (tmp_path / "photo.png").write_bytes(PNG)
     for name in ("film.mp4", "song.mp3", "note.ogg", "paper.pdf", "broken.jpg"):
         (tmp_path / name).write_bytes(b"content of " + name.encode())
     async with connected(terms(tmp_path, ["connected"])) as channel:
@@ -306,7 +308,6 @@ async def test_each_file_goes_out_as_its_kind(tmp_path: Path) -> None:
     photo, film, song, note, paper, broken, captioned = sent(tmp_path)
     image = photo.imageMessage
     assert (image.mimetype, image.width, image.height) == ("image/png", 640, 480)
-    assert Image.open(io.BytesIO(image.JPEGThumbnail)).size == (200, 150)
     assert (film.videoMessage.mimetype, film.videoMessage.fileLength) == ("video/mp4", 19)
     assert song.audioMessage.mimetype == "audio/mpeg"
     assert note.audioMessage.mimetype == "audio/ogg; codecs=opus"

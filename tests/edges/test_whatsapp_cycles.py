@@ -42,6 +42,7 @@ async def test_bridges_come_and_go_without_a_trace(
     monkeypatch: pytest.MonkeyPatch,
     record_property: Callable[[str, object], None],
 ) -> None:
+    # invariant 76
     (way_out,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     assert isinstance(way_out, trio.SocketListener)
     port = way_out.socket.getsockname()[1]
