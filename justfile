@@ -39,6 +39,10 @@ types: setup-dev
 docs: setup
     .venv/bin/python docs/generate.py
 
+# run what a newcomer runs, and write down what it said (docs/transcripts.md; needs bwrap)
+transcripts: setup
+    .venv/bin/python docs/transcripts.py
+
 # write the locks anew: `just lock`, `just lock --upgrade`
 lock *ARGS:
     requirements/lock.sh "$@"

@@ -19,12 +19,17 @@ from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
 from pynchy.config import CREDENTIALS, SECTIONS, spell_value
 from pynchy.exits import Exit
+from pynchy.figures import Figures
 from pynchy.forgetting import Forgetting
+from pynchy.groups.queue import TRANSITIONS, Phase
 from pynchy.guards import Guards
 from pynchy.inspection import Inspection
+from pynchy.ipc.policy import COMMANDS, Reach
 from pynchy.operations import Operations
 from pynchy.registration import Registration
+from pynchy.store.migrations import STEPS
 from pynchy.watch import Watching
+from pynchy_agent.toolset import TOOLS
 
 DOCS: Final = Path(__file__).resolve().parent
 
@@ -149,6 +154,7 @@ def ops() -> Iterator[str]:
         "tasks.run": Inspection.run_task,
         "tasks.remove": Inspection.remove_task,
         "watch": Watching.watch,
+        "metrics": Figures.metrics,
     }
     yield "| op | arguments | what it does |\n| --- | --- | --- |"
     for name, op in names.items():
@@ -167,8 +173,88 @@ def kind(parameter: inspect.Parameter) -> str:
     return named if parameter.default is parameter.empty else f"{named}, optional"
 
 
-WHOLE: Final[Mapping[str, Callable[[], Iterator[str]]]] = {"config.md": config, "cli.md": cli}
-PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {"control.md": ops}
+def tools() -> Iterator[str]:
+    """What agents can ask of the host, and from where."""
+    yield "# Tools\n"
+    yield "Written by `just docs` from `agent/pynchy_agent/toolset.py` and `pynchy/ipc/policy.py`. Do not edit.\n"
+    yield (
+        "The tools of the server `pynchy`, as an agent is offered them. Whether a call is carried out "
+        "is decided on the host, by the folder it came from. *Main* alone is offered what reaches all "
+        "groups; where *a person is asked*, the call waits for `/approve` in main.\n"
+    )
+    yield "| tool | who | arguments | what it does |\n| --- | --- | --- | --- |"
+    for name, tool in TOOLS.items():
+        rule = COMMANDS.get(name)
+        who = "all" if rule is None or rule.reach is Reach.OWN else "main"
+        who += ", a person is asked" if rule is not None and rule.asks else ""
+        needed = tool.schema["required"]
+        arguments = ", ".join(
+            f"`{argument}`" + ("" if argument in needed else " (optional)")
+            for argument in tool.schema["properties"]
+        )
+        words = " ".join(tool.description.split()).replace("|", "\\|")
+        yield f"| `{name}` | {who} | {arguments or 'none'} | {words} |"
+    yield ""
+
+
+def tables() -> Iterator[str]:
+    """The database, step by step."""
+    import sqlite3
+
+    import sqlite_utils
+
+    yield "# Tables\n"
+    yield "Written by `just docs` from `pynchy/store/migrations.py`. Do not edit.\n"
+    yield (
+        "The database is `PYNCHY_HOME/store/pynchy.db` (SQLite, WAL). Each step below brought some "
+        "tables; `PRAGMA user_version` says how many steps a file has had. Moments are microseconds "
+        "since 1970 in UTC. Only the daemon opens it: ask the control socket, or read a copy "
+        "(`pynchy backup`).\n"
+    )
+    database = sqlite_utils.Database(sqlite3.connect(":memory:"))
+    seen: set[str] = set()
+    for number, step in enumerate(STEPS, start=1):
+        step(database)
+        yield f"## {number}: {step.__name__}\n\n{' '.join((inspect.getdoc(step) or '').split())}\n"
+        rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+        new = [row for row in rows if row[1] not in seen and not row[1].startswith("sqlite_")]
+        shadows = tuple(f"{row[1]}_" for row in new if (row[3] or "").startswith("CREATE VIRTUAL"))
+        seen |= {row[1] for row in rows}
+        for _, name, _, sql in (row for row in new if row[0] == "table"):
+            if not (shadows and name.startswith(shadows)):
+                yield f"```sql\n{inspect.cleandoc(sql)}\n```\n"
+        others = [f"`{name}`" for kind, name, *_ in new if kind in ("index", "trigger")]
+        if others:
+            yield f"Indexes and triggers: {', '.join(others)}.\n"
+    database.close()
+
+
+def states() -> Iterator[str]:
+    """The phases of a group's run, as a picture: the part of reliability.md between the marks."""
+    yield "```mermaid\nstateDiagram-v2"
+    yield "    [*] --> resting"
+    moves: dict[tuple[str, str], list[str]] = {}
+    for (phase, event), after in TRANSITIONS.items():
+        if phase is not after:
+            moves.setdefault((phase.value, after.value), []).append(event.__name__)
+    # What the queue decides, rather than hears:
+    yield f"    {Phase.RESTING.value} --> {Phase.BUSY.value}: a slot is free and something waits"
+    yield f"    {Phase.IDLE.value} --> {Phase.CLOSING.value}: its slot is wanted, or it is outdated"
+    for (before, after), events in moves.items():
+        yield f"    {before} --> {after}: {', '.join(events)}"
+    yield "```"
+
+
+WHOLE: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
+    "config.md": config,
+    "cli.md": cli,
+    "tools.md": tools,
+    "tables.md": tables,
+}
+PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
+    "control.md": ops,
+    "reliability.md": states,
+}
 BEGIN: Final = "<!-- generated: just docs -->\n"
 END: Final = "<!-- end -->\n"
 

@@ -63,8 +63,9 @@ class Figures:
         yield one("pynchy_queue_groups", "gauge", "Groups that wait for a slot.", len(live.queue))
         limit = self.containers
         yield one("pynchy_containers_limit", "gauge", "Containers that may run at once.", limit)
-        size = self.database.stat().st_size if self.database.exists() else 0
-        yield one("pynchy_database_bytes", "gauge", "Its file.", size, unit="bytes")
+        log = self.database.with_name(f"{self.database.name}-wal")
+        size = sum(path.stat().st_size for path in (self.database, log) if path.exists())
+        yield one("pynchy_database_bytes", "gauge", "It and its log.", size, unit="bytes")
         if self.watch is not None:
             yield one(
                 "pynchy_loop_stalls",
@@ -111,7 +112,7 @@ def _spent(lines: list[ledger.Line]) -> Iterator[Family]:
     """Today's use, by group and model."""
     dollars, tokens, calls = [], [], []
     for line in lines:
-        labels = {"group": str(line.group), "model": line.model, "day": line.day}
+        labels = {"group": str(line.group), "model": line.model}
         dollars.append((labels, line.cost / 1e6))
         calls.append((labels, float(line.calls)))
         taken = line.input + line.cache_read + line.cache_write

@@ -2,10 +2,12 @@
 
 import importlib.util
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 import pynchy
@@ -54,3 +56,23 @@ def test_every_command_shows_an_example(generate: ModuleType) -> None:
         )
     ]
     assert without == []
+
+
+def test_every_command_of_the_transcripts_is_one_that_there_is(
+    checkout: Path, generate: ModuleType
+) -> None:
+    """And its options are: written by real runs, the page outlives what it shows only if this fails."""
+    pages = ("docs/transcripts.md", "README.md")
+    told = [line for page in pages for line in (checkout / page).read_text().splitlines()]
+    found = [re.fullmatch(r"\$ (?:\.venv/bin/)?pynchy (.*)", line) for line in told]
+    commands = [match[1] for match in found if match]
+    assert len(commands) > 15
+    for line in commands:
+        arguments = shlex.split(line)
+        command = generate.pynchy
+        while isinstance(command, click.Group) and arguments:
+            name = arguments.pop(0)
+            found_command = command.get_command(click.Context(command), name)
+            assert found_command is not None, line
+            command = found_command
+        command.make_context("pynchy", arguments)  # raises where an option is none
