@@ -19,9 +19,11 @@ AGENT = Path(__file__).resolve().parents[1] / "agents" / "shell_agent.sh"
 def runs_when(talk: Talk, as_wanted: Callable[[list[Run]], bool]) -> list[Run]:
     """The live runs, as soon as they are as wanted."""
     talk.call("watch")
-    while not as_wanted(runs := talk.call("status")["runs"]):
+    while True:
+        runs: list[Run] = talk.call("status")["runs"]
+        if as_wanted(runs):
+            return runs
         talk.wait(lambda event: event["event"] == "changed")
-    return runs
 
 
 def up(runs: list[Run], *folders: str) -> bool:
