@@ -47,9 +47,10 @@ transcripts: setup
 lock *ARGS:
     requirements/lock.sh "$@"
 
-# build the agent image with the engine that answers, when its inputs changed (`just image podman`)
+# build the agent images with the engine that answers, when their inputs changed (`just image podman`)
 image *ENGINE:
     @containerfiles/build.sh "$@"
+    @containerfiles/browser.sh "$@"
 
 # simulated days of the real daemon, with kills: `just sim --hours 100`, `just sim --seed 7`
 [no-exit-message]

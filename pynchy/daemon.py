@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 import secrets
+import shutil
 import signal
 import sys
 import time
@@ -35,7 +36,7 @@ from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refresh
 from pynchy.chat.console import Console, open_console
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import Config
-from pynchy.container import folders, runlog
+from pynchy.container import folders, runlog, skills
 from pynchy.container.deadlines import Patience
 from pynchy.container.escapes import known_escapes
 from pynchy.container.extras import Allowed, Extras
@@ -925,10 +926,14 @@ class _Agents:
             if helper
             else partial(folders.prepare, config.home, group)
         )
-        mounts = await trio.to_thread.run_sync(
-            partial(prepare, owner=runtime.owner, skills=_skills())
-        )
         own, extras, trouble = await self.guard.of(group)
+        image = settings.IMAGES[own.image] or config.container.image
+        offered = skills.offered(
+            config.home, group.folder, ours=_skills(), browser=_has_browser(runtime.name, image)
+        )
+        mounts = await trio.to_thread.run_sync(
+            partial(prepare, owner=runtime.owner, skills=offered)
+        )
         if helper:  # it reads what its group may write
             extras = attrs.evolve(
                 extras, mounts=tuple(attrs.evolve(each, writable=False) for each in extras.mounts)
@@ -941,6 +946,7 @@ class _Agents:
         token = secrets.token_hex(32)
         directory = config.home.gateway(run)
         spec = _spec(config, run, (*mounts, *extras.mounts), directory, install=self.install)
+        spec = attrs.evolve(spec, image=image)
         who = RunIdentity(
             run=run,
             group=group.folder,
@@ -1072,3 +1078,10 @@ def _skills() -> Path | None:
     """Where the skills for every agent are, if this installation has any."""
     found = Path(wire.__file__).parent.parent / "skills"
     return found if found.is_dir() else None
+
+
+def _has_browser(engine: str, image: str) -> bool:
+    """Whether a run finds a browser: in the image that has one, or in bwrap what this machine has."""
+    if engine == "bwrap":
+        return shutil.which("agent-browser", path="/usr/local/bin:/usr/bin:/bin") is not None
+    return image == settings.IMAGES["agent-browser"]

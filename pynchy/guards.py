@@ -87,8 +87,9 @@ class Guards:
     async def set(self, client: Client, *, folder: str, key: str, value: str = "") -> object:
         """Set what a group may reach and spend, from its next run on; without a value, as for everybody.
 
-        ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas), ``budget.day_dollars`` and so on,
-        and ``disk`` (as 5g) and ``files`` for what its folders may hold.
+        ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas), ``image`` (agent or
+        agent-browser), ``budget.day_dollars`` and so on, and ``disk`` (as 5g) and ``files`` for what its folders
+        may hold.
         """
         after = await self.store.call(
             _change_value, GroupId(folder), key=key, value=value, now=self.now()

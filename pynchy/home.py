@@ -82,6 +82,10 @@ class Home:
     def group(self, folder: GroupId) -> Path:
         return self.groups / folder
 
+    def skills(self, folder: GroupId) -> Path:
+        """Skills that the owner gives a group, or in ``global`` to all. No agent writes here."""
+        return self.root / "skills" / folder
+
     @property
     def data(self) -> Path:
         return self.root / "data"

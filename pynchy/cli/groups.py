@@ -178,6 +178,7 @@ def set_value(folder: str, key: str, value: str) -> None:
     pynchy groups set family models claude-sonnet-4-5
     pynchy groups set family server_tools web_search
     pynchy groups set family budget.day_dollars 2.50
+    pynchy groups set family image agent-browser
     """
     with open_connection() as connection:
         found = connection.ask("groups.set", folder=folder, key=key, value=value)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pynchy.container import trees
+from pynchy.container.skills import mounts as skill_mounts
 from pynchy.container.spec import HOME, Mount
 from pynchy.home import Home
 from pynchy.logs import logger
@@ -88,7 +89,7 @@ def _sync(folder: Path) -> None:
 
 
 def prepare(
-    home: Home, group: Group, *, owner: tuple[int, int], skills: Path | None
+    home: Home, group: Group, *, owner: tuple[int, int], skills: Mapping[str, Path]
 ) -> tuple[Mount, ...]:
     """Make the folders of a group and say where each is seen. Idempotent.
 
@@ -118,9 +119,7 @@ def prepare(
     ]
     if group.is_main:
         mounts.append(Mount(home.groups, "/workspace/groups"))
-    if skills is not None:
-        mounts.append(Mount(skills, f"{HOME}/.claude/skills"))
-    return tuple(mounts)
+    return (*mounts, *skill_mounts(home, skills))
 
 
 _MEMORY = """\
@@ -160,7 +159,7 @@ def _scaffold(work: Path, group: Group) -> None:
 
 
 def prepare_helper(
-    home: Home, group: Group, run: RunId, *, owner: tuple[int, int], skills: Path | None
+    home: Home, group: Group, run: RunId, *, owner: tuple[int, int], skills: Mapping[str, Path]
 ) -> tuple[Mount, ...]:
     """Make the folders of a helper and say where each is seen: the group's own to be read only, and a
     scratch folder that lives as long as the run. `clear_helper` takes it away."""
@@ -181,9 +180,7 @@ def prepare_helper(
         Mount(session, f"{HOME}/.claude", writable=True),
         Mount(_settings(home), f"{HOME}/.claude/settings.json"),
     ]
-    if skills is not None:
-        mounts.append(Mount(skills, f"{HOME}/.claude/skills"))
-    return tuple(mounts)
+    return (*mounts, *skill_mounts(home, skills))
 
 
 def clear_helper(home: Home, run: RunId | None = None) -> None:

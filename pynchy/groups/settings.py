@@ -30,6 +30,12 @@ _KNOWN: Final = {
     "disk",
     "files",
     "others",
+    "image",
+}
+#: The images that a group can have: the one of the configuration, or the one with a browser.
+IMAGES: Final[Mapping[str, str | None]] = {
+    "agent": None,
+    "agent-browser": "localhost/pynchy-agent-browser:latest",
 }
 
 
@@ -49,6 +55,7 @@ class Settings:
     budget: Mapping[str, float] = attrs.field(factory=dict)
     disk: int | None = None  # bytes of all its files; 0: no limit
     files: int | None = None  # their number
+    image: str = "agent"  # which of `IMAGES`
     others: str = "context"  # what those are who may not ask: heard all the same, or "ignored"
 
 
@@ -83,6 +90,7 @@ def read(document: Mapping[str, Any]) -> Settings:
         disk=_amount(document, "disk"),
         files=_amount(document, "files"),
         others=_others(document),
+        image=_image(document),
     )
 
 
@@ -133,21 +141,29 @@ def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, An
             except ValueError:
                 raise BadSettings(f"{key}: expected a number, not {text[:80]!r}") from None
         changed["budget"] = budget
-    elif key in {"egress", "hosts", "models", "server_tools"}:
+    elif key in {"egress", "hosts", "models", "server_tools", "image"}:
         changed.pop(key, None)
         if text:
-            changed[key] = text if key == "egress" else [w for w in text.split(",") if w]
+            one = key in {"egress", "image"}
+            changed[key] = text if one else [w for w in text.split(",") if w]
     elif key in {"disk", "files"}:
         changed.pop(key, None)
         if text:
             changed[key] = _read_amount(key, text)
     else:
-        known = "egress, hosts, models, server_tools, disk, files, " + ", ".join(
+        known = "egress, hosts, models, server_tools, image, disk, files, " + ", ".join(
             f"budget.{k}" for k in _BUDGET
         )
         raise BadSettings(f"{key[:80]!r} is no setting of a group; known: {known}")
     read(changed)
     return changed
+
+
+def _image(document: Mapping[str, Any]) -> str:
+    found = document.get("image", "agent")
+    if found not in IMAGES:
+        raise BadSettings(f"image: expected {' or '.join(IMAGES)}, got {found!r}")
+    return str(found)
 
 
 def _others(document: Mapping[str, Any]) -> str:

@@ -94,6 +94,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.container.runtime": Kind.EDGE,
     "pynchy.container.seccomp": Kind.RULES,
     "pynchy.container.session": Kind.PROCEDURE,
+    "pynchy.container.skills": Kind.EDGE,
     "pynchy.container.trees": Kind.EDGE,
     "pynchy.container.spec": Kind.RULES,
     "pynchy.container.usage": Kind.EDGE,

@@ -96,6 +96,14 @@ def test_what_a_groups_folders_may_hold_is_set_as_people_write_it() -> None:
             settings.with_value({}, key, text)
 
 
+def test_a_group_has_one_image_or_the_other() -> None:
+    chosen = settings.with_value({}, "image", "agent-browser")
+    assert settings.IMAGES[settings.read(chosen).image] == "localhost/pynchy-agent-browser:latest"
+    assert settings.IMAGES[settings.read(settings.with_value(chosen, "image", "")).image] is None
+    with pytest.raises(settings.BadSettings, match="agent or agent-browser"):
+        settings.with_value({}, "image", "docker.io/somebody/else")
+
+
 def test_a_groups_own_budget_wins_figure_by_figure() -> None:
     own = settings.read({"budget": {"day_dollars": 2.5, "run_tokens": 0}})
     default = Limits(day_money=1, day_tokens=2, run_money=3, run_tokens=4)

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 import trio
 
-from pynchy.container import folders
+from pynchy.container import folders, skills
 from pynchy.container.runtime import ContainerGone, SpawnFailed
 from pynchy.container.spec import Limits, Mount, Spec
 from pynchy.home import Home
@@ -481,6 +481,14 @@ async def test_a_command_that_is_not_there_ends_the_run(lab: Lab) -> None:
     assert await lab.runtime.list() == []
 
 
+def a_skill(home: Home, group: GroupId) -> Mapping[str, Path]:
+    """One of the owner's own."""
+    own = home.skills(group) / "a-skill"
+    own.mkdir(parents=True)
+    (own / "SKILL.md").write_text("how")
+    return skills.offered(home, group, ours=None, browser=False)
+
+
 @pytest.mark.parametrize("main", [False, True])
 async def test_a_groups_folders_can_be_read_and_written_as_they_should(
     lab: Lab, main: bool
@@ -490,7 +498,7 @@ async def test_a_groups_folders_can_be_read_and_written_as_they_should(
     home.make()
     name = GroupId("main" if main else "family")
     group = Group(folder=name, name=name, trigger="x", requires_trigger=True, is_main=main)
-    mounts = folders.prepare(home, group, owner=lab.runtime.owner, skills=None)
+    mounts = folders.prepare(home, group, owner=lab.runtime.owner, skills=a_skill(home, name))
     source = """
 import json, os
 def lists(path):
@@ -501,6 +509,9 @@ def writes(path):
     except OSError: return False
 places = ["group", "global", "media", "groups", "ipc/commands"]
 paths = ["/workspace/" + p for p in places] + ["/home/agent/.claude"]
+skills = "/home/agent/.claude/skills"
+assert os.listdir(skills) == ["a-skill"] and os.listdir(skills + "/a-skill") == ["SKILL.md"]
+assert not writes(skills) and not writes(skills + "/a-skill")
 print(json.dumps([[p for p in paths if lists(p)], [p for p in paths if writes(p)]]))
 """
     run = os.urandom(8).hex()
