@@ -76,3 +76,15 @@ def test_every_command_of_the_transcripts_is_one_that_there_is(
             assert found_command is not None, line
             command = found_command
         command.make_context("pynchy", arguments)  # raises where an option is none
+
+
+def test_every_link_between_the_pages_leads_somewhere(checkout: Path) -> None:
+    pages = [*checkout.glob("*.md"), *(checkout / "docs").glob("*.md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if "://" not in link
+    ]
+    assert len(links) > 30
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
