@@ -1,7 +1,8 @@
 """The system calls that an agent in bwrap may not make, as the BPF program that the kernel runs on each.
 
-A deny list: what is on it answers EPERM, a foreign architecture or the x32 numbers kill the process. The rule that
-keeps it so: pure, and small enough to be read whole. A test runs every instruction, and one tries the calls for real.
+A deny list: what is on it answers EPERM, a foreign architecture or the x32 numbers kill the process; and a short list
+of the kinds of sockets there are. The rule that keeps it so: pure, and small enough to be read whole. A test runs
+every instruction, and one tries the calls for real.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data (little endian)
 _ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
+_NO_FAMILY: Final = 0x00050061  # EAFNOSUPPORT
 _X32: Final = 0x40000000
 _NEW_USER: Final = 0x10000000  # CLONE_NEWUSER
 
@@ -72,6 +74,12 @@ DENIED: Final[dict[str, tuple[int, int | None]]] = {
     "modify_ldt": (154, None),
 }
 
+# Kinds of sockets that one may have: local ones, IP (of which there is no network), and asking the kernel for addresses.
+# Others lead out of the namespaces: a vsock reaches the machine below this one.
+SOCKET: Final = (41, 198)
+FAMILIES: Final = (1, 2, 10, 16)  # UNIX, INET, INET6, NETLINK
+_NETLINK, _NETLINK_AUDIT = 16, 9
+
 CLONE: Final = (56, 220)
 _CLONES: Final = frozenset({"clone", "clone3"})
 CLONE3: Final = 435  # its flags are in memory: ENOSYS, so that libc uses clone
@@ -97,6 +105,7 @@ def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
         if rule["action"] == "SCMP_ACT_ALLOW":
             ours = {name for name in rule["names"] if name in DENIED or name in _CLONES}
             taken |= ours
+            ours |= {"socket"} & set(rule["names"])
             rule = {**rule, "names": [name for name in rule["names"] if name not in ours]}
         if rule["names"]:
             rules.append(rule)
@@ -112,7 +121,22 @@ def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
         {"names": ["clone"], "action": "SCMP_ACT_ALLOW", **plain, "args": [only_processes]},
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38, **plain},
     ]
+    rules += [
+        {"names": ["socket"], "action": "SCMP_ACT_ALLOW", **plain, "args": args}
+        for args in _families()
+    ]
     return {**profile, "syscalls": rules}
+
+
+def _families() -> list[list[dict[str, Any]]]:
+    """The arguments of `socket` for each kind that one may have; asking the kernel, but not its audit."""
+    found = []
+    for family in FAMILIES:
+        args = [{"index": 0, "value": family, "valueTwo": 0, "op": "SCMP_CMP_EQ"}]
+        if family == _NETLINK:
+            args.append({"index": 2, "value": _NETLINK_AUDIT, "valueTwo": 0, "op": "SCMP_CMP_NE"})
+        found.append(args)
+    return found
 
 
 def program(machine: str) -> bytes:
@@ -138,6 +162,13 @@ def program(machine: str) -> bytes:
         (_RETURN, 0, 0, _ALLOW),
         (_RETURN, 0, 0, _EPERM),
     ]
+    lines += [
+        (_JUMP_EQUAL, 0, len(FAMILIES) + 3, SOCKET[column]),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),
+    ]
+    for index, family in enumerate(FAMILIES):
+        lines.append((_JUMP_EQUAL, len(FAMILIES) - index, 0, family))
+    lines += [(_RETURN, 0, 0, _NO_FAMILY), (_RETURN, 0, 0, _ALLOW)]
     for index, number in enumerate(denied):
         lines.append((_JUMP_EQUAL, len(denied) - index, 0, number))  # to the last line
     lines += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _EPERM)]

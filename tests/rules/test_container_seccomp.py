@@ -9,6 +9,7 @@ from pynchy.container import seccomp
 from pynchy.container.escapes import TABLE, known_escapes, parse_version
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+NO_FAMILY = 0x00050061
 
 
 def verdict(program: bytes, *, arch: int, number: int, argument: int = 0) -> int:
@@ -44,8 +45,11 @@ def test_exactly_the_list_is_denied(machine: str) -> None:
     arch = seccomp.ARCHITECTURES[machine]
     column = list(seccomp.ARCHITECTURES).index(machine)
     denied = {pair[column] for pair in seccomp.DENIED.values()} - {None}
-    clone = seccomp.CLONE[column]
-    for number in range(600):
+    clone, socket = seccomp.CLONE[column], seccomp.SOCKET[column]
+    for family in range(50):
+        expected = ALLOW if family in seccomp.FAMILIES else NO_FAMILY
+        assert verdict(program, arch=arch, number=socket, argument=family) == expected, family
+    for number in set(range(600)) - {socket}:
         expected = EPERM if number in denied else ENOSYS if number == seccomp.CLONE3 else ALLOW
         assert verdict(program, arch=arch, number=number) == expected, number
     assert verdict(program, arch=arch, number=clone, argument=0x10000000 | 17) == EPERM
@@ -74,7 +78,7 @@ def test_the_calls_that_matter_are_on_the_list() -> None:
 
 def test_an_engines_own_profile_becomes_stricter_and_stays_itself() -> None:
     # threat K5, X10
-    allow = ["read", "mount", "keyctl", "unshare", "clone", "clone3", "bpf"]
+    allow = ["read", "mount", "keyctl", "unshare", "clone", "clone3", "bpf", "socket"]
     profile: dict[str, Any] = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "archMap": ["kept"],
@@ -91,7 +95,8 @@ def test_an_engines_own_profile_becomes_stricter_and_stays_itself() -> None:
     found = seccomp.tighten(profile)
     assert (found["defaultAction"], found["archMap"]) == ("SCMP_ACT_ERRNO", ["kept"])
     free = [rule for rule in found["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"]
-    assert [rule["names"] for rule in free] == [["read"], ["clone"]]
+    assert [rule["names"] for rule in free] == [["read"], ["clone"], *[["socket"]] * 4]
+    assert [rule["args"][0]["value"] for rule in free[2:]] == [1, 2, 10, 16]
     assert free[1]["args"][0]["value"] & 0x10000000
     denied = [
         name for r in found["syscalls"] if r["action"] == "SCMP_ACT_ERRNO" for name in r["names"]
