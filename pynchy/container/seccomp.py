@@ -74,8 +74,8 @@ DENIED: Final[dict[str, tuple[int, int | None]]] = {
     "modify_ldt": (154, None),
 }
 
-# Kinds of sockets that one may have: local ones, IP (of which there is no network), and asking the kernel for addresses.
-# Others lead out of the namespaces: a vsock reaches the machine below this one.
+# Kinds of sockets that one may have: local ones, IP (of which there is no network), and asking the
+# kernel for addresses. Others lead out of the namespaces: a vsock reaches the machine below this one.
 SOCKET: Final = (41, 198)
 FAMILIES: Final = (1, 2, 10, 16)  # UNIX, INET, INET6, NETLINK
 _NETLINK, _NETLINK_AUDIT = 16, 9

@@ -169,7 +169,7 @@ print(json.dumps(seen))
 
 
 CALLS = """
-import ctypes, errno, json, os, platform
+import ctypes, errno, json, os, platform, socket
 libc = ctypes.CDLL(None, use_errno=True)
 numbers = {"x86_64": {"ptrace": 101, "mount": 165, "unshare": 272, "setns": 308, "keyctl": 250, "add_key": 248,
     "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "io_uring_setup": 425},
