@@ -126,12 +126,14 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running(home: Path, engine: str, *settings: str, **env: str) -> Iterator[Daemon]:
+def running(
+    home: Path, engine: str, *settings: str, module: str = "pynchy", **env: str
+) -> Iterator[Daemon]:
     """A daemon on ``home`` until the block ends; killed then, if it has not been stopped."""
     argv = [
         sys.executable,
         "-m",
-        "pynchy",
+        module,
         "run",
         "--offline",
         "--set",
