@@ -1076,7 +1076,7 @@ def _budget(config: Config) -> Budget:
 
 def _skills() -> Path | None:
     """Where the skills for every agent are, if this installation has any."""
-    found = Path(wire.__file__).parent.parent / "skills"
+    found = Path(wire.__file__).parent / "skills"
     return found if found.is_dir() else None
 
 

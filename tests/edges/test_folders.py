@@ -84,7 +84,7 @@ def test_the_owners_skills_are_for_one_group_or_for_all(home: Home) -> None:
     assert dict(found) == {
         "chat-formatting": other,
         "recipes": ours,
-        "using-the-tools": SKILLS / "using-the-tools",
+        "using-the-tools": (SKILLS / "using-the-tools").resolve(),
     }
     assert skills.offered(home, GroupId("kids"), ours=None, browser=True) == {"recipes": everybodys}
 
