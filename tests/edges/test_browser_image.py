@@ -130,7 +130,8 @@ async def main():
     async with trio.open_nursery() as nursery:
         await nursery.start(relay.run, "/run/pynchy/gateway.sock", listener)
         for name, words in [("open", ["open", "http://page.example/"]), ("text", ["get", "text", "#said"]),
-                            ("away", ["open", "http://other.example/"]), ("close", ["close"])]:
+                            ("away", ["open", "http://other.example/"]), ("refused", ["get", "text", "body"]),
+                            ("close", ["close"])]:
             said[name] = await trio.to_thread.run_sync(partial(run, *words))
         nursery.cancel_scope.cancel()
     print(json.dumps(said))
@@ -164,5 +165,5 @@ async def test_a_page_is_opened_through_the_gateway(runtime_name: str, tmp_path:
                 said = json.loads(await everything(container) or container.stderr_tail())
             nursery.cancel_scope.cancel()
     assert said["text"] == "42 it is", said
-    assert "ERR_" in said["away"], said
+    assert "other.example is not on this group's list" in said["refused"], said
     assert set(asked) == {"page.example"}, "what is not allowed is not even looked up"
