@@ -659,6 +659,22 @@ def test_waits_grow_and_stay_within_a_fifth(attempt: int, jitter: float) -> None
     assert 0.8 <= at / (5e6 * 2 ** (attempt - 1)) <= 1.2
 
 
+def test_groups_that_spoke_last_are_known_after_a_restart() -> None:
+    world = World.with_family(requires_trigger=False)
+    for number, name in enumerate(("ant", "bee", "ant", "cat")):
+        folder, chat = GroupId(name), ChatId(f"{name}@g.us")
+        if number != 2:
+            world.register(folder, chat, requires_trigger=False)
+        world.hear("hello", id=f"m{number}", chat=chat)
+        run = world.begin(folder)
+        world.commit(run, world.claim(run, folder), say=["hi"])
+        world.end(run)
+    assert groups.spoke_last(world.db, limit=5) == ["cat", "ant", "bee"]
+    assert groups.spoke_last(world.db, limit=1) == ["cat"]
+    groups.remove(world.db, GroupId("cat"))
+    assert groups.spoke_last(world.db, limit=5) == ["ant", "bee"]
+
+
 def test_a_duplicate_container_name_is_refused() -> None:
     world = World.with_family()
     runs.begin(
