@@ -41,7 +41,6 @@ from pynchy.container.deadlines import Patience
 from pynchy.container.escapes import known_escapes
 from pynchy.container.extras import Allowed, Extras
 from pynchy.container.mounts import BadAllowlist
-from pynchy.container.quota import Quota, Watch, watched
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
@@ -972,7 +971,7 @@ class _Agents:
                 self._speaking(run, committed),
                 self.gateway.open_run(who, directory, owner=runtime.owner),
                 runtime.open(spec, grace=config.limits.stop_grace) as container,
-                watched(self._watch(group, own, scratch=run if helper else None), heard),
+                self._watched(group, own, heard, scratch=run if helper else None),
                 _unchanged(extras),
                 open_session(container, heard, first) as session,
                 watcher.open_watch(desk, run, answer=session.tell),
@@ -980,15 +979,25 @@ class _Agents:
                 log.of(session.diary, container.stderr_tail)
                 yield session
 
-    def _watch(self, group: Group, own: settings.Settings, *, scratch: RunId | None) -> Watch:
-        """What one run may write, and how much of it."""
+    def _watched(
+        self,
+        group: Group,
+        own: settings.Settings,
+        heard: trio.MemorySendChannel[Traffic],
+        *,
+        scratch: RunId | None,
+    ) -> AbstractAsyncContextManager[None]:
+        """Watch what one run writes, and how much of it."""
+        # Loaded here, for the first run: a start does not need it.
+        from pynchy.container.quota import Quota, Watch, watched
+
         home, disk = self.config.home, self.config.disk
         tops = [home.group(group.folder), home.session(group.folder), home.commands(group.folder)]
         if scratch is not None:
             tops = [home.scratch / scratch]
         elif group.is_main:
             tops.append(home.shared)
-        return Watch(
+        watch = Watch(
             tops=tops,
             quota=Quota(
                 bytes=disk.group if own.disk is None else own.disk,
@@ -998,6 +1007,7 @@ class _Agents:
             measure=self.world.space,
             turns=self.walks,
         )
+        return watched(watch, heard)
 
     async def _tell_refused(
         self,

@@ -26,7 +26,7 @@ from pynchy.gateway import ledger
 from pynchy.home import Home
 from pynchy.logs import logger
 from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
-from pynchy.store import backup, journal, runs
+from pynchy.store import journal, runs
 from pynchy.store.database import Database, Store, StoreError
 
 AGAIN: Final = 1 * HOUR  # after one that failed
@@ -91,6 +91,8 @@ class Keeper:
         """When the newest copy was made, if any is."""
         if not self.plan.copies:
             return None
+        from pynchy.store import backup  # here: a start does not need it
+
         find = partial(backup.newest, self.home.backups, now=self.now())
         return await trio.to_thread.run_sync(find)
 
@@ -128,6 +130,8 @@ class Keeper:
     async def _copy(self) -> list[str]:
         if not self.plan.copies:
             return ["no copy, as it is set"]
+        from pynchy.store import backup
+
         folder = self.home.backups
         size = await trio.to_thread.run_sync(_size, self.home.database)
         if self.floor.is_low(self.measure().less(size)):

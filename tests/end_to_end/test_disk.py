@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pynchy.home import Home
-from pynchy.model import MAIN
+from pynchy.model import MAIN, MAIN_CONSOLE
 from pynchy.store import backup
 from pynchy.store.migrations import SCHEMA
 from tests.end_to_end.house import HANG, Daemon, environment, running
@@ -139,6 +139,14 @@ def test_a_group_has_a_quota_of_its_own(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
+def _until(seen: Callable[[], bool]) -> None:
+    """Look until it is so: it may have been so before we came."""
+    deadline = time.monotonic() + HANG
+    while not seen():
+        assert time.monotonic() < deadline, "it never was"
+        time.sleep(0.05)
+
+
 def test_a_night_that_was_missed_is_made_up_for_and_a_failure_is_said(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     with running(home.root, "bwrap", "keeping.settle=0", "keeping.copies=0") as daemon:
@@ -146,14 +154,15 @@ def test_a_night_that_was_missed_is_made_up_for_and_a_failure_is_said(tmp_path: 
     assert not home.backups.exists()
     home.backups.write_text("in the way")
     with running(home.root, "bwrap", "keeping.settle=0") as daemon, daemon.talk() as talk:
-        assert "nightly copy of the database was not made" in talk.reply()
+        _until(
+            lambda: (
+                "copy of the database was not made" in str(talk.call("history", chat=MAIN_CONSOLE))
+            )
+        )
         assert daemon.stop() == 0
     home.backups.unlink()
     with running(home.root, "bwrap", "keeping.settle=0") as daemon:
-        deadline = time.monotonic() + HANG
-        while "nightly round: copied the database" not in daemon.log():
-            assert time.monotonic() < deadline, "no round"
-            time.sleep(0.02)
+        _until(lambda: "nightly round: copied the database" in daemon.log())
         assert daemon.stop() == 0
     (copy,) = home.backups.iterdir()
     assert backup.check(copy) == SCHEMA
