@@ -492,7 +492,8 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 }
 CREDENTIALS: Final = {"ANTHROPIC_API_KEY": "api_key", "CLAUDE_CODE_OAUTH_TOKEN": "oauth"}
 _PREFIX: Final = "PYNCHY_"
-_NOT_SETTINGS: Final = ("PYNCHY_HOME", "PYNCHY_TEST_")  # the second is for our own tests
+# The second is said by our own service file, the third is for our own tests.
+_NOT_SETTINGS: Final = ("PYNCHY_HOME", "PYNCHY_SERVICE", "PYNCHY_TEST_")
 
 
 # --- reading them --------------------------------------------------------------------------------

@@ -147,6 +147,11 @@ class Home:
         return self.run / "lock"
 
     @property
+    def starts(self) -> Path:
+        """When a service manager started it lately, as long as it has not ended in order."""
+        return self.run / "starts"
+
+    @property
     def sandboxes(self) -> Path:
         """What a container engine needs on disk while a container runs."""
         return self.run / "sandboxes"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import plistlib
 import socket
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,12 @@ LABEL: Final = "org.pynchy.daemon"
 UNIT: Final = "pynchy.service"
 _NOT_LOADED: Final = frozenset({3, 36, 113})  # launchctl: no such process, in progress, unknown
 _IN_PROGRESS: Final = frozenset({5, 36, 37})  # launchctl: the one before has not quite ended
+SERVICE: Final = "PYNCHY_SERVICE"  # says that a service manager starts it again, whatever happens
+LATELY: Final = 3600.0  # seconds that a crash counts
+FEW: Final = 3  # crashes that cost no wait
+FIRST: Final = 5.0  # seconds of the first wait; each is twice the one before
+LONGEST: Final = 160.0  # within systemd's patience with a start
+MOST: Final = 20  # starts that are noted
 WATCHDOG: Final = 120  # seconds without a sign of life after which systemd starts it anew
 
 
@@ -26,12 +33,11 @@ def systemd_unit(*, python: Path, home: Path, path: str) -> str:
     """A user unit. No option that implies NoNewPrivileges: rootless engines need newuidmap. No
     PrivateTmp: clients look for the sockets of a long home below /tmp. Where memory runs out an
     agent goes, not the daemon, and the unit goes on: 100 is what the user's manager itself has,
-    below the 200 of what it starts."""
+    below the 200 of what it starts. It is started again without end: `wait_before` slows that down."""
     return f"""\
 [Unit]
 Description=Pynchy, a personal assistant
-StartLimitIntervalSec=600
-StartLimitBurst=10
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
@@ -39,6 +45,7 @@ NotifyAccess=main
 ExecStart={_quoted(str(python))} -m pynchy run
 Environment={_quoted(f"PYNCHY_HOME={home}", dollar="$")}
 Environment={_quoted(f"PATH={path}", dollar="$")}
+Environment={SERVICE}=1
 Restart=always
 RestartSec=5
 RestartPreventExitStatus=69 78
@@ -71,7 +78,7 @@ def launchd_plist(*, python: Path, home: Path, path: str) -> bytes:
         {
             "Label": LABEL,
             "ProgramArguments": [str(python), "-m", "pynchy", "run"],
-            "EnvironmentVariables": {"PYNCHY_HOME": str(home), "PATH": path},
+            "EnvironmentVariables": {"PYNCHY_HOME": str(home), "PATH": path, SERVICE: "1"},
             "RunAtLoad": True,
             "KeepAlive": {"SuccessfulExit": False},
             "ThrottleInterval": 30,
@@ -82,6 +89,25 @@ def launchd_plist(*, python: Path, home: Path, path: str) -> bytes:
             "StandardErrorPath": str(home / "logs" / "launchd.log"),
         }
     )
+
+
+def wait_before(starts: Sequence[float], *, now: float) -> float:
+    """How long a start waits after these, which did not end in order. Seconds; none for a rare crash."""
+    recent = sum(now - LATELY < start <= now for start in starts)
+    return 0.0 if recent < FEW else min(LONGEST, FIRST * 2.0 ** (recent - FEW))
+
+
+def slow_down(file: Path, *, now: float) -> float:
+    """Note this start, and say how long it should wait first; `ended` forgets them."""
+    try:
+        noted = [float(line) for line in file.read_text(encoding="ascii").split()]
+    except (OSError, ValueError):  # none, or half a line of one that died while it wrote
+        noted = []
+    recent = [start for start in noted if now - LATELY < start <= now]
+    with suppress(OSError):  # a home that cannot be written is said by the start itself
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.write_text("".join(f"{start}\n" for start in [*recent, now][-MOST:]), encoding="ascii")
+    return wait_before(recent, now=now)
 
 
 @attrs.frozen

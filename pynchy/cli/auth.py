@@ -14,6 +14,7 @@ import click
 
 from pynchy.cli import main_chat
 from pynchy.cli.client import NotRunning, Refused, open_connection
+from pynchy.cli.edit import set_setting
 from pynchy.config import Assistant, Config, ConfigError, from_environ
 from pynchy.exits import Exit
 from pynchy.home import Home
@@ -148,7 +149,7 @@ def _use(home: Home, number: str, wanted: str | None, groups: list[tuple[str, st
     except ConfigError:
         config = None
     if config is None or not config.whatsapp.enabled:
-        enable(home.config)
+        set_setting(home.config, "whatsapp", "enabled", "true")
         click.echo(f"Switched on in {home.config}; restart Pynchy if it runs.")
     assistant = Assistant().name if config is None else config.assistant.name
     main_chat.settle(home, wanted, own=number, groups=groups, assistant=assistant)
@@ -160,23 +161,3 @@ def _use(home: Home, number: str, wanted: str | None, groups: list[tuple[str, st
         click.echo("Start it with: pynchy run")
     except Refused:  # it knows no such op, for it was started before
         click.echo("Pynchy runs without WhatsApp yet; restart it.")
-
-
-def enable(path: Path) -> None:
-    """Set ``whatsapp.enabled`` in a configuration file, and leave all else as it is."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    kept = text.split("\n")
-    heads = [n for n, line in enumerate(kept) if line.split("#")[0].strip() == "[whatsapp]"]
-    if heads:
-        start = heads[0] + 1
-        rest = range(start, len(kept))
-        end = next((n for n in rest if kept[n].lstrip().startswith("[")), len(kept))
-        section = [line for line in kept[start:end] if line.split("=")[0].strip() != "enabled"]
-        kept[start:end] = ["enabled = true", *section]
-        text = "\n".join(kept)
-    else:
-        text = text.rstrip("\n") + ("\n\n" if text.strip() else "") + "[whatsapp]\nenabled = true\n"
-    aside = path.with_suffix(".new")
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    aside.replace(path)

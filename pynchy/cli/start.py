@@ -25,6 +25,7 @@ from pynchy.exits import Exit
 from pynchy.home import NotPrivate
 from pynchy.lock import AlreadyRunning
 
+SERVICE: Final = "PYNCHY_SERVICE"  # as in `pynchy.service`, which a plain start does not load here
 NO_CREDENTIAL: Final = (
     "no credential: pynchy init asks for one, or put ANTHROPIC_API_KEY=… or "
     "CLAUDE_CODE_OAUTH_TOKEN=… into {env}, or start with --offline"
@@ -45,6 +46,8 @@ def start(flags: Mapping[str, object]) -> Exit:
                 return _fail(Exit.CONFIG, NO_CREDENTIAL.format(env=config.home.env))
             config = attrs.evolve(config, model=attrs.evolve(config.model, offline=True))
         _set_up_log(config, terminal=terminal)
+        if os.environ.get(SERVICE):
+            return _run_as_service(config)
         return _run(config, terminal=terminal)
     except ConfigError as error:
         return _fail(Exit.CONFIG, *error.problems)
@@ -68,6 +71,22 @@ def _set_up_log(config: Config, *, terminal: bool) -> None:
             secrets=(config.credential.secret,) if config.credential else (),
         )
     )
+
+
+def _run_as_service(config: Config) -> Exit:
+    """Run where a manager starts us again: the more often of late, the longer it waits first."""
+    import time
+
+    from pynchy import service
+
+    starts = config.home.starts
+    if wait := service.slow_down(starts, now=time.time()):
+        _tell(f"pynchy: it did not end in order lately, so this start waits {wait:g} s first")
+        time.sleep(wait)
+    code = _run(config, terminal=False)
+    if code is Exit.OK:
+        starts.unlink(missing_ok=True)
+    return code
 
 
 def _run(config: Config, *, terminal: bool) -> Exit:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.cli.auth import enable
+from pynchy.cli.edit import set_setting
 
 AUTH = (sys.executable, "-m", "pynchy", "auth", "whatsapp")
 
@@ -29,7 +29,7 @@ def test_it_is_switched_on_and_all_else_is_left(
     path = tmp_path / "config.toml"
     if before is not None:
         path.write_text(before)
-    enable(path)
+    set_setting(path, "whatsapp", "enabled", "true")
     assert path.read_text() == after
     assert path.stat().st_mode & 0o777 == 0o600
 

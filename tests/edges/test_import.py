@@ -236,6 +236,7 @@ def test_what_was_not_answered_asks_and_what_was_does_not(home: Home, root: Path
 
 
 def test_again_changes_nothing(home: Home, root: Path) -> None:
+    # invariant 174
     bring(home, root)
     first = tree(home.groups)
     again = bring(home, root)

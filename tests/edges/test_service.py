@@ -5,6 +5,7 @@ import os
 import plistlib
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pynchy import doctor, service
+from pynchy.home import Home
 
 PYTHON = Path("/opt/my python/bin/python3")
 HOME = Path("/home/100% me/$x")
@@ -26,9 +28,52 @@ def test_the_unit_says_what_it_must() -> None:
     assert shlex.split(told["ExecStart"]) == [str(PYTHON), "-m", "pynchy", "run"]
     assert told["RestartPreventExitStatus"] == "69 78"
     assert (told["Type"], told["Delegate"]) == ("notify", "yes")
-    assert unit["Unit"]["StartLimitBurst"] == "10"
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"  # it slows down, and never gives up
+    assert f"Environment={service.SERVICE}=1" in unit_text()
     text = service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin")
     assert 'Environment="PYNCHY_HOME=/home/100%% me/$x"' in text
+
+
+def unit_text() -> str:
+    return service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin")
+
+
+def test_crashes_slow_the_next_starts_down_and_an_hour_later_they_are_forgotten(
+    tmp_path: Path,
+) -> None:
+    starts = tmp_path / "run" / "starts"
+    now = 1_790_000_000.0
+    waits = [service.slow_down(starts, now=now + number) for number in range(12)]
+    assert waits[:6] == [0, 0, 0, 5, 10, 20]
+    assert waits[-1] == service.LONGEST == max(waits)
+    assert service.slow_down(starts, now=now + 3700) == 0
+    starts.write_text("not\na number")
+    assert service.slow_down(starts, now=now) == 0
+    assert service.wait_before([now + 10] * 9, now=now) == 0  # the clock was set back
+
+
+def test_a_start_by_a_manager_is_noted_until_it_ends_in_order(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    environ = {
+        "PYNCHY_HOME": str(home.root),
+        "PATH": os.environ["PATH"],
+        "PYNCHY_CONTAINER_ENGINE": "bwrap",
+        service.SERVICE: "1",
+    }
+    argv = [sys.executable, "-m", "pynchy", "run", "--offline"]
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        with subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True) as daemon:
+            assert daemon.stdout is not None
+            assert daemon.stdout.readline() == "ready\n"
+            noted = starts_of(home)
+            daemon.send_signal(how)
+            daemon.wait(60)
+    assert noted == 2  # the one that was killed, and this one
+    assert starts_of(home) == 0
+
+
+def starts_of(home: Home) -> int:
+    return len(home.starts.read_text().split()) if home.starts.exists() else 0
 
 
 def test_a_line_end_makes_no_second_setting() -> None:

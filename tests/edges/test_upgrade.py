@@ -99,6 +99,7 @@ def damaging(db: sqlite_utils.Database) -> None:
 def test_a_migration_that_fails_leaves_all_as_it_was(
     home: Home, monkeypatch: pytest.MonkeyPatch, schema: int, last: Any
 ) -> None:
+    # invariant 174
     old_stores.make(schema, home.database)
     before = dump(home.database)
     steps = (*migrations.STEPS, last)
