@@ -76,10 +76,15 @@ torture *ARGS: setup-dev
 mutants *ARGS: setup-dev
     @exec .venv/bin/python -m tests.simulation.mutants "$@"
 
-# look for inputs that break a rule, for long: every property, thousands of examples each
+# every attack of docs/threats.md, and a hostile agent for a minute: `just redteam --seconds 5`, `just redteam --rows L1,L2`
+[no-exit-message]
+redteam *ARGS: setup-dev
+    @exec .venv/bin/python -m tests.redteam "$@"
+
+# look for inputs that break a rule, for long: every property, PYNCHY_FUZZ examples each (5,000)
 [no-exit-message]
 fuzz *ARGS: setup-dev
-    HYPOTHESIS_PROFILE=long .venv/bin/python -m pytest -q -m hypothesis tests/rules "$@"
+    HYPOTHESIS_PROFILE=long .venv/bin/python -m pytest -q -m hypothesis tests/rules tests/edges/test_spool.py tests/simulation/test_gateway_fuzz.py "$@"
 
 # a night's work: so many simulated hours, every pair of crash points, a thousand real kills
 [no-exit-message]

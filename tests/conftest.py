@@ -28,7 +28,7 @@ settings.register_profile(
 )
 settings.register_profile(
     "long",
-    max_examples=5_000,
+    max_examples=int(os.environ.get("PYNCHY_FUZZ", "5000")),
     deadline=None,
     print_blob=True,
     suppress_health_check=_SHARED_MACHINE,

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pynchy.chat.whatsapp_read import Own, Read, chat_id, failure_state, outcome, plain, read
 from tests.edges.fake_whatsapp import jid, message, protobufs_alone
@@ -246,3 +248,72 @@ def test_what_a_refused_connection_means() -> None:
     assert failure_state(6)[0] == "outdated"
     assert failure_state(10)[0] == "disconnected"
     assert failure_state(418)[0] == "disconnected"
+
+
+# --- whatever comes ------------------------------------------------------------------------------
+
+_WORDS = st.text(max_size=8) | st.sampled_from(
+    ["8002@lid", "120363000000000001@g.us", "4917:3@s.whatsapp.net", "\x00"]
+)
+_SCALARS: dict[str, st.SearchStrategy[Any]] = {
+    "string": _WORDS,
+    "bytes": st.binary(max_size=8),
+    "bool": st.booleans(),
+    "double": st.floats(),
+    "float": st.floats(width=32),
+    "int32": st.integers(-(2**31), 2**31 - 1),
+    "int64": st.integers(-(2**63), 2**63 - 1),
+    "uint32": st.integers(0, 2**32 - 1),
+    "uint64": st.integers(0, 2**64 - 1),
+    "sfixed64": st.integers(-(2**63), 2**63 - 1),
+    "fixed64": st.integers(0, 2**64 - 1),
+    "sfixed32": st.integers(-(2**31), 2**31 - 1),
+    "fixed32": st.integers(0, 2**32 - 1),
+    "sint32": st.integers(-(2**31), 2**31 - 1),
+    "sint64": st.integers(-(2**63), 2**63 - 1),
+}
+
+
+def fill(draw: st.DrawFn, made: Any, depth: int) -> Any:
+    """Some fields of a protobuf, of their kinds, as anybody may send them."""
+    from google.protobuf.descriptor import FieldDescriptor as Field
+
+    names = {
+        getattr(Field, name): name[5:].lower() for name in dir(Field) if name.startswith("TYPE_")
+    }
+    fields = list(made.DESCRIPTOR.fields)
+    for field in draw(st.lists(st.sampled_from(fields), max_size=4, unique_by=lambda f: f.name)):
+        kind, there = names[field.type], getattr(made, field.name)
+        many = hasattr(there, "append")
+        if kind == "message":
+            if depth and not hasattr(there, "MergeFromString") and not many:
+                continue  # a map
+            if depth:
+                fill(draw, there.add() if many else there, depth - 1)
+                if not many:
+                    there.SetInParent()
+            continue
+        if kind == "enum":
+            value = draw(st.sampled_from([each.number for each in field.enum_type.values]))
+        else:
+            value = draw(_SCALARS[kind])
+        if many:
+            there.append(value)
+        else:
+            setattr(made, field.name, value)
+    return made
+
+
+@given(st.data(), _WORDS, _WORDS)
+def test_whatever_is_sent_is_a_message_or_none(data: st.DataObject, id: str, name: str) -> None:
+    body = data.draw(st.composite(fill)(wa().Message(), 3))
+    event = message(id, chat=GROUP, body=body)
+    event.Info.Pushname = name
+    found = read(event, own=OWN, number_of={"8002@lid": "4918@s.whatsapp.net"}.get)
+    if found is None:
+        return
+    said = found.message
+    assert said.chat == f"{GROUP}@g.us"
+    assert ":" not in said.sender
+    assert said.id == id
+    assert isinstance(said.text, str)
