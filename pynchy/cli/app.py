@@ -35,6 +35,7 @@ COMMANDS: Final = (
     "service",
     "logs",
     "runs",
+    "web",
 )
 
 _MODULES: Final = {"import": "import_home"}  # a word of Python's is no name of a module

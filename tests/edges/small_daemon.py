@@ -23,6 +23,7 @@ from pynchy.operations import Live, Operations
 from pynchy.registration import Registration
 from pynchy.store import groups, messages, outbox
 from pynchy.store.database import Store, StoreError, open_store
+from pynchy.watch import Watching
 
 MAIN = ChatId("console:main")
 
@@ -42,6 +43,7 @@ class Daemon:
     sending: trio.Lock = attrs.field(factory=trio.Lock)
     stopped: list[GroupId] = attrs.field(factory=list)
     paused: list[tuple[GroupId, bool]] = attrs.field(factory=list)
+    watching: Watching = attrs.field(factory=lambda: Watching(now))
     joined: list[ChatSeen] | None = None  # what a messenger answers when it is asked for its groups
     changes: int = 0
 
@@ -150,11 +152,17 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                     stored=daemon.stored,
                 )
             )
+            await nursery.start(daemon.watching.run)
             await nursery.start(
                 partial(
                     control.run,
                     home.control_socket,
-                    {**console.ops, **operations.ops, **registration.ops},
+                    {
+                        **console.ops,
+                        **operations.ops,
+                        **registration.ops,
+                        **daemon.watching.ops,
+                    },
                     fatal=(StoreError,),
                 )
             )

@@ -1,0 +1,91 @@
+"""The page's side of the control socket: one connection for a question, one for as long as somebody looks.
+
+Edge. The rule that keeps it so: what an answer means is the page's business, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+ANSWER: Final = 30.0  # seconds that an answer may take before the daemon counts as gone
+MAX_LINE: Final = 16 * 1024 * 1024  # bytes of one answer
+
+
+class NotRunning(Exception):
+    """There is no daemon, or it went away, or it does not answer."""
+
+
+class Refused(Exception):
+    """The daemon said no."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One connection to the daemon."""
+
+    _stream: trio.SocketStream
+    _buffer: bytearray = attrs.field(factory=bytearray)
+
+    async def ask(self, op: str, arguments: Mapping[str, object]) -> Any:
+        """The result of an op. Raises `Refused`, or `NotRunning` if no answer comes."""
+        request = {**arguments, "id": 1, "op": op}
+        with trio.move_on_after(ANSWER):
+            try:
+                await self._stream.send_all(json.dumps(request).encode() + b"\n")
+            except trio.BrokenResourceError as error:
+                raise NotRunning from error
+            while True:
+                line = await self.line()
+                if "event" not in line:
+                    break
+            if not line.get("ok"):
+                raise Refused(str(line.get("code")), str(line.get("error")))
+            return line["result"]
+        raise NotRunning
+
+    async def line(self) -> dict[str, Any]:
+        """The next line, an answer or an event. Raises `NotRunning` when there are no more."""
+        start = 0
+        while (end := self._buffer.find(b"\n", start)) < 0:
+            start = len(self._buffer)
+            if start > MAX_LINE:
+                raise NotRunning
+            try:
+                chunk = await self._stream.receive_some(256 * 1024)
+            except trio.BrokenResourceError as error:
+                raise NotRunning from error
+            if not chunk:
+                raise NotRunning
+            self._buffer += chunk
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@asynccontextmanager
+async def open_connection(path: Path) -> AsyncIterator[Connection]:
+    """A connection to the daemon at this socket for the length of the block, or `NotRunning`."""
+    try:
+        stream = await trio.open_unix_socket(path)
+    except (OSError, RuntimeError) as error:
+        raise NotRunning from error
+    async with stream:
+        yield Connection(stream)
+
+
+async def ask(path: Path, op: str, arguments: Mapping[str, object]) -> Any:
+    """The result of one op, over a connection of its own."""
+    async with open_connection(path) as connection:
+        return await connection.ask(op, arguments)

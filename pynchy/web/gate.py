@@ -1,0 +1,188 @@
+"""Who may use the page: hosts, origins, the link, the cookie, and what may be asked through it.
+
+A page on loopback is within reach of every page that the browser shows: through names that resolve
+to 127.0.0.1, forms and images, frames. So each request says by which name we were called and which page
+asks, and both must be us; and but for the empty page itself it carries a secret that only the person who
+started us was shown.
+
+Rules. The rule that keeps it so: nothing is asked of the world; a request is its headers.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import attrs
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
+MAX_SESSIONS: Final = 16  # browsers; the oldest goes
+COOKIE_AGE: Final = 30 * 24 * 3600  # seconds
+MAX_BODY: Final = 256 * 1024  # bytes of a request, as on the control socket
+
+#: Ops of the control socket that the page may use. What is not here is for the command line.
+LOOKS: Final = frozenset(
+    {
+        "approvals",
+        "audit",
+        "history",
+        "outbox",
+        "runs",
+        "status",
+        "tasks.list",
+        "tasks.show",
+        "usage",
+        "why",
+    }
+)
+ACTS: Final = frozenset(
+    {
+        "approve",
+        "deny",
+        "groups.pause",
+        "groups.resume",
+        "groups.stop",
+        "send",
+        "tasks.pause",
+        "tasks.resume",
+        "tasks.run",
+    }
+)
+
+HEADERS: Final[Mapping[str, str]] = {
+    # Nothing but our own files, nothing inline, nothing from elsewhere; and nobody's frame.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+
+
+@attrs.frozen
+class Request:
+    """What a request says of itself. Headers that it does not have are None."""
+
+    method: str
+    host: str | None
+    origin: str | None
+    site: str | None  # Sec-Fetch-Site
+    content_type: str | None
+
+
+@attrs.frozen
+class Refused:
+    """No, with a status and a sentence for the person."""
+
+    status: int
+    code: str
+    reason: str
+
+
+def hostname(host: str) -> str:
+    """The name in a Host header, without its port."""
+    found = re.fullmatch(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?", host.lower(), re.ASCII)
+    return found[1] if found else ""
+
+
+def refusal(request: Request, names: frozenset[str], *, public: bool) -> Refused | None:
+    """Why a request is not answered whoever sent it, or None.
+
+    ``names`` are those by which we may be called, beside the loopback's own. ``public`` are the empty page
+    and its files, which a link elsewhere may lead to.
+    """
+    name = hostname(request.host or "")
+    if not name or name not in LOOPBACK | names:
+        return Refused(421, "host", "this is not the address of this page")
+    if request.method == "GET":
+        if request.origin is not None and not _same(request.origin, request.host):
+            return Refused(403, "origin", "another page asked")
+        if not public and request.site not in (None, "same-origin"):
+            return Refused(403, "origin", "another page asked")
+        return None
+    if request.method != "POST":
+        return Refused(405, "method", "GET or POST")
+    if request.origin is None or not _same(request.origin, request.host):
+        return Refused(403, "origin", "another page asked")
+    if request.site not in (None, "same-origin"):
+        return Refused(403, "origin", "another page asked")
+    if (request.content_type or "").partition(";")[0].strip().lower() != "application/json":
+        return Refused(415, "content_type", "application/json is expected")
+    return None
+
+
+def _same(origin: str, host: str | None) -> bool:
+    try:
+        found = urlsplit(origin)
+    except ValueError:
+        return False
+    return found.scheme in ("http", "https") and found.netloc.lower() == (host or "").lower()
+
+
+@attrs.define(eq=False)
+class Sessions:
+    """The link that opens the page once, and the browsers that it was opened in.
+
+    Both are forgotten with the process: a new start, a new link.
+    """
+
+    _new_secret: Callable[[], str]
+    _open: dict[str, None] = attrs.field(factory=dict)
+    token: str = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.token = self._new_secret()
+
+    def enter(self, token: str) -> str | None:
+        """The cookie's value for whoever has the link, which is worth nothing then: there is a new one."""
+        given = token.encode("utf-8", "surrogatepass")  # JSON may say anything
+        if not hmac.compare_digest(given, self.token.encode()):
+            return None
+        self.token = self._new_secret()
+        session = self._new_secret()
+        self._open[session] = None
+        while len(self._open) > MAX_SESSIONS:
+            del self._open[next(iter(self._open))]
+        return session
+
+    def knows(self, session: str | None) -> bool:
+        """Whether this is the cookie of a browser that entered. Looks at all of them, whatever it finds."""
+        given = (session or "").encode()
+        found = False
+        for each in self._open:
+            found |= hmac.compare_digest(given, each.encode())
+        return found
+
+    def leave(self, session: str) -> None:
+        """Forget a browser."""
+        self._open.pop(session, None)
+
+
+def cookie_name(port: int) -> str:
+    """Cookies do not tell ports apart: two pages of one machine would take each other's."""
+    return f"pynchy-{port}"
+
+
+def cookie(name: str, value: str, *, age: int, secure: bool) -> str:
+    """The Set-Cookie header: for this host, for no script, and for no request that another site begins."""
+    flags = "; Secure" if secure else ""
+    return f"{name}={value}; Max-Age={age}; Path=/; HttpOnly; SameSite=Strict{flags}"
+
+
+def cookie_of(header: str | None, name: str) -> str | None:
+    """The value of one cookie in a Cookie header."""
+    for part in (header or "").split(";"):
+        found, equals, value = part.strip().partition("=")
+        if equals and found == name:
+            return value
+    return None
