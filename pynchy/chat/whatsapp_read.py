@@ -188,6 +188,8 @@ def text_of(body: Any) -> str:
     for name in _POLLS:
         if has(body, name):
             poll = getattr(body, name)
+            if not hasattr(poll, "options"):  # V4 is a cover with a message in it
+                return text_of(poll.message)
             options = "".join(f"\n- {each.optionName}" for each in poll.options)
             return f"[poll] {poll.name}{options}"
     if has(body, "pollUpdateMessage"):

@@ -57,6 +57,10 @@ def said(**fields: Any) -> str:
             "[poll] When?\n- now",
         ),
         (
+            {"pollCreationMessageV4": {"message": {"pollCreationMessageV3": {"name": "Who?"}}}},
+            "[poll] Who?",
+        ),
+        (
             {"locationMessage": {"degreesLatitude": 52.5, "degreesLongitude": 13.4, "name": "B"}},
             "[location] 52.50000, 13.40000 B",
         ),
@@ -276,8 +280,9 @@ _SCALARS: dict[str, st.SearchStrategy[Any]] = {
 
 def fill(draw: st.DrawFn, made: Any, depth: int) -> Any:
     """Some fields of a protobuf, of their kinds, as anybody may send them."""
-    from google.protobuf.descriptor import FieldDescriptor as Field
+    from google.protobuf import descriptor  # type: ignore[import-untyped]  # ships no types
 
+    Field = descriptor.FieldDescriptor
     names = {
         getattr(Field, name): name[5:].lower() for name in dir(Field) if name.startswith("TYPE_")
     }
