@@ -403,13 +403,24 @@ async def serve(
         async def over(key: RunKey) -> None:
             """A run has ended. Whoever asked for a helper looks at what came of it."""
             run_over.pop(key[0], trio.Event()).set()
-            await headroom.look()
             watching.over(key)
             if key[1] is not None:
                 bells.ring(Awaits("delegate", key[1]))
                 await ring(key[0])
             elif await store.call(serving.woken, key[0], now=now()):
                 await ring(key[0])
+
+        @asynccontextmanager
+        async def open_agent(
+            group: Group, run: RunId, start: wire.Start, heard: trio.MemorySendChannel[Traffic]
+        ) -> AsyncIterator[Session]:
+            try:
+                async with agents.open(
+                    group, run, start, heard, committed=after_command
+                ) as session:
+                    yield session
+            finally:
+                await headroom.look()  # before the queue hears that there is a slot
 
         def start(order: queue.Start, handle: dispatcher.RunHandle) -> None:
             key = (order.group, order.delegate)
@@ -418,7 +429,7 @@ async def serve(
                 turn.serve,
                 handle,
                 store=store,
-                open_agent=partial(agents.open, committed=after_command),
+                open_agent=open_agent,
                 tools=policy.offered if order.delegate is None else policy.offered_to_helpers,
                 terms=terms,
                 now=now,

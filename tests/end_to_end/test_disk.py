@@ -27,13 +27,15 @@ SETTINGS = (
 )
 
 
-#: The agent of a few lines, with three ways to take up room.
+#: The agent of a few lines, with more ways to take up room.
 GREEDY = (
     AGENT.read_text()
     .replace(
         "  case $text in\n",
         """  case $text in
   *'fill the disk'*) head -c 40000000 /dev/zero >/workspace/group/big; sleep 600 ;;
+  *'speak and wait'*) [ -e spoke ] || { touch spoke
+    ask '{"type":"send_message","args":{"text":"half of it"}}'; sleep 600; } ;;
   *'make files'*) mkdir litter && cd litter && seq 3000 | xargs touch; sleep 600 ;;
   *'fill it later'*) (sleep 1; head -c 40000000 /dev/zero >/workspace/group/big) & ;;
 """,
@@ -98,6 +100,27 @@ def test_a_disk_that_runs_full_holds_runs_and_loses_nothing(small_disk: Path) ->
         assert not talk.call("status")["disk"]["held"]
         assert daemon.stop() == 0
     assert [line for line in daemon.log().splitlines() if "new runs are held" in line][1:] == []
+
+
+def test_a_run_that_would_take_the_last_of_the_disk_is_ended_and_goes_on_later(
+    small_disk: Path,
+) -> None:
+    ballast = small_disk / "ballast"
+    with running(small_disk / "home", "bwrap", *SETTINGS) as daemon, daemon.talk() as talk:
+        (daemon.home.group(MAIN) / "agent.sh").write_text(GREEDY)
+        talk.say("speak and wait")
+        assert talk.reply() == "half of it"
+        ballast.write_bytes(bytes(29 * MIB))
+        talk.turn("retry")
+        said = talk.reply()
+        assert "too little room" in said
+        assert talk.call("status")["disk"]["held"]
+        ballast.unlink()
+        talk.say("and this")
+        while "speak and wait" not in said or "and this" not in said:
+            said += talk.reply()
+        assert "could not" not in said
+        assert daemon.stop() == 0
 
 
 @pytest.mark.parametrize(
