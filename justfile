@@ -43,6 +43,11 @@ docs: setup
 transcripts: setup
     .venv/bin/python docs/transcripts.py
 
+# the pictures in docs/, taken anew of a real page in a real Chromium
+[no-exit-message]
+pictures: setup-dev
+    @exec .venv/bin/python -m tests.pictures
+
 # write the locks anew: `just lock`, `just lock --upgrade`
 lock *ARGS:
     requirements/lock.sh "$@"
