@@ -2,8 +2,8 @@
 
 What is said meanwhile is stored all the same; runs that live go on. The rule that keeps it so: one
 look is one statvfs, and what follows from it is fed to the queue before anything else is. Looks are
-taken where something happens anyway: before a bell rings for a group, after a run, when somebody
-asks how things are. The timer is for what nothing tells us of: somebody else fills or empties the disk.
+taken where something happens anyway: before a bell rings for a group, and after a run, before its slot
+is free. The slow timer is for what nothing tells us of: somebody else fills or empties the disk.
 """
 
 from __future__ import annotations
