@@ -352,6 +352,7 @@ def _observed(home: Path, engine: str) -> Iterator[tuple[Daemon, Path]]:
         engine,
         SCRIPTED,
         "limits.containers=5",
+        "logging.level=warning",  # nobody reads what it says, and a pipe holds no more than 64 kB
         module="tests.benchmarks.observed",
         PYNCHY_TEST_OBSERVED=str(file),
     ) as daemon:
