@@ -315,8 +315,9 @@ def _fire(db: Database, task: Task, *, now: Micros) -> bool:
             _record(db, task, slot, "skipped", "missed", now=now)
         if now - last.at > SKIP_LATE * 1_000_000:
             _record(db, task, last, "skipped", "missed", now=now)
+            _end_if_over(db, task.id)
             return False
-        missed = []
+        missed, due = [], [last]  # the others have their rows
     waits = _waits(db, task.id)
     if waits is not None:
         db.execute("UPDATE fires SET missed = missed + ? WHERE turn_id = ?", (len(due), waits))
@@ -406,6 +407,11 @@ def settle(db: Database, turn: TurnId, ended: str, *, now: Micros) -> None:
     )
     failures = "failures + 1" if ended == "dead" else "0"
     db.execute(f"UPDATE tasks SET failures = {failures} WHERE id = ?", (task,))
+    _end_if_over(db, task)
+
+
+def _end_if_over(db: Database, task: TaskId) -> None:
+    """A task of one moment is done when that has been."""
     db.execute(
         "UPDATE tasks SET state = 'done' WHERE id = ? AND kind = 'once' AND next_run IS NULL "
         "AND state = 'active'",

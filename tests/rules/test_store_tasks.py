@@ -141,6 +141,22 @@ def test_a_task_that_does_not_catch_up_lets_missed_slots_go(house: House) -> Non
     assert house.states(task)[-1] == "waiting"
 
 
+def test_a_task_that_does_not_catch_up_and_still_waits_counts_each_slot_once(house: House) -> None:
+    task = house.task(catch_up="skip")
+    house.fire(START + 10 * MINUTE)  # waits, for its group is busy
+    house.fire(START + 40 * MINUTE)  # two were missed, and a third is due now
+    assert house.states(task) == ["waiting", "skipped", "skipped", "coalesced"]
+
+
+def test_a_moment_that_is_not_made_up_for_is_over(house: House) -> None:
+    task = house.task("once", "whenever", catch_up="skip")
+    assert house.fire(START + 2 * MINUTE).groups == ()
+    assert house.states(task) == ["skipped"]
+    found = tasks.get(house.db, task)
+    assert found is not None
+    assert found.state == "done"
+
+
 def test_one_run_is_buffered_and_no_more(house: House) -> None:  # invariant 91
     task = house.task()
     house.fire(START + 10 * MINUTE)

@@ -95,12 +95,17 @@ CHANGES: Final = tuple(
 class Year:
     """The clock, the disk, and what really happened."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, kill_at: int | None = None, down: float = 0.0) -> None:
         self.dice = random.Random(seed)
+        self.kill_at = (
+            kill_at  # the one point at which a life ends, in the place of all other trouble
+        )
+        self.down = down
+        self.points = 0
         self.db = fresh_database()
         self.offset = 0.0  # what the clock on the wall was moved by, in seconds
         self.ids = 0
-        self.calm = False
+        self.calm = kill_at is not None
         self.life: Life | None = None
         self.lives = 0
         self.jumps = 0
@@ -158,6 +163,13 @@ class Year:
             await self.until(Micros(moment + round(self.dice.uniform(-HOUR, HOUR) * 1e6)))
             self.kill()
 
+    def ends_here(self) -> bool:
+        """Whether a life ends at this point, one of many."""
+        self.points += 1
+        if self.kill_at is not None:
+            return self.points == self.kill_at
+        return not self.calm and self.dice.random() < 0.001
+
     def kill(self) -> None:
         if self.life is not None and not self.calm:
             self.life.die()
@@ -189,6 +201,8 @@ class Year:
             self.life.told.send_nowait(None)
 
     def outage(self) -> float:
+        if self.kill_at is not None:
+            return self.down
         long = self.dice.random()
         mean = 60.0 if long < 0.5 else 2 * HOUR if long < 0.85 else 12 * HOUR
         return max(0.0, min(self.dice.expovariate(1 / mean), MOST_OUT - self.out()))
@@ -217,7 +231,7 @@ class Life:
     ) -> T:
         """In place of the store's thread. Before a transaction and after it is where a life may end."""
         for moment in ("before", "after"):
-            if self.dead or (not self.year.calm and self.year.dice.random() < 0.001):
+            if self.dead or self.year.ends_here():
                 self.die()
                 await trio.sleep_forever()  # it is cancelled, and says no more
             if moment == "before":
@@ -288,7 +302,7 @@ class Life:
         if begun is None or begun.claimed is None:
             return False
         claimed = begun.claimed
-        works = 90.0 if year.dice.random() < 0.9 else 3 * HOUR
+        works = 90.0 if year.calm or year.dice.random() < 0.9 else 3 * HOUR
         await trio.sleep(year.dice.expovariate(1 / works))
         fails = not year.calm and year.dice.random() < 0.05
         if not fails:
@@ -318,8 +332,8 @@ class Life:
         return True
 
 
-async def live_through(year: Year) -> dict[TaskId, Plan]:
-    """The whole of it; the tasks that were made at its beginning."""
+def make(year: Year, plans: tuple[Plan, ...]) -> dict[TaskId, Plan]:
+    """The groups of both zones with their tasks."""
     made = {}
     for zone in (BERLIN, NEW_YORK):
         folder = GroupId(zone.rpartition("/")[2].lower().replace("_", "-"))
@@ -332,7 +346,7 @@ async def live_through(year: Year) -> dict[TaskId, Plan]:
             requires_trigger=False,
             now=BEGIN,
         )
-        for plan in PLANS:
+        for plan in plans:
             if plan.zone == zone:
                 task = tasks.create(
                     year.db,
@@ -347,6 +361,12 @@ async def live_through(year: Year) -> dict[TaskId, Plan]:
                     now=BEGIN,
                 )
                 made[task.id] = plan
+    return made
+
+
+async def live_through(year: Year) -> dict[TaskId, Plan]:
+    """The whole of it; the tasks that were made at its beginning."""
+    made = make(year, PLANS)
     async with trio.open_nursery() as nursery:
         for trouble in (year.kills, year.kills_as_clocks_change, year.sets_the_clock):
             nursery.start_soon(trouble)
@@ -423,3 +443,38 @@ def assert_row(year: Year, row: dict[str, object], plan: Plan) -> None:
     assert isinstance(fired, int)
     if any(begin + 1_000_000 < at < end - 1_000_000 for begin, end in year.well):
         assert fired - at < 1_000_000, f"nothing was wrong, and it was late: {row}"
+
+
+@pytest.mark.parametrize(("catch_up", "down"), [("coalesce", 10.0), ("skip", 1500.0)])
+def test_a_task_survives_a_kill_at_every_step(catch_up: tasks.CatchUp, down: float) -> None:
+    # threat D1
+    plans = (
+        Plan("interval", "600", BERLIN, catch_up),
+        Plan("once", "x", BERLIN, catch_up, Micros(BEGIN + 12 * 60_000_000)),
+    )
+    step = 0
+    while True:
+        step += 1
+        year = Year(step, kill_at=step, down=down)
+        made = simulate(partial(a_while, year, plans), seed=0).value
+        if year.lives == 1:
+            break  # there is no such point any more
+        for id, plan in made.items():
+            rows = tasks.ledger(year.db, id)[::-1]
+            slots = [(row["due_at"] - BEGIN) // 60_000_000 for row in rows]
+            assert slots[:6] == ([12] if plan.kind == "once" else [10, 20, 30, 40, 50, 60]), step
+            for row in rows:
+                if row["state"] != "waiting":
+                    assert_row(year, row, plan)
+            if plan.kind == "once":
+                task = tasks.get(year.db, id)
+                assert task is not None
+                assert task.state == "done", step
+    assert step > 60
+
+
+async def a_while(year: Year, plans: tuple[Plan, ...]) -> dict[TaskId, Plan]:
+    made = make(year, plans)
+    with trio.move_on_after(1.5 * HOUR):
+        await _lives(year)
+    return made
