@@ -56,6 +56,11 @@ def read_home(root: Path) -> OldHome:
     }
     database = root / "store" / "messages.db"
     rows = old_messages.read(database) if database.is_file() else {}
+    if not rows and (root / "data" / "v2.db").is_file():
+        raise NoOldHome(
+            f"{root} is a home of NanoClaw's second generation, whose databases its containers write: "
+            "they are not opened. Its groups' folders are plain files, to be copied into groups/"
+        )
     if not rows and documents["registered_groups"] is None:
         raise NoOldHome(
             f"{root} has neither store/messages.db nor a registered_groups.json; "

@@ -187,6 +187,23 @@ def test_the_service_is_installed_by_the_manager_of_this_machine(
 
 
 @pytest.mark.runtime("bwrap")
+def test_whatsapp_that_cannot_be_linked_is_said_and_what_was_done_stays(
+    home: Home, runtime_name: str
+) -> None:
+    nowhere = "http://127.0.0.1:9"
+    done = init(home, "--offline", "--whatsapp", "--json", HTTPS_PROXY=nowhere)
+    assert done.returncode == 1
+    rows = {row["step"]: row for row in json.loads(done.stdout[done.stdout.index("[\n") :])}
+    assert rows["whatsapp"]["state"] == "failed"
+    assert "WhatsApp was not linked (1)" in rows["whatsapp"]["told"]
+    assert "failed to dial" in done.stderr
+    assert rows["credential"]["state"] == "made"
+    main = init(home, "--main", "self", "--json")
+    assert main.returncode == 1
+    assert "WhatsApp is not linked" in main.stdout
+
+
+@pytest.mark.runtime("bwrap")
 async def test_on_a_terminal_it_asks_and_a_key_is_not_shown(home: Home, runtime_name: str) -> None:
     with trio.fail_after(120):
         with model_api(200) as url:

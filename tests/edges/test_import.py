@@ -350,6 +350,12 @@ def test_a_folder_that_is_no_home_is_said_to_be_none(home: Home, tmp_path: Path)
     assert "say the folder that holds store/" in bring(home, tmp_path / "empty", code=2)["error"]
 
 
+def test_a_home_of_the_second_generation_is_said_to_be_one(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "v2" / "data").mkdir(parents=True)
+    (tmp_path / "v2" / "data" / "v2.db").write_bytes(b"")
+    assert "second generation" in bring(home, tmp_path / "v2", code=2)["error"]
+
+
 def test_a_database_that_is_damaged_stops_it_before_anything(home: Home, root: Path) -> None:
     (root / "store" / "messages.db").write_bytes(b"no database" * 100)
     assert "cannot be read" in bring(home, root, code=73)["error"]

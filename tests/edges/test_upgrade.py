@@ -122,6 +122,33 @@ def dump(path: Path) -> dict[str, Any]:
         return {**rows, "schema": old_stores.definitions(db)}
 
 
+class Died(BaseException):
+    """The machine went off."""
+
+
+def die(db: sqlite_utils.Database) -> None:
+    raise Died
+
+
+@pytest.mark.parametrize("step", EARLIER)
+def test_a_start_that_dies_between_two_steps_is_finished_by_the_next(
+    home: Home, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    old_stores.make(1, home.database)
+    before = dump(home.database)["inbox"]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            migrations, "STEPS", (*migrations.STEPS[:step], die, *migrations.STEPS[step:])
+        )
+        with pytest.raises(Died):
+            open_file(home.database)
+    assert backup.check(home.database) == step
+    open_file(home.database).connection.close()
+    assert backup.check(home.database) == migrations.SCHEMA
+    assert dump(home.database)["inbox"] == before
+    assert backup.check(home.store / "backups" / f"schema-1-before-{migrations.SCHEMA}.db") == 1
+
+
 def test_no_room_for_the_copy_is_no_migration(home: Home) -> None:
     old_stores.make(1, home.database)
     (home.store / "backups").write_text("in the way")

@@ -58,6 +58,8 @@ def test_the_life_of_a_message_its_tasks_memory_and_cost(tmp_path: Path) -> None
         pynchy(home, "tasks", "add", "nowhere", "echo", "--every", "3600", exits=2)
         assert isinstance(asked(home, "audit"), list)
         pynchy(home, "restore", str(home / "store" / "pynchy.db"), exits=75)
+        assert "nothing to do" in pynchy(home, "upgrade", "--check")
+        pynchy(home, "upgrade", exits=75)
         figures = openmetrics.read(pynchy(home, "metrics"))
         assert figures["pynchy_messages_received_total", ()] >= 2
         assert figures["pynchy_turns_dead_total", ()] == 0
