@@ -198,7 +198,7 @@ def test_it_is_settled_without_a_daemon_too(home: Home) -> None:
 async def test_on_a_terminal_one_is_asked(home: Home) -> None:
     home.make()
     link(home.store)
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with terminal(home, "auth", "whatsapp", **os.environ) as person:
             await person.sees("Main [1]: ")
             await person.types("nobody\n")

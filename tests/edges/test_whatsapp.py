@@ -30,6 +30,7 @@ from .fake_whatsapp import CHAT, OTHER, protobufs_alone
 
 GROUP = ChatId(f"{CHAT}@g.us")
 FAKE = Path(__file__).with_name("fake_whatsapp.py")
+HANG = 120.0  # seconds; nothing here takes a twentieth of it
 
 
 def link(store: Path) -> None:
@@ -66,7 +67,7 @@ def terms(tmp_path: Path, *steps: list[Any], linked: bool = True, **more: Any) -
 
 @asynccontextmanager
 async def connected(terms: Terms) -> AsyncIterator[WhatsApp]:
-    with trio.fail_after(30):
+    with trio.fail_after(HANG):
         async with open_whatsapp(terms) as channel:
             await state(channel, "connected")
             yield channel
@@ -221,7 +222,7 @@ async def test_what_ends_a_connection_is_a_state(
 
 async def test_not_linked_says_how_to_link(tmp_path: Path) -> None:
     # invariant 72
-    with trio.fail_after(30):
+    with trio.fail_after(HANG):
         async with open_whatsapp(terms(tmp_path, linked=False)) as channel:
             assert "pynchy auth whatsapp" in (await state(channel, "logged_out")).words
 
@@ -404,7 +405,52 @@ async def test_the_groups_are_told_at_the_start_and_when_asked(tmp_path: Path) -
 
 
 async def test_nobody_is_asked_for_groups_while_not_connected(tmp_path: Path) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(HANG):
         async with open_whatsapp(terms(tmp_path)) as channel:
             with pytest.raises(NotConnected):
                 await channel.refresh_groups()
+
+
+async def test_a_group_that_is_joined_or_renamed_is_told_at_once(tmp_path: Path) -> None:
+    new = "120363000000000009"
+    how = terms(tmp_path, ["connected"], ["joined", new, "Choir"], ["renamed", new, "Chorus"])
+    async with connected(how) as channel:
+        told = [
+            await hear(channel, lambda each: isinstance(each, ChatSeen) and new in each.chat)
+            for _ in range(2)
+        ]
+    assert told == [ChatSeen(ChatId(f"{new}@g.us"), name) for name in ("Choir", "Chorus")]
+
+
+async def test_what_a_voice_note_says_is_its_text(tmp_path: Path) -> None:
+    script = "import sys; print('heard', open(sys.argv[1], 'rb').read().decode())"
+    how = attrs.evolve(
+        terms(tmp_path, ["connected"], ["voice"]), transcribe=(sys.executable, "-c", script)
+    )
+    async with connected(how) as channel:
+        message = (await incoming(channel)).message
+        assert message.text == "[voice note] heard picture"
+        (kept,) = message.attachments
+        assert (kept.media_type, kept.size) == ("audio/ogg", 7)
+
+
+@pytest.mark.parametrize("program", [(), ("false",), ("/nowhere",)])
+async def test_a_voice_note_that_nobody_reads_is_a_file(
+    tmp_path: Path, program: tuple[str, ...]
+) -> None:
+    how = attrs.evolve(terms(tmp_path, ["connected"], ["voice"]), transcribe=program)
+    async with connected(how) as channel:
+        message = (await incoming(channel)).message
+        assert (message.text, len(message.attachments)) == ("", 1)
+
+
+async def test_what_would_end_the_pump_is_not_subscribed(tmp_path: Path) -> None:
+    """A kind of these that the binding does not know ends its loop, with messages acknowledged into the void."""
+    receipt, chat_presence = 18, 19
+    async with connected(terms(tmp_path, ["connected"])):
+        pass
+    log = (tmp_path / "bridge.log").read_text()
+    line = next(each for each in log.splitlines() if each.startswith("subscribed to "))
+    codes = json.loads(line.removeprefix("subscribed to "))
+    assert {3, 17} <= set(codes)
+    assert not {receipt, chat_presence} & set(codes)

@@ -17,7 +17,7 @@ from .test_whatsapp_library import link
 
 CYCLES = int(os.environ.get("PYNCHY_TEST_CYCLES", "10"))
 ENDED = StateChanged("disconnected", "the WhatsApp process ended")
-HANG = 60.0  # seconds of one cycle; a hundredth of it is used
+HANG = 120.0  # seconds of one cycle; a hundredth of it is used
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 
