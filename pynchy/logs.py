@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import sys
 import threading
 import traceback
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_ENTRY: Final = 8 * 1024  # characters
+PATIENCE: Final = 500  # milliseconds with whoever reads stderr
 _KEY: Final = re.compile(r"sk-[A-Za-z0-9_-]{8,}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -123,7 +125,7 @@ def _set_up(real: Logger, setup: Setup) -> None:
     # diagnose would print the values of variables, and values may be secrets.
     common: dict[str, Any] = {"catch": True, "backtrace": False, "diagnose": False}
     real.add(
-        _write_stderr,
+        _Stderr(),
         level=setup.stderr_level.upper(),
         format=_Lines(setup.secrets, as_json=setup.as_json),
         **common,
@@ -143,10 +145,31 @@ def _set_up(real: Logger, setup: Setup) -> None:
     _listen_to_logging(real)
 
 
-def _write_stderr(line: str) -> None:
-    """The stderr of now, which may have been replaced since; nobody reads it where it is closed."""
-    if sys.stderr is not None:
-        sys.stderr.write(line)
+@attrs.define
+class _Stderr:
+    """The stderr of now, which may have been replaced since; nobody reads it where it is closed.
+
+    Whoever has stopped reading a pipe costs lines, and a moment once, never the daemon.
+    """
+
+    stuck: bool = False
+
+    def __call__(self, line: str) -> None:
+        if sys.stderr is None:
+            return
+        try:
+            descriptor = sys.stderr.fileno()
+        except (OSError, ValueError):  # it is no file
+            sys.stderr.write(line)
+            return
+        door = select.poll()
+        door.register(descriptor, select.POLLOUT)
+        data = line.encode("utf-8", "backslashreplace")
+        for start in range(0, len(data), select.PIPE_BUF):  # so much fits whenever anything does
+            self.stuck = not door.poll(0 if self.stuck else PATIENCE)
+            if self.stuck:
+                return
+            os.write(descriptor, data[start : start + select.PIPE_BUF])
 
 
 @attrs.frozen

@@ -180,6 +180,19 @@ def test_libraries_that_warn_through_the_standard_library_are_heard(tmp_path: Pa
     assert "chatter" not in text
 
 
+def test_a_reader_who_stopped_costs_lines_and_not_the_daemon(tmp_path: Path) -> None:
+    program = "for n in range(1000):\n    logger.info('{} {}', n, 'x' * 500)\nprint('went on')\n"
+    argv = [sys.executable, "-c", PREAMBLE + configured() + program, str(tmp_path / "log")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(60) == 0  # with nobody at the other end of stderr
+            assert process.stdout is not None
+            assert process.stdout.read() == b"went on\n"
+        finally:
+            process.kill()
+    assert len((tmp_path / "log").read_text().splitlines()) == 1000
+
+
 def test_a_process_without_stderr_still_logs(tmp_path: Path) -> None:
     file = tmp_path / "log"
     program = PREAMBLE + configured() + "logger.info('heard')"
