@@ -284,6 +284,7 @@ STEPS: Final[dict[str, Step]] = {
 
 # --- doing them ----------------------------------------------------------------------------------
 
+AT_START: Final = ("credential", "runtime")  # what is read once, at the start
 _PYNCHY: Final = (sys.executable, "-m", "pynchy")
 
 
@@ -363,6 +364,8 @@ def command(
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif code is Exit.OK and not only_look:
+        if any(row["state"] == "made" and row["step"] in AT_START for row in rows) and _runs():
+            click.echo("The daemon that runs knows nothing of it yet: pynchy service restart")
         installed = rows[-1]["state"] in ("done", "made")
         click.echo('Now: pynchy send main "hello"' if installed else "Now: pynchy run")
     raise SystemExit(code)
@@ -405,6 +408,12 @@ def _replaces(name: str, wish: Wish) -> bool:
 
 def _with_advice(seen: Seen) -> str:
     return f"{seen.told}; {seen.advice}" if seen.advice else seen.told
+
+
+def _runs() -> bool:
+    from pynchy.lock import is_held
+
+    return is_held(Home.of(os.environ).lock)
 
 
 def _examine() -> Patient:

@@ -18,6 +18,7 @@ import json
 import os
 import stat
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -86,9 +87,17 @@ def _pretty(document: Any) -> bytes:
 
 
 def _add_lines(archive: tarfile.TarFile, name: str, rows: Iterable[dict[str, Any]]) -> int:
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    _add(archive, name, "".join(lines).encode("utf-8", "surrogatepass"))
-    return len(lines)
+    count = 0
+    with tempfile.SpooledTemporaryFile(max_size=8 << 20) as lines:  # a year of talk may be large
+        for row in rows:
+            count += 1
+            line = json.dumps(row, ensure_ascii=False) + "\n"
+            lines.write(line.encode("utf-8", "surrogatepass"))
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode, entry.mtime = lines.tell(), 0o600, int(time.time())
+        lines.seek(0)
+        archive.addfile(entry, lines)
+    return count
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -19,6 +19,7 @@ from pynchy.cli.edit import set_secret, set_setting
 from pynchy.config import from_environ
 from pynchy.dotenv import parse_env
 from pynchy.home import Home
+from pynchy.lock import open_lock
 from tests.terminal import terminal
 
 KEY = "sk-ant-api03-planted"
@@ -162,6 +163,14 @@ def test_a_configuration_that_cannot_be_read_comes_first(home: Home) -> None:
     assert done.returncode == 78
     assert "config.toml:2, model.naem: unknown key; did you mean model.name?" in done.stderr
     assert home.config.read_text().startswith("[model]\nnaem")
+
+
+@pytest.mark.runtime("bwrap")
+def test_a_daemon_that_runs_is_to_be_started_again(home: Home, runtime_name: str) -> None:
+    home.make()
+    with open_lock(home.lock):
+        assert "pynchy service restart" in init(home, "--offline").stdout
+        assert "pynchy service restart" not in init(home).stdout
 
 
 @pytest.mark.runtime("bwrap")
