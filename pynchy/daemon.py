@@ -260,6 +260,13 @@ async def serve(
         """A run of this group would now be begun with something else: one that is warm ends."""
         await events_in.send(queue.Outdated(group))
 
+    async def begin_anew(changed: GroupId | None, woken: GroupId | None) -> None:
+        """Who is told of a change is told in a run that has it, if the one they have is idle."""
+        if changed is not None:
+            await outdated(changed)
+        if woken is not None:
+            await ring(woken)
+
     async def end_runs(group: GroupId) -> None:
         await stop(group)
         while any(folder == group for folder, _ in stops):
@@ -280,8 +287,8 @@ async def serve(
             nursery.start_soon(task_due, done.due)
         if done.paused is not None:
             nursery.start_soon(pause, *done.paused)
-        if done.outdated is not None:
-            nursery.start_soon(outdated, done.outdated)
+        if done.outdated is not None or done.wakes is not None:
+            nursery.start_soon(begin_anew, done.outdated, done.wakes)
         if done.refreshes:
             nursery.start_soon(refresh)
         if done.delegated is not None:
@@ -297,8 +304,6 @@ async def serve(
             )
         if done.removed is not None:
             nursery.start_soon(forget, done.removed)
-        if done.wakes is not None:
-            nursery.start_soon(ring, done.wakes)
 
     def registration_changed() -> None:
         if whatsapp is not None:

@@ -51,8 +51,12 @@ def test_a_person_in_main_decides_what_an_agent_asks_for(tmp_path: Path) -> None
             owner.say(f"/approve {code}")
             said(owner, "Approved, for kids")
             said(kids, "A person in main approved it")
-            kids.say("bash cat /workspace/extra/site/page.txt /workspace/extra/site/.env")
-            assert "CANARY" not in said(kids, r"a page of ours[^\0]*")[0]
+            seen = ""
+            while "a page of ours" not in seen:  # from the next run on; one that is busy ends first
+                seen = kids.ask(
+                    "bash cat /workspace/extra/site/page.txt /workspace/extra/site/.env"
+                )
+            assert "CANARY" not in seen
             owner.say(f"/approve {code}")
             said(owner, "it was approved")
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ import pytest
 
 from tests.redteam.siege import memory_of, tree
 
-OUT: Final = "PYNCHY_REDTEAM_OUT"
+OUT: Final = "REDTEAM_OUT"
 NAME: Final = "REDTEAM_SECRET"
 MOST_READ: Final = 256 << 20  # bytes of what one test has left behind
 
@@ -56,19 +57,18 @@ class Watcher:
         return result
 
     def holding(self, top: Path) -> str:
-        """The first file below a folder that holds the secret."""
-        room = MOST_READ
-        for folder, _, files in os.walk(top):
-            for name in files:
-                path = Path(folder, name)
-                if path.is_symlink() or not path.is_file() or path.stat().st_size > room:
-                    continue
-                room -= path.stat().st_size
-                try:
-                    if self.secret.encode() in path.read_bytes():
-                        return str(path)
-                except OSError:
-                    continue
+        """The first file below a folder that holds the secret, as far down as a path goes."""
+        room, todo = MOST_READ, [str(top)]
+        while todo:
+            with suppress(OSError), os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        size = entry.stat(follow_symlinks=False).st_size
+                        if size <= room and self.secret.encode() in Path(entry).read_bytes():
+                            return entry.path
+                        room -= min(size, room)
         return ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
