@@ -63,6 +63,7 @@ if [ "$found" != "$wanted" ]; then
 fi
 tar -xzf "$package" -C "$context" --strip-components 2 "package/bin/$program"
 mv "$context/$program" "$context/agent-browser"
+chmod 755 "$context/agent-browser"
 rm "$package"
 cp containerfiles/agent-browser/Containerfile "$context/"
 

@@ -1,0 +1,68 @@
+"""/stop, with everything real but the model: what works is over, with all its processes, and it is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.edges.runtimes import living
+from tests.end_to_end.house import HANG, Talk, running, sandboxes_of
+
+#: Two hundred processes, each of which leaves a child in its place a hundred times a second: no list of
+#: them is true for long, so that only what holds them all can end them.
+BOMB = """
+import os, sys, time
+for _ in range(200):
+    if os.fork() == 0:
+        os.setsid()
+        while True:
+            if os.fork(): os._exit(0)
+            time.sleep(0.01)
+print("lit", flush=True)
+open("lit", "w").close()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("work", ["a long command", "a fork bomb"])
+def test_stop_ends_all_that_works_and_says_so(
+    tmp_path: Path, work: str, record_property: Callable[[str, object], None]
+) -> None:
+    # threat X1
+    home, marker = tmp_path / "home", f"marker-{time.time_ns()}"
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        assert talk.ask("echo warm") == "warm"
+        if work == "a long command":
+            talk.say(f"bash touch lit; exec -a {marker} sleep 1000")
+        else:
+            script = daemon.home.groups / "main" / "bomb.py"
+            script.write_text(BOMB)
+            script.chmod(0o644)
+            talk.say(f"bash python3 bomb.py {marker}")
+        _until(lambda: (daemon.home.groups / "main" / "lit").exists() and bool(living(marker)))
+        began = time.monotonic()
+        said = talk.ask("/stop")
+        told = time.monotonic() - began
+        _until(lambda: not living(marker))
+        over = time.monotonic() - began
+        assert "Stopped" in said
+        record_property(f"/stop during {work}", f"told after {told:.3f} s, over after {over:.3f} s")
+        # What was stopped says nothing more, and the next thing asked for is answered.
+        talk.say("echo what comes next")
+        assert _said(talk) == "what comes next"
+        assert daemon.stop() == 0
+    assert sandboxes_of(home) == []
+
+
+def _said(talk: Talk) -> str:
+    return str(talk.wait(lambda event: event["event"] == "message")["text"])
+
+
+def _until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANG
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
