@@ -178,6 +178,7 @@ def set_value(folder: str, key: str, value: str) -> None:
     pynchy groups set family models claude-sonnet-4-5
     pynchy groups set family server_tools web_search
     pynchy groups set family budget.day_dollars 2.50
+    pynchy groups set family disk 2g
     pynchy groups set family image agent-browser
     """
     with open_connection() as connection:
@@ -228,8 +229,8 @@ def forget_group(folder: str, yes: bool, as_json: bool) -> None:
 
     Its messages and replies, conversations, tasks, memories, what a search would find, its files
     and the logs of its runs. A group that was removed before can be forgotten, too. The audit says
-    that it was done; what its calls cost stays in the sums, and older copies of the store
-    (`pynchy backup`) are yours to delete.
+    that it was done; what its calls cost stays in the sums. Copies of the database hold it until
+    they have gone by: those of seven nights, and yours (`pynchy backup`).
 
     \b
     pynchy groups forget old-project
