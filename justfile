@@ -86,10 +86,11 @@ mutants *ARGS: setup-dev
 redteam *ARGS: setup-dev
     @exec .venv/bin/python -m tests.redteam "$@"
 
-# look for inputs that break a rule, for long: every property, PYNCHY_FUZZ examples each (5,000)
+# look for inputs that break a rule: each property, PYNCHY_FUZZ examples (5,000); then a million changed inputs to the readers of what others write
 [no-exit-message]
 fuzz *ARGS: setup-dev
     HYPOTHESIS_PROFILE=long .venv/bin/python -m pytest -q -m hypothesis tests/rules tests/edges/test_spool.py tests/simulation/test_gateway_fuzz.py "$@"
+    .venv/bin/python -m tests.redteam.mutate --inputs "${PYNCHY_FUZZ_INPUTS:-1000000}"
 
 # a night's work: so many simulated hours, every pair of crash points, a thousand real kills
 [no-exit-message]

@@ -54,6 +54,7 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
 
     ``number_of`` knows the number behind a hidden id, where that was learned before.
     """
+    mend(event)
     info, source, body = event.Info, event.Info.MessageSource, event.Message
     chat = chat_of(source, own=own, number_of=number_of)
     if chat is None or not info.ID:
@@ -171,6 +172,21 @@ def chat_of(source: Any, *, own: Own, number_of: Callable[[str], str | None]) ->
 
 
 # --- what it says ---
+
+
+def mend(message: Any) -> None:
+    """Make a text of each text in a protobuf. One whose bytes are no UTF-8 would be bytes where it is read."""
+    for field, value in message.ListFields():
+        if isinstance(value, bytes) and field.type == field.TYPE_STRING:
+            setattr(message, field.name, value.decode("utf-8", "replace"))
+        elif field.type == field.TYPE_STRING and not isinstance(value, str):
+            for at, each in enumerate(value):
+                if isinstance(each, bytes):
+                    value[at] = each.decode("utf-8", "replace")
+        elif field.type == field.TYPE_MESSAGE:
+            for each in [value] if hasattr(value, "ListFields") else value:
+                if hasattr(each, "ListFields"):  # the keys of a map have none
+                    mend(each)
 
 
 def has(message: Any, field: str) -> bool:

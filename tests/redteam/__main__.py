@@ -44,8 +44,9 @@ def run(chosen: list[Row]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "account.json"
         argv = [sys.executable, "-m", "pytest", "-q", "-p", "tests.redteam.watch", *nodes]
-        if nodes:
-            subprocess.run(argv, env={**os.environ, OUT: str(out)}, check=False)
+        if not nodes:
+            return {"outcomes": {}, "reasons": {}, "wrong": [], "grown": 0}
+        subprocess.run(argv, env={**os.environ, OUT: str(out)}, check=False)
         if not out.exists():
             return {"outcomes": {}, "reasons": {}, "wrong": ["the tests did not run"], "grown": 0}
         found: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))

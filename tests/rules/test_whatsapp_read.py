@@ -254,6 +254,13 @@ def test_what_a_refused_connection_means() -> None:
     assert failure_state(418)[0] == "disconnected"
 
 
+def test_a_text_whose_bytes_are_none_is_read_all_the_same() -> None:  # threat D9
+    raw = message("A", chat=GROUP, text="hi there").SerializeToString()
+    event = type(message("A", chat=GROUP))()
+    event.ParseFromString(raw.replace(b"hi there", b"hi \xff\xfe re"))
+    assert got(event).message.text == "hi \ufffd\ufffd re"
+
+
 # --- whatever comes ------------------------------------------------------------------------------
 
 _WORDS = st.text(max_size=8) | st.sampled_from(
