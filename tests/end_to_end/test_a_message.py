@@ -70,6 +70,14 @@ def test_a_second_signal_ends_it_at_once_and_the_answer_comes_in_the_next_life(h
     assert sandboxes_of(home) == []
 
 
+def test_whoever_waits_for_an_answer_hears_that_the_turn_was_stopped(home: Path) -> None:
+    with running(home, "bwrap") as daemon, daemon.talk() as waiting, daemon.talk() as other:
+        waiting.say("bash sleep 1000")
+        waiting.turn("started")
+        assert "Stopped" in other.ask("/stop")
+        waiting.turn("cancelled")
+
+
 def test_a_killed_daemon_leaves_no_orphan_and_the_next_one_answers(home: Path) -> None:
     with running(home, "bwrap") as daemon, daemon.talk() as talk:
         talk.say("bash sleep 1; echo after the crash")
