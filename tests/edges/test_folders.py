@@ -90,6 +90,7 @@ def test_the_owners_skills_are_for_one_group_or_for_all(home: Home) -> None:
 
 
 def test_each_skill_is_mounted_by_itself_below_a_folder_that_no_agent_writes(home: Home) -> None:
+    # invariant 108, threat L14
     mounts = folders.prepare(
         home, group(), owner=OURS, skills={"a-skill": skill(home.root / "x", "a-skill")}
     )
