@@ -475,9 +475,9 @@ class _Run:
                 TurnTold(each.chat, each.turn, "failed" if each.dead else "retry", error=error)
             )
         given_back = {each.turn for each in failures}
-        for each in self.owed.values():  # what is neither was stopped by a person
-            if each.turn not in given_back:
-                self.tell(TurnTold(each.chat, each.turn, "cancelled"))
+        for held in self.owed.values():  # what is neither was stopped by a person
+            if held.turn not in given_back:
+                self.tell(TurnTold(held.chat, held.turn, "cancelled"))
         self.outbox_bell()  # notices, if there are any
         logger.info("run ended: {}, {} replies", reason, self.replies)
 
