@@ -482,6 +482,8 @@ def hung(*_: object) -> None:
 
 def attack(seconds: int) -> dict[str, Any]:
     until = time.monotonic() + seconds
+    tried.clear()
+    won.clear()
     children = []
     for each in ATTACKS:
         read, write = os.pipe()

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from tests.end_to_end.house import Daemon, Talk, running
 HERE: Final = Path(__file__).parent
 SHELL_AGENT: Final = HERE.parent / "agents" / "shell_agent.sh"
 AGENT: Final = "#!/bin/sh\nexec python3 -u /workspace/group/hostile_agent.py\n"
+ATTACK: Final = 15  # seconds of one attack; a longer one is several in a row
 SOON: Final = 0.05  # seconds between two questions of the group that is served
 MOST_MEMORY: Final = 32 << 20  # bytes that the daemon may grow by
 
@@ -146,15 +148,13 @@ def besiege(root: Path, seconds: int) -> Account:
                 account.quiet = ask_for(daemon, max(2.0, seconds / 6), account)
                 pinger = Pinger(daemon)
                 with asking(daemon, account) as asker, pinging(pinger):
-                    hostile.say(f"attack {seconds}")
-                    report = reported(hostile)
+                    for _ in range(ceil(seconds / ATTACK)):
+                        hostile.say(f"attack {min(seconds, ATTACK)}")
+                        add(account, reported(hostile))
                 account.besieged, account.status = asker.times, pinger.times
                 hostile.say("forge")
                 hostile.wait(lambda event: event.get("text") == "at your service")
                 account.grown = max(pinger.sizes) - pinger.sizes[0]
-            account.tried = report["tried"]
-            account.wrong += [f"the attacker won: {each}" for each in report["won"]]
-            account.wrong += [f"an attack broke off: {each}" for each in report["failed"]]
             groups = {each["folder"]: each for each in owner.call("groups.list")}
         daemon.stop()
         assert daemon.process.stdout is not None
@@ -243,6 +243,14 @@ def audited(home: Path) -> list[dict[str, Any]]:
         rows = db.execute("SELECT actor, action, folder, detail FROM audit ORDER BY id").fetchall()
     names = ("actor", "action", "folder", "detail")
     return [dict(zip(names, (*row[:3], json.loads(row[3])), strict=True)) for row in rows]
+
+
+def add(account: Account, report: dict[str, Any]) -> None:
+    for kind, count in report["tried"].items():
+        account.tried[kind] = account.tried.get(kind, 0) + count
+    wrong = [f"the attacker won: {each}" for each in report["won"]]
+    wrong += [f"an attack broke off: {each}" for each in report["failed"]]
+    account.wrong += [each for each in wrong if each not in account.wrong]
 
 
 def judge_audit(rows: list[dict[str, Any]], account: Account) -> dict[str, int]:
