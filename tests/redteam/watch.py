@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -88,6 +89,7 @@ class Watcher:
             "grown": self.grown,
         }
         self.out.write_text(json.dumps(account), encoding="utf-8")
+        shutil.rmtree(self.bystander)
 
 
 def pytest_configure(config: pytest.Config) -> None:
