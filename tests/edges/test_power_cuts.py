@@ -221,7 +221,7 @@ def judged(path: Path, acknowledged: int) -> str | None:
     return None
 
 
-def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:  # threat D3
     told = traced(tmp_path, "FULL")
     assert lost(tmp_path, told, seed=1) == []
 
