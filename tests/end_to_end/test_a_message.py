@@ -112,7 +112,7 @@ def test_a_task_made_in_chat_fires_and_speaks(home: Path) -> None:
         running(home, "bwrap", "assistant.timezone=Europe/Berlin") as daemon,
         daemon.talk() as talk,
     ):
-        soon = (datetime.now(ZoneInfo("Europe/Berlin")) + timedelta(seconds=15)).isoformat()
+        soon = (datetime.now(ZoneInfo("Europe/Berlin")) + timedelta(seconds=25)).isoformat()
         call = {
             "prompt": "echo the time has come",
             "schedule_type": "once",
