@@ -551,8 +551,8 @@ REASONS = {
     "message stored to model request, warm": "two commits lie between, so two flushes of the disk",
     "message stored to model request, pre-warmed": "as with a warm one, and what the CLI does before "
     "its first turn",
-    "result committed to sent": "two commits, so two flushes of the disk: the result, and that it is "
-    "about to be sent",
+    "result committed to sent": "two commits and three visits to the store's thread, 1.2 ms without a "
+    "disk; what it takes beyond that and two flushes is not looked into yet",
     "command file": "one commit, so one flush of the disk, lies between",
     "gateway, added": "a commit, so a flush of the disk: what a call may cost is written down before it is made",
     "messages stored, durable": "a burst shares a commit; the rest is one request, one answer each",
