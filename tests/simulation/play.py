@@ -381,13 +381,15 @@ class _Play:
         dice = self.world.dice("disconnects")
         while self.swarm.disconnect_every < math.inf:
             await trio.sleep(dice.expovariate(1 / self.swarm.disconnect_every))
+            logged_out = dice.random() < 0.1  # until somebody pairs it again
             for up in (False, True):
                 for channel in self.world.channels:
                     if channel.faulty:
-                        channel.drop(up=up)
-                        self.world.note("connected" if up else "disconnected")
+                        channel.drop(up=up, logged_out=logged_out)
+                        self.world.note("connected" if up else "disconnected", logged_out)
                 if not up:
-                    await trio.sleep(dice.choice([0.1, dice.expovariate(1 / 60)]))
+                    away = 1800 if logged_out else 60
+                    await trio.sleep(dice.choice([0.1, dice.expovariate(1 / away)]))
 
     async def _clock_jumps(self) -> None:
         dice = self.world.dice("clock")

@@ -32,6 +32,7 @@ from pynchy.chat.channel import (
     NotConnected,
     SendRefused,
     SendUncertain,
+    State,
     StateChanged,
 )
 from pynchy.container.runtime import ContainerGone, SpawnFailed
@@ -500,10 +501,11 @@ class SimChannel:
             return None
         return message_id in self.world.shown
 
-    def drop(self, *, up: bool) -> None:
+    def drop(self, *, up: bool, logged_out: bool = False) -> None:
         """The connection is lost, or there again; what was not acknowledged comes again."""
         self.connected = up
-        self.news.append(StateChanged("connected" if up else "disconnected"))
+        lost: State = "logged_out" if logged_out else "disconnected"
+        self.news.append(StateChanged("connected" if up else lost))
         if up:
             self.handed = 0
         self.world.unread.setdefault(self.name, trio.Event()).set()
