@@ -19,7 +19,7 @@ from pynchy.control import Client, Op, OpFailed
 from pynchy.home import Home
 from pynchy.logs import logger
 from pynchy.model import MAIN, GroupId, Micros, folder_of
-from pynchy.store import erasure, groups
+from pynchy.store import erasure
 from pynchy.store.database import Store
 
 TRIES: Final = 3  # to find the group at rest
@@ -80,7 +80,7 @@ class Forgetting:
 
 
 async def put_right(store: Store, home: Home, *, now: Callable[[], Micros]) -> None:
-    """At start, when no container is left: complete what was begun, and give every group its folder."""
+    """At start, when no container is left: complete what was begun, and clear what was half made."""
 
     async def nothing_runs(group: GroupId) -> None:
         await trio.lowlevel.checkpoint()
@@ -88,8 +88,7 @@ async def put_right(store: Store, home: Home, *, now: Callable[[], Micros]) -> N
     forgetting = Forgetting(store, home, now, nothing_runs, lambda group: None)
     for group in await trio.to_thread.run_sync(marked, home):
         await forgetting._carry_out(group)
-    registered = await store.call(groups.list_groups)
-    await trio.to_thread.run_sync(folders.mend, home, registered)
+    await trio.to_thread.run_sync(folders.mend, home)
 
 
 def mark(home: Home, group: GroupId) -> None:

@@ -17,7 +17,6 @@ from pynchy.container import trees
 from pynchy.container.skills import mounts as skill_mounts
 from pynchy.container.spec import HOME, Mount
 from pynchy.home import Home
-from pynchy.logs import logger
 from pynchy.model import Group, GroupId, RunId
 
 _SETTINGS = b"{}\n"  # what a user's settings are inside: ours, empty and read-only
@@ -44,17 +43,14 @@ def scaffold(home: Home, group: Group) -> None:
         _sync(folder.parent)
 
 
-def mend(home: Home, registered: Collection[Group]) -> None:
-    """At start: no group without its folder, and nothing half made beside them. What cannot be made is
-    in the log, and tried again when the group has something to do."""
-    for half in home.groups.glob(".*.new"):
-        trees.clear(half)
-    for group in registered:
-        if not home.group(group.folder).is_dir():
-            try:
-                scaffold(home, group)
-            except (InTheWay, OSError) as error:
-                logger.error("the folder of {} cannot be made: {}", group.folder, error)
+def mend(home: Home) -> None:
+    """At start: nothing half made is left. A row is never there before its folder is whole, so what has
+    no row may go; a folder that somebody removed is made again by the group's next run."""
+    with os.scandir(home.groups) as entries:
+        halves = [each.name for each in entries if each.name.startswith(".")]
+    for name in halves:
+        if name.endswith(".new"):
+            trees.clear(home.groups / name)
 
 
 def forget(home: Home, folder: GroupId, run_logs: Collection[RunId]) -> list[Path]:

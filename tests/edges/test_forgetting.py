@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_a_registration_that_is_killed_at_any_step_is_whole_or_not_there(tmp_pat
         registered = groups.list_groups(opened.connection)
         if registered:
             assert_whole(home)  # the row is never there without what belongs to it
-        folders.mend(home, registered)
+        folders.mend(home)
         assert [each.name for each in home.groups.glob(".*")] == []
         if not registered:
             with transaction(opened.connection):
@@ -138,16 +139,11 @@ def test_what_is_in_the_way_leaves_no_row_behind(tmp_path: Path) -> None:
     opened.connection.close()
 
 
-def test_a_group_that_lost_its_folder_has_one_after_a_start(tmp_path: Path) -> None:
+def test_a_group_that_lost_its_folder_has_one_with_its_next_run(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     group = Group(GroupId("kids"), "Kids", "x", requires_trigger=True, is_main=False)
-    folders.mend(home, [group])
+    folders.prepare(home, group, owner=(os.getuid(), os.getgid()), skills={})
     assert (home.group(group.folder) / "CLAUDE.md").read_text().startswith("# Kids")
-    (home.groups / "odd").write_text("a file")
-    folders.mend(home, [Group(GroupId("odd"), "x", "x", requires_trigger=True, is_main=False)])
-    assert (
-        home.groups / "odd"
-    ).read_text() == "a file"  # said in the log, and no reason not to start
 
 
 @pytest.mark.parametrize("name", ["", "global", "Main", "a/b", "..", "a" * 64, "-a", "ä", "a\n"])
