@@ -105,9 +105,11 @@ def count_said(db: Database, turn: TurnId) -> int:
 
 
 def count_commands(db: Database, folder: GroupId, *, now: Micros, seconds: float) -> int:
-    """How many commands a group has given lately."""
+    """How many commands a group has given lately. What was given later than now, by a clock that was
+    set back since, is not lately."""
     row = db.execute(
-        "SELECT count(*) FROM journal WHERE at > ? AND folder = ?", (after(now, -seconds), folder)
+        "SELECT count(*) FROM journal WHERE at > ? AND at <= ? AND folder = ?",
+        (after(now, -seconds), now, folder),
     ).fetchone()
     return int(row[0])
 

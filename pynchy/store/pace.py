@@ -30,7 +30,7 @@ def judge(db: Database, message: Message, *, now: Micros) -> Pace:
     row = db.execute(
         "SELECT quick, held_until FROM pace WHERE chat = ? AND sender = ?", key
     ).fetchone()
-    if row is not None and row[1] > now:
+    if row is not None and now < row[1] <= after(now, HOLD):  # later than that: a clock went back
         return "held"
     last = db.execute(
         "SELECT ended_at FROM turns WHERE chat = ? AND kind = 'message' ORDER BY hi DESC LIMIT 1",

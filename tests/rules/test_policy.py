@@ -381,6 +381,13 @@ def test_one_group_cannot_flood_the_host() -> None:  # threat I8
     assert later.ok  # the same command may come again
 
 
+def test_what_was_given_before_the_clock_went_back_is_no_flood() -> None:  # threat D5
+    there = World()
+    for _ in range(MOST_COMMANDS):
+        there.call("nothing")
+    assert there.call("send_message", {"text": "x"}, now=after(NOON, -3600.0)).ok
+
+
 SOON = {
     "prompt": "x",
     "schedule_type": "interval",
