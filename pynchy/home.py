@@ -21,6 +21,11 @@ MAX_SOCKET_PATH: Final = 100  # bytes: sun_path holds 104 on macOS and 108 on Li
 _TEMPORARY: Final = Path("/tmp")  # noqa: S108 - the same for daemon and client, whatever TMPDIR says
 
 
+def part_of(path: Path) -> Path:
+    """Where a file is written until it is whole, and takes its place in one step."""
+    return path.with_name(path.name + ".part")
+
+
 class NotPrivate(Exception):
     """A folder that must be ours alone is not: somebody else made it, or others may enter."""
 

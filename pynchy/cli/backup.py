@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pynchy.cli.client import NotRunning, open_connection
+from pynchy.cli.progress import growing
 from pynchy.exits import Exit
-from pynchy.home import Home
+from pynchy.home import Home, part_of
 
 
 @click.command()
@@ -33,25 +35,24 @@ def command(path: Path | None, as_json: bool) -> None:
 
 def make_copy(path: Path | None) -> dict[str, Any]:
     """Have the daemon copy its database, or do it while none runs; where it is, and how large."""
-    target = "" if path is None else str(path.absolute())
-    try:
-        with open_connection() as connection:
-            made: dict[str, Any] = connection.ask("backup", path=target)
-            return made
-    except NotRunning:
-        return _copy(target)
+    home = Home.of(os.environ)
+    target = home.backups / f"pynchy-{int(time.time())}.db" if path is None else path.absolute()
+    whole = home.database.stat().st_size if home.database.exists() else 0
+    with growing(part_of(target), whole, f"copying to {target.name}"):
+        try:
+            with open_connection() as connection:
+                made: dict[str, Any] = connection.ask("backup", path=str(target))
+                return made
+        except NotRunning:
+            return _copy(home, target)
 
 
-def _copy(target: str) -> dict[str, Any]:
+def _copy(home: Home, path: Path) -> dict[str, Any]:
     """The same with nobody running, under the instance lock."""
-    import time
-
     from pynchy.lock import AlreadyRunning, open_lock
     from pynchy.store import backup
     from pynchy.store.database import StoreError
 
-    home = Home.of(os.environ)
-    path = Path(target) if target else home.store / "backups" / f"pynchy-{int(time.time())}.db"
     if not home.database.exists():
         raise click.ClickException(f"there is no database in {home.store}")
     try:

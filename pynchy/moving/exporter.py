@@ -26,7 +26,7 @@ from typing import Any
 
 import attrs
 
-from pynchy.home import Home
+from pynchy.home import Home, part_of
 from pynchy.model import GroupId
 from pynchy.store import whole
 from pynchy.store.database import open_reader
@@ -54,7 +54,7 @@ def write(
     ``copy`` is a copy of the database; ``told`` is called with the name of each file.
     """
     exported = Exported()
-    aside = path.with_name(path.name + ".part")
+    aside = part_of(path)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         with (

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from pynchy.home import part_of
 from pynchy.model import DAY, Micros, after
 
 from . import migrations
@@ -29,7 +30,7 @@ def write_copy(store: Path, path: Path) -> None:
 
     Raises `StoreBroken` if the copy is not sound or cannot be written; the older one stays then.
     """
-    aside = path.with_name(path.name + ".part")
+    aside = part_of(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside.unlink(missing_ok=True)
     try:
@@ -107,7 +108,7 @@ def restore(copy: Path, path: Path, *, stamp: str) -> Path | None:
     WAL applied to another file would destroy that.
     """
     check(copy)
-    aside = path.with_name(path.name + ".part")
+    aside = part_of(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside.unlink(missing_ok=True)
     try:
