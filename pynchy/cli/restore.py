@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from pynchy.cli.progress import growing
 from pynchy.exits import Exit
-from pynchy.home import Home
+from pynchy.home import Home, part_of
 
 
 @click.command()
@@ -28,8 +29,9 @@ def command(path: Path) -> None:
 
     home = Home.of(os.environ)
     home.make()
+    size = path.stat().st_size if path.exists() else 0
     try:
-        with open_lock(home.lock):
+        with open_lock(home.lock), growing(part_of(home.database), size, "restoring"):
             stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
             kept = backup.restore(path, home.database, stamp=stamp)
     except AlreadyRunning as error:
