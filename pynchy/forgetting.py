@@ -19,7 +19,7 @@ from pynchy.control import Client, Op, OpFailed
 from pynchy.home import Home
 from pynchy.logs import logger
 from pynchy.model import MAIN, GroupId, Micros, folder_of
-from pynchy.store import erasure
+from pynchy.store import erasure, groups
 from pynchy.store.database import Store
 
 TRIES: Final = 3  # to find the group at rest
@@ -88,7 +88,9 @@ async def put_right(store: Store, home: Home, *, now: Callable[[], Micros]) -> N
     forgetting = Forgetting(store, home, now, nothing_runs, lambda group: None)
     for group in await trio.to_thread.run_sync(marked, home):
         await forgetting._carry_out(group)
-    await trio.to_thread.run_sync(folders.mend, home)
+    main = await store.call(groups.get, MAIN)
+    assert main is not None  # it is made before this
+    await trio.to_thread.run_sync(folders.mend, home, main)
 
 
 def mark(home: Home, group: GroupId) -> None:

@@ -17,6 +17,7 @@ from pynchy.container import trees
 from pynchy.container.skills import mounts as skill_mounts
 from pynchy.container.spec import HOME, Mount
 from pynchy.home import Home
+from pynchy.logs import logger
 from pynchy.model import Group, GroupId, RunId
 
 _SETTINGS = b"{}\n"  # what a user's settings are inside: ours, empty and read-only
@@ -43,14 +44,22 @@ def scaffold(home: Home, group: Group) -> None:
         _sync(folder.parent)
 
 
-def mend(home: Home) -> None:
-    """At start: nothing half made is left. A row is never there before its folder is whole, so what has
-    no row may go; a folder that somebody removed is made again by the group's next run."""
+def mend(home: Home, main: Group) -> None:
+    """At start: main has its folder, and nothing half made is left. A row is never there before its folder
+    is whole, so what has no row may go; one that somebody removed is made again by the group's next run.
+
+    What cannot be made is in the log.
+    """
     with os.scandir(home.groups) as entries:
         halves = [each.name for each in entries if each.name.startswith(".")]
     for name in halves:
         if name.endswith(".new"):
             trees.clear(home.groups / name)
+    if not home.group(main.folder).is_dir():
+        try:
+            scaffold(home, main)
+        except (InTheWay, OSError) as error:
+            logger.error("the folder of {} cannot be made: {}", main.folder, error)
 
 
 def forget(home: Home, folder: GroupId, run_logs: Collection[RunId]) -> list[Path]:

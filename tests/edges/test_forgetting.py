@@ -17,7 +17,7 @@ from pynchy.container import folders
 from pynchy.control import OpFailed
 from pynchy.forgetting import Forgetting
 from pynchy.home import Home
-from pynchy.model import ChatId, Group, GroupId, Micros, RunId
+from pynchy.model import MAIN, ChatId, Group, GroupId, Micros, RunId
 from pynchy.store import audit, erasure, groups, memory, migrations, runs
 from pynchy.store.database import Store, open_file, open_reader, open_store, transaction
 from tests.rules.store_world import CHAT, FAMILY, World
@@ -76,6 +76,9 @@ for last in itertools.count(1):
 """
 
 
+MAIN_GROUP = Group(MAIN, "Main", "x", requires_trigger=False, is_main=True)
+
+
 def test_a_registration_that_is_killed_at_any_step_is_whole_or_not_there(tmp_path: Path) -> None:
     # invariant 175
     argv = [sys.executable, "-c", REGISTERS, str(tmp_path)]
@@ -89,7 +92,8 @@ def test_a_registration_that_is_killed_at_any_step_is_whole_or_not_there(tmp_pat
         registered = groups.list_groups(opened.connection)
         if registered:
             assert_whole(home)  # the row is never there without what belongs to it
-        folders.mend(home)
+        folders.mend(home, MAIN_GROUP)
+        assert (home.group(MAIN) / "CLAUDE.md").is_file()
         assert [each.name for each in home.groups.glob(".*")] == []
         if not registered:
             with transaction(opened.connection):
