@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from pynchy.container import trees
 from pynchy.container.quota import LOOK, REST, Quota, Watch, watched
 from pynchy.container.session import Broken, Traffic
 from pynchy.container.usage import DEEPEST, Most, Usage, usage_of
@@ -63,9 +65,18 @@ def test_a_look_ends_where_it_is_too_much(tmp_path: Path) -> None:
     assert usage_of([tmp_path], most=Most(bytes=0, files=None)).files <= 2
 
 
-def test_a_tree_too_deep_to_be_looked_at_is_said(tmp_path: Path) -> None:
+@pytest.fixture
+def pit(tmp_path: Path) -> Iterator[Path]:
+    """A folder for a tree that pytest could not remove."""
+    top = tmp_path / "pit"
+    top.mkdir()
+    yield top
+    assert trees.clear(top)
+
+
+def test_a_tree_too_deep_to_be_looked_at_is_said(pit: Path) -> None:
     # threats L11, L12
-    here = os.open(tmp_path, os.O_RDONLY)
+    here = os.open(pit, os.O_RDONLY)
     for _ in range(3000):  # deeper than a path can say
         os.mkdir("d", dir_fd=here)
         there = os.open("d", os.O_RDONLY, dir_fd=here)
@@ -73,7 +84,7 @@ def test_a_tree_too_deep_to_be_looked_at_is_said(tmp_path: Path) -> None:
         here = there
     os.close(here)
     before = _descriptors()
-    found = usage_of([tmp_path], most=ANY)
+    found = usage_of([pit], most=ANY)
     assert str(DEEPEST) in found.hidden
     assert _descriptors() == before
 
