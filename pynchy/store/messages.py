@@ -102,7 +102,7 @@ def receive(db: Database, message: Message, *, now: Micros, command: bool = Fals
             wakes = answered.wakes and not group.paused
             return Received(seq, group.folder, wakes=wakes, answers=answered.question)
         db.execute("UPDATE inbox SET triggers = ? WHERE seq = ?", (triggers, seq))
-    if triggers and (found := pace.judge(db, message, now=now)) != "human":
+    if triggers and (found := pace.judge(db, message, seq=seq, now=now)) != "human":
         db.execute("UPDATE inbox SET triggers = 0 WHERE seq = ?", (seq,))
         return Received(seq, group.folder, wakes=False, loops=found == "begins")
     if triggers:

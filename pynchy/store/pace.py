@@ -1,6 +1,7 @@
 """Who answers us faster than people do, again and again: another program, and the two would never stop.
 
-The rule: only a whole row of quick answers counts, and one slow one ends the row. What comes from a program is
+The rule: only a whole row of quick answers counts, one for each answer of ours, and one slow one ends the row:
+what a messenger hands over at once after an outage is no row. What comes from a program is
 kept like everything else, and wakes nobody for a while; the chat is told.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pynchy.model import HOUR, Message, Micros, after, channel_of
+from pynchy.model import HOUR, Message, Micros, Seq, after, channel_of
 
 from .database import Database
 
@@ -19,8 +20,9 @@ HOLD: Final = 1.0 * HOUR  # for which a program is not answered
 Pace = Literal["human", "begins", "held"]
 
 
-def judge(db: Database, message: Message, *, now: Micros) -> Pace:
-    """Whether a new message that asks for an answer shall have one. "begins": from now on it shall not.
+def judge(db: Database, message: Message, *, seq: Seq, now: Micros) -> Pace:
+    """Whether a new message, kept as ``seq``, that asks for an answer shall have one. "begins": from now on it
+    shall not.
 
     The owner may be as quick as they like. What comes while we work on an answer counts neither way.
     """
@@ -33,7 +35,7 @@ def judge(db: Database, message: Message, *, now: Micros) -> Pace:
     if row is not None and now < row[1] <= after(now, HOLD):  # later than that: a clock went back
         return "held"
     last = db.execute(
-        "SELECT ended_at FROM turns WHERE chat = ? AND kind = 'message' ORDER BY hi DESC LIMIT 1",
+        "SELECT ended_at, hi FROM turns WHERE chat = ? AND kind = 'message' ORDER BY hi DESC LIMIT 1",
         (message.chat,),
     ).fetchone()
     if last is None or last[0] is None:
@@ -41,6 +43,12 @@ def judge(db: Database, message: Message, *, now: Micros) -> Pace:
     if not last[0] <= now < after(last[0], QUICK):
         if row is not None:
             db.execute("DELETE FROM pace WHERE chat = ? AND sender = ?", key)
+        return "human"
+    before = db.execute(
+        "SELECT 1 FROM inbox WHERE chat = ? AND sender = ? AND seq > ? AND seq < ? LIMIT 1",
+        (*key, last[1], seq),
+    ).fetchone()
+    if before is not None:
         return "human"
     quick = 1 if row is None else row[0] + 1
     ends = quick >= MOST

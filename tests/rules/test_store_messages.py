@@ -551,6 +551,12 @@ class TestLoops:  # threat I8
             assert world.hear("@Pynchy more").wakes
             world.try_claim(run)
 
+    def test_what_comes_at_once_after_an_outage_is_no_row_of_answers(self) -> None:
+        world = World.with_family()
+        assert self.answered(world, 3)
+        world.passes(3)
+        assert all(world.hear(f"@Pynchy {number}").wakes for number in range(pace.MOST * 2))
+
     def test_the_owner_is_as_quick_as_they_like(self) -> None:
         world = World.with_family()
         for _ in range(pace.MOST + 5):
