@@ -54,6 +54,7 @@ from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.groups import dispatcher, queue, settings, turn
 from pynchy.guards import Guards
 from pynchy.headroom import Headroom
+from pynchy.home import stamp_of
 from pynchy.inspection import Inspection
 from pynchy.ipc import policy, watcher
 from pynchy.ipc.call import Awaits, Done
@@ -233,6 +234,7 @@ async def serve(
     run_over: dict[GroupId, trio.Event] = {}
     watching = Watching(now)
     store.tell_changes(watching.changed)
+    scaffold = partial(folders.scaffold, config.home)
 
     def ring_outbox() -> None:
         with suppress(trio.WouldBlock):
@@ -334,7 +336,7 @@ async def serve(
         if await store.call(notices.tell_main_once, kind, words, now=now(), new_id=new_id):
             ring_outbox()
 
-    floor = Floor(bytes=config.disk.free, share=config.disk.free_percent / 100)
+    floor = Floor.of(config.disk)
     headroom = Headroom(measure=world.space, floor=floor, feed=events_in.send, tell=tell_main)
 
     async def refresh() -> list[ChatSeen] | None:
@@ -375,7 +377,7 @@ async def serve(
         stop=stop,
         tell=events_in.send,
         committed=after_command,
-        scaffold=partial(folders.scaffold, config.home),
+        scaffold=scaffold,
         new_id=new_id,
     )
 
@@ -405,14 +407,15 @@ async def serve(
         if put_right is not None:
             await put_right()
 
-        async def over(key: RunKey) -> None:
-            """A run has ended. Whoever asked for a helper looks at what came of it."""
+        async def over(kind: queue.Kind, key: RunKey) -> None:
+            """A run has ended. Whoever asked for a helper looks at what came of it; what a session's run
+            left for the next one, its end has told the queue."""
             run_over.pop(key[0], trio.Event()).set()
             watching.over(key)
             if key[1] is not None:
                 bells.ring(Awaits("delegate", key[1]))
                 await ring(key[0])
-            elif await store.call(serving.woken, key[0], now=now()):
+            elif kind is queue.Kind.TASK and await store.call(serving.woken, key[0], now=now()):
                 await ring(key[0])
 
         @asynccontextmanager
@@ -447,7 +450,12 @@ async def serve(
                 progress=partial(watching.step, key),
             )
             nursery.start_soon(
-                _run_turns, serve_turns, stops, key, over, name=f"turns of {order.group}"
+                _run_turns,
+                serve_turns,
+                stops,
+                key,
+                partial(over, order.kind),
+                name=f"turns of {order.group}",
             )
 
         async def child(service: Callable[..., Awaitable[object]], name: str) -> trio.CancelScope:
@@ -540,13 +548,13 @@ async def serve(
                 live=live,
                 added=lambda group: registration_changed(),
                 removed=group_removed,
-                scaffold=partial(folders.scaffold, config.home),
+                scaffold=scaffold,
                 stop=stop,
                 pause=pause,
             )
             inspection = Inspection(
                 store=store,
-                backups=config.home.store / "backups",
+                backups=config.home.backups,
                 timezone=config.assistant.timezone,
                 now=now,
                 new_id=new_id,
@@ -568,7 +576,7 @@ async def serve(
                 now=now,
                 new_id=new_id,
                 committed=after_command,
-                scaffold=partial(folders.scaffold, config.home),
+                scaffold=scaffold,
             )
             registration = Registration(
                 store=store, now=now, refresh=refresh, changed=registration_changed
@@ -582,8 +590,8 @@ async def serve(
                 **approvals.ops,
                 **(more_ops(outdated) if more_ops is not None else {}),
                 **watching.ops,
+                **Forgetting(store, config.home, now, end_runs, group_removed).ops,
             }
-            ops |= Forgetting(store, config.home, now, end_runs, group_removed).ops
             if whatsapp is not None:
                 ops |= whatsapp.ops
             await child(watching.run, "watching")
@@ -774,10 +782,9 @@ async def _open_upstream(config: Config) -> AsyncIterator[Upstream]:
 
         yield OfflineModel()
         return
-    from pynchy.gateway.upstream import ApiKey, OAuthToken, open_anthropic
+    from pynchy.gateway.upstream import credential_of, open_anthropic
 
-    secret = config.credential.secret
-    credential = OAuthToken(secret) if config.credential.kind == "oauth" else ApiKey(secret)
+    credential = credential_of(config.credential.kind, config.credential.secret)
     async with open_anthropic(credential, base_url=config.model.base_url) as upstream:
         yield upstream
 
@@ -980,7 +987,7 @@ class _Agents:
         desk = self._desk(group.folder, committed)
         if helper:
             desk = attrs.evolve(desk, commands=config.home.scratch / run / "commands")
-        log_name = f"{_stamp(self.world.now())}-{run}"
+        log_name = f"{stamp_of(self.world.now() // 1_000_000)}-{run}"
         with runlog.kept(config.home.run_logs, log_name, secret=token) as log:
             async with (
                 self._scratch(run) if helper else watcher.swept(desk, run),
@@ -1019,7 +1026,7 @@ class _Agents:
                 bytes=disk.group if own.disk is None else own.disk,
                 files=disk.group_files if own.files is None else own.files,
             ),
-            floor=Floor(bytes=disk.free, share=disk.free_percent / 100),
+            floor=Floor.of(disk),
             measure=self.world.space,
             turns=self.walks,
         )
@@ -1083,11 +1090,6 @@ def _spec(
             tmp_bytes=box.tmp,
         ),
     )
-
-
-def _stamp(moment: Micros) -> str:
-    """A moment as a name that sorts."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment // 1_000_000))
 
 
 def _budget(config: Config) -> Budget:

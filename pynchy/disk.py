@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
+
+if TYPE_CHECKING:
+    from pynchy.config import Disk
 
 FEW_FILES: Final = 0.01  # of all the files a file system can hold
 BACK: Final = 1.1  # times the floor is room again; between the two nothing changes
@@ -27,6 +30,10 @@ class Space:
     files_free: int = 0
     files: int = 0
 
+    def is_short_of_files(self, share: float = FEW_FILES) -> bool:
+        """Whether few more files can be made: less than this share of all."""
+        return self.files > 0 and self.files_free < share * self.files
+
     def less(self, taken: int) -> Space:
         """The same when so many bytes more are taken."""
         return attrs.evolve(self, free=self.free - taken)
@@ -42,6 +49,11 @@ class Floor:
     bytes: int
     share: float
 
+    @classmethod
+    def of(cls, settings: Disk) -> Floor:
+        """The one that the configuration sets."""
+        return cls(bytes=settings.free, share=settings.free_percent / 100)
+
     def least(self, space: Space) -> int:
         """So many bytes must be free."""
         return max(self.bytes, int(self.share * space.total))
@@ -49,13 +61,12 @@ class Floor:
     def is_low(self, space: Space, *, was: bool = False) -> bool:
         """Whether there is too little room. What ``was`` low stays so until there is a tenth more."""
         times = BACK if was else 1.0
-        few = space.files > 0 and space.files_free < FEW_FILES * times * space.files
+        few = space.is_short_of_files(FEW_FILES * times)
         return few or space.free < self.least(space) * times
 
     def is_critical(self, space: Space) -> bool:
         """Whether even half of it is gone: what runs on will take the rest."""
-        few = space.files > 0 and space.files_free < FEW_FILES / 2 * space.files
-        return few or space.free < self.least(space) / 2
+        return space.is_short_of_files(FEW_FILES / 2) or space.free < self.least(space) / 2
 
 
 def space_of(path: Path) -> Space:

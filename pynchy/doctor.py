@@ -28,9 +28,9 @@ from pynchy.container.allowlist import read_allowlist, real_roots
 from pynchy.container.escapes import known_escapes
 from pynchy.container.mounts import BadAllowlist
 from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
-from pynchy.disk import FEW_FILES, Floor, Space, space_of, spell_bytes
+from pynchy.disk import Floor, Space, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
-from pynchy.gateway.upstream import ApiKey, OAuthToken, Verdict, try_credential
+from pynchy.gateway.upstream import Verdict, credential_of, try_credential
 from pynchy.home import MAX_SOCKET_PATH, Home
 from pynchy.lock import is_held
 from pynchy.store import backup
@@ -125,8 +125,7 @@ async def examine(environ: Mapping[str, str], *, user_home: Path, online: bool =
 
 async def _ask(config: Config, *, now: float) -> Verdict | str:
     assert config.credential is not None
-    secret = config.credential.secret
-    key = OAuthToken(secret) if config.credential.kind == "oauth" else ApiKey(secret)
+    key = credential_of(config.credential.kind, config.credential.secret)
     try:
         return await try_credential(key, base_url=config.model.base_url, now=now)
     except UpstreamUnreachable as error:
@@ -322,11 +321,10 @@ async def check_sdk(patient: Patient) -> Finding:
 
 async def check_disk(patient: Patient) -> Finding:
     place = next(p for p in (patient.home.root, *patient.home.root.parents) if p.exists())
-    disk = (patient.config or Config(home=patient.home)).disk
-    floor = Floor(bytes=disk.free, share=disk.free_percent / 100)
+    floor = Floor.of((patient.config or Config(home=patient.home)).disk)
     space = patient.space(place)
     room = f"{spell_bytes(space.free)} are free"
-    if space.files and space.files_free < FEW_FILES * space.files:
+    if space.is_short_of_files():
         room = f"{space.files_free} files more can be made"
     if floor.is_low(space):
         least = spell_bytes(floor.least(space))
@@ -382,7 +380,7 @@ async def check_database(patient: Patient) -> Finding:
 async def check_backups(patient: Patient) -> Finding:
     if not patient.home.database.exists():
         return Finding("ok", "nothing to copy yet")
-    copies = [path.stat().st_mtime for path in (patient.home.store / "backups").glob("*.db")]
+    copies = [path.stat().st_mtime for path in patient.home.backups.glob("*.db")]
     if not copies:
         return Finding("warn", "there is none", "pynchy backup")
     age = time.time() - max(copies)

@@ -22,7 +22,7 @@ from pynchy.openmetrics import Family, by, one, render
 from pynchy.operations import Live
 from pynchy.stalls import Watch
 from pynchy.store import figures
-from pynchy.store.database import Database, Store
+from pynchy.store.database import Database, Store, size_of
 
 RUN_KINDS: Final = ("session", "task", "delegate")
 OUTBOX: Final = ("pending", "sending", "uncertain")
@@ -63,8 +63,7 @@ class Figures:
         yield one("pynchy_queue_groups", "gauge", "Groups that wait for a slot.", len(live.queue))
         limit = self.containers
         yield one("pynchy_containers_limit", "gauge", "Containers that may run at once.", limit)
-        log = self.database.with_name(f"{self.database.name}-wal")
-        size = sum(path.stat().st_size for path in (self.database, log) if path.exists())
+        size = size_of(self.database)
         yield one("pynchy_database_bytes", "gauge", "It and its log.", size, unit="bytes")
         if self.watch is not None:
             yield one(

@@ -97,9 +97,10 @@ def mark(home: Home, group: GroupId) -> None:
     """Write down that a group is being forgotten, so that it is known after a crash of the machine, too."""
     path = home.forgetting(group)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    for each in (path, path.parent, path.parent.parent):
-        _sync(each)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+        os.fsync(file.fileno())
+    for folder in (path.parent, path.parent.parent):
+        folders.sync(folder)
 
 
 def marked(home: Home) -> list[GroupId]:
@@ -112,11 +113,3 @@ def marked(home: Home) -> list[GroupId]:
 def unmark(home: Home, group: GroupId) -> None:
     """All is done."""
     home.forgetting(group).unlink(missing_ok=True)
-
-
-def _sync(path: os.PathLike[str]) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

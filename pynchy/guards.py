@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from pynchy.container.extras import Allowed, Extras
-from pynchy.container.mounts import BadAllowlist, Wish
+from pynchy.container.mounts import BadAllowlist, Wish, name_after
 from pynchy.control import Client, Op, OpFailed
 from pynchy.groups import settings
 from pynchy.model import Group, GroupId, Micros
@@ -71,7 +71,7 @@ class Guards:
 
         The answer says whether the allowlist lets it through. A run that is warm ends.
         """
-        wish = Wish(path, name or path.rstrip("/").rpartition("/")[2], writable)
+        wish = Wish(path, name or name_after(path), writable)
         await self.store.call(_change_mounts, GroupId(folder), add=wish, remove="", now=self.now())
         await self.outdated(GroupId(folder))
         return await self._verdicts(GroupId(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,14 @@ import attrs
 
 from pynchy.model import GroupId, RunId
 
+STAMP: Final = "%Y%m%dT%H%M%SZ"
 MAX_SOCKET_PATH: Final = 100  # bytes: sun_path holds 104 on macOS and 108 on Linux, with its NUL
 _TEMPORARY: Final = Path("/tmp")  # noqa: S108 - the same for daemon and client, whatever TMPDIR says
+
+
+def stamp_of(seconds: float) -> str:
+    """A moment, in seconds since 1970, as part of a file's name. Names sort by time."""
+    return time.strftime(STAMP, time.gmtime(seconds))
 
 
 def part_of(path: Path) -> Path:

@@ -27,7 +27,7 @@ from pynchy.home import Home
 from pynchy.logs import logger
 from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
 from pynchy.store import journal, runs
-from pynchy.store.database import Database, Store, StoreError
+from pynchy.store.database import Database, Store, StoreError, size_of
 
 AGAIN: Final = 1 * HOUR  # after one that failed
 PIECE: Final = 5 * MINUTE  # of the wait
@@ -133,7 +133,7 @@ class Keeper:
         from pynchy.store import backup
 
         folder = self.home.backups
-        size = await trio.to_thread.run_sync(_size, self.home.database)
+        size = await trio.to_thread.run_sync(size_of, self.home.database)  # at most
         if self.floor.is_low(self.measure().less(size)):
             raise NoCopy(f"there is too little room on the disk for {spell_bytes(size)} more")
         path = folder / backup.nightly_name(self.now())
@@ -158,12 +158,6 @@ class Keeper:
         living = {run.id for run in await self.store.call(runs.live)}
         before = after(self.now(), -self.plan.logs) / 1e6
         return await trio.to_thread.run_sync(_clear, self.home, folders, living, before)
-
-
-def _size(database: Path) -> int:
-    """What a copy will take at most: the file and what is in its log."""
-    beside = database.with_name(database.name + "-wal")
-    return sum(path.stat().st_size for path in (database, beside) if path.exists())
 
 
 def _prune(db: Database, *, now: Micros, before: str) -> tuple[int, int]:

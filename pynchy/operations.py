@@ -21,12 +21,11 @@ from pynchy.chat.whatsapp_read import chat_id
 from pynchy.container.folders import InTheWay
 from pynchy.control import Client, Op, OpFailed
 from pynchy.ipc.call import Scaffold
-from pynchy.model import ChatId, Group, GroupId, Micros
+from pynchy.model import ChatId, Group, GroupId, Micros, folder_of
 from pynchy.store import audit, groups, messages, questions, runs, turns
 from pynchy.store.database import Database, Store
 
 PROTOCOL: Final = 1
-_FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
 
 
@@ -129,7 +128,7 @@ class Operations:
             raise OpFailed(
                 "bad_request", f"{chat[:80]!r}: expected a chat id, see `pynchy groups discover`"
             )
-        if folder and (not _FOLDER.fullmatch(folder) or folder == "global"):
+        if folder and folder_of(folder) is None:
             raise OpFailed(
                 "bad_request", f"{folder[:80]!r}: expected a folder name in a-z, 0-9 and -"
             )

@@ -14,6 +14,7 @@ import attrs
 from pynchy.chat.channel import ChatSeen
 from pynchy.chat.whatsapp_read import GROUPS, chat_id
 from pynchy.control import Client, Op, OpFailed
+from pynchy.groups.settings import OTHERS
 from pynchy.model import MAIN, ChatId, GroupId, Micros, SenderId, channel_of
 from pynchy.store import audit, groups
 from pynchy.store.database import Database, Store
@@ -68,7 +69,7 @@ class Registration:
             not ids or None in ids or any(str(i).endswith(GROUPS) for i in ids)
         ):
             raise OpFailed("bad_request", "senders: expected WhatsApp ids or numbers, or everybody")
-        if others not in ("", "context", "ignored"):
+        if others not in ("", *OTHERS):
             raise OpFailed("bad_request", "others: expected context or ignored")
         try:
             return await self.store.call(

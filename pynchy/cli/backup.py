@@ -35,10 +35,11 @@ def command(path: Path | None, as_json: bool) -> None:
 
 def make_copy(path: Path | None) -> dict[str, Any]:
     """Have the daemon copy its database, or do it while none runs; where it is, and how large."""
+    from pynchy.store.database import size_of
+
     home = Home.of(os.environ)
     target = home.backups / f"pynchy-{int(time.time())}.db" if path is None else path.absolute()
-    whole = home.database.stat().st_size if home.database.exists() else 0
-    with growing(part_of(target), whole, f"copying to {target.name}"):
+    with growing(part_of(target), size_of(home.database), f"copying to {target.name}"):
         try:
             with open_connection() as connection:
                 made: dict[str, Any] = connection.ask("backup", path=str(target))

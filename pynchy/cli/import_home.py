@@ -15,6 +15,7 @@ import click
 from pynchy.cli.client import Failure, printable
 from pynchy.config import Config, ConfigError, from_environ
 from pynchy.exits import Exit
+from pynchy.home import stamp_of
 
 if TYPE_CHECKING:
     from pynchy.moving.importer import Report
@@ -88,11 +89,7 @@ def _bring(config: Config, path: Path, old: OldHome, allowlist: Path | None) -> 
     home = config.home
     kept = None
     if home.database.exists():
-        kept = (
-            home.store
-            / "backups"
-            / f"before-import-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.db"
-        )
+        kept = home.backups / f"before-import-{stamp_of(time.time())}.db"
         backup.write_copy(home.database, kept)
     files = importer.bring_files(path, home, old, dry=False)
     scaffold = partial(folders.scaffold, home)

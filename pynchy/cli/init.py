@@ -140,9 +140,9 @@ def _try(kind: str, secret: str, *, base_url: str) -> None:
     import trio
 
     from pynchy.gateway.exchange import UpstreamUnreachable
-    from pynchy.gateway.upstream import ApiKey, OAuthToken, try_credential
+    from pynchy.gateway.upstream import credential_of, try_credential
 
-    key = OAuthToken(secret) if kind == "oauth" else ApiKey(secret)
+    key = credential_of(kind, secret)
     ask = partial(try_credential, key, base_url=base_url, now=time.time())
     try:
         verdict = trio.run(ask)

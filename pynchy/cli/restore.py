@@ -10,7 +10,7 @@ import click
 
 from pynchy.cli.progress import growing
 from pynchy.exits import Exit
-from pynchy.home import Home, part_of
+from pynchy.home import Home, part_of, stamp_of
 
 
 @click.command()
@@ -32,8 +32,7 @@ def command(path: Path) -> None:
     size = path.stat().st_size if path.exists() else 0
     try:
         with open_lock(home.lock), growing(part_of(home.database), size, "restoring"):
-            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            kept = backup.restore(path, home.database, stamp=stamp)
+            kept = backup.restore(path, home.database, stamp=stamp_of(time.time()))
     except AlreadyRunning as error:
         click.echo(f"pynchy: {error}; stop it first", err=True)
         raise SystemExit(Exit.ALREADY_RUNNING) from None

@@ -41,7 +41,7 @@ def scaffold(home: Home, group: Group) -> None:
     _scaffold(work, group)
     for folder in _folders(home, group.folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
 def mend(home: Home, main: Group) -> None:
@@ -85,7 +85,8 @@ def _folders(home: Home, folder: GroupId) -> tuple[Path, ...]:
     )
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Have the disk keep the names that are in a folder."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -160,7 +161,7 @@ def _scaffold(work: Path, group: Group) -> None:
         os.fsync(page.fileno())
     (aside / "conversations").mkdir(mode=0o700)
     aside.rename(work)
-    _sync(work.parent)
+    sync(work.parent)
 
 
 def prepare_helper(

@@ -206,6 +206,11 @@ class Refused:
     reason: str
 
 
+def name_after(path: str) -> str:
+    """What a mount of a path is called where nobody says."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def unfit(wish: Wish) -> str | None:
     """Why a wish could be granted nowhere, by how it is written; None if it might be."""
     if not _NAME.fullmatch(wish.name) or ".." in wish.name:

@@ -57,6 +57,11 @@ class OAuthToken:
         return {"authorization": f"Bearer {self.secret}", "anthropic-beta": ",".join(names)}
 
 
+def credential_of(kind: str, secret: str) -> ApiKey | OAuthToken:
+    """What is sent for a secret of a kind, as the configuration names kinds."""
+    return OAuthToken(secret) if kind == "oauth" else ApiKey(secret)
+
+
 @asynccontextmanager
 async def open_anthropic(
     credential: ApiKey | OAuthToken, *, base_url: str = ANTHROPIC, patience: float = 600.0

@@ -7,7 +7,7 @@ and strict both ways. What cannot be read is an error, never a default that allo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -37,6 +37,10 @@ IMAGES: Final[Mapping[str, str | None]] = {
     "agent": None,
     "agent-browser": "localhost/pynchy-agent-browser:latest",
 }
+
+
+#: What those are to a group who may not ask: heard all the same, or not even kept.
+OTHERS: Final = ("context", "ignored")
 
 
 class BadSettings(ValueError):
@@ -89,8 +93,8 @@ def read(document: Mapping[str, Any]) -> Settings:
         budget=_budget(document.get("budget", {})),
         disk=_amount(document, "disk"),
         files=_amount(document, "files"),
-        others=_others(document),
-        image=_image(document),
+        others=_one_of(document, "others", OTHERS),
+        image=_one_of(document, "image", IMAGES),
     )
 
 
@@ -159,17 +163,12 @@ def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, An
     return changed
 
 
-def _image(document: Mapping[str, Any]) -> str:
-    found = document.get("image", "agent")
-    if found not in IMAGES:
-        raise BadSettings(f"image: expected {' or '.join(IMAGES)}, got {found!r}")
-    return str(found)
-
-
-def _others(document: Mapping[str, Any]) -> str:
-    found = document.get("others", "context")
-    if found not in ("context", "ignored"):
-        raise BadSettings(f"others: expected context or ignored, got {found!r}")
+def _one_of(document: Mapping[str, Any], key: str, known: Iterable[str]) -> str:
+    """One of the known words; the first where nothing is said."""
+    words = tuple(known)
+    found = document.get(key, words[0])
+    if found not in words:
+        raise BadSettings(f"{key}: expected {' or '.join(words)}, got {found!r}")
     return str(found)
 
 

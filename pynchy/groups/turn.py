@@ -192,7 +192,7 @@ class _Run:
         try:
             reason = await self._live(begun.group, begun.claimed)
         except Exception as error:  # contained here, and only here: one group's trouble
-            if isinstance(error, StoreError) or _holds(error, StoreError):
+            if _holds(error, StoreError):
                 raise
             self.failure = _failure_of(error)
             reason = self.failure.kind
@@ -534,7 +534,10 @@ def _failure_of(error: BaseException) -> _Failure:
 
 
 def _holds(error: BaseException, kind: type[BaseException]) -> bool:
-    return isinstance(error, BaseExceptionGroup) and error.subgroup(kind) is not None
+    """Whether an exception is of a kind, or a group with one of it."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kind) is not None
+    return isinstance(error, kind)
 
 
 async def _ring(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.container.mounts import Wish, unfit
+from pynchy.container.mounts import Wish, name_after, unfit
 from pynchy.gateway.hosts import check_pattern
 from pynchy.groups import settings
 from pynchy.ipc import group_commands, task_commands
@@ -174,7 +174,7 @@ def _check_mount(call: Call) -> dict[str, Any]:
     path = call.args["path"]
     wish = Wish(
         path=path,
-        name=call.args.get("name") or path.rstrip("/").rpartition("/")[2],
+        name=call.args.get("name") or name_after(path),
         writable=call.args.get("writable", False),
     )
     _new_mount(call, wish)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pynchy.home import part_of
+from pynchy.home import STAMP, part_of, stamp_of
 from pynchy.model import DAY, Micros, after
 
 from . import migrations
@@ -22,7 +22,6 @@ from .database import StoreBroken, StoreTooNew, open_reader
 
 _BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file
 _NIGHTLY: Final = re.compile(r"nightly-(\d{8}T\d{6}Z)\.db(\.part)?", re.ASCII)
-_STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
 def write_copy(store: Path, path: Path) -> None:
@@ -68,7 +67,7 @@ def check(path: Path) -> int:
 
 def nightly_name(moment: Micros) -> str:
     """What a copy that is made by itself at this moment is called. Names sort by time."""
-    return f"nightly-{datetime.fromtimestamp(moment // 1_000_000, UTC):{_STAMP}}.db"
+    return f"nightly-{stamp_of(moment // 1_000_000)}.db"
 
 
 def newest(folder: Path, *, now: Micros) -> Micros | None:
@@ -92,9 +91,9 @@ def _nightly(folder: Path) -> list[tuple[Micros, Path]]:
     """The nightly copies with their moments, the oldest first."""
     found = []
     for path in folder.glob("nightly-*.db"):
-        if stamp := _NIGHTLY.fullmatch(path.name):
+        if named := _NIGHTLY.fullmatch(path.name):
             try:
-                moment = datetime.strptime(stamp[1], _STAMP).replace(tzinfo=UTC)
+                moment = datetime.strptime(named[1], STAMP).replace(tzinfo=UTC)
             except ValueError:  # of the shape, but no date: not ours
                 continue
             found.append((Micros(int(moment.timestamp()) * 1_000_000), path))

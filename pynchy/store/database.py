@@ -287,6 +287,12 @@ def open_file(path: Path) -> Opened:
     return Opened(connection, path, stopped_uncleanly)
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a store: its file, and what is in the log beside it. 0 if there is none."""
+    log = path.with_name(path.name + "-wal")
+    return sum(each.stat().st_size for each in (path, log) if each.exists())
+
+
 @contextmanager
 def open_reader(path: Path) -> Iterator[Connection]:
     """A connection that can only read, beside the one that writes."""

@@ -237,10 +237,7 @@ class _Guarded:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                ours = [
-                    (name.lower().encode(), value.encode()) for name, value in gate.HEADERS.items()
-                ]
-                message = {**message, "headers": [*message["headers"], *ours]}
+                message = {**message, "headers": [*message["headers"], *_HEADERS]}
             await send(message)
 
         if (no := self.page.refusal(scope)) is not None:
