@@ -18,7 +18,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ from pynchy.registration import Registration
 from pynchy.schedule import scheduler
 from pynchy.stalls import Watch as LoopWatch
 from pynchy.stalls import open_watch
-from pynchy.store import callers, groups, guards, messages, notices, outbox, runs, serving
+from pynchy.store import callers, groups, guards, messages, notices, outbox, runs, serving, turns
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.watch import Watching
 from pynchy_agent import wire
@@ -352,10 +352,13 @@ async def serve(
         await events_in.send(queue.Arrived(group))
         watching.changed()
 
-    async def stop(group: GroupId) -> None:
+    async def stop(group: GroupId, cancelled: Sequence[turns.Turn] = ()) -> None:
+        """End a group's runs, and tell who waits for ``cancelled``."""
         for (folder, _), stopped in stops.items():
             if folder == group:
                 stopped.set()
+        for told in turn.unheld(cancelled):
+            tell(told)
 
     async def typing(chat: ChatId, on: bool) -> None:
         if (channel := channels.get(channel_of(chat))) is not None:

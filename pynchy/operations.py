@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from typing import Final
 
@@ -56,7 +56,7 @@ class Operations:
     added: Callable[[GroupId], None]
     removed: Callable[[GroupId], None]
     scaffold: Scaffold  # makes the folders of a group, before its row counts
-    stop: Callable[[GroupId], Awaitable[None]]
+    stop: Callable[[GroupId, Sequence[turns.Turn]], Awaitable[None]]
     pause: Callable[[GroupId, bool], Awaitable[None]]
 
     @property
@@ -155,11 +155,10 @@ class Operations:
     async def remove_group(self, client: Client, *, folder: str) -> object:
         """Forget a group. Its files and its history stay."""
         try:
-            removed = await self.store.call(_remove, GroupId(folder), now=self.now())
+            cancelled = await self.store.call(_remove, GroupId(folder), now=self.now())
         except groups.CannotRegister as error:
             raise OpFailed("not_allowed", str(error)) from None
-        if not removed:
-            raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
+        await self.stop(GroupId(folder), cancelled)
         self.removed(GroupId(folder))
         return {"folder": folder}
 
@@ -167,8 +166,8 @@ class Operations:
         """Stop what a group works on, as ``/stop`` in its chat does: how many turns that were."""
         stopped = await self.store.call(_stop, GroupId(folder), now=self.now())
         if stopped:
-            await self.stop(GroupId(folder))
-        return {"folder": folder, "stopped": stopped}
+            await self.stop(GroupId(folder), stopped)
+        return {"folder": folder, "stopped": len(stopped)}
 
     async def pause_group(self, client: Client, *, folder: str) -> object:
         """Answer a group no more for now. Its messages are kept."""
@@ -311,21 +310,21 @@ def _one_line(name: str) -> str:
     return found[0] if found else ""
 
 
-def _remove(db: Database, folder: GroupId, *, now: Micros) -> bool:
-    if groups.get(db, folder) is None:
-        return False
-    turns.cancel(db, folder, now=now, all_of_it=True)
+def _remove(db: Database, folder: GroupId, *, now: Micros) -> list[turns.Turn]:
+    _there(db, folder)
+    cancelled = turns.cancel(db, folder, now=now, all_of_it=True)
     _note(db, "group removed", folder, now=now)
-    return groups.remove(db, folder)
+    groups.remove(db, folder)
+    return cancelled
 
 
-def _stop(db: Database, folder: GroupId, *, now: Micros) -> int:
+def _stop(db: Database, folder: GroupId, *, now: Micros) -> list[turns.Turn]:
     _there(db, folder)
     stopped = turns.cancel(db, folder, now=now)
     questions.drop(db, folder)
     if stopped:
         _note(db, "turns stopped", folder, now=now)
-    return len(stopped)
+    return stopped
 
 
 def _set_paused(db: Database, folder: GroupId, *, paused: bool, now: Micros) -> bool:

@@ -9,7 +9,7 @@ The rule that keeps it so: no order waits for anything, and every one is answere
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import attrs
@@ -26,6 +26,7 @@ from pynchy.store import groups, messages, notices, questions, runs, turns
 from pynchy.store.database import Database, NewId
 
 Then = Callable[[], Awaitable[None]]
+Stop = Callable[[GroupId, Sequence[turns.Turn]], Awaitable[None]]  # with what was cancelled
 
 
 @attrs.frozen
@@ -35,7 +36,7 @@ class _Hands:
     chat: ChatId
     by: str  # who gave it, for the audit
     new_id: NewId
-    stop: Callable[[GroupId], Awaitable[None]]
+    stop: Stop
     tell: Callable[[queue.Event], Awaitable[None]]
     committed: Callable[[Done], None]
     scaffold: Scaffold
@@ -48,7 +49,7 @@ def carry_out(
     *,
     now: Micros,
     new_id: NewId,
-    stop: Callable[[GroupId], Awaitable[None]],
+    stop: Stop,
     tell: Callable[[queue.Event], Awaitable[None]],
     committed: Callable[[Done], None],
     scaffold: Scaffold = no_folders,
@@ -82,18 +83,18 @@ def _stop(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) 
         return "There is nothing to stop.", None
 
     async def then() -> None:
-        await hands.stop(group.folder)
+        await hands.stop(group.folder, stopped)
 
     return ("Stopped." if stopped else "There is nothing to stop."), (then if stopped else None)
 
 
 def _new(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    turns.cancel(db, group.folder, now=now)
+    stopped = turns.cancel(db, group.folder, now=now)
     questions.drop(db, group.folder)
     groups.new_session(db, group.folder)
 
     async def then() -> None:
-        await hands.stop(group.folder)
+        await hands.stop(group.folder, stopped)
 
     return "A new conversation begins. Files and memory stay.", then
 

@@ -128,6 +128,14 @@ async def serve(
     await handle.ended(again=left.ready, retry_after=left.retry_after)
 
 
+def unheld(cancelled: Sequence[turns.Turn]) -> list[TurnTold]:
+    """What is to be told of turns that a person cancelled and no run holds: they waited for another try.
+    Of the others their run tells, at its end."""
+    return [
+        TurnTold(each.chat, each.id, "cancelled") for each in cancelled if each.state != "claimed"
+    ]
+
+
 @attrs.frozen
 class _Failure:
     """Why a run ended badly: a word for the machine and a sentence for the log."""

@@ -3,7 +3,7 @@
 Its agent is a few lines of the test's own.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -23,6 +23,7 @@ from pynchy.operations import Live, Operations
 from pynchy.registration import Registration
 from pynchy.store import groups, messages, outbox
 from pynchy.store.database import Store, StoreError, open_store
+from pynchy.store.turns import Turn
 from pynchy.watch import Watching
 
 MAIN = ChatId("console:main")
@@ -111,7 +112,7 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
             await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=now())
             daemon = Daemon(home, store, console, new_id, nursery, script)
 
-            async def stop(group: GroupId) -> None:
+            async def stop(group: GroupId, cancelled: Sequence[Turn]) -> None:
                 daemon.stopped.append(group)
 
             async def pause(group: GroupId, paused: bool) -> None:

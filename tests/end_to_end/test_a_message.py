@@ -78,6 +78,24 @@ def test_whoever_waits_for_an_answer_hears_that_the_turn_was_stopped(home: Path)
         waiting.turn("cancelled")
 
 
+def test_whoever_waits_for_another_try_hears_that_it_was_stopped(home: Path) -> None:
+    with running(home, "bwrap") as daemon, daemon.talk() as waiting, daemon.talk() as other:
+        waiting.say("error 400")
+        turn = waiting.turn("started")["turn"]
+        waiting.turn("retry")
+        assert "Stopped" in other.ask("/stop")
+        assert waiting.turn("cancelled")["turn"] == turn
+
+
+def test_whoever_waits_for_a_group_that_is_removed_hears_it(home: Path) -> None:
+    with running(home, "bwrap") as daemon, daemon.talk("console:family") as waiting:
+        waiting.call("groups.add", chat="console:family", requires_trigger=False)
+        waiting.say("bash sleep 1000")
+        waiting.turn("started")
+        waiting.call("groups.remove", folder="family")
+        waiting.turn("cancelled")
+
+
 def test_a_killed_daemon_leaves_no_orphan_and_the_next_one_answers(home: Path) -> None:
     with running(home, "bwrap") as daemon, daemon.talk() as talk:
         talk.say("bash sleep 1; echo after the crash")
