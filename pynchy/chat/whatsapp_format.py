@@ -1,7 +1,9 @@
 """Markdown, as models write it, in WhatsApp's own marks.
 
 The rule that keeps it so: pure, line by line, and what is inside code is never touched. Where a
-mark has no counterpart its text stays, so no word is ever lost.
+mark has no counterpart its text stays, so no word is ever lost. And no message is slow: what an
+agent writes is translated on the daemon's one loop, so a pattern may look at a line again from each
+mark, but never twice from one mark (hence the possessive ``*+`` and the looks behind).
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ import re
 from typing import Final
 
 _FENCE: Final = re.compile(r"^\s{0,3}(```+|~~~+)")
-_HEADING: Final = re.compile(r"^\s{0,3}#{1,6}\s+(.*?)\s*#*\s*$")
+_HEADING: Final = re.compile(r"^\s{0,3}#{1,6}\s+(.*)$")
 _BULLET: Final = re.compile(r"^(\s*)[*+]\s+")
 _RULE: Final = re.compile(r"^\s{0,3}([-*_])(\s*\1){2,}\s*$")
-_CODE: Final = re.compile(r"(`+)(.+?)\1")
-_LINK: Final = re.compile(r"(!?)\[([^\]\n]*)\]\((\S+?)(?:\s+\"[^\"]*\")?\)")
+_CODE: Final = re.compile(r"(?<!`)(`++)(.+?)(?<!`)\1(?!`)")
+_LINK: Final = re.compile(r"(!?)\[([^\]\n]*+)\]\(([^\s)]++)(?:\s++\"[^\"]*+\")?\)")
 _BOLD_ITALIC: Final = re.compile(r"\*\*\*(?=\S)(.+?)(?<=\S)\*\*\*")
 _BOLD: Final = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*|(?<!\w)__(?=\S)(.+?)(?<=\S)__(?!\w|\.\w)")
 _ITALIC: Final = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]*?)(?<=[^\s*])\*(?![\w*])")
@@ -56,7 +58,7 @@ def _line(line: str) -> str:
     line = _CODE.sub(hold, line)
     heading = _HEADING.match(line)
     if heading:
-        line = re.sub(r"\*\*|__", "", heading[1])
+        line = re.sub(r"\*\*|__", "", heading[1].rstrip().rstrip("#").rstrip())
     line = _BULLET.sub(r"\1- ", line)
     line = _LINK.sub(_link, line)
     line = _BOLD_ITALIC.sub(rf"{_STAR}_\1_{_STAR}", line)

@@ -1,5 +1,7 @@
 """Markdown in WhatsApp's marks."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,11 @@ from pynchy.chat.whatsapp_format import to_whatsapp
         ("```python\n**x** = *y*\n```", "```\n**x** = *y*\n```"),
         ("```\nopen", "```\nopen\n```"),
         ("2 * 3 * 4 and a*b*c", "2 * 3 * 4 and a*b*c"),
+        ("``a ` b`` and a```b", "`a ` b` and a```b"),
+        (
+            '[a wiki](https://x.y/z_(w)) and [b](c "a title")',
+            "a wiki (https://x.y/z_(w)) and b (c)",
+        ),
         ("snake_case_name and __init__.py", "snake_case_name and __init__.py"),
         ("---", "———"),
     ],
@@ -40,3 +47,17 @@ def test_no_word_is_lost(text: str) -> None:
 @given(st.text(max_size=200))
 def test_any_text_is_taken(text: str) -> None:
     to_whatsapp(text)
+
+
+@pytest.mark.parametrize("head", ["", "# ", "a"])
+@pytest.mark.parametrize(
+    "unit", ["`", "`a", "``a`", "[", "[](", "[a](b ", '[a](b "', "#", " #", "__a ", "**a", "~~a", "***", "- "]
+)  # fmt: skip
+def test_no_message_is_slow(unit: str, head: str) -> None:
+    """An agent may send the worst text there is, and all others wait while it is translated."""
+    # threat S8 X5
+    began = time.process_time()
+    to_whatsapp(head + unit * (16_000 // len(unit)) + "\t!")
+    assert (
+        time.process_time() - began < 10
+    )  # a guard: what looks twice from each mark took a minute
