@@ -223,10 +223,18 @@ async def serve(
     now, new_id = world.now, world.new_id
     boot = new_id()[:16]
     events_in, events = trio.open_memory_channel[queue.Event](0)
-    outbox_in, outbox_bell = trio.open_memory_channel[None](1)
     tasks_in, tasks_bell = trio.open_memory_channel[None](1)
     links_in, links = trio.open_memory_channel[str](len(channels))
     states = {name: "connected" if name == "console" else "connecting" for name in channels}
+    outgoing = sender.Sender(
+        channels,
+        store,
+        now=now,
+        new_id=new_id,
+        jitter=world.jitter,
+        paces={"whatsapp": WHATSAPP_PACE},
+        connected=links,
+    )
     drained = trio.Event()
     prewarm = config.container.prewarm
     line = queue.GroupQueue(capacity=config.limits.containers, prewarm=prewarm)
@@ -235,10 +243,6 @@ async def serve(
     watching = Watching(now)
     store.tell_changes(watching.changed)
     scaffold = partial(folders.scaffold, config.home)
-
-    def ring_outbox() -> None:
-        with suppress(trio.WouldBlock):
-            outbox_in.send_nowait(None)
 
     def ring_scheduler() -> None:
         with suppress(trio.WouldBlock):
@@ -282,7 +286,7 @@ async def serve(
         if done.ok and done.fresh:
             registration_changed()
         if done.speaks:
-            ring_outbox()
+            outgoing.ring()
         if done.schedules:
             ring_scheduler()
         if done.due is not None:
@@ -327,14 +331,14 @@ async def serve(
     async def tell_owner(text: str, kind: str) -> None:
         words = f"{NOTICE_PREFIX}{text}"
         if await store.call(notices.tell_once, MAIN_CONSOLE, kind, words, now=now(), new_id=new_id):
-            ring_outbox()
+            outgoing.ring()
             if notify is not None:
                 await notify(config.assistant.name, text)
 
     async def tell_main(text: str, kind: str) -> None:
         words = f"{NOTICE_PREFIX}{text}"
         if await store.call(notices.tell_main_once, kind, words, now=now(), new_id=new_id):
-            ring_outbox()
+            outgoing.ring()
 
     floor = Floor.of(config.disk)
     headroom = Headroom(measure=world.space, floor=floor, feed=events_in.send, tell=tell_main)
@@ -448,7 +452,7 @@ async def serve(
                 jitter=world.jitter,
                 stop=stops[key],
                 typing=typing,
-                outbox_bell=ring_outbox,
+                outbox=outgoing,
                 tell=tell,
                 progress=partial(watching.step, key),
             )
@@ -465,20 +469,7 @@ async def serve(
             scope: trio.CancelScope = await nursery.start(_service, service, name, name=name)
             return scope
 
-        await child(
-            partial(
-                sender.run,
-                channels,
-                store,
-                outbox_bell,
-                now=now,
-                new_id=new_id,
-                jitter=world.jitter,
-                paces={"whatsapp": WHATSAPP_PACE},
-                connected=links,
-            ),
-            "sender",
-        )
+        await child(outgoing.run, "sender")
         await child(
             partial(dispatcher.run, events, events_in, queue=line, start=start, drained=drained),
             "dispatcher",
@@ -505,7 +496,7 @@ async def serve(
                     new_id=new_id,
                     ring=ring,
                     on_command=on_command,
-                    outbox_bell=ring_outbox,
+                    outbox_bell=outgoing.ring,
                     stored=stored,
                     on_state=on_state,
                     answered=answered,
@@ -524,7 +515,7 @@ async def serve(
                     new_id=new_id,
                     due=task_due,
                     wake=ring,
-                    outbox_bell=ring_outbox,
+                    outbox_bell=outgoing.ring,
                 ),
                 "scheduler",
             )
@@ -610,7 +601,7 @@ async def serve(
             await ring(group)
         for group in tasks:
             await task_due(group)
-        ring_outbox()
+        outgoing.ring()
         ready()  # before it is told of: the first line of a log loads what writes it
         logger.info(
             "ready: {} with {}, {} groups wait",

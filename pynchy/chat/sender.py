@@ -3,12 +3,14 @@
 In each chat in order and one at a time; no chat waits for another, but all chats of one account
 share its pace. The rule that keeps it so: the outbox has the work and its state, this loop only
 carries entries to their channel and writes down what the channel said. It sleeps until something
-is due or until it is told.
+is due or until it is told. Only a run's answer may take a shorter way: where nothing is in front of it, its
+commit takes it, too, and it is handed over here (`Sender.free`, `Sender.carry`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 import attrs
@@ -16,7 +18,7 @@ import trio
 
 from pynchy.chat.channel import Channel, NotConnected, SendRefused, SendUncertain
 from pynchy.logs import logger
-from pynchy.model import MINUTE, SECOND, ChatId, Micros, channel_of
+from pynchy.model import MINUTE, SECOND, ChatId, Micros, Outgoing, channel_of
 from pynchy.store import outbox
 from pynchy.store.database import Database, Store
 
@@ -37,44 +39,6 @@ class Pace:
     rate: float
 
 
-async def run(
-    channels: Mapping[str, Channel],
-    store: Store,
-    bell: trio.MemoryReceiveChannel[None],
-    *,
-    now: Callable[[], Micros],
-    new_id: Callable[[], str],
-    jitter: Callable[[], float],
-    paces: Mapping[str, Pace],
-    connected: trio.MemoryReceiveChannel[str] | None = None,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> NoReturn:
-    """Send what is in the outbox. Runs until cancelled.
-
-    ``bell`` says that there may be more. ``connected`` brings the names of channels that are
-    connected again, so that what waited for them need not wait for its next try. A channel that
-    is not in ``paces`` is not paced. What was on its way when an earlier daemon died is uncertain
-    first. A try that is cancelled here is left as it is, for the next start to find.
-    """
-    await store.call(outbox.recover, now=now())
-    async with trio.open_nursery() as nursery:
-        service = _Sender(
-            channels=channels,
-            store=store,
-            now=now,
-            new_id=new_id,
-            jitter=jitter,
-            buckets={name: _Bucket(pace) for name, pace in paces.items()},
-            nursery=nursery,
-        )
-        nursery.start_soon(service.listen, bell, name="outbox bell")
-        if connected is not None:
-            nursery.start_soon(service.listen_for_links, connected, name="outbox links")
-        task_status.started()
-        await service.serve()
-    raise AssertionError("unreachable")
-
-
 class _Bucket:
     """Tokens of one account; who comes first is served first."""
 
@@ -83,6 +47,11 @@ class _Bucket:
         self._tokens = float(pace.burst)
         self._at = trio.current_time()
         self._line = trio.Lock()
+
+    def ready(self) -> bool:
+        """Whether `take` would take at once."""
+        self._refill()
+        return self._tokens >= 1.0 and not self._line.locked()
 
     async def take(self) -> None:
         async with self._line:
@@ -124,58 +93,116 @@ class _Down:
     wait: float
 
 
-@attrs.define(eq=False)
-class _Sender:
-    channels: Mapping[str, Channel]
-    store: Store
-    now: Callable[[], Micros]
-    new_id: Callable[[], str]
-    jitter: Callable[[], float]
-    buckets: dict[str, _Bucket]
-    nursery: trio.Nursery
-    busy: dict[str, set[ChatId]] = attrs.field(init=False, factory=dict)
-    down: dict[str, _Down] = attrs.field(init=False, factory=dict)
-    told: trio.Event = attrs.field(init=False, factory=trio.Event)
+class Sender:
+    """Sends what is in the outbox, while it runs.
 
-    async def listen(self, bell: trio.MemoryReceiveChannel[None]) -> None:
-        async for _ in bell:
-            self.told.set()
+    ``connected`` brings the names of channels that are connected again, so that what waited for them need not wait
+    for its next try. A channel that is not in ``paces`` is not paced.
+    """
 
-    async def listen_for_links(self, connected: trio.MemoryReceiveChannel[str]) -> None:
+    def __init__(
+        self,
+        channels: Mapping[str, Channel],
+        store: Store,
+        *,
+        now: Callable[[], Micros],
+        new_id: Callable[[], str],
+        jitter: Callable[[], float],
+        paces: Mapping[str, Pace],
+        connected: trio.MemoryReceiveChannel[str] | None = None,
+    ) -> None:
+        self._channels = channels
+        self._store = store
+        self._now = now
+        self._new_id = new_id
+        self._jitter = jitter
+        self._connected = connected
+        self._buckets = {name: _Bucket(pace) for name, pace in paces.items()}
+        self._busy: dict[str, set[ChatId]] = {}
+        self._down: dict[str, _Down] = {}
+        self._told = trio.Event()
+        self._nursery: trio.Nursery | None = None  # while it runs
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Runs until cancelled. What was on its way when an earlier daemon died is uncertain first. A try that is
+        cancelled here is left as it is, for the next start to find."""
+        await self._store.call(outbox.recover, now=self._now())
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                if self._connected is not None:
+                    nursery.start_soon(self._listen, self._connected, name="outbox links")
+                task_status.started()
+                await self._serve(nursery)
+            finally:
+                self._nursery = None
+        raise AssertionError("unreachable")
+
+    def ring(self) -> None:
+        """There may be more to send."""
+        self._told.set()
+
+    def free(self, chat: ChatId) -> bool:
+        """Whether an entry of this chat could go at once, as far as is known here: whoever enqueues one may take it
+        in the same transaction then (`outbox.take`), and hand it to `carry`."""
+        name = channel_of(chat)
+        lanes = self._busy.get(name, set())
+        return (
+            self._nursery is not None
+            and name in self._channels
+            and chat not in lanes
+            and len(lanes) < LANES
+            and name not in self._down
+            and (name not in self._buckets or self._buckets[name].ready())
+        )
+
+    def carry(self, out: Outgoing) -> None:
+        """Send an entry that was taken for it."""
+        if self._nursery is None:
+            return  # as if its try had been cancelled: the next start finds it
+        name = channel_of(out.chat)
+        self._busy.setdefault(name, set()).add(out.chat)
+        self._nursery.start_soon(self._carried, name, out, name=f"outbox {out.chat}")
+
+    async def _listen(self, connected: trio.MemoryReceiveChannel[str]) -> None:
         async for name in connected:
-            if self.down.pop(name, None) is not None:
-                self.told.set()
+            if self._down.pop(name, None) is not None:
+                self._told.set()
 
-    async def serve(self) -> NoReturn:
-        moment = self.now()
+    async def _serve(self, nursery: trio.Nursery) -> NoReturn:
+        moment = self._now()
         while True:
-            self.told = trio.Event()  # before looking: who rings from here on is heard
-            wake_at, due = await self._look(moment)
+            self._told = trio.Event()  # before looking: who rings from here on is heard
+            wake_at, due = await self._look(moment, nursery)
             with trio.move_on_at(wake_at) as sleep:
-                await self.told.wait()
-            moment = self.now()
+                await self._told.wait()
+            moment = self._now()
             if sleep.cancelled_caught and due is not None:
                 # Slept the whole wait: it is due, whatever a clock says that was set back.
                 moment = max(moment, due)
 
-    async def _look(self, moment: Micros) -> tuple[float, Micros | None]:
+    async def _look(self, moment: Micros, nursery: trio.Nursery) -> tuple[float, Micros | None]:
         """Start what may go. Returns until when to sleep, and what falls due then by the wall."""
-        survey = await self.store.call(_survey, now=self.now(), moment=moment, new_id=self.new_id)
+        survey = await self._store.call(
+            _survey, now=self._now(), moment=moment, new_id=self._new_id
+        )
         for each in survey.given_up:
             self._log(each)
-            self.told.set()  # there is a next one in its chat, and a line to main
+            self._told.set()  # there is a next one in its chat, and a line to main
         blocked: set[str] = set()
         for head in survey.heads:
             name = channel_of(head.out.chat)
-            lanes = self.busy.setdefault(name, set())
+            lanes = self._busy.setdefault(name, set())
             if head.out.chat in lanes or len(lanes) >= LANES:
                 continue  # that lane looks again when it ends
-            if name in self.down and trio.current_time() < self.down[name].until:
+            if name in self._down and trio.current_time() < self._down[name].until:
                 blocked.add(name)
                 continue
             lanes.add(head.out.chat)
-            self.nursery.start_soon(self._lane, name, head, moment, name=f"outbox {head.out.chat}")
-        wake_at = min((self.down[name].until for name in blocked), default=float("inf"))
+            nursery.start_soon(self._lane, name, head, moment, name=f"outbox {head.out.chat}")
+        wake_at = min((self._down[name].until for name in blocked), default=float("inf"))
         if survey.due is not None:
             wait = min((survey.due - moment) / 1_000_000, LONGEST_SLEEP)
             if trio.current_time() + wait < wake_at:
@@ -184,33 +211,44 @@ class _Sender:
 
     async def _lane(self, name: str, head: outbox.Head, moment: Micros) -> None:
         """One entry to its channel. Then it is time to look again."""
-        try:
-            channel = self.channels.get(name)
+        with self._in_lane(name, head.out.chat):
+            channel = self._channels.get(name)
             if channel is None:
                 await self._fail(head.out.id, f"there is no channel {name}")
                 return
             if head.uncertain and await self._was_sent(channel, head):
                 return
-            if name in self.buckets:
-                await self.buckets[name].take()
-            await self._try(channel, head, moment)
+            if name in self._buckets:
+                await self._buckets[name].take()
+            out = await self._store.call(outbox.take, head.out.id, now=max(moment, self._now()))
+            if out is not None:
+                await self._try(channel, out)
+
+    async def _carried(self, name: str, out: Outgoing) -> None:
+        """One entry that was taken already."""
+        with self._in_lane(name, out.chat):
+            if name in self._buckets:
+                await self._buckets[name].take()
+            await self._try(self._channels[name], out)
+
+    @contextmanager
+    def _in_lane(self, name: str, chat: ChatId) -> Iterator[None]:
+        try:
+            yield
         finally:
-            self.busy[name].discard(head.out.chat)
-            self.told.set()
+            self._busy[name].discard(chat)
+            self._told.set()
 
     async def _was_sent(self, channel: Channel, head: outbox.Head) -> bool:
         known: bool | None = None
         with trio.move_on_after(SEND_LIMIT):
             known = await channel.was_sent(head.out.message_id)
         if known:
-            await self.store.call(outbox.sent, head.out.id, now=self.now())
+            await self._store.call(outbox.sent, head.out.id, now=self._now())
             logger.info("outbox {}: had been sent", head.out.id)
         return bool(known)
 
-    async def _try(self, channel: Channel, head: outbox.Head, moment: Micros) -> None:
-        out = await self.store.call(outbox.take, head.out.id, now=max(moment, self.now()))
-        if out is None:
-            return
+    async def _try(self, channel: Channel, out: Outgoing) -> None:
         entry = out.id
         try:
             reason = f"no word within {SEND_LIMIT:.0f} s"
@@ -220,7 +258,7 @@ class _Sender:
                 await self._uncertain(entry, reason)
                 return
         except NotConnected:
-            await self.store.call(outbox.postponed, entry, until=self.now())
+            await self._store.call(outbox.postponed, entry, until=self._now())
             self._mark_down(channel.name)
             return
         except SendUncertain as error:
@@ -238,49 +276,49 @@ class _Sender:
             logger.exception("outbox {}: the {} channel failed", entry, channel.name)
             await self._refused(entry, type(error).__name__, permanent=False)
             return
-        await self.store.call(outbox.sent, entry, now=self.now())
-        self.down.pop(channel.name, None)
+        await self._store.call(outbox.sent, entry, now=self._now())
+        self._down.pop(channel.name, None)
         logger.info("outbox {}: sent by {}", entry, channel.name)
 
     async def _uncertain(self, entry: int, reason: str) -> None:
-        failed = await self.store.call(
+        failed = await self._store.call(
             outbox.uncertain,
             entry,
             reason=reason,
-            now=self.now(),
-            jitter=self.jitter(),
-            new_id=self.new_id,
+            now=self._now(),
+            jitter=self._jitter(),
+            new_id=self._new_id,
         )
         logger.warning("outbox {}: uncertain: {}", entry, reason)
         self._log(failed)
 
     async def _refused(self, entry: int, reason: str, *, permanent: bool) -> None:
-        failed = await self.store.call(
+        failed = await self._store.call(
             outbox.refused,
             entry,
             reason=reason,
             permanent=permanent,
-            now=self.now(),
-            jitter=self.jitter(),
-            new_id=self.new_id,
+            now=self._now(),
+            jitter=self._jitter(),
+            new_id=self._new_id,
         )
         logger.warning("outbox {}: refused: {}", entry, reason)
         self._log(failed)
 
     async def _fail(self, entry: int, reason: str) -> None:
-        failed = await self.store.call(
-            outbox.failed, entry, reason=reason, now=self.now(), new_id=self.new_id
+        failed = await self._store.call(
+            outbox.failed, entry, reason=reason, now=self._now(), new_id=self._new_id
         )
         self._log(failed)
 
     def _mark_down(self, name: str) -> None:
         """Leave a channel alone for a while; once, however many entries found it down together."""
-        known = self.down.get(name)
+        known = self._down.get(name)
         moment = trio.current_time()
         if known is not None and moment < known.until:
             return
         wait = DOWN_FIRST if known is None else min(2 * known.wait, DOWN_LAST)
-        self.down[name] = _Down(until=moment + wait, wait=wait)
+        self._down[name] = _Down(until=moment + wait, wait=wait)
         logger.info("outbox: {} is not connected, next try in {:.0f} s", name, wait)
 
     @staticmethod

@@ -31,7 +31,7 @@ from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Sessio
 from pynchy.groups.dispatcher import RunHandle
 from pynchy.groups.queue import Kind
 from pynchy.logs import logger
-from pynchy.model import ChatId, Group, GroupId, Micros, RunId, TurnId, TurnTold
+from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
 from pynchy.store import groups, runs, serving, turns
 from pynchy.store.database import Store, StoreError
 from pynchy_agent import wire
@@ -50,6 +50,19 @@ class OpenAgent(Protocol):
     def __call__(
         self, group: Group, run: RunId, start: wire.Start, heard: trio.MemorySendChannel[Traffic]
     ) -> AbstractAsyncContextManager[Session]: ...
+
+
+class Outbox(Protocol):
+    """What is to be said, on its way out of the store."""
+
+    def ring(self) -> None:
+        """There may be more in it."""
+
+    def free(self, chat: ChatId) -> bool:
+        """Whether an entry of this chat that a transaction has taken would be sent at once …"""
+
+    def carry(self, out: Outgoing, /) -> None:
+        """… and it is sent."""
 
 
 @attrs.frozen
@@ -94,7 +107,7 @@ async def serve(
     jitter: Callable[[], float],
     stop: trio.Event,
     typing: Callable[[ChatId, bool], Awaitable[None]],
-    outbox_bell: Callable[[], None],
+    outbox: Outbox,
     tell: Callable[[TurnTold], None],
     progress: Callable[[str], None],
 ) -> None:
@@ -114,7 +127,7 @@ async def serve(
         jitter=jitter,
         stop=stop,
         typing=typing,
-        outbox_bell=outbox_bell,
+        outbox=outbox,
         tell=tell,
         progress=progress,
     )
@@ -156,7 +169,7 @@ class _Run:
     jitter: Callable[[], float]
     stop: trio.Event
     typing: Callable[[ChatId, bool], Awaitable[None]]
-    outbox_bell: Callable[[], None]
+    outbox: Outbox
     tell: Callable[[TurnTold], None]
     progress: Callable[[str], None]
 
@@ -360,6 +373,7 @@ class _Run:
             answered=[each.prompt_id for each in answered],
             pieces=pieces,
             session=result.session,
+            take=self.chat if self.chat is not None and self.outbox.free(self.chat) else None,
             now=self.now(),
             new_id=self.new_id,
         )
@@ -373,7 +387,10 @@ class _Run:
             self.tell(TurnTold(each.chat, each.turn, "done", replies=committed.outbox))
         if committed.outbox:
             self.replies += len(committed.outbox)
-            self.outbox_bell()
+            if committed.taken is not None:
+                self.outbox.carry(committed.taken)
+            else:
+                self.outbox.ring()
         deadlines.answered(
             trio.current_time(), owed=True
         )  # idle is for the agent to say: it may work on
@@ -486,7 +503,7 @@ class _Run:
         for held in self.owed.values():  # what is neither was stopped by a person
             if held.turn not in given_back:
                 self.tell(TurnTold(held.chat, held.turn, "cancelled"))
-        self.outbox_bell()  # notices, if there are any
+        self.outbox.ring()  # notices, if there are any
         logger.info("run ended: {}, {} replies", reason, self.replies)
 
     # --- prompts ---

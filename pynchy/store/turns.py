@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from pynchy.chat.text import PromptMessage, PromptTask
-from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, Seq, TurnId
+from pynchy.model import ChatId, GroupId, Micros, Outgoing, RunId, SenderId, Seq, TurnId
 
 from . import groups, messages, notices, outbox, retries
 from .database import Database, NewId
@@ -66,13 +66,14 @@ class Claimed:
 @attrs.frozen
 class Committed:
     """What a result came to. ``superseded``: nothing was written, the run is of an older epoch.
-    ``unknown``: prompts it named that were not its to answer."""
+    ``unknown``: prompts it named that were not its to answer. ``taken``: the first of ``outbox``, its try begun."""
 
     turns: tuple[TurnId, ...]
     outbox: tuple[int, ...]
     chat: ChatId | None
     superseded: bool = False
     unknown: tuple[str, ...] = ()
+    taken: Outgoing | None = None
 
 
 @attrs.frozen
@@ -384,6 +385,7 @@ def commit(
     answered: Sequence[str],
     pieces: Sequence[str],
     session: str | None,
+    take: ChatId | None = None,
     now: Micros,
     new_id: NewId,
 ) -> Committed:
@@ -393,7 +395,8 @@ def commit(
     answered or cancelled, is not answered (again). Pieces of a result that names none of its turns are
     the run's afterthought: they go to the chat of its last turn, unless that one was cancelled, and
     are dropped if it names only turns that are not its own any more. Pieces that these turns have said
-    already, by a tool, are not said again.
+    already, by a tool, are not said again. In the chat ``take`` the first piece's try begins with this, if
+    nothing is in front of it.
     """
     row = db.execute(
         "SELECT runs.kind, runs.folder, groups.epoch IS runs.epoch FROM runs "
@@ -439,11 +442,13 @@ def commit(
         _end(db, turn_id, "done", now=now)
         if speaker is not None and pieces:
             db.execute("UPDATE turns SET answered_by = ? WHERE id = ?", (speaker[0], turn_id))
+    at_once = entries and speaker is not None and speaker[1] == take
     return Committed(
         turns=tuple(turn_id for turn_id, _ in found),
         outbox=tuple(entries),
         chat=None if speaker is None else speaker[1],
         unknown=tuple(unknown),
+        taken=outbox.take(db, entries[0], now=now) if at_once else None,
     )
 
 

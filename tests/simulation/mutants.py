@@ -64,7 +64,7 @@ BUGS: Final = (
         "a fresh id for each try",
         "pynchy.chat.sender",
         "                await channel.send(out)\n",
-        "                await channel.send(attrs.evolve(out, message_id=out.message_id + str(moment)))\n",
+        "                await channel.send(attrs.evolve(out, message_id=out.message_id + str(self._now())))\n",
     ),
     Bug(
         "messages are found by their time",
@@ -113,8 +113,8 @@ BUGS: Final = (
     Bug(
         "a wake-up is lost: the sender does not hear its bell",
         "pynchy.chat.sender",
-        "        async for _ in bell:\n            self.told.set()\n",
-        "        async for _ in bell:\n            pass\n",
+        '        """There may be more to send."""\n        self._told.set()\n',
+        '        """There may be more to send."""\n',
     ),
     Bug(
         "a run is over before its container is gone",

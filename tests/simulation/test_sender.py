@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import attrs
@@ -11,15 +12,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from pynchy.chat import sender
 from pynchy.chat.channel import ChannelEvent, NotConnected, SendRefused, SendUncertain
-from pynchy.chat.sender import Pace
+from pynchy.chat.sender import Pace, Sender
 from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, Outgoing, after, channel_of
 from pynchy.store import groups, messages, outbox, retries
 from pynchy.store.database import Connection, Opened, Store, open_memory
 
 T = TypeVar("T")
 
+AS_AN_ANSWER = ContextVar[bool]("AS_AN_ANSWER")
 NOON = Micros(1_700_000_000_000_000)
 ANN, BOB = ChatId("ann@s.whatsapp.net"), ChatId("bob@s.whatsapp.net")
 FAMILY = GroupId("family")
@@ -89,8 +90,8 @@ class World:
     store: Store
     phone: Phone
     console: Phone
-    bell: trio.MemorySendChannel[None]
     links: trio.MemorySendChannel[str]
+    sender: Sender = attrs.field(init=False)
     shift: float = 0.0
     ids: Iterator[int] = attrs.field(factory=lambda: iter(range(1, 1 << 30)))
 
@@ -101,15 +102,16 @@ class World:
         return f"{next(self.ids):032x}"
 
     def say(self, chat: ChatId, *texts: str) -> list[int]:
+        """As a tool does, or as a run's answer does: that one takes its first piece along, if it may."""
+        at_once = AS_AN_ANSWER.get() and self.sender.free(chat)
         ids = outbox.enqueue(
             self.db, folder=FAMILY, chat=chat, texts=texts, now=self.now(), new_id=self.new_id
         )
-        self.ring()
+        if at_once and (taken := outbox.take(self.db, ids[0], now=self.now())) is not None:
+            self.sender.carry(taken)
+        else:
+            self.sender.ring()
         return ids
-
-    def ring(self) -> None:
-        with suppress(trio.WouldBlock):
-            self.bell.send_nowait(None)
 
     def state(self, entry: int) -> str:
         row = outbox.get(self.db, entry)
@@ -125,9 +127,8 @@ async def world(
     phone: bool = True,
 ) -> AsyncIterator[World]:
     db = open_memory()
-    bell, heard = trio.open_memory_channel[None](1)
     links, linked = trio.open_memory_channel[str](10)
-    there = World(db, Store(Opened(db), inline), Phone(), Phone("console"), bell, links)
+    there = World(db, Store(Opened(db), inline), Phone(), Phone("console"), links)
     groups.ensure_main(db, name="Main", trigger="Pynchy", now=NOON)
     groups.register(
         db,
@@ -141,30 +142,29 @@ async def world(
     if before is not None:
         before(there)
 
-    async def service(task_status: trio.TaskStatus[None]) -> None:
-        await sender.run(
-            {"console": there.console} | ({"whatsapp": there.phone} if phone else {}),
-            there.store,
-            heard,
-            now=there.now,
-            new_id=there.new_id,
-            jitter=lambda: 0.0,
-            paces=paces or {},
-            connected=linked,
-            task_status=task_status,
-        )
-
+    there.sender = Sender(
+        {"console": there.console} | ({"whatsapp": there.phone} if phone else {}),
+        there.store,
+        now=there.now,
+        new_id=there.new_id,
+        jitter=lambda: 0.0,
+        paces=paces or {},
+        connected=linked,
+    )
     async with trio.open_nursery() as nursery:
-        await nursery.start(service)
+        await nursery.start(there.sender.run)
         yield there
         nursery.cancel_scope.cancel()
     db.close()
 
 
-def simulated(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    """Run a test in virtual time, each with a clock of its own."""
+def simulated(test: Callable[[], Awaitable[None]]) -> Callable[[bool], None]:
+    """Run a test in virtual time, with a clock of its own; once for each way into the outbox."""
 
-    def run() -> None:
+    @pytest.mark.parametrize("as_an_answer", [False, True])
+    def run(as_an_answer: bool) -> None:
+        AS_AN_ANSWER.set(as_an_answer)
+
         async def guarded() -> None:
             with trio.fail_after(365 * DAY):
                 await test()
