@@ -121,7 +121,7 @@ def _said(entry: dict[str, Any]) -> Said | None:
 def _words(content: Any) -> str:
     """The text blocks of a message, and only they."""
     if isinstance(content, str):
-        return content
+        return _whole(content)
     if not isinstance(content, list):
         return ""
     texts = (
@@ -129,7 +129,12 @@ def _words(content: Any) -> str:
         for block in content
         if isinstance(block, dict) and block.get("type") == "text"
     )
-    return "\n\n".join(text for text in texts if isinstance(text, str))
+    return "\n\n".join(_whole(text) for text in texts if isinstance(text, str))
+
+
+def _whole(text: str) -> str:
+    """The text without halves of characters: the CLI cuts between two of them, and no file and no parser takes one."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def readable(prompt: str) -> str:

@@ -60,6 +60,22 @@ def test_a_prompt_of_the_host_reads_as_its_messages() -> None:
     assert title_of(readable(prompt)) == "a-b"
 
 
+def test_half_a_character_does_not_keep_a_conversation_from_being_archived(tmp_path: Path) -> None:
+    # the CLI writes JSON of texts that it cut within an emoji
+    prompt = (
+        '<prompt>\n<message sender="Bo" time="9:00"><text>look \ud83d</text></message>\n</prompt>'
+    )
+    transcript = tmp_path / "x.jsonl"
+    transcript.write_bytes(
+        line("user", prompt) + b"\n" + line("assistant", [{"type": "text", "text": "\ude00!"}])
+    )
+    page = archive(transcript, tmp_path / "pages", NOW)
+    assert page is not None
+    shown = page.read_text(encoding="utf-8")
+    assert "**Bo** (9:00): look \ufffd" in shown
+    assert "\ufffd!" in shown
+
+
 def test_an_older_page_is_continued_but_never_written_over(tmp_path: Path) -> None:
     transcript, folder = tmp_path / "t.jsonl", tmp_path / "conversations"
     transcript.write_bytes(line("user", "boats"))
