@@ -86,11 +86,22 @@ mutants *ARGS: setup-dev
 redteam *ARGS: setup-dev
     @exec .venv/bin/python -m tests.redteam "$@"
 
-# look for inputs that break a rule: each property, PYNCHY_FUZZ examples (5,000); then a million changed inputs to the readers of what others write
+# look for inputs that break a rule: each property, PYNCHY_FUZZ examples (5,000); then PYNCHY_FUZZ_INPUTS (a million), led by coverage, to each reader of what others write. `just fuzz --reader prompts --inputs 50000`: that alone
 [no-exit-message]
 fuzz *ARGS: setup-dev
-    HYPOTHESIS_PROFILE=long .venv/bin/python -m pytest -q -m hypothesis tests/rules tests/edges/test_spool.py tests/simulation/test_gateway_fuzz.py "$@"
-    .venv/bin/python -m tests.redteam.mutate --inputs "${PYNCHY_FUZZ_INPUTS:-1000000}"
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if [ $# = 0 ]; then
+        HYPOTHESIS_PROFILE=long .venv/bin/python -m pytest -q -m hypothesis tests/rules tests/edges/test_spool.py tests/simulation/test_gateway_fuzz.py
+        set -- --inputs "${PYNCHY_FUZZ_INPUTS:-1000000}"
+    fi
+    .venv/bin/python -c 'import atheris' 2>/dev/null ||
+        uv pip install --quiet --python .venv --require-hashes -r requirements/fuzz.lock || true
+    if .venv/bin/python -c 'import atheris' 2>/dev/null; then
+        exec .venv/bin/python -m tests.redteam.fuzz "$@"
+    fi
+    echo "There is no build of atheris here (requirements/fuzz.in): by chance alone, then." >&2
+    exec .venv/bin/python -m tests.redteam.mutate "$@"
 
 # a night's work: so many simulated hours, every pair of crash points, a thousand real kills
 [no-exit-message]

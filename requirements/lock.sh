@@ -4,6 +4,7 @@
 #
 #   runtime.lock  what `pynchy run` needs                 agent.lock  what goes into the agent image
 #   dev.lock      the same, and the checks                tools.lock  uv and just, for a bare machine
+#   fuzz.lock     what `just fuzz` adds to dev.lock
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(PATH="$PWD/.tools/bin:$PATH" command -v uv)
@@ -25,3 +26,4 @@ lock dev pyproject.toml --group dev "$@"
 lock runtime pyproject.toml --constraint requirements/dev.lock "$@"
 lock agent agent/pyproject.toml --extra claude --constraint requirements/dev.lock "$@"
 lock tools requirements/tools.in "$@"
+lock fuzz requirements/fuzz.in "$@"

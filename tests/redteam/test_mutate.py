@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from tests.edges.fake_whatsapp import protobufs_alone
-from tests.redteam.mutate import attack, readers
+from tests.redteam.mutate import attack
+from tests.redteam.readers import readers
 
 
 def test_changed_bytes_are_read_or_refused() -> None:
