@@ -135,6 +135,7 @@ def ops() -> Iterator[str]:
         "mounts.check": Guards.check,
         "mounts.reload": Guards.reload,
         "why": Inspection.why,
+        "recent": Inspection.recent,
         "unended": Inspection.unended,
         "usage": Inspection.usage,
         "runs": Inspection.runs,

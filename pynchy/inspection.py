@@ -36,9 +36,11 @@ class Inspection:
     due: Callable[[GroupId], Awaitable[None]]
 
     @property
-    def ops(self) -> Mapping[str, Op]:
+    def questions(self) -> Mapping[str, Op]:
+        """Those that the rows alone answer: nothing changes, and no daemon need live."""
         return {
             "why": self.why,
+            "recent": self.recent,
             "unended": self.unended,
             "usage": self.usage,
             "runs": self.runs,
@@ -46,9 +48,15 @@ class Inspection:
             "outbox": self.outbox,
             "memory.search": self.search_memory,
             "history.search": self.search_history,
-            "backup": self.backup,
             "tasks.list": self.list_tasks,
             "tasks.show": self.show_task,
+        }
+
+    @property
+    def ops(self) -> Mapping[str, Op]:
+        return {
+            **self.questions,
+            "backup": self.backup,
             "tasks.add": self.add_task,
             "tasks.pause": self.pause_task,
             "tasks.resume": self.resume_task,
@@ -62,6 +70,15 @@ class Inspection:
         if not found:
             raise OpFailed("bad_request", f"no message {message[:80]!r} was ever stored")
         return [self._life(each) for each in found]
+
+    async def recent(self, client: Client, *, group: str = "", limit: int = 20) -> object:
+        """The newest messages of people, with their numbers, and what became of each; the newest first."""
+        folder = await self._group(group) if group else None
+        found = await self.store.call(lives.recent, folder, limit=_bounded(limit))
+        return [
+            {**attrs.asdict(each), "received_at": spell(each.received_at, self.timezone)}
+            for each in found
+        ]
 
     async def unended(self, client: Client, *, minutes: int = 120) -> object:
         """Messages that asked longer than so many minutes ago and have had no end."""
@@ -209,7 +226,7 @@ class Inspection:
         found = await self._one(task)
         if not await self.store.call(tasks.pause, found.id, reason="the owner asked"):
             raise OpFailed("not_allowed", f"the task is {found.state}, not active")
-        return await self._changed(task)
+        return await self._changed(found.id)
 
     async def resume_task(self, client: Client, *, task: str) -> object:
         """Let a task that rests go on."""
@@ -220,7 +237,7 @@ class Inspection:
             raise OpFailed("not_allowed", str(error)) from None
         if not resumed:
             raise OpFailed("not_allowed", f"the task is {found.state}, not paused")
-        return await self._changed(task)
+        return await self._changed(found.id)
 
     async def run_task(self, client: Client, *, task: str) -> object:
         """Run a task once, now."""
@@ -235,7 +252,7 @@ class Inspection:
         found = await self._one(task)
         if not await self.store.call(tasks.cancel, found.id, now=self.now()):
             raise OpFailed("not_allowed", f"the task is {found.state} already")
-        return await self._changed(task)
+        return await self._changed(found.id)
 
     # --- shared ---
 
@@ -246,14 +263,21 @@ class Inspection:
         return found.folder
 
     async def _one(self, task: str) -> tasks.Task:
-        found = await self.store.call(tasks.get, TaskId(task))
-        if found is None:
+        """The task of this id, or of which this is the beginning, or the name."""
+        found = await self.store.call(tasks.called, task)
+        if not found:
             raise OpFailed("bad_request", f"there is no task {task[:80]!r}: pynchy tasks list")
-        return found
+        if len(found) > 1:
+            ids = ", ".join(each.id[:12] for each in found[:5])
+            raise OpFailed("bad_request", f"several tasks are called {task[:80]!r}: {ids}")
+        return found[0]
 
-    async def _changed(self, task: str) -> object:
+    async def _changed(self, task: TaskId) -> object:
         self.scheduled()
-        return self._task(await self._one(task))
+        found = await self.store.call(tasks.get, task)
+        if found is None:
+            raise OpFailed("bad_request", "the task went with its group, just now")
+        return self._task(found)
 
     def _task(self, task: tasks.Task) -> dict[str, Any]:
         return {

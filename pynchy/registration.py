@@ -68,7 +68,10 @@ class Registration:
         if ids is not None and (
             not ids or None in ids or any(str(i).endswith(GROUPS) for i in ids)
         ):
-            raise OpFailed("bad_request", "senders: expected WhatsApp ids or numbers, or everybody")
+            raise OpFailed(
+                "bad_request",
+                "expected numbers with their country code, as +491701234567, WhatsApp ids, or everybody",
+            )
         if others not in ("", *OTHERS):
             raise OpFailed("bad_request", "others: expected context or ignored")
         try:

@@ -1,5 +1,6 @@
 """The command `pynchy` itself: a group that imports a command when it is asked for."""
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Final
 
@@ -42,6 +43,16 @@ _MODULES: Final = {"import": "import_home"}  # a word of Python's is no name of 
 
 
 class _Lazy(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if near := get_close_matches(args[0], COMMANDS, n=1):
+                raise click.UsageError(f"{error.message} Did you mean {near[0]}?", ctx) from None
+            raise
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

@@ -6,7 +6,8 @@ import json
 
 import click
 
-from pynchy.cli.client import open_connection, printable
+from pynchy.cli import reading
+from pynchy.cli.table import moment, table
 
 
 @click.command()
@@ -18,14 +19,21 @@ def command(limit: int, as_json: bool) -> None:
     \b
     pynchy audit --limit 20
     """
-    with open_connection() as connection:
-        rows = connection.ask("audit", limit=limit)
+    rows = reading.ask("audit", limit=limit)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    for row in rows:
-        where = f" in {row['folder']}" if row["folder"] else ""
-        detail = json.dumps(row["detail"], sort_keys=True) if row["detail"] else ""
-        click.echo(printable(f"{row['at']}  {row['actor']}: {row['action']}{where}  {detail}"))
+    lines = [
+        (
+            moment(row["at"], seconds=True),
+            row["actor"],
+            row["action"],
+            row["folder"] or "",
+            ", ".join(f"{key} {value}" for key, value in sorted((row["detail"] or {}).items())),
+        )
+        for row in rows
+    ]
+    for line in table(("at", "who", "did", "group", "what"), lines):
+        click.echo(line)
     if not rows:
         click.echo("nothing to tell")

@@ -251,6 +251,8 @@ class Talk:
         turn, state = event["turn"], event["state"]
         if state == "started":
             self._turns.setdefault(turn, set()).update(event["seqs"])
+        elif state == "retry":
+            self.screen.say(f"({event['error'] or 'it failed'}; it will be tried again)", dim=True)
         elif state in ("done", "failed", "cancelled"):
             if state != "done" and event["error"]:
                 self.screen.say(f"({event['error']})", dim=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 
 from pynchy.cli.client import open_connection, printable
+from pynchy.cli.table import table
+from pynchy.disk import spell_bytes
+from pynchy.exits import Exit
 
 
 @click.group(invoke_without_command=True)
@@ -41,8 +45,17 @@ def show_groups(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    for group in found:
-        click.echo(printable(render(group)))
+    rows = [
+        (
+            group["folder"],
+            group["name"],
+            "paused" if group["paused"] else _answers(group),
+            ", ".join(group["chats"]) or "no chat",
+        )
+        for group in found
+    ]
+    for line in table(("group", "name", "answers", "chats"), rows):
+        click.echo(line)
 
 
 @command.command("discover")
@@ -62,7 +75,8 @@ def discover(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     if not found["asked"]:
-        click.echo("No messenger is connected; this is what was known before.", err=True)
+        known = "; this is what was known before" if found["chats"] else ""
+        click.echo(f"No messenger is connected{known}. To link one: pynchy auth whatsapp", err=True)
     for chat in found["chats"]:
         click.echo(printable(render_chat(chat)))
     if found["chats"]:
@@ -151,23 +165,32 @@ def allow(folder: str, senders: tuple[str, ...], everybody: bool, others: str | 
 def mount(folder: str, path: str, name: str, writable: bool) -> None:
     """Give the group in FOLDER the folder or file PATH of this machine, from its next run on.
 
-    The allowlist decides, see `pynchy mounts`.
+    The allowlist decides, see `pynchy mounts`. What it refuses is noted all the same, and mounted
+    once the list allows it; the exit code is 1 until then.
 
     \b
     pynchy groups mount family ~/Photos --name photos
     """
     with open_connection() as connection:
         found = connection.ask(
-            "groups.mount", folder=folder, path=path, name=name, writable=writable
+            "groups.mount",
+            folder=folder,
+            path=path if path.startswith("~") else str(Path(path).absolute()),  # as seen from here
+            name=name,
+            writable=writable,
         )
     show_mounts(found)
+    refused = {each["name"] for each in found["refused"]}
+    if (name or Path(path).name) in refused:
+        raise SystemExit(Exit.OURS)
 
 
 @command.command("set")
 @click.argument("folder")
 @click.argument("key")
 @click.argument("value", default="")
-def set_value(folder: str, key: str, value: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="All its settings, as JSON.")
+def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
     """Set what the group in FOLDER may reach and spend, from its next run on.
 
     Without a VALUE it is as for everybody again.
@@ -183,7 +206,17 @@ def set_value(folder: str, key: str, value: str) -> None:
     """
     with open_connection() as connection:
         found = connection.ask("groups.set", folder=folder, key=key, value=value)
-    click.echo(printable(json.dumps(found, indent=2)))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    now = found.get(key)
+    for word in key.split("."):  # budget.day_dollars is day_dollars of the budget
+        now = now.get(word) if isinstance(now, dict) else found.get(word)
+    spelled = ", ".join(map(str, now)) if isinstance(now, list) else now
+    if key == "disk" and isinstance(now, int) and now:
+        spelled = spell_bytes(now)
+    is_now = "is as for everybody" if now is None else f"is {spelled}"
+    click.echo(printable(f"{folder}: {key} {is_now}, from its next run on"))
 
 
 @command.command("unmount")
@@ -205,6 +238,45 @@ def show_mounts(found: dict[str, object]) -> None:
 
     for line in lines(found) or [f"{found['folder']}: no mounts"]:
         click.echo(printable(line))
+
+
+@command.command("stop")
+@click.argument("folder")
+def stop_group(folder: str) -> None:
+    """Stop what the group in FOLDER works on, as `/stop` in its chat does.
+
+    \b
+    pynchy groups stop family
+    """
+    with open_connection() as connection:
+        stopped = connection.ask("groups.stop", folder=folder)["stopped"]
+    click.echo(f"{folder}: {'stopped' if stopped else 'there was nothing to stop'}")
+
+
+@command.command("pause")
+@click.argument("folder")
+def pause_group(folder: str) -> None:
+    """Answer the group in FOLDER no more for now. Its messages are kept.
+
+    \b
+    pynchy groups pause family
+    """
+    with open_connection() as connection:
+        connection.ask("groups.pause", folder=folder)
+    click.echo(f"{folder} is paused; to go on: pynchy groups resume {folder}")
+
+
+@command.command("resume")
+@click.argument("folder")
+def resume_group(folder: str) -> None:
+    """Answer the group in FOLDER again, beginning with what came meanwhile.
+
+    \b
+    pynchy groups resume family
+    """
+    with open_connection() as connection:
+        connection.ask("groups.resume", folder=folder)
+    click.echo(f"{folder} is answered again")
 
 
 @command.command("remove")
@@ -252,8 +324,12 @@ def forget_group(folder: str, yes: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _answers(group: dict[str, Any]) -> str:
+    return f"@{group['trigger']}" if group["requires_trigger"] else "everything"
+
+
 def render(group: dict[str, Any]) -> str:
-    trigger = f"answers @{group['trigger']}" if group["requires_trigger"] else "answers everything"
+    trigger = f"answers {_answers(group)}"
     paused = ", paused" if group["paused"] else ""
     chats = ", ".join(group["chats"]) or "no chat"
     return f"{group['folder']}: {group['name']}, {chats}, {trigger}{paused}"

@@ -6,7 +6,9 @@ import json
 
 import click
 
-from pynchy.cli.client import open_connection, printable
+from pynchy.cli import reading
+from pynchy.cli.client import printable
+from pynchy.cli.table import moment
 
 
 @click.command()
@@ -20,12 +22,11 @@ def command(query: str, group: str, limit: int, as_json: bool) -> None:
     \b
     pynchy history "train tickets" --group family
     """
-    with open_connection() as connection:
-        found = connection.ask("history.search", query=query, group=group, limit=limit)
+    found = reading.ask("history.search", query=query, group=group, limit=limit)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     for each in found:
-        click.echo(printable(f"{each['at']}  {each['who'] or 'assistant'}: {each['text']}"))
+        click.echo(printable(f"{moment(each['at'])}  {each['who'] or 'assistant'}: {each['text']}"))
     if not found:
         click.echo("nothing fits")

@@ -6,7 +6,9 @@ import json
 
 import click
 
-from pynchy.cli.client import open_connection, printable
+from pynchy.cli import reading
+from pynchy.cli.client import printable
+from pynchy.cli.table import moment
 
 
 @click.group()
@@ -29,13 +31,12 @@ def search(query: str, group: str, limit: int, as_json: bool) -> None:
     \b
     pynchy memory search allergies --group family
     """
-    with open_connection() as connection:
-        found = connection.ask("memory.search", query=query, group=group, limit=limit)
+    found = reading.ask("memory.search", query=query, group=group, limit=limit)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     for each in found:
         shared = "  (for all)" if each["shared"] else ""
-        click.echo(printable(f"{each['created_at']}  {each['text']}{shared}"))
+        click.echo(printable(f"{moment(each['created_at'])}  {each['text']}{shared}"))
     if not found:
         click.echo("nothing fits")

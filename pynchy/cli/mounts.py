@@ -78,7 +78,10 @@ def reload() -> None:
     """
     with open_connection() as connection:
         roots = connection.ask("mounts.reload")["roots"]
-    click.echo("there is no allowlist" if roots is None else f"{roots} roots are allowed")
+    if roots is None:
+        click.echo("nothing is mounted: there is no allowlist; see: pynchy mounts init")
+    else:
+        click.echo(f"{roots} folder{'s' * (roots != 1)} and what is below may be mounted")
 
 
 @command.command("list")
@@ -94,9 +97,9 @@ def list_mounts(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    for group in found:
-        for line in lines(group):
-            click.echo(printable(line))
+    told = [line for group in found for line in lines(group)]
+    for line in told or ["no group asks for a folder; see: pynchy groups mount --help"]:
+        click.echo(printable(line))
 
 
 def _path() -> Path:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import click
 
-from pynchy.cli.client import open_connection, printable
+from pynchy.cli import reading
+from pynchy.cli.client import printable
+from pynchy.cli.table import moment, table
 from pynchy.home import Home
 
 
@@ -16,24 +19,33 @@ from pynchy.home import Home
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(group: str, limit: int, as_json: bool) -> None:
-    """The newest runs first: kind, group, times, reason, and the path of the run's log.
+    """The newest runs first: times, group, kind, why each ended, and its log.
 
     \b
     pynchy runs
     pynchy runs --group family --limit 5
     """
-    with open_connection() as connection:
-        found = connection.ask("runs", group=group, limit=limit)
+    found = reading.ask("runs", group=group, limit=limit)
     folder = Home.of(os.environ).run_logs
     for run in found:
         run["log"] = next((str(path) for path in folder.glob(f"*-{run['id']}.log")), None)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    for run in found:
-        end = f"{run['ended_at']} ({run['reason']})" if run["ended_at"] else run["state"]
-        click.echo(printable(f"{run['started_at']}  {run['group']}  {run['kind']}  {end}"))
-        if run["log"]:
-            click.echo(printable(f"  {run['log']}"))
-    if not found:
+    rows = [
+        (
+            moment(run["started_at"], seconds=True),
+            moment(run["ended_at"], seconds=True)[-8:],
+            run["group"],
+            run["kind"],
+            run["reason"] or run["state"],
+            "" if run["log"] is None else Path(run["log"]).name,
+        )
+        for run in found
+    ]
+    for line in table(("started", "ended", "group", "kind", "reason", "log"), rows):
+        click.echo(line)
+    if found:
+        click.echo(printable(f"the logs are in {folder}"), err=True)
+    else:
         click.echo("nothing has run yet")

@@ -53,13 +53,23 @@ def command(chat: str, text: str, sender: str, wait: float, as_json: bool) -> No
         elif wait > 0 and text.startswith("/"):
             asked.hear_order(connection, min(deadline, time.monotonic() + ORDER))
         elif wait > 0 and not as_json:
-            click.echo("kept for later: it does not call the assistant", err=True)
+            click.echo(f"kept for later: {_why_not(connection, said['folder'])}", err=True)
     if as_json:
         click.echo(json.dumps(said | asked.outcome, indent=2))
     if asked.state in ("failed", "cancelled"):
         raise Failure(asked.error or f"the turn was {asked.state}", Exit.TURN_FAILED)
     if asked.state is None and wait > 0 and said["wakes"]:
         raise Failure(f"no answer within {wait:g} s", Exit.NO_ANSWER)
+
+
+def _why_not(connection: Connection, folder: str) -> str:
+    """Why a message that was kept calls nobody."""
+    for group in connection.ask("groups.list"):
+        if group["folder"] == folder and group["paused"]:
+            return f"{folder} is paused; to go on: pynchy groups resume {folder}"
+        if group["folder"] == folder and group["requires_trigger"]:
+            return f"it does not call the assistant (@{group['trigger']})"
+    return "it does not call the assistant"
 
 
 @attrs.define
@@ -103,6 +113,10 @@ class Asked:
             early, self._early = self._early, []
             for message in early:
                 self._see_message(message)
+        elif event["turn"] == self.turn and event["state"] == "retry":
+            if self.show:
+                told = printable(event["error"]) or "it failed"
+                click.echo(f"{told}; it will be tried again", err=True)
         elif event["turn"] == self.turn and event["state"] in ("done", "failed", "cancelled"):
             self.state, self.error = event["state"], event["error"]
             self.awaited = set(event["replies"]) - {reply["id"] for reply in self.said}

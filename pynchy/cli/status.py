@@ -19,7 +19,7 @@ from pynchy.home import Home
 def command(as_json: bool) -> None:
     """How the daemon is: version, runtime, groups, runs, queue, outbox, channels.
 
-    Exit code 4 if it is not running.
+    Exit code 4 if it is not running; then the last line of its log says how it ended.
 
     \b
     pynchy status
@@ -31,10 +31,25 @@ def command(as_json: bool) -> None:
             status = connection.ask("status")
     except NotRunning as error:
         if as_json:
-            click.echo(json.dumps({"running": False, "home": str(home.root)}, indent=2))
+            down = {"running": False, "home": str(home.root), "last": last_word(home)}
+            click.echo(json.dumps(down, indent=2))
             raise SystemExit(Exit.NOT_RUNNING) from None
+        if last := last_word(home):
+            click.echo(f"the last line of its log: {last}", err=True)
         raise error from None
     click.echo(json.dumps(status, indent=2) if as_json else render(status))
+
+
+def last_word(home: Home) -> str:
+    """What the daemon wrote down last, if anything: how it ended, as a rule."""
+    try:
+        with home.log.open("rb") as file:
+            file.seek(max(0, home.log.stat().st_size - 16_384))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    lines = [line for line in lines if line[:2].isdigit() or line.startswith("{")]
+    return printable(lines[-1])[:300] if lines else ""
 
 
 def render(status: dict[str, Any]) -> str:

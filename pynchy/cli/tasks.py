@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 import click
 
+from pynchy.cli import reading
 from pynchy.cli.client import open_connection, printable
+from pynchy.cli.table import moment, table
 
+SHORT: Final = 8  # letters of an id that a list shows
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
@@ -17,9 +21,12 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of te
 def command(context: click.Context) -> None:
     """Scheduled work: list, show, add, pause, resume, run, remove. Alone: the list.
 
+    A TASK is named by its name, its id, or the beginning of its id.
+
     \b
     pynchy tasks
-    pynchy tasks add main "what is on today?" --cron "0 8 * * 1-5"
+    pynchy tasks add main "what is on today?" --cron "0 8 * * 1-5" --name briefing
+    pynchy tasks run briefing
     """
     if context.invoked_subcommand is None:
         _list(group="", ended=False, as_json=False)
@@ -39,12 +46,23 @@ def list_tasks(group: str, ended: bool, as_json: bool) -> None:
 
 
 def _list(*, group: str, ended: bool, as_json: bool) -> None:
-    found = _ask("tasks.list", group=group, ended=ended)
+    found = reading.ask("tasks.list", group=group, ended=ended)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    for task in found:
-        click.echo(printable(_line(task)))
+    rows = [
+        (
+            task["id"][:SHORT],
+            task["group"],
+            _state(task),
+            moment(task["next_run"]) or "not due",
+            f"{task['kind']} {task['value']}",
+            task["name"] or task["prompt"],
+        )
+        for task in found
+    ]
+    for line in table(("task", "group", "state", "next", "when", "what"), rows):
+        click.echo(line)
     if not found:
         click.echo("nothing is scheduled")
 
@@ -56,25 +74,35 @@ def show(task: str, as_json: bool) -> None:
     """One TASK with what became of its newest slots.
 
     \b
-    pynchy tasks show 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    pynchy tasks show briefing
     """
-    found = _ask("tasks.show", task=task)
+    found = reading.ask("tasks.show", task=task)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     click.echo(printable(_line(found)))
     click.echo(printable(f"  in {found['chat']}, {found['context']}, {found['timezone']}"))
-    for slot in found["slots"]:
-        reason = f" ({slot['reason']})" if slot["reason"] else ""
-        missed = f", {slot['missed']} missed before" if slot["missed"] else ""
-        click.echo(printable(f"  {slot['due_at']}  {slot['state']}{reason}{missed}"))
+    click.echo(printable(f"  {found['prompt']}"))
+    rows = [
+        (
+            moment(slot["due_at"]),
+            slot["state"] + (f" ({slot['reason']})" if slot["reason"] else ""),
+            f"{slot['missed']} missed before" if slot["missed"] else "",
+            slot["said"] or "",
+        )
+        for slot in found["slots"]
+    ]
+    for line in table(("due", "became", "missed", "said"), rows):
+        click.echo(f"  {line}")
+    if not rows:
+        click.echo("  it has not been due yet")
 
 
 @command.command("add")
 @click.argument("group")
 @click.argument("prompt")
 @click.option("--cron", default="", help='Five fields: "0 8 * * 1-5".')
-@click.option("--every", type=int, default=0, metavar="SECONDS", help="An interval.")
+@click.option("--every", default="", metavar="TIME", help="An interval: 90, 30m, 2h, 1d.")
 @click.option("--at", default="", metavar="TIME", help="Once: 2026-12-24T18:00.")
 @click.option("--isolated", is_flag=True, help="In a fresh conversation each time.")
 @click.option("--name", default="", help="What to call it.")
@@ -84,7 +112,7 @@ def add(
     group: str,
     prompt: str,
     cron: str,
-    every: int,
+    every: str,
     at: str,
     isolated: bool,
     name: str,
@@ -95,8 +123,10 @@ def add(
 
     \b
     pynchy tasks add main "what is on today?" --cron "0 8 * * 1-5"
+    pynchy tasks add main "has the kettle boiled?" --every 30m
+    pynchy tasks add main "remind me of the cake" --at 2026-12-24T18:00
     """
-    given = [("cron", cron), ("interval", str(every) if every else ""), ("once", at)]
+    given = [("cron", cron), ("interval", _seconds(every)), ("once", at)]
     chosen = [(kind, value) for kind, value in given if value]
     if len(chosen) != 1:
         raise click.UsageError("say one of --cron, --every and --at")
@@ -121,7 +151,7 @@ def pause(task: str, as_json: bool) -> None:
     """Let TASK rest.
 
     \b
-    pynchy tasks pause 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    pynchy tasks pause briefing
     """
     _say(_ask("tasks.pause", task=task), as_json=as_json)
 
@@ -133,7 +163,7 @@ def resume(task: str, as_json: bool) -> None:
     """Let TASK go on, from its next time after now.
 
     \b
-    pynchy tasks resume 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    pynchy tasks resume briefing
     """
     _say(_ask("tasks.resume", task=task), as_json=as_json)
 
@@ -145,7 +175,7 @@ def run(task: str, as_json: bool) -> None:
     """Run TASK once, now, besides its schedule.
 
     \b
-    pynchy tasks run 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    pynchy tasks run briefing
     """
     _say(_ask("tasks.run", task=task), as_json=as_json)
 
@@ -157,9 +187,19 @@ def remove(task: str, as_json: bool) -> None:
     """End TASK for good.
 
     \b
-    pynchy tasks remove 0b4c7b1a9d2e4f60a1b2c3d4e5f60718
+    pynchy tasks remove briefing
     """
     _say(_ask("tasks.remove", task=task), as_json=as_json)
+
+
+def _seconds(every: str) -> str:
+    """An interval in seconds, as the schedule takes it."""
+    if not every:
+        return ""
+    found = re.fullmatch(r"(\d+)\s*([smhd]?)", every.strip().lower())
+    if found is None:
+        raise click.UsageError(f"--every {every}: expected a time such as 90, 30m, 2h or 1d")
+    return str(int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]])
 
 
 def _ask(op: str, **arguments: object) -> Any:
@@ -172,9 +212,12 @@ def _say(task: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _line(task: dict[str, Any]) -> str:
-    due = f"next {task['next_run']}" if task["next_run"] else "not due"
-    reason = f" ({task['reason']})" if task["reason"] else ""
+    due = f"next {moment(task['next_run'])}" if task["next_run"] else "not due"
     name = task["name"] or task["prompt"]
     name = name if len(name) <= 60 else name[:59] + "…"
     what = f"{task['kind']} {task['value']}"
-    return f"{task['id']}  {task['group']}  {task['state']}{reason}, {what}, {due}: {name}"
+    return f"{task['id']}  {task['group']}  {_state(task)}, {what}, {due}: {name}"
+
+
+def _state(task: dict[str, Any]) -> str:
+    return f"{task['state']} ({task['reason']})" if task["reason"] else str(task["state"])

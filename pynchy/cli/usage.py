@@ -6,7 +6,8 @@ import json
 
 import click
 
-from pynchy.cli.client import open_connection, printable
+from pynchy.cli import reading
+from pynchy.cli.table import table
 
 
 @click.command()
@@ -22,15 +23,25 @@ def command(days: int, group: str, as_json: bool) -> None:
     """
     if not 1 <= days <= 3660:
         raise click.UsageError("--days: expected 1 to 3660")
-    with open_connection() as connection:
-        lines = connection.ask("usage", days=days, group=group)
+    lines = reading.ask("usage", days=days, group=group)
     if as_json:
         click.echo(json.dumps(lines, indent=2))
         return
-    row = "{:10}  {:20}  {:26}  {:>6}  {:>12}  {:>10}  {:>10}"
-    click.echo(row.format("day", "group", "model", "calls", "in", "out", "dollars"))
-    for line in lines:
-        taken = line["input"] + line["cache_read"] + line["cache_write"]
-        cells = (line["day"], line["group"], line["model"], line["calls"], taken, line["output"])
-        click.echo(printable(row.format(*cells, f"{line['cost']:.4f}")))
-    click.echo(f"{'in all':10}  {sum(line['cost'] for line in lines):.4f} dollars")
+    rows = [
+        (
+            line["day"],
+            line["group"],
+            line["model"],
+            line["calls"],
+            line["input"] + line["cache_read"] + line["cache_write"],
+            line["output"],
+            line["cost"],
+        )
+        for line in lines
+    ]
+    for text in table(("day", "group", "model", "calls", "in", "out", "dollars"), rows):
+        click.echo(text)
+    if rows:
+        click.echo(f"in all {sum(line['cost'] for line in lines):.4f} dollars")
+    else:
+        click.echo("the model was not asked yet" if days > 1 else "the model was not asked today")

@@ -210,7 +210,8 @@ def _read_amount(key: str, text: str) -> int:
     power = powers.get(text[-1:].lower(), 0)
     digits = text[:-1] if power else text
     if not digits.isascii() or not digits.isdigit() or len(digits) > 15:
-        raise BadSettings(f"{key}: expected a whole number, not {text[:80]!r}")
+        expected = "a size such as 500m or 5g" if key == "disk" else "a whole number"
+        raise BadSettings(f"{key}: expected {expected}, not {text[:80]!r}")
     return int(digits) << power
 
 

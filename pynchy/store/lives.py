@@ -114,6 +114,41 @@ def why_seq(db: Database, seq: Seq) -> Life:
 
 
 @attrs.frozen
+class Came:
+    """A message in a list: which it is, and what became of it. ``text`` is its beginning."""
+
+    seq: Seq
+    chat: ChatId
+    sender_name: str
+    message_id: str
+    received_at: Micros
+    text: str
+    state: State
+
+
+def recent(db: Database, folder: GroupId | None, *, limit: int) -> list[Came]:
+    """The newest messages of people (of a group; None: of all), the newest first."""
+    rows = db.execute(
+        "SELECT seq, chat, sender_name, message_id, received_at, substr(text, 1, 200) FROM inbox "
+        "JOIN chats USING (chat) WHERE kind <> 'notice' AND (?1 IS NULL OR folder = ?1) "
+        "ORDER BY seq DESC LIMIT ?2",
+        (folder, limit),
+    ).fetchall()
+    return [
+        Came(
+            seq=row[0],
+            chat=row[1],
+            sender_name=row[2],
+            message_id=row[3],
+            received_at=row[4],
+            text=row[5],
+            state=why_seq(db, row[0]).state,
+        )
+        for row in rows
+    ]
+
+
+@attrs.frozen
 class Unended:
     """A message that asked and has come to no end."""
 

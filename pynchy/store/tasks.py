@@ -23,6 +23,7 @@ from pynchy.schedule.times import BadSchedule, Schedule, Slot, next_slot, slots
 from . import notices, turns
 from .database import Database, NewId
 
+SHORTEST: Final = 4  # letters of an id that name a task
 MOST_TASKS: Final = 50  # of one group, active or paused
 MOST_DEPTH: Final = 2  # a task made by a task made by a task
 WINDOW: Final = 1.0 * DAY  # how far back missed slots are counted one by one
@@ -134,6 +135,23 @@ def get(db: Database, task: TaskId) -> Task | None:
     """One task."""
     row = db.execute(f"SELECT {_COLUMNS} FROM tasks WHERE id = ?", (task,)).fetchone()
     return None if row is None else _task(row)
+
+
+def called(db: Database, word: str) -> list[Task]:
+    """The tasks that a person means by a word: the one with this id; else those whose id begins so, or that are
+    called so, and of them those that are not over, if any is."""
+    exact = get(db, TaskId(word))
+    if exact is not None:
+        return [exact]
+    low = word.lower()
+    begins = len(low) >= SHORTEST and set(low) <= set("0123456789abcdef")
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM tasks WHERE (?1 AND id >= ?2 AND id < ?2 || 'g') "
+        "OR (name = ?3 COLLATE NOCASE AND name <> '') ORDER BY created_at LIMIT 100",
+        (begins, low, word),
+    )
+    found = [_task(row) for row in rows]
+    return [task for task in found if task.state in ("active", "paused")] or found
 
 
 def of_group(db: Database, folder: GroupId | None, *, ended: bool = False) -> list[Task]:

@@ -142,6 +142,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.schedule.times": Kind.RULES,
     "pynchy.store.*": Kind.QUERIES,
     "pynchy.store.database": Kind.EDGE,
+    "pynchy.store.unowned": Kind.EDGE,
 }
 
 # Kinds whose modules may import others of the same floor in another room. Edges and queries may

@@ -124,7 +124,7 @@ async def test_a_daemon_that_is_not_running_or_goes_away_is_4(home: Home) -> Non
 
 
 async def test_groups_are_added_listed_and_removed(home: Home) -> None:
-    async with running(home):
+    async with running(home) as daemon:
         add = ("groups", "add", "console:family", "--name", "Family", "--folder", "family")
         done = await cli(home, *add, "--trigger", "@Andy")
         assert done.stdout == b"family: Family, console:family, answers @Andy\n"
@@ -146,11 +146,21 @@ async def test_groups_are_added_listed_and_removed(home: Home) -> None:
         context = await cli(home, "send", "family", "just talking", "--wait", "20")
         assert (context.returncode, context.stdout) == (0, b"")
         assert b"kept for later" in context.stderr
+        assert b"(@Andy)" in context.stderr
+        assert (await cli(home, "groups", "pause", "family")).returncode == 0
+        asleep = await cli(home, "send", "family", "@andy hi", "--wait", "20")
+        assert b"family is paused; to go on: pynchy groups resume family" in asleep.stderr
+        assert b"paused" in (await cli(home, "groups")).stdout
+        assert (await cli(home, "groups", "resume", "family")).returncode == 0
+        assert daemon.paused == [("family", True), ("family", False)]
+        assert b"nothing to stop" in (await cli(home, "groups", "stop", "family")).stdout
+        assert (await cli(home, "groups", "pause", "nobody")).returncode == 2
         assert (await cli(home, "send", "family", "@andy hi")).returncode == 0
         assert (await cli(home, "groups", "remove", "family")).returncode == 0
         assert (await cli(home, "groups", "remove", "family")).returncode == 2
         assert (await cli(home, "groups", "remove", "main")).returncode == 2
-        assert (await cli(home, "groups")).stdout.count(b"\n") == 2
+        assert (await cli(home, "groups")).stdout.count(b"\n") == 3  # with its head
+        assert b"Did you mean groups?" in (await cli(home, "gropus")).stderr
 
 
 async def test_status_for_people_and_for_programs(home: Home) -> None:

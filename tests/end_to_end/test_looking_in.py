@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,8 @@ def pynchy(home: Path, *argv: str, exits: int = 0) -> str:
     return done.stdout
 
 
-def asked(home: Path, *argv: str) -> Any:
-    return json.loads(pynchy(home, *argv, "--json"))
+def asked(home: Path, *argv: str, exits: int = 0) -> Any:
+    return json.loads(pynchy(home, *argv, "--json", exits=exits))
 
 
 def test_the_life_of_a_message_its_tasks_memory_and_cost(tmp_path: Path) -> None:
@@ -73,7 +76,56 @@ def test_the_life_of_a_message_its_tasks_memory_and_cost(tmp_path: Path) -> None
         assert (up["memories"], up["tasks"]) == (1, 1)
     down = asked(home, "export", "main", str(tmp_path / "again.tar.gz"))
     assert down["messages"] >= up["messages"]  # the task may have said its word in between
-    pynchy(home, "why", "1", exits=4)
+
+
+def test_a_task_goes_by_its_name_or_the_beginning_of_its_id(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, "bwrap"):
+        add = ("tasks", "add", "main", "echo ding", "--every", "2h", "--name")
+        made, other = asked(home, *add, "Briefing"), asked(home, *add, "twin")
+        twin = asked(home, *add, "twin")
+        assert made["value"] == "7200"
+        assert asked(home, "tasks", "pause", "briefing")["id"] == made["id"]
+        assert asked(home, "tasks", "resume", made["id"][:8])["id"] == made["id"]
+        pynchy(home, "tasks", "pause", "twin", exits=2)  # which of them?
+        assert asked(home, "tasks", "remove", other["id"])["state"] == "cancelled"
+        assert asked(home, "tasks", "pause", "twin")["id"] == twin["id"]  # the one that is not over
+        pynchy(home, "tasks", "show", made["id"][:3], exits=2)
+        pynchy(home, "tasks", "add", "main", "x", "--every", "soon", exits=2)
+
+
+def test_whoever_asks_why_it_is_down_is_answered_from_the_rows(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    questions = (
+        ("why", "1"),
+        ("why",),
+        ("why", "--unended"),
+        ("runs",),
+        ("usage",),
+        ("audit",),
+        ("tasks", "list"),
+        ("tasks", "show", "briefing"),
+        ("history", "hello"),
+        ("memory", "search", "tea"),
+    )
+    pynchy(home, "runs", exits=4)  # nothing to read in
+    with running(home, "bwrap") as daemon:
+        pynchy(home, "send", "main", "echo hello")
+        pynchy(home, "send", "main", 'use remember {"text": "Anna likes tea"}')
+        pynchy(home, "tasks", "add", "main", "x", "--cron", "0 8 * * *", "--name", "briefing")
+        pynchy(home, "send", "main", "/stop")
+        up = [asked(home, *question) for question in questions]
+        assert [each["state"] for each in up[1] if each["seq"] == 1] == ["answered"]
+        daemon.stop(signal.SIGKILL)
+    down = [asked(home, *question) for question in questions]
+    assert down == up
+    assert asked(home, "status", exits=4)["last"]
+    pynchy(home, "tasks", "pause", "briefing", exits=4)  # that needs somebody who does it
+    with closing(sqlite3.connect(home / "store" / "pynchy.db")) as other:
+        other.execute("PRAGMA user_version = 1")
+    pynchy(home, "why", exits=4)  # its rows may mean something else
+    (home / "store" / "pynchy.db").write_bytes(b"no database at all" * 100)
+    pynchy(home, "why", exits=73)
 
 
 def test_a_copy_made_while_it_runs_brings_everything_back(tmp_path: Path) -> None:

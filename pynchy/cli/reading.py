@@ -1,0 +1,80 @@
+"""Questions that the database can answer by itself: asked of the daemon, or, while none runs, of the file.
+
+Whoever wants to know why it stopped need not start it first. The rule that keeps it so: nothing is written, and what
+only a living daemon knows is not made up.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import click
+
+from pynchy.cli.client import Failure, NotRunning, Refused, open_connection
+from pynchy.exits import Exit
+from pynchy.home import Home
+
+DOWN: Final = "(pynchy is not running; this is what its database says)"
+
+
+def ask(op: str, **arguments: object) -> Any:
+    """What the daemon answers to a question; or what it would, from the rows it left. The second is said on stderr.
+
+    Raises `NotRunning` where there is no database, either.
+    """
+    home = Home.of(os.environ)
+    try:
+        with open_connection(home) as connection:
+            return connection.ask(op, **arguments)
+    except NotRunning:
+        if not home.database.exists():
+            raise
+    found = _read(home, op, arguments)
+    click.echo(DOWN, err=True)
+    return found
+
+
+def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
+    # Imported here: a daemon that runs is asked in no time.
+    import time
+
+    import trio
+
+    from pynchy.config import ConfigError, from_environ, machine_timezone
+    from pynchy.control import OpFailed
+    from pynchy.inspection import Inspection
+    from pynchy.model import Micros
+    from pynchy.store.database import StoreError
+    from pynchy.store.unowned import OtherSchema, open_unowned
+
+    async def nobody(*_: object) -> None:
+        raise AssertionError("a question rings no bell")
+
+    try:
+        timezone = from_environ(os.environ).assistant.timezone
+    except ConfigError:  # `pynchy config check` says what is wrong with it
+        timezone = machine_timezone(os.environ)
+    try:
+        with open_unowned(home.database) as store:
+            inspection = Inspection(
+                store=store,
+                backups=home.backups,
+                timezone=timezone,
+                now=lambda: Micros(time.time_ns() // 1000),
+                new_id=lambda: "",
+                scheduled=lambda: None,
+                due=nobody,
+            )
+            question: Any = inspection.questions[op]
+
+            async def put() -> object:
+                return await question(None, **arguments)
+
+            return trio.run(put)
+    except OpFailed as error:
+        raise Refused(error.code, str(error)) from None
+    except OtherSchema as error:
+        raise NotRunning(f"pynchy is not running, and {error}: pynchy upgrade --check") from None
+    except StoreError as error:
+        raise Failure(f"{error}; pynchy doctor", Exit.STORE) from None
