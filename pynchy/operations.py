@@ -207,6 +207,14 @@ def _stored(db: Database, *, now: Micros) -> dict[str, object]:
         ],
         "unanswered": messages.waiting_groups(db, now=now),
         "retrying": waiting.fetchone()[0],
+        "retries": [
+            dict(row)
+            for row in db.query(
+                "SELECT id AS turn, folder, chat, attempt, retry_at AS at, error FROM turns "
+                "WHERE ended_at IS NULL AND state = 'waiting' AND error IS NOT NULL "
+                "ORDER BY retry_at, id LIMIT 50"
+            )
+        ],
         "outbox": {"pending": 0, "sending": 0, "uncertain": 0} | dict(counts.fetchall()),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 import click
@@ -80,7 +81,13 @@ def render(status: dict[str, Any]) -> str:
     waiting = ", ".join(f"{count} {state}" for state, count in outbox.items() if count)
     lines.append("outbox     " + (waiting or "empty"))
     if status["retrying"]:
-        lines.append(f"waiting    {status['retrying']} turns to be tried again")
+        lines.append(f"waiting    {status['retrying']} turn{'s' * (status['retrying'] != 1)}")
+    for retry in status["retries"]:
+        at = time.strftime("%H:%M:%S", time.localtime(retry["at"] / 1e6))
+        error = " ".join(retry["error"].split())
+        lines.append(
+            f"  {retry['folder']}: try {retry['attempt'] + 1} at {at}, after {error[:300]}"
+        )
     lines.append(f"groups     {len(status['groups'])}")
     for group in status["groups"]:
         trigger = f"@{group['trigger']}" if group["requires_trigger"] else "every message"

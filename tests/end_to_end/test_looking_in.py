@@ -94,6 +94,20 @@ def test_a_task_goes_by_its_name_or_the_beginning_of_its_id(tmp_path: Path) -> N
         pynchy(home, "tasks", "add", "main", "x", "--every", "soon", exits=2)
 
 
+def test_it_says_what_waits_for_another_try_and_why(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        talk.say("error 400")
+        talk.turn("retry")
+        [retry] = asked(home, "status")["retries"]
+        assert (retry["folder"], retry["attempt"]) == ("main", 1)
+        said = pynchy(home, "status")
+        assert "main: try 2 at " in said
+        assert "400" in said
+        talk.ask("/stop")
+        assert asked(home, "status")["retries"] == []
+
+
 def test_whoever_asks_why_it_is_down_is_answered_from_the_rows(tmp_path: Path) -> None:
     home = tmp_path / "home"
     questions = (

@@ -105,6 +105,20 @@ def test_a_turn_is_seen_at_work_and_stopped(room: Room) -> None:
     assert any(row["action"] == "turns stopped" for row in room.ask("audit"))
 
 
+def test_what_waits_for_another_try_says_why_and_is_stopped(room: Room) -> None:
+    tab = room.tab
+    room.go("live")
+    with room.daemon.talk() as talk:
+        talk.say("error 400")
+        talk.turn("retry")
+        tab.wait_text("400", "[data-key^='retry ']")
+        tab.wait_text("1 turn", ".tile")
+        tab.click("[data-key^='give up ']", "Stop")
+        talk.turn("cancelled")
+    tab.wait("document.querySelector(\"[data-key^='retry ']\") === null")
+    assert room.ask("status")["retries"] == []
+
+
 def test_a_group_and_a_task_are_paused_and_resumed(room: Room) -> None:
     tab = room.tab
     room.ask("groups.add", chat="console:family", name="The family")

@@ -21,6 +21,8 @@ export function draw(place, data, page) {
     tiles(data),
     waiting(data, page),
     section("Running", data.runs.length ? h("div", { class: "grid" }, data.runs.map((run) => card(run, page))) : nothing("Nobody is at work.")),
+    data.retries.length > 0 &&
+      section("Tried again", h("div", { class: "grid" }, data.retries.map((retry) => retryCard(retry, page)))),
     data.queue.length > 0 &&
       section("Waiting for a slot", h("ol", { class: "plain" }, data.queue.map((folder) => h("li", {}, folder)))),
     section("Groups", h("div", { class: "grid" }, data.groups.map((group) => groupCard(group, data, page)))),
@@ -93,6 +95,22 @@ function card(run, page) {
         { class: "row" },
         h("button", { class: "danger", "data-key": `stop ${run.run}`, onclick: () => page.act("groups.stop", { folder: run.folder }) }, "Stop"),
       ),
+  );
+}
+
+/** A turn that failed and waits: why, until when, and a way to be rid of it. */
+function retryCard(retry, page) {
+  return h(
+    "article",
+    { class: "card", "data-key": `retry ${retry.turn}` },
+    h("header", { class: "row" }, h("h3", {}, retry.folder), badge(`try ${retry.attempt + 1}`, "warn")),
+    h("p", { class: "quiet" }, "at ", moment(retry.at)),
+    h("p", { class: "said clip small" }, retry.error),
+    h(
+      "div",
+      { class: "row" },
+      h("button", { class: "danger", "data-key": `give up ${retry.turn}`, onclick: () => page.act("groups.stop", { folder: retry.folder }) }, "Stop"),
+    ),
   );
 }
 
