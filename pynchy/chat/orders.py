@@ -16,7 +16,7 @@ import attrs
 
 from pynchy.chat.commands import Order, help_text
 from pynchy.chat.receiver import Asked
-from pynchy.chat.text import NOTICE_PREFIX, is_owner
+from pynchy.chat.text import NOTICE_PREFIX, is_owner, within
 from pynchy.groups import queue
 from pynchy.ipc import approvals
 from pynchy.ipc.call import Done, Scaffold, no_folders
@@ -140,7 +140,7 @@ def _tasks(db: Database, group: Group, order: Order, now: Micros, hands: _Hands)
     if not rows:
         return "Nothing is scheduled.", None
     lines = [
-        f"{name or prompt[:40]}: {kind} {value} ({state})"
+        f"{within(name or prompt, 40)}: {kind} {value} ({state})"
         for name, kind, value, state, prompt in rows
     ]
     return "\n".join(lines), None
@@ -175,7 +175,7 @@ def _groups(db: Database, group: Group, order: Order, now: Micros, hands: _Hands
     lines = []
     for each in groups.list_groups(db):
         chats = ", ".join(groups.chats_of(db, each.folder)) or "no chat"
-        lines.append(f"{each.folder} ({each.name}): {chats}{', paused' * each.paused}")
+        lines.append(f"{each.folder} ({within(each.name)}): {chats}{', paused' * each.paused}")
     return "\n".join(lines), None
 
 

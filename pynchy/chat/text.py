@@ -340,7 +340,10 @@ def _cap(text: str, limit: int) -> tuple[str, str]:
 
 def _is_hidden(character: str) -> bool:
     """Format characters one cannot see, the joiner of emoji and of some scripts apart."""
-    return unicodedata.category(character) == "Cf" and character not in "\u200c\u200d"
+    return unicodedata.category(character) == "Cf" and character not in _JOINERS
+
+
+_JOINERS: Final = "\u200c\u200d"
 
 
 def clean_text(text: str) -> str:
@@ -429,8 +432,25 @@ def hides_the_rest(text: str) -> bool:
 
 
 def notice(text: str) -> str:
-    """A line of the host: recognisable, because nobody else's text can start like this."""
-    return NOTICE_PREFIX + text.replace(NOTICE_MARK, "#")
+    """The host's words: recognisable, because nobody else's text can start like this. A notice stays as it is."""
+    return NOTICE_PREFIX + text.removeprefix(NOTICE_PREFIX).replace(NOTICE_MARK, "#")
+
+
+def within(text: str, limit: int = 200) -> str:
+    """Somebody else's words as they may stand within a line of the host's.
+
+    Nothing in them ends the line or begins one of its own, hides, or turns round what follows; and
+    they are no longer than ``limit`` characters and an ellipsis.
+    """
+    kept: list[str] = []
+    for character in text[: 8 * limit]:
+        category = unicodedata.category(character)
+        if category == "Cc" or category.startswith("Z"):
+            kept.append(" ")
+        elif not category.startswith("C") or character in _JOINERS:
+            kept.append("#" if character == NOTICE_MARK else character)
+    line = " ".join("".join(kept).split())
+    return line if len(line) <= limit else line[:limit].rstrip() + " …"
 
 
 # Linear: neither class matches "<", so that no start is looked at twice.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.chat.text import NOTICE_MARK, NOTICE_PREFIX
 from pynchy.model import GroupId
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U
@@ -127,8 +127,9 @@ def _units(text: str) -> Iterator[str]:
 
 
 MOST_MARKS: Final = 2  # on one letter
-# Letters and marks that are drawn as nothing; and what would end the block that a request is shown in.
-_UNSEEN: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0`")
+# Letters and marks that are drawn as nothing; what would end the block that a request is shown in; and what only the
+# host's own lines begin with.
+_UNSEEN: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0`" + NOTICE_MARK)
 
 
 def _is_plain(character: str) -> bool:

@@ -25,9 +25,9 @@ def _ask_user(call: Call) -> Done:
     question = clean_reply(call.args["question"])
     if question is None:
         raise Refused("nothing of the question is for the chat; it was not asked")
-    options = [" ".join(each.split()) for each in call.args.get("options", [])]
+    options = [" ".join((clean_reply(each) or "").split()) for each in call.args.get("options", [])]
     if "" in options or len({each.casefold() for each in options}) < len(options):
-        raise Refused("the options must be different texts, none of them empty")
+        raise Refused("the options must be different texts for the chat, none of them empty")
     lines = [f"{number}. {option}" for number, option in enumerate(options, start=1)]
     pieces = split_reply("\n".join([question, *lines]))
     caller = call.caller

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pynchy.chat.text import within
 from pynchy.model import ChatId, GroupId, Micros, RunId
 
 from . import audit, groups, notices
@@ -36,7 +37,7 @@ def mounts_refused(
     chat = groups.main_chat(db)
     if chat is None or not refused:
         return False
-    lines = "\n".join(f"{name}: {reason}" for name, reason in refused)
+    lines = "\n".join(f"{within(name)}: {within(reason, 300)}" for name, reason in refused)
     text = f"{folder} runs without some of its mounts:\n{lines}"
     return notices.tell_once(db, chat, f"mounts of {folder}", text, now=now, new_id=new_id)
 

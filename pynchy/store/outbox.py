@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import attrs
 
+from pynchy.chat.text import notice as in_the_hosts_name
 from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
 
 from . import cooldown, groups, messages, retries, search
@@ -88,8 +89,10 @@ def enqueue(
     """Put texts, in order, or one file or reaction (with one text) at the end of a chat's list.
 
     With ``turn`` it is output of that turn, which is then never replayed; ``notice`` says it is the
-    host's word and not the agent's.
+    host's word and not the agent's: it gets the host's mark, where it has none, and no second one.
     """
+    if notice:
+        texts = [in_the_hosts_name(text) for text in texts]
     if file is not None or reaction_to is not None:
         kind = "file" if file is not None else "reaction"
         entries = [(kind, texts[0] if texts else "", file, reaction_to or quotes)]

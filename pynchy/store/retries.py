@@ -1,14 +1,14 @@
 """When something is tried again, when it is given up, and what people are told then.
 
 The rule: pure functions and tables. The words are the host's own, so they begin with its mark, which
-no agent can write.
+no agent can write; what in them is another's, an agent's error or a chat's name, stands within a line.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.chat.text import NOTICE_PREFIX, within
 from pynchy.model import DAY, MINUTE, SECOND, Micros, after
 
 #: A turn: the first attempt and five more, 5 s, 10 s, 20 s, 40 s and 80 s after each failure.
@@ -80,7 +80,7 @@ def _spread(jitter: float) -> float:
 def gave_up(*, kind: str, spoke: bool, message: str = "") -> str:
     """What the chat is told when a turn is dead. ``message`` is said where the kind is a final one."""
     if kind in FINAL:
-        return NOTICE_PREFIX + FINAL[kind].format(message=message)
+        return NOTICE_PREFIX + FINAL[kind].format(message=within(message, 300))
     if spoke:
         return f"{NOTICE_PREFIX}I could not finish that ({kind}). What I said so far stands."
     return f"{NOTICE_PREFIX}I could not answer that ({kind}). Please ask again later."
@@ -89,7 +89,8 @@ def gave_up(*, kind: str, spoke: bool, message: str = "") -> str:
 def gave_up_for_main(*, folder: str, kind: str, error: str) -> str:
     """What main is told of it."""
     return (
-        f"{NOTICE_PREFIX}Group {folder}: a message could not be answered ({kind}: {error[:300]})."
+        f"{NOTICE_PREFIX}Group {folder}: a message could not be answered "
+        f"({kind}: {within(error, 300)})."
     )
 
 
@@ -101,7 +102,9 @@ def trouble(kind: str) -> str | None:
 
 def undelivered_for_main(*, chat: str, reason: str) -> str:
     """What main is told when something could not be sent."""
-    return f"{NOTICE_PREFIX}A message to {chat} could not be delivered: {reason[:300]}."
+    return (
+        f"{NOTICE_PREFIX}A message to {within(chat)} could not be delivered: {within(reason, 300)}."
+    )
 
 
 def undelivered_for_agent(*, text: str, reason: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.chat.text import NOTICE_PREFIX, within
 from pynchy.model import DAY, MINUTE, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
 from pynchy.schedule.times import BadSchedule, Schedule, Slot, next_slot, slots
 
@@ -449,11 +449,11 @@ def pause_if_failing(db: Database, turn: TurnId, *, now: Micros, new_id: NewId) 
 def _set_aside(db: Database, task: Task, reason: str, *, now: Micros, new_id: NewId) -> None:
     pause(db, task.id, reason=reason)
     if not _still_its(db, task):  # what it says would be read by strangers
-        name = task.name or task.id
+        name = within(task.name or task.id, 60)
         text = f"{NOTICE_PREFIX}The task “{name}” of {task.folder} is paused: {reason}."
         notices.tell_main(db, text, now=now, new_id=new_id)
         return
-    name = task.name or task.prompt[:60]
+    name = within(task.name or task.prompt, 60)
     text = f"{NOTICE_PREFIX}The task “{name}” is paused: {reason}."
     notices.tell(db, task.chat, text, now=now, new_id=new_id)
 
