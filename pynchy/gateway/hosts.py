@@ -48,7 +48,7 @@ def parse_authority(text: bytes, *, port: int | None = None) -> Destination:
     if not _NAME.fullmatch(name):
         raise _denied("only host names pass, as a name server knows them")
     if colon:
-        if not re.fullmatch(rb"[0-9]{1,5}", digits):
+        if not re.fullmatch(rb"[0-9]{1,5}", digits) or not 0 < int(digits) < 65536:
             raise _denied("that is not a port")
         port = int(digits)
     if port is None:

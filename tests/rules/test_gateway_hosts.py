@@ -43,6 +43,8 @@ def test_a_name_and_its_port_are_read() -> None:
         b"example.org:+443",
         b"example.org: 443",
         b"example.org:4433333",
+        b"example.org:0",
+        b"example.org:65536",
         b"example.org.:443",
         b".example.org:443",
         b"example..org:443",
