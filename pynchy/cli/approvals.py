@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pynchy.cli import words
 from pynchy.cli.client import open_connection, printable
 from pynchy.exits import Exit
 
@@ -61,7 +62,7 @@ def render(found: dict[str, Any]) -> str:
 
 
 @command.command("approve")
-@click.argument("code")
+@click.argument("code", shell_complete=words.codes)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def approve(code: str, as_json: bool) -> None:
     """Let the agent do what it asked for under CODE. It is done at once, or said why it cannot be.
@@ -73,7 +74,7 @@ def approve(code: str, as_json: bool) -> None:
 
 
 @command.command("deny")
-@click.argument("code")
+@click.argument("code", shell_complete=words.codes)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def deny(code: str, as_json: bool) -> None:
     """Do not let it. The agent is told.

@@ -20,6 +20,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from pynchy.cli import words
 from pynchy.cli.client import (
     Connection,
     NotRunning,
@@ -38,7 +39,7 @@ _PLAIN: Final = "\x1b[0m"
 
 
 @click.command()
-@click.argument("chat", default="main")
+@click.argument("chat", default="main", shell_complete=words.chats)
 @click.option("--sender", metavar="NAME", default="", help="Who speaks; you, if left out.")
 def command(chat: str, sender: str) -> None:
     """Talk in CHAT (main, console:family …). Ctrl-D, Ctrl-C or /quit leaves.

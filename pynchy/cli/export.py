@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 import click
 
+from pynchy.cli import words
 from pynchy.cli.backup import make_copy
 from pynchy.cli.client import Failure, printable
 from pynchy.exits import Exit
@@ -16,7 +17,7 @@ from pynchy.home import Home
 
 
 @click.command()
-@click.argument("group")
+@click.argument("group", shell_complete=words.groups)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(group: str, path: Path, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pynchy.cli import words
 from pynchy.cli.client import open_connection, printable
 from pynchy.cli.table import table
 from pynchy.disk import spell_bytes
@@ -126,7 +127,7 @@ def add_group(
 
 
 @command.command("allow")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 @click.argument("senders", nargs=-1, metavar="[NUMBER]...")
 @click.option("--everybody", is_flag=True, help="Listen to everybody again.")
 @click.option(
@@ -158,7 +159,7 @@ def allow(folder: str, senders: tuple[str, ...], everybody: bool, others: str | 
 
 
 @command.command("mount")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 @click.argument("path")
 @click.option("--name", default="", help="Its name below /workspace/extra; the last of PATH.")
 @click.option("--writable", is_flag=True, help="May be written, where the allowlist agrees.")
@@ -186,7 +187,7 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
 
 
 @command.command("set")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 @click.argument("key")
 @click.argument("value", default="")
 @click.option("--json", "as_json", is_flag=True, help="All its settings, as JSON.")
@@ -220,7 +221,7 @@ def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
 
 
 @command.command("unmount")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 @click.argument("name")
 def unmount(folder: str, name: str) -> None:
     """Take the mount NAME away from the group in FOLDER, from its next run on.
@@ -241,7 +242,7 @@ def show_mounts(found: dict[str, object]) -> None:
 
 
 @command.command("stop")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 def stop_group(folder: str) -> None:
     """Stop what the group in FOLDER works on, as `/stop` in its chat does.
 
@@ -254,7 +255,7 @@ def stop_group(folder: str) -> None:
 
 
 @command.command("pause")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 def pause_group(folder: str) -> None:
     """Answer the group in FOLDER no more for now. Its messages are kept.
 
@@ -267,7 +268,7 @@ def pause_group(folder: str) -> None:
 
 
 @command.command("resume")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 def resume_group(folder: str) -> None:
     """Answer the group in FOLDER again, beginning with what came meanwhile.
 
@@ -280,7 +281,7 @@ def resume_group(folder: str) -> None:
 
 
 @command.command("remove")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 def remove_group(folder: str) -> None:
     """Forget the group in FOLDER. Its files and its history stay.
 
@@ -293,7 +294,7 @@ def remove_group(folder: str) -> None:
 
 
 @command.command("forget")
-@click.argument("folder")
+@click.argument("folder", shell_complete=words.groups)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def forget_group(folder: str, yes: bool, as_json: bool) -> None:

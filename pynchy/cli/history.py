@@ -6,14 +6,16 @@ import json
 
 import click
 
-from pynchy.cli import reading
+from pynchy.cli import reading, words
 from pynchy.cli.client import printable
 from pynchy.cli.table import moment
 
 
 @click.command()
 @click.argument("query")
-@click.option("--group", default="main", show_default=True, help="Where.")
+@click.option(
+    "--group", shell_complete=words.groups, default="main", show_default=True, help="Where."
+)
 @click.option("--limit", default=50, show_default=True, help="At most how many.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(query: str, group: str, limit: int, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Final, TextIO
 
 import click
 
+from pynchy.cli import words
 from pynchy.cli.client import Failure, printable
 from pynchy.exits import Exit
 from pynchy.home import Home
@@ -21,7 +22,9 @@ LOOK: Final = 0.5  # seconds between two looks at a file that grows
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on as it is written; Ctrl-C ends it.")
 @click.option("-n", "--lines", default=50, show_default=True, type=click.IntRange(0, 100_000))
-@click.option("--group", default="", help="Only lines that name this group.")
+@click.option(
+    "--group", shell_complete=words.groups, default="", help="Only lines that name this group."
+)
 def command(follow: bool, lines: int, group: str) -> None:
     """The end of the daemon's log. Works with the daemon down.
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from pynchy.cli import reading
+from pynchy.cli import reading, words
 from pynchy.cli.client import printable
 from pynchy.cli.table import moment
 
@@ -22,7 +22,9 @@ def command() -> None:
 
 @command.command("search")
 @click.argument("query", required=False, default="")
-@click.option("--group", default="main", show_default=True, help="Whose memory.")
+@click.option(
+    "--group", shell_complete=words.groups, default="main", show_default=True, help="Whose memory."
+)
 @click.option("--limit", default=50, show_default=True, help="At most how many.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def search(query: str, group: str, limit: int, as_json: bool) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from pynchy.cli import reading
+from pynchy.cli import reading, words
 from pynchy.cli.client import printable
 from pynchy.cli.table import moment, table
 from pynchy.home import Home
 
 
 @click.command()
-@click.option("--group", default="", help="Of this group only.")
+@click.option("--group", shell_complete=words.groups, default="", help="Of this group only.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(group: str, limit: int, as_json: bool) -> None:

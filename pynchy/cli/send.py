@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 import click
 
+from pynchy.cli import words
 from pynchy.cli.client import Connection, Failure, console_chat, open_connection, printable
 from pynchy.exits import Exit
 
@@ -17,7 +18,7 @@ ORDER: Final = 10.0  # seconds that the answer to a chat command may take
 
 
 @click.command()
-@click.argument("chat")
+@click.argument("chat", shell_complete=words.chats)
 @click.argument("text")
 @click.option("--sender", metavar="NAME", default="", help="Who says it; you, if left out.")
 @click.option(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from pynchy.cli import reading
+from pynchy.cli import reading, words
 from pynchy.cli.client import open_connection, printable
 from pynchy.cli.table import moment, table
 
@@ -33,7 +33,7 @@ def command(context: click.Context) -> None:
 
 
 @command.command("list")
-@click.option("--group", default="", help="Of this group only.")
+@click.option("--group", default="", shell_complete=words.groups, help="Of this group only.")
 @click.option("--ended", is_flag=True, help="Those that are over, too.")
 @_JSON
 def list_tasks(group: str, ended: bool, as_json: bool) -> None:
@@ -68,7 +68,7 @@ def _list(*, group: str, ended: bool, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("task")
+@click.argument("task", shell_complete=words.tasks)
 @_JSON
 def show(task: str, as_json: bool) -> None:
     """One TASK with what became of its newest slots.
@@ -99,7 +99,7 @@ def show(task: str, as_json: bool) -> None:
 
 
 @command.command("add")
-@click.argument("group")
+@click.argument("group", shell_complete=words.groups)
 @click.argument("prompt")
 @click.option("--cron", default="", help='Five fields: "0 8 * * 1-5".')
 @click.option("--every", default="", metavar="TIME", help="An interval: 90, 30m, 2h, 1d.")
@@ -145,7 +145,7 @@ def add(
 
 
 @command.command("pause")
-@click.argument("task")
+@click.argument("task", shell_complete=words.tasks)
 @_JSON
 def pause(task: str, as_json: bool) -> None:
     """Let TASK rest.
@@ -157,7 +157,7 @@ def pause(task: str, as_json: bool) -> None:
 
 
 @command.command("resume")
-@click.argument("task")
+@click.argument("task", shell_complete=words.tasks)
 @_JSON
 def resume(task: str, as_json: bool) -> None:
     """Let TASK go on, from its next time after now.
@@ -169,7 +169,7 @@ def resume(task: str, as_json: bool) -> None:
 
 
 @command.command("run")
-@click.argument("task")
+@click.argument("task", shell_complete=words.tasks)
 @_JSON
 def run(task: str, as_json: bool) -> None:
     """Run TASK once, now, besides its schedule.
@@ -181,7 +181,7 @@ def run(task: str, as_json: bool) -> None:
 
 
 @command.command("remove")
-@click.argument("task")
+@click.argument("task", shell_complete=words.tasks)
 @_JSON
 def remove(task: str, as_json: bool) -> None:
     """End TASK for good.

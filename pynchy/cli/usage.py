@@ -6,13 +6,13 @@ import json
 
 import click
 
-from pynchy.cli import reading
+from pynchy.cli import reading, words
 from pynchy.cli.table import table
 
 
 @click.command()
 @click.option("--days", default=30, show_default=True, help="How far back, today included.")
-@click.option("--group", default="", help="Of this group only.")
+@click.option("--group", shell_complete=words.groups, default="", help="Of this group only.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(days: int, group: str, as_json: bool) -> None:
     """What was used of the model, as the gateway counted it. Silent turns count, too.

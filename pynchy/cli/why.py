@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pynchy.cli import reading
+from pynchy.cli import reading, words
 from pynchy.cli.client import printable
 from pynchy.cli.table import moment, table
 
@@ -16,7 +16,12 @@ from pynchy.cli.table import moment, table
 @click.command()
 @click.argument("message", required=False)
 @click.option("--unended", is_flag=True, help="Messages that have had no end for two hours.")
-@click.option("--group", default="", help="Of the newest messages, those of this group only.")
+@click.option(
+    "--group",
+    shell_complete=words.groups,
+    default="",
+    help="Of the newest messages, those of this group only.",
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(message: str | None, unended: bool, group: str, as_json: bool) -> None:
     """What became of MESSAGE (its number, or its id), step by step, with times and reasons.

@@ -7,6 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
+
+from pynchy.home import Home
+from pynchy.model import ChatId, GroupId, Micros
+from pynchy.store import groups
+from tests.edges.small_daemon import running
 
 PYNCHY = (sys.executable, "-m", "pynchy")
 
@@ -37,21 +43,53 @@ def test_another_shell_is_refused() -> None:
     ],
 )
 def test_bash_completes_words(tmp_path: Path, typed: str, offered: set[str]) -> None:
-    (tmp_path / "completion").write_text(script("bash"))
-    program = tmp_path / "pynchy"
+    assert completed(tmp_path, typed) == offered
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+async def test_it_completes_names_that_only_the_daemon_knows(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    async with running(home) as daemon:
+        for folder in ("family", "fishing"):
+            await daemon.store.call(
+                groups.register,
+                folder=GroupId(folder),
+                name=folder,
+                chats=(ChatId(f"console:{folder}"), ChatId(f"{folder}@g.us")),
+                trigger="Pynchy",
+                requires_trigger=True,
+                now=Micros(0),
+            )
+        for typed, offered in (
+            ("pynchy groups pause fa", {"family"}),
+            ("pynchy send f", {"family", "fishing"}),  # and of a messenger's chats none
+            ("pynchy logs --group fi", {"fishing"}),
+            ("pynchy tasks add fi", {"fishing"}),
+        ):
+            found = await trio.to_thread.run_sync(completed, tmp_path, typed, home.root)
+            assert found == offered, typed
+    down = await trio.to_thread.run_sync(completed, tmp_path, "pynchy send f", home.root)
+    assert down == set()
+
+
+def completed(folder: Path, typed: str, home: Path | None = None) -> set[str]:
+    """What bash offers for the last word."""
+    (folder / "completion").write_text(script("bash"))
+    program = folder / "pynchy"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pynchy "$@"\n')
     program.chmod(0o755)
     words = typed.split(" ")
     ask = (
-        f". '{tmp_path}/completion'; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
+        f". '{folder}/completion'; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
         "_pynchy_completion pynchy; printf '%s\\n' \"${COMPREPLY[@]}\""
     )
+    where = {} if home is None else {"PYNCHY_HOME": str(home)}
     done = subprocess.run(
         ["bash", "-c", ask],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        env={**os.environ, **where, "PATH": f"{folder}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert set(done.stdout.split()) == offered
+    return set(done.stdout.split())
