@@ -52,6 +52,8 @@ _FILES: Final = {
 async def find_bwrap(*, install: str, sandboxes: Path, environ: Mapping[str, str]) -> Bwrap:
     """The system's bwrap, else the one that was installed beside us, if it can make a sandbox here."""
     uid, gid = (AGENT, AGENT) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    # Before the first sandbox: what ends of it for a moment yet would be in our group, and keep us from using it.
+    groups = cgroups.find_cgroups(alone=bool(environ.get("PYNCHY_SERVICE")))
     refusals = []
     for program in _programs(environ.get("PATH")):
         probe = [
@@ -82,7 +84,7 @@ async def find_bwrap(*, install: str, sandboxes: Path, environ: Mapping[str, str
                 install=install,
                 sandboxes=sandboxes,
                 user=(uid, gid),
-                groups=cgroups.find_cgroups(),
+                groups=groups,
             )
         refusals.append(f"{program} cannot make a sandbox here ({seen.reason})")
     raise NoRuntime("; ".join(refusals) or "not installed")

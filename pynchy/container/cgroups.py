@@ -94,8 +94,10 @@ def remove(folder: Path) -> None:
         folder.rmdir()
 
 
-def find_cgroups(root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> Cgroups:
-    """What of the limits can be held here, found by trying."""
+def find_cgroups(
+    root: Path = ROOT, own: Path = Path("/proc/self/cgroup"), *, alone: bool = False
+) -> Cgroups:
+    """What of the limits can be held here, found by trying. ``alone``: whoever is in our group is of ours."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
@@ -108,7 +110,7 @@ def find_cgroups(root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> Cg
     }
     if first:
         return Cgroups(1, first)
-    return Cgroups(2, _try_second(root, mine[""]) if "" in mine else {})
+    return Cgroups(2, _try_second(root, mine[""], alone=alone) if "" in mine else {})
 
 
 def _try_first(controller: Path, path: str) -> Path | None:
@@ -123,7 +125,7 @@ def _try_first(controller: Path, path: str) -> Path | None:
     return None
 
 
-def _try_second(root: Path, path: str) -> dict[str, Path]:
+def _try_second(root: Path, path: str, *, alone: bool) -> dict[str, Path]:
     """Our own group of version 2, if it is delegated: we move to a leaf of it, so that it may have other children."""
     base = root / path.lstrip("/")
     base = base.parent if base.name == LEAF else base  # moved there by an earlier start
@@ -133,11 +135,13 @@ def _try_second(root: Path, path: str) -> dict[str, Path]:
         if not found:
             return {}
         others = set((base / "cgroup.procs").read_text().split()) - {str(os.getpid())}
-        if others:
+        if others and not alone:
             return {}  # a login's group, or a container's: it is not for us to move them
         leaf = base / LEAF
         leaf.mkdir(exist_ok=True)
-        (leaf / "cgroup.procs").write_text(str(os.getpid()))
+        for pid in (*others, str(os.getpid())):  # a rootless podman leaves one behind for good
+            with suppress(ProcessLookupError):
+                (leaf / "cgroup.procs").write_text(pid)
         wanted = " ".join(f"+{CONTROLLERS[limit]}" for limit in found)
         (base / "cgroup.subtree_control").write_text(wanted)
     except OSError:

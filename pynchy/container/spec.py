@@ -343,10 +343,13 @@ def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str
 
 # --- what an engine's client may know ------------------------------------------------------------
 
-_CLIENT_NAMES: Final = frozenset(
+ENGINE_NAMES: Final = frozenset(  # which engine: what its user has set, and a service manager does not know
+    "DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG DOCKER_TLS_VERIFY DOCKER_CERT_PATH CONTAINER_HOST"
+    " CONTAINER_CONNECTION CONTAINERS_CONF CONTAINERS_CONF_OVERRIDE CONTAINERS_STORAGE_CONF".split()
+)
+_CLIENT_NAMES: Final = ENGINE_NAMES | frozenset(
     "PATH HOME USER LOGNAME TMPDIR XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_DATA_HOME XDG_CACHE_HOME"
-    " DBUS_SESSION_BUS_ADDRESS DOCKER_HOST DOCKER_CONTEXT DOCKER_CONFIG DOCKER_TLS_VERIFY DOCKER_CERT_PATH"
-    " CONTAINER_HOST CONTAINER_CONNECTION CONTAINERS_CONF CONTAINERS_CONF_OVERRIDE CONTAINERS_STORAGE_CONF".split()
+    " DBUS_SESSION_BUS_ADDRESS".split()
 )
 
 

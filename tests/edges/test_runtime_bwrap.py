@@ -286,6 +286,9 @@ def test_version_2_groups_are_used_where_they_are_delegated(
     assert find_cgroups(tmp_path, own).parents["pids"] == unit, "after a restart in place"
     (unit / "cgroup.procs").write_text(f"{os.getpid()}\n1\n")
     assert find_cgroups(tmp_path, own).parents == {}, "somebody else's processes are not moved"
+    assert find_cgroups(tmp_path, own, alone=True).parents["pids"] == unit
+    # A file keeps what was written last, where the kernel takes each: the other one, and then ourselves.
+    assert (unit / "pynchy-daemon" / "cgroup.procs").read_text() == str(os.getpid())
 
 
 def test_without_groups_nothing_is_claimed(tmp_path: Path, runtime_name: str) -> None:
