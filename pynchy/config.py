@@ -348,6 +348,11 @@ class Limits:
         60 * SECOND, seconds(0, HOUR), "a start waits this long for an engine that is not up"
     )
 
+    @property
+    def stopping(self) -> float:
+        """Seconds that a stop in order gives to turns and their containers, at most."""
+        return self.drain + self.close_grace + self.stop_grace
+
 
 @attrs.frozen
 class Model:

@@ -133,8 +133,11 @@ def real_world() -> World:
     )
 
 
-async def run(config: Config, *, ready: Callable[[], None]) -> None:
-    """Run the daemon until a signal. ``ready`` is called once everything is up.
+async def run(
+    config: Config, *, ready: Callable[[], None], stopping: Callable[[], None] = lambda: None
+) -> None:
+    """Run the daemon until a signal. ``ready`` is called once everything is up, ``stopping`` when the
+    signal has come and turns are given their time.
 
     Raises `AlreadyRunning`, `StoreError`, and `NoRuntime` when no container engine answers in time.
     """
@@ -163,7 +166,9 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
             open_watch() as stalls,
         ):
             guard = Guards(store, await _allowed(config), world.now)
-            runtime = await _find_runtime(config)
+            runtime = await _find_runtime(config, signals)
+            if runtime is None:
+                return
             await serve(
                 config,
                 signals=signals,
@@ -191,6 +196,7 @@ async def run(config: Config, *, ready: Callable[[], None]) -> None:
                 world=world,
                 model=upstream.name,
                 ready=ready,
+                stopping=stopping,
                 whatsapp=whatsapp,
                 keeping=True,
                 notify=desktop.notify,
@@ -211,6 +217,7 @@ async def serve(
     world: World,
     model: str,
     ready: Callable[[], None],
+    stopping: Callable[[], None] = lambda: None,
     more_ops: Callable[[Outdated], Mapping[str, control.Op]] | None = None,
     warnings: tuple[str, ...] = (),
     put_right: Callable[[], Awaitable[None]] | None = None,
@@ -617,6 +624,7 @@ async def serve(
             nursery.start_soon(store.check, name="store check")
 
         reason = signal.Signals(await anext(signals)).name
+        stopping()
         logger.info("stopping: {}", reason)
         for tap in taps:
             tap.cancel(reason)
@@ -722,8 +730,8 @@ def install_id(path: Path) -> str:
         return made
 
 
-async def _find_runtime(config: Config) -> Runtime:
-    """The container engine, waiting a bounded time for one that is not up yet."""
+async def _find_runtime(config: Config, signals: AsyncIterator[int]) -> Runtime | None:
+    """The container engine, waiting a bounded time for one that is not up yet; None if a signal ends the wait."""
     import os
 
     deadline = trio.current_time() + config.limits.engine_wait
@@ -743,7 +751,9 @@ async def _find_runtime(config: Config) -> Runtime:
             if not said:
                 logger.warning("waiting for a container engine: {}", error)
                 said = True
-        await trio.sleep(LOOK_AGAIN)
+        with trio.move_on_after(LOOK_AGAIN):
+            logger.info("stopping: {}", signal.Signals(await anext(signals)).name)
+            return None
 
 
 class HasVersions(Protocol):

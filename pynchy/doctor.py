@@ -23,6 +23,7 @@ from typing import Final, Literal
 import attrs
 import trio
 
+from pynchy import service
 from pynchy.config import Config, ConfigError, from_environ, is_zone
 from pynchy.container.allowlist import read_allowlist, real_roots
 from pynchy.container.escapes import known_escapes
@@ -42,8 +43,6 @@ SKEW: Final = 120.0  # seconds; more spoils certificates and schedules
 SELINUX: Final = Path("/sys/fs/selinux/enforce")
 LINGERING: Final = Path("/var/lib/systemd/linger")
 BUILD: Final = Path(__file__).resolve().parents[1] / "containerfiles" / "build.sh"
-UNIT: Final = Path(".config/systemd/user/pynchy.service")
-PLIST: Final = Path("Library/LaunchAgents/org.pynchy.daemon.plist")
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -439,7 +438,9 @@ def _drop(patient: Patient) -> Callable[[], Awaitable[None]]:
 async def check_running(patient: Patient) -> Finding:
     if patient.running:
         return Finding("ok", "a daemon runs on this home")
-    return Finding("warn", "no daemon runs on this home", "pynchy run, or pynchy service install")
+    unit = service.installed(patient.user_home, patient.environ, platform=patient.platform)
+    advice = "pynchy run, or pynchy service install" if unit is None else "pynchy service status"
+    return Finding("warn", "no daemon runs on this home", advice)
 
 
 async def check_orphans(patient: Patient) -> Finding:
@@ -468,15 +469,15 @@ async def check_log(patient: Patient) -> Finding:
 
 
 async def check_service(patient: Patient) -> Finding:
-    unit = patient.user_home / (PLIST if patient.platform == "darwin" else UNIT)
-    if not unit.exists():
+    unit = service.installed(patient.user_home, patient.environ, platform=patient.platform)
+    if unit is None:
         return Finding("warn", "not installed: it ends with your session", "pynchy service install")
     return Finding("ok", str(unit))
 
 
 async def check_linger(patient: Patient) -> Finding:
-    unit = patient.user_home / UNIT
-    if patient.platform == "darwin" or not unit.exists():
+    unit = service.installed(patient.user_home, patient.environ, platform=patient.platform)
+    if patient.platform == "darwin" or unit is None:
         return Finding("ok", "not needed")
     user = patient.environ.get("USER") or str(os.getuid())
     if not await trio.Path(patient.lingering, user).exists():

@@ -23,6 +23,7 @@ from pynchy.home import Home
 _UNPRINTABLE: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
+STOP_FIRST: Final = "stop it first: pynchy service stop, or Ctrl-C where it runs"
 ANSWER: Final = 30.0  # seconds that an answer may take before the daemon counts as gone
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pynchy.cli.client import Failure, printable
+from pynchy.cli.client import STOP_FIRST, Failure, printable
 from pynchy.config import Config, ConfigError, from_environ
 from pynchy.exits import Exit
 from pynchy.home import stamp_of
@@ -58,7 +58,7 @@ def command(path: Path, dry_run: bool, allowlist: Path | None, as_json: bool) ->
             with open_lock(config.home.lock):
                 told = _bring(config, path, old, place)
     except AlreadyRunning as error:
-        raise Failure(f"{error}; stop it first", Exit.ALREADY_RUNNING) from None
+        raise Failure(f"{error}; {STOP_FIRST}", Exit.ALREADY_RUNNING) from None
     except ConfigError as error:
         raise Failure(str(error), Exit.CONFIG) from None
     except NoOldHome as error:

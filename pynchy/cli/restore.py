@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pynchy.cli.client import STOP_FIRST
 from pynchy.cli.progress import growing
 from pynchy.exits import Exit
 from pynchy.home import Home, part_of, stamp_of
@@ -34,7 +35,7 @@ def command(path: Path) -> None:
         with open_lock(home.lock), growing(part_of(home.database), size, "restoring"):
             kept = backup.restore(path, home.database, stamp=stamp_of(time.time()))
     except AlreadyRunning as error:
-        click.echo(f"pynchy: {error}; stop it first", err=True)
+        click.echo(f"pynchy: {error}; {STOP_FIRST}", err=True)
         raise SystemExit(Exit.ALREADY_RUNNING) from None
     except StoreError as error:
         click.echo(f"pynchy: {error}", err=True)

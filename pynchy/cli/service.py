@@ -6,16 +6,23 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
 from pynchy import service
-from pynchy.cli.client import Failure
+from pynchy.cli.client import Failure, open_connection, printable
+from pynchy.config import ConfigError, from_environ
 from pynchy.exits import Exit
 from pynchy.home import Home
+from pynchy.lock import is_held
 
-_MAC = sys.platform == "darwin"
+PLATFORM: Final = sys.platform
+TO_COME: Final = 30.0  # seconds until a launch agent that was started should answer
+LINES: Final = 200  # of output, the last
+_DEAD: Final = 3  # systemctl status: it does not run
 
 
 @click.group()
@@ -39,26 +46,30 @@ def install(only_print: bool, no_start: bool) -> None:
     pynchy service install --print
     """
     home = Home.of(os.environ)
-    render = _plist if _MAC else _unit
-    data = render(Path(sys.executable), home.root, os.environ.get("PATH", os.defpath))
+    data = _render(home)
     if only_print:
         click.echo(data.decode(), nl=False)
         return
-    path = _place()
+    path = service.places(Path.home(), os.environ, platform=PLATFORM)[0]
+    if not no_start:
+        path = _reach_manager()
+        if is_held(home.lock) and not _runs():
+            raise Failure(
+                f"a daemon runs on {home.root} already, and not as this service: stop it first",
+                Exit.ALREADY_RUNNING,
+            )
+    home.make()  # launchd makes no folder for what it writes
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     click.echo(f"written: {path}")
     if no_start:
         return
-    home.make()
-    for each in service.to_install(path, platform=sys.platform, uid=os.getuid()):
-        _carry_out(each)
-    if (asked := service.to_outlive_logout(platform=sys.platform)) is None:
+    _start(home, service.to_install(path, platform=PLATFORM, uid=os.getuid()))
+    if (asked := service.to_outlive_logout(platform=PLATFORM)) is None:
         return
-    try:
-        _carry_out(asked)
+    if _ask(asked.argv).returncode == 0:
         click.echo("it goes on when you log out; loginctl disable-linger would change that")
-    except Failure:
+    else:
         click.echo("it ends when you log out; to keep it: sudo loginctl enable-linger $USER")
 
 
@@ -69,29 +80,41 @@ def uninstall() -> None:
     \b
     pynchy service uninstall
     """
-    path = _place()
-    if not path.exists():
+    if (path := _found()) is None:
         click.echo("it is not installed")
         return
-    for each in service.to_uninstall(platform=sys.platform, uid=os.getuid()):
+    for each in service.to_uninstall(platform=PLATFORM, uid=os.getuid()):
         _carry_out(each)
     path.unlink()
+    for each in service.to_forget(platform=PLATFORM):
+        _carry_out(each)
     click.echo(f"removed: {path}")
 
 
-@command.command("status")
-def status() -> None:
-    """What the service manager says of it.
+@command.command("start")
+def start() -> None:
+    """Start it, if it does not run.
 
     \b
-    pynchy service status
+    pynchy service start
     """
-    if not _place().exists():
-        raise Failure("it is not installed: pynchy service install", Exit.NOT_RUNNING)
-    if _MAC:
-        _call("launchctl", "print", f"gui/{os.getuid()}/{service.LABEL}")
-    else:
-        _call("systemctl", "--user", "--no-pager", "status", service.UNIT)
+    path, home = _installed(), Home.of(os.environ)
+    if is_held(home.lock) and _runs():
+        click.echo("it runs already")
+        return
+    _start(home, service.to_start(path, platform=PLATFORM, uid=os.getuid()))
+
+
+@command.command("stop")
+def stop() -> None:
+    """Stop it in order, until you start it, or the machine. For a restore, for example.
+
+    \b
+    pynchy service stop && pynchy restore COPY && pynchy service start
+    """
+    _installed()
+    for each in service.to_stop(platform=PLATFORM, uid=os.getuid()):
+        _carry_out(each)
 
 
 @command.command("restart")
@@ -101,50 +124,183 @@ def restart() -> None:
     \b
     pynchy service restart
     """
-    if _MAC:
-        _call("launchctl", "kickstart", "-k", f"gui/{os.getuid()}/{service.LABEL}")
+    path = _installed()
+    _start(Home.of(os.environ), service.to_restart(path, platform=PLATFORM, uid=os.getuid()))
+
+
+@command.command("status")
+def status() -> None:
+    """What the service manager says of it. Exit 4 if it does not run.
+
+    \b
+    pynchy service status
+    """
+    _installed()
+    if PLATFORM == "darwin":
+        asked = ["launchctl", "print", f"gui/{os.getuid()}/{service.LABEL}"]
     else:
-        _call("systemctl", "--user", "restart", service.UNIT)
+        asked = ["systemctl", "--user", "--no-pager", "status", service.UNIT]
+    seen = _ask(asked, shown=True)
+    if seen.returncode:
+        if PLATFORM != "darwin" and seen.returncode != _DEAD:
+            raise Failure(f"{' '.join(asked)} failed ({seen.returncode})", Exit.OURS)
+        raise Failure(f"it does not run{_why(Home.of(os.environ))}", Exit.NOT_RUNNING)
 
 
 @command.command("logs")
-def logs() -> None:
-    """What the service manager kept of its output; pynchy.log has all else.
+@click.option("-f", "--follow", is_flag=True, help="Go on as it is written; Ctrl-C ends it.")
+def logs(follow: bool) -> None:
+    """What the service manager kept of its output; `pynchy logs` has all else.
 
     \b
     pynchy service logs
     """
-    if _MAC:
-        _call("tail", "-n", "200", str(Home.of(os.environ).logs / "launchd.log"))
+    home = Home.of(os.environ)
+    more = ["-f"] if follow else []
+    if PLATFORM == "darwin":
+        file = service.errors_of(home.root)
     else:
-        _call("journalctl", "--user", "--no-pager", "-n", "200", "-u", service.UNIT)
+        # Not --user: that looks into files of your own, which a journal in memory has not.
+        asked = ["journalctl", "--quiet", "--no-pager", "-n", str(LINES), "--user-unit"]
+        asked.append(service.UNIT)
+        seen = _ask(asked)
+        if seen.returncode == 0 and seen.stdout.strip():
+            if follow:
+                _ask([*asked, "-f"], shown=True)
+            else:
+                click.echo(printable(seen.stdout), nl=False)
+            return
+        click.echo(f"the journal shows you nothing of it; this is {home.log}", err=True)
+        file = home.log
+    if not file.exists():
+        raise Failure(f"there is no {file} yet", Exit.NOT_RUNNING)
+    _ask(["tail", "-n", str(LINES), *more, str(file)], shown=True)
 
 
-def _plist(python: Path, home: Path, path: str) -> bytes:
-    return service.launchd_plist(python=python, home=home, path=path)
+def _render(home: Home) -> bytes:
+    python, environ = Path(sys.executable), os.environ
+    if PLATFORM == "darwin":
+        return service.launchd_plist(
+            python=python, home=home.root, environ=environ, stop=_patience()
+        )
+    return service.systemd_unit(python=python, home=home.root, environ=environ).encode()
 
 
-def _unit(python: Path, home: Path, path: str) -> bytes:
-    return service.systemd_unit(python=python, home=home, path=path).encode()
+def _patience() -> float:
+    """Seconds that a stop may take, as things are set now: launchd is told once, systemd each time."""
+    try:
+        return max(service.STOP, from_environ(os.environ).limits.stopping + service.SLACK)
+    except ConfigError:  # said by the start itself
+        return service.STOP
 
 
-def _place() -> Path:
-    return service.place(Path.home(), os.environ, platform=sys.platform)
+def _found() -> Path | None:
+    return service.installed(Path.home(), os.environ, platform=PLATFORM)
 
 
-def _call(*argv: str) -> None:
-    _carry_out(service.Call(argv))
+def _installed() -> Path:
+    if (path := _found()) is None:
+        raise Failure("it is not installed: pynchy service install", Exit.NOT_RUNNING)
+    return path
+
+
+def _reach_manager() -> Path:
+    """Where the manager, which must be there, looks for the file."""
+    places = service.places(Path.home(), os.environ, platform=PLATFORM)
+    if PLATFORM == "darwin":
+        return places[0]
+    seen = _ask(["systemctl", "--user", "show", "--property=UnitPath", "--value"])
+    if seen.returncode:
+        raise Failure(
+            f"systemd's manager of your services does not answer ({_last(seen.stderr)}). It runs while "
+            "you are logged in, at the screen or by ssh; su and sudo are no login. To have it always: "
+            "sudo loginctl enable-linger $USER",
+            Exit.OURS,
+        )
+    known = seen.stdout.split()
+    return next((each for each in places if str(each.parent) in known), places[0])
+
+
+def _runs() -> bool:
+    """Whether the manager has a living one, or is about to."""
+    if PLATFORM == "darwin":
+        return _ask(["launchctl", "print", f"gui/{os.getuid()}/{service.LABEL}"]).returncode == 0
+    seen = _ask(["systemctl", "--user", "is-active", service.UNIT])
+    return seen.stdout.strip() in ("active", "activating", "deactivating", "reloading")
+
+
+def _start(home: Home, calls: Sequence[service.Call]) -> None:
+    """Carry them out, and see that it comes up. A person asked: crashes of before cost no wait."""
+    home.starts.unlink(missing_ok=True)
+    try:
+        for each in calls:
+            _carry_out(each)
+        if PLATFORM == "darwin":
+            _wait_until_up()
+    except Failure as failure:
+        raise Failure(f"{failure.message}{_why(home)}", Exit.OURS) from None
+    click.echo("it runs")
+
+
+def _wait_until_up() -> None:
+    """launchd does not say when a daemon is ready, nor whether it came to that."""
+    deadline = time.monotonic() + TO_COME
+    while True:
+        try:
+            with open_connection():
+                return
+        except Failure:
+            if time.monotonic() > deadline:
+                raise Failure("it does not answer", Exit.NOT_RUNNING) from None
+            time.sleep(0.2)
+
+
+def _why(home: Home) -> str:
+    """What is known of why it does not run, as the rest of a sentence."""
+    if PLATFORM == "darwin":
+        file = service.errors_of(home.root)
+        told = _last(file.read_text(errors="replace")) if file.exists() else ""
+    else:
+        asked = ["systemctl", "--user", "show", "--property=StatusText", "--value", service.UNIT]
+        told = _last(_ask(asked).stdout)
+    return f": {told}" if told else "; pynchy service logs may say why"
+
+
+def _last(text: str) -> str:
+    return printable((text.strip().splitlines() or [""])[-1])
 
 
 def _carry_out(asked: service.Call) -> None:
-    for attempt in range(10):
-        try:
-            quiet = subprocess.DEVNULL if asked.expected else None
-            done = subprocess.run(asked.argv, check=False, stderr=quiet)
-        except FileNotFoundError:
-            raise Failure(f"there is no {asked.argv[0]} on this machine", Exit.OURS) from None
-        if done.returncode not in asked.again or attempt == 9:
+    for attempt in range(asked.tries):
+        done = _ask(asked.argv, shown=not asked.expected)
+        if done.returncode not in asked.again or attempt == asked.tries - 1:
             break
         time.sleep(1.0)
     if done.returncode and done.returncode not in asked.expected:
-        raise Failure(f"{' '.join(asked.argv)} failed ({done.returncode})", Exit.OURS)
+        hint = asked.hints.get(done.returncode, "")
+        raise Failure(f"{' '.join(asked.argv)} failed ({done.returncode}){hint}", Exit.OURS)
+
+
+def _ask(argv: Sequence[str], *, shown: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run the manager's own client, and show what it says or keep it."""
+    try:
+        return subprocess.run(
+            argv, check=False, capture_output=not shown, text=True, env=_environ(), errors="replace"
+        )
+    except FileNotFoundError:
+        raise Failure(
+            f"there is no {argv[0]} on this machine: have what starts things there run "
+            f"{sys.executable} -m pynchy run",
+            Exit.OURS,
+        ) from None
+    except KeyboardInterrupt:  # whoever follows the log has seen enough
+        raise SystemExit(130) from None
+
+
+def _environ() -> dict[str, str]:
+    """Ours, and where a user's manager is to be found: su and cron do not say it."""
+    found = dict(os.environ)
+    runtime = Path("/run/user", str(os.getuid()))
+    if not found.get("XDG_RUNTIME_DIR") and runtime.is_dir():
+        found["XDG_RUNTIME_DIR"] = str(runtime)
+    return found

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -25,6 +26,10 @@ from pynchy.exits import Exit
 from pynchy.home import NotPrivate
 from pynchy.lock import AlreadyRunning
 
+if TYPE_CHECKING:
+    from pynchy.service import Manager
+
+LONG: Final = 1024 * 1024  # bytes of a file that nobody rotates
 SERVICE: Final = "PYNCHY_SERVICE"  # as in `pynchy.service`, which a plain start does not load here
 NO_CREDENTIAL: Final = (
     "no credential: pynchy init asks for one, or put ANTHROPIC_API_KEY=… or "
@@ -38,19 +43,50 @@ OFFLINE: Final = (
 
 def start(flags: Mapping[str, object]) -> Exit:
     """Run the daemon until it is told to stop. Every way to fail has its exit code and a sentence."""
+    manager = _take_manager()
+    code, sentences = _start(flags, manager)
+    if manager is not None:
+        manager.tell(f"STATUS={logs.escape('; '.join(sentences)) or 'stopped'}")
+    for sentence in sentences:
+        _tell(f"pynchy: {logs.escape(sentence)}")
+    return code
+
+
+def _take_manager() -> Manager | None:
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    from pynchy import service
+
+    return service.take_manager(os.environ)
+
+
+def _start(flags: Mapping[str, object], manager: Manager | None) -> tuple[Exit, Sequence[str]]:
+    kept_by = os.environ.get(SERVICE)
+    if kept_by == "launchd":
+        _shorten_stderr()
     try:
         config = from_environ(os.environ, flags)
         terminal = _is_terminal()
         if config.credential is None and not config.model.offline:
             if not terminal:
-                return _fail(Exit.CONFIG, NO_CREDENTIAL.format(env=config.home.env))
+                return Exit.CONFIG, (NO_CREDENTIAL.format(env=config.home.env),)
             config = attrs.evolve(config, model=attrs.evolve(config.model, offline=True))
-        _set_up_log(config, terminal=terminal)
-        if os.environ.get(SERVICE):
-            return _run_as_service(config)
-        return _run(config, terminal=terminal)
+        # Nobody rotates launchd's file. A journal, or a container's log, may be all that one looks at.
+        quiet = "warning" if terminal else "error" if kept_by == "launchd" else ""
+        _set_up_log(config, stderr_level=quiet or config.logging.level)
+        if kept_by:
+            return _run_as_service(config, manager)
+        return _run(config, manager, terminal=terminal)
     except ConfigError as error:
-        return _fail(Exit.CONFIG, *error.problems)
+        return Exit.CONFIG, error.problems
+
+
+def _shorten_stderr() -> None:
+    """Empty the file that stderr is, if it has grown: it is opened for appending."""
+    with suppress(OSError):
+        seen = os.fstat(2)
+        if stat.S_ISREG(seen.st_mode) and seen.st_size > LONG:
+            os.ftruncate(2, 0)
 
 
 def _is_terminal() -> bool:
@@ -59,12 +95,12 @@ def _is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in streams)
 
 
-def _set_up_log(config: Config, *, terminal: bool) -> None:
+def _set_up_log(config: Config, *, stderr_level: str) -> None:
     logs.configure(
         logs.Setup(
             file=config.home.log,
             level=config.logging.level,
-            stderr_level="warning" if terminal else config.logging.level,
+            stderr_level=stderr_level,
             as_json=config.logging.json,
             rotate=config.logging.rotate,
             keep=config.logging.keep,
@@ -73,7 +109,7 @@ def _set_up_log(config: Config, *, terminal: bool) -> None:
     )
 
 
-def _run_as_service(config: Config) -> Exit:
+def _run_as_service(config: Config, manager: Manager | None) -> tuple[Exit, Sequence[str]]:
     """Run where a manager starts us again: the more often of late, the longer it waits first."""
     import time
 
@@ -81,43 +117,47 @@ def _run_as_service(config: Config) -> Exit:
 
     starts = config.home.starts
     if wait := service.slow_down(starts, now=time.time()):
-        _tell(f"pynchy: it did not end in order lately, so this start waits {wait:g} s first")
+        told = f"it did not end in order lately, so this start waits {wait:g} s first"
+        if manager is not None:
+            manager.tell(f"STATUS={told}", service.patience(wait + service.START))
+        _tell(f"pynchy: {told}")
         time.sleep(wait)
-    code = _run(config, terminal=False)
+    code, sentences = _run(config, manager, terminal=False)
     if code is Exit.OK:
         starts.unlink(missing_ok=True)
-    return code
+    return code, sentences
 
 
-def _run(config: Config, *, terminal: bool) -> Exit:
+def _run(config: Config, manager: Manager | None, *, terminal: bool) -> tuple[Exit, Sequence[str]]:
     import trio
 
     try:
-        trio.run(_live, config, terminal)
+        trio.run(_live, config, manager, terminal)
     except KeyboardInterrupt:
-        return Exit.OK
+        return Exit.OK, ()
     except BaseException as error:
         code, message = verdict(error)
         if code is Exit.OURS:
             logs.logger.opt(exception=error).critical("the daemon failed")
             message = f"the daemon failed: {message}; {config.home.log} says more"
-        return _fail(code, message)
-    return Exit.OK
+        return code, (message,)
+    return Exit.OK, ()
 
 
-async def _live(config: Config, terminal: bool) -> None:
+async def _live(config: Config, manager: Manager | None, terminal: bool) -> None:
     import trio
 
-    from pynchy import daemon, service
+    from pynchy import daemon
+    from pynchy.service import SLACK, START, patience
 
-    manager, beat = service.take_watchdog(os.environ)
     watchdog = trio.CancelScope()
+    limits = config.limits
 
-    async def live_signs() -> None:
+    async def live_signs(manager: Manager) -> None:
         with watchdog:
             while True:  # what systemd asks for: a loop that hangs gives none
-                service.notify(manager, "WATCHDOG=1")
-                await trio.sleep(beat)
+                manager.tell("WATCHDOG=1")
+                await trio.sleep(manager.beat)
 
     async with trio.open_nursery() as nursery:
 
@@ -126,19 +166,27 @@ async def _live(config: Config, terminal: bool) -> None:
                 logs.logger.warning("{}", warning)
             if config.model.offline:
                 _tell(OFFLINE.format(env=config.home.env))
-            service.notify(manager, "READY=1")
-            if beat:
-                nursery.start_soon(live_signs)
+            if manager is not None:
+                offline = "ready; the offline model answers" if config.model.offline else "ready"
+                manager.tell("READY=1", f"STATUS={offline}")
+                if manager.beat:
+                    nursery.start_soon(live_signs, manager)
             if terminal:
                 nursery.start_soon(_chat, config)
             else:
                 with suppress(OSError):  # nobody need listen
                     os.write(1, b"ready\n")
 
+        def stopping() -> None:
+            if manager is not None:
+                status = "STATUS=stopping: turns are given their time to end"
+                manager.tell("STOPPING=1", status, patience(limits.stopping + SLACK))
+
         try:
-            await daemon.run(config, ready=ready)
+            if manager is not None:
+                manager.tell("STATUS=starting", patience(limits.engine_wait + START))
+            await daemon.run(config, ready=ready, stopping=stopping)
         finally:
-            service.notify(manager, "STOPPING=1")
             watchdog.cancel()
 
 
@@ -187,12 +235,6 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(part)
     else:
         yield error
-
-
-def _fail(code: Exit, *sentences: str) -> Exit:
-    for sentence in sentences:
-        _tell(f"pynchy: {logs.escape(sentence)}")
-    return code
 
 
 def _tell(text: str) -> None:

@@ -8,7 +8,7 @@ import os
 import click
 
 from pynchy.cli.backup import make_copy
-from pynchy.cli.client import Failure
+from pynchy.cli.client import STOP_FIRST, Failure
 from pynchy.exits import Exit
 from pynchy.home import Home
 
@@ -39,7 +39,7 @@ def command(check: bool, as_json: bool) -> None:
         else:
             told = _try(home) if check else _do(home)
     except AlreadyRunning as error:
-        raise Failure(f"{error}; stop it first, or say --check", Exit.ALREADY_RUNNING) from None
+        raise Failure(f"{error}; say --check, or {STOP_FIRST}", Exit.ALREADY_RUNNING) from None
     except StoreError as error:
         raise Failure(str(error), Exit.STORE) from None
     if as_json:

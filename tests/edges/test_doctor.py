@@ -14,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from pynchy import doctor
+from pynchy import doctor, service
 from pynchy.config import GIB, MIB, Config, Container, WhatsApp
 from pynchy.container.runtime import Runtime
 from pynchy.disk import Space
@@ -108,8 +108,9 @@ def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
     enabled = Config(home=patient.home, whatsapp=WhatsApp(enabled=True))
     engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
     nothing = attrs.evolve(patient, is_installed=lambda module: False)
-    (patient.user_home / doctor.UNIT).parent.mkdir(parents=True)
-    (patient.user_home / doctor.UNIT).write_text("")
+    (installed,) = service.places(patient.user_home, {}, platform="linux")
+    installed.parent.mkdir(parents=True)
+    installed.write_text("")
     enforce = patient.user_home / "enforce"
     enforce.write_text("1")
     unit = attrs.evolve(patient, lingering=patient.user_home / "none", environ={"USER": "me"})

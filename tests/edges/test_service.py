@@ -9,33 +9,40 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import attrs
 import pytest
 
-from pynchy import doctor, service
+from pynchy import service
+from pynchy.container.spec import ENGINE_NAMES, client_environ
 from pynchy.home import Home
 
 PYTHON = Path("/opt/my python/bin/python3")
 HOME = Path("/home/100% me/$x")
+ENVIRON = {"PATH": "/usr/bin", "DOCKER_HOST": "unix:///run/user/1000/docker.sock", "EDITOR": "ed"}
 
 
 def test_the_unit_says_what_it_must() -> None:
     unit = configparser.RawConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[method-assign,assignment]  # as the documentation says
-    unit.read_string(service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin"))
+    unit.read_string(service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON))
     told = unit["Service"]
     assert shlex.split(told["ExecStart"]) == [str(PYTHON), "-m", "pynchy", "run"]
     assert told["RestartPreventExitStatus"] == "69 78"
     assert (told["Type"], told["Delegate"]) == ("notify", "yes")
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"  # it slows down, and never gives up
-    assert f"Environment={service.SERVICE}=1" in unit_text()
-    text = service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin")
+    assert f'Environment="{service.SERVICE}=systemd"' in unit_text()
+    assert 'Environment="DOCKER_HOST=unix:///run/user/1000/docker.sock"' in unit_text()
+    assert "EDITOR" not in unit_text()
+    text = service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON)
     assert 'Environment="PYNCHY_HOME=/home/100%% me/$x"' in text
 
 
 def unit_text() -> str:
-    return service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin")
+    return service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON)
 
 
 def test_crashes_slow_the_next_starts_down_and_an_hour_later_they_are_forgotten(
@@ -78,13 +85,13 @@ def starts_of(home: Home) -> int:
 
 def test_a_line_end_makes_no_second_setting() -> None:
     with pytest.raises(ValueError, match="cannot be in a unit"):
-        service.systemd_unit(python=PYTHON, home=Path("/a\nExecStartPre=/bad"), path="")
+        service.systemd_unit(python=PYTHON, home=Path("/a\nExecStartPre=/bad"), environ={})
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / service.UNIT
-    unit.write_text(service.systemd_unit(python=Path("/bin/true"), home=HOME, path="/usr/bin"))
+    unit.write_text(service.systemd_unit(python=Path("/bin/true"), home=HOME, environ=ENVIRON))
     seen = subprocess.run(
         ["systemd-analyze", "verify", "--user", str(unit)],
         capture_output=True,
@@ -96,23 +103,117 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_plist_says_what_it_must() -> None:
-    told = plistlib.loads(service.launchd_plist(python=PYTHON, home=HOME, path="/usr/bin"))
+    told = plistlib.loads(service.launchd_plist(python=PYTHON, home=HOME, environ=ENVIRON))
     assert told["ProgramArguments"] == [str(PYTHON), "-m", "pynchy", "run"]
     assert told["KeepAlive"] == {"SuccessfulExit": False}
+    assert told["ProcessType"] == "Interactive"  # others are throttled, with all that they start
+    assert told["ExitTimeOut"] == service.STOP
+    assert told["EnvironmentVariables"]["DOCKER_HOST"] == ENVIRON["DOCKER_HOST"]
+    patient = service.launchd_plist(python=PYTHON, home=HOME, environ=ENVIRON, stop=630.0)
+    assert plistlib.loads(patient)["ExitTimeOut"] == 630
     assert told["EnvironmentVariables"]["PYNCHY_HOME"] == str(HOME)
 
 
 def test_where_memory_runs_out_the_daemon_goes_on() -> None:
-    unit = service.systemd_unit(python=PYTHON, home=HOME, path="/usr/bin").splitlines()
+    unit = service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON).splitlines()
     assert {"OOMScoreAdjust=100", "OOMPolicy=continue"} <= set(unit)
 
 
-def test_a_launch_agent_that_is_loaded_is_taken_out_before_the_new_one() -> None:
-    out, in_ = service.to_install(Path("/x.plist"), platform="darwin", uid=501)
-    assert out.argv == ("launchctl", "bootout", "gui/501/org.pynchy.daemon")
-    assert 3 in out.expected  # none was loaded
-    assert in_.argv == ("launchctl", "bootstrap", "gui/501", "/x.plist")
-    assert not in_.expected
+def test_nobody_at_the_screen_of_a_mac_is_said() -> None:
+    calls = service.to_start(Path("/x.plist"), platform="darwin", uid=501)
+    assert calls[-1].argv == ("launchctl", "bootstrap", "gui/501", "/x.plist")
+    assert "nobody is logged in" in calls[-1].hints[125]
+
+
+@attrs.define(eq=False)
+class Mac:
+    """What a person does on a Mac, with a launchctl that behaves like the real one."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Home:
+        return Home(self.folder / "home")
+
+    @property
+    def launchd(self) -> Path:
+        return self.folder / "launchd"
+
+    def service(self, *argv: str, exits: int = 0) -> str:
+        as_mac = "import pynchy.cli.service as s; s.PLATFORM = 'darwin'; s.command()"
+        done = subprocess.run(
+            [sys.executable, "-c", as_mac, *argv],
+            env={
+                "HOME": str(self.folder),
+                "PYNCHY_HOME": str(self.home.root),
+                "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+                "LAUNCHD": str(self.launchd),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == exits, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def pid(self) -> int:
+        return int((self.launchd / "pid").read_text())
+
+
+@pytest.fixture
+def mac(tmp_path: Path) -> Iterator[Mac]:
+    made = Mac(tmp_path)
+    for folder in (made.launchd, tmp_path / "bin", made.home.root):
+        folder.mkdir(mode=0o700)
+    program = tmp_path / "bin" / "launchctl"
+    fake = Path(__file__).with_name("fake_launchctl.py")
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake} "$@"\n')
+    program.chmod(0o755)
+    made.home.config.write_text('[model]\noffline = true\n[container]\nengine = "bwrap"\n')
+    yield made
+    with suppress(OSError, ValueError):
+        os.kill(made.pid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has the real one")
+def test_a_launch_agent_is_installed_restarted_in_order_and_removed(mac: Mac) -> None:
+    assert "it runs" in mac.service("install")  # waited for: launchd itself does not say
+    first = mac.pid()
+    mac.service("status")
+
+    # Again, while the first takes its time to end: a second that holds everything it needs.
+    log = mac.home.log
+    (mac.launchd / "disabled").touch()  # as somebody's `launchctl disable` leaves it
+    assert "it runs" in mac.service("restart")
+    assert mac.pid() != first
+    assert log.read_text().count("stopping: SIGTERM") == 1
+    assert log.read_text().count("stopped") == 1
+
+    # Nobody rotates what launchd keeps, so the log is not in it; a start shortens it.
+    kept = service.errors_of(mac.home.root)
+    assert "ready: " in log.read_text()
+    assert "ready: " not in kept.read_text()
+    with kept.open("a") as file:
+        file.write("x" * 2_000_000)
+    mac.service("restart")
+    assert kept.stat().st_size < 10_000
+
+    mac.service("stop")
+    assert "it does not run" in mac.service("status", exits=4)
+    assert "it runs" in mac.service("start")
+    assert "it runs already" in mac.service("start")
+    assert "OFFLINE" in mac.service("logs")
+    assert "removed" in mac.service("uninstall")
+    assert service.installed(mac.folder, {}, platform="darwin") is None
+    assert log.read_text().count("stopping: SIGTERM") == 4
+    assert "kickstart" not in (mac.launchd / "asked").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has the real one")
+def test_a_launch_agent_that_does_not_come_up_says_why(mac: Mac) -> None:
+    mac.home.config.write_text("[assistant]\nname = 7\n")
+    assert "assistant.name" in mac.service("install", exits=1)
 
 
 FAKE_MANAGER = """#!/bin/sh
@@ -153,10 +254,11 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
         installed = run("install")
         assert installed.returncode == 0
         assert told in installed.stdout
-    unit = service.place(tmp_path, {}, platform="linux")
-    assert unit.exists()
+    unit = service.installed(tmp_path, {}, platform="linux")
+    assert unit is not None
     asked = log.read_text().splitlines()
     assert asked == 2 * [
+        "--user show --property=UnitPath --value",
         "--user daemon-reload",
         "--user enable pynchy.service",
         "--user restart pynchy.service",
@@ -172,28 +274,30 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
 
 
 def test_the_manager_is_told(tmp_path: Path) -> None:
-    where = str(tmp_path / "notify")
+    told = service.Manager(str(tmp_path / "notify"), 0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(5)
-        manager.bind(where)
-        service.notify(where, "READY=1")
-        assert manager.recv(64) == b"READY=1"
-    service.notify(where, "READY=1")  # nobody listens any more
-    service.notify("", "READY=1")
+        manager.bind(told.where)
+        told.tell("READY=1", "STATUS=für dich", service.patience(1.5))
+        assert manager.recv(64).decode() == "READY=1\nSTATUS=für dich\nEXTEND_TIMEOUT_USEC=1500000"
+    told.tell("READY=1")  # nobody listens any more
 
 
 def test_no_child_speaks_in_our_name() -> None:
     environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "4000000", "WATCHDOG_PID": str(os.getpid())}
-    assert service.take_watchdog(environ) == ("@x", 2.0)
+    assert service.take_manager(environ) == service.Manager("@x", 2.0)
     assert environ == {}
-    assert service.take_watchdog(
+    assert service.take_manager(environ) is None
+    assert service.take_manager(
         {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
-    ) == ("@x", 0)
+    ) == service.Manager("@x", 0)
 
 
-def test_the_doctor_looks_where_it_is_installed(tmp_path: Path) -> None:
-    assert service.place(tmp_path, {}, platform="linux") == tmp_path / doctor.UNIT
-    assert service.place(tmp_path, {}, platform="darwin") == tmp_path / doctor.PLIST
+def test_what_a_service_keeps_of_the_environment_reaches_the_engine() -> None:
+    environ = dict.fromkeys([*ENGINE_NAMES, "PATH", "ANTHROPIC_API_KEY"], "x")
+    kept = service.to_keep(environ)
+    assert set(kept) == {*ENGINE_NAMES, "PATH"}
+    assert kept.items() <= client_environ(environ).items()
 
 
 def test_a_daemon_tells_its_manager_how_it_is(tmp_path: Path) -> None:
@@ -211,12 +315,21 @@ def test_a_daemon_tells_its_manager_how_it_is(tmp_path: Path) -> None:
         argv = [sys.executable, "-m", "pynchy", "run", "--offline"]
         with subprocess.Popen(argv, env=environ, stdin=subprocess.DEVNULL) as daemon:
             try:
-                assert manager.recv(64) == b"READY=1"
-                assert manager.recv(64) == b"WATCHDOG=1"
-                assert manager.recv(64) == b"WATCHDOG=1"
+                assert manager.recv(256) == b"STATUS=starting\nEXTEND_TIMEOUT_USEC=360000000"
+                assert manager.recv(256) == b"READY=1\nSTATUS=ready; the offline model answers"
+                assert manager.recv(256) == b"WATCHDOG=1"
+                assert manager.recv(256) == b"WATCHDOG=1"
             finally:
                 daemon.terminate()
-            while (word := manager.recv(64)) == b"WATCHDOG=1":
-                pass
-            assert word == b"STOPPING=1"
+            assert words(manager)[-1] == b"STATUS=stopped"
             assert daemon.wait(30) == 0
+
+
+def words(manager: socket.socket) -> list[bytes]:
+    """What is said while a daemon stops, but for its signs of life, up to its last word."""
+    said: list[bytes] = []
+    while not said or said[-1] != b"STATUS=stopped":
+        if (word := manager.recv(256)) != b"WATCHDOG=1":
+            said.append(word)
+    assert said[0].startswith(b"STOPPING=1\n")
+    return said
