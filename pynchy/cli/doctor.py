@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pynchy.cli.client import printable
 from pynchy.exits import Exit
+
+if TYPE_CHECKING:
+    from pynchy import doctor
 
 
 @click.command()
@@ -38,15 +42,20 @@ def command(fix: bool, online: bool, as_json: bool) -> None:
 
     async def look() -> list[tuple[str, doctor.Finding]]:
         found = await ask()
-        mendable = [finding.fix for _, finding in found if finding.fix is not None]
+        mendable = [(name, each.fix) for name, each in found if each.fix is not None]
         if not fix or not mendable:
             return found
-        for mend in mendable:
+        before = dict(found)
+        for name, mend in mendable:
             try:
                 await mend()
             except Exception as error:
-                click.echo(printable(f"could not be mended: {error}"), err=True)
-        return await ask()
+                click.echo(printable(f"{name}: could not be mended: {error}"), err=True)
+        found = await ask()
+        for name, after in found:
+            if after.level == "ok" and before[name].fix is not None:
+                click.echo(printable(f"mended {name}: it was: {before[name].what}"), err=True)
+        return found
 
     found = trio.run(look)
     if as_json:
@@ -60,5 +69,17 @@ def command(fix: bool, online: bool, as_json: bool) -> None:
             click.echo(printable(f"{each.level:4}  {name}: {each.what}"))
             if each.advice:
                 click.echo(printable(f"      -> {each.advice}"))
+        click.echo(_summary([each for _, each in found]))
     if any(each.level == "fail" for _, each in found):
         raise SystemExit(Exit.OURS)
+
+
+def _summary(found: list[doctor.Finding]) -> str:
+    """The last line: how it is, and what can be done about it at once."""
+    failed, warned = (sum(each.level == level for each in found) for level in ("fail", "warn"))
+    if not failed and not warned:
+        return f"all {len(found)} checks are well"
+    words = [f"{failed} failed" * bool(failed), f"{warned} to look at" * bool(warned)]
+    mendable = sum(each.fix is not None for each in found)
+    mend = f"; pynchy doctor --fix mends {mendable} of them" if mendable else ""
+    return f"of {len(found)} checks {' and '.join(filter(None, words))}{mend}"

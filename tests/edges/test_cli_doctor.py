@@ -1,0 +1,48 @@
+"""What the doctor says in the end, and what it says that it mended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pynchy.home import Home
+
+
+def doctor(home: Home, *argv: str) -> subprocess.CompletedProcess[str]:
+    environ = {
+        "PYNCHY_HOME": str(home.root),
+        "PYNCHY_CONTAINER_ENGINE": "bwrap",
+        "HOME": str(home.root.parent),
+        "PATH": os.environ["PATH"],
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "pynchy", "doctor", *argv],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+
+def test_it_ends_with_how_it_is_and_says_what_was_mended(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.make()
+    home.store.chmod(0o755)
+    home.env.write_text("ANTHROPIC_API_KEY=sk-ant-planted\n")
+    home.env.chmod(0o644)
+    ill = doctor(home)
+    assert ill.returncode == 1
+    assert "2 failed" in ill.stdout.splitlines()[-1]
+    assert "pynchy doctor --fix mends 2 of them" in ill.stdout.splitlines()[-1]
+    assert ill.stderr == ""
+    mended = doctor(home, "--fix")
+    assert mended.returncode == 0
+    assert "failed" not in mended.stdout.splitlines()[-1]
+    assert [line.split(": ")[0] for line in mended.stderr.splitlines()] == [
+        "mended folders",
+        "mended env file",
+    ]
+    assert home.store.stat().st_mode & 0o777 == 0o700
+    assert "planted" not in ill.stdout + mended.stdout + mended.stderr
