@@ -51,9 +51,9 @@ class Guards:
     async def of(self, group: Group) -> tuple[settings.Settings, Extras, str]:
         """A group's settings and what it gets of its mounts; and, where the settings cannot be read, why: then
         everything beyond its own folder is closed to it."""
-        rows = await self.store.call(_all_settings)
+        row, rows = await self.store.call(_settings_of, group.folder)
         try:
-            mine = settings.read(rows.get(group.folder, {}))
+            mine = settings.read(row)
         except settings.BadSettings as error:
             return settings.CLOSED, Extras(), str(error)
         others = [
@@ -109,7 +109,7 @@ class Guards:
         except BadAllowlist as error:
             raise OpFailed("bad_request", f"no extra mounts: {error}") from None
         finally:
-            for folder, row in (await self.store.call(_all_settings)).items():
+            for folder, row in (await self.store.call(groups.with_mounts)).items():
                 if row.get("mounts"):
                     await self.outdated(folder)
         return {"roots": None if found is None else len(found.roots)}
@@ -130,8 +130,12 @@ class Guards:
         }
 
 
-def _all_settings(db: Database) -> dict[GroupId, dict[str, Any]]:
-    return {each.folder: groups.settings(db, each.folder) for each in groups.list_groups(db)}
+def _settings_of(
+    db: Database, folder: GroupId
+) -> tuple[dict[str, Any], dict[GroupId, dict[str, Any]]]:
+    """A group's settings; and, if it has mounts, those of all groups that have, for one may bear on another."""
+    mine = groups.settings(db, folder)
+    return mine, groups.with_mounts(db) if mine.get("mounts") else {}
 
 
 def _readable(row: Mapping[str, Any]) -> settings.Settings | None:

@@ -293,6 +293,13 @@ def settings(db: Database, folder: GroupId) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def with_mounts(db: Database) -> dict[GroupId, dict[str, Any]]:
+    """What else is set for each group that may have mounts: all that have, and hardly another."""
+    rows = db.execute("SELECT folder, settings FROM groups WHERE instr(settings, '\"mounts\"')")
+    found = {GroupId(folder): json.loads(text) for folder, text in rows}
+    return {folder: row for folder, row in found.items() if isinstance(row, dict)}
+
+
 def set_settings(db: Database, folder: GroupId, settings: dict[str, Any]) -> None:
     """Replace what else is set for a group."""
     db.execute("UPDATE groups SET settings = ? WHERE folder = ?", (json.dumps(settings), folder))

@@ -635,6 +635,14 @@ class TestGroups:
         assert groups.settings(world.db, FAMILY) == {"cpus": 2}
         assert [each.folder for each in groups.list_groups(world.db)] == [MAIN, FAMILY]
 
+    def test_only_groups_with_mounts_are_looked_at_for_mounts(self) -> None:
+        world = World.with_family()
+        groups.set_settings(world.db, FAMILY, {"egress": "none"})
+        assert groups.with_mounts(world.db) == {}
+        wishes = {"mounts": [{"path": "/srv/x", "name": "x"}]}
+        groups.set_settings(world.db, FAMILY, wishes)
+        assert groups.with_mounts(world.db) == {FAMILY: wishes}
+
 
 def test_a_run_needs_a_group() -> None:
     with pytest.raises(LookupError):
