@@ -10,6 +10,7 @@ The rule that keeps it so: only a start's order and its exit code are decided he
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import stat
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pynchy.service import Manager
 
 LONG: Final = 1024 * 1024  # bytes of a file that nobody rotates
+TIDY: Final = 1.0  # seconds after it is ready
 SERVICE: Final = "PYNCHY_SERVICE"  # as in `pynchy.service`, which a plain start does not load here
 NO_CREDENTIAL: Final = (
     "no credential: pynchy init asks for one, or put ANTHROPIC_API_KEY=… or "
@@ -162,6 +164,7 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> None
     async with trio.open_nursery() as nursery:
 
         def ready() -> None:
+            nursery.start_soon(_tidy_up)
             for warning in config.warnings:
                 logs.logger.warning("{}", warning)
             if config.model.offline:
@@ -188,6 +191,17 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> None
             await daemon.run(config, ready=ready, stopping=stopping)
         finally:
             watchdog.cancel()
+
+
+async def _tidy_up() -> None:
+    """What a start leaves as garbage goes once nobody waits for it; what it made stays, and is not looked through
+    again. One step of the loop, so not later, when somebody does wait."""
+    import trio
+
+    await trio.sleep(TIDY)
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 async def _chat(config: Config) -> None:
