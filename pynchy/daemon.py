@@ -744,6 +744,7 @@ async def _find_runtime(config: Config, signals: AsyncIterator[int]) -> Runtime 
                 image=config.container.image,
                 sandboxes=config.home.run / "sandboxes",
                 environ=os.environ,
+                told=logger.warning,
             )
         except NoRuntime as error:
             if trio.current_time() + LOOK_AGAIN > deadline or not _may_come(error):

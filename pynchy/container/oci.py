@@ -237,6 +237,10 @@ class Oci:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return {}
 
+    async def has_image(self) -> bool:
+        """Whether the image that agents run from is there."""
+        return (await call([*self._engine.has_image, str(self._image)], env=self._env)).ok
+
     def limits_held(self) -> dict[str, str]:
         return dict.fromkeys(("memory", "cpus", "pids", "files", "seccomp"), self.name)
 

@@ -8,7 +8,7 @@ knows its own program and no other. The engines are imported when one is chosen.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -105,13 +105,17 @@ async def open_runtime(
     sandboxes: Path,
     environ: Mapping[str, str],
     platform: str = sys.platform,
+    told: Callable[[str], object] = lambda note: None,
 ) -> Runtime:
     """The engine that was asked for, or the first of this platform's that answers. Raises `NoRuntime`.
+
+    Where nobody asked for one, an engine that has no image yet stands back for bwrap, which needs none: the first
+    answer of a new machine does not wait for the building of it. ``told`` hears of that.
 
     ``sandboxes`` is a folder of ours for what bwrap has to remember; ``environ`` is looked at for where engines live.
     """
     from pynchy.container.bwrap import find_bwrap
-    from pynchy.container.oci import find_apple, find_docker, find_podman
+    from pynchy.container.oci import Oci, find_apple, find_docker, find_podman
 
     await trio.to_thread.run_sync(partial(sandboxes.mkdir, mode=0o700, parents=True, exist_ok=True))
     order: tuple[str, ...] = MACOS_ORDER if platform == "darwin" else LINUX_ORDER
@@ -120,18 +124,30 @@ async def open_runtime(
             raise NoRuntime(f"no engine is called {engine!r}; there are {', '.join(ENGINES)}")
         order = (engine,)
     refusals = []
+    bare: Oci | None = None  # the first that answers and has no image
     for name in order:
         try:
             if name == "bwrap":
-                return await find_bwrap(install=install, sandboxes=sandboxes, environ=environ)
+                small = await find_bwrap(install=install, sandboxes=sandboxes, environ=environ)
+                if bare is not None:
+                    told(
+                        f"{bare.name} has no image of the agent, so bwrap is used; to have it: just image {bare.name}"
+                    )
+                return small
             if name == "podman":
-                return await find_podman(
+                found = await find_podman(
                     install=install, image=image, environ=environ, folder=sandboxes
                 )
-            find = find_docker if name == "docker" else find_apple
-            return await find(install=install, image=image, environ=environ)
+            else:
+                find = find_docker if name == "docker" else find_apple
+                found = await find(install=install, image=image, environ=environ)
+            if engine is not None or "bwrap" not in order or await found.has_image():
+                return found
+            bare = bare or found
         except NoRuntime as refusal:
             refusals.append(f"  {name}: {refusal}")
+    if bare is not None:
+        return bare  # each run says what is missing
     advice = (
         "Install Apple's container (https://github.com/apple/container) or Docker Desktop."
         if platform == "darwin"

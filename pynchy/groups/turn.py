@@ -217,7 +217,7 @@ class _Run:
                 raise
             self.failure = _failure_of(error)
             reason = self.failure.kind
-            logger.opt(exception=not isinstance(error, SpawnFailed)).error(
+            logger.opt(exception=self.failure.kind != "spawn").error(  # whose sentence says it all
                 "run failed: {}", self.failure.message
             )
         except BaseException:  # cancelled: the daemon goes, and what is not written is recovered

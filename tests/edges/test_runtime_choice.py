@@ -1,14 +1,17 @@
 """Which engine is taken, and Apple's container against a stand-in that answers as the real one was seen to."""
 
 import json
+import os
 import stat
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from pynchy.container.bwrap import find_bwrap
 from pynchy.container.oci import apple_names, apple_versions, docker_versions, podman_versions
 from pynchy.container.runtime import NoRuntime, Runtime, SpawnFailed, open_runtime
 from pynchy.container.spec import Spec
@@ -121,6 +124,32 @@ async def test_the_first_that_answers_is_taken(machine: Machine) -> None:
     assert (await machine.choose("podman")).name == "podman"
     machine.put_apple()
     assert (await machine.choose(platform="darwin")).name == "container"
+
+
+async def test_an_engine_without_the_image_stands_back_for_one_that_needs_none(
+    machine: Machine,
+) -> None:
+    # decision 28
+    bare = f"import sys\nif 'image' in sys.argv: sys.exit('no such image')\n{ANSWERS}"
+    machine.put("docker", bare)
+    machine.put("podman", ANSWERS)
+    bwrap = await find_bwrap(install="0a1b2c3d", sandboxes=machine.folder, environ=os.environ)
+    assert bwrap.name == "bwrap"  # or nothing below says anything
+    ours = os.environ | {"PATH": f"{machine.programs}:{os.environ['PATH']}"}
+    choose = partial(
+        open_runtime, install="0a1b2c3d", image="agent:1", sandboxes=machine.folder, environ=ours
+    )
+    assert (await choose(None)).name == "podman"
+    machine.put("podman", bare)
+    notes: list[str] = []
+    assert (await choose(None, told=notes.append)).name == "bwrap"
+    assert "just image docker" in notes[0]
+    assert (await choose("docker")).name == "docker"  # what was asked for is taken
+    machine.put("docker", ANSWERS)
+    assert (await choose(None)).name == "docker"
+    machine.put("docker", bare)
+    machine.put("bwrap", "import sys; sys.exit('bwrap: No permissions')")
+    assert (await choose(None)).name in ("docker", "bwrap")  # the one of a package may be beside us
 
 
 async def test_where_nothing_answers_one_is_told_what_to_install(machine: Machine) -> None:
