@@ -134,7 +134,10 @@ def real_world() -> World:
 
 
 async def run(
-    config: Config, *, ready: Callable[[], None], stopping: Callable[[], None] = lambda: None
+    config: Config,
+    *,
+    ready: Callable[[], None],
+    stopping: Callable[[str], None] = lambda reason: None,
 ) -> None:
     """Run the daemon until a signal. ``ready`` is called once everything is up, ``stopping`` when the
     signal has come and turns are given their time.
@@ -217,7 +220,7 @@ async def serve(
     world: World,
     model: str,
     ready: Callable[[], None],
-    stopping: Callable[[], None] = lambda: None,
+    stopping: Callable[[str], None] = lambda reason: None,
     more_ops: Callable[[Outdated], Mapping[str, control.Op]] | None = None,
     warnings: tuple[str, ...] = (),
     put_right: Callable[[], Awaitable[None]] | None = None,
@@ -624,7 +627,7 @@ async def serve(
             nursery.start_soon(store.check, name="store check")
 
         reason = signal.Signals(await anext(signals)).name
-        stopping()
+        stopping(reason)
         logger.info("stopping: {}", reason)
         for tap in taps:
             tap.cancel(reason)

@@ -19,6 +19,7 @@ class Exit(IntEnum):
     STORE = 73, "the database cannot be opened or written"
     ALREADY_RUNNING = 75, "another daemon runs on this home"
     CONFIG = 78, "the configuration or the credential is missing or wrong"
+    INTERRUPTED = 130, "Ctrl-C on a terminal; all was stopped in order"
 
     meaning: str
 

@@ -134,19 +134,18 @@ def _run(config: Config, manager: Manager | None, *, terminal: bool) -> tuple[Ex
     import trio
 
     try:
-        trio.run(_live, config, manager, terminal)
-    except KeyboardInterrupt:
-        return Exit.OK, ()
+        return trio.run(_live, config, manager, terminal), ()
+    except KeyboardInterrupt:  # before the daemon listened for it
+        return Exit.INTERRUPTED if terminal else Exit.OK, ()
     except BaseException as error:
         code, message = verdict(error)
         if code is Exit.OURS:
             logs.logger.opt(exception=error).critical("the daemon failed")
             message = f"the daemon failed: {message}; {config.home.log} says more"
         return code, (message,)
-    return Exit.OK, ()
 
 
-async def _live(config: Config, manager: Manager | None, terminal: bool) -> None:
+async def _live(config: Config, manager: Manager | None, terminal: bool) -> Exit:
     import trio
 
     from pynchy import daemon
@@ -154,6 +153,7 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> None
 
     watchdog = trio.CancelScope()
     limits = config.limits
+    code = Exit.OK
 
     async def live_signs(manager: Manager) -> None:
         with watchdog:
@@ -180,7 +180,10 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> None
                 with suppress(OSError):  # nobody need listen
                     os.write(1, b"ready\n")
 
-        def stopping() -> None:
+        def stopping(reason: str) -> None:
+            nonlocal code
+            if terminal and reason == "SIGINT":
+                code = Exit.INTERRUPTED
             if manager is not None:
                 status = "STATUS=stopping: turns are given their time to end"
                 manager.tell("STOPPING=1", status, patience(limits.stopping + SLACK))
@@ -191,6 +194,7 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> None
             await daemon.run(config, ready=ready, stopping=stopping)
         finally:
             watchdog.cancel()
+    return code
 
 
 async def _tidy_up() -> None:
@@ -218,7 +222,7 @@ async def _chat(config: Config) -> None:
         stdin=None,
         check=False,
     )
-    if done.returncode not in (130, -signal.SIGINT, Exit.NOT_RUNNING):
+    if done.returncode not in (Exit.INTERRUPTED, -signal.SIGINT, Exit.NOT_RUNNING):
         signal.raise_signal(signal.SIGTERM)
 
 

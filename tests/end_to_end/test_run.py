@@ -136,7 +136,7 @@ async def test_ctrl_c_stops_both(home: Home, runtime_name: str) -> None:
         async with terminal(home, "run", **BWRAP) as screen:
             await screen.sees("you> ")
             await screen.types("\x03")
-            assert await screen.ended() == 0
+            assert await screen.ended() == 130
     assert pynchy(home, "status").returncode == 4
 
 
