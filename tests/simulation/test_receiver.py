@@ -21,6 +21,7 @@ from pynchy.chat.channel import (
     StateChanged,
 )
 from pynchy.chat.receiver import Asked
+from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId
 from pynchy.store import groups, notices, outbox, pace
 from pynchy.store.database import Connection, Database, Opened, Store, StoreBroken, open_memory
@@ -286,7 +287,9 @@ async def test_an_order_is_carried_out_in_the_commit_and_never_seen_by_the_agent
         await there.put(Incoming(message("/stop", "A1"), 1))
         assert there.happened == ["ordered stop", "outbox", "killed", "acknowledged 1"]
         assert there.db.execute("SELECT kind, triggers FROM inbox").fetchall() == [("command", 0)]
-        assert there.db.execute("SELECT text FROM outbox").fetchall() == [("stopped",)]
+        assert there.db.execute("SELECT text FROM outbox").fetchall() == [
+            (f"{NOTICE_PREFIX}stopped",)
+        ]
         there.happened.clear()
         await there.put(Incoming(message("/stop", "A1"), 2))
         assert there.happened == ["acknowledged 2"]  # a second delivery orders nothing
