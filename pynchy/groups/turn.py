@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -132,12 +132,7 @@ async def serve(
         progress=progress,
     )
     with logger.contextualize(group=handle.group, run=work.run):
-        await work.go()
-    if handle.kind is Kind.DELEGATE:
-        await handle.ended()
-        return
-    kind: Literal["session", "task"] = "task" if handle.kind is Kind.TASK else "session"
-    left = await store.call(serving.left, handle.group, kind=kind, now=now())
+        left = await work.go()
     await handle.ended(again=left.ready, retry_after=left.retry_after)
 
 
@@ -190,7 +185,8 @@ class _Run:
     def group(self) -> GroupId:
         return self.handle.group
 
-    async def go(self) -> None:
+    async def go(self) -> serving.Left:
+        """From the first claim to the last row. Returns what the group's next run would find."""
         container = f"pynchy-{self.terms.install}-{self.run}"
         begun = await self.store.call(
             serving.begin,
@@ -205,7 +201,9 @@ class _Run:
             new_id=self.new_id,
         )
         if begun is None:
-            return
+            return await self.store.call(
+                serving.left, self.group, kind=self.handle.kind.value, now=self.now()
+            )
         self.resting = self.handle.prewarm  # so the queue takes it, until it hears otherwise
         if self.resting and begun.claimed is not None:
             self.resting = False
@@ -224,7 +222,7 @@ class _Run:
             with trio.move_on_after(LAST_WRITES, shield=True):
                 await self._settle("cancelled")
             raise
-        await self._settle(reason)  # however slow the disk is: the group's next run comes after it
+        return await self._settle(reason)  # however slow the disk is: the next run comes after it
 
     async def _live(self, group: Group, claimed: turns.Claimed | None) -> str:
         """Open the agent and serve it. Returns why the run ended, once its container is gone."""
@@ -474,15 +472,16 @@ class _Run:
         session.kill()
         deadlines.closing(trio.current_time())
 
-    async def _settle(self, reason: str) -> None:
+    async def _settle(self, reason: str) -> serving.Left:
         """The last rows of a run: its end, and what goes back."""
         failure = self.failure
         if failure is None and self.owed:
             failure = _Failure("interrupted", reason)
-        failures = await self.store.call(
+        settled = await self.store.call(
             serving.settle,
             self.run,
             folder=self.group,
+            kind=self.handle.kind.value,
             reason=reason,
             failure=None if failure is None else failure.kind,
             message="" if failure is None else failure.message,
@@ -494,17 +493,18 @@ class _Run:
         )
         if self.owed:
             await self._typing(False)
-        for each in failures:
+        for each in settled.failures:
             error = "" if failure is None else f"{failure.kind}: {failure.message}"
             self.tell(
                 TurnTold(each.chat, each.turn, "failed" if each.dead else "retry", error=error)
             )
-        given_back = {each.turn for each in failures}
+        given_back = {each.turn for each in settled.failures}
         for held in self.owed.values():  # what is neither was stopped by a person
             if held.turn not in given_back:
                 self.tell(TurnTold(held.chat, held.turn, "cancelled"))
         self.outbox.ring()  # notices, if there are any
         logger.info("run ended: {}, {} replies", reason, self.replies)
+        return settled.left
 
     # --- prompts ---
 

@@ -6,7 +6,7 @@ The rule that keeps it so: each function here is one moment of a run's life, and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import attrs
 
@@ -42,6 +42,14 @@ class Left:
     retry_after: float | None
 
 
+@attrs.frozen
+class Settled:
+    """How a run's end was written down: what of its turns goes back or is given up, and what is left for the next."""
+
+    failures: list[turns.Failure]
+    left: Left
+
+
 def begin(
     db: Database,
     *,
@@ -72,6 +80,7 @@ def settle(
     run: RunId,
     *,
     folder: GroupId,
+    kind: runs.Kind,
     reason: str,
     failure: str | None,
     message: str,
@@ -80,7 +89,7 @@ def settle(
     now: Micros,
     jitter: float,
     new_id: NewId,
-) -> list[turns.Failure]:
+) -> Settled:
     """The run's container is gone. ``failure`` is the kind of failure if what it owes has failed.
 
     Prompts it never took are not counted as tried, unless it took none at all. A ``session`` that could not be resumed,
@@ -106,11 +115,15 @@ def settle(
             jitter=jitter,
             new_id=new_id,
         )
-    return failures + runs.end(db, run, reason=reason, now=now, new_id=new_id)
+    failures += runs.end(db, run, reason=reason, now=now, new_id=new_id)
+    return Settled(failures, left(db, folder, kind=kind, now=now))
 
 
-def left(db: Database, folder: GroupId, *, kind: Literal["session", "task"], now: Micros) -> Left:
-    """What waits for the group's next session or task run, asked when one has ended or rests."""
+def left(db: Database, folder: GroupId, *, kind: runs.Kind, now: Micros) -> Left:
+    """What waits for the group's next session or task run, asked when one has ended or rests. Nothing waits for a
+    helper's: each is asked for by name."""
+    if kind == "delegate":
+        return Left(ready=False, retry_after=None)
     if (
         db.execute("SELECT 1 FROM groups WHERE folder = ? AND paused = 0", (folder,)).fetchone()
         is None

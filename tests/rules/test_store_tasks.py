@@ -327,6 +327,7 @@ def test_a_spent_session_is_forgotten_once_and_then_counts(house: House, kind: s
             house.db,
             run,
             folder=FAMILY,
+            kind="task",
             reason="x",
             failure=kind,
             message="m",
@@ -335,7 +336,7 @@ def test_a_spent_session_is_forgotten_once_and_then_counts(house: House, kind: s
             now=now,
             jitter=0.0,
             new_id=house.new_id,
-        )
+        ).failures
         return failure
 
     assert settled("old").attempt == 0

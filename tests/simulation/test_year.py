@@ -320,6 +320,7 @@ class Life:
             serving.settle,
             run,
             folder=group,
+            kind="task",
             reason="over",
             failure="agent" if fails else None,
             message="it broke" if fails else "",
