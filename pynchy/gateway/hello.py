@@ -1,7 +1,8 @@
 """The host that a TLS client names in its first message.
 
 Pure, over bytes of which none is trusted. It exists so that a tunnel asked for one host is not used
-for another behind the same address.
+for another behind the same address. So a hello may hold no second, encrypted one (ECH): the server
+takes the name in that, which nobody on the way can read, and the plain one may say anything.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Final
 from pynchy.gateway.policy import Refusal
 
 MAX_HELLO: Final = 16 << 10
+_SERVER_NAME: Final = 0
+_ENCRYPTED: Final = (0xFE0D, 0xFFCE)  # a hello, or as drafts had it only a name, that is not for us
 
 
 def server_name(data: bytes) -> str | None:
@@ -66,7 +69,9 @@ def _name_in(hello: bytes) -> str:
     while extensions.left():
         kind = extensions.number(2)
         content = _Reader(extensions.take(extensions.number(2)))
-        if kind == 0:
+        if kind in _ENCRYPTED:
+            raise Refusal(403, "permission_error", "TLS that hides its host (ECH) does not pass")
+        if kind == _SERVER_NAME:
             entries = _Reader(content.take(content.number(2)))
             while entries.left():
                 if entries.number(1) != 0:

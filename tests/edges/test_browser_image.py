@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -101,9 +102,12 @@ class OnePage:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
 
-async def site(stream: trio.SocketStream) -> None:
+async def site(stream: trio.SocketStream, *, hellos: list[bytes]) -> None:
     seen = b""
     while b"\r\n\r\n" not in seen:
+        if seen.startswith(b"\x16"):  # that TLS came through is all there is to see
+            hellos.append(seen)
+            return
         if not (data := await stream.receive_some()):
             return
         seen += data
@@ -131,7 +135,7 @@ async def main():
         await nursery.start(relay.run, "/run/pynchy/gateway.sock", listener)
         for name, words in [("open", ["open", "http://page.example/"]), ("text", ["get", "text", "#said"]),
                             ("away", ["open", "http://other.example/"]), ("refused", ["get", "text", "body"]),
-                            ("close", ["close"])]:
+                            ("tls", ["open", "https://page.example/"]), ("close", ["close"])]:
             said[name] = await trio.to_thread.run_sync(partial(run, *words))
         nursery.cancel_scope.cancel()
     print(json.dumps(said))
@@ -148,12 +152,13 @@ async def test_a_page_is_opened_through_the_gateway(runtime_name: str, tmp_path:
     if found.returncode != 0:
         pytest.skip("no image with a browser here: .ci/images browser builds it")
     asked: list[str] = []
+    hellos: list[bytes] = []
     with trio.fail_after(300):
         async with (
             open_lab(runtime_name, tmp_path, image=IMAGE) as lab,
             trio.open_nursery() as nursery,
         ):
-            listeners = await nursery.start(trio.serve_tcp, site, 0)
+            listeners = await nursery.start(trio.serve_tcp, partial(site, hellos=hellos), 0)
             port = listeners[0].socket.getsockname()[1]
             who = attrs.evolve(WHO, egress=Egress(kind="allowlist", patterns=("page.example",)))
             async with (
@@ -166,3 +171,4 @@ async def test_a_page_is_opened_through_the_gateway(runtime_name: str, tmp_path:
     assert said["text"] == "42 it is", said
     assert "other.example is not on this group's list" in said["refused"], said
     assert set(asked) == {"page.example"}, "what is not allowed is not even looked up"
+    assert hellos, "its TLS names the host where the gateway can read it, and so comes through"

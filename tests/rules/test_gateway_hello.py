@@ -56,25 +56,39 @@ def test_what_names_no_host_is_refused() -> None:  # threat N5
     assert refuses(hello(None))
 
 
-def test_two_names_are_refused() -> None:
-    whole = hello("example.org")
+def with_extension(whole: bytes, extension: bytes) -> bytes:
+    """The hello with one more extension before that of its name."""
     at = whole.index(b"example.org") - 9
-    extension = whole[at : at + 9 + 8]
-    assert extension[:2] == b"\0\0"
-    twice = bytearray(whole[:at] + extension + whole[at:])
+    assert whole[at : at + 2] == b"\0\0"
+    changed = bytearray(whole[:at] + extension + whole[at:])
     more = len(extension)
 
     def add(position: int, size: int) -> None:
-        value = int.from_bytes(twice[position : position + size]) + more
-        twice[position : position + size] = value.to_bytes(size)
+        value = int.from_bytes(changed[position : position + size]) + more
+        changed[position : position + size] = value.to_bytes(size)
 
     add(3, 2)  # the record
     add(6, 3)  # the message
-    session = twice[5 + 38]
+    session = changed[5 + 38]
     ciphers = 5 + 39 + session
-    compressions = ciphers + 2 + int.from_bytes(twice[ciphers : ciphers + 2])
-    add(compressions + 1 + twice[compressions], 2)
-    assert refuses(bytes(twice))
+    compressions = ciphers + 2 + int.from_bytes(changed[ciphers : ciphers + 2])
+    add(compressions + 1 + changed[compressions], 2)
+    return bytes(changed)
+
+
+def test_two_names_are_refused() -> None:
+    whole = hello("example.org")
+    at = whole.index(b"example.org") - 9
+    assert refuses(with_extension(whole, whole[at : at + 9 + 11]))
+
+
+def test_a_hello_inside_the_hello_is_refused() -> None:
+    # threat N5: a server at many hosts' address takes the name in it, whatever the plain one says
+    whole = hello("example.org")
+    for kind in (0xFE0D, 0xFFCE):
+        with pytest.raises(Refusal, match="hides its host"):
+            server_name(with_extension(whole, kind.to_bytes(2) + b"\0\x03xyz"))
+    assert server_name(with_extension(whole, b"\x0a\x0a\0\x03xyz")) == "example.org"
 
 
 @pytest.mark.parametrize(
