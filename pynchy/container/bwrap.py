@@ -39,6 +39,12 @@ _MASKED: Final = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "
     "sysrq-trigger", "interrupts", "kallsyms", "kpagecount", "kpageflags", "slabinfo", "vmallocinfo")  # fmt: skip
 _MASKED_FOLDERS: Final = ("acpi", "asound", "scsi", "bus", "fs", "irq", "driver")
 
+# Whom to trust, and never /etc/ssl or /etc/pki whole: our user may be let in to private keys beside it.
+_ETC: Final = (
+    "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/ld.so.cache", "/etc/alternatives",
+    "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf",
+)  # fmt: skip
+
 _FILES: Final = {
     "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
     "agent:x:{uid}:{gid}:agent:/home/agent:/bin/sh\n"
@@ -79,13 +85,18 @@ async def find_bwrap(*, install: str, sandboxes: Path, environ: Mapping[str, str
         ]
         seen = await call(probe, env={"PATH": "/usr/bin:/bin"})
         if seen.ok:
-            return Bwrap(
+            found = Bwrap(
                 program,
                 install=install,
                 sandboxes=sandboxes,
                 user=(uid, gid),
                 groups=groups,
             )
+            if (shown := found.shows(sandboxes)) is not None:
+                raise NoRuntime(
+                    f"every sandbox of bwrap's shows all of {shown}, and PYNCHY_HOME lies in it: move it elsewhere"
+                )
+            return found
         refusals.append(f"{program} cannot make a sandbox here ({seen.reason})")
     raise NoRuntime("; ".join(refusals) or "not installed")
 
@@ -129,6 +140,11 @@ class Bwrap:
     @property
     def owner(self) -> tuple[int, int]:
         return self._user
+
+    def shows(self, place: Path) -> Path | None:
+        """The tree of the host, shared with every sandbox, that a place lies in; None if it is in none."""
+        real = place.resolve()
+        return next((tree for tree, _ in self._host.trees if real.is_relative_to(tree)), None)
 
     def limits_held(self) -> dict[str, str]:
         held = {"memory": "rlimit, each process", "cpus": "", "pids": self._counts_pids()}
@@ -238,13 +254,7 @@ def host_tree(files: Path) -> HostTree:
             links.append((str(top.readlink()).lstrip("/"), str(top)))
         elif top.is_dir():
             trees.append((top, str(top)))
-    for etc in (
-        "/etc/ssl",
-        "/etc/ca-certificates",
-        "/etc/pki",
-        "/etc/ld.so.cache",
-        "/etc/alternatives",
-    ):
+    for etc in _ETC:
         if Path(etc).exists():
             trees.append((Path(etc), etc))
     trees += [(files / name, f"/etc/{name}") for name in _FILES]

@@ -83,7 +83,7 @@ class Limits:
     pids: int = 512
     nofile: int = 4096
     fsize_bytes: int = 1 << 30
-    tmp_bytes: int = 512 << 20  # each of /tmp and the home folder
+    tmp_bytes: int = 512 << 20  # each of /tmp, the home folder and shared memory that has a name
 
     def __attrs_post_init__(self) -> None:
         numbers = (self.memory_bytes, self.pids, self.nofile, self.fsize_bytes, self.tmp_bytes)
@@ -196,7 +196,8 @@ def podman_argv(
     and its own is more than some machines allow. What bounds a fork bomb is the pids limit.
     ``seccomp`` is a stricter profile than its own.
     """
-    own = ["--http-proxy=false", f"--ulimit=nproc={nproc}:{nproc}"]
+    # By itself podman makes /run, /tmp and /var/tmp of a read-only container writable, without an end.
+    own = ["--http-proxy=false", "--read-only-tmpfs=false", f"--ulimit=nproc={nproc}:{nproc}"]
     if rootless:
         own.append("--userns=keep-id")
     if seccomp is not None:
@@ -324,6 +325,8 @@ def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str
         args += ["--setenv", name, value]
     size = str(limits.tmp_bytes)
     args += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/proc/sys", "/proc/sys"]
+    # bwrap's own /dev may be written in, up to half the machine's memory.
+    args += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108
     for place in host.masked:
         args += ["--ro-bind", "/dev/null", place]  # on a mount without devices: it cannot be opened
     for place in host.masked_folders:

