@@ -62,7 +62,7 @@ image *ENGINE:
 sim *ARGS: setup-dev
     @exec .venv/bin/python -m tests.simulation "$@"
 
-# what it costs: `just bench`, `just bench --engine podman --json FILE`
+# what it costs: `just bench`, `just bench --engine podman --json FILE`; beside others: `just bench --peers`
 [no-exit-message]
 bench *ARGS: setup-dev
     @exec .venv/bin/python -m tests.benchmarks "$@"

@@ -30,7 +30,7 @@ import attrs
 
 from pynchy.home import Home
 from pynchy.model import GroupId
-from tests.benchmarks import gateway, observed
+from tests.benchmarks import gateway, observed, peers
 from tests.edges.test_whatsapp import link
 from tests.end_to_end.house import Daemon, Talk, environment, running
 
@@ -63,7 +63,8 @@ def main() -> None:
     parser.add_argument("--engine", default="bwrap", help="which container engine (default bwrap)")
     parser.add_argument("--page", type=Path, default=None, help="write docs/performance.md here")
     parser.add_argument("--json", type=Path, default=None, help="write the figures here, too")
-    parser.add_argument("--taken", type=Path, default=None, help="from such a file, for the page")
+    parser.add_argument("--taken", type=Path, nargs="+", help="from such files, for the page")
+    parser.add_argument("--peers", action="store_true", help="the daemon beside other assistants")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two such files")
     options = parser.parse_args()
     if options.compare:
@@ -73,10 +74,15 @@ def main() -> None:
     size = QUICK if options.quick else WHOLE
     if options.runs:
         size = attrs.evolve(size, runs=options.runs)
-    taken = options.taken
-    figures = (
-        json.loads(taken.read_text()) if taken else measure(options.engine, size, options.json)
-    )
+    if options.taken:
+        figures = [row for file in options.taken for row in json.loads(file.read_text())]
+    elif options.peers:
+        book = Book(options.json)
+        for name, unit, values in peers.measured(options.engine, options.runs or 5):
+            book.take(name, unit, values)
+        figures = book.rows
+    else:
+        figures = measure(options.engine, size, options.json)
     show(figures)
     if options.page:
         options.page.write_text(page(figures), encoding="utf-8")
@@ -625,6 +631,8 @@ def missed(row: Row) -> bool:
 
 def page(figures: Sequence[Row]) -> str:
     """docs/performance.md: the table as it was measured, and each miss with its reason."""
+    beside = peers.section(figures)
+    figures = [row for row in figures if not peers.concerns(row)]
     lines = [
         "# What it costs",
         "",
@@ -650,7 +658,7 @@ def page(figures: Sequence[Row]) -> str:
     if late:
         lines += ["", "Missed, and what bounds it:", ""]
         lines += [f"- {row['figure']}: {_reason(row['figure'])}." for row in late]
-    return "\n".join(lines) + "\n" + FINDINGS
+    return "\n".join(lines) + "\n" + FINDINGS + beside
 
 
 def _reason(figure: str) -> str:
