@@ -466,8 +466,9 @@ What this compares, and what not:
   through a gateway that writes each into a book on the disk. The others, set up like this, run no sandbox and ask the
   model from the daemon's own process. So the first message costs more here (a container and the CLI start), a later
   one passes more processes, and the memory with one conversation has the container in it.
-- "First message" is the first after a start, in a new group here and in the one conversation elsewhere; what is
-  loaded late is loaded then. Time ends when the first line of the first model request that carries the words arrives.
+- "First message" is the first after a start, in a new group here and in the one conversation elsewhere (letta's API
+  begins a new one for each request); what is loaded late is loaded then. Time ends when the first line of the first
+  model request that carries the words arrives.
 - Memory and wake-ups are of all processes of a system, from when it has been quiet for two seconds, or twenty seconds
   after it was ready. PSS divides a page among all who map it, of other programs, too; RSS counts it for each.
 - Without a network, what a program looks up at its start (a catalogue of models, a newer version, a helper to
