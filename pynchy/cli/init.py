@@ -99,12 +99,19 @@ def _set_credential(patient: Patient, wish: Wish) -> None:
     if wish.offline:
         set_setting(home.config, "model", "offline", "true")
         return
-    secret = _read_credential(patient, wish)
-    if not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise click.ClickException("expected a key of printable characters without spaces")
-    kind = "oauth" if secret.startswith("sk-ant-oat") else "api_key"
-    if wish.online:
-        _try(kind, secret, base_url=_config(patient).model.base_url)
+    while True:
+        secret = _read_credential(patient, wish)
+        kind = "oauth" if secret.startswith("sk-ant-oat") else "api_key"
+        try:
+            if not secret.isascii() or not secret.isprintable() or " " in secret:
+                raise click.ClickException("expected a key of printable characters without spaces")
+            if wish.online:
+                _try(kind, secret, base_url=_config(patient).model.base_url)
+            break
+        except click.ClickException as error:
+            if wish.credential is not None:  # nobody is there to give another
+                raise
+            click.echo(f"  {escape(error.format_message())}")
     name = next(name for name, each in CREDENTIALS.items() if each == kind)
     set_secret(home.env, name, secret, instead_of=CREDENTIALS)
     if _config(patient).model.offline:
@@ -124,8 +131,9 @@ def _read_credential(patient: Patient, wish: Wish) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise click.ClickException(f"{wish.credential}: {error}") from None
     click.echo(
-        "Paste an API key (https://console.anthropic.com), or what `claude setup-token` prints.\n"
-        "It is kept in .env for you alone, and no container ever sees it. It is not shown here."
+        "A key for Claude: paste an API key (https://console.anthropic.com), or what `claude setup-token`\n"
+        "prints. It is kept in .env for you alone, and no container ever sees it. It is not shown here.\n"
+        "Just Enter: none for now, and a built-in scripted model answers."
     )
     secret = str(click.prompt("Key", hide_input=True, default="", show_default=False)).strip()
     if not secret:
@@ -147,7 +155,9 @@ def _try(kind: str, secret: str, *, base_url: str) -> None:
     try:
         verdict = trio.run(ask)
     except UpstreamUnreachable as error:
-        click.echo(f"  it could not be tried: {error}; it is kept all the same")
+        odd = "" if secret.startswith("sk-ant-") else " (Anthropic's begin with sk-ant-)"
+        click.echo(f"  it could not be tried: {error}; it is kept all the same{odd}")
+        click.echo("  to give another: pynchy init --credential -")
         return
     if verdict.status == 401:
         raise click.ClickException("the API refuses this key; nothing was written")
@@ -239,7 +249,8 @@ def _look_service(patient: Patient) -> Seen:
 def _install_service(patient: Patient, wish: Wish) -> None:
     config = _config(patient)
     if config.credential is None and not config.model.offline:
-        raise click.ClickException("a service needs a credential, or --offline")
+        told = "a service needs a credential, or --offline"
+        raise click.ClickException(told) if wish.service else _Skipped(told)
     if os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("CLAUDE_CODE_OAUTH_TOKEN"):
         click.echo("  a service does not see your shell's environment: --credential env keeps it")
     _run([*_PYNCHY, "service", "install"], why="the service was not installed")
@@ -251,8 +262,7 @@ STEPS: Final[dict[str, Step]] = {
         _look_credential,
         _set_credential,
         lambda wish: True if wish.credential is not None or wish.offline else None,
-        "Have you a key for Claude?",
-        Exit.CONFIG,
+        code=Exit.CONFIG,  # it asks by itself
     ),
     "runtime": Step(_look_runtime, _set_engine, lambda wish: True, code=Exit.NO_RUNTIME),
     "image": Step(
@@ -354,7 +364,11 @@ def command(
     rows: list[dict[str, str]] = []
     code = Exit.OK
     for number, (name, step) in enumerate(STEPS.items(), start=1):
-        state, told = _take(name, step, wish, only_look=only_look, skip=name in skip)
+        try:
+            state, told = _take(name, step, wish, only_look=only_look, skip=name in skip)
+        except click.Abort:
+            click.echo("\nStopped; what was done stays. To go on: pynchy init", err=True)
+            raise SystemExit(Exit.INTERRUPTED) from None
         rows.append({"step": name, "state": state, "told": told})
         if not as_json:
             click.echo(printable(f"{number}/{len(STEPS)}  {name:10}  {state:7}  {told}"))
@@ -383,7 +397,7 @@ def _take(name: str, step: Step, wish: Wish, *, only_look: bool, skip: bool) -> 
         return "done", seen.told
     wanted = step.wanted(wish)
     if wanted is None and wish.terminal:
-        wanted = click.confirm(step.question, default=name != "whatsapp")
+        wanted = not step.question or click.confirm(step.question, default=name != "whatsapp")
     if not wanted:
         return "skipped", _with_advice(seen)
     try:

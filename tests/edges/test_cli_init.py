@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from pynchy.config import from_environ
 from pynchy.dotenv import parse_env
 from pynchy.home import Home
 from pynchy.lock import open_lock
-from tests.terminal import terminal
+from tests.terminal import Terminal, terminal
 
 KEY = "sk-ant-api03-planted"
 TOKEN = "sk-ant-oat01-planted"
@@ -212,14 +213,24 @@ def test_whatsapp_that_cannot_be_linked_is_said_and_what_was_done_stays(
     assert "WhatsApp is not linked" in main.stdout
 
 
+async def asked_for_a_key(at: Terminal, *, after: int = 0) -> int:
+    """Wait for the question, and until what is typed is not shown: what was typed before that is thrown away."""
+    seen = await at.sees("Key:", after=after)
+    while termios.tcgetattr(at.master)[3] & termios.ECHO:  # noqa: ASYNC110 - a terminal has no event for it
+        await trio.sleep(0.01)
+    return seen
+
+
 @pytest.mark.runtime("bwrap")
 async def test_on_a_terminal_it_asks_and_a_key_is_not_shown(home: Home, runtime_name: str) -> None:
     with trio.fail_after(120):
         with model_api(200) as url:
             async with terminal(home, "init", **environment(home, PYNCHY_MODEL_BASE_URL=url)) as at:
-                await at.sees("Have you a key for Claude?")
-                await at.types("y\r")
-                await at.sees("Key:")
+                await at.sees("A key for Claude")
+                seen = await asked_for_a_key(at)
+                await at.types("two words\r")
+                seen = await at.sees("expected a key of printable", after=seen)
+                await asked_for_a_key(at, after=seen)  # once more
                 await at.types(f"{KEY}\r")
                 await at.sees("the API accepts it")
                 await at.sees("Link WhatsApp now?")
@@ -230,6 +241,36 @@ async def test_on_a_terminal_it_asks_and_a_key_is_not_shown(home: Home, runtime_
                 assert await at.ended() == 0
     assert b"planted" not in at.seen
     assert parse_env(home.env.read_bytes()) == {"ANTHROPIC_API_KEY": KEY}
+
+
+@pytest.mark.runtime("bwrap")
+async def test_ctrl_c_in_the_middle_says_how_to_go_on(home: Home, runtime_name: str) -> None:
+    with trio.fail_after(120):
+        async with terminal(home, "init", **environment(home)) as at:
+            await asked_for_a_key(at)
+            await at.types("\r")  # none for now
+            await at.sees("the offline model answers; pynchy init asks again")
+            await at.sees("Link WhatsApp now?")
+            await at.types("\x03")
+            await at.sees("To go on: pynchy init")
+            assert await at.ended() == 130
+    assert home.store.is_dir()
+    assert b"Traceback" not in at.seen
+
+
+@pytest.mark.runtime("bwrap")
+async def test_who_says_yes_to_a_service_without_a_key_is_told_what_it_needs(
+    home: Home, runtime_name: str
+) -> None:
+    with trio.fail_after(120):
+        async with terminal(home, "init", "--no-whatsapp", **environment(home)) as at:
+            await asked_for_a_key(at)
+            await at.types("\r")
+            await at.sees("Start it now, and whenever")
+            await at.types("\r")
+            await at.sees("a service needs a credential, or --offline")
+            await at.sees("Now: pynchy run")
+            assert await at.ended() == 0
 
 
 # --- the files that it changes ---------------------------------------------------------------
