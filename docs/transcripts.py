@@ -50,14 +50,28 @@ SECTIONS: Final[list[tuple[str, str, bool, list[str]]]] = [
         [
             'pynchy send main "hello"',
             "pynchy status",
+            "pynchy why",
             "pynchy why 1",
             'pynchy tasks add main "echo good morning" --cron "0 8 * * 1-5" --name briefing',
+            "pynchy tasks",
             "pynchy runs",
             "pynchy usage",
             "pynchy metrics",
             "pynchy backup",
             "pynchy export main main.tar.gz",
         ],
+    ),
+    (
+        "With the daemon down",
+        "What the rows say they say all the same.",
+        False,
+        ["pynchy status", "pynchy why", "pynchy tasks run briefing"],
+    ),
+    (
+        "Modes that are not well",
+        "Others may read the database, and the doctor mends it.",
+        False,
+        ["pynchy doctor --fix"],
     ),
     (
         "A mistake in the configuration",
@@ -127,7 +141,9 @@ def write() -> Iterator[str]:
         home = Path(folder)
         for title, sentence, runs, commands in SECTIONS:
             yield f"## {title}\n\n{sentence}\n"
-            if title.startswith("A mistake"):
+            if title.startswith("Modes"):
+                (home / ".pynchy" / "store" / "pynchy.db").chmod(0o644)
+            elif title.startswith("A mistake"):
                 with (home / ".pynchy" / "config.toml").open("a") as file:
                     file.write('\n[limits]\nidel = "10 min"\n')
             elif title.startswith("A new"):
