@@ -48,7 +48,8 @@ def start(flags: Mapping[str, object]) -> Exit:
     manager = _take_manager()
     code, sentences = _start(flags, manager)
     if manager is not None:
-        manager.tell(f"STATUS={logs.escape('; '.join(sentences)) or 'stopped'}")
+        line = logs.escape(" ".join("; ".join(sentences).split()))  # a word ends with its line
+        manager.tell(f"STATUS={line or 'stopped'}")
     for sentence in sentences:
         _tell(f"pynchy: {logs.escape(sentence)}")
     return code

@@ -24,7 +24,7 @@ free_percent = 0
 QUICK = """\
 [Service]
 RestartSec=0
-WatchdogSec=5
+WatchdogSec=10
 TimeoutStopSec=2
 """
 
@@ -35,6 +35,7 @@ def owner(tmp_path: Path) -> Iterator[Machine]:
     with machine(tmp_path) as made:
         give(made, ".pynchy/config.toml", SETTINGS)
         yield made
+        sys.stdout.write(made.said())  # shown where the test has failed
 
 
 def give(owner: Machine, name: str, text: str) -> Path:
@@ -92,7 +93,10 @@ def test_a_service_is_installed_killed_hung_stopped_and_removed(owner: Machine) 
     owner.wait((work / "ended").exists)
     assert owner.shown("NRestarts") == "1"
 
-    # A loop that stands still is noticed by its silence.
+    # A loop that goes on says so, and nothing happens to it; one that stands still is noticed by its silence.
+    living = owner.pid()
+    owner.wait_for_change("WatchdogTimestampMonotonic")
+    assert owner.pid() == living
     stopped = owner.kill(signal.SIGSTOP)
     owner.wait_for_another(stopped)
     assert owner.shown("NRestarts") == "2"
@@ -150,6 +154,15 @@ def test_what_keeps_it_from_starting_is_said_and_it_is_not_tried_for_ever(owner:
     owner.wait(lambda: "waiting for a container engine" in owner.home.log.read_text())
     owner.pynchy("service", "stop")
     assert owner.shown("Result") == "success"
+
+    # With none at all it ends, and is left alone: the whole reason is one line.
+    settings.write_text(SETTINGS + "[limits]\nengine_wait = 0\n")
+    nowhere = ".config/systemd/user/pynchy.service.d/nowhere.conf"
+    give(owner, nowhere, "[Service]\nRestrictNamespaces=yes\n")
+    owner.run("systemctl", "--user", "daemon-reload")
+    said = owner.pynchy("service", "start", exits=1)
+    assert "no container engine to run agents in: bwrap" in said
+    assert (owner.shown("ActiveState"), owner.shown("ExecMainStatus")) == ("failed", "69")
 
 
 def test_a_daemon_in_a_terminal_is_not_fought_with(owner: Machine) -> None:

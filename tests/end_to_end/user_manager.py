@@ -104,9 +104,21 @@ class Machine:
                 raise AssertionError(f"not within {HANG:g} s\n{said}\n{self.said()}")
             time.sleep(0.1)
 
+    def wait_for_change(self, name: str) -> None:
+        """Until a property of the unit is not what it was."""
+        before = self.shown(name)
+        self.wait(lambda: self.shown(name) != before)
+
     def wait_for_another(self, pid: int) -> None:
-        """Until a daemon is ready that is not this one."""
-        self.wait(lambda: self.shown("SubState") == "running" and self.pid() not in (0, pid))
+        """Until a daemon is ready that is not this one. Both are asked for at once: one may end in between."""
+
+        def came() -> bool:
+            asked = ("--property=SubState", "--property=MainPID")
+            told = self.run("systemctl", "--user", "show", *asked, UNIT).stdout
+            facts = dict(line.split("=", 1) for line in told.splitlines())
+            return facts["SubState"] == "running" and facts["MainPID"] not in ("0", str(pid))
+
+        self.wait(came)
 
     def said(self) -> str:
         """What the journal has, for whoever may read all of it."""
