@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from pynchy import __version__
+from pynchy.exits import Exit
 
 COMMANDS: Final = (
     "init",
@@ -62,6 +63,14 @@ class _Lazy(click.Group):
         module = _MODULES.get(cmd_name, cmd_name)
         command: click.Command = import_module(f"pynchy.cli.{module}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Ctrl-C ends what is looked at or waited for. That is no failure to be told of, but a code of its own."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(err=True)  # after the ^C that the terminal shows
+            raise click.exceptions.Exit(Exit.INTERRUPTED) from None
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

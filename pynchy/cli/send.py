@@ -50,7 +50,11 @@ def command(chat: str, text: str, sender: str, wait: float, as_json: bool) -> No
         )
         asked = Asked(said["seq"], show=not as_json)
         if wait > 0 and said["wakes"]:
-            asked.follow(connection, deadline)
+            try:
+                asked.follow(connection, deadline)
+            except KeyboardInterrupt:
+                click.echo(f"\nit is answered all the same: {_later(said['seq'])}", err=True)
+                raise SystemExit(Exit.INTERRUPTED) from None
         elif wait > 0 and text.startswith("/"):
             asked.hear_order(connection, min(deadline, time.monotonic() + ORDER))
         elif wait > 0 and not as_json:
@@ -60,7 +64,11 @@ def command(chat: str, text: str, sender: str, wait: float, as_json: bool) -> No
     if asked.state in ("failed", "cancelled"):
         raise Failure(asked.error or f"the turn was {asked.state}", Exit.TURN_FAILED)
     if asked.state is None and wait > 0 and said["wakes"]:
-        raise Failure(f"no answer within {wait:g} s", Exit.NO_ANSWER)
+        raise Failure(f"no answer within {wait:g} s: {_later(said['seq'])}", Exit.NO_ANSWER)
+
+
+def _later(seq: int) -> str:
+    return f"pynchy why {seq} says what becomes of it"
 
 
 def _why_not(connection: Connection, folder: str) -> str:

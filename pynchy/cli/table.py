@@ -1,7 +1,7 @@
 """Rows as a table that a person can read.
 
 The rule that keeps it so: through a pipe nothing is cut; on a terminal only the last column is, so that
-a row is a line.
+a row is a line, or two where it is too narrow for one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Final
 from pynchy.cli.client import printable
 
 GAP: Final = "  "
-LEAST: Final = 12  # columns of the last column that are never cut
+LEAST: Final = 20  # columns of a terminal that the last column needs to stand beside the others
+INDENT: Final = 4
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
@@ -24,17 +25,26 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str
     cells = [[_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     numbers = [all(isinstance(row[n], int | float) for row in rows) for n in range(len(head))]
-    room = None
+    room = below = None
     if sys.stdout.isatty():
-        before = sum(widths[:-1]) + len(GAP) * (len(head) - 1)
-        room = max(LEAST, shutil.get_terminal_size().columns - before)
+        columns = shutil.get_terminal_size().columns
+        room = columns - sum(widths[:-1]) - len(GAP) * (len(head) - 1)
+        if room < min(LEAST, widths[-1]):
+            below = " " * INDENT
+            room = max(LEAST, columns - INDENT)
     for row in ([each.upper() for each in head], *cells):
-        last = row[-1] if room is None or len(row[-1]) <= room else row[-1][: room - 1] + "…"
+        *before, last = row
+        if room is not None and len(last) > room:
+            last = last[: room - 1] + "…"
         padded = [
             cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip((*row[:-1], last), widths, numbers, strict=True)
+            for cell, width, number in zip(before, widths[:-1], numbers[:-1], strict=True)
         ]
+        if below is None:
+            padded.append(last.rjust(widths[-1]) if numbers[-1] else last)
         yield GAP.join(padded).rstrip()
+        if below is not None and last:
+            yield below + last
 
 
 def _line(cell: object) -> str:

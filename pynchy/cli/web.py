@@ -43,6 +43,8 @@ def command(port: int, hosts: tuple[str, ...], open_it: bool) -> None:
     def link(url: str, first: bool) -> None:
         click.echo(url if first else f"for another browser: {url}")
         sys.stdout.flush()
+        if first and sys.stderr.isatty():
+            click.echo("open it in a browser on this machine; Ctrl-C ends the page", err=True)
         if first and open_it:
             click.launch(url)
 

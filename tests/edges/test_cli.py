@@ -15,6 +15,7 @@ import pynchy
 from pynchy.home import Home
 from pynchy.model import Message, Seq, TurnId, TurnTold
 from tests.edges.small_daemon import MAIN, Daemon, running
+from tests.terminal import terminal
 
 
 async def cli(home: Home, *arguments: str, stdin: bytes = b"") -> CompletedProcess[bytes]:
@@ -260,3 +261,25 @@ async def test_clients_import_neither_trio_nor_the_rest_of_the_daemon(home: Home
     loaded = set(done.stderr.decode().split())
     heavy = {"trio", "loguru", "rich", "sqlite3", "httpx", "mcp", "asyncio", "cattrs"}
     assert not loaded & heavy
+
+
+async def test_ctrl_c_leaves_off_waiting_and_says_where_the_answer_is_found(home: Home) -> None:
+    asked = trio.Event()
+
+    async def think(daemon: Daemon, message: Message, seq: Seq) -> None:
+        daemon.console.turn(TurnTold(message.chat, TurnId(1), "started", seqs=(seq,)))
+        await daemon.reply(message.chat, "one moment", TurnId(1))
+        asked.set()
+
+    async with running(home, think), terminal(home, "send", "main", "hello") as at:
+        await at.sees("one moment")
+        await asked.wait()
+        await at.types("\x03")
+        await at.sees("it is answered all the same: pynchy why 1 says")
+        assert await at.ended() == 130
+    (home.logs / "pynchy.log").write_text("ready\n")
+    async with terminal(home, "logs", "-f") as at:
+        await at.sees("ready")
+        await at.types("\x03")
+        assert await at.ended() == 130
+    assert b"Abort" not in at.seen

@@ -44,3 +44,10 @@ def test_on_a_terminal_a_row_is_as_long_as_a_line() -> None:
     head, first, _ = shown(60)
     assert head == " N  GROUP       WHAT"
     assert (len(first), first[-1]) == (60, "…")
+
+
+def test_where_it_is_too_narrow_the_last_column_is_below_the_others() -> None:
+    head, what, first, more, *_ = shown(30)
+    assert (head, what) == (" N  GROUP", "    WHAT")
+    assert first == " 1  main"
+    assert (len(more), more[:10], more[-1]) == (30, "    a long", "…")
