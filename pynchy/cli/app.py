@@ -1,5 +1,6 @@
 """The command `pynchy` itself: a group that imports a command when it is asked for."""
 
+import errno
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Final
@@ -71,6 +72,20 @@ class _Lazy(click.Group):
         except KeyboardInterrupt:
             click.echo(err=True)  # after the ^C that the terminal shows
             raise click.exceptions.Exit(Exit.INTERRUPTED) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read us has seen enough, and click knows it
+                raise
+            raise _unusable(error) from error
+
+
+def _unusable(error: OSError) -> click.ClickException:
+    """A file that cannot be had, in a sentence, where a command had none of its own for it."""
+    from pynchy.cli.client import Failure  # most commands end otherwise
+
+    where = f"{error.filename}: " if error.filename else ""
+    theirs = isinstance(error, PermissionError | FileExistsError | NotADirectoryError)
+    told = f"{where}{error.strerror or error}; pynchy doctor may say more"
+    return Failure(told, Exit.CONFIG if theirs else Exit.OURS)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

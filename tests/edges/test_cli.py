@@ -124,6 +124,16 @@ async def test_a_daemon_that_is_not_running_or_goes_away_is_4(home: Home) -> Non
     assert b"went away" in got[0].stderr
 
 
+async def test_a_home_that_is_a_file_is_a_sentence_for_every_command(tmp_path: Path) -> None:
+    home = Home(tmp_path / "file")
+    home.root.write_text("")
+    asked = (["logs"], ["web", "--port", "0"], ["why"], ["status"], ["backup"], ["config", "check"])
+    for command in asked:
+        done = await cli(home, *command)
+        assert done.returncode != 0, command
+        assert b"Traceback" not in done.stderr, command
+
+
 async def test_groups_are_added_listed_and_removed(home: Home) -> None:
     async with running(home) as daemon:
         add = ("groups", "add", "console:family", "--name", "Family", "--folder", "family")
