@@ -6,7 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -15,12 +15,17 @@ from pynchy.cli.progress import growing
 from pynchy.exits import Exit
 from pynchy.home import Home, part_of
 
+PATIENCE: Final = (
+    6 * 3600.0
+)  # seconds: a large database, a slow disk; the progress shows that it goes on
+
 
 @click.command()
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(path: Path | None, as_json: bool) -> None:
-    """Copy the database to PATH (store/backups/ by default) and read the copy once.
+    """Copy the database to PATH (store/backups/ by default) and read the copy once. An older copy there
+    is replaced, and nothing else is.
 
     Works with the daemon up, which then makes the copy itself, or down. Groups' files are plain
     files: copy them as you like.
@@ -42,7 +47,9 @@ def make_copy(path: Path | None) -> dict[str, Any]:
     with growing(part_of(target), size_of(home.database), f"copying to {target.name}"):
         try:
             with open_connection() as connection:
-                made: dict[str, Any] = connection.ask("backup", path=str(target))
+                made: dict[str, Any] = connection.ask_patiently(
+                    PATIENCE, "backup", path=str(target)
+                )
                 return made
         except NotRunning:
             return _copy(home, target)

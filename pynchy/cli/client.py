@@ -73,9 +73,13 @@ class Connection:
 
     def ask(self, op: str, **arguments: object) -> Any:
         """The result of an op. Raises `Refused`, or `NotRunning` if no answer comes."""
+        return self.ask_patiently(ANSWER, op, **arguments)
+
+    def ask_patiently(self, patience: float, op: str, **arguments: object) -> Any:
+        """The same of an op that takes its time: seconds until the daemon counts as gone."""
         self._last_id += 1
         request = {"id": self._last_id, "op": op, **arguments}
-        deadline = time.monotonic() + ANSWER
+        deadline = time.monotonic() + patience
         try:
             self._socket.settimeout(ANSWER)
             self._socket.sendall(json.dumps(request).encode() + b"\n")
@@ -88,7 +92,7 @@ class Connection:
                 return line["result"]
             else:
                 raise Refused(str(line.get("code")), str(line.get("error")))
-        raise NotRunning(f"the daemon did not answer within {ANSWER:g} s")
+        raise NotRunning(f"the daemon did not answer within {patience:g} s")
 
     def event(self, deadline: float | None) -> dict[str, Any] | None:
         """The next event, or None once ``deadline`` (monotonic) is past. Raises `NotRunning`."""

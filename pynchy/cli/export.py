@@ -35,6 +35,8 @@ def command(group: str, path: Path, as_json: bool) -> None:
     home = Home.of(os.environ)
     if path.is_dir():
         raise click.UsageError(f"{path} is a folder; say the name of an archive in it")
+    if not _may_replace(path):
+        raise click.UsageError(f"{path} is there already, and is no archive: say another name")
     copy = home.store / f"export-{os.getpid()}.db"
     try:
         make_copy(copy)
@@ -55,6 +57,15 @@ def command(group: str, path: Path, as_json: bool) -> None:
         f"{path}: {found.messages} messages, {found.files} files, {found.memories} memories, "
         f"{found.tasks} tasks, {path.stat().st_size} bytes"
     )
+
+
+def _may_replace(path: Path) -> bool:
+    """Whether nothing is lost with what is there: nothing, an empty file, an older archive."""
+    try:
+        with path.open("rb") as there:
+            return there.read(2) in (b"", b"\x1f\x8b")
+    except OSError:  # not there, or said when it is written
+        return True
 
 
 def _hide(name: str) -> None:

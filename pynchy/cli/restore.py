@@ -29,6 +29,10 @@ def command(path: Path) -> None:
     from pynchy.store.database import StoreError
 
     home = Home.of(os.environ)
+    if home.database.exists() and path.samefile(home.database):
+        raise click.UsageError(
+            f"{path} is the database itself; say a copy, as pynchy backup makes them"
+        )
     home.make()
     size = path.stat().st_size if path.exists() else 0
     try:

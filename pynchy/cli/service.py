@@ -115,6 +115,7 @@ def stop() -> None:
     _installed()
     for each in service.to_stop(platform=PLATFORM, uid=os.getuid()):
         _carry_out(each)
+    click.echo("stopped; pynchy service start")
 
 
 @command.command("restart")

@@ -27,24 +27,45 @@ _NIGHTLY: Final = re.compile(r"nightly-(\d{8}T\d{6}Z)\.db(\.part)?", re.ASCII)
 def write_copy(store: Path, path: Path) -> None:
     """Write a copy of ``store`` to ``path`` (mode 0600), replacing an older one, while others write.
 
-    Raises `StoreBroken` if the copy is not sound or cannot be written; the older one stays then.
+    Raises `StoreBroken` if the copy is not sound or cannot be written, and where something else is
+    there already; what is there stays then.
     """
     aside = part_of(path)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside.unlink(missing_ok=True)
     try:
-        # VACUUM INTO accepts an empty file, so its mode is right from the first byte on.
-        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with open_reader(store) as reader:
-            reader.execute("VACUUM INTO ?", (str(aside),))
-        check(aside)
-        _sync(aside)
-        aside.replace(path)
-        _sync(path.parent)
+        if not _may_replace(path, store):
+            raise StoreBroken(f"{path} is there already, and is no copy: say another name")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            _copy(store, aside)
+            aside.replace(path)
+            _sync(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as error:
         raise StoreBroken(f"cannot write the copy {path}: {error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
+
+
+def _may_replace(path: Path, store: Path) -> bool:
+    """Whether nothing is lost with what is there: nothing, an empty file, an older copy, sound or not."""
+    try:
+        with path.open("rb") as there:
+            head = there.read(100)
+            is_store = store.exists() and path.samefile(store)
+    except FileNotFoundError:
+        return True
+    version = int.from_bytes(head[60:64], "big")  # "user_version" of SQLite's file format
+    return not head or (head.startswith(b"SQLite format 3\0") and version > 0 and not is_store)
+
+
+def _copy(source: Path, aside: Path) -> None:
+    """All that is committed in a file and what is beside it, as one new file, read again."""
+    aside.unlink(missing_ok=True)
+    # VACUUM INTO accepts an empty file, so its mode is right from the first byte on.
+    os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with open_reader(source) as reader:
+        reader.execute("VACUUM INTO ?", (str(aside),))
+    check(aside)
+    _sync(aside)
 
 
 def check(path: Path) -> int:
@@ -104,27 +125,22 @@ def restore(copy: Path, path: Path, *, stamp: str) -> Path | None:
     """Put a checked copy in the place of the store, which nobody may have open.
 
     What was there is kept beside it as ``NAME.before-STAMP``, and returned. Its WAL goes with it: a
-    WAL applied to another file would destroy that.
+    WAL applied to another file would destroy that, and without its own such a file lacks its newest rows.
     """
     check(copy)
     aside = part_of(path)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside.unlink(missing_ok=True)
     try:
-        with open(copy, "rb") as source, open(aside, "xb") as target:
-            aside.chmod(0o600)
-            while block := source.read(1 << 20):
-                target.write(block)
-            target.flush()
-            os.fsync(target.fileno())
-        check(aside)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _copy(copy, aside)
         kept = _keep(path, stamp) if path.exists() else None
         for suffix in _BESIDE:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         aside.replace(path)
         _sync(path.parent)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreBroken(f"cannot restore {copy}: {error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
     return kept
 
 

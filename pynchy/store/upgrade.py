@@ -42,10 +42,7 @@ def apply(connection: Connection, path: Path, version: int) -> None:
     """Migrate the store that is open, from ``version``. Raises `StoreBroken`, with the connection closed
     and the file as it was."""
     kept = path.parent / "backups" / f"schema-{version}-before-{migrations.SCHEMA}.db"
-    try:
-        backup.write_copy(path, kept)
-    except OSError as error:
-        raise StoreBroken(f"cannot write the copy {kept}: {error}") from error
+    backup.write_copy(path, kept)
     try:
         _migrate(connection, version)
     except Exception as error:

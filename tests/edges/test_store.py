@@ -470,9 +470,38 @@ class TestBackups:
         kept = backup.restore(copy, dead, stamp="1")
         async with open_store(dead) as store:
             assert await store.call(count) == 0
+        # What was there can be put back in its turn, with what was only in its WAL.
         assert kept is not None
+        backup.restore(kept, dead, stamp="2")
+        async with open_store(dead) as store:
+            assert await store.call(count) == 1
         async with open_store(kept) as store:
             assert await store.call(count) == 1
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"[model]\n", b"SQLite format 3\0".ljust(100, b"\0"), None],
+        ids=["a text", "another database", "the store"],
+    )
+    async def test_a_copy_takes_the_place_of_a_copy_alone(
+        self, path: Path, tmp_path: Path, content: bytes | None
+    ) -> None:
+        there = tmp_path / "there"
+        async with open_store(path) as store:
+            await store.call(make_main)
+            if content is None:
+                there.symlink_to(path)  # the store by another name
+            else:
+                there.write_bytes(content)
+            before = there.read_bytes()
+            with pytest.raises(StoreError, match="say another name"):
+                await store.copy_to(there)
+            assert there.read_bytes() == before
+            there.unlink()
+            there.touch()  # as mktemp leaves it
+            await store.copy_to(there)
+            await store.copy_to(there)
+        assert backup.check(there) == migrations.SCHEMA
 
     @pytest.mark.parametrize("content", [b"", b"no database" * 1000])
     async def test_what_is_no_copy_is_not_put_back(

@@ -1,0 +1,68 @@
+"""Copies of the database and archives of groups, as a person asks for them, with the daemon up and down."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pynchy.home import Home
+from tests.end_to_end.house import HANG, environment, running
+from tests.end_to_end.test_looking_in import asked
+
+
+def said(home: Path, *argv: str, exits: int) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pynchy", *argv],
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+        check=False,
+    )
+    assert done.returncode == exits, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def refusals(root: Path, home: Home, *, code: int) -> None:
+    """What would cost something is not done, and it is said why."""
+    config, database = home.config.read_bytes(), home.database.read_bytes()[:100]
+    for there in (home.config, home.database):
+        assert "say another name" in said(root, "backup", str(there), exits=code)
+        assert "say another name" in said(root, "export", "main", str(there), exits=2)
+    nowhere = "/proc/nowhere/copy.db"
+    assert nowhere in said(root, "backup", nowhere, exits=code)
+    assert "directory" in said(root, "backup", str(home.logs), exits=code)
+    assert (home.config.read_bytes(), home.database.read_bytes()[:100]) == (config, database)
+    assert not list(home.store.glob("*.part"))
+    assert not list(home.store.glob("export-*"))
+
+
+def test_nothing_but_a_copy_is_replaced_by_a_copy(tmp_path: Path) -> None:
+    root, home, copy = tmp_path / "home", Home(tmp_path / "home"), tmp_path / "copy.db"
+    root.mkdir(mode=0o700)
+    home.config.write_text("# mine\n")
+    with running(root, "bwrap"):
+        refusals(root, home, code=1)
+        for _ in range(2):
+            assert asked(root, "backup", str(copy))["path"] == str(copy)
+        for command in (["restore", str(copy)], ["upgrade"]):
+            assert "pynchy service stop" in said(root, *command, exits=75)
+        assert asked(root, "upgrade", "--check")["problems"] == []
+    refusals(root, home, code=73)
+    assert "the database itself" in said(root, "restore", str(home.database), exits=2)
+    assert "restored" in said(root, "restore", str(copy), exits=0)
+    with running(root, "bwrap") as daemon, daemon.talk() as talk:
+        assert "hello" in talk.ask("hello")
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_an_archive_takes_the_place_of_an_archive(tmp_path: Path, up: bool) -> None:
+    root, archive = tmp_path / "home", tmp_path / "main.tar.gz"
+    with running(root, "bwrap") as daemon:
+        if not up:
+            daemon.stop()
+        for _ in range(2):
+            assert asked(root, "export", "main", str(archive))["path"] == str(archive)
