@@ -12,51 +12,35 @@ edges close. What was not sent is in the outbox. A second signal skips to the la
 
 from __future__ import annotations
 
-import random
-import secrets
-import shutil
 import signal
-import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import urlsplit
 
 import attrs
 import trio
 
-import pynchy
-from pynchy import control, desktop
+from pynchy import control, desktop, openings
+from pynchy.agents import ContainedAgents, Speakers
 from pynchy.approvals import Approvals
 from pynchy.chat import orders, receiver, sender
 from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refreshable, StateChanged
 from pynchy.chat.console import Console, open_console
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import Config
-from pynchy.container import folders, runlog, skills
+from pynchy.container import folders
 from pynchy.container.deadlines import Patience
-from pynchy.container.escapes import known_escapes
-from pynchy.container.extras import Allowed, Extras
-from pynchy.container.mounts import BadAllowlist
-from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
-from pynchy.container.session import Session, Traffic, open_session
-from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
-from pynchy.disk import ENDLESS, Floor, Space, space_of
+from pynchy.container.runtime import Runtime
+from pynchy.container.session import Session, Traffic
+from pynchy.disk import Floor, space_of
 from pynchy.figures import Figures
 from pynchy.forgetting import Forgetting, put_right
-from pynchy.gateway.exchange import Limits as Budget
-from pynchy.gateway.exchange import RunIdentity, Upstream
-from pynchy.gateway.ledger import StoreLedger
-from pynchy.gateway.proxy import Gateway, open_gateway
-from pynchy.groups import dispatcher, queue, settings, turn
+from pynchy.groups import dispatcher, queue, turn
 from pynchy.guards import Guards
 from pynchy.headroom import Headroom
-from pynchy.home import stamp_of
 from pynchy.inspection import Inspection
-from pynchy.ipc import policy, watcher
+from pynchy.ipc import policy
 from pynchy.ipc.call import Awaits, Done
 from pynchy.ipc.later import Bells
 from pynchy.keeper import Keeper, Plan
@@ -64,12 +48,10 @@ from pynchy.lock import open_lock
 from pynchy.logs import logger
 from pynchy.model import (
     MAIN_CONSOLE,
-    SECOND,
     ChatId,
     Group,
     GroupId,
     Message,
-    Micros,
     RunId,
     TurnTold,
     channel_of,
@@ -79,16 +61,16 @@ from pynchy.registration import Registration
 from pynchy.schedule import scheduler
 from pynchy.stalls import Watch as LoopWatch
 from pynchy.stalls import open_watch
-from pynchy.store import callers, groups, guards, messages, notices, outbox, runs, serving, turns
+from pynchy.store import groups, messages, notices, outbox, runs, serving, turns
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.watch import Watching
+from pynchy.world import World, day_of, real_world
 from pynchy_agent import wire
 
 if TYPE_CHECKING:
     from pynchy.chat.whatsapp import WhatsApp
 
 WHATSAPP_PACE: Final = sender.Pace(burst=5, rate=0.5)  # faster is what gets accounts banned
-LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
 
 
 Outdated = Callable[[GroupId], Awaitable[None]]  # told when a group's settings have changed
@@ -96,16 +78,6 @@ Outdated = Callable[[GroupId], Awaitable[None]]  # told when a group's settings 
 
 class ServiceExited(Exception):
     """A service returned: a bug, for silence is not success."""
-
-
-@attrs.frozen
-class World:
-    """What the daemon cannot know by itself, in one hand so that a simulation can be another world."""
-
-    now: Callable[[], Micros]
-    new_id: Callable[[], str]  # 32 hex digits, never twice
-    jitter: Callable[[], float]  # from -1 to 1
-    space: Callable[[], Space] = lambda: ENDLESS  # where we live
 
 
 class Agents(Protocol):
@@ -122,15 +94,6 @@ class Agents(Protocol):
     ) -> AbstractAsyncContextManager[Session]: ...
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None: ...
-
-
-def real_world() -> World:
-    """This one."""
-    return World(
-        now=lambda: Micros(time.time_ns() // 1000),
-        new_id=lambda: secrets.token_hex(16),
-        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
-    )
 
 
 async def run(
@@ -154,22 +117,14 @@ async def run(
     ):
         async with (
             open_store(home.database) as store,
-            _open_upstream(config) as upstream,
-            open_gateway(
-                upstream=upstream,
-                ledger=StoreLedger(
-                    store, now=world.now, day_of=partial(_day, config.assistant.timezone)
-                ),
-                tell=partial(_budget_used_up, store, world, speakers),
-                report=partial(_refused, store, world),
-                install=install_id(home.install_id),
-            ) as gateway,
+            openings.open_upstream(config) as upstream,
+            openings.open_way_out(config, upstream, store, world, speakers) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
-            _open_whatsapp(config, store) as whatsapp,
+            openings.open_whatsapp(config, store) as whatsapp,
             open_watch() as stalls,
         ):
-            guard = Guards(store, await _allowed(config), world.now)
-            runtime = await _find_runtime(config, signals)
+            guard = Guards(store, await openings.allowed(config), world.now)
+            runtime = await openings.find_runtime(config, signals)
             if runtime is None:
                 return
             await serve(
@@ -181,19 +136,19 @@ async def run(
                 if whatsapp is None
                 else {console.name: console, whatsapp.name: whatsapp},
                 console=console,
-                agents=_Agents(
+                agents=ContainedAgents(
                     config,
                     gateway,
                     runtime,
                     store,
                     world,
                     bells,
-                    install=install_id(config.home.install_id),
+                    install=openings.install_id(home.install_id),
                     guard=guard,
                     speakers=speakers,
                 ),
                 more_ops=lambda outdated: attrs.evolve(guard, outdated=outdated).ops,
-                warnings=await warn_of_escapes(config, runtime),
+                warnings=await openings.warn_of_escapes(config, runtime),
                 put_right=partial(put_right, store, home, now=world.now),
                 bells=bells,
                 world=world,
@@ -409,7 +364,7 @@ async def serve(
         assistant=config.assistant.name,
         model=config.model.name or None,
         boot=boot,
-        install=install_id(config.home.install_id),
+        install=openings.install_id(config.home.install_id),
     )
 
     async with trio.open_nursery() as nursery:
@@ -571,7 +526,7 @@ async def serve(
                 containers=config.limits.containers,
                 started_at=now(),
                 now=now,
-                today=lambda: _day(config.assistant.timezone, now()),
+                today=lambda: day_of(config.assistant.timezone, now()),
                 live=live,
                 watch=stalls,
             )
@@ -719,405 +674,3 @@ def _plan(config: Config) -> Plan:
         logs=kept.logs,
         usage=kept.usage,
     )
-
-
-def install_id(path: Path) -> str:
-    """Which installation this is: 8 hex digits, made at the first start."""
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        made = secrets.token_hex(4)
-        aside = path.with_suffix(".new")
-        aside.write_text(made + "\n", encoding="ascii")
-        aside.rename(path)
-        return made
-
-
-async def _find_runtime(config: Config, signals: AsyncIterator[int]) -> Runtime | None:
-    """The container engine, waiting a bounded time for one that is not up yet; None if a signal ends the wait."""
-    import os
-
-    deadline = trio.current_time() + config.limits.engine_wait
-    said = False
-    while True:
-        try:
-            return await open_runtime(
-                None if config.container.engine == "auto" else config.container.engine,
-                install=install_id(config.home.install_id),
-                image=config.container.image,
-                sandboxes=config.home.run / "sandboxes",
-                environ=os.environ,
-                told=logger.warning,
-            )
-        except NoRuntime as error:
-            if trio.current_time() + LOOK_AGAIN > deadline or not _may_come(error):
-                raise
-            if not said:
-                logger.warning("waiting for a container engine: {}", error)
-                said = True
-        with trio.move_on_after(LOOK_AGAIN):
-            logger.info("stopping: {}", signal.Signals(await anext(signals)).name)
-            return None
-
-
-class HasVersions(Protocol):
-    """Of an engine, what is asked for here."""
-
-    async def versions(self) -> dict[str, str]: ...
-
-
-async def warn_of_escapes(config: Config, runtime: HasVersions) -> tuple[str, ...]:
-    """Ways out of containers that this engine's version is known for: a warning, or no start at all if the owner
-    wants it so."""
-    found = tuple(known_escapes(await runtime.versions()))
-    if found and config.container.require_patched:
-        raise NoRuntime(f"container.require_patched is set, and {'; '.join(found)}")
-    for each in found:
-        logger.warning("{}", each)
-    return found
-
-
-def _may_come(error: NoRuntime) -> bool:
-    """Whether the engine is there and only not up: waiting for one that is not installed is no use."""
-    return "not answer" in str(error)
-
-
-@asynccontextmanager
-async def _open_upstream(config: Config) -> AsyncIterator[Upstream]:
-    """Who answers: the model API with the owner's credential, or the built-in model."""
-    if config.model.offline or config.credential is None:
-        from pynchy.gateway.offline import OfflineModel
-
-        yield OfflineModel()
-        return
-    from pynchy.gateway.upstream import credential_of, open_anthropic
-
-    credential = credential_of(config.credential.kind, config.credential.secret)
-    async with open_anthropic(credential, base_url=config.model.base_url) as upstream:
-        yield upstream
-
-
-@asynccontextmanager
-async def _open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp | None]:
-    """The WhatsApp channel, if it is wanted; its module is imported only then."""
-    if not config.whatsapp.enabled:
-        yield None
-        return
-    from pynchy.chat.whatsapp import Terms, open_whatsapp
-
-    home = config.home
-
-    async def registered() -> Mapping[ChatId, Path]:
-        chats = await store.call(groups.registered_chats)
-        return {
-            chat: home.media(folder) for chat, folder in chats if channel_of(chat) == "whatsapp"
-        }
-
-    terms = Terms(
-        store=home.store,
-        log=home.logs / "whatsapp.log",
-        name=config.assistant.name,
-        own_number=config.assistant.has_own_number,
-        media_limit=config.whatsapp.media_limit,
-        transcribe=config.whatsapp.transcribe,
-        read_receipts=config.whatsapp.read_receipts,
-        registered=registered,
-    )
-    async with open_whatsapp(terms) as channel:
-        yield channel
-
-
-def _day(timezone: str, moment: Micros) -> str:
-    """The day a moment is in where the people are, as budgets count days."""
-    from datetime import UTC, datetime
-    from zoneinfo import ZoneInfo
-
-    return (
-        datetime.fromtimestamp(moment / 1e6, UTC).astimezone(ZoneInfo(timezone)).date().isoformat()
-    )
-
-
-# --- the guards ---
-
-Speakers = dict[RunId, Callable[[Done], None]]
-
-
-async def _allowed(config: Config) -> Allowed:
-    """The allowlist of extra mounts, read now. One that cannot be used allows nothing, and says so in the log."""
-    home = config.home
-    code = {Path(pynchy.__file__).parents[1], Path(wire.__file__).parents[1], Path(sys.prefix)}
-    allowed = Allowed(
-        path=config.container.mount_allowlist or home.mount_allowlist,
-        ours=(home.root, *sorted(code)),
-        empty=home.data / "agent",
-        user_home=Path.home(),
-    )
-    with suppress(BadAllowlist):
-        await trio.to_thread.run_sync(allowed.reload)
-    return allowed
-
-
-@asynccontextmanager
-async def _unchanged(extras: Extras) -> AsyncIterator[None]:
-    """See, now that the container is there and before it is spoken to, that it got what was judged."""
-    await trio.to_thread.run_sync(extras.check)
-    yield
-
-
-def _model_hosts(config: Config) -> tuple[str, ...]:
-    """The model API's own host is no way out: there the daemon's credential counts, not a container's."""
-    host = urlsplit(config.model.base_url).hostname
-    return (host,) if host else ()
-
-
-async def _budget_used_up(
-    store: Store, world: World, speakers: Speakers, who: RunIdentity, reason: str
-) -> None:
-    await store.call(
-        guards.budget_used_up,
-        folder=who.group,
-        run=who.run,
-        reason=reason,
-        now=world.now(),
-        new_id=world.new_id,
-    )
-    if (speak := speakers.get(who.run)) is not None:
-        speak(Done(ok=True, text="", speaks=True))
-
-
-async def _refused(store: Store, world: World, who: RunIdentity, what: str, times: int) -> None:
-    await store.call(
-        guards.egress_refused,
-        folder=who.group,
-        run=who.run,
-        what=what,
-        times=times,
-        now=world.now(),
-    )
-
-
-# --- one agent ---
-
-
-@attrs.frozen
-class _Agents:
-    """Agents as they really are: in a container of the engine, with the gateway as their one door."""
-
-    config: Config
-    gateway: Gateway
-    runtime: Runtime
-    store: Store
-    world: World
-    bells: Bells
-    install: str
-    guard: Guards
-    speakers: Speakers
-    walks: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
-
-    def _desk(self, group: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
-        home = self.config.home
-        return watcher.Desk(
-            folder=group,
-            commands=home.commands(group),
-            work=home.group(group),
-            outgoing=home.data / "outgoing" / group,
-            errors=home.errors(group),
-            store=self.store,
-            now=self.world.now,
-            new_id=self.world.new_id,
-            after_commit=committed,
-            timezone=self.config.assistant.timezone,
-            bells=self.bells,
-            scaffold=partial(folders.scaffold, home),
-        )
-
-    async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:
-        """Carry out the commands that a run of an earlier life left behind; no container is."""
-        folders.clear_helper(self.config.home)
-        desk = self._desk(group, committed)
-        await watcher.sweep(desk, await self.store.call(callers.last_run, group, but=None))
-
-    @asynccontextmanager
-    async def open(
-        self,
-        group: Group,
-        run: RunId,
-        start: wire.Start,
-        heard: trio.MemorySendChannel[Traffic],
-        *,
-        committed: Callable[[Done], None],
-    ) -> AsyncIterator[Session]:
-        """A group's agent for the length of the block: folders, gateway, container, talk, commands."""
-        config, runtime = self.config, self.runtime
-        began = await self.store.call(runs.get, run)
-        helper = began is not None and began.kind == "delegate"
-        prepare = (
-            partial(folders.prepare_helper, config.home, group, run)
-            if helper
-            else partial(folders.prepare, config.home, group)
-        )
-        own, extras, trouble = await self.guard.of(group)
-        image = settings.IMAGES[own.image] or config.container.image
-        offered = skills.offered(
-            config.home, group.folder, ours=_skills(), browser=_has_browser(runtime.name, image)
-        )
-        mounts = await trio.to_thread.run_sync(
-            partial(prepare, owner=runtime.owner, skills=offered)
-        )
-        if helper:  # it reads what its group may write
-            extras = attrs.evolve(
-                extras, mounts=tuple(attrs.evolve(each, writable=False) for each in extras.mounts)
-            )
-        refused = [(each.wish.name, each.reason) for each in extras.refused]
-        if trouble:
-            refused.append(("settings", trouble))
-        if refused:
-            await self._tell_refused(group.folder, run, refused, committed)
-        token = secrets.token_hex(32)
-        directory = config.home.gateway(run)
-        spec = _spec(config, run, (*mounts, *extras.mounts), directory, install=self.install)
-        spec = attrs.evolve(spec, image=image)
-        who = RunIdentity(
-            run=run,
-            group=group.folder,
-            token=token,
-            models=own.models,
-            server_tools=own.server_tools,
-            egress=settings.egress_of(
-                own,
-                default=config.gateway.egress,
-                mounted=bool(extras.mounts),
-                denied=_model_hosts(config),
-            ),
-            limits=settings.limits_of(own, _budget(config)),
-        )
-        first = attrs.evolve(start, token=token, gateway=f"{GATEWAY}/gateway.sock")
-        desk = self._desk(group.folder, committed)
-        if helper:
-            desk = attrs.evolve(desk, commands=config.home.scratch / run / "commands")
-        log_name = f"{stamp_of(self.world.now() // 1_000_000)}-{run}"
-        with runlog.kept(config.home.run_logs, log_name, secret=token) as log:
-            async with (
-                self._scratch(run) if helper else watcher.swept(desk, run),
-                self._speaking(run, committed),
-                self.gateway.open_run(who, directory, owner=runtime.owner),
-                runtime.open(spec, grace=config.limits.stop_grace) as container,
-                self._watched(group, own, heard, scratch=run if helper else None),
-                _unchanged(extras),
-                open_session(container, heard, first) as session,
-                watcher.open_watch(desk, run, answer=session.tell),
-            ):
-                log.of(session.diary, container.stderr_tail)
-                yield session
-
-    def _watched(
-        self,
-        group: Group,
-        own: settings.Settings,
-        heard: trio.MemorySendChannel[Traffic],
-        *,
-        scratch: RunId | None,
-    ) -> AbstractAsyncContextManager[None]:
-        """Watch what one run writes, and how much of it."""
-        # Loaded here, for the first run: a start does not need it.
-        from pynchy.container.quota import Quota, Watch, watched
-
-        home, disk = self.config.home, self.config.disk
-        tops = [home.group(group.folder), home.session(group.folder), home.commands(group.folder)]
-        if scratch is not None:
-            tops = [home.scratch / scratch]
-        elif group.is_main:
-            tops.append(home.shared)
-        watch = Watch(
-            tops=tops,
-            quota=Quota(
-                bytes=disk.group if own.disk is None else own.disk,
-                files=disk.group_files if own.files is None else own.files,
-            ),
-            floor=Floor.of(disk),
-            measure=self.world.space,
-            turns=self.walks,
-        )
-        return watched(watch, heard)
-
-    async def _tell_refused(
-        self,
-        group: GroupId,
-        run: RunId,
-        refused: list[tuple[str, str]],
-        committed: Callable[[Done], None],
-    ) -> None:
-        told = await self.store.call(
-            guards.mounts_refused,
-            folder=group,
-            run=run,
-            refused=refused,
-            now=self.world.now(),
-            new_id=self.world.new_id,
-        )
-        committed(Done(ok=True, text="", speaks=told))
-
-    @asynccontextmanager
-    async def _speaking(self, run: RunId, committed: Callable[[Done], None]) -> AsyncIterator[None]:
-        """While it lasts, what the gateway has to say of the run rings the outbox."""
-        self.speakers[run] = committed
-        try:
-            yield
-        finally:
-            del self.speakers[run]
-
-    @asynccontextmanager
-    async def _scratch(self, run: RunId) -> AsyncIterator[None]:
-        """A helper's own folders, gone when the block ends. What it asked for last needs no answer."""
-        try:
-            yield
-        finally:
-            with trio.CancelScope(shield=True):  # one small tree
-                await trio.to_thread.run_sync(folders.clear_helper, self.config.home, run)
-
-
-def _spec(
-    config: Config, run: RunId, mounts: tuple[Mount, ...], directory: Path, *, install: str
-) -> Spec:
-    box = config.container
-    return Spec(
-        name=f"pynchy-{install}-{run}",
-        run=run,
-        install=install,
-        image=box.image,
-        command=box.command or AGENT_COMMAND,
-        mounts=mounts,
-        gateway_dir=directory,
-        env={"TZ": config.assistant.timezone},
-        limits=Limits(
-            memory_bytes=box.memory,
-            cpus=box.cpus,
-            pids=box.pids,
-            nofile=box.nofile,
-            fsize_bytes=box.file_size,
-            tmp_bytes=box.tmp,
-        ),
-    )
-
-
-def _budget(config: Config) -> Budget:
-    budget = config.budget
-    return Budget(
-        day_money=round(budget.day_dollars * 1_000_000) or None,
-        day_tokens=budget.day_tokens or None,
-        run_money=round(budget.run_dollars * 1_000_000) or None,
-        run_tokens=budget.run_tokens or None,
-    )
-
-
-def _skills() -> Path | None:
-    """Where the skills for every agent are, if this installation has any."""
-    found = Path(wire.__file__).parent / "skills"
-    return found if found.is_dir() else None
-
-
-def _has_browser(engine: str, image: str) -> bool:
-    """Whether a run finds a browser: in the image that has one, or in bwrap what this machine has."""
-    if engine == "bwrap":
-        return shutil.which("agent-browser", path="/usr/local/bin:/usr/bin:/bin") is not None
-    return image == settings.IMAGES["agent-browser"]

@@ -35,6 +35,7 @@ class Kind(Enum):
 # `name.*` is every module of that package that has no line of its own.
 PLAN: dict[str, Kind] = {
     "pynchy.__main__": Kind.DOOR,
+    "pynchy.agents": Kind.PROCEDURE,
     "pynchy.changes": Kind.GROUND,
     "pynchy.approvals": Kind.PROCEDURE,
     "pynchy.cli.*": Kind.DOOR,
@@ -57,12 +58,14 @@ PLAN: dict[str, Kind] = {
     "pynchy.logs": Kind.GROUND,
     "pynchy.model": Kind.MODEL,
     "pynchy.openmetrics": Kind.RULES,
+    "pynchy.openings": Kind.PROCEDURE,
     "pynchy.operations": Kind.PROCEDURE,
     "pynchy.inspection": Kind.PROCEDURE,
     "pynchy.registration": Kind.PROCEDURE,
     "pynchy.stalls": Kind.EDGE,
     "pynchy.service": Kind.EDGE,
     "pynchy.watch": Kind.SERVICE,
+    "pynchy.world": Kind.PROCEDURE,
     "pynchy.web.asking": Kind.EDGE,
     "pynchy.web.gate": Kind.RULES,
     "pynchy.web.journal": Kind.EDGE,

@@ -11,9 +11,9 @@ from pynchy.config import from_environ
 from pynchy.container.extras import Allowed, Swapped
 from pynchy.container.mounts import Wish
 from pynchy.container.runtime import NoRuntime
-from pynchy.daemon import warn_of_escapes
 from pynchy.gateway.exchange import Limits
 from pynchy.groups import settings
+from pynchy.openings import warn_of_escapes
 
 
 def allowed(tmp_path: Path) -> Allowed:

@@ -25,6 +25,7 @@ from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
 from pynchy.schedule.times import parse
 from pynchy.store import callers, groups, tasks
 from pynchy.store.database import Opened, Store, StoreError
+from pynchy.world import World as Surroundings
 from tests.simulation import oracle
 from tests.simulation.engine import Hold, simulate
 from tests.simulation.world import (
@@ -444,7 +445,7 @@ class _Play:
             console=None,
             agents=SimAgents(life, runtime, store, self.config.limits.stop_grace),
             bells=Bells(),
-            world=daemon.World(now=world.now, new_id=world.new_id, jitter=world.jitter),
+            world=Surroundings(now=world.now, new_id=world.new_id, jitter=world.jitter),
             model="simulated",
             ready=ready,
         )

@@ -1,0 +1,200 @@
+"""The edges that need looking for: an engine that is not up yet, the model behind a credential, a messenger that is
+wanted, the allowlist of mounts.
+
+The rule that keeps it so: each is opened here as the settings say, and what uses it does not ask how.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+import pynchy
+from pynchy.agents import Speakers
+from pynchy.config import Config
+from pynchy.container.escapes import known_escapes
+from pynchy.container.extras import Allowed
+from pynchy.container.mounts import BadAllowlist
+from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
+from pynchy.gateway.exchange import RunIdentity, Upstream
+from pynchy.gateway.ledger import StoreLedger
+from pynchy.gateway.proxy import Gateway, open_gateway
+from pynchy.ipc.call import Done
+from pynchy.logs import logger
+from pynchy.model import SECOND, ChatId, channel_of
+from pynchy.store import groups, guards
+from pynchy.store.database import Store
+from pynchy.world import World, day_of
+from pynchy_agent import wire
+
+if TYPE_CHECKING:
+    from pynchy.chat.whatsapp import WhatsApp
+
+LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
+
+
+def install_id(path: Path) -> str:
+    """Which installation this is: 8 hex digits, made at the first start."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        made = secrets.token_hex(4)
+        aside = path.with_suffix(".new")
+        aside.write_text(made + "\n", encoding="ascii")
+        aside.rename(path)
+        return made
+
+
+async def find_runtime(config: Config, signals: AsyncIterator[int]) -> Runtime | None:
+    """The container engine, waiting a bounded time for one that is not up yet; None if a signal ends the wait."""
+    deadline = trio.current_time() + config.limits.engine_wait
+    said = False
+    while True:
+        try:
+            return await open_runtime(
+                None if config.container.engine == "auto" else config.container.engine,
+                install=install_id(config.home.install_id),
+                image=config.container.image,
+                sandboxes=config.home.run / "sandboxes",
+                environ=os.environ,
+                told=logger.warning,
+            )
+        except NoRuntime as error:
+            if trio.current_time() + LOOK_AGAIN > deadline or not _may_come(error):
+                raise
+            if not said:
+                logger.warning("waiting for a container engine: {}", error)
+                said = True
+        with trio.move_on_after(LOOK_AGAIN):
+            logger.info("stopping: {}", signal.Signals(await anext(signals)).name)
+            return None
+
+
+class HasVersions(Protocol):
+    """Of an engine, what is asked for here."""
+
+    async def versions(self) -> dict[str, str]: ...
+
+
+async def warn_of_escapes(config: Config, runtime: HasVersions) -> tuple[str, ...]:
+    """Ways out of containers that this engine's version is known for: a warning, or no start at all if the owner
+    wants it so."""
+    found = tuple(known_escapes(await runtime.versions()))
+    if found and config.container.require_patched:
+        raise NoRuntime(f"container.require_patched is set, and {'; '.join(found)}")
+    for each in found:
+        logger.warning("{}", each)
+    return found
+
+
+def _may_come(error: NoRuntime) -> bool:
+    """Whether the engine is there and only not up: waiting for one that is not installed is no use."""
+    return "not answer" in str(error)
+
+
+@asynccontextmanager
+async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
+    """Who answers: the model API with the owner's credential, or the built-in model."""
+    if config.model.offline or config.credential is None:
+        from pynchy.gateway.offline import OfflineModel
+
+        yield OfflineModel()
+        return
+    from pynchy.gateway.upstream import credential_of, open_anthropic
+
+    credential = credential_of(config.credential.kind, config.credential.secret)
+    async with open_anthropic(credential, base_url=config.model.base_url) as upstream:
+        yield upstream
+
+
+def open_way_out(
+    config: Config, upstream: Upstream, store: Store, world: World, speakers: Speakers
+) -> AbstractAsyncContextManager[Gateway]:
+    """The one way out of a container, with its book in the store and its word in the group's chat."""
+    return open_gateway(
+        upstream=upstream,
+        ledger=StoreLedger(store, now=world.now, day_of=partial(day_of, config.assistant.timezone)),
+        tell=partial(_budget_used_up, store, world, speakers),
+        report=partial(_refused, store, world),
+        install=install_id(config.home.install_id),
+    )
+
+
+async def _budget_used_up(
+    store: Store, world: World, speakers: Speakers, who: RunIdentity, reason: str
+) -> None:
+    await store.call(
+        guards.budget_used_up,
+        folder=who.group,
+        run=who.run,
+        reason=reason,
+        now=world.now(),
+        new_id=world.new_id,
+    )
+    if (speak := speakers.get(who.run)) is not None:
+        speak(Done(ok=True, text="", speaks=True))
+
+
+async def _refused(store: Store, world: World, who: RunIdentity, what: str, times: int) -> None:
+    await store.call(
+        guards.egress_refused,
+        folder=who.group,
+        run=who.run,
+        what=what,
+        times=times,
+        now=world.now(),
+    )
+
+
+@asynccontextmanager
+async def open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp | None]:
+    """The WhatsApp channel, if it is wanted; its module is imported only then."""
+    if not config.whatsapp.enabled:
+        yield None
+        return
+    from pynchy.chat.whatsapp import Terms, open_whatsapp
+
+    home = config.home
+
+    async def registered() -> Mapping[ChatId, Path]:
+        chats = await store.call(groups.registered_chats)
+        return {
+            chat: home.media(folder) for chat, folder in chats if channel_of(chat) == "whatsapp"
+        }
+
+    terms = Terms(
+        store=home.store,
+        log=home.logs / "whatsapp.log",
+        name=config.assistant.name,
+        own_number=config.assistant.has_own_number,
+        media_limit=config.whatsapp.media_limit,
+        transcribe=config.whatsapp.transcribe,
+        read_receipts=config.whatsapp.read_receipts,
+        registered=registered,
+    )
+    async with open_whatsapp(terms) as channel:
+        yield channel
+
+
+async def allowed(config: Config) -> Allowed:
+    """The allowlist of extra mounts, read now. One that cannot be used allows nothing, and says so in the log."""
+    home = config.home
+    code = {Path(pynchy.__file__).parents[1], Path(wire.__file__).parents[1], Path(sys.prefix)}
+    allowed = Allowed(
+        path=config.container.mount_allowlist or home.mount_allowlist,
+        ours=(home.root, *sorted(code)),
+        empty=home.data / "agent",
+        user_home=Path.home(),
+    )
+    with suppress(BadAllowlist):
+        await trio.to_thread.run_sync(allowed.reload)
+    return allowed
