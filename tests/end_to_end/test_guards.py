@@ -36,7 +36,7 @@ def test_a_folder_is_mounted_when_the_allowlist_says_so(tmp_path: Path) -> None:
     home, site = tmp_path / "home", project(tmp_path)
     with running(home, "bwrap") as daemon, daemon.talk() as owner:
         # No allowlist: the run goes on without, and main hears of it once.
-        pynchy(home, "groups", "mount", "main", str(site), "--writable")
+        pynchy(home, "groups", "mount", "main", str(site), "--writable", exits=1)
         owner.say("bash ls /workspace/extra/site/ 2>&1; echo end")
         said = [owner.reply(), owner.reply()]
         assert any("runs without some of its mounts" in text for text in said), said
@@ -61,9 +61,10 @@ def test_a_folder_is_mounted_when_the_allowlist_says_so(tmp_path: Path) -> None:
         pynchy(home, "groups", "add", "console:kids", "--no-trigger")
         assert actions(home)[0] == "group registered"
         (site / "inner").mkdir()
-        inner = pynchy(home, "groups", "mount", "kids", str(site / "inner"))
+        inner = pynchy(home, "groups", "mount", "kids", str(site / "inner"), exits=1)
         assert "where a container can write" in inner
-        assert "our own" in pynchy(home, "groups", "mount", "kids", str(home), "--name", "state")
+        ours = pynchy(home, "groups", "mount", "kids", str(home), "--name", "state", exits=1)
+        assert "our own" in ours
         pynchy(home, "groups", "unmount", "kids", "state")
         pynchy(home, "groups", "unmount", "kids", "state", exits=2)
         pynchy(home, "groups", "mount", "nowhere", str(site), exits=2)
