@@ -230,15 +230,17 @@ async def _chat(config: Config) -> None:
 def verdict(error: BaseException) -> tuple[Exit, str]:
     """What an end means: the exit code of the first cause that has one, and its sentence."""
     from pynchy.container.runtime import NoRuntime
-    from pynchy.store.database import StoreError
+    from pynchy.store.database import StoreError, StoreTooNew
 
     causes = list(_leaves(error))
     for cause in causes:
         match cause:
             case NoRuntime():
                 return Exit.NO_RUNTIME, str(cause)
-            case StoreError():
+            case StoreTooNew():  # says what to do
                 return Exit.STORE, str(cause)
+            case StoreError():
+                return Exit.STORE, f"{cause}; pynchy doctor may say more"
             case AlreadyRunning():
                 return Exit.ALREADY_RUNNING, f"{cause}; talk to it with: pynchy chat"
             case ConfigError() | NotPrivate():

@@ -17,8 +17,7 @@ from typing import Final
 from pynchy.home import STAMP, part_of, stamp_of
 from pynchy.model import DAY, Micros, after
 
-from . import migrations
-from .database import StoreBroken, StoreTooNew, open_reader
+from .database import StoreBroken, open_reader, refuse_newer
 
 _BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file
 _NIGHTLY: Final = re.compile(r"nightly-(\d{8}T\d{6}Z)\.db(\.part)?", re.ASCII)
@@ -63,7 +62,14 @@ def _copy(source: Path, aside: Path) -> None:
     # VACUUM INTO accepts an empty file, so its mode is right from the first byte on.
     os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with open_reader(source) as reader:
-        reader.execute("VACUUM INTO ?", (str(aside),))
+        try:
+            refuse_newer(source, int(reader.execute("PRAGMA user_version").fetchone()[0]))
+            reader.execute("VACUUM INTO ?", (str(aside),))
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            advice = "pynchy restore puts a copy back"
+            raise StoreBroken(f"{source} is damaged: {error}; {advice}") from error
     check(aside)
     _sync(aside)
 
@@ -81,8 +87,7 @@ def check(path: Path) -> int:
         raise StoreBroken(f"{path} is damaged: {verdict if strays is None else strays}")
     if version == 0:
         raise StoreBroken(f"{path} is no copy of a store")
-    if version > migrations.SCHEMA:
-        raise StoreTooNew(f"{path} has schema {version}, this version knows {migrations.SCHEMA}")
+    refuse_newer(path, version)
     return version
 
 

@@ -266,11 +266,7 @@ def open_file(path: Path) -> Opened:
         raise StoreBroken(f"cannot open {path}: {error}") from error
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > migrations.SCHEMA:
-            raise StoreTooNew(
-                f"{path} has schema {version}, this version knows {migrations.SCHEMA}; "
-                "install the newer version, or restore a backup"
-            )
+        refuse_newer(path, version)
         configure(connection)
         if version == 0:
             migrate(connection)
@@ -291,6 +287,15 @@ def size_of(path: Path) -> int:
     """Bytes of a store: its file, and what is in the log beside it. 0 if there is none."""
     log = path.with_name(path.name + "-wal")
     return sum(each.stat().st_size for each in (path, log) if each.exists())
+
+
+def refuse_newer(path: Path, version: int) -> None:
+    """Raise `StoreTooNew` for a file with a schema that is yet to come."""
+    if version > migrations.SCHEMA:
+        raise StoreTooNew(
+            f"{path} has schema {version}, this version knows {migrations.SCHEMA}; "
+            "install the newer version, or restore a backup"
+        )
 
 
 @contextmanager

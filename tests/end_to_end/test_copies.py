@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,27 @@ def test_nothing_but_a_copy_is_replaced_by_a_copy(tmp_path: Path) -> None:
     assert "restored" in said(root, "restore", str(copy), exits=0)
     with running(root, "bwrap") as daemon, daemon.talk() as talk:
         assert "hello" in talk.ask("hello")
+
+
+def test_a_database_that_cannot_be_copied_is_named_with_what_to_do(tmp_path: Path) -> None:
+    root, home = tmp_path / "home", Home(tmp_path / "home")
+    copying = [["backup"], ["upgrade", "--check"], ["export", "main", str(tmp_path / "x.tgz")]]
+    with running(root, "bwrap"):
+        pass
+    with closing(sqlite3.connect(home.database)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+        newer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for command in [*copying, ["run", "--offline"]]:
+        told = said(root, *command, exits=73)
+        assert f"{home.database} has schema 99" in told
+        assert "install the newer version" in told
+    page = home.database.read_bytes()[:8192] + b"garbage" * 600
+    home.database.write_bytes(page + home.database.read_bytes()[len(page) :])
+    with closing(sqlite3.connect(home.database)) as old:
+        old.execute("PRAGMA user_version = 1")
+    for command in copying:
+        assert "pynchy restore" in said(root, *command, exits=73)
+    assert "pynchy doctor" in said(root, "run", "--offline", exits=73)
 
 
 @pytest.mark.parametrize("up", [True, False])
