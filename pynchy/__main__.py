@@ -5,7 +5,6 @@ be needed. ``--version`` needs nothing, and a plain start of the daemon does not
 would take a seventh of the time until it is ready.
 """
 
-import gc
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -19,8 +18,6 @@ def main() -> NoReturn:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["run"]:
-        gc.disable()  # until it is ready: what a start makes, it keeps, and looking for garbage in it takes a tenth
     match arguments:
         case ["--version" | "-V"]:
             sys.stdout.write(f"pynchy {__version__}\n")

@@ -1,7 +1,6 @@
 """The command `pynchy` itself: a group that imports a command when it is asked for."""
 
 import errno
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Final
 
@@ -51,6 +50,8 @@ class _Lazy(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            from difflib import get_close_matches  # here: only mistakes need it
+
             if near := get_close_matches(args[0], COMMANDS, n=1):
                 raise click.UsageError(f"{error.message} Did you mean {near[0]}?", ctx) from None
             raise

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pynchy.service import Manager
 
 LONG: Final = 1024 * 1024  # bytes of a file that nobody rotates
-TIDY: Final = 1.0  # seconds after it is ready
 SERVICE: Final = "PYNCHY_SERVICE"  # as in `pynchy.service`, which a plain start does not load here
 NO_CREDENTIAL: Final = (
     "no credential: pynchy init asks for one, or put ANTHROPIC_API_KEY=… or "
@@ -165,7 +164,7 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> Exit
     async with trio.open_nursery() as nursery:
 
         def ready() -> None:
-            nursery.start_soon(_tidy_up)
+            gc.freeze()  # what a start has made stays: no later look for garbage goes through it
             for warning in config.warnings:
                 logs.logger.warning("{}", warning)
             if config.model.offline:
@@ -196,17 +195,6 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> Exit
         finally:
             watchdog.cancel()
     return code
-
-
-async def _tidy_up() -> None:
-    """What a start leaves as garbage goes once nobody waits for it; what it made stays, and is not looked through
-    again. One step of the loop, so not later, when somebody does wait."""
-    import trio
-
-    await trio.sleep(TIDY)
-    gc.collect()
-    gc.freeze()
-    gc.enable()
 
 
 async def _chat(config: Config) -> None:
