@@ -21,7 +21,7 @@ class Caller:
     """Who asks: the group whose folder the command came from, and what its run is at.
 
     ``chat`` and ``turn`` are those of the run's present turn, or of its last one if it has ended.
-    ``trusted``: everybody whose messages that turn answers may give orders in main.
+    ``trusted``: everybody whose messages the run has answered, in any turn, may give orders in main.
     """
 
     folder: GroupId
@@ -37,7 +37,7 @@ class Reach(Enum):
     """How far a command reaches, and so who may give it."""
 
     OWN = "its own group"
-    ALL = "every group: from main alone, and only in a turn that people main trusts asked for"
+    ALL = "every group: from main alone, and only in a run that nobody but people main trusts has asked"
 
 
 # --- arguments -----------------------------------------------------------------------------------
@@ -246,8 +246,8 @@ def refusal(caller: Caller, name: str) -> str | None:
         return f"{name} is for the main group alone"
     if not caller.trusted:
         return (
-            f"{name} works only when everybody who asked in this turn may give orders in main;"
-            " let the owner ask for it alone"
+            f"{name} works only when everybody who asked since this container began may give orders in"
+            " main; let the owner say /new and ask for it alone"
         )
     return None
 

@@ -125,16 +125,25 @@ def open_files(db: Database, folder: GroupId) -> set[str]:
 
 
 def _all_trusted(db: Database, run: RunId, turn: TurnId, chat: ChatId) -> bool:
-    """Whether every turn that the run has in hand may give orders: a follow-up reaches the agent in
-    mid-turn, so whoever wrote it speaks through every command from then on."""
-    held = db.execute(
-        "SELECT id, chat FROM turns WHERE run_id = ? AND state = 'claimed'", (run,)
+    """Whether every turn that the run has in hand may give orders, and nobody who may not has asked in
+    one before.
+
+    Not the present one alone: a follow-up reaches the agent in mid-turn, and a program that somebody
+    had the agent start in an earlier turn still runs in the container, and may wait for this one.
+    """
+    had = db.execute(
+        "SELECT DISTINCT turns.id, turns.chat, turns.state = 'claimed' AND turns.run_id = ?1 "
+        "FROM attempts JOIN turns ON turns.id = turn_id WHERE attempts.run_id = ?1",
+        (run,),
     ).fetchall()
-    return all(_is_trusted(db, TurnId(id), ChatId(where)) for id, where in held or [(turn, chat)])
+    word = {TurnId(id): _is_trusted(db, TurnId(id), ChatId(where)) for id, where, _ in had}
+    held = [TurnId(id) for id, _, claimed in had if claimed] or [turn]
+    return False not in word.values() and all(word.get(each) for each in held)
 
 
-def _is_trusted(db: Database, turn: TurnId, chat: ChatId) -> bool:
-    """Whether all who asked in a turn of main may give orders there: named senders, or the owner.
+def _is_trusted(db: Database, turn: TurnId, chat: ChatId) -> bool | None:
+    """Whether all who asked in a turn of main may give orders there: named senders, or the owner. None if
+    nobody did: the host woke the agent.
 
     A scheduled turn has the authority of whoever made the task, one that an answer woke that of who gave
     it. A helper has none.
@@ -161,4 +170,6 @@ def _is_trusted(db: Database, turn: TurnId, chat: ChatId) -> bool:
     main = groups.get(db, MAIN)
     named = () if main is None or main.allowed_senders is None else main.allowed_senders
     owners_place = channel_of(chat) == "console"
-    return bool(asked) and all(own or owners_place or sender in named for sender, own in asked)
+    if not asked:
+        return None
+    return all(own or owners_place or sender in named for sender, own in asked)

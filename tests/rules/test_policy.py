@@ -525,6 +525,50 @@ def test_a_hostile_follow_up_takes_the_trust_of_the_turn_it_joins() -> None:
     assert not found.trusted
 
 
+def test_what_somebody_had_started_in_a_container_does_not_wait_for_the_owners_turn() -> None:
+    # threat I2, A5: a member of main asks, and a program stays behind that writes a command when the owner asks next
+    def trusted(run: RunId = RUN) -> bool:
+        found = callers.caller_of(there.db, MAIN, run)
+        assert found is not None
+        return found.trusted
+
+    def end() -> None:
+        turns.commit(
+            there.db, RUN, answered=[there.prompt], pieces=[], session=None, now=NOON, new_id=there.new_id
+        )  # fmt: skip
+
+    there = World(MAIN)
+    end()
+    turns.add(
+        there.db, folder=MAIN, chat=there.chat, kind="notice", prompt="it was approved", source="approval:1", now=NOON
+    )  # fmt: skip
+    there.claim()
+    assert not trusted()  # the host woke it: nobody asks
+    end()
+    messages.receive(there.db, there.message("and now", "O1"), now=NOON)
+    there.claim()
+    assert trusted()  # the owner again, and what the host said between takes nothing
+    end()
+    messenger = ChatId("main@g.us")
+    groups.add_chat(there.db, MAIN, messenger)
+    messages.receive(there.db, there.message("sleep & strike", "M1", chat=messenger), now=NOON)
+    there.claim()
+    end()
+    messages.receive(there.db, there.message("what is new?", "O2"), now=NOON)
+    there.claim()
+    assert not trusted()
+    refused = there.call("list_groups")
+    assert refused.offence == "forbidden"
+    assert "/new" in refused.text
+    end()
+    runs.end(there.db, RUN, reason="closed", now=NOON, new_id=there.new_id)
+    fresh = RunId("b" * 16)
+    runs.begin(there.db, run=fresh, folder=MAIN, kind="session", container="c2", boot="b", now=NOON)
+    messages.receive(there.db, there.message("what is new?", "O3"), now=NOON)
+    assert turns.claim(there.db, MAIN, fresh, now=NOON, new_id=there.new_id) is not None
+    assert trusted(fresh)  # a container of its own
+
+
 def test_an_untrusted_turn_of_main_cannot_rewrite_the_owners_task() -> None:
     there = World(MAIN)
     made = there.call(
