@@ -40,7 +40,9 @@ IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/w
 MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
 
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
+MAX_PIECES: Final = 25  # messages of one answer, and of all that nobody asked for until the next
 HIDDEN: Final = "The rest of this answer was for myself: I began that and never ended it."
+TOO_LONG: Final = "The rest of this answer is too long for a chat. Ask me for it in a file."
 LAST_WRITES: Final = 5.0  # seconds for the rows of a run that is cancelled
 
 
@@ -175,6 +177,7 @@ class _Run:
     chat: ChatId | None = attrs.field(init=False, default=None)
     failure: _Failure | None = attrs.field(init=False, default=None)
     unasked: int = attrs.field(init=False, default=0)
+    aside: int = attrs.field(init=False, default=0)  # messages said since the last answer
     replies: int = attrs.field(init=False, default=0)
     resting: bool = attrs.field(init=False, default=False)  # the queue was told that we are idle
 
@@ -358,13 +361,18 @@ class _Run:
                 )
                 return
         else:
-            self.unasked = 0
+            self.unasked = self.aside = 0
         text = clean_reply(result.text)
         if text is None and any(each.source == turns.COMPACT for each in answered):
             text = f"{NOTICE_PREFIX}Our conversation is shortened; what matters is kept."
         pieces = split_reply(text) if text else []
         if result.text is not None and hides_the_rest(result.text):
             pieces.append(f"{NOTICE_PREFIX}{HIDDEN}")
+        if len(pieces) > MAX_PIECES:
+            pieces = [*pieces[: MAX_PIECES - 1], f"{NOTICE_PREFIX}{TOO_LONG}"]
+        if not answered:
+            pieces = pieces[: MAX_PIECES - self.aside]
+            self.aside += len(pieces)
         committed = await self.store.call(
             turns.commit,
             self.run,

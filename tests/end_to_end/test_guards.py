@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+from pynchy.groups.turn import MAX_PIECES, TOO_LONG
 from tests.end_to_end.house import Talk, running
 from tests.end_to_end.test_looking_in import asked, pynchy
 
@@ -130,6 +133,45 @@ def test_a_group_that_an_agent_changes_is_written_down(tmp_path: Path) -> None:
     with running(home, "bwrap") as daemon, daemon.talk() as owner:
         owner.ask('use update_group {"folder": "main", "name": "Home"}')
         assert "update group" in actions(home)
+
+
+BABBLER = """
+import json, sys
+text = "{} word " * 110_000
+def say(**frame):
+    print("---PYNCHY_OUTPUT_START---", json.dumps(frame), "---PYNCHY_OUTPUT_END---", sep="\\n", flush=True)
+def serve(prompt):
+    say(type="result", text=text.replace("{}", "a"), answered=[prompt["id"]], session=None)
+    for number in range(15):
+        say(type="result", text=text.replace("{}", str(number)), answered=[], session=None)
+    say(type="idle")
+start = json.loads(sys.stdin.readline())
+say(type="ready")
+for prompt in start.get("prompts", []):
+    serve(prompt)
+for line in sys.stdin:
+    heard = json.loads(line)
+    if heard["type"] == "prompt":
+        serve(heard)
+    elif heard["type"] == "close":
+        break
+"""
+
+
+def test_one_answer_is_not_a_flood_of_messages(tmp_path: Path) -> None:  # threat S8, I8
+    home = tmp_path / "home"
+    with running(home, "bwrap", "container.command=python3 -u /workspace/group/agent.py") as daemon:
+        (home / "groups" / "main" / "agent.py").write_text(BABBLER)
+        with daemon.talk() as owner:
+            for words in ("tell me all", "and again"):
+                owner.say(words)
+                for _ in range(2):  # the answer's end, and that of what nobody asked for
+                    owner.wait(lambda event: TOO_LONG in str(event.get("text")))
+        daemon.stop()
+    with closing(sqlite3.connect(home / "store" / "pynchy.db")) as db:
+        said = [len(text) for (text,) in db.execute("SELECT text FROM outbox")]
+    assert len(said) == 4 * MAX_PIECES
+    assert sum(said) > 350_000, "what may be said of it is"
 
 
 def test_an_answer_that_hides_its_rest_says_so(tmp_path: Path) -> None:  # threat S8
