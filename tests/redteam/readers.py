@@ -508,6 +508,9 @@ def _shown(data: bytes) -> None:
     words = _told(data)
     assert "\n" not in escape(words)
     assert requests.visible(words).isprintable()
+    assert text.NOTICE_MARK not in requests.visible(words)
+    assert not re.search(f"[\\n\\r\\x1b\\u2028\\u202e{text.NOTICE_MARK}]", text.within(words))
+    assert text.notice(words).count(text.NOTICE_MARK) == 1
     assert not re.search(r"[\x1b\x07\x9b\u202e]", printable(words) + escape(words))
 
 
