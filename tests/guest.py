@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from pynchy_agent import wire
+from tests.processes import below
 
 Said = TypeVar("Said", bound=wire.Frame)
 
@@ -175,24 +176,7 @@ async def open_guest(
 
 def children(pid: int) -> dict[int, str]:
     """All living descendants of a process, with their command lines."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if fields[0] != "Z":
-                parents[int(entry.name)] = int(fields[1])
-    found: dict[int, str] = {}
-    frontier = [pid]
-    while frontier:
-        parent = frontier.pop()
-        for child, its in parents.items():
-            if its == parent and child not in found:
-                found[child] = _command_line(child)
-                frontier.append(child)
-    return found
+    return {child: _command_line(child) for child in below(pid)}
 
 
 def _command_line(pid: int) -> str:

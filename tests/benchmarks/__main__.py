@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pynchy.model import GroupId
 from tests.benchmarks import gateway, observed, peers
 from tests.edges.test_whatsapp import link
 from tests.end_to_end.house import Daemon, Talk, environment, running
+from tests.processes import below, processor_time, switches, until_quiet
 
 Row = dict[str, Any]
 
@@ -204,7 +205,8 @@ def _prewarmed(book: Book, home: Path, engine: str, size: Size) -> None:
             with daemon.talk() as owner:
                 while len(owner.call("status")["runs"]) < len(chats):
                     time.sleep(0.1)
-            _until_quiet(daemon)  # the agents have connected, and do nothing
+            # The agents have connected, and do nothing.
+            until_quiet(lambda: sum(map(processor_time, below(daemon.process.pid))))
             for chat in chats:
                 with daemon.talk(chat) as talk:
                     talk.say("echo at last", message_id=f"ready-{number}-{chat[8:]:0>8}")
@@ -215,31 +217,6 @@ def _prewarmed(book: Book, home: Path, engine: str, size: Size) -> None:
     assert fresh == len(chats) + len(found), "one was not served by a container of its own"
     name = "message stored to model request, pre-warmed"
     book.take(name, "ms", [row[0] for row in found], "<= 150")
-
-
-def _until_quiet(daemon: Daemon) -> None:
-    """Wait until what the daemon started has used next to no processor time for two seconds."""
-    before, quiet = 0.0, 0
-    while quiet < 2:
-        time.sleep(1)
-        spent = sum(_processor_time(each) for each in _below(daemon.process.pid))
-        quiet = quiet + 1 if spent - before < 0.02 else 0
-        before = spent
-
-
-def _below(process: int) -> set[int]:
-    """Every process that descends from this one."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                stat = (entry / "stat").read_text(encoding="ascii", errors="replace")
-                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    found, new = set[int](), {process}
-    while new:
-        new = {child for child, parent in parents.items() if parent in new}
-        found |= new
-    return found
 
 
 def _gateway(book: Book, folder: Path, size: Size) -> None:
@@ -344,17 +321,7 @@ def _start(home: Path, engine: str) -> tuple[float, float]:
     began = time.perf_counter()
     with running(home, engine) as daemon:
         wall = (time.perf_counter() - began) * 1000
-        return wall, _processor_time(daemon.process.pid) * 1000
-
-
-def _processor_time(process: int) -> float:
-    """What it has used so far, in seconds; nothing if it is gone."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    ticks = [int(each) for each in stat.rpartition(")")[2].split()[11:13]]
-    return sum(ticks) / os.sysconf("SC_CLK_TCK")
+        return wall, processor_time(daemon.process.pid) * 1000
 
 
 def _flushes(folder: Path) -> list[float]:
@@ -524,12 +491,7 @@ def _wakeups(daemon: Daemon) -> float:
     """Voluntary context switches of all its threads, in a second."""
 
     def count() -> int:
-        total = 0
-        for task in Path(f"/proc/{daemon.process.pid}/task").iterdir():
-            text = (task / "status").read_text(encoding="ascii")
-            line = next(x for x in text.splitlines() if x.startswith("voluntary"))
-            total += int(line.split()[1])
-        return total
+        return sum(switches(daemon.process.pid).values())
 
     before = count()
     time.sleep(5)

@@ -8,7 +8,6 @@ else the machine does happens to both.
 from __future__ import annotations
 
 import json
-import os
 import selectors
 import socket
 import subprocess
@@ -27,6 +26,7 @@ from pynchy.gateway.proxy import SOCKET, open_gateway
 from pynchy.gateway.upstream import ApiKey, open_anthropic
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store.database import open_store
+from tests.processes import processor_time
 
 TOKEN = "0" * 64
 WHO = RunIdentity(RunId("0123456789abcdef"), GroupId("family"), TOKEN)
@@ -162,12 +162,12 @@ def added(folder: Path, pairs: int) -> tuple[list[float], float]:
         found: list[float] = []
         for number in range(pairs + 5):
             if number == 5:
-                before = _busy(gateway)
+                before = processor_time(gateway)
             ways = (straight, through) if number % 2 else (through, straight)
             times = {way: _call(way, request) for way in ways}
             if number >= 5:  # the first ones connect and load
                 found.append(times[through] - times[straight])
-        return found, (_busy(gateway) - before) * 1000 / pairs
+        return found, (processor_time(gateway) - before) * 1000 / pairs
 
 
 def streams(folder: Path, count: int, seconds: float) -> float:
@@ -184,7 +184,7 @@ def streams(folder: Path, count: int, seconds: float) -> float:
             ours.sendall(request)
             selector.register(ours, selectors.EVENT_READ)
             tails[ours] = b""
-        began, before = time.perf_counter(), _busy(gateway)
+        began, before = time.perf_counter(), processor_time(gateway)
         while tails:
             for key, _ in selector.select():
                 stream = key.fileobj
@@ -195,13 +195,7 @@ def streams(folder: Path, count: int, seconds: float) -> float:
                     selector.unregister(stream)
                     stream.close()
                     del tails[stream]
-        return (_busy(gateway) - before) / (time.perf_counter() - began) * 100
-
-
-def _busy(process: int) -> float:
-    """Processor time so far, in seconds."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return (processor_time(gateway) - before) / (time.perf_counter() - began) * 100
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from tests.benchmarks.others import (
     ours,
 )
 from tests.benchmarks.recorder import Recorder, open_recorder
+from tests.processes import processor_time, switches, until_quiet
 
 STARTING = 120.0  # seconds until a daemon is ready
 SETTLING = 20.0  # seconds until what it does after that is done, at most
@@ -180,7 +181,7 @@ class Run:
             raise Trouble(f"`--version` failed: {error}") from None
         self._see("--version", (time.perf_counter() - began) * 1000)
         with self._running():
-            _until_quiet(SETTLING)
+            until_quiet(_processor_time, SETTLING)
             share, resident = _memory()
             self._see("idle memory, its share (PSS)", share)
             self._see("idle memory, resident (RSS)", resident)
@@ -301,23 +302,12 @@ def _memory() -> tuple[float, float]:
 
 def _processor_time() -> float:
     """Of all of them so far, in seconds."""
-    ticks = 0
-    for process in _everyone():
-        with suppress(OSError):
-            stat = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
-            ticks += sum(int(each) for each in stat.rpartition(")")[2].split()[11:13])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(map(processor_time, _everyone()))
 
 
 def _switches() -> dict[str, int]:
-    """How often each thread has gone to sleep, which is how often it was awake."""
-    found = {}
-    for process in _everyone():
-        with suppress(OSError):
-            for task in Path(f"/proc/{process}/task").iterdir():
-                text = (task / "status").read_text(encoding="ascii", errors="replace")
-                found[task.name] = int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-    return found
+    """Of each thread of all of them."""
+    return {task: count for each in _everyone() for task, count in switches(each).items()}
 
 
 def _idle(seconds: float) -> tuple[float, float]:
@@ -327,16 +317,6 @@ def _idle(seconds: float) -> tuple[float, float]:
     # One that ended meanwhile is not counted, one that began is counted whole.
     woken = sum(count - before.get(task, 0) for task, count in _switches().items())
     return woken / seconds, max(0.0, _processor_time() - spent) / seconds
-
-
-def _until_quiet(limit: float) -> None:
-    """Until they have used next to no processor time for two seconds, or the limit has passed."""
-    deadline, before, quiet = time.monotonic() + limit, _processor_time(), 0
-    while quiet < 2 and time.monotonic() < deadline:
-        time.sleep(1)
-        spent = _processor_time()
-        quiet = quiet + 1 if spent - before < 0.02 else 0
-        before = spent
 
 
 def _end_everything() -> None:

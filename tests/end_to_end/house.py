@@ -15,13 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from pynchy.home import Home
+from tests.processes import parents
 
 HANG = 90.0  # seconds after which something hangs; nothing here takes a tenth of it
 
@@ -170,14 +171,9 @@ def running(
 def sandboxes_of(home: Path) -> list[int]:
     """Processes that still run (zombies do not) with a path of this home in their command line."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            line = (entry / "cmdline").read_bytes()
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue  # it ended while we looked
-        if os.fsencode(home) in line and state != "Z" and int(entry.name) != os.getpid():
-            found.append(int(entry.name))
+    for each in parents():
+        with suppress(OSError):  # it ended while we looked
+            line = Path(f"/proc/{each}/cmdline").read_bytes()
+            if os.fsencode(home) in line and each != os.getpid():
+                found.append(each)
     return found

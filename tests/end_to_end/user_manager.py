@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ import pytest
 from pynchy.home import Home
 from pynchy.service import UNIT
 from tests.end_to_end.house import HANG
+from tests.processes import parents
 
 SCRIPT: Final = Path(__file__).with_suffix(".sh")
 UID: Final = 4242
@@ -182,15 +183,7 @@ def _give_up(why: str) -> None:
 
 def _first_of(outer: int) -> int:
     """The number of the machine's first process: the child of unshare, the child of the script."""
-    (unshare,) = _children(outer)
-    (first,) = _children(unshare)
+    parent_of = parents()
+    (unshare,) = (each for each, parent in parent_of.items() if parent == outer)
+    (first,) = (each for each, parent in parent_of.items() if parent == unshare)
     return first
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended while we looked
-            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(entry.name))
-    return found
