@@ -203,12 +203,15 @@ def _over_http(
     return door
 
 
-def _completions(model: str, **more: str) -> Callable[[str], object]:
-    return lambda words: {
-        "model": model,
-        "messages": [{"role": "user", "content": words}],
-        **more,
-    }
+def _completions(
+    port: int, model: str, more: Mapping[str, str] = {}, **headers: str
+) -> Callable[[Place], AbstractContextManager[Say]]:
+    """A chat completions API; ``more`` goes into each request's body."""
+
+    def body(words: str) -> object:
+        return {"model": model, "messages": [{"role": "user", "content": words}], **more}
+
+    return _over_http(port, "/v1/chat/completions", body, **headers)
 
 
 @contextmanager
@@ -412,12 +415,7 @@ OTHERS = (
         ready="[gateway] ready",
         port=18789,
         prepare=_openclaw,
-        door=_over_http(
-            18789,
-            "/v1/chat/completions",
-            _completions("openclaw", user="bench"),
-            authorization=f"Bearer {TOKEN}",
-        ),
+        door=_completions(18789, "openclaw", {"user": "bench"}, authorization=f"Bearer {TOKEN}"),
         spoken="its chat completions API",
     ),
     System(
@@ -429,12 +427,8 @@ OTHERS = (
         ready="Gateway running",
         port=8642,
         prepare=_hermes,
-        door=_over_http(
-            8642,
-            "/v1/chat/completions",
-            _completions("hermes-agent"),
-            authorization=f"Bearer {TOKEN}",
-            X_Hermes_Session_Id="bench",
+        door=_completions(
+            8642, "hermes-agent", authorization=f"Bearer {TOKEN}", X_Hermes_Session_Id="bench"
         ),
         spoken="its chat completions API",
     ),
@@ -470,7 +464,7 @@ OTHERS = (
         ready="Listening on",
         port=4500,
         prepare=_letta,
-        door=_over_http(4500, "/v1/chat/completions", _completions("bench")),
+        door=_completions(4500, "bench"),
         spoken="its chat completions API",
     ),
 )
