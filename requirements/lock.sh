@@ -13,7 +13,7 @@ lock() {
     local out=$1
     shift
     "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-        --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+        --no-header --no-annotate \
         --no-emit-package pynchy-agent "$@" --output-file "requirements/$out.lock"
     if grep -n '://\|file:' "requirements/$out.lock"; then
         echo "requirements/$out.lock names an address; locks must not" >&2
