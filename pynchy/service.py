@@ -157,7 +157,7 @@ def to_install(file: Path, *, platform: str, uid: int) -> list[Call]:
     return [
         Call(("systemctl", "--user", "daemon-reload")),
         Call(("systemctl", "--user", "enable", UNIT)),
-        Call(("systemctl", "--user", "restart", UNIT)),
+        *to_start(file, platform=platform, uid=uid),
     ]
 
 
@@ -194,7 +194,7 @@ def to_restart(file: Path, *, platform: str, uid: int) -> list[Call]:
     """How it is stopped in order, and started again. Not launchd's ``kickstart -k``, which kills at once."""
     if platform == "darwin":
         return to_install(file, platform=platform, uid=uid)
-    return [Call(("systemctl", "--user", "restart", UNIT))]
+    return to_start(file, platform=platform, uid=uid)
 
 
 def to_outlive_logout(*, platform: str) -> Call | None:
@@ -237,6 +237,14 @@ class Manager:
             teller.setblocking(False)
             teller.sendto("\n".join(words).encode("utf-8", "replace"), address)
 
+    def starting(self, status: str, wait: float) -> None:
+        """A start that waits for something so many seconds is to be given them, whatever the unit says."""
+        self.tell(f"STATUS={status}", patience(wait + START))
+
+    def stopping(self, status: str, wait: float) -> None:
+        """The same of a stop."""
+        self.tell("STOPPING=1", f"STATUS={status}", patience(wait + SLACK))
+
 
 def take_manager(environ: MutableMapping[str, str]) -> Manager | None:
     """Who is to be told, if anybody. Taken out of the environment, so that no child speaks in our name."""
@@ -250,7 +258,7 @@ def take_manager(environ: MutableMapping[str, str]) -> Manager | None:
 
 
 def patience(seconds: float) -> str:
-    """The word that asks a manager to wait so long, from now on, whatever its unit says."""
+    """The word that asks a manager to wait so long, from now on."""
     return f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}"
 
 

@@ -57,7 +57,7 @@ def start(flags: Mapping[str, object]) -> Exit:
 def _take_manager() -> Manager | None:
     if "NOTIFY_SOCKET" not in os.environ:
         return None
-    from pynchy import service
+    from pynchy import service  # a plain start does without it
 
     return service.take_manager(os.environ)
 
@@ -121,7 +121,7 @@ def _run_as_service(config: Config, manager: Manager | None) -> tuple[Exit, Sequ
     if wait := service.slow_down(starts, now=time.time()):
         told = f"it did not end in order lately, so this start waits {wait:g} s first"
         if manager is not None:
-            manager.tell(f"STATUS={told}", service.patience(wait + service.START))
+            manager.starting(told, wait)
         _tell(f"pynchy: {told}")
         time.sleep(wait)
     code, sentences = _run(config, manager, terminal=False)
@@ -149,7 +149,6 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> Exit
     import trio
 
     from pynchy import daemon
-    from pynchy.service import SLACK, START, patience
 
     watchdog = trio.CancelScope()
     limits = config.limits
@@ -185,12 +184,11 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> Exit
             if terminal and reason == "SIGINT":
                 code = Exit.INTERRUPTED
             if manager is not None:
-                status = "STATUS=stopping: turns are given their time to end"
-                manager.tell("STOPPING=1", status, patience(limits.stopping + SLACK))
+                manager.stopping("stopping: turns are given their time to end", limits.stopping)
 
         try:
             if manager is not None:
-                manager.tell("STATUS=starting", patience(limits.engine_wait + START))
+                manager.starting("starting", limits.engine_wait)
             await daemon.run(config, ready=ready, stopping=stopping)
         finally:
             watchdog.cancel()
