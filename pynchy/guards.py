@@ -109,9 +109,8 @@ class Guards:
         except BadAllowlist as error:
             raise OpFailed("bad_request", f"no extra mounts: {error}") from None
         finally:
-            for folder, row in (await self.store.call(groups.with_mounts)).items():
-                if row.get("mounts"):
-                    await self.outdated(folder)
+            for folder in await self.store.call(groups.with_mounts):
+                await self.outdated(folder)
         return {"roots": None if found is None else len(found.roots)}
 
     async def _verdicts(self, folder: GroupId) -> dict[str, object]:

@@ -9,6 +9,7 @@ commit takes it, too, and it is handed over here (`Sender.free`, `Sender.carry`)
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, NoReturn
@@ -118,7 +119,7 @@ class Sender:
         self._jitter = jitter
         self._connected = connected
         self._buckets = {name: _Bucket(pace) for name, pace in paces.items()}
-        self._busy: dict[str, set[ChatId]] = {}
+        self._busy = defaultdict[str, set[ChatId]](set)
         self._down: dict[str, _Down] = {}
         self._told = trio.Event()
         self._nursery: trio.Nursery | None = None  # while it runs
@@ -148,12 +149,10 @@ class Sender:
         """Whether an entry of this chat could go at once, as far as is known here: whoever enqueues one may take it
         in the same transaction then (`outbox.take`), and hand it to `carry`."""
         name = channel_of(chat)
-        lanes = self._busy.get(name, set())
         return (
             self._nursery is not None
             and name in self._channels
-            and chat not in lanes
-            and len(lanes) < LANES
+            and not self._has_no_lane(name, chat)
             and name not in self._down
             and (name not in self._buckets or self._buckets[name].ready())
         )
@@ -163,7 +162,7 @@ class Sender:
         if self._nursery is None:
             return  # as if its try had been cancelled: the next start finds it
         name = channel_of(out.chat)
-        self._busy.setdefault(name, set()).add(out.chat)
+        self._busy[name].add(out.chat)
         self._nursery.start_soon(self._carried, name, out, name=f"outbox {out.chat}")
 
     async def _listen(self, connected: trio.MemoryReceiveChannel[str]) -> None:
@@ -194,13 +193,12 @@ class Sender:
         blocked: set[str] = set()
         for head in survey.heads:
             name = channel_of(head.out.chat)
-            lanes = self._busy.setdefault(name, set())
-            if head.out.chat in lanes or len(lanes) >= LANES:
+            if self._has_no_lane(name, head.out.chat):
                 continue  # that lane looks again when it ends
             if name in self._down and trio.current_time() < self._down[name].until:
                 blocked.add(name)
                 continue
-            lanes.add(head.out.chat)
+            self._busy[name].add(head.out.chat)
             nursery.start_soon(self._lane, name, head, moment, name=f"outbox {head.out.chat}")
         wake_at = min((self._down[name].until for name in blocked), default=float("inf"))
         if survey.due is not None:
@@ -208,6 +206,11 @@ class Sender:
             if trio.current_time() + wait < wake_at:
                 return trio.current_time() + wait, survey.due
         return wake_at, None
+
+    def _has_no_lane(self, name: str, chat: ChatId) -> bool:
+        """Whether an entry has to wait for one that is on its way."""
+        lanes = self._busy[name]
+        return chat in lanes or len(lanes) >= LANES
 
     async def _lane(self, name: str, head: outbox.Head, moment: Micros) -> None:
         """One entry to its channel. Then it is time to look again."""

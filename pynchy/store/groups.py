@@ -289,15 +289,19 @@ def settings(db: Database, folder: GroupId) -> dict[str, Any]:
     row = db.execute("SELECT settings FROM groups WHERE folder = ?", (folder,)).fetchone()
     if row is None:
         return {}
-    found = json.loads(row[0])
-    return found if isinstance(found, dict) else {}
+    return _document(row[0])
 
 
 def with_mounts(db: Database) -> dict[GroupId, dict[str, Any]]:
-    """What else is set for each group that may have mounts: all that have, and hardly another."""
+    """What else is set for each group that has mounts."""
     rows = db.execute("SELECT folder, settings FROM groups WHERE instr(settings, '\"mounts\"')")
-    found = {GroupId(folder): json.loads(text) for folder, text in rows}
-    return {folder: row for folder, row in found.items() if isinstance(row, dict)}
+    found = {GroupId(folder): _document(text) for folder, text in rows}
+    return {folder: each for folder, each in found.items() if each.get("mounts")}
+
+
+def _document(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}
 
 
 def set_settings(db: Database, folder: GroupId, settings: dict[str, Any]) -> None:
