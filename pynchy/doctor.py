@@ -80,6 +80,11 @@ class Patient:
     space: Callable[[Path], Space] = space_of
     verdict: Verdict | str = ""  # what the model API said to the credential, or why nothing
 
+    @property
+    def service_file(self) -> Path | None:
+        """Of the service, if it is installed."""
+        return service.installed(self.user_home, self.environ, platform=self.platform)
+
 
 async def examine(environ: Mapping[str, str], *, user_home: Path, online: bool = False) -> Patient:
     """Find out what every check needs to know. Raises nothing that a broken home could cause.
@@ -438,7 +443,7 @@ def _drop(patient: Patient) -> Callable[[], Awaitable[None]]:
 async def check_running(patient: Patient) -> Finding:
     if patient.running:
         return Finding("ok", "a daemon runs on this home")
-    unit = service.installed(patient.user_home, patient.environ, platform=patient.platform)
+    unit = patient.service_file
     advice = "pynchy run, or pynchy service install" if unit is None else "pynchy service status"
     return Finding("warn", "no daemon runs on this home", advice)
 
@@ -469,14 +474,14 @@ async def check_log(patient: Patient) -> Finding:
 
 
 async def check_service(patient: Patient) -> Finding:
-    unit = service.installed(patient.user_home, patient.environ, platform=patient.platform)
+    unit = patient.service_file
     if unit is None:
         return Finding("warn", "not installed: it ends with your session", "pynchy service install")
     return Finding("ok", str(unit))
 
 
 async def check_linger(patient: Patient) -> Finding:
-    unit = service.installed(patient.user_home, patient.environ, platform=patient.platform)
+    unit = patient.service_file
     if patient.platform == "darwin" or unit is None:
         return Finding("ok", "not needed")
     user = patient.environ.get("USER") or str(os.getuid())

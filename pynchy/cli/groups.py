@@ -172,17 +172,16 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
     \b
     pynchy groups mount family ~/Photos --name photos
     """
+    from pynchy.container.mounts import name_after  # here: no other command needs it
+
+    path = path if path.startswith("~") else str(Path(path).absolute())  # as seen from here
+    name = name or name_after(path)
     with open_connection() as connection:
         found = connection.ask(
-            "groups.mount",
-            folder=folder,
-            path=path if path.startswith("~") else str(Path(path).absolute()),  # as seen from here
-            name=name,
-            writable=writable,
+            "groups.mount", folder=folder, path=path, name=name, writable=writable
         )
     show_mounts(found)
-    refused = {each["name"] for each in found["refused"]}
-    if (name or Path(path).name) in refused:
+    if name in {each["name"] for each in found["refused"]}:
         raise SystemExit(Exit.OURS)
 
 

@@ -238,10 +238,7 @@ def _choose_main(patient: Patient, wish: Wish) -> None:
 
 
 def _look_service(patient: Patient) -> Seen:
-    from pynchy import service
-
-    file = service.installed(patient.user_home, patient.environ, platform=patient.platform)
-    if file is not None:
+    if (file := patient.service_file) is not None:
         return Seen(True, str(file))
     return Seen(False, "not installed: it ends with the terminal", "--service")
 

@@ -295,7 +295,7 @@ def _ask(argv: Sequence[str], *, shown: bool = False) -> subprocess.CompletedPro
             Exit.OURS,
         ) from None
     except KeyboardInterrupt:  # whoever follows the log has seen enough
-        raise SystemExit(130) from None
+        raise SystemExit(Exit.INTERRUPTED) from None
 
 
 def _environ() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -12,7 +12,6 @@ from pynchy.cli import reading, words
 from pynchy.cli.client import open_connection, printable
 from pynchy.cli.table import moment, table
 
-SHORT: Final = 8  # letters of an id that a list shows
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
@@ -52,7 +51,7 @@ def _list(*, group: str, ended: bool, as_json: bool) -> None:
         return
     rows = [
         (
-            task["id"][:SHORT],
+            task["id"][: words.SHORT],
             task["group"],
             _state(task),
             moment(task["next_run"]) or "not due",

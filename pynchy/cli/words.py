@@ -7,7 +7,7 @@ whatever goes wrong, nothing is offered.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,7 @@ from pynchy.cli.client import Failure, open_connection, printable
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+SHORT: Final = 8  # letters of a task's id that are shown
 Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 
@@ -47,7 +48,7 @@ def _chats(group: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _task(task: dict[str, Any]) -> list[tuple[str, str]]:
     name = str(task["name"])
-    return [(name if name and " " not in name else task["id"][:8], name or task["prompt"])]
+    return [(name if name and " " not in name else task["id"][:SHORT], name or task["prompt"])]
 
 
 groups: Complete = _offering("groups.list", lambda group: [(group["folder"], group["name"])])
