@@ -94,9 +94,9 @@ class Agent:
                 nursery.cancel_scope.cancel("closed")
         except Exception as error:
             # Contained here, and only here: the SDK or the CLI broke. The host is told, and the run ends.
-            kind = "session" if "No conversation found" in str(error) else "agent"
+            kind = "history" if "No conversation found" in str(error) else "agent"
             if isinstance(error, Outgrown):
-                kind = "too_long"
+                kind = "context"
                 cli.kill()  # nobody has spoken to it yet
             await self._frames.say(
                 wire.Error(
@@ -276,7 +276,11 @@ class Agent:
         else:
             await self._frames.say(
                 wire.Error(
-                    kind=kind, message=_reason(result, kind), prompts=prompts, session=self._session
+                    kind=kind,
+                    message=_reason(result, kind),
+                    prompts=prompts,
+                    session=self._session,
+                    status=result.api_error_status,
                 )
             )
         self._cause = None
@@ -323,21 +327,21 @@ def _usage(result: ResultMessage) -> wire.Usage:
 _INPUT_TOKENS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 _STATUS_KINDS: Final[dict[int, str]] = {
-    401: "authentication",
+    400: "history",
+    401: "credential",
     402: "budget",
-    403: "authentication",
-    404: "model",
-    413: "too_long",
+    403: "credential",
+    404: "policy",
+    413: "context",
     429: "rate_limit",
-    529: "overloaded",
 }
 
 _CAUSE_KINDS: Final[dict[str, str]] = {
-    "authentication_failed": "authentication",
+    "authentication_failed": "credential",
     "billing_error": "billing",
     "rate_limit": "rate_limit",
-    "model_not_found": "model",
-    "server_error": "server",
+    "model_not_found": "policy",
+    "server_error": "outage",
 }
 
 _REASON_KINDS: Final[dict[str, str]] = {
@@ -345,7 +349,7 @@ _REASON_KINDS: Final[dict[str, str]] = {
     "aborted_tools": "interrupted",
     "budget_exhausted": "budget",
     "max_turns": "max_turns",
-    "prompt_too_long": "too_long",
+    "prompt_too_long": "context",
 }
 
 
@@ -359,9 +363,9 @@ def error_kind(result: ResultMessage, cause: str | None) -> str | None:
     if cause == "billing_error" and status != 402:
         return "billing"
     if status is not None:
-        return _STATUS_KINDS.get(status) or ("server" if status >= 500 else "agent")
+        return _STATUS_KINDS.get(status) or ("outage" if status >= 500 else "agent")
     return _CAUSE_KINDS.get(cause or "") or (
-        "server" if result.terminal_reason == "api_error" else "agent"
+        "outage" if result.terminal_reason == "api_error" else "agent"
     )
 
 

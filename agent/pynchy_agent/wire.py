@@ -349,12 +349,14 @@ class Usage:
 @attrs.frozen
 class Result:
     """One answer. ``text`` is None when the agent chose to say nothing. ``answered`` names the prompts it covers;
-    none of them means the agent spoke on its own (a background job ended)."""
+    none of them means the agent spoke on its own (a background job ended). ``cut``: a part of the answer is missing,
+    since an output limit ended it."""
 
     text: str | None
     answered: tuple[str, ...]
     session: str | None
     usage: Usage = Usage()
+    cut: bool = False
 
 
 @attrs.frozen
@@ -374,30 +376,39 @@ class Idle:
 #: What an `Error` can be about; the host decides by this word what to do.
 ERROR_KINDS: Final = frozenset(
     {
-        "authentication",
-        "billing",
+        "outage",  # the network, a 5xx, an overloaded API, a stream that was cut
         "rate_limit",
-        "overloaded",
-        "server",
-        "model",
-        "too_long",
-        "budget",
-        "session",  # the session id is unknown or cannot be resumed
+        "credential",  # the API refuses the key or token
+        "billing",
+        "budget",  # the gateway's own limit on spending
+        "policy",  # a setting forbids what was asked: a model, a tool, a host
+        "history",  # the API or the agent cannot go on with this conversation
+        "context",  # the conversation is too long for the model
+        "refusal",  # the model refused
+        "output_limit",  # the model reached its output limit before it had said anything that can be sent
+        "empty",  # the model said nothing, again and again
         "interrupted",
         "max_turns",
-        "agent",  # the runner or the CLI broke
+        "agent",  # the runner or the CLI broke, or the cause is unknown
     }
 )
 
 
 @attrs.frozen
 class Error:
-    """A failure. ``prompts`` it concerns (none: the whole run). ``message`` is for the log and the owner."""
+    """A failure. ``prompts`` it concerns (none: the whole run). ``message`` is for the log and the owner.
+
+    ``status`` is the HTTP status of the model API, and ``retry_at`` the moment (seconds since 1970) at which a limit is
+    over, where the agent was told of them. ``text`` is what the model had said to the chat before it failed.
+    """
 
     kind: str
     message: str
     prompts: tuple[str, ...] = ()
     session: str | None = None
+    retry_at: float | None = None
+    status: int | None = None
+    text: str | None = None
 
 
 @attrs.frozen
@@ -465,6 +476,7 @@ def decode_frame(line: bytes) -> Frame:
                 answered=_ids(body, "answered"),
                 session=_session(body),
                 usage=_usage(body.get("usage")),
+                cut=_flag(body, "cut") if "cut" in body else False,
             )
         case "retrying":
             return Retrying(
@@ -481,6 +493,9 @@ def decode_frame(line: bytes) -> Frame:
                 message=_text(body, "message")[:2000],
                 prompts=_ids(body, "prompts"),
                 session=_session(body),
+                retry_at=_optional_number(body, "retry_at"),
+                status=_status(body),
+                text=_optional(body, "text"),
             )
         case _:
             command = body.get("command")
@@ -500,9 +515,9 @@ _FRAME_FIELDS: Final[dict[str, frozenset[str]]] = {
     "idle": frozenset(),
     "accepted": frozenset({"prompts"}),
     "progress": frozenset({"what", "timeout", "session"}),
-    "result": frozenset({"text", "answered", "session", "usage"}),
+    "result": frozenset({"text", "answered", "session", "usage", "cut"}),
     "retrying": frozenset({"attempt", "delay", "reason"}),
-    "error": frozenset({"kind", "message", "prompts", "session"}),
+    "error": frozenset({"kind", "message", "prompts", "session", "retry_at", "status", "text"}),
     "command": frozenset({"id", "command"}),
 }
 
@@ -620,6 +635,19 @@ def _number(body: Mapping[str, Any], key: str, *, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadFrame(f"{key} is not a number")
     return float(value)
+
+
+def _optional_number(body: Mapping[str, Any], key: str) -> float | None:
+    return None if body.get(key) is None else _number(body, key, default=0.0)
+
+
+def _status(body: Mapping[str, Any]) -> int | None:
+    value = _optional_number(body, "status")
+    if value is None:
+        return None
+    if not value.is_integer() or not 100 <= value <= 599:
+        raise BadFrame("status is not an HTTP status")
+    return int(value)
 
 
 def _list(body: Mapping[str, Any], key: str) -> list[Any]:

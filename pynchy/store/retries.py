@@ -26,7 +26,7 @@ SEND_BACKOFF: Final = 2.0 * SECOND
 SEND_BACKOFF_CAP: Final = 5.0 * MINUTE
 SEND_EXPIRY: Final = 1.0 * DAY
 
-STALE_SESSION: Final = "session"  # the kind of failure that `turns.forget_session` goes with
+STALE_SESSION: Final = "history"  # the kind of failure that `turns.forget_session` goes with
 
 #: A chat hears of the same kind of trouble once in this time.
 NOTICE_COOLDOWN: Final = 15.0 * MINUTE
@@ -35,11 +35,10 @@ NOTICE_COOLDOWN: Final = 15.0 * MINUTE
 TOLD_AT_ONCE: Final[dict[str, str]] = {
     "spawn": "I cannot start right now. I will keep trying.",
     "engine": "I cannot start right now: the container engine does not answer. I will keep trying.",
-    "overloaded": "The model is overloaded right now. I will keep trying.",
-    "server": "The model does not answer right now. I will keep trying.",
+    "outage": "The model does not answer right now. I will keep trying.",
     "billing": "The model's account has to be looked at by the owner.",
     "rate_limit": "The model is over its rate limit right now. I will keep trying.",
-    "authentication": "The model refuses our credential. The owner has to look at it.",
+    "credential": "The model refuses our credential. The owner has to look at it.",
     "budget": "The budget is used up for now.",
     "disk": "The disk is almost full. I will go on when there is room.",
 }

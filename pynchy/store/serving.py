@@ -21,8 +21,8 @@ UNCOUNTED: Final = frozenset({"interrupted", "superseded"})
 
 #: Failures that are the session's: it is forgotten, and the turn begins in a fresh one.
 SPENT: Final = {
-    "session": "it is not known any more",
-    "too_long": "it has grown too long",
+    "history": "the model cannot go on with it",
+    "context": "it has grown too long",
 }
 
 

@@ -230,7 +230,7 @@ async def test_a_session_goes_on_in_the_next_run_and_an_unknown_one_is_told(home
         calls,
     ):
         error = await guest.until(wire.Error)
-        assert error.kind == "session"
+        assert error.kind == "history"
         assert await guest.rest() == []
         assert await guest.process.wait() == 1
         assert calls == []
@@ -249,7 +249,7 @@ async def test_a_session_that_has_grown_too_large_is_archived_and_left(home: Hom
     again = start(home, prompt("And now?"), session=session)
     async with open_runner(home, echo, again) as (guest, calls):
         error = await guest.until(wire.Error)
-        assert error.kind == "too_long"
+        assert error.kind == "context"
         assert await guest.rest() == []
         assert await guest.process.wait() == 1
         assert calls == []
@@ -275,13 +275,13 @@ async def test_a_failure_of_the_model_is_an_error_and_never_a_reply(home: Home) 
         ),
     }
     expected = {
-        "key": "authentication",
+        "key": "credential",
         "money": "billing",
         "budget": "budget",
-        "model": "model",
+        "model": "policy",
         "rate": "rate_limit",
-        "overloaded": "overloaded",
-        "long": "too_long",
+        "overloaded": "outage",
+        "long": "context",
     }
 
     async def script(call: Request) -> Reply:

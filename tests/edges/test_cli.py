@@ -80,7 +80,7 @@ async def test_a_turn_that_fails_is_5_and_one_that_is_tried_again_is_waited_for(
     async def fail(daemon: Daemon, message: Message, seq: Seq) -> None:
         tell = daemon.console.turn
         tell(TurnTold(message.chat, TurnId(1), "started", seqs=(seq,)))
-        tell(TurnTold(message.chat, TurnId(1), "retry", error="overloaded"))
+        tell(TurnTold(message.chat, TurnId(1), "retry", error="outage"))
         await trio.sleep(0.1)
         tell(TurnTold(message.chat, TurnId(1), "started", seqs=(seq,)))
         tell(TurnTold(message.chat, TurnId(1), "failed", error="overloaded six times"))

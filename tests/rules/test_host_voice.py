@@ -60,7 +60,7 @@ def test_an_agents_error_puts_no_words_in_the_hosts_mouth_in_main() -> None:
     now = NOON
     for _ in range(6):
         turns.fail(
-            there.db, RUN, kind="server", message=FORGED, now=now, jitter=0, new_id=there.new_id
+            there.db, RUN, kind="outage", message=FORGED, now=now, jitter=0, new_id=there.new_id
         )
         now = Micros(now + 200_000_000)
         turns.claim(there.db, FAMILY, RUN, now=now, new_id=there.new_id)

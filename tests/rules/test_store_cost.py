@@ -122,7 +122,7 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
 
     def fail() -> None:
         run, _ = held.pop(folders[0])
-        world.fail(run, "server")
+        world.fail(run, "outage")
         world.end(run)
 
     def stop() -> None:

@@ -202,7 +202,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(
         folder=st.sampled_from(FOLDERS),
-        kind=st.sampled_from(["agent", "server", "spawn", "timeout"]),
+        kind=st.sampled_from(["agent", "outage", "spawn", "timeout"]),
     )
     def a_run_fails(self, folder: GroupId, kind: str) -> None:
         if (run := self.runs.pop(folder, None)) is None:

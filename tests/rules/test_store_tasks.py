@@ -309,7 +309,7 @@ def test_a_paused_or_removed_group_leaves_nothing_to_start(house: House) -> None
     assert serving.paused(house.db) == [FAMILY]
 
 
-@pytest.mark.parametrize("kind", ["session", "too_long"])
+@pytest.mark.parametrize("kind", ["history", "context"])
 def test_a_spent_session_is_forgotten_once_and_then_counts(house: House, kind: str) -> None:
     # invariants 99, 100
     house.db.execute("UPDATE groups SET session = 'old' WHERE folder = ?", (FAMILY,))

@@ -278,7 +278,7 @@ class TestAfterOutput:
 
     def test_our_own_notice_is_not_output_of_the_agent(self) -> None:
         world, run, _ = asked()
-        (failure,) = world.fail(run, "server")
+        (failure,) = world.fail(run, "outage")
         assert not failure.dead
         world.passes(10)
         again = world.claim(run)
@@ -375,7 +375,7 @@ class TestTrouble:
         for _ in range(4):
             told.append(
                 notices.tell_once(
-                    world.db, CHAT, "server", "no", now=world.now, new_id=world.new_id
+                    world.db, CHAT, "outage", "no", now=world.now, new_id=world.new_id
                 )
             )
             world.passes(retries.NOTICE_COOLDOWN / 2)

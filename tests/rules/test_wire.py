@@ -41,6 +41,7 @@ frames = st.one_of(
             output_tokens=st.integers(0, 1 << 40),
             cost_usd=seconds,
         ),
+        cut=st.booleans(),
     ),
     st.builds(wire.Retrying, attempt=st.integers(0, 99), delay=seconds, reason=texts),
     st.builds(
@@ -49,6 +50,9 @@ frames = st.one_of(
         message=texts,
         prompts=ids,
         session=sessions,
+        retry_at=st.none() | seconds,
+        status=st.none() | st.integers(100, 599),
+        text=st.none() | texts,
     ),
     st.builds(
         wire.CommandFrame,

@@ -790,7 +790,7 @@ class Agent:
             raise Exits(0)
         if self.happens("provider", swarm.provider):
             ids = tuple(each.id for each in taken)
-            kind = self.dice.choice(["overloaded", "rate_limit", "server"])
+            kind = self.dice.choice(["outage", "rate_limit"])
             self.say(wire.Error(kind=kind, message="529", prompts=ids))
             self._rest()
             return
