@@ -185,6 +185,16 @@ async def open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp 
         yield channel
 
 
+def _program_folders(user_home: Path) -> tuple[Path, ...]:
+    """Where the owner's shell looks for programs: PATH as we have it, and what a login shell adds."""
+    written = [Path(each) for each in os.environ.get("PATH", "").split(os.pathsep)]
+    return tuple(
+        each
+        for each in (*written, user_home / "bin", user_home / ".local" / "bin")
+        if each.is_absolute()
+    )
+
+
 async def allowed(config: Config) -> Allowed:
     """The allowlist of extra mounts, read now. One that cannot be used allows nothing, and says so in the log."""
     home = config.home
@@ -194,6 +204,7 @@ async def allowed(config: Config) -> Allowed:
         ours=(home.root, *sorted(code)),
         empty=home.data / "agent",
         user_home=Path.home(),
+        programs=_program_folders(Path.home()),
     )
     with suppress(BadAllowlist):
         await trio.to_thread.run_sync(allowed.reload)

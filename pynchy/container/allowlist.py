@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -18,9 +18,9 @@ from pynchy.container.mounts import (
     BadAllowlist,
     Hit,
     Seen,
-    blocked_by,
     parse_allowlist,
 )
+from pynchy.container.sensitive import HOST_PROGRAMS, last_matched_by
 
 MAX_WALK: Final = 50_000  # entries of a tree that is searched for secrets
 
@@ -72,9 +72,20 @@ def real_roots(allowlist: Allowlist, *, user_home: Path) -> tuple[Path | None, .
     return tuple(found.real if found and found.kind == "folder" else None for found in seen)
 
 
-def find_secrets(tree: Path, patterns: Iterable[str], *, limit: int = MAX_WALK) -> tuple[Hit, ...]:
-    """What in a tree the patterns block, the outermost of each. Follows no link. Raises `TooLarge`, OSError."""
-    patterns = tuple(patterns)
+def find_sensitive(
+    tree: Path,
+    blocked: Iterable[str],
+    *,
+    writable: bool = False,
+    programs: Collection[Path] = (),
+    limit: int = MAX_WALK,
+) -> tuple[Hit, ...]:
+    """What in a tree is blocked, and in one that is ``writable`` what may only be read: names in our table, and the
+    folders of ``programs``. The outermost of each.
+
+    Follows no link. Raises `TooLarge`, OSError.
+    """
+    blocked = tuple(blocked)
     hits: list[Hit] = []
     left = limit
     todo: list[PurePosixPath] = [PurePosixPath()]
@@ -86,11 +97,16 @@ def find_secrets(tree: Path, patterns: Iterable[str], *, limit: int = MAX_WALK) 
                 raise TooLarge(f"{tree} has more than {limit} entries")
             place = here / entry.name
             folder = entry.is_dir(follow_symlinks=False)
-            if blocked_by(place.parts, patterns):
-                if (
-                    not entry.is_symlink()
-                ):  # a link leads nowhere in the container that is not mounted itself
-                    hits.append(Hit(place, folder))
+            secret = last_matched_by(place.parts, blocked) is not None
+            if secret or (
+                writable
+                and (last_matched_by(place.parts, HOST_PROGRAMS) or tree / place in programs)
+            ):
+                # A link leads nowhere in the container that is not mounted itself.
+                if not entry.is_symlink():
+                    hits.append(Hit(place, folder, secret))
+                if folder and not secret:
+                    todo.append(place)  # a secret in it stays one
             elif folder:
                 todo.append(place)
     return tuple(sorted(hits, key=lambda hit: str(hit.place)))

@@ -53,12 +53,14 @@ class Extras:
 
 @attrs.define(eq=False)
 class Allowed:
-    """The allowlist, and how to use it. ``ours`` are our state and code, ``empty`` a folder for masks."""
+    """The allowlist, and how to use it. ``ours`` are our state and code, ``empty`` a folder for masks, ``programs`` the
+    folders in which the owner's shell looks for programs."""
 
     path: Path
     ours: tuple[Path, ...]
     empty: Path
     user_home: Path
+    programs: tuple[Path, ...] = ()
     _list: Allowlist | None = None
     trouble: str = ""
 
@@ -94,6 +96,7 @@ class Allowed:
         world = World(
             roots=allowlist.real_roots(rules, user_home=self.user_home),
             ours=tuple(path.resolve() for path in self.ours),
+            programs=tuple(path.resolve() for path in self.programs),
         )
         theirs = [
             granted.mount
@@ -121,7 +124,7 @@ class Allowed:
             source = verdict.mount.source
             try:
                 found = _identity(source)
-                covers = self._covers(verdict, rules)
+                covers = self._covers(verdict, rules, world.programs)
             except (OSError, BadSpec, allowlist.TooLarge) as error:
                 wish = next(
                     wish for wish in wishes if verdict.mount.target.endswith(f"/{wish.name}")
@@ -132,16 +135,26 @@ class Allowed:
             mounts += [verdict.mount, *covers]
             if verdict.note:
                 notes.append(f"{source}: {verdict.note}")
-            if covers:
-                notes.append(f"{source}: {len(covers)} secrets in it are masked")
+            if masked := sum(cover.source.is_relative_to(self.empty) for cover in covers):
+                notes.append(f"{source}: {masked} secrets in it are masked")
+            if kept := len(covers) - masked:
+                notes.append(f"{source}: {kept} places that your own programs run are read-only")
         return Extras(tuple(mounts), tuple(refused), tuple(notes), seen)
 
     def _looked(self, wishes: Sequence[Wish]) -> list[tuple[Wish, Seen | None]]:
         return [(wish, allowlist.look(wish.path, user_home=self.user_home)) for wish in wishes]
 
-    def _covers(self, granted: Granted, rules: Allowlist) -> tuple[Mount, ...]:
+    def _covers(
+        self, granted: Granted, rules: Allowlist, programs: tuple[Path, ...]
+    ) -> tuple[Mount, ...]:
         source = granted.mount.source
-        hits = allowlist.find_secrets(source, rules.blocked) if source.is_dir() else ()
+        hits = (
+            allowlist.find_sensitive(
+                source, rules.blocked, writable=granted.mount.writable, programs=programs
+            )
+            if source.is_dir()
+            else ()
+        )
         if not hits:
             return ()
         file, folder = self.empty / "empty-file", self.empty / "empty-folder"

@@ -10,32 +10,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Final
 
 import attrs
 
+from pynchy.container.sensitive import HOST_PROGRAMS, SECRETS, fold, matched_by
 from pynchy.container.spec import BadSpec, Mount
 from pynchy_agent import wire
 
 MAX_BYTES: Final = 64 << 10  # of the allowlist file
 EXTRA: Final = "/workspace/extra"
-
-# Matched against each component of a path; one with a slash against neighbours. Always in force.
-ALWAYS_BLOCKED: Final = (
-    ".ssh", ".gnupg", ".gpg", ".aws", ".azure", ".gcloud", ".config/gcloud", ".kube", ".docker",
-    ".config/containers", ".config/systemd", ".config/autostart", ".config/gh", ".config/op",
-    ".password-store", ".local/share/keyrings", ".local/share/containers", "keychains",
-    ".mozilla", ".thunderbird", "google-chrome*", "chromium", "bravesoftware",
-    ".netrc", "_netrc", ".npmrc", ".pypirc", ".git-credentials", ".pgpass", ".my.cnf",
-    ".vault-token", ".terraform.d", ".env", ".env.*", "*.env", "env.local",
-    "credentials", "credentials.json", "credentials.toml", "credentials.y*ml",
-    "secrets", "secrets.json", "secrets.toml", "secrets.y*ml",
-    "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "private_key", "private_key.*",
-    "*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "*.kdbx", "*.keystore", "*.jks",
-    ".bash_history", ".zsh_history", ".python_history", "crontabs", ".pynchy",
-)  # fmt: skip
 
 # Trees of the system's: neither they nor anything in them, whatever the allowlist says.
 _SYSTEM: Final[tuple[PurePath, ...]] = tuple(
@@ -69,7 +54,7 @@ class Allowlist:
     """What the owner allows."""
 
     roots: tuple[Root, ...] = ()
-    blocked: tuple[str, ...] = ALWAYS_BLOCKED
+    blocked: tuple[str, ...] = SECRETS
     non_main_read_only: bool = True
 
 
@@ -95,7 +80,7 @@ def parse_allowlist(data: bytes) -> Allowlist:
         if not pattern.strip("/ ") or len(pattern) > 255:
             raise BadAllowlist(f"not a pattern: {pattern!r}")
         patterns.append(pattern)
-    blocked = tuple(dict.fromkeys((*ALWAYS_BLOCKED, *patterns)))
+    blocked = tuple(dict.fromkeys((*SECRETS, *patterns)))
     return Allowlist(tuple(roots), blocked, _one(document, "nonMainReadOnly", bool, True))
 
 
@@ -132,25 +117,6 @@ def _check_written(path: str) -> None:
         raise BadAllowlist(f"characters that cannot be seen in {path!r}")
 
 
-def fold(text: str) -> str:
-    """How two names are compared: compatibility characters composed, case folded, trailing dots and blanks off."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).rstrip(
-        ". "
-    )
-
-
-def blocked_by(parts: Sequence[str], patterns: Iterable[str]) -> str | None:
-    """The first pattern that one component matches, or as many neighbours as it has slashes."""
-    folded = [fold(part) for part in parts]
-    for pattern in patterns:
-        wanted = [fold(part) for part in pattern.strip("/").split("/")]
-        for start in range(len(folded) - len(wanted) + 1):
-            window = folded[start : start + len(wanted)]
-            if all(fnmatchcase(part, want) for part, want in zip(window, wanted, strict=True)):
-                return pattern
-    return None
-
-
 def contains(outer: PurePath, inner: PurePath) -> bool:
     """Whether one path is the other, or above it."""
     return outer == inner or outer in inner.parents
@@ -182,12 +148,14 @@ class World:
 
     ``roots`` are the allowlist's, in its order, None where one does not exist. ``ours`` is our state, our code and our
     settings. ``written`` are the trees that any container can write, ``sources`` the sources of all other mounts.
+    ``programs`` are the folders in which the owner's shell looks for programs.
     """
 
     roots: tuple[Path | None, ...] = ()
     ours: tuple[Path, ...] = ()
     written: tuple[Path, ...] = ()
     sources: tuple[Path, ...] = ()
+    programs: tuple[Path, ...] = ()
 
 
 @attrs.frozen
@@ -234,7 +202,7 @@ def judge(
         return Refused(wish, f"{wish.path} is neither a folder nor a file")
     real = seen.real
     for parts in (PurePosixPath(wish.path).parts, real.parts):
-        if pattern := blocked_by(parts, allowlist.blocked):
+        if pattern := matched_by(parts, allowlist.blocked):
             return Refused(wish, f"{wish.path} is blocked by {pattern!r}")
     for tree in _SYSTEM:
         if contains(tree, real) or contains(real, tree):
@@ -253,6 +221,10 @@ def judge(
         writable, note = False, f"read-only: so is {root.path}"
     elif writable and not is_main and allowlist.non_main_read_only:
         writable, note = False, "read-only: only main may write"
+    if writable and (pattern := matched_by(real.parts, HOST_PROGRAMS)):
+        writable, note = False, f"read-only: your own programs run what lies in {pattern!r}"
+    elif writable and any(contains(folder, real) for folder in world.programs):
+        writable, note = False, "read-only: your shell looks for programs there"
     if writable and (inner := [s for s in world.sources if real in s.parents]):
         return Refused(wish, f"{inner[0]} is mounted elsewhere, and lies in it")
     try:
@@ -303,21 +275,26 @@ def judge_all(
 
 @attrs.frozen
 class Hit:
-    """Something inside a granted tree that a pattern blocks. ``place`` is relative to the tree."""
+    """Something inside a granted tree that a table of `sensitive` names. ``place`` is relative to the tree. ``secret``:
+    it is not to be seen; else it may be read and not written."""
 
     place: PurePosixPath
     folder: bool
+    secret: bool = True
 
 
 def masks(
     granted: Granted, hits: Iterable[Hit], *, empty_file: Path, empty_folder: Path
 ) -> tuple[Mount, ...]:
-    """Read-only mounts of nothing over each hit. Raises `BadSpec` where a place has no plain name, or two hits lie in
-    each other's way: such a tree is not mounted at all."""
-    return tuple(
-        Mount(empty_folder if hit.folder else empty_file, f"{granted.mount.target}/{hit.place}")
-        for hit in hits
-    )
+    """Read-only mounts over each hit: of nothing over a secret, of itself over what may only be read. Raises `BadSpec`
+    where a place has no plain name, or two hits lie in each other's way: such a tree is not mounted at all."""
+
+    def cover(hit: Hit) -> Path:
+        if not hit.secret:
+            return granted.mount.source / hit.place
+        return empty_folder if hit.folder else empty_file
+
+    return tuple(Mount(cover(hit), f"{granted.mount.target}/{hit.place}") for hit in hits)
 
 
 TEMPLATE: Final = """{

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.container.allowlist import TooLarge, find_secrets, look, read_allowlist, real_roots
+from pynchy.container.allowlist import TooLarge, find_sensitive, look, read_allowlist, real_roots
 from pynchy.container.mounts import (
-    ALWAYS_BLOCKED,
     TEMPLATE,
     Allowlist,
     BadAllowlist,
@@ -17,6 +16,7 @@ from pynchy.container.mounts import (
     World,
     judge,
 )
+from pynchy.container.sensitive import SECRETS
 
 
 @pytest.fixture
@@ -104,9 +104,24 @@ def test_secrets_in_a_tree_are_found_and_links_not_followed(tmp_path: Path) -> N
         file.touch()
     (tmp_path / "away").symlink_to("/")
     (tmp_path / "credentials").symlink_to("/etc/passwd")
-    found = [(str(hit.place), hit.folder) for hit in find_secrets(tmp_path, ALWAYS_BLOCKED)]
+    found = [(str(hit.place), hit.folder) for hit in find_sensitive(tmp_path, SECRETS)]
     assert found == [
         (".env", False), (".ssh", True), ("app/.ENV.local", False), ("app/keys/id_rsa.bak", False),
     ]  # fmt: skip
     with pytest.raises(TooLarge):
-        find_secrets(tmp_path, ALWAYS_BLOCKED, limit=3)
+        find_sensitive(tmp_path, SECRETS, limit=3)
+
+
+def test_in_a_tree_that_may_be_written_what_the_owner_runs_may_only_be_read(tmp_path: Path) -> None:
+    for place in (".git/hooks/x", ".bashrc", "tools/run", "src/a.py", ".config/fish/token.json"):
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    found = find_sensitive(tmp_path, SECRETS, writable=True, programs=(tmp_path / "tools",))
+    assert [(str(hit.place), hit.secret) for hit in found] == [
+        (".bashrc", False), (".config/fish", False), (".config/fish/token.json", True),
+        (".git/hooks", False), ("tools", False),
+    ]  # fmt: skip
+    assert [str(hit.place) for hit in find_sensitive(tmp_path, SECRETS)] == [
+        ".config/fish/token.json"
+    ]

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.container.mounts import (
-    ALWAYS_BLOCKED,
     NOTHING,
     TEMPLATE,
     Allowlist,
@@ -23,12 +22,12 @@ from pynchy.container.mounts import (
     Seen,
     Wish,
     World,
-    blocked_by,
     judge,
     judge_all,
     masks,
     parse_allowlist,
 )
+from pynchy.container.sensitive import SECRETS, matched_by
 from pynchy.container.spec import BadSpec, Mount
 
 ALLOWED = Allowlist((Root("/data/projects", writable=True), Root("/data/papers")))
@@ -114,7 +113,10 @@ def test_sockets_and_devices_are_not_mounted(kind: str) -> None:
         ".ssh", ".SSH", ".\u017fsh", ".\uff33\uff33\uff28", ".ssh.", ".ssh ", "id_rsa", "id_rsa.bak", "ID_RSA", ".env",
         ".env.local", ".Env", "prod.env", ".aws", ".password-store", "credentials", "a.PEM", "ca.key",
         ".netrc", ".mozilla", "Google-Chrome", ".config/gcloud", ".CONFIG/GCloud", ".config/systemd",
-        ".local/share/keyrings",
+        ".local/share/keyrings", ".claude", ".claude.json", ".codex", ".envrc", ".envrc.local", "prod.tfstate",
+        "prod.tfstate.backup", "prod.tfvars", "prod.auto.tfvars.json", ".htpasswd", "kubeconfig", "home.kubeconfig",
+        "service-account.json", "service-account-prod.json", "client_secret_1.apps.json", "wallet.dat", ".electrum",
+        "Login Data", ".psql_history", ".fly", ".config/rclone", "wg0.conf", "prod.env.yaml", "secrets.ini",
     ],
 )  # fmt: skip
 def test_secrets_are_blocked_by_component_whatever_their_case_and_form(part: str) -> None:
@@ -125,7 +127,62 @@ def test_secrets_are_blocked_by_component_whatever_their_case_and_form(part: str
 
 @pytest.mark.parametrize(
     "part",
-    ["credentials-demo", "my-secrets-app", "environment", "ssh", "keys", "config/gcloud", "env"],
+    [
+        # threat M4
+        "server.key.bak", "prod.env~", "prod.env.old", "credentials.json.orig", ".netrc.swp", "..netrc.swp", "#.netrc#",
+        ".#.netrc", ".htpasswd-1", "id_rsa copy", "Copy of server.key", "server.key (1)", "server.key.gz",
+        "server.key.20260101", "server.key.bak.gz", ".claude.json.backup", ".ssh.old", ".aws-backup", "wallet.dat.bak",
+    ],
+)  # fmt: skip
+def test_a_copy_of_a_secret_is_one(part: str) -> None:
+    assert isinstance(verdict(f"/data/projects/{part}"), Refused)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [".local/bin", ".config/fish", ".git/hooks", ".bashrc", ".vim", "tools", "tools/deeper"],
+)
+def test_what_the_owners_own_programs_run_is_never_writable(part: str) -> None:
+    # threat M4
+    world = attrs.evolve(WORLD, programs=(Path("/data/projects/tools"),))
+    found = verdict(f"/data/projects/{part}", writable=True, name="x", world=world)
+    assert isinstance(found, Granted)
+    assert not found.mount.writable
+    assert "read-only: your" in found.note
+    around = verdict("/data/projects/site", writable=True, world=world)
+    assert isinstance(around, Granted)
+    assert around.mount.writable
+
+
+def test_what_may_only_be_read_is_mounted_over_itself() -> None:
+    granted = Granted(Mount(Path("/data/projects/site"), "/workspace/extra/site", True))
+    found = masks(
+        granted,
+        [Hit(PurePosixPath(".git/hooks"), True, secret=False)],
+        empty_file=Path("/e/file"),
+        empty_folder=Path("/e/folder"),
+    )
+    assert found == (
+        Mount(Path("/data/projects/site/.git/hooks"), "/workspace/extra/site/.git/hooks"),
+    )
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "credentials-demo",
+        "my-secrets-app",
+        "environment",
+        "ssh",
+        "keys",
+        "config/gcloud",
+        "env",
+        "signals",
+        "README.old",
+        "tokenizer.json",
+        "monkey",
+        "kubeconfigs",
+    ],
 )
 def test_a_name_that_only_contains_a_blocked_one_is_free(part: str) -> None:
     # invariant 148
@@ -134,8 +191,8 @@ def test_a_name_that_only_contains_a_blocked_one_is_free(part: str) -> None:
 
 def test_composed_and_decomposed_names_are_the_same() -> None:
     patterns = (unicodedata.normalize("NFD", "privé"),)
-    assert blocked_by(["PRIVÉ"], patterns)
-    assert blocked_by([unicodedata.normalize("NFD", "privé")], ("privé",))
+    assert matched_by(["PRIVÉ"], patterns)
+    assert matched_by([unicodedata.normalize("NFD", "privé")], ("privé",))
 
 
 def test_nothing_of_ours_is_above_or_below_a_mount() -> None:
@@ -212,7 +269,7 @@ def test_secrets_inside_are_covered_with_nothing() -> None:
 def test_the_template_can_be_read() -> None:
     allowlist = parse_allowlist(TEMPLATE.encode())
     assert allowlist.roots == (Root("~/projects", False, "source code"),)
-    assert set(ALWAYS_BLOCKED) < set(allowlist.blocked)
+    assert set(SECRETS) < set(allowlist.blocked)
 
 
 @pytest.mark.parametrize(
