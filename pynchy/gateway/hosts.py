@@ -105,6 +105,25 @@ def check_pattern(pattern: str) -> str:
     return star + name
 
 
+def check_owner(pattern: str) -> None:
+    """See that a pattern, as `check_pattern` gives it, names hosts of one owner; raises ValueError.
+
+    ``*.github.io`` or ``*.co.uk`` are everybody's: whoever registers a name below them would be let in. Decided by the
+    public suffix list of the installed `publicsuffixlist`; a suffix that is newer than it is not known here.
+    """
+    base = pattern.removeprefix("*.")
+    if base == pattern:
+        return
+    # Imported here: it reads some ten thousand suffixes, and a start needs none of them.
+    from publicsuffixlist import PublicSuffixList
+
+    if PublicSuffixList().is_public(base):
+        raise ValueError(
+            f"{pattern} would open the hosts of everybody who has a name below {base}: name one host, such as "
+            f"NAME.{base}, or *.NAME.{base}"
+        )
+
+
 def check_addresses(to: Destination, addresses: list[str]) -> list[str]:
     """Those a name stands for, if every one of them is on the public internet; else `Refusal`."""
     if not addresses:

@@ -15,7 +15,7 @@ import attrs
 from pynchy.container.mounts import Wish
 from pynchy.gateway.body import SERVER_TOOLS
 from pynchy.gateway.exchange import Egress, Limits
-from pynchy.gateway.hosts import check_pattern
+from pynchy.gateway.hosts import check_owner, check_pattern
 
 EGRESS: Final = ("none", "allowlist", "public")
 MAX_MOUNTS: Final = 16
@@ -150,6 +150,8 @@ def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, An
         if text:
             one = key in {"egress", "image"}
             changed[key] = text if one else [w for w in text.split(",") if w]
+        if key == "hosts":
+            _check_owners(changed.get(key, ()), known=document.get(key, ()))
     elif key in {"disk", "files"}:
         changed.pop(key, None)
         if text:
@@ -161,6 +163,16 @@ def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, An
         raise BadSettings(f"{key[:80]!r} is no setting of a group; known: {known}")
     read(changed)
     return changed
+
+
+def _check_owners(hosts: Iterable[str], *, known: Iterable[str]) -> None:
+    """See that each new pattern names hosts of one owner. What a row holds already stays readable."""
+    try:
+        for host in hosts:
+            if host not in known:
+                check_owner(check_pattern(host))
+    except ValueError as error:
+        raise BadSettings(f"hosts: {error}") from None
 
 
 def _one_of(document: Mapping[str, Any], key: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from pynchy.container.mounts import Wish, name_after, unfit
-from pynchy.gateway.hosts import check_pattern
+from pynchy.gateway.hosts import check_owner, check_pattern
 from pynchy.groups import settings
 from pynchy.ipc import group_commands, task_commands
 from pynchy.ipc.call import Call, Done, Refused, Scaffold, no_folders, undone_if_refused
@@ -202,6 +202,7 @@ def _new_mount(call: Call, wish: Wish) -> dict[str, Any]:
 def _check_host(call: Call) -> dict[str, Any]:
     try:
         host = check_pattern(call.args["host"])
+        check_owner(host)
     except ValueError as error:
         raise Refused(str(error)) from None
     _new_host(call, host)

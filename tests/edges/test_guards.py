@@ -96,6 +96,13 @@ def test_what_a_groups_folders_may_hold_is_set_as_people_write_it() -> None:
             settings.with_value({}, key, text)
 
 
+def test_new_hosts_of_a_group_have_one_owner_and_old_ones_stay_readable() -> None:
+    with pytest.raises(settings.BadSettings, match="name one host"):
+        settings.with_value({}, "hosts", "example.org,*.github.io")
+    old = {"hosts": ["*.github.io"]}
+    assert settings.with_value(old, "hosts", "*.github.io,example.org")["hosts"][1] == "example.org"
+
+
 def test_a_group_has_one_image_or_the_other() -> None:
     chosen = settings.with_value({}, "image", "agent-browser")
     assert settings.IMAGES[settings.read(chosen).image] == "localhost/pynchy-agent-browser:latest"

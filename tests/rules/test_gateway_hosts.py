@@ -11,6 +11,7 @@ from pynchy.gateway.hosts import (
     Destination,
     check_addresses,
     check_destination,
+    check_owner,
     check_pattern,
     is_public,
     matches,
@@ -278,3 +279,35 @@ def test_a_name_without_addresses_is_not_known() -> None:
     with pytest.raises(Refusal) as raised:
         check_addresses(X, [])
     assert raised.value.status == 502
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*.github.io",
+        "*.co.uk",
+        "*.com.au",
+        "*.vercel.app",
+        "*.s3.amazonaws.com",
+        "*.kawasaki.jp",
+        "*.xn--55qx5d.cn",
+    ],
+)
+def test_a_pattern_of_everybodys_hosts_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="name one host"):
+        check_owner(check_pattern(pattern))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "github.io",
+        "*.me.github.io",
+        "*.example.co.uk",
+        "*.github.com",
+        "co.uk",
+        "*.city.kawasaki.jp",
+    ],
+)
+def test_a_pattern_of_one_owners_hosts_passes(pattern: str) -> None:
+    check_owner(check_pattern(pattern))
