@@ -188,7 +188,7 @@ async def check_folders(patient: Patient) -> Finding:
     gone = [path.name for path in ours if not path.is_dir()]
     if gone:
         return Finding("warn", f"missing: {', '.join(gone)}", "pynchy doctor --fix", _make(patient))
-    wide = [path.name for path in ours if path.stat().st_mode & 0o077]
+    wide = [path.name for path in (home.root, *ours) if path.stat().st_mode & 0o077]
     if wide:
         told = f"others may enter {', '.join(wide)}"
         return Finding("fail", told, "pynchy doctor --fix, or chmod 700 them", _make(patient))

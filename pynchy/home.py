@@ -181,8 +181,11 @@ class Home:
         return socket_dir(self.gateways / run, "gateway.sock")
 
     def make(self) -> None:
-        """Make the folders that every start needs, for us alone. Idempotent."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Make the folders that every start needs, for us alone. Idempotent.
+
+        Raises `NotPrivate` where others made or may enter a folder that we cannot take for our own.
+        """
+        _make_root(self.root, known=self.store)
         for ours in (self.store, self.data, self.logs, self.run):
             make_private(ours)
         for folder in (self.groups, self.shared, self.run_logs, self.gateways, self.sandboxes):
@@ -199,6 +202,23 @@ def socket_dir(folder: Path, name: str) -> Path:
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return _TEMPORARY / f"pynchy-{os.getuid()}-{digest}"
+
+
+def _make_root(root: Path, *, known: Path) -> None:
+    """Make the home, and close it to others. A folder that holds what is not ours is not closed by us: its owner may
+    have opened it on purpose. It is ours if it has ``known``, or nothing at all."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    seen = root.stat()  # the home itself may be a link of the owner's
+    if not seen.st_mode & 0o077 and seen.st_uid == os.getuid():
+        return
+    if seen.st_uid != os.getuid():
+        raise NotPrivate(f"{root} belongs to another user: set PYNCHY_HOME to a folder of yours")
+    if not known.is_dir() and any(root.iterdir()):
+        raise NotPrivate(
+            f"others may enter {root}, and it holds files that are not Pynchy's: chmod 700 it, or set "
+            "PYNCHY_HOME to a folder of its own"
+        )
+    root.chmod(0o700)
 
 
 def make_private(folder: Path) -> None:

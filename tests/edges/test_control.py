@@ -22,7 +22,7 @@ from pynchy.control import (
     mismatch,
     xucred_uid,
 )
-from pynchy.home import Home, make_private
+from pynchy.home import Home, NotPrivate, make_private
 
 
 class Lines:
@@ -294,6 +294,30 @@ def test_a_socket_folder_that_somebody_made_first_is_refused(tmp_path: Path) -> 
     (tmp_path / "open").mkdir(mode=0o777)
     make_private(tmp_path / "open")
     assert stat.S_IMODE((tmp_path / "open").stat().st_mode) == 0o700
+
+
+def test_the_home_itself_is_closed_to_others(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.root.mkdir(mode=0o755)
+    home.make()
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
+    home.root.chmod(0o750)  # by hand, later
+    home.make()
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
+
+
+def test_a_folder_with_other_files_is_not_taken_for_a_home_while_others_may_enter(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path / "shared")
+    home.root.mkdir(mode=0o755)
+    (home.root / "letter.txt").touch()
+    with pytest.raises(NotPrivate, match="chmod 700"):
+        home.make()
+    assert not home.store.exists()
+    home.root.chmod(0o700)
+    home.make()
+    assert home.store.is_dir()
 
 
 def test_the_credentials_as_macos_lays_them_out() -> None:
