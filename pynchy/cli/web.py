@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import os
 import sys
+from functools import partial
+from pathlib import Path
 
 import click
 
@@ -12,6 +15,7 @@ from pynchy.exits import Exit
 from pynchy.home import Home, NotPrivate
 
 PORT = 8710
+OPENER = "open-page.html"
 
 
 @click.command()
@@ -46,10 +50,12 @@ def command(port: int, hosts: tuple[str, ...], open_it: bool) -> None:
         if first and sys.stderr.isatty():
             click.echo("open it in a browser on this machine; Ctrl-C ends the page", err=True)
         if first and open_it:
-            click.launch(url)
+            click.launch(_opener(home, url).as_uri())
+
+    home = Home.of(os.environ)
 
     async def run() -> None:
-        await serve(Home.of(os.environ), port=port, names=frozenset(hosts), link=link)
+        await serve(home, port=port, names=frozenset(hosts), link=link)
 
     try:
         trio.run(run)
@@ -57,3 +63,19 @@ def command(port: int, hosts: tuple[str, ...], open_it: bool) -> None:
         raise Failure(f"{error}; --port 0 takes any that is free", Exit.OURS) from error
     except NotPrivate as error:
         raise Failure(str(error), Exit.CONFIG) from error
+    finally:
+        (home.run / OPENER).unlink(missing_ok=True)
+
+
+def _opener(home: Home, url: str) -> Path:
+    """A file of ours alone that leads a browser to ``url``. A command line can be read by every user of the machine,
+    and so could a link that is an argument of the browser's."""
+    path = home.run / OPENER
+    path.unlink(missing_ok=True)
+    with open(path, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
+        file.write(
+            "<!doctype html><meta charset=utf-8><title>Pynchy</title>"
+            f'<meta http-equiv=refresh content="0; url={html.escape(url)}">'
+            f'<a href="{html.escape(url)}">Open Pynchy</a>\n'
+        )
+    return path

@@ -201,3 +201,25 @@ def test_the_log_of_a_run_is_found_by_its_id_alone(tmp_path: Path) -> None:
     assert journal.run_log(tmp_path, "0123456789abcdef") == "what happened"
     for run in ("", "*", "0123456789abcde?", "../0123456789abcdef", "f" * 16):
         assert journal.run_log(tmp_path, run) is None
+
+
+def test_the_link_is_in_no_argument_of_the_browser_that_is_opened(tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    for name in ("xdg-open", "open"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "$@" >{opened}.part && mv {opened}.part {opened}\n')
+        program.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with served(tmp_path / "home", "--open", env=environ) as page:
+        deadline = time.monotonic() + HANG
+        while not opened.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (argument,) = opened.read_text().split()
+        assert page.token not in argument
+        file = Path(argument.removeprefix("file://"))
+        assert page.links[0] in file.read_text()
+        assert file.stat().st_mode & 0o777 == 0o600
+        page.process.terminate()
+        page.process.wait(HANG)
+        assert not file.exists()

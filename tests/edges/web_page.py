@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,10 +102,10 @@ def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def served(home: Path, *argv: str) -> Iterator[Web]:
+def served(home: Path, *argv: str, env: Mapping[str, str] = os.environ) -> Iterator[Web]:
     with subprocess.Popen(
         [sys.executable, "-m", "pynchy", "web", "--port", "0", *argv],
-        env=os.environ | {"PYNCHY_HOME": str(home)},
+        env={**env, "PYNCHY_HOME": str(home)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
