@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes `.venv`: everything that is locked, by hash, and this checkout's two packages, editable.
 # `setup.sh` installs what running needs; `setup.sh dev` the checks too. Done once, it costs a few
-# milliseconds: what was installed is kept in the environment and compared with what is asked.
+# milliseconds: what was installed is kept in the environment and compared with what is asked, and each
+# package is looked for: one that somebody took away since is put back.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.tools/bin:$PATH"
@@ -15,7 +16,12 @@ wanted() {
     pwd     # a moved checkout needs a new environment: its programs hold the old path
     cat requirements/setup.sh "requirements/$kind.lock" pyproject.toml agent/pyproject.toml
 }
-if wanted | cmp -s - "$installed" 2>/dev/null && .venv/bin/python -c '' 2>/dev/null; then exit 0; fi
+whole() { # every package that was installed still has its record, and the interpreter starts
+    [ -s "$installed.packages" ] && .venv/bin/python -c '' 2>/dev/null || return 1
+    local record
+    while read -r record; do [ -s "$record/RECORD" ] || return 1; done <"$installed.packages"
+}
+if wanted | cmp -s - "$installed" 2>/dev/null && whole; then exit 0; fi
 
 if ! command -v uv >/dev/null; then
     echo "uv is missing: python3 -m pip install -qq --target .tools -r requirements/tools.lock" >&2
@@ -31,4 +37,5 @@ quiet=--quiet
 if [ -t 2 ]; then quiet=; fi
 uv pip sync $quiet --python .venv --require-hashes "requirements/$kind.lock"
 uv pip install --quiet --python .venv --no-deps --editable agent --editable .
+printf '%s\n' .venv/lib/python3*/site-packages/*.dist-info >"$installed.packages"
 wanted >"$installed"
