@@ -481,6 +481,7 @@ async def serve(
                     due=task_due,
                     wake=ring,
                     outbox_bell=outgoing.ring,
+                    steady=world.steady,
                 ),
                 "scheduler",
             )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import attrs
+import trio
 
 from pynchy.disk import ENDLESS, Space
 from pynchy.model import Micros
@@ -24,6 +25,7 @@ class World:
     new_id: Callable[[], str]  # 32 hex digits, never twice
     jitter: Callable[[], float]  # from -1 to 1
     space: Callable[[], Space] = lambda: ENDLESS  # where we live
+    steady: Callable[[], float] = trio.current_time  # seconds, by a clock that nobody sets
 
 
 def real_world() -> World:
@@ -32,7 +34,13 @@ def real_world() -> World:
         now=lambda: Micros(time.time_ns() // 1000),
         new_id=lambda: secrets.token_hex(16),
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+        steady=_steady,
     )
+
+
+def _steady() -> float:
+    """Seconds by a clock that nobody sets and that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def day_of(timezone: str, moment: Micros) -> str:

@@ -2,7 +2,9 @@
 
 Slots are computed from the wall clock, waiting is on the monotonic one, in pieces of at most
 `CHUNK`: so a clock that is set, or a machine that slept, is noticed within that, a jump forward fires
-once and a jump back fires nothing twice. With nothing scheduled it waits for nothing but its bell.
+once and a jump back fires nothing twice. At the start, and whenever the two clocks disagree, moments
+that were computed from a wrong clock are brought back (`store.derived_times`). With nothing scheduled
+it waits for nothing but its bell.
 
 The rule that keeps it so: it decides nothing; what is due is one transaction, of `store.tasks` and
 `store.approvals`.
@@ -13,13 +15,44 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
+import attrs
 import trio
 
+from pynchy.logs import logger
 from pynchy.model import MINUTE, GroupId, Micros
-from pynchy.store import approvals, tasks
+from pynchy.store import approvals, derived_times, tasks
 from pynchy.store.database import Database, NewId, Store
 
 CHUNK: Final = 1 * MINUTE
+SLACK: Final = (
+    5.0  # seconds by which the clocks may part: what is kept right in small steps is not set
+)
+
+
+@attrs.define
+class ClockWatch:
+    """Notices when the wall clock is set, by one that nobody sets. The two may part slowly."""
+
+    now: Callable[[], Micros]
+    steady: Callable[[], float]
+    jumped: float = 0.0  # seconds by which it was set since `take`
+    _ahead: float = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._ahead = self.now() / 1_000_000 - self.steady()
+
+    def look(self) -> None:
+        """Compare the clocks."""
+        ahead = self.now() / 1_000_000 - self.steady()
+        if abs(ahead - self._ahead) > SLACK:
+            self.jumped += ahead - self._ahead
+        self._ahead = ahead
+
+    def take(self) -> float:
+        """By how much it was set since this was asked last."""
+        self.look()
+        jumped, self.jumped = self.jumped, 0.0
+        return jumped
 
 
 async def run(
@@ -31,16 +64,24 @@ async def run(
     due: Callable[[GroupId], Awaitable[None]],
     wake: Callable[[GroupId], Awaitable[None]],
     outbox_bell: Callable[[], None],
+    steady: Callable[[], float] = trio.current_time,
     chunk: float = CHUNK,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Call ``due`` with each group that has a task's turn to run, ``wake`` with each whose request has expired.
     Runs until cancelled.
 
-    ``told`` says that tasks were made or changed, or something requested.
+    ``told`` says that tasks were made or changed, or something requested. ``steady`` is a clock, in
+    seconds, that nobody sets, and that goes on while the machine sleeps.
     """
+    clock = ClockWatch(now, steady)
+    if await _correct(store, 0.0, now=now, new_id=new_id):
+        outbox_bell()
     task_status.started()
     while True:
+        if jumped := clock.take():
+            await _correct(store, jumped, now=now, new_id=new_id)
+            outbox_bell()  # what waited to be sent may be due by now
         fired, expired = await store.call(_fall_due, now=now(), new_id=new_id)
         if fired.told:
             outbox_bell()
@@ -49,7 +90,21 @@ async def run(
         for group in expired.groups:
             await wake(group)
         moments = [each for each in (fired.next_at, expired.next_at) if each is not None]
-        await _until(min(moments, default=None), told, now, chunk)
+        await _until(min(moments, default=None), told, clock, chunk)
+
+
+async def _correct(
+    store: Store, jumped: float, *, now: Callable[[], Micros], new_id: Callable[[], str]
+) -> bool:
+    """Bring back what lies too far ahead. Whether a chat was told."""
+    corrected, told = await store.call(
+        derived_times.correct_and_tell, now=now(), new_id=new_id, jumped=jumped
+    )
+    if jumped:
+        logger.warning("the clock was set by {:.0f} s; brought back: {}", jumped, corrected)
+    elif corrected:
+        logger.warning("some rows waited for a time too far ahead: {}", corrected)
+    return told
 
 
 def _fall_due(db: Database, *, now: Micros, new_id: NewId) -> tuple[tasks.Fired, approvals.Expired]:
@@ -59,14 +114,15 @@ def _fall_due(db: Database, *, now: Micros, new_id: NewId) -> tuple[tasks.Fired,
 async def _until(
     moment: Micros | None,
     told: trio.MemoryReceiveChannel[None],
-    now: Callable[[], Micros],
+    clock: ClockWatch,
     chunk: float,
 ) -> None:
-    """Wait for a moment of the wall clock, or for the bell."""
-    while True:
-        left = float("inf") if moment is None else (moment - now()) / 1_000_000
+    """Wait for a moment of the wall clock, for the bell, or until that clock is set."""
+    while not clock.jumped:
+        left = float("inf") if moment is None else (moment - clock.now()) / 1_000_000
         if left <= 0:
             return
         with trio.move_on_after(min(left, chunk) if moment is not None else left):
             await told.receive()
             return
+        clock.look()

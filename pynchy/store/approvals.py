@@ -89,8 +89,8 @@ def ask(
     if waiting >= MOST_OPEN:
         raise TooMany(f"{waiting} requests of this group wait for a person already")
     lately = db.execute(
-        "SELECT count(*) FROM approvals WHERE folder = ? AND asked_at > ?",
-        (folder, after(now, -DAY)),
+        "SELECT count(*) FROM approvals WHERE folder = ? AND asked_at > ? AND asked_at <= ?",
+        (folder, after(now, -DAY), after(now, DAY)),  # later than that: the clock was wrong
     ).fetchone()[0]
     if lately >= MOST_A_DAY:
         raise TooMany(f"this group has asked for {lately} things within a day; that is enough")
@@ -185,11 +185,12 @@ _TOLD: Final = {
 
 
 def expire(db: Database, *, now: Micros) -> Expired:
-    """End what nobody decided in time."""
+    """End what nobody decided in time, and what was asked at a time that is still far ahead: the clock was
+    wrong then, and a request must not stay open for longer than any other."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM approvals WHERE state = 'asked' AND expires_at <= ? "
+        f"SELECT {_COLUMNS} FROM approvals WHERE state = 'asked' AND (expires_at <= ? OR asked_at > ?) "
         "ORDER BY expires_at, code",
-        (now,),
+        (now, after(now, LIFETIME)),
     ).fetchall()
     woken = [end(db, Approval(*row), "expired", by="daemon", outcome="", now=now) for row in rows]
     (next_at,) = db.execute(

@@ -1,0 +1,144 @@
+"""Bring back the moments in rows that were computed from a clock that was wrong.
+
+A moment that is computed once and kept (a task's next run, a retry) is only as right as the clock was
+then. The rule: nothing waits longer, from now on, than the rule that set its moment would let it wait.
+A moment is only ever brought nearer, so a slot that is due, or was missed, stays due.
+
+Elsewhere the same holds by itself: a cooldown and a hold end when they lie further ahead than they can
+be set, counts of what came lately do not count what lies ahead, the nightly round is computed anew.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.model import DAY, Micros, after
+from pynchy.schedule.times import BadSchedule, next_slot
+
+from . import notices, retries, tasks
+from .database import Database, NewId
+
+SPREAD: Final = 1.5  # times the longest wait: what chance adds to one is less
+
+
+@attrs.frozen
+class Corrected:
+    """How many rows waited for a moment too far ahead."""
+
+    tasks: int = 0
+    turns: int = 0
+    replies: int = 0
+    questions: int = 0
+
+    def __bool__(self) -> bool:
+        return any(attrs.astuple(self))
+
+
+def correct(db: Database, *, now: Micros) -> Corrected:
+    """Bring every stored moment within what its rule allows from now. Cheap enough for each start."""
+    _correct_ledger(db, now=now)
+    return Corrected(
+        tasks=_correct_tasks(db, now=now),
+        turns=_bound(db, "turns", "retry_at", "state = 'waiting'", retries.LONGEST_TURN_WAIT, now),
+        replies=_bound(
+            db,
+            "outbox",
+            "next_at",
+            "sent_at IS NULL AND failed_at IS NULL",
+            retries.SEND_BACKOFF_CAP,
+            now,
+        )
+        + _bound(db, "outbox", "created_at", "sent_at IS NULL AND failed_at IS NULL", 0.0, now),
+        questions=_bound(db, "questions", "asked_at", "state IN ('waiting', 'open')", 0.0, now),
+    )
+
+
+def _correct_tasks(db: Database, *, now: Micros) -> int:
+    corrected = 0
+    rows = db.execute(
+        "SELECT id FROM tasks WHERE state = 'active' AND kind <> 'once' AND next_run > ?", (now,)
+    ).fetchall()
+    for (id,) in rows:
+        task = tasks.get(db, id)
+        assert task is not None
+        assert task.next_run is not None
+        try:
+            following = next_slot(task.schedule, now)
+        except BadSchedule:
+            continue  # it is set aside when it falls due
+        if following is not None and following.at < task.next_run:
+            db.execute("UPDATE tasks SET next_run = ? WHERE id = ?", (following.at, id))
+            corrected += 1
+    return corrected
+
+
+def _correct_ledger(db: Database, *, now: Micros) -> None:
+    """Take back what was noted of slots that are yet to come, by a clock that was days ahead.
+
+    Left there, such a row would keep its slot from running when it does come. What ran then did run:
+    it is noted for now, under another key.
+    """
+    ahead = "WHERE due_at > ?1 AND fired_at > ?2"
+    day_on = after(now, DAY)
+    db.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", (now, day_on))
+    db.execute(
+        "UPDATE fires SET slot = 'early-' || slot || '-' || ?1, due_at = ?1, fired_at = ?1 "
+        f"{ahead} AND turn_id IS NOT NULL",
+        (now, day_on),
+    )
+
+
+def _bound(db: Database, table: str, column: str, where: str, longest: float, now: Micros) -> int:
+    """Let no row of a table wait longer than ``longest`` seconds and what chance adds."""
+    return db.execute(
+        f"UPDATE {table} SET {column} = ?1 WHERE {where} AND {column} > ?2",
+        (now, after(now, SPREAD * longest)),
+    ).rowcount
+
+
+def correct_and_tell(
+    db: Database, *, now: Micros, new_id: NewId, jumped: float
+) -> tuple[Corrected, bool]:
+    """`correct`, and tell main if the clock ``jumped`` by seconds worth a word or tasks would have waited
+    in vain; whether it was told."""
+    corrected = correct(db, now=now)
+    words = _words(corrected, jumped)
+    if words is None:
+        return corrected, False
+    told = notices.tell_main_once(db, "clock", NOTICE_PREFIX + words, now=now, new_id=new_id)
+    return corrected, told
+
+
+WORTH_A_WORD: Final = 3600.0  # seconds
+
+
+def _words(corrected: Corrected, jumped: float) -> str | None:
+    count = corrected.tasks
+    tasks = "one task" if count == 1 else f"{count} tasks"
+    if abs(jumped) >= WORTH_A_WORD:
+        way = "forward" if jumped > 0 else "back"
+        text = f"The clock of this machine was set {way} by {_spell(abs(jumped))}."
+    elif count:
+        text = (
+            "The clock of this machine must have been wrong for a while: "
+            f"{tasks} waited for a time that was too far ahead."
+        )
+    else:
+        return None
+    if count and jumped:
+        text += f" {tasks.capitalize()} waited for a time that is too far ahead now."
+    if count:
+        text += f" I have computed anew when {'it runs' if count == 1 else 'they run'} next."
+    elif jumped > 0:
+        text += " What fell due in between runs once."
+    return f"{text} If the time is wrong now, set the clock; `pynchy tasks` shows what comes next."
+
+
+def _spell(seconds: float) -> str:
+    hours = round(seconds / 3600)
+    if hours < 48:
+        return f"{hours} hour{'s' if hours != 1 else ''}"
+    return f"{round(hours / 24)} days"

@@ -1,0 +1,231 @@
+"""A clock that is wrong for a while must not silence anything for longer than that."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import count
+from typing import TypeVar
+
+import trio
+from trio.testing import MockClock
+
+from pynchy.model import DAY, MAIN, MAIN_CONSOLE, GroupId, Micros, RunId, TaskId, TurnId, after
+from pynchy.schedule import scheduler
+from pynchy.schedule.times import parse
+from pynchy.store import approvals, callers, derived_times, groups, outbox, tasks, turns
+from pynchy.store.database import Connection, Opened, Store, open_memory
+
+NOON = Micros(1_796_040_000_000_000)
+FAR = 400 * DAY
+T = TypeVar("T")
+
+
+async def inline(sync_fn: Callable[[], T], /, *, limiter: trio.CapacityLimiter | None = None) -> T:
+    """In place of the store's thread."""
+    await trio.lowlevel.checkpoint()
+    return sync_fn()
+
+
+class Machine:
+    """A daemon's scheduler on a machine whose clock can be set."""
+
+    def __init__(self) -> None:
+        self.db: Connection = open_memory()
+        self.off = 0.0  # seconds by which its clock is wrong
+        self.due: list[tuple[float, GroupId]] = []
+        self.ids = count(1)
+        groups.ensure_main(self.db, name="Main", trigger="Pynchy", now=NOON)
+
+    def new_id(self) -> str:
+        return f"{next(self.ids):032x}"
+
+    def now(self) -> Micros:
+        return after(NOON, trio.current_time() - self.began + self.off)
+
+    def task(self, kind: str, value: str) -> TaskId:
+        return tasks.create(
+            self.db,
+            id=TaskId(self.new_id()),
+            folder=MAIN,
+            chat=MAIN_CONSOLE,
+            prompt=f"{kind} {value}",
+            schedule=parse(kind, value, timezone="Europe/Berlin", now=NOON, from_main=True),
+            context="group",
+            creator=callers.OWNER,
+            now=NOON,
+        ).id
+
+    def next_run(self, task: TaskId) -> float:
+        """Seconds from now."""
+        found = tasks.get(self.db, task)
+        assert found is not None
+        assert found.next_run is not None
+        return (found.next_run - self.now()) / 1e6
+
+    def said(self) -> list[str]:
+        return [row[0] for row in self.db.execute("SELECT text FROM outbox ORDER BY id")]
+
+    def live(self, story: Callable[[], Awaitable[None]]) -> None:
+        async def due(group: GroupId) -> None:
+            await trio.lowlevel.checkpoint()
+            self.due.append((trio.current_time() - self.began, group))
+
+        async def main() -> None:
+            self.began = trio.current_time()
+            _keep, bell = trio.open_memory_channel[None](1)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(
+                    partial(
+                        scheduler.run,
+                        Store(Opened(self.db), inline),
+                        bell,
+                        now=self.now,
+                        new_id=self.new_id,
+                        due=due,
+                        wake=due,
+                        outbox_bell=lambda: None,
+                    )
+                )
+                await story()
+                nursery.cancel_scope.cancel("the story is over")
+
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_clock_wrong_for_a_minute_silences_no_task() -> None:
+    machine = Machine()
+    made = [machine.task("cron", "0 9 * * *"), machine.task("interval", "3600")]
+    yearly = machine.task("cron", "0 9 24 12 *")
+
+    async def story() -> None:
+        await trio.sleep(100)
+        machine.off = FAR
+        await trio.sleep(65)  # long enough to be looked at, so that every task was computed anew
+        assert all(machine.next_run(task) > 0 for task in made)
+        machine.off = 0.0
+        await trio.sleep(65)
+        daily, hourly = (machine.next_run(task) for task in made)
+        assert 0 < hourly <= 3600
+        assert 0 < daily <= DAY
+        assert 0 < machine.next_run(yearly) <= 366 * DAY
+        before = len(tasks.ledger(machine.db, made[1], limit=5000))
+        await trio.sleep(2 * 3600)
+        assert len(tasks.ledger(machine.db, made[1], limit=5000)) == before + 2
+        await trio.sleep(DAY)
+        # Tomorrow's slot was noted as missed by the wrong clock; it is not.
+        assert "2026-12-01T09:00" in [row["slot"] for row in tasks.ledger(machine.db, made[0])]
+        assert all(
+            row["due_at"] <= machine.now()
+            for task in made
+            for row in tasks.ledger(machine.db, task, limit=5000)
+        )
+
+    machine.live(story)
+    texts = " ".join(machine.said())
+    assert "set forward by 400 days" in texts
+
+
+def test_a_start_brings_back_what_an_earlier_life_computed_from_a_wrong_clock() -> None:
+    machine = Machine()
+    task = machine.task("cron", "0 9 * * *")
+    tasks.fire_due(machine.db, now=after(NOON, FAR), new_id=machine.new_id)
+
+    async def story() -> None:
+        assert 0 < machine.next_run(task) <= DAY
+        await trio.sleep(1)
+
+    machine.live(story)
+    [text] = machine.said()
+    assert "must have been wrong" in text
+    assert "one task" in text
+
+
+def test_a_clock_set_back_an_hour_runs_nothing_twice() -> None:
+    machine = Machine()
+    task = machine.task("interval", "3600")
+
+    async def story() -> None:
+        await trio.sleep(3700)
+        assert len(machine.due) == 1
+        machine.off = -3600.0
+        await trio.sleep(1000)
+        assert len(machine.due) == 1
+        assert 0 < machine.next_run(task) <= 3600
+
+    machine.live(story)
+    slots = [row["slot"] for row in tasks.ledger(machine.db, task)]
+    assert len(slots) == len(set(slots)) == 1
+
+
+def test_without_anything_wrong_nothing_is_corrected_and_nothing_said() -> None:
+    machine = Machine()
+    machine.task("cron", "0 9 * * *")
+
+    async def story() -> None:
+        await trio.sleep(3 * DAY)
+
+    machine.live(story)
+    assert not machine.said()
+    assert not derived_times.correct(machine.db, now=after(NOON, 3 * DAY))
+
+
+def test_whatever_waits_for_a_moment_is_brought_back() -> None:
+    machine = Machine()
+    db, bad = machine.db, after(NOON, FAR)
+    turn = turns.add(
+        db,
+        folder=MAIN,
+        chat=MAIN_CONSOLE,
+        kind="task",
+        prompt="",
+        source="task 1",
+        isolated=False,
+        now=bad,
+    )
+    [entry] = outbox.enqueue(
+        db, folder=MAIN, chat=MAIN_CONSOLE, texts=("hello",), now=bad, new_id=machine.new_id
+    )
+    db.execute("UPDATE outbox SET next_at = ? WHERE id = ?", (bad, entry))
+    assert outbox.heads(db, now=NOON) == []
+    corrected = derived_times.correct(db, now=NOON)
+    assert corrected.turns == 1
+    assert corrected.replies == 2
+    [head] = outbox.heads(db, now=NOON)
+    assert head.out.id == entry
+    found = turns.get(db, turn)
+    assert found is not None
+    assert found.retry_at == NOON
+    # and it is not kept for 400 days either, if it cannot be sent
+    assert outbox.next_due(db, now=NOON) == after(NOON, DAY)
+
+
+def test_a_request_of_a_day_to_come_does_not_stay_open_and_blocks_no_other() -> None:
+    machine = Machine()
+    db, bad = machine.db, after(NOON, FAR)
+
+    def ask(code: str, now: Micros) -> None:
+        approvals.ask(
+            db,
+            code=code,
+            folder=MAIN,
+            chat=MAIN_CONSOLE,
+            run=RunId("1" * 16),
+            turn=TurnId(1),
+            command="request_mount",
+            request=code,
+            sha256=f"{code:0>64}",
+            now=now,
+        )
+
+    for number in range(12):  # all that a group may ask for in a day
+        ask(f"AAAAAA{number:02d}", bad)
+        db.execute(
+            "UPDATE approvals SET state = 'denied', decided_by = 'me', decided_at = ? WHERE code = ? AND ? < 11",
+            (bad, f"AAAAAA{number:02d}", number),
+        )
+    approvals.expire(db, now=NOON)
+    last = approvals.get(db, "AAAAAA11")
+    assert last is not None
+    assert last.state == "expired"
+    ask("BBBBBBBB", NOON)
