@@ -22,7 +22,7 @@ from pynchy.container import folders, runlog, skills
 from pynchy.container.extras import Extras
 from pynchy.container.runtime import Runtime
 from pynchy.container.session import Session, Traffic, open_session
-from pynchy.container.spec import AGENT_COMMAND, GATEWAY, Limits, Mount, Spec
+from pynchy.container.spec import AGENT_COMMAND, GATEWAY, WORK, Limits, Mount, Spec
 from pynchy.disk import Floor
 from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity
@@ -229,6 +229,7 @@ def _spec(
         install=install,
         image=box.image,
         command=box.command or AGENT_COMMAND,
+        workdir=WORK if box.command else "/",  # an own program is promised the group's folder
         mounts=mounts,
         gateway_dir=directory,
         env={"TZ": config.assistant.timezone},

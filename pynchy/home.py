@@ -103,7 +103,7 @@ class Home:
         return self.root / "data"
 
     def session(self, folder: GroupId) -> Path:
-        """What the agents of a group see as ``~/.claude``."""
+        """What is kept of the agents' own folder, ``~/.claude``: in it, ``projects`` alone is theirs to see."""
         return self.data / "sessions" / folder / ".claude"
 
     @property

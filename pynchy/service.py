@@ -16,6 +16,7 @@ from typing import Final
 
 import attrs
 
+from pynchy import itself
 from pynchy.container.spec import ENGINE_NAMES
 
 LABEL: Final = "org.pynchy.daemon"
@@ -50,6 +51,7 @@ def systemd_unit(*, python: Path, home: Path, environ: Mapping[str, str]) -> str
     agent goes, not the daemon, and the unit goes on: 100 is what the user's manager itself has,
     below the 200 of what it starts. It is started again without end: `wait_before` slows that down."""
     told = {"PYNCHY_HOME": str(home), **to_keep(environ), SERVICE: "systemd"}
+    start = " ".join([_quoted(str(python)), *itself.argv("pynchy", "run")[1:]])
     lines = "\n".join(f"Environment={_quoted(f'{k}={v}', dollar='$')}" for k, v in told.items())
     return f"""\
 [Unit]
@@ -59,7 +61,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
-ExecStart={_quoted(str(python))} -m pynchy run
+ExecStart={start}
 {lines}
 Restart=always
 RestartSec=5
@@ -99,7 +101,7 @@ def launchd_plist(
     return plistlib.dumps(
         {
             "Label": LABEL,
-            "ProgramArguments": [str(python), "-m", "pynchy", "run"],
+            "ProgramArguments": itself.argv("pynchy", "run", python=str(python)),
             "EnvironmentVariables": told,
             "RunAtLoad": True,
             "KeepAlive": {"SuccessfulExit": False},

@@ -19,7 +19,7 @@ from tests.processes import below
 
 Said = TypeVar("Said", bound=wire.Frame)
 
-RUNNER = (sys.executable, "-m", "pynchy_agent")
+RUNNER = (sys.executable, "-I", "-m", "pynchy_agent")
 
 
 @attrs.frozen

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -41,6 +44,9 @@ DISALLOWED: Final = (
     "SendMessage",
     "Workflow",
 )
+
+#: Of our own environment: whether we run in another agent's session, and where our modules are.
+_NOT_THEIRS: Final = frozenset({"CLAUDECODE", "PYTHONPATH"})
 
 #: What a Bash call may take, in seconds, when it names no timeout, and the most that it may name.
 BASH_TIMEOUT: Final = 120.0
@@ -95,7 +101,7 @@ def environment(
     return {
         # Before ours, so that a container's image or a test can set them.
         "CLAUDE_CODE_MAX_RETRIES": "6",
-        **{name: value for name, value in environ.items() if name != "CLAUDECODE"},
+        **programs_environment(environ),
         "ANTHROPIC_BASE_URL": base_url,
         "ANTHROPIC_AUTH_TOKEN": start.token,
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
@@ -117,6 +123,17 @@ def environment(
         "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
         "PWD": str(places.group),
     }
+
+
+def programs_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a program of the agent's own finds in its environment: nothing that leads to our Python and its packages,
+    where there is another."""
+    theirs = {name: value for name, value in environ.items() if name not in _NOT_THEIRS}
+    ours = f"{sys.prefix}/bin"
+    rest = os.pathsep.join(p for p in environ.get("PATH", "").split(os.pathsep) if p != ours)
+    if shutil.which("python3", path=rest):
+        theirs["PATH"] = rest
+    return theirs
 
 
 def system_prompt(start: wire.Start, places: Places) -> str:

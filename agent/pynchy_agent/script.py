@@ -17,6 +17,8 @@ from typing import Final
 import attrs
 import trio
 
+from pynchy_agent.launch import programs_environment
+
 TIMEOUT: Final = 60.0  # seconds
 MAX_OUTPUT: Final = 16_000  # bytes that are kept; the rest is read and dropped
 _LAST: Final = 2.0  # seconds for the end of what was killed
@@ -40,6 +42,7 @@ async def look(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Looked
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,
+        env=programs_environment(os.environ),
         start_new_session=True,
     )
     assert process.stdout is not None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Final, NoReturn, get_args
 import attrs
 import trio
 
+from pynchy import itself
 from pynchy.chat import whatsapp_lines as lines
 from pynchy.chat.channel import (
     ChannelEvent,
@@ -35,7 +35,7 @@ from pynchy.chat.whatsapp_format import to_whatsapp
 from pynchy.logs import logger
 from pynchy.model import DAY, HOUR, MINUTE, SECOND, ChatId, Outgoing
 
-COMMAND: Final = (sys.executable, "-m", "pynchy.chat.whatsapp_bridge")
+COMMAND: Final = tuple(itself.argv("pynchy.chat.whatsapp_bridge"))
 BURST: Final = 100  # events that wait for the receiver; then the bridge waits
 FIRST_WAIT: Final = 2 * SECOND  # from the end of a bridge to the next …
 LAST_WAIT: Final = HOUR  # … and ever longer up to this

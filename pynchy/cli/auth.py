@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from pynchy import itself
 from pynchy.cli import main_chat
 from pynchy.cli.client import NotRunning, Refused, open_connection
 from pynchy.cli.edit import set_setting
@@ -63,10 +64,7 @@ def _link(home: Home, *, png: Path | None, phone: str) -> tuple[str, list[tuple[
     # In a process of its own, which is thrown away: the library cannot stop waiting for a phone.
     child = subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "pynchy.chat.whatsapp_bridge",
-            str(home.store),
+            *itself.argv("pynchy.chat.whatsapp_bridge", str(home.store)),
             "--log",
             str(home.logs / "whatsapp.log"),
             "--pair",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
+from pynchy import itself
 from pynchy.cli.client import Failure, NotRunning, open_connection, printable
 from pynchy.cli.edit import set_secret, set_setting
 from pynchy.config import CREDENTIALS, Config, ConfigError, from_environ
@@ -292,7 +293,7 @@ STEPS: Final[dict[str, Step]] = {
 # --- doing them ----------------------------------------------------------------------------------
 
 AT_START: Final = ("credential", "runtime")  # what is read once, at the start
-_PYNCHY: Final = (sys.executable, "-m", "pynchy")
+_PYNCHY: Final = tuple(itself.argv("pynchy"))
 
 
 class _Skipped(Exception):

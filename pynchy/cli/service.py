@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Final
 
 import click
 
-from pynchy import service
+from pynchy import itself, service
 from pynchy.cli.client import Failure, open_connection, printable
 from pynchy.config import ConfigError, from_environ
 from pynchy.exits import Exit
@@ -291,7 +292,7 @@ def _ask(argv: Sequence[str], *, shown: bool = False) -> subprocess.CompletedPro
     except FileNotFoundError:
         raise Failure(
             f"there is no {argv[0]} on this machine: have what starts things there run "
-            f"{sys.executable} -m pynchy run",
+            + shlex.join(itself.argv("pynchy", "run")),
             Exit.OURS,
         ) from None
     except KeyboardInterrupt:  # whoever follows the log has seen enough

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from pynchy import logs
+from pynchy import itself, logs
 from pynchy.config import Config, ConfigError, from_environ
 from pynchy.exits import Exit
 from pynchy.home import NotPrivate
@@ -204,7 +204,7 @@ async def _chat(config: Config) -> None:
     import trio
 
     done = await trio.run_process(
-        [sys.executable, "-m", "pynchy", "chat"],
+        itself.argv("pynchy", "chat"),
         env=os.environ | {"PYNCHY_HOME": str(config.home.root)},
         stdin=None,
         check=False,

@@ -27,12 +27,26 @@ from pynchy.container import cgroups, seccomp
 from pynchy.container.client import attach, call
 from pynchy.container.places import make_places
 from pynchy.container.runtime import Container, ContainerStays, NoRuntime, SpawnFailed
-from pynchy.container.spec import STOP_GRACE, BadSpec, HostTree, Limits, Spec, bwrap_args
+from pynchy.container.spec import (
+    AGENT_COMMAND,
+    STOP_GRACE,
+    BadSpec,
+    HostTree,
+    Limits,
+    Spec,
+    bwrap_args,
+)
 
 AGENT: Final = 1000  # the agent's uid and gid under a root daemon
 KILL_GRACE: Final = 10.0  # seconds from SIGKILL until a process tree must be gone
 LEASH: Final = Path(__file__).with_name("leash.py")
 STAGE: Final = "/tmp"  # noqa: S108 - covered by a private, empty file system before use
+
+# Started isolated (-I), its arguments are the places of our packages.
+_AGENT: Final = (
+    "import sys; sys.path[:0] = sys.argv[1:]; del sys.argv[1:];"
+    " from pynchy_agent.__main__ import main; sys.exit(main())"
+)
 
 # What docker covers too.
 _MASKED: Final = ("kcore", "keys", "key-users", "latency_stats", "timer_list", "timer_stats", "sched_debug",
@@ -194,6 +208,13 @@ class Bwrap:
             finally:
                 self._registry.forget(spec.name)
 
+    def _command(self, spec: Spec) -> tuple[str, ...]:
+        """Our agent by the Python that we run on, which is told where our packages are: its own way to find them may be
+        the environment, and an isolated start asks that for nothing."""
+        if spec.command != AGENT_COMMAND:
+            return spec.command
+        return (_python(), "-I", "-c", _AGENT, *self._host.python_path)
+
     def _rlimits(self, limits: Limits) -> dict[str, int]:
         found = {"NOFILE": limits.nofile, "FSIZE": limits.fsize_bytes, "CORE": 0}
         if "memory" not in self._cgroups.parents:
@@ -228,7 +249,7 @@ class Bwrap:
             "daemon": os.getpid(),
             "program": program,
             "args": bwrap_args(spec, host=host, user=self._user),
-            "command": list(spec.command),
+            "command": list(self._command(spec)),
             "seccomp": seccomp.program(os.uname().machine).hex(),
             "cgroups": list(folders),
             "rlimits": self._rlimits(spec.limits),
@@ -268,6 +289,12 @@ def host_tree(files: Path) -> HostTree:
     masked = tuple(f"/proc/{name}" for name in _MASKED if Path("/proc", name).exists())
     folders = tuple(f"/proc/{name}" for name in _MASKED_FOLDERS if Path("/proc", name).is_dir())
     return HostTree(tuple(trees), tuple(links), path, python_path, masked, folders)
+
+
+def _python() -> str:
+    """Our Python as a sandbox finds it: of the environment that we run in, if that has one of its own."""
+    own = f"{sys.prefix}/bin/python3"
+    return own if os.access(own, os.X_OK) else sys.executable
 
 
 class Leashed:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pynchy.container import trees
 from pynchy.container.skills import mounts as skill_mounts
-from pynchy.container.spec import HOME, Mount
+from pynchy.container.spec import CLAUDE, WORK, Mount
 from pynchy.home import Home
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, RunId
@@ -104,8 +104,8 @@ def prepare(
     """
     work = home.group(group.folder)
     commands = home.commands(group.folder)
-    session = home.session(group.folder)
-    writable = [work, commands, session]
+    talks = _talks(home.session(group.folder))
+    writable = [work, commands, talks]
     if group.is_main:
         writable.append(home.shared)
     _scaffold(work, group)
@@ -116,12 +116,12 @@ def prepare(
     if os.geteuid() == 0:  # what is mounted read-only must be entered, too
         os.chown(home.groups, *owner, follow_symlinks=False)
     mounts = [
-        Mount(work, "/workspace/group", writable=True),
+        Mount(work, WORK, writable=True),
         Mount(home.shared, "/workspace/global", writable=group.is_main),
         Mount(home.media(group.folder), "/workspace/media"),
         Mount(commands, "/workspace/ipc/commands", writable=True),
-        Mount(session, f"{HOME}/.claude", writable=True),
-        Mount(_settings(home), f"{HOME}/.claude/settings.json"),
+        Mount(talks, f"{CLAUDE}/projects", writable=True),
+        Mount(_settings(home), f"{CLAUDE}/settings.json"),
     ]
     if group.is_main:
         mounts.append(Mount(home.groups, "/workspace/groups"))
@@ -170,23 +170,34 @@ def prepare_helper(
     """Make the folders of a helper and say where each is seen: the group's own to be read only, and a
     scratch folder that lives as long as the run. `clear_helper` takes it away."""
     scratch = home.scratch / run
-    commands, session, work = (scratch / name for name in ("commands", "claude", "work"))
-    for folder in (commands, session, work, home.group(group.folder), home.shared):
+    commands, talks, work = (scratch / name for name in ("commands", "talks", "work"))
+    for folder in (commands, talks, work, home.group(group.folder), home.shared):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (commands, session, work):
+    for folder in (commands, talks, work):
         _own(folder, owner)
     media = home.media(group.folder)
     media.mkdir(mode=0o700, parents=True, exist_ok=True)
     mounts = [
-        Mount(home.group(group.folder), "/workspace/group"),
+        Mount(home.group(group.folder), WORK),
         Mount(home.shared, "/workspace/global"),
         Mount(media, "/workspace/media"),
         Mount(work, "/workspace/scratch", writable=True),
         Mount(commands, "/workspace/ipc/commands", writable=True),
-        Mount(session, f"{HOME}/.claude", writable=True),
-        Mount(_settings(home), f"{HOME}/.claude/settings.json"),
+        Mount(talks, f"{CLAUDE}/projects", writable=True),
+        Mount(_settings(home), f"{CLAUDE}/settings.json"),
     ]
     return (*mounts, *skill_mounts(home, skills))
+
+
+def _talks(session: Path) -> Path:
+    """Where the transcripts of a group's conversations are: all that is kept of an agent's own configuration folder.
+
+    Once that folder was kept as a whole, and an agent may have put a link in this one's place.
+    """
+    talks = session / "projects"
+    if talks.is_symlink() or (talks.exists() and not talks.is_dir()):
+        talks.unlink()
+    return talks
 
 
 def clear_helper(home: Home, run: RunId | None = None) -> None:

@@ -16,7 +16,11 @@ import attrs
 
 HOME: Final = "/home/agent"
 GATEWAY: Final = "/run/pynchy"
-AGENT_COMMAND: Final = ("python3", "-m", "pynchy_agent")
+WORK: Final = "/workspace/group"
+CLAUDE: Final = f"{HOME}/.claude"
+#: How the agent of this release is started: isolated, so that no module is looked for in the working directory,
+#: in the environment or in a home folder, where an agent may have left a module of the same name.
+AGENT_COMMAND: Final = ("/opt/pynchy/bin/python", "-I", "-m", "pynchy_agent")
 STOP_GRACE: Final = 5  # seconds an engine waits between TERM and KILL
 
 INSTALL_LABEL: Final = "pynchy.install"
@@ -95,6 +99,7 @@ class Limits:
 class Spec:
     """One container, whatever the engine. ``gateway_dir`` holds the run's gateway.sock; it is mounted read-only.
 
+    ``workdir`` is a folder that no agent can write, for a program that is ours: a program may load what lies there.
     ``hard_deadline_s`` is a backstop of the engine's own, in seconds from the start, where the engine has one.
     """
 
@@ -106,7 +111,7 @@ class Spec:
     gateway_dir: Path | None = None
     command: tuple[str, ...] = AGENT_COMMAND
     env: Mapping[str, str] = attrs.field(factory=dict)
-    workdir: str = "/workspace/group"
+    workdir: str = "/"
     limits: Limits = attrs.field(factory=Limits)
     hard_deadline_s: float | None = None
 
@@ -121,7 +126,8 @@ class Spec:
             raise BadSpec(f"not a command: {self.command!r}")
         if self.command[0].startswith("-"):
             raise BadSpec(f"a command that looks like a flag: {self.command!r}")
-        if not _TARGET.fullmatch(self.workdir) or ".." in self.workdir.split("/"):
+        plain = self.workdir == "/" or _TARGET.fullmatch(self.workdir)
+        if not plain or ".." in self.workdir.split("/"):
             raise BadSpec(f"not a working directory: {self.workdir!r}")
         for name, value in self.env.items():
             if not _ENV_NAME.fullmatch(name) or _CONTROL.search(value):
@@ -136,6 +142,12 @@ class Spec:
         for writable, parent in ((m, self._parent(m)) for m in self.mounts):
             if writable.writable and parent is not None and not parent.writable:
                 raise BadSpec(f"{writable.target} is writable inside a read-only mount")
+
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        """The folders of the agent's own that are new and empty in each container. Its configuration is one of them, so
+        that no run finds another's in it; what is kept of it is mounted there."""
+        return tuple(p for p in (HOME, CLAUDE) if p not in {mount.target for mount in self.mounts})
 
     def _parent(self, mount: Mount) -> Mount | None:
         """The mount whose tree this one lies in, if any: the deepest."""
@@ -167,7 +179,7 @@ def container_env(spec: Spec) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "CLAUDE_CONFIG_DIR": f"{HOME}/.claude",  # else .claude.json would be beside it, and lost
+        "CLAUDE_CONFIG_DIR": CLAUDE,
         **spec.env,
     }
 
@@ -224,7 +236,7 @@ def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:
     flags += [f"--ulimit=nofile={limits.nofile}:{limits.nofile}", "--ulimit=core=0:0"]
     flags += [f"--ulimit=fsize={limits.fsize_bytes}:{limits.fsize_bytes}"]
     flags += ["--read-only", f"--tmpfs=/tmp:{tmpfs},mode=1777"]
-    flags += [f"--tmpfs={HOME}:{tmpfs},{home}"]
+    flags += [f"--tmpfs={place}:{tmpfs},{home}" for place in spec.fresh]
     flags += [f"--stop-timeout={STOP_GRACE}", f"--workdir={spec.workdir}"]
     flags += [f"--env={name}={value}" for name, value in container_env(spec).items()]
     flags += [f"--mount={mount_field(mount)}" for mount in spec.ordered()]
@@ -272,7 +284,9 @@ def apple_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
     flags += ["--ulimit", f"nofile={limits.nofile}:{limits.nofile}"]
     flags += ["--ulimit", f"nproc={limits.pids}:{limits.pids}", "--ulimit", "core=0:0"]
     flags += ["--ulimit", f"fsize={limits.fsize_bytes}:{limits.fsize_bytes}"]
-    flags += ["--read-only", "--tmpfs", "/tmp", "--tmpfs", HOME]  # noqa: S108 - inside
+    flags += ["--read-only", "--tmpfs", "/tmp"]  # noqa: S108 - inside
+    for place in spec.fresh:
+        flags += ["--tmpfs", place]
     flags += ["-w", spec.workdir]
     for name, value in container_env(spec).items():
         flags += ["-e", f"{name}={value}"]
@@ -319,7 +333,7 @@ def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str
     args += ["--uid", str(uid), "--gid", str(gid), "--hostname", "agent", "--cap-drop", "ALL"]
     args += ["--clearenv"]
     env = {"PATH": ":".join(host.path), **container_env(spec)}
-    if host.python_path:
+    if host.python_path and spec.command != AGENT_COMMAND:  # ours is told otherwise
         env["PYTHONPATH"] = ":".join((*host.python_path, *filter(None, [env.get("PYTHONPATH")])))
     for name, value in env.items():
         args += ["--setenv", name, value]
@@ -332,7 +346,8 @@ def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str
     for place in host.masked_folders:
         args += ["--size", "4096", "--tmpfs", place, "--remount-ro", place]
     args += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]  # noqa: S108 - in the sandbox
-    args += ["--perms", "0700", "--size", size, "--tmpfs", HOME]
+    for place in spec.fresh:
+        args += ["--perms", "0700", "--size", size, "--tmpfs", place]
     for target, place in host.links:
         args += ["--symlink", target, place]
     for source, place in host.trees:

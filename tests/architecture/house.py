@@ -61,6 +61,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.openings": Kind.PROCEDURE,
     "pynchy.operations": Kind.PROCEDURE,
     "pynchy.inspection": Kind.PROCEDURE,
+    "pynchy.itself": Kind.GROUND,
     "pynchy.registration": Kind.PROCEDURE,
     "pynchy.stalls": Kind.EDGE,
     "pynchy.service": Kind.EDGE,

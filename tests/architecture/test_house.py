@@ -130,6 +130,15 @@ def test_the_host_knows_only_the_wire_of_the_guest(name: str) -> None:
     assert all(within(t, ("pynchy_agent.wire",)) for t in known - {"pynchy_agent"}), known
 
 
+@pytest.mark.parametrize("name", sorted(HOST))
+def test_one_module_starts_parts_of_this_program(name: str) -> None:
+    """Python's ``-m`` alone would load from whatever folder we were started in. # threat L16"""
+    if name in {"pynchy.itself", "pynchy.container.spec"}:  # spec: a flag of another program
+        return
+    words = [node.value for node in ast.walk(HOST[name].tree) if isinstance(node, ast.Constant)]
+    assert "-m" not in words
+
+
 # Imports at start are start-up time and memory: these are for the moment they are needed.
 HEAVY = {
     "claude_agent_sdk", "croniter", "httpx", "hypercorn", "mcp", "neonize", "pydantic",

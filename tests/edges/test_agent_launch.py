@@ -83,8 +83,13 @@ async def test_the_command_line_is_what_the_sdk_would_have_used(
 
 async def test_tools_over_stdio_are_answered_at_a_fifo(home: Home) -> None:
     environ = {**home.environ(), "PYNCHY_TOOLS": "send_message,recall"}
+    for name in ("json", "anyio", "queue"):  # threat L16
+        (home.group / f"{name}.py").write_text("raise SystemExit('planted')")
     server = StdioServerParameters(
-        command=sys.executable, args=["-m", "pynchy_agent.tools"], env=environ
+        command=sys.executable,
+        args=["-P", "-s", "-m", "pynchy_agent.tools"],
+        env=environ,
+        cwd=home.group,
     )
     answers = Path(environ["PYNCHY_ANSWERS"])
     results: list[mcp.types.CallToolResult] = []

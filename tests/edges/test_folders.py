@@ -51,7 +51,8 @@ def test_a_helper_writes_only_what_ends_with_it(home: Home) -> None:
     folders.prepare(home, group(), owner=OURS, skills={})
     mounts = folders.prepare_helper(home, group(), RunId("a" * 16), owner=OURS, skills={})
     writable = {mount.target for mount in mounts if mount.writable}
-    assert writable == {"/workspace/scratch", "/workspace/ipc/commands", "/home/agent/.claude"}
+    talks = "/home/agent/.claude/projects"
+    assert writable == {"/workspace/scratch", "/workspace/ipc/commands", talks}
     assert all(home.scratch in mount.source.parents for mount in mounts if mount.writable)
     (home.scratch / ("a" * 16) / "work" / "link").symlink_to(home.groups)
     folders.clear_helper(home, RunId("a" * 16))

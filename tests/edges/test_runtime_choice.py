@@ -14,7 +14,7 @@ import trio
 from pynchy.container.bwrap import find_bwrap
 from pynchy.container.oci import apple_names, apple_versions, docker_versions, podman_versions
 from pynchy.container.runtime import NoRuntime, Runtime, SpawnFailed, open_runtime
-from pynchy.container.spec import Spec
+from pynchy.container.spec import AGENT_COMMAND, Spec
 from tests.edges.runtimes import HANG, everything
 
 # The commands of Apple's container that we use. State is a folder: `up`, and a file for each container with its pid.
@@ -203,7 +203,7 @@ async def test_a_conversation_with_apples_container(machine: Machine) -> None:
         assert await container.wait() == 3
     assert await runtime.list() == []
     (run,) = [argv for argv in machine.said() if argv[0] == "run"]
-    assert run[-4:] == ["agent:1", "python3", "-m", "pynchy_agent"]
+    assert run[-5:] == ["agent:1", *AGENT_COMMAND]
     assert await runtime.versions() == {"container": "1.2.2"}
 
 

@@ -30,7 +30,7 @@ def test_the_unit_says_what_it_must() -> None:
     unit.optionxform = str  # type: ignore[method-assign,assignment]  # as the documentation says
     unit.read_string(service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON))
     told = unit["Service"]
-    assert shlex.split(told["ExecStart"]) == [str(PYTHON), "-m", "pynchy", "run"]
+    assert shlex.split(told["ExecStart"]) == [str(PYTHON), "-P", "-m", "pynchy", "run"]
     assert told["RestartPreventExitStatus"] == "69 78"
     assert (told["Type"], told["Delegate"]) == ("notify", "yes")
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"  # it slows down, and never gives up
@@ -104,7 +104,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
 def test_the_plist_says_what_it_must() -> None:
     told = plistlib.loads(service.launchd_plist(python=PYTHON, home=HOME, environ=ENVIRON))
-    assert told["ProgramArguments"] == [str(PYTHON), "-m", "pynchy", "run"]
+    assert told["ProgramArguments"] == [str(PYTHON), "-P", "-m", "pynchy", "run"]
     assert told["KeepAlive"] == {"SuccessfulExit": False}
     assert told["ProcessType"] == "Interactive"  # others are throttled, with all that they start
     assert told["ExitTimeOut"] == service.STOP

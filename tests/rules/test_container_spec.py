@@ -113,13 +113,13 @@ def test_every_flag_that_contains_an_agent_is_there(engine: str) -> None:
         else podman_argv(spec, user=USER, rootless=False, nproc=32768)
     )
     flags, rest = flags_of(argv)
-    assert rest == [spec.image, "python3", "-m", "pynchy_agent"]
+    assert rest == [spec.image, "/opt/pynchy/bin/python", "-I", "-m", "pynchy_agent"]
     once = {
         "--pull": "never", "--log-driver": "none", "--name": spec.name, "--network": "none",
         "--ipc": "none", "--hostname": "agent", "--cap-drop": "ALL", "--user": "1000:1000",
         "--security-opt": "no-new-privileges", "--pids-limit": "512", "--cpus": "1.5",
         "--memory": str(2 << 30), "--memory-swap": str(2 << 30), "--stop-timeout": "5",
-        "--workdir": "/workspace/group", "--read-only": "", "--init": "", "--rm": "", "-i": "",
+        "--workdir": "/", "--read-only": "", "--init": "", "--rm": "", "-i": "",
     }  # fmt: skip
     assert {name: flags.get(name) for name in once} == {n: [v] for n, v in once.items()}
     assert set(flags["--label"]) == {"pynchy.install=0a1b2c3d", "pynchy.run=0123456789abcdef"}
@@ -131,6 +131,16 @@ def test_every_flag_that_contains_an_agent_is_there(engine: str) -> None:
     forbidden = {"--privileged", "--cap-add", "--device", "--pid", "--userns", "-v", "--volume"}
     assert not forbidden & flags.keys()
     assert not any("unconfined" in value for values in flags.values() for value in values)
+
+
+@pytest.mark.parametrize("engine", [docker_argv, apple_argv, bwrap_args])
+def test_an_agents_configuration_is_new_each_time(engine: Any) -> None:
+    # threat L14: what it wrote there would be read by the next run
+    kept = Mount(Path("/h/sessions/family/.claude/projects"), "/home/agent/.claude/projects", True)
+    more = {"host": HOST} if engine is bwrap_args else {}
+    argv = engine(a_spec(mounts=(kept,)), user=USER, **more)
+    made = [str(word) for word in argv if "/home/agent/.claude" in str(word)]
+    assert made[0].partition(":")[0].removeprefix("--tmpfs=") == "/home/agent/.claude"
 
 
 def test_podman_adds_its_own() -> None:
@@ -182,7 +192,12 @@ def test_bwrap_gets_the_nearest_of_each() -> None:
     assert writable == {"/workspace/group", "/home/agent/.claude"}
     env = {o[1]: o[2] for o in options if o[0] == "--setenv"}
     assert env["PATH"] == "/venv/bin:/usr/bin"
-    assert env["PYTHONPATH"] == "/src/agent"
+    assert (
+        "PYTHONPATH" not in env
+    )  # threat L16: where it starts nothing is looked for in the environment
+    assert options[-2] == ("--chdir", "/")
+    own = bwrap_args(a_spec(command=("python3", "x.py")), host=HOST, user=USER)
+    assert own[own.index("PYTHONPATH") - 1 :][:3] == ["--setenv", "PYTHONPATH", "/src/agent"]
     assert env["TZ"] == "Europe/Berlin"
 
 
