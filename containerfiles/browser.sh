@@ -73,3 +73,4 @@ build=("$engine" build --file "$context/Containerfile" --tag "$image" --label "p
 # On a base that has everything there is nothing to fetch, and this keeps it so.
 if [ -n "${BROWSER_BASE:-}" ]; then build+=(--network none); fi
 "${build[@]}" "$context" >&2
+containerfiles/prune.sh "$engine"

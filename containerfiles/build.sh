@@ -3,14 +3,16 @@
 #                                                          containerfiles/build.sh --check ENGINE
 #
 # ENGINE is docker, podman or container; without it, the first of them that answers, in the order
-# in which the daemon chooses. IMAGE_BASE names another base image (it needs Python 3.11).
-# Every engine gets the same name for it: localhost/pynchy-agent:latest. With --check nothing is
-# built: it exits with 0 if the image is up to date, and with 1 if it is old or missing.
+# in which the daemon chooses. IMAGE_BASE names another base image (it needs Python 3.11); it is
+# remembered in the image, and used again until IMAGE_BASE=default.
+# Every engine gets the same name for it: localhost/pynchy-agent:latest. The image that it replaces
+# is removed, unless a container still uses it. With --check nothing is built: it exits with 0 if the
+# image is up to date, with 1 if it is old and with 3 if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.tools/bin:$PATH"
 image=${IMAGE_NAME:-localhost/pynchy-agent:latest}
-base=${IMAGE_BASE:-docker.io/library/python:3.11-slim-bookworm}
+usual=docker.io/library/python:3.11-slim-bookworm
 python=3.11
 
 answers() {
@@ -47,13 +49,22 @@ fi
 
 sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi | cut -c1-64; }
 inputs=$({
-    echo "$base $(uname -m)"
+    echo "$usual $(uname -m)"
     cat containerfiles/build.sh containerfiles/agent/Containerfile requirements/agent.lock agent/pyproject.toml
     find agent/pynchy_agent -name '*.py' | LC_ALL=C sort | while read -r file; do echo "$file" && cat "$file"; done
 } | sha256)
-# The label is looked for in the text, since no two engines agree on its place in the JSON.
-if "$engine" image inspect "$image" 2>/dev/null | grep -q "$inputs"; then exit 0; fi
-if [ -n "$check" ]; then exit 1; fi
+# Labels are looked for in the text, since no two engines agree on their place in the JSON.
+there=yes
+seen=$("$engine" image inspect "$image" 2>/dev/null) && [ -n "$seen" ] || there=
+built_on=$(sed -n 's/.*"pynchy\.base": *"\([^"]*\)".*/\1/p' <<<"$seen" | head -n 1)
+built_on=${built_on:-default}
+wanted=${IMAGE_BASE:-$built_on}
+if [ -n "$there" ] && [ "$wanted" = "$built_on" ] && grep -q "$inputs" <<<"$seen"; then exit 0; fi
+if [ -n "$check" ]; then
+    if [ -n "$there" ]; then exit 1; else exit 3; fi
+fi
+base=$wanted
+if [ "$wanted" = default ]; then base=$usual; fi
 
 case $(uname -m) in
 x86_64 | amd64) platform=x86_64-manylinux_2_28 ;;
@@ -73,12 +84,14 @@ if [ -t 2 ]; then quiet=; fi     # on a terminal uv draws its progress
 uv pip install $quiet --target "$context/site" --python-platform "$platform" --python-version "$python" \
     --only-binary :all: --require-hashes -r requirements/agent.lock
 # Our own package is copied, not built: one less build backend to fetch.
-cp -R agent/pynchy_agent "$context/site/"
-find "$context/site" -name __pycache__ -prune -exec rm -rf {} +
+mkdir "$context/agent"
+cp -R agent/pynchy_agent "$context/agent/"
+find "$context" -name __pycache__ -prune -exec rm -rf {} +
 
 echo "image 2/2: building $image with $engine (a minute or two the first time)" >&2
 build=("$engine" build --file "$context/Containerfile" --tag "$image" --label "pynchy.inputs=$inputs"
-    --build-arg "BASE=$base" --build-arg "PYTHON=$python")
+    --label "pynchy.base=$wanted" --build-arg "BASE=$base" --build-arg "PYTHON=$python")
 # Where the base has everything there is nothing to fetch, and this keeps it so.
-if [ -n "${IMAGE_BASE:-}" ] && [ "$engine" != container ]; then build+=(--network none); fi
+if [ "$wanted" != default ] && [ "$engine" != container ]; then build+=(--network none); fi
 "${build[@]}" "$context" >&2
+if [ "$engine" != container ]; then containerfiles/prune.sh "$engine"; fi

@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 FAKE_ENGINE = """#!/bin/sh
-# An engine that keeps one image: its label. Everything it was asked is written down.
+# An engine that keeps one image: its labels. Everything it was asked is written down.
 echo "$*" >>"{log}"
 case "$1 $2" in
 "image inspect") cat "{image}" 2>/dev/null ;;
 "build "*)
-    for argument; do case $argument in pynchy.inputs=*) echo "$argument" >"{image}" ;; esac; done
+    : >"{image}"
+    for argument; do
+        case $argument in
+        pynchy.*=*) printf '"%s": "%s",\n' "${{argument%%=*}}" "${{argument#*=}}" >>"{image}" ;;
+        esac
+    done
     for context; do :; done
     cp -R "$context" "{context}" ;;
 esac
@@ -71,7 +76,7 @@ def test_whether_it_is_up_to_date_can_be_asked(workshop: Workshop) -> None:
         argv = [str(workshop.top / "containerfiles" / "build.sh"), "--check", "podman"]
         return subprocess.run(argv, env=workshop.env, timeout=60).returncode
 
-    assert check() == 1
+    assert check() == 3, "there is none"
     assert not workshop.builds()
     workshop.build()
     assert check() == 0
@@ -102,12 +107,76 @@ def test_another_base_builds_it_anew(workshop: Workshop) -> None:
     assert "--network none" in second, "where the base has everything, nothing is fetched"
 
 
+def test_the_base_is_remembered_and_no_reason_to_call_an_image_old(workshop: Workshop) -> None:
+    workshop.build(IMAGE_BASE="localhost/other:latest")
+    argv = [str(workshop.top / "containerfiles" / "build.sh"), "--check", "podman"]
+    assert subprocess.run(argv, env=workshop.env, timeout=60).returncode == 0
+    with (workshop.top / "agent/pynchy_agent/wire.py").open("a") as file:
+        file.write("\n# changed\n")
+    assert subprocess.run(argv, env=workshop.env, timeout=60).returncode == 1
+    workshop.build()
+    assert "BASE=localhost/other:latest" in workshop.builds()[-1]
+    workshop.build(IMAGE_BASE="default")
+    assert "BASE=docker.io/library/python:" in workshop.builds()[-1]
+    workshop.build()
+    assert len(workshop.builds()) == 3
+
+
+def test_images_that_a_build_replaced_are_removed_and_no_others(workshop: Workshop) -> None:
+    workshop.build()
+    (pruned,) = [text for text in workshop.log.read_text().splitlines() if "prune" in text]
+    assert pruned == "image prune --force --filter label=pynchy.inputs"
+
+
+def test_our_code_is_the_last_layer(checkout: Path) -> None:
+    """What changes most comes last, so that a changed line of ours is a small layer."""
+    steps = [
+        line.split()[:2]
+        for line in (checkout / "containerfiles/agent/Containerfile").read_text().splitlines()
+        if line[:4] in ("RUN ", "COPY")
+    ]
+    copied = [number for number, step in enumerate(steps) if step == ["COPY", "agent"]]
+    assert copied == [len(steps) - 2], "only its compilation comes after"
+
+
+@pytest.mark.runtime("podman", "docker")
+def test_an_image_that_was_replaced_is_removed_by_the_real_engine(
+    runtime_name: str, tmp_path: Path
+) -> None:
+    name, label = f"localhost/pynchy-test-{os.getpid()}:latest", f"pynchy.test={os.getpid()}"
+    file = tmp_path / "Containerfile"
+    file.write_text("FROM scratch\nCOPY word /word\n")
+
+    def build(word: str) -> str:
+        (tmp_path / "word").write_text(word)
+        argv = [runtime_name, "build", "--file", str(file), "--tag", name, "--label", label]
+        subprocess.run(
+            [*argv, "--label", "pynchy.inputs=none", str(tmp_path)], check=True, capture_output=True
+        )
+        return images(runtime_name, "--filter", f"reference={name}")
+
+    def images(engine: str, *more: str) -> str:
+        argv = [engine, "images", "--all", "--quiet", "--no-trunc", *more]
+        return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        old, new = build("one"), build("two")
+        assert old != new
+        assert old in images(runtime_name)
+        prune = Path(__file__).parents[2] / "containerfiles" / "prune.sh"
+        subprocess.run([str(prune), runtime_name], check=True, timeout=60)
+        assert old not in images(runtime_name)
+        assert new in images(runtime_name)
+    finally:
+        subprocess.run([runtime_name, "rmi", "--force", name], capture_output=True)
+
+
 def test_the_context_holds_the_guest_and_nothing_of_the_host(workshop: Workshop) -> None:
     workshop.build()
     inside = {str(path.relative_to(workshop.context)) for path in workshop.context.glob("**/*")}
-    assert {path for path in inside if "/" not in path} == {"Containerfile", "site"}
-    assert "site/pynchy_agent/wire.py" in inside
-    assert all(path.startswith("site/pynchy_agent") for path in inside if "/" in path)
+    assert {path for path in inside if "/" not in path} == {"Containerfile", "site", "agent"}
+    assert "agent/pynchy_agent/wire.py" in inside
+    assert all(path.startswith("agent/pynchy_agent") for path in inside if "/" in path)
     assert not (workshop.top / "build" / "image-podman").exists(), "the context is cleaned up"
 
 
@@ -131,7 +200,9 @@ def test_the_image_has_what_an_agent_needs(runtime_name: str, agent_image: str) 
     if inspected.returncode != 0 and not os.environ.get("PYNCHY_TEST_RUNTIMES"):
         pytest.skip("no agent image here: just image")
     script = (
-        "set -e; id -u; id -g; pwd; python3 -c 'import pynchy_agent, claude_agent_sdk, mcp, trio'; "
+        "set -e; id -u; id -g; pwd; "
+        "/opt/pynchy/bin/python -c 'import pynchy_agent, claude_agent_sdk, mcp, trio'; "
+        "! python3 -c 'import claude_agent_sdk' 2>/dev/null; "
         "for p in bash git rg curl ps; do command -v $p >/dev/null; done; "
         "! touch /opt/pynchy/x 2>/dev/null; echo ok"
     )
