@@ -23,7 +23,7 @@ from typing import Final
 import attrs
 import trio
 
-from pynchy.container import cgroups, seccomp
+from pynchy.container import accounts, cgroups, seccomp
 from pynchy.container.client import attach, call
 from pynchy.container.places import make_places
 from pynchy.container.runtime import Container, ContainerStays, NoRuntime, SpawnFailed
@@ -59,11 +59,7 @@ _ETC: Final = (
     "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf",
 )  # fmt: skip
 
-_FILES: Final = {
-    "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
-    "agent:x:{uid}:{gid}:agent:/home/agent:/bin/sh\n"
-    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    "group": "root:x:0:\nagent:x:{gid}:\nnogroup:x:65534:\n",
+_FILES: Final = accounts.FILES | {
     "hosts": "127.0.0.1 localhost agent\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }

@@ -23,6 +23,7 @@ import attrs
 import trio
 
 from pynchy.container import seccomp
+from pynchy.container.accounts import write_accounts
 from pynchy.container.client import Called, attach, call, plain_nursery
 from pynchy.container.places import make_places
 from pynchy.container.runtime import Container, ContainerStays, NoRuntime, SpawnFailed
@@ -36,6 +37,7 @@ from pynchy.container.spec import (
     docker_argv,
     podman_argv,
 )
+from pynchy.container.submounts import with_submounts
 
 AGENT: Final = 1000  # the agent's uid and gid under a root daemon
 CREATE_TIMEOUT: Final = 30.0  # seconds; an engine under load is slow, not dead
@@ -66,27 +68,45 @@ def _user() -> tuple[int, int]:
     return (AGENT, AGENT) if os.getuid() == 0 else (os.getuid(), os.getgid())
 
 
-async def find_docker(*, install: str, image: str | None, environ: Mapping[str, str]) -> Oci:
-    """docker, if its daemon answers."""
+async def find_docker(
+    *, install: str, image: str | None, environ: Mapping[str, str], folder: Path
+) -> Oci:
+    """docker, if its daemon answers. ``folder`` is for files of ours that containers are given."""
     env = client_environ(environ)
     seen = await call(["docker", "version", "--format", "{{.Server.Version}}"], env=env)
     if not seen.ok:
         raise NoRuntime(_why(seen, "docker"))
-    return Oci(_docker(_user()), install=install, image=image, env=env, user=_user())
+    etc = _etc(folder)
+    return Oci(_docker(_user(), etc), install=install, image=image, env=env, user=_user())
 
 
 async def find_podman(
     *, install: str, image: str | None, environ: Mapping[str, str], folder: Path
 ) -> Oci:
-    """podman, if it can say how it runs containers. ``folder`` is for the stricter profile made of its own."""
+    """podman, if it can say how it runs containers. ``folder`` is for files of ours: those that containers are given,
+    and the stricter profile made of its own."""
     env = client_environ(environ)
     seen = await call(["podman", "info", "--format", "{{json .Host.Security}}"], env=env)
     if not seen.ok:
         raise NoRuntime(_why(seen, "podman"))
     security = json.loads(seen.out)
     profile = _tightened(security.get("seccompProfilePath"), folder)
-    engine = _podman(_user(), rootless=bool(security.get("rootless")), seccomp=profile)
-    return Oci(engine, install=install, image=image, env=env, user=_user())
+    rootless = bool(security.get("rootless"))
+    run = partial(
+        podman_argv,
+        user=_user(),
+        rootless=rootless,
+        nproc=_nproc(),
+        seccomp=profile,
+        etc=_etc(folder),
+    )
+    return Oci(_podman(run), install=install, image=image, env=env, user=_user())
+
+
+def _etc(folder: Path) -> Path:
+    etc = (folder / "etc").absolute()
+    write_accounts(etc, _user())
+    return etc
 
 
 def _tightened(path: str | None, folder: Path) -> Path | None:
@@ -119,10 +139,10 @@ def _why(seen: Called, program: str) -> str:
     return f"installed, but does not answer ({seen.reason})"
 
 
-def _docker(user: tuple[int, int]) -> Engine:
+def _docker(user: tuple[int, int], etc: Path) -> Engine:
     return Engine(
         name="docker",
-        run=partial(docker_argv, user=user),
+        run=partial(docker_argv, user=user, etc=etc),
         start=("docker", "start", "--attach", "--interactive"),
         stop=("docker", "stop", "--time", str(STOP_GRACE)),
         remove=("docker", "rm", "--force", "--volumes"),
@@ -140,10 +160,10 @@ def _nproc() -> int:
     return 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
 
 
-def _podman(user: tuple[int, int], *, rootless: bool, seccomp: Path | None) -> Engine:
+def _podman(run: Callable[[Spec], list[str]]) -> Engine:
     return Engine(
         name="podman",
-        run=partial(podman_argv, user=user, rootless=rootless, nproc=_nproc(), seccomp=seccomp),
+        run=run,
         start=("podman", "start", "--attach", "--interactive"),
         stop=("podman", "stop", "--time", str(STOP_GRACE)),
         remove=("podman", "rm", "--force", "--time", "0", "--volumes"),
@@ -280,7 +300,7 @@ class Oci:
             spec = attrs.evolve(spec, image=self._image)
         try:
             make_places(spec)
-            argv = self._engine.run(spec)
+            argv = self._engine.run(with_submounts(spec))
         except (OSError, BadSpec) as error:
             raise SpawnFailed(self.name, str(error)) from error
         if self._engine.start:

@@ -134,13 +134,11 @@ async def open_runtime(
                         f"{bare.name} has no image of the agent, so bwrap is used; to have it: just image {bare.name}"
                     )
                 return small
-            if name == "podman":
-                found = await find_podman(
-                    install=install, image=image, environ=environ, folder=sandboxes
-                )
+            if name == "container":
+                found = await find_apple(install=install, image=image, environ=environ)
             else:
-                find = find_docker if name == "docker" else find_apple
-                found = await find(install=install, image=image, environ=environ)
+                find = find_docker if name == "docker" else find_podman
+                found = await find(install=install, image=image, environ=environ, folder=sandboxes)
             if engine is not None or "bwrap" not in order or await found.has_image():
                 return found
             bare = bare or found

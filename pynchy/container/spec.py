@@ -87,7 +87,7 @@ class Limits:
     pids: int = 512
     nofile: int = 4096
     fsize_bytes: int = 1 << 30
-    tmp_bytes: int = 512 << 20  # each of /tmp, the home folder and shared memory that has a name
+    tmp_bytes: int = 512 << 20  # each of /tmp, the home folder and /dev/shm
 
     def __attrs_post_init__(self) -> None:
         numbers = (self.memory_bytes, self.pids, self.nofile, self.fsize_bytes, self.tmp_bytes)
@@ -101,6 +101,8 @@ class Spec:
 
     ``workdir`` is a folder that no agent can write, for a program that is ours: a program may load what lies there.
     ``hard_deadline_s`` is a backstop of the engine's own, in seconds from the start, where the engine has one.
+    ``submounts`` are host paths below the source of a read-only mount where another file system is mounted: docker
+    and podman make read-only what they mount and not what is mounted below it, so each gets a mount of its own.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Spec:
     workdir: str = "/"
     limits: Limits = attrs.field(factory=Limits)
     hard_deadline_s: float | None = None
+    submounts: tuple[Path, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -177,6 +180,7 @@ def container_env(spec: Spec) -> dict[str, str]:
     return {
         "HOME": HOME,
         "LANG": "C.UTF-8",
+        "TERM": "dumb",  # there is no terminal; podman would say xterm, and docker nothing
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "CLAUDE_CONFIG_DIR": CLAUDE,
@@ -187,11 +191,12 @@ def container_env(spec: Spec) -> dict[str, str]:
 # --- docker, podman, Apple container ---------------------------------------------------------------
 
 
-def docker_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
-    """``docker run`` attached to our pipes."""
+def docker_argv(spec: Spec, *, user: tuple[int, int], etc: Path | None = None) -> list[str]:
+    """``docker run`` attached to our pipes. ``etc`` holds the files that name the agent's user."""
     uid, gid = user
     home = f"mode=700,uid={uid},gid={gid}"
-    return ["docker", "run", *_flags(spec, user, home=home), *_proxies(), *_tail(spec)]
+    flags = [*_flags(spec, user, home=home), *_accounts(etc), *_proxies()]
+    return ["docker", "run", *flags, *_tail(spec)]
 
 
 def podman_argv(
@@ -201,6 +206,7 @@ def podman_argv(
     rootless: bool,
     nproc: int,
     seccomp: Path | None = None,
+    etc: Path | None = None,
 ) -> list[str]:
     """``podman run``; rootless, the caller's own ids are kept so that it can write its own folders.
 
@@ -216,7 +222,8 @@ def podman_argv(
         own.append(f"--security-opt=seccomp={seccomp}")
     if spec.hard_deadline_s is not None:
         own.append(f"--timeout={max(1, round(spec.hard_deadline_s))}")
-    return ["podman", "run", *_flags(spec, user, home="U"), *own, *_tail(spec)]
+    flags = [*_flags(spec, user, home="U,mode=700"), *own, *_accounts(etc)]
+    return ["podman", "run", *flags, *_tail(spec)]
 
 
 def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:
@@ -237,9 +244,11 @@ def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:
     flags += [f"--ulimit=fsize={limits.fsize_bytes}:{limits.fsize_bytes}"]
     flags += ["--read-only", f"--tmpfs=/tmp:{tmpfs},mode=1777"]
     flags += [f"--tmpfs={place}:{tmpfs},{home}" for place in spec.fresh]
+    # With --ipc=none there would be no shared memory at all, which multiprocessing needs.
+    flags += [f"--tmpfs=/dev/shm:{tmpfs},mode=1777"]
     flags += [f"--stop-timeout={STOP_GRACE}", f"--workdir={spec.workdir}"]
     flags += [f"--env={name}={value}" for name, value in container_env(spec).items()]
-    flags += [f"--mount={mount_field(mount)}" for mount in spec.ordered()]
+    flags += [f"--mount={field}" for field in _mount_fields(spec)]
     if spec.gateway_dir is not None:
         flags.append(f"--mount={_bind(spec.gateway_dir, GATEWAY, writable=False)}")
     return flags
@@ -247,6 +256,13 @@ def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:
 
 def _proxies() -> list[str]:
     return [f"--env={name}=" for name in _PROXY_NAMES]
+
+
+def _accounts(etc: Path | None) -> list[str]:
+    """The agent's user by name, whatever its uid is and whatever the image knows."""
+    if etc is None:
+        return []
+    return [f"--mount={_bind(etc / n, f'/etc/{n}', writable=False)}" for n in ("passwd", "group")]
 
 
 def _tail(spec: Spec) -> list[str]:
@@ -260,9 +276,20 @@ def mount_field(mount: Mount) -> str:
     return _bind(mount.source, mount.target, writable=mount.writable)
 
 
+def _mount_fields(spec: Spec) -> list[str]:
+    """The spec's mounts, and read-only ones over its submounts; each after those it lies in."""
+    binds = {mount.target: mount_field(mount) for mount in spec.mounts}
+    for mount in spec.mounts:
+        for point in spec.submounts if not mount.writable else ():
+            if mount.source in point.parents:
+                target = f"{mount.target}/{point.relative_to(mount.source)}"
+                binds.setdefault(target, _bind(point, target, writable=False))
+    return [binds[target] for target in sorted(binds, key=lambda t: (t.count("/"), t))]
+
+
 def _bind(source: Path, target: str, *, writable: bool) -> str:
     # The engines do not agree on quoting, so what would need it is refused.
-    if re.search(r'[,"]', str(source)):
+    if re.search(r'[,"]', str(source)) or _CONTROL.search(str(source)):
         raise BadSpec(f"this engine cannot mount a path with a comma or a quote: {str(source)!r}")
     field = f"type=bind,source={source},target={target}"
     return field if writable else field + ",readonly"

@@ -73,7 +73,8 @@ async def test_inspect_shows_every_flag(lab: Lab) -> None:
     assert labels["pynchy.install"] == lab.install
     assert labels["pynchy.run"] == spec.run
     mounts = {m["Destination"]: m["RW"] for m in found["Mounts"] if m["Type"] == "bind"}
-    assert mounts == {"/workspace/group": True, "/workspace/extra/ro": False, "/run/pynchy": False}
+    ours = {"/etc/passwd": False, "/etc/group": False, "/run/pynchy": False}
+    assert mounts == {"/workspace/group": True, "/workspace/extra/ro": False, **ours}
     assert not [m for m in found["Mounts"] if "sock" in m["Source"]]
     names = {item.partition("=")[0] for item in found["Config"]["Env"]}
     assert not names & set(os.environ) - {"HOME", "PATH", "LANG", "TERM", "PYTHONUNBUFFERED",

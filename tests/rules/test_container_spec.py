@@ -26,6 +26,7 @@ from pynchy.container.spec import (
     mount_field,
     podman_argv,
 )
+from pynchy.container.submounts import parse_mount_points, submounts_of
 
 USER = (1000, 1000)
 
@@ -125,7 +126,7 @@ def test_every_flag_that_contains_an_agent_is_there(engine: str) -> None:
     assert set(flags["--label"]) == {"pynchy.install=0a1b2c3d", "pynchy.run=0123456789abcdef"}
     assert {"nofile=4096:4096", "core=0:0", f"fsize={1 << 30}:{1 << 30}"} <= set(flags["--ulimit"])
     places = {f.partition(":")[0]: set(f.partition(":")[2].split(",")) for f in flags["--tmpfs"]}
-    assert places.keys() == {"/tmp", "/home/agent"}
+    assert places.keys() == {"/tmp", "/home/agent", "/dev/shm"}
     for options in places.values():
         assert {"rw", "nosuid", "nodev", f"size={512 << 20}"} <= options
     forbidden = {"--privileged", "--cap-add", "--device", "--pid", "--userns", "-v", "--volume"}
@@ -212,6 +213,48 @@ def test_mounts_come_after_what_they_lie_in() -> None:
     assert outer.target == "/home/agent/.claude"
     assert nested.target.endswith("settings.json")
     assert str(place) == "settings.json"
+
+
+MOUNTINFO = b"""\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+40 22 0:36 / /srv/photos/My\\040Disk rw,nosuid shared:9 - tmpfs none rw
+41 40 0:37 / /srv/photos/My\\040Disk/b\\134c rw - fuse.sshfs me@there: rw
+42 22 0:38 / /srv/photos-of-others rw - tmpfs none rw
+43 22 0:39 / /h/groups/work/disk rw - tmpfs none rw
+"""
+
+
+def test_what_is_mounted_below_a_read_only_mount_gets_a_mount_of_its_own() -> None:
+    # threat M11
+    points = parse_mount_points(MOUNTINFO)
+    photos = Mount(Path("/srv/photos"), "/workspace/extra/photos")
+    spec = a_spec(mounts=(photos, Mount(Path("/h/groups/work"), "/workspace/group", writable=True)))
+    disk, deeper = Path("/srv/photos/My Disk"), Path("/srv/photos/My Disk/b\\c")
+    assert submounts_of(spec.mounts, points) == (disk, deeper)
+    fields = flags_of(docker_argv(attrs.evolve(spec, submounts=(disk, deeper)), user=USER))[0]
+    outer, *below = (f for f in fields["--mount"] if "/workspace/extra" in f)
+    assert outer == "type=bind,source=/srv/photos,target=/workspace/extra/photos,readonly"
+    assert below == [
+        f"type=bind,source={at},target=/workspace/extra/photos/{at.relative_to('/srv/photos')},readonly"
+        for at in (disk, deeper)
+    ]
+
+
+def test_a_mount_of_ours_is_not_covered_by_what_the_host_has_there() -> None:
+    outer = Mount(Path("/srv/photos"), "/workspace/extra/photos")
+    mask = Mount(Path("/empty"), "/workspace/extra/photos/.ssh")
+    spec = a_spec(mounts=(outer, mask), submounts=(Path("/srv/photos/.ssh"),))
+    fields = flags_of(docker_argv(spec, user=USER))[0]["--mount"]
+    assert [f for f in fields if "/.ssh" in f] == [
+        "type=bind,source=/empty,target=/workspace/extra/photos/.ssh,readonly"
+    ]
+
+
+def test_a_submount_that_would_need_quoting_is_refused() -> None:
+    outer = Mount(Path("/srv/photos"), "/workspace/extra/photos")
+    spec = a_spec(mounts=(outer,), submounts=(Path("/srv/photos/a,readonly=false"),))
+    with pytest.raises(BadSpec, match="comma"):
+        docker_argv(spec, user=USER)
 
 
 def test_nothing_of_ours_is_secret_in_the_environment() -> None:
