@@ -34,6 +34,7 @@ from pynchy.ipc import watcher
 from pynchy.ipc.call import Done
 from pynchy.ipc.later import Bells
 from pynchy.model import Group, GroupId, RunId
+from pynchy.reader_budget import Account, charged_to
 from pynchy.store import callers, guards, runs
 from pynchy.store.database import Store
 from pynchy.world import World
@@ -139,7 +140,10 @@ class ContainedAgents:
         if helper:
             desk = attrs.evolve(desk, commands=config.home.scratch / run / "commands")
         log_name = f"{stamp_of(self.world.now() // 1_000_000)}-{run}"
-        with runlog.kept(config.home.run_logs, log_name, secret=token) as log:
+        with (
+            charged_to(Account()),
+            runlog.kept(config.home.run_logs, log_name, secret=token) as log,
+        ):
             async with (
                 self._scratch(run) if helper else watcher.swept(desk, run),
                 self._speaking(run, committed),

@@ -57,6 +57,7 @@ from pynchy.model import (
     channel_of,
 )
 from pynchy.operations import Live, Operations
+from pynchy.reader_budget import open_loop_time
 from pynchy.registration import Registration
 from pynchy.schedule import scheduler
 from pynchy.stalls import Watch as LoopWatch
@@ -112,6 +113,7 @@ async def run(
     speakers: Speakers = {}
     home.make()
     with (
+        open_loop_time(),
         open_lock(home.lock),
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
     ):

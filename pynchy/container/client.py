@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from pynchy.container.runtime import ContainerGone
+from pynchy.reader_budget import Reader
 
 CHUNK: Final = 64 << 10
 STDERR_KEPT: Final = 64 << 10
@@ -100,8 +101,10 @@ class Attached:
 
     async def drain_stderr(self) -> None:
         assert self._process.stderr is not None
+        reader = Reader("stderr")
         while chunk := await self._process.stderr.receive_some(CHUNK):
             self._ring.add(bytes(chunk))
+            await reader.took(len(chunk))
 
     async def leave(self, *, grace: float) -> None:
         """The end of the conversation, in order: end of stdin, patience, the engine's ways, the client itself."""
@@ -116,8 +119,9 @@ class Attached:
 
     async def discard(self) -> None:
         """Read what nobody wants any more, so that it cannot block the agent's way out."""
-        while await self.receive():
-            pass
+        reader = Reader("the rest of stdout")
+        while chunk := await self.receive():
+            await reader.took(len(chunk))
 
 
 @asynccontextmanager

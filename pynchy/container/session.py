@@ -17,10 +17,13 @@ import trio
 
 from pynchy.container.runlog import Diary
 from pynchy.container.runtime import Container, ContainerGone
+from pynchy.reader_budget import Reader, TooManyPieces
 from pynchy_agent import wire
 
 MAX_TURN_BYTES: Final = 16 << 20  # bytes of stdout between two results
 MAX_BAD_FRAMES: Final = 20  # garbage between markers in one run
+STEP: Final = 4 << 10  # bytes of stdout that are decoded in one go
+SMALLEST: Final = 16  # bytes of its lines, on average, once they are many
 MAX_UNSENT: Final = 1000  # lines that wait for a container which does not read
 LAST_WORDS: Final = 1.0  # seconds for what is still in the pipe once the container has exited
 SILENT_EXIT: Final = 5.0  # seconds between the end of stdout and the exit that must follow
@@ -126,6 +129,39 @@ async def _write(container: Container, lines: trio.MemoryReceiveChannel[bytes]) 
                 return
 
 
+@attrs.define(eq=False)
+class _Listener:
+    """Decodes what a container writes, and passes on what is well-formed."""
+
+    session: Session
+    heard: trio.MemorySendChannel[Traffic]
+    decoder: wire.FrameDecoder = attrs.field(init=False, factory=wire.FrameDecoder)
+    reader: Reader = attrs.field(init=False, factory=lambda: Reader("its output", SMALLEST))
+    bad: int = attrs.field(init=False, default=0)
+
+    async def take(self, piece: bytes) -> Broken | None:
+        """Read the next piece; why nothing more can be read, if so."""
+        try:
+            await self.reader.took(len(piece), piece.count(b"\n"))
+            if self.reader.size > MAX_TURN_BYTES:
+                return Broken(f"more than {MAX_TURN_BYTES >> 20} MiB of output in one turn")
+            for item in self.decoder.feed(piece):
+                if isinstance(item, wire.BadFrame):
+                    self.bad += 1
+                    self.session.note(f"<- malformed: {item}")
+                    if self.bad > MAX_BAD_FRAMES:
+                        return Broken(f"{self.bad} malformed frames, the last: {item}")
+                    continue
+                if isinstance(item, wire.Result):
+                    self.reader.start_again()
+                self.session.note(f"<- {_named(item)}")
+                await self.heard.send(Heard(item))
+        except (wire.BadFrame, TooManyPieces) as error:
+            return Broken(str(error))
+        self.session.noise = self.decoder.noise
+        return None
+
+
 async def _read(
     session: Session,
     container: Container,
@@ -133,32 +169,12 @@ async def _read(
     drained: trio.Event,
     exited: trio.Event,
 ) -> None:
-    decoder = wire.FrameDecoder()
-    spent = bad = 0
-    try:
-        while chunk := await container.receive():
-            spent += len(chunk)
-            if spent > MAX_TURN_BYTES:
-                await heard.send(
-                    Broken(f"more than {MAX_TURN_BYTES >> 20} MiB of output in one turn")
-                )
+    listener = _Listener(session, heard)
+    while chunk := await container.receive():
+        for at in range(0, len(chunk), STEP):
+            if (broken := await listener.take(chunk[at : at + STEP])) is not None:
+                await heard.send(broken)
                 return
-            for item in decoder.feed(chunk):
-                if isinstance(item, wire.BadFrame):
-                    bad += 1
-                    session.note(f"<- malformed: {item}")
-                    if bad > MAX_BAD_FRAMES:
-                        await heard.send(Broken(f"{bad} malformed frames, the last: {item}"))
-                        return
-                    continue
-                if isinstance(item, wire.Result):
-                    spent = 0
-                session.note(f"<- {_named(item)}")
-                await heard.send(Heard(item))
-            session.noise = decoder.noise
-    except wire.BadFrame as error:
-        await heard.send(Broken(str(error)))
-        return
     drained.set()
     with trio.move_on_after(SILENT_EXIT) as patience:
         await exited.wait()

@@ -10,7 +10,7 @@ generators here stop between them, to let whoever runs them look after others.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
@@ -19,7 +19,9 @@ from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.policy import MAX_BODY, Refusal
 
 MAX_DEPTH: Final = 100
-MAX_VALUES: Final = 300_000
+MAX_VALUES: Final = 100_000
+MAX_DIGITS: Final = 64  # of one number
+SLICE: Final = 1 << 20  # characters of a text that are written in one go
 MAX_OUTPUT: Final = 256_000  # what max_tokens may ask for
 
 
@@ -66,6 +68,8 @@ _ENCODER: Final = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 )
 
+_AT_ONCE: Final = 4096  # values that are written in one go
+
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 
@@ -90,6 +94,7 @@ class Call:
     pictures: int  # how many
     picture_bytes: int  # and how much of the body they are
     document: dict[str, Any] = attrs.field(repr=False)
+    large: bool = False  # worth writing in steps
 
     def affording(self, output: int) -> Call:
         """The same call with at most ``output`` tokens of answer."""
@@ -105,16 +110,47 @@ class Call:
 
     def encode(self) -> Steps[bytes]:
         """The body to send; raises `Refusal` for text that cannot be written."""
-        text = _ENCODER.encode(self.document)
-        yield
+        parts: list[bytes] = []
         try:
-            return text.encode()
+            if not self.large:
+                yield
+                return _ENCODER.encode(self.document).encode()
+            for text in _written(self.document):
+                parts.append(text.encode())
+                if len(text) >= SLICE or len(parts) % _AT_ONCE == 0:
+                    yield
         except UnicodeEncodeError:
             raise _bad("a lone surrogate") from None
+        return b"".join(parts)
 
     def input_estimate(self, size: int) -> int:
         """About how many tokens of input ``size`` encoded bytes are, rather too many."""
         return min((size - self.picture_bytes) // 3 + self.pictures * _PICTURE + 64, 1_000_000)
+
+
+def _written(value: Any) -> Iterator[str]:
+    """The same text as `_ENCODER` writes, in pieces of a bounded size: a long text comes in slices."""
+    if isinstance(value, dict):
+        start = "{"
+        for key, item in value.items():
+            yield f"{start}{_ENCODER.encode(key)}:"
+            yield from _written(item)
+            start = ","
+        yield "{}" if start == "{" else "}"
+    elif isinstance(value, list):
+        start = "["
+        for item in value:
+            yield start
+            yield from _written(item)
+            start = ","
+        yield "[]" if start == "[" else "]"
+    elif isinstance(value, str) and len(value) > SLICE:
+        yield '"'
+        for at in range(0, len(value), SLICE):
+            yield _ENCODER.encode(value[at : at + SLICE])[1:-1]
+        yield '"'
+    else:
+        yield _ENCODER.encode(value)
 
 
 def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[Call]:
@@ -152,6 +188,7 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
         pictures.count,
         pictures.size,
         document,
+        large=len(raw) > SLICE,
     )
 
 
@@ -245,8 +282,12 @@ def _check_shape(raw: bytes) -> Steps[None]:
     if bare.count(b'"') > 2 * MAX_VALUES:
         raise _bad("too many strings")
     outside = b"".join(bare.split(b'"')[::2])
+    yield
     if sum(map(outside.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise _bad("too many values")
+    yield
+    if sum(map(outside.count, (b"]", b"}"))) > MAX_VALUES:
+        raise _bad("the body is not JSON")
     yield
     depth = 0
     for bracket in outside.translate(None, _NO_BRACKET):
@@ -270,13 +311,15 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _int(digits: str) -> int:
-    if len(digits) > 32:
+    if len(digits) > MAX_DIGITS:
         raise _bad("a number with too many digits")
     return int(digits)
 
 
 def _float(digits: str) -> float:
-    value = float(digits) if len(digits) <= 400 else float("inf")
+    if len(digits) > MAX_DIGITS:
+        raise _bad("a number with too many digits")
+    value = float(digits)
     if value - value != 0.0:
         raise _bad("a number beyond a double")
     return value

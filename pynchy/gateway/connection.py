@@ -29,6 +29,7 @@ from pynchy.gateway.exchange import (
 from pynchy.gateway.meter import Meter
 from pynchy.gateway.policy import Admitted, Head, Refusal
 from pynchy.logs import logger
+from pynchy.reader_budget import Reader, TooManyPieces
 
 if TYPE_CHECKING:
     from pynchy.gateway.proxy import Gateway, Stream
@@ -40,6 +41,7 @@ MAX_BUFFERED: Final = 48 << 20  # bytes of bodies that are kept for one run
 MAX_REFUSALS: Final = 32  # kinds of refusals that are told apart
 PIECE: Final = 64 << 10  # bytes that are read at a time
 PAUSE_ABOVE: Final = 1 << 20  # bytes of a body that is read in one go
+SMALLEST: Final = 256  # bytes of a body's pieces, on average, once they are many
 HEAD_TIME: Final = 20.0  # seconds for a head, once its first byte is in or its connection is new
 BODY_TIME: Final = 60.0  # for a body
 IDLE_TIME: Final = 300.0  # between two requests of a connection
@@ -63,6 +65,9 @@ class Run:
         self.buffered = 0
         self.calls = trio.CapacityLimiter(MAX_CALLS)
         self.tunnels = trio.CapacityLimiter(MAX_TUNNELS)
+        self.large = trio.CapacityLimiter(
+            1
+        )  # one large body is decoded at a time: each takes memory
 
     async def serve(self, stream: Stream) -> None:
         """One connection, from its first byte to its last."""
@@ -93,18 +98,6 @@ class Run:
 _AUTHORITY: Final = (401, 403, 407)
 
 
-async def _paced(steps: body.Steps[T], size: int) -> T:
-    """Take the steps, with a pause for others between those of a large body."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-        if size > PAUSE_ABOVE:
-            await trio.lowlevel.checkpoint()
-
-
 def _types(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return f"{type(error).__name__}({', '.join(_types(inner) for inner in error.exceptions)})"
@@ -123,6 +116,7 @@ class _Connection:
         self.stream = stream
         self.buffered = 0  # bytes of bodies that this connection keeps
         self.fresh = True
+        self.reader = Reader("the request", SMALLEST)
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=policy.MAX_HEAD)
 
     async def serve(self) -> None:
@@ -151,6 +145,9 @@ class _Connection:
             status = hint if 400 <= hint <= 599 else 400
             await self.refuse(Refusal(status, "invalid_request_error", "this is not HTTP"))
             return False
+        except TooManyPieces as error:
+            await self.refuse(Refusal(413, "request_too_large", f"{error}; send it in one piece"))
+            return False
         except Refusal as refusal:
             self.run.count(refusal)
             if self.http.our_state is h11.SEND_BODY:
@@ -174,7 +171,21 @@ class _Connection:
         raw = await self.receive_body()
         user = self.run.gateway.user_of(self.run.who)
         counting = admitted.path == COUNT_TOKENS
-        return await _paced(body.check(self.run.who, raw, counting=counting, user=user), len(raw))
+        steps = body.check(self.run.who, raw, counting=counting, user=user)
+        if len(raw) <= PAUSE_ABOVE:
+            return await self.paced(steps, len(raw))
+        async with self.run.large:
+            return await self.paced(steps, len(raw))
+
+    async def paced(self, steps: body.Steps[T], size: int) -> T:
+        """Take the steps, and let others go first between them when it is their turn."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                result: T = done.value
+                return result
+            await self.reader.worked(size)
 
     async def while_connected(self, admitted: Admitted, call: body.Call) -> None:
         """Pass one call on and its answer back; a client that vanishes ends both."""
@@ -206,7 +217,7 @@ class _Connection:
     async def pass_on(self, admitted: Admitted, call: body.Call) -> None:
         """Reserve, pass on, settle: what was used if the answer said so, else a bound of it."""
         gateway, who = self.run.gateway, self.run.who
-        encoded = await _paced(call.encode(), self.buffered)
+        encoded = await self.paced(call.encode(), self.buffered)
         reserved: Reserved | None = None
         estimate = call.input_estimate(len(encoded))
         if gateway.ledger is not None and call.max_tokens:
@@ -221,11 +232,12 @@ class _Connection:
             reserved = given
         used: Usage | None = Usage()  # nothing, until an answer begins
         meter = Meter(stream=call.stream)
+        answer = Reader("the model API's answer")
         began = trio.current_time()
         try:
             if reserved is not None and reserved.output < call.max_tokens:
                 call = call.affording(reserved.output)
-                encoded = await _paced(call.encode(), self.buffered)
+                encoded = await self.paced(call.encode(), self.buffered)
             outgoing = UpstreamRequest(
                 admitted.path, admitted.target, admitted.headers, encoded, call.document
             )
@@ -239,6 +251,7 @@ class _Connection:
                         used = Usage()
                     await self.send_head(response.status, response.headers)
                     async for chunk in response.chunks:
+                        await answer.took(len(chunk))
                         meter.feed(chunk)
                         if chunk:
                             await self.send(h11.Data(data=chunk))
@@ -308,12 +321,13 @@ class _Connection:
             with trio.move_on_after(LINGER_TIME):
                 await self.stream.send_eof()
                 while await self.stream.receive_some(PIECE):
-                    pass
+                    await self.reader.worked()
 
     # --- bytes -----------------------------------------------------------------------------------
 
     async def receive_head(self) -> h11.Request | None:
         """The next request's head, or None if the client is done."""
+        self.reader.start_again()
         if not self.http.trailing_data[0]:
             with trio.move_on_after(HEAD_TIME if self.fresh else IDLE_TIME) as idle:
                 self.http.receive_data(bytes(await self.stream.receive_some(PIECE)))
@@ -325,15 +339,15 @@ class _Connection:
         raise Refusal(408, "timeout_error", f"no request within {HEAD_TIME:g} seconds")
 
     async def receive_body(self) -> bytes:
-        parts: list[bytes] = []
+        whole = bytearray()
         with trio.move_on_after(BODY_TIME):
             while True:
                 event = await self.next_event()
                 if isinstance(event, h11.EndOfMessage):
-                    return b"".join(parts)
+                    return bytes(whole)
                 if not isinstance(event, h11.Data):
                     raise _ClientGone
-                parts.append(bytes(event.data))
+                whole += event.data
                 self.keep(len(event.data))
                 if self.buffered > policy.MAX_BODY:
                     raise Refusal(413, "request_too_large", "the body is too large")
@@ -350,10 +364,12 @@ class _Connection:
         while True:
             event = self.http.next_event()
             if event is not h11.NEED_DATA:
+                await self.reader.took(len(event.data) if isinstance(event, h11.Data) else 0)
                 return event  # type: ignore[return-value]  # NEED_DATA is ruled out
             if self.http.they_are_waiting_for_100_continue:
                 await self.send(h11.InformationalResponse(status_code=100, headers=[]))
             self.http.receive_data(bytes(await self.stream.receive_some(PIECE)))
+            await self.reader.worked()
 
     async def send(self, event: h11.Event) -> None:
         data = self.http.send(event)

@@ -21,12 +21,15 @@ from pynchy.gateway.hello import server_name
 from pynchy.gateway.hosts import Destination
 from pynchy.gateway.policy import Head, Refusal
 from pynchy.logs import logger
+from pynchy.reader_budget import Reader, TooManyPieces
 
 LOOKUP_TIME: Final = 10.0  # seconds
 DIAL_TIME: Final = 10.0  # for each address
 HELLO_TIME: Final = 10.0
 IDLE_TIME: Final = 300.0  # without a byte either way
 ADDRESSES: Final = 4  # of one name that are tried
+HELLO_PIECES: Final = 64  # reads in which a whole hello has come
+SMALLEST: Final = 16  # bytes of what comes through, on average, piece by piece
 _PIECE: Final = 64 << 10
 
 
@@ -103,23 +106,31 @@ async def tunnel(
     try:
         hello = bytearray(early)
         with trio.move_on_after(HELLO_TIME):
+            pieces = 0
             while (name := server_name(bytes(hello))) is None:
                 if not (more := await client.receive_some(_PIECE)):
                     return
                 hello += more
+                pieces += 1
+                if pieces > HELLO_PIECES:
+                    raise Refusal(403, "permission_error", "TLS that begins in too many pieces")
             if name != to.host:
                 raise Refusal(
                     403, "permission_error", f"a tunnel to {to.host} was used for another host"
                 )
             passed.sent += len(hello)
             await remote.send_all(hello)
-            await _both_ways(client, remote, passed)
+            await _both_ways(who, to, client, remote, passed)
     finally:
         log(who, to, passed)
 
 
 async def _both_ways(
-    client: trio.abc.HalfCloseableStream, remote: trio.abc.HalfCloseableStream, passed: Passed
+    who: RunIdentity,
+    to: Destination,
+    client: trio.abc.HalfCloseableStream,
+    remote: trio.abc.HalfCloseableStream,
+    passed: Passed,
 ) -> None:
     with trio.CancelScope(deadline=trio.current_time() + IDLE_TIME) as scope:
 
@@ -128,14 +139,19 @@ async def _both_ways(
             sink: trio.abc.HalfCloseableStream,
             count: Callable[[int], None],
         ) -> None:
+            reader = Reader(f"the tunnel to {to.host}", SMALLEST)
             try:
                 while piece := await source.receive_some(_PIECE):
+                    await reader.took(len(piece))
                     scope.deadline = trio.current_time() + IDLE_TIME
                     await sink.send_all(piece)
                     count(len(piece))
                 await sink.send_eof()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 scope.cancel("one side broke off")
+            except TooManyPieces as error:
+                logger.warning("egress: {}: {}", who.group, error)
+                scope.cancel(str(error))
 
         def sent(size: int) -> None:
             passed.sent += size
@@ -182,6 +198,7 @@ async def fetch(
     if head.values(b"transfer-encoding"):
         headers.append((b"transfer-encoding", b"chunked"))
     http = h11.Connection(h11.CLIENT)
+    reader = Reader(f"the answer of {to.host}", SMALLEST)
     try:
         async with remote:
             with trio.fail_after(IDLE_TIME):
@@ -215,6 +232,7 @@ async def fetch(
                         )
                     )
                 elif isinstance(answer, h11.Data):
+                    await reader.took(len(answer.data))
                     passed.received += len(answer.data)
                     await send(h11.Data(data=bytes(answer.data)))
                 elif isinstance(answer, h11.EndOfMessage):
@@ -224,6 +242,8 @@ async def fetch(
                     return
     except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.TooSlowError) as error:
         raise Refusal(502, "api_error", f"{to.host} broke off ({type(error).__name__})") from None
+    except TooManyPieces as error:
+        raise Refusal(502, "api_error", str(error)) from None
     finally:
         log(who, to, passed)
 

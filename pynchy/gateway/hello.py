@@ -34,7 +34,7 @@ def server_name(data: bytes) -> str | None:
 
 def _handshake(data: bytes) -> bytes | None:
     """The first handshake message, put together from its records."""
-    message, at = b"", 0
+    message, at = bytearray(), 0
     while True:
         head = data[at : at + 5]
         if head[:1] not in (b"", b"\x16") or head[1:2] not in (b"", b"\x03"):
@@ -52,7 +52,7 @@ def _handshake(data: bytes) -> bytes | None:
             if whole > MAX_HELLO:
                 raise _not_tls()
             if len(message) >= whole:
-                return message[4:whole]
+                return bytes(message[4:whole])
         if at + 5 + size > len(data):
             return None
         at += 5 + size

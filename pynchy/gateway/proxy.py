@@ -19,6 +19,7 @@ import trio
 
 from pynchy.gateway.exchange import Ledger, OverBudget, RunIdentity, Upstream
 from pynchy.logs import logger
+from pynchy.reader_budget import PacedListener, account_here, charged_to
 
 if TYPE_CHECKING:
     from pynchy.gateway.egress import Network
@@ -104,7 +105,9 @@ class Gateway:
         run = Run(self, who, guarded=guarded)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.serve_listeners, run.serve, [listener])
+                with charged_to(account_here()):
+                    paced = PacedListener(listener)
+                    nursery.start_soon(trio.serve_listeners, run.serve, [paced])
                 nursery.start_soon(self.upstream.prepare)  # while the container starts
                 try:
                     yield

@@ -20,6 +20,7 @@ from pynchy.gateway.exchange import (
     UpstreamResponse,
     UpstreamUnreachable,
 )
+from pynchy.reader_budget import Reader, TooManyPieces
 
 if TYPE_CHECKING:
     import httpx
@@ -34,6 +35,7 @@ _PASSED: Final = frozenset({
 })  # fmt: skip
 _PASSED_PREFIX: Final = "anthropic-ratelimit-"
 _ERROR_BODY: Final = 256 << 10  # bytes of an error that are read
+_SMALLEST: Final = 16  # bytes of its pieces, on average
 
 
 @attrs.frozen
@@ -212,9 +214,11 @@ class Anthropic:
 
     async def _error_body(self, kind: str, chunks: _Chunks) -> bytes:
         """An error as the API words it, without our key; whatever else it is, in our words."""
-        body = b""
-        with suppress(UpstreamUnreachable):  # what came of it is all there is
+        body = bytearray()
+        reader = Reader("an error of the model API", _SMALLEST)
+        with suppress(UpstreamUnreachable, TooManyPieces):  # what came of it is all there is
             async for chunk in chunks:
+                await reader.took(len(chunk))
                 body += chunk
                 if len(body) > _ERROR_BODY:
                     break
@@ -222,7 +226,7 @@ class Anthropic:
             kind.partition(";")[0].strip().lower() == "application/json"
             and len(body) <= _ERROR_BODY
         ):
-            return body.replace(self._credential.secret.encode(), b"[removed]")
+            return bytes(body).replace(self._credential.secret.encode(), b"[removed]")
         return _NO_JSON
 
 

@@ -27,6 +27,7 @@ from pynchy.ipc.later import Bells
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger
 from pynchy.model import GroupId, Micros, RunId
+from pynchy.reader_budget import Reader
 from pynchy.store import audit, callers
 from pynchy.store.database import Database, Store, StoreError
 from pynchy_agent import wire
@@ -144,6 +145,7 @@ class _Clerk:
     slows: bool = True  # whoever misbehaves is served slowly
     offences: Counter[str] = attrs.field(init=False, factory=Counter)
     kept: int = attrs.field(init=False, default=0)
+    reader: Reader = attrs.field(init=False, factory=lambda: Reader("the commands"))
 
     async def watch(self, spool: Spool, watch: Watch) -> None:
         fruitless = 0
@@ -170,6 +172,7 @@ class _Clerk:
         written), unless they are so many that commands may be hidden behind them.
         """
         scan = spool.scan()
+        await self.reader.took(0, len(scan.names) + len(scan.strange))
         if not scan.whole:
             self.offend("overfull")
         for name in scan.names:
@@ -179,7 +182,7 @@ class _Clerk:
             for count, raw in enumerate(scan.strange):
                 spool.remove(raw)
                 if count % 64 == 63:
-                    await trio.lowlevel.checkpoint()
+                    await self.reader.took(0, 64)
         await trio.lowlevel.checkpoint()
         return len(scan.names), not scan.whole and bool(scan.names or scan.strange)
 

@@ -62,6 +62,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.operations": Kind.PROCEDURE,
     "pynchy.inspection": Kind.PROCEDURE,
     "pynchy.itself": Kind.GROUND,
+    "pynchy.reader_budget": Kind.GROUND,
     "pynchy.registration": Kind.PROCEDURE,
     "pynchy.stalls": Kind.EDGE,
     "pynchy.service": Kind.EDGE,

@@ -4,7 +4,7 @@ import json
 import os
 import stat
 from base64 import b64encode
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pynchy.gateway.exchange import Egress, RunIdentity
 from pynchy.gateway.offline import OfflineModel
 from pynchy.gateway.proxy import SOCKET, open_gateway
 from pynchy.model import GroupId, RunId
+from pynchy.reader_budget import Account, charged_to, open_loop_time
 from tests.edges.gateway_world import (
     TOKEN,
     WHO,
@@ -277,6 +278,61 @@ async def test_another_run_is_served_while_one_storms(tmp_path: Path) -> None:  
             request = post(call("echo x"), token="token-of-work")
             assert parse(await exchange(tmp_path / "b" / SOCKET, request)).status == 200
         nursery.cancel_scope.cancel()
+
+
+PIECES = b"1\r\n \r\n" * 10_000
+
+
+def chunked() -> bytes:
+    return raw("POST /v1/messages HTTP/1.1", "transfer-encoding: chunked", body=b"", length=None)
+
+
+async def test_a_body_in_tiny_pieces_is_refused(tmp_path: Path) -> None:  # threat N9
+    async with served(tmp_path) as path:
+        answer = parse(await exchange(path, chunked() + PIECES))
+    assert answer.status == 413
+    assert b"comes in too many small pieces; send it in one piece" in answer.body
+
+
+async def test_a_run_has_its_share_of_the_loop_and_no_more(tmp_path: Path) -> None:  # threat N9
+    account, other = (
+        Account(share=0.05, burst=0.05),
+        RunIdentity(RunId("f" * 16), GroupId("b"), "t"),
+    )
+    served_others = trio.Event()
+
+    async def storm() -> None:
+        while True:
+            with suppress(trio.BrokenResourceError, OSError):
+                async with await trio.open_unix_socket(str(tmp_path / "a" / SOCKET)) as stream:
+                    await stream.send_all(chunked())
+                    while True:
+                        await stream.send_all(PIECES)
+
+    async def ask() -> None:
+        for _ in range(20):
+            request = post(call("echo x"), token="t")
+            assert parse(await exchange(tmp_path / "b" / SOCKET, request)).status == 200
+        served_others.set()
+
+    with trio.fail_after(60), open_loop_time() as measure:
+        async with open_gateway(upstream=OfflineModel()) as gateway, AsyncExitStack() as runs:
+            with charged_to(account):
+                await runs.enter_async_context(gateway.open_run(WHO, tmp_path / "a"))
+            await runs.enter_async_context(gateway.open_run(other, tmp_path / "b"))
+            async with trio.open_nursery() as nursery:
+                began = trio.current_time()
+                for _ in range(8):
+                    nursery.start_soon(storm)
+                nursery.start_soon(ask)
+                await served_others.wait()
+                await trio.sleep(1)
+                took = trio.current_time() - began
+                nursery.cancel_scope.cancel()
+    # What a step overdraws is paid after it: one step of each of its connections.
+    assert 0.05 < account.used < 0.05 + 0.05 * took + 0.25
+    served = [took for name, took in measure.longest.items() if "Run.serve" in name]
+    assert max(served, default=0) < 0.1
 
 
 async def test_what_a_run_was_refused_is_reported_once_for_each_kind(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ import pytest
 import trio
 import trio.testing
 
-from pynchy.gateway.egress import Internet
+from pynchy.gateway.egress import Internet, tunnel
 from pynchy.gateway.exchange import Egress, RunIdentity
+from pynchy.gateway.hosts import Destination
 from pynchy.gateway.proxy import Report
 from pynchy.logs import logger
+from pynchy.reader_budget import FREE_PIECES
 from tests.edges.gateway_world import (
     TOKEN,
     WHO,
@@ -165,6 +167,62 @@ async def test_a_tunnel_for_one_host_serves_no_other(  # threat N5
     assert back == b""
     assert b"".join(arrived) == b""
     assert len(told) == (1 if first else 0)
+
+
+async def test_a_hello_in_crumbs_is_hung_up_on(tmp_path: Path) -> None:  # threat N9
+    async def swallow(stream: trio.SocketStream) -> None:
+        async with stream:
+            await read_all(stream)
+
+    async with listening(swallow) as port:
+        who = attrs.evolve(WHO, egress=PUBLIC)
+        async with (
+            served(tmp_path, who=who, network=Net(port)) as path,
+            await trio.open_unix_socket(str(path)) as stream,
+        ):
+            with trio.fail_after(20):
+                await stream.send_all(connect("example.org:443"))
+                await stream.receive_some()
+                for byte in hello("example.org")[:-1]:
+                    try:
+                        await stream.send_all(bytes([byte]))
+                    except trio.BrokenResourceError:
+                        return
+                    await trio.testing.wait_all_tasks_blocked()
+    raise AssertionError("it was listened to, a byte at a time")
+
+
+class Crumbs(trio.abc.HalfCloseableStream):
+    """A host that answers one byte at a time, for ever."""
+
+    given = 0
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.given += 1
+        return b"."
+
+    async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_tunnel_in_crumbs_is_ended() -> None:  # threat N9
+    ours, theirs = trio.testing.memory_stream_pair()
+    remote = Crumbs()
+    to = Destination("example.org", 443)
+    with trio.fail_after(20):
+        await tunnel(WHO, to, theirs, remote, hello("example.org"))
+    assert remote.given == FREE_PIECES + 1
+    await ours.aclose()
 
 
 @pytest.mark.parametrize(

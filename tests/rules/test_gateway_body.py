@@ -1,17 +1,30 @@
 """What may stand in the body of a model call."""
 
 import json
-from typing import Any
+import time
+from typing import Any, TypeVar
 
+import attrs
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pynchy.gateway.body import MAX_DEPTH, MAX_OUTPUT, MAX_VALUES, Call, at_once, check, decode
+from pynchy.gateway.body import (
+    MAX_DEPTH,
+    MAX_OUTPUT,
+    MAX_VALUES,
+    SLICE,
+    Call,
+    Steps,
+    at_once,
+    check,
+    decode,
+)
 from pynchy.gateway.exchange import RunIdentity
-from pynchy.gateway.policy import Refusal
+from pynchy.gateway.policy import MAX_BODY, Refusal
 from pynchy.model import GroupId, RunId
 
+T = TypeVar("T")
 WHO = RunIdentity(RunId("0123456789abcdef"), GroupId("family"), "t")
 PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
 
@@ -105,7 +118,7 @@ def test_depth_and_number_have_bounds_that_normal_bodies_keep() -> None:
 
     assert at_once(decode(nested(MAX_DEPTH)))
     assert "deep" in refused(nested(MAX_DEPTH + 1)).message
-    many = {"a": ["x,[{"] * 100_000}  # brackets within strings are no values
+    many = {"a": ["x,[{"] * (MAX_VALUES - 10)}  # brackets within strings are no values
     assert at_once(decode(json.dumps(many).encode())) == many
     assert "too many" in refused(json.dumps({"a": [1] * (MAX_VALUES + 1)}).encode()).message
     assert "too many" in refused(json.dumps({"a": ["x"] * (MAX_VALUES + 1)}).encode()).message
@@ -113,7 +126,7 @@ def test_depth_and_number_have_bounds_that_normal_bodies_keep() -> None:
 
 def test_a_body_that_only_opens_strings_is_refused_quickly() -> None:
     # A scan that starts again at every quote would take hours for these.
-    for piece in (b'\\"', b'"', b"\\\\", b'\\\\"', b"["):
+    for piece in (b'\\"', b'"', b"\\\\", b'\\\\"', b"[", b"]"):
         raw = b'{"a":"' + piece * ((30 << 20) // len(piece))
         assert refused(raw).status == 400
 
@@ -264,3 +277,45 @@ def test_a_call_is_made_to_fit_its_budget() -> None:
     thinking = checked(body(thinking={"type": "enabled", "budget_tokens": 99}))
     with pytest.raises(Refusal):
         thinking.affording(40)
+
+
+@settings(max_examples=20)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_a_large_body_is_written_in_steps_and_says_the_same(value: Any) -> None:  # threat N9
+    document = {"model": "m", "messages": [value, "a\u20ac\n" * SLICE]}
+    call = Call("m", 1, False, 0, 0, document, large=True)
+    whole = at_once(call.encode())
+    assert whole == at_once(attrs.evolve(call, large=False).encode())
+    assert sum(1 for _ in call.encode()) > 1
+
+
+def test_no_step_of_a_large_body_holds_the_loop() -> None:  # threat N9
+    size = MAX_BODY - 200
+    for content in (
+        b'"' + b"a" * size + b'"',
+        b'"' + b'\\"' * (size // 2) + b'"',
+        b" " * size + b'""',
+    ):
+        raw = b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":%s}]}' % content
+        steps = check(WHO, raw, counting=False, user="u")
+        call = timed(steps)
+        timed(call.encode())
+    with pytest.raises(Refusal):
+        timed(decode(b"]" * MAX_BODY))
+
+
+def timed(steps: Steps[T]) -> T:
+    while True:
+        began = time.thread_time()
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            assert time.thread_time() - began < 0.25  # of the processor; a tenth of it is usual

@@ -189,3 +189,8 @@ async def test_close_is_said_once_and_the_start_comes_first(
         session.close()
         await trio.testing.wait_all_tasks_blocked()
     assert [wire.decode_line(line[:-1]) for line in box.told] == [START, wire.Close()]
+
+
+def test_output_in_lines_of_nothing_is_cut_off() -> None:  # threat N9
+    [end] = hear(Box(), lambda box: box.prints(b"\n" * 100_000))
+    assert end == Broken("its output comes in too many small pieces")
