@@ -32,7 +32,7 @@ from pynchy.ipc.call import Done
 from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, channel_of
 from pynchy.store import groups, guards
-from pynchy.store.database import Store
+from pynchy.store.database import Store, StoreError
 from pynchy.world import World, day_of
 from pynchy_agent import wire
 
@@ -182,7 +182,11 @@ async def open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp 
         registered=registered,
     )
     async with open_whatsapp(terms) as channel:
-        yield channel
+        try:
+            yield channel
+        except* StoreError:  # what was in hand did not do it
+            channel.spare()
+            raise
 
 
 def _program_folders(user_home: Path) -> tuple[Path, ...]:

@@ -56,7 +56,18 @@ class StateChanged:
         return f"{self.state} ({why})" if why else self.state
 
 
-ChannelEvent = Incoming | ChatSeen | StateChanged
+@attrs.frozen
+class SetAside:
+    """A message was given up after several deliveries: nobody will see it. Told like a message, until its
+    ``number`` is acknowledged. ``chat`` and ``who`` are empty where even they could not be read."""
+
+    chat: ChatId
+    who: str
+    reason: str
+    number: int
+
+
+ChannelEvent = Incoming | ChatSeen | StateChanged | SetAside
 
 
 class SendRefused(Exception):
@@ -109,6 +120,15 @@ class Channel(Protocol):
 
     async def was_sent(self, message_id: str) -> bool | None:
         """After `SendUncertain`: whether the messenger has it, or None if it cannot tell."""
+        ...
+
+
+@runtime_checkable
+class Redelivers(Protocol):
+    """A channel that brings a message again which could not be taken in, and in the end sets it aside."""
+
+    async def reject(self, number: int, reason: str) -> None:
+        """Hand a message back: its row could not be committed. It comes again, or as `SetAside`."""
         ...
 
 

@@ -7,6 +7,7 @@ message is decided here; the store knows what triggers, `commands` knows what is
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final, NoReturn, Protocol
 
 import attrs
@@ -19,10 +20,12 @@ from pynchy.chat.channel import (
     ChatSeen,
     Incoming,
     NotConnected,
+    Redelivers,
+    SetAside,
     StateChanged,
 )
 from pynchy.chat.commands import Order
-from pynchy.chat.text import NOTICE_PREFIX, clean_name
+from pynchy.chat.text import NOTICE_PREFIX, clean_name, within
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, Message, Micros
 from pynchy.store import groups, messages, notices
@@ -134,7 +137,10 @@ class _Receiver:
     async def take_in(self, batch: Sequence[ChannelEvent]) -> None:
         """Store, carry orders out, acknowledge, ring each group that has something to answer."""
         wake: dict[GroupId, None] = {}  # in order, each once
-        for kept in await self._keep_all(batch):
+        refused: set[int] = (
+            set()
+        )  # their numbers: the channel brings them again, or sets them aside
+        for kept in await self._keep_all(batch, refused):
             self.stored(kept.message, kept.received)
             if kept.received.wakes and kept.received.folder is not None:
                 wake[kept.received.folder] = None
@@ -146,7 +152,10 @@ class _Receiver:
                 await self._carry_out(kept.then)
         for event in batch:
             match event:
-                case Incoming(_, number) if number is not None:
+                case Incoming(number=int(number)) if number not in refused:
+                    await self._let_go(number)
+                case SetAside(number=number):
+                    await self._tell(_tell_set_aside, event)
                     await self._let_go(number)
                 case StateChanged():
                     logger.info("{}: {} {}", self.channel.name, event.state, event.detail)
@@ -154,7 +163,7 @@ class _Receiver:
         for folder in wake:
             await self.ring(folder)
 
-    async def _keep_all(self, batch: Sequence[ChannelEvent]) -> list[_Kept]:
+    async def _keep_all(self, batch: Sequence[ChannelEvent], refused: set[int]) -> list[_Kept]:
         try:
             return await self.store.call(
                 _keep, batch, on_command=self.on_command, now=self.now(), new_id=self.new_id
@@ -163,18 +172,23 @@ class _Receiver:
             raise
         except Exception as error:  # contained here, and only here: one message's trouble
             if len(batch) > 1:
-                return [kept for event in batch for kept in await self._keep_all([event])]
+                return [kept for event in batch for kept in await self._keep_all([event], refused)]
             logger.exception("{}: a message could not be stored", self.channel.name)
-            if isinstance(batch[0], Incoming):
-                await self._give_up(batch[0].message, error)
+            match batch[0], self.channel:
+                case Incoming(number=int(number)), Redelivers() as channel:
+                    refused.add(number)
+                    with suppress(NotConnected):
+                        await channel.reject(number, f"{type(error).__name__}: {error}")
+                case Incoming(message), _:
+                    await self._give_up(message, error)
             return []
 
     async def _give_up(self, message: Message, error: Exception) -> None:
-        text = f"{NOTICE_PREFIX}A message in {message.chat} could not be stored"
-        told = await self.store.call(
-            _tell_main, f"{text} ({type(error).__name__}).", now=self.now(), new_id=self.new_id
-        )
-        if told:
+        text = f"A message in {within(message.chat)} could not be stored ({type(error).__name__})."
+        await self._tell(_tell_main, "unstored", text)
+
+    async def _tell(self, tell: Callable[..., bool], *what: object) -> None:
+        if await self.store.call(tell, *what, now=self.now(), new_id=self.new_id):
             self.outbox_bell()
 
     async def _carry_out(self, then: Callable[[], Awaitable[None]]) -> None:
@@ -210,6 +224,8 @@ def _keep(
                 )
             case ChatSeen(chat, name):
                 groups.see_chat(db, chat, name=name)
+            case SetAside():  # told apart, at its acknowledgement
+                pass
             case StateChanged():
                 pass
     return kept
@@ -240,8 +256,17 @@ def _keep_message(
     return _Kept(message, received, told=True, then=on_command(db, asked, now=now))
 
 
-def _tell_main(db: Database, text: str, *, now: Micros, new_id: Callable[[], str]) -> bool:
-    chat = groups.main_chat(db)
-    if chat is None:
-        return False
-    return notices.tell_once(db, chat, "unstored", text, now=now, new_id=new_id)
+def _tell_main(
+    db: Database, kind: str, text: str, *, now: Micros, new_id: Callable[[], str]
+) -> bool:
+    return notices.tell_main_once(db, kind, f"{NOTICE_PREFIX}{text}", now=now, new_id=new_id)
+
+
+def _tell_set_aside(
+    db: Database, event: SetAside, *, now: Micros, new_id: Callable[[], str]
+) -> bool:
+    who = f" of {clean_name(event.who)}" if event.who else ""
+    group = groups.by_chat(db, event.chat)
+    place = within((group.name if group else event.chat) or "a chat that cannot be told")
+    text = f"A message{who} in {place} was given up: {within(event.reason)}. Ask for it again."
+    return _tell_main(db, f"aside:{event.chat}", text, now=now, new_id=new_id)

@@ -28,6 +28,7 @@ from pynchy.chat.channel import (
     NotConnected,
     SendRefused,
     SendUncertain,
+    SetAside,
     State,
     StateChanged,
 )
@@ -71,6 +72,7 @@ async def open_whatsapp(terms: Terms) -> AsyncIterator[WhatsApp]:
         nursery.start_soon(channel.keep_bridge, name="whatsapp bridge")
         try:
             yield channel
+            channel.spare()
         finally:
             nursery.cancel_scope.cancel("the channel is closed")
 
@@ -94,6 +96,8 @@ class WhatsApp:
     _bridge: trio.Process | None = None
     _writing: trio.Lock = attrs.field(factory=trio.Lock)
     _again: trio.Event = attrs.field(factory=trio.Event)
+    _listened: trio.Event = attrs.field(factory=trio.Event)  # somebody takes what comes
+    _spared: bool = False
     _last_request: int = 0
     _asked: dict[int, _Answer] = attrs.field(factory=dict)
     _typing: dict[ChatId, trio.CancelScope] = attrs.field(factory=dict)
@@ -103,10 +107,18 @@ class WhatsApp:
         return "whatsapp"
 
     async def receive(self) -> ChannelEvent:
+        self._listened.set()
         return await self._receiver.receive()
 
     async def acknowledge(self, number: int) -> None:
         await self._tell(line="ack", numbers=[number])
+
+    async def reject(self, number: int, reason: str) -> None:
+        await self._tell(line="reject", number=number, reason=reason)
+
+    def spare(self) -> None:
+        """The end that comes is no message's doing: a delivery that it cuts off does not count."""
+        self._spared = True
 
     async def send(self, out: Outgoing) -> None:
         if self.state.state != "connected":
@@ -226,8 +238,9 @@ class WhatsApp:
             began = trio.current_time()
             try:
                 await self._run_bridge()
-            except (lines.BadLine, OSError) as error:
-                await self._change(StateChanged("disconnected", f"the bridge: {error}"))
+            except* (lines.BadLine, OSError) as errors:
+                words = f"the bridge: {errors.exceptions[0]}"
+                await self._change(StateChanged("disconnected", words))
             state = self.state
             if state.state in ("connecting", "connected"):
                 state = StateChanged("disconnected", "the WhatsApp process ended")
@@ -260,16 +273,23 @@ class WhatsApp:
             )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ask_for_groups)
+                nursery.start_soon(self._say_ready)
                 await self._read(process.stdout)
                 nursery.cancel_scope.cancel("the bridge ended")
-        except NotConnected:
+        except* NotConnected:
             pass  # it ended before it was told anything
         finally:
             self._bridge = None
             for answer in self._asked.values():
                 answer.came.set()
             with trio.CancelScope(shield=True):
-                await _end(process)
+                await _end(process, spared=self._spared)
+
+    async def _say_ready(self) -> None:
+        """What comes in is in hand from here on: no sooner than somebody takes it."""
+        await self._listened.wait()
+        with suppress(NotConnected):
+            await self._tell(line="ready")
 
     async def _ask_for_groups(self) -> None:
         while True:
@@ -280,21 +300,40 @@ class WhatsApp:
     async def _read(self, stream: trio.abc.ReceiveStream) -> None:
         rest = bytearray()
         while chunk := await stream.receive_some(65536):
-            rest += chunk
+            if b"\n" not in chunk:
+                rest += chunk
+            else:
+                first, *whole, tail = chunk.split(b"\n")
+                await self._hear(lines.decode(bytes(rest + first)))
+                for raw in whole:
+                    await self._hear(lines.decode(bytes(raw)))
+                rest = bytearray(tail)
             if len(rest) > lines.LONGEST:
                 raise lines.BadLine("too long")
-            *whole, tail = rest.split(b"\n")
-            rest = bytearray(tail)
-            for raw in whole:
-                await self._hear(lines.decode(bytes(raw)))
 
     async def _hear(self, line: dict[str, Any]) -> None:
+        try:
+            event = await self._understand(line)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise lines.BadLine(f"{type(error).__name__}: {error}") from None
+        if event is not None:
+            await self._sender.send(event)
+
+    async def _understand(self, line: dict[str, Any]) -> ChannelEvent | None:
+        """What a line is for the receiver; None for one that is ours alone."""
         match line.get("line"):
             case "message":
-                message = lines.message_in(line["message"])
-                await self._sender.send(Incoming(message, int(line["number"])))
+                number = int(line["number"])
+                try:
+                    return Incoming(lines.message_in(line["message"]), number)
+                except lines.BadLine as error:  # one message's trouble: the bridge has it still
+                    with suppress(NotConnected):
+                        await self.reject(number, str(error))
+            case "aside":
+                chat, who, reason = (str(line[key]) for key in ("chat", "who", "reason"))
+                return SetAside(ChatId(chat), who, reason, int(line["number"]))
             case "chat":
-                await self._sender.send(ChatSeen(ChatId(line["chat"]), str(line["name"])))
+                return ChatSeen(ChatId(str(line["chat"])), str(line["name"]))
             case "state" if line.get("state") in get_args(State):
                 await self._change(StateChanged(line["state"], str(line.get("detail", ""))))
             case "me":
@@ -305,6 +344,7 @@ class WhatsApp:
                     answer.came.set()
             case other:
                 raise lines.BadLine(f"{other!r} is no line of a bridge")
+        return None
 
     async def _change(self, change: StateChanged) -> None:
         if change != self.state:
@@ -357,12 +397,15 @@ def pause_after(state: State, wait: float, *, lived: float) -> tuple[float, floa
             return wait, longer
 
 
-async def _end(process: trio.Process) -> None:
+async def _end(process: trio.Process, *, spared: bool) -> None:
     """Close its input, give it a moment to take in what it has, and kill it."""
     assert process.stdin is not None
     assert process.stdout is not None
-    await process.stdin.aclose()
     with trio.move_on_after(GOODBYE) as limit:
+        if spared:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await process.stdin.send_all(lines.encode({"line": "bye"}))
+        await process.stdin.aclose()
         # Its last words would otherwise fill the pipe, and it would wait for us.
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while await process.stdout.receive_some(65536):

@@ -160,9 +160,13 @@ class Bridge:
         self.chats: dict[str, str] = {}  # registered chat -> its media folder
         self.media_limit = 0
         self.transcribe: list[str] = []
+        self.ready = threading.Event()  # the daemon takes messages
+        self.settled = threading.Event()  # what was delivered alone is acknowledged, or came back
         self.last_event = 0.0
         self.ending = False
         self._courtesies: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # in order
+        self._alone = 0  # the number of the entry that was delivered alone
+        self._returned: queue.SimpleQueue[int] = queue.SimpleQueue()  # to be delivered again
         self._numbers: dict[str, str] = {}
         self._unread: dict[str, list[tuple[str, str]]] = {}  # chat -> (sender, id), the newest
 
@@ -173,6 +177,8 @@ class Bridge:
         self.chats = dict(start["chats"])
         self.media_limit = int(start["media_limit"])
         self.transcribe = list(start["transcribe"])
+        self.journal.forget_aside(self.chats)
+        sys.unraisablehook = self._on_unraisable
         account = device(Path(SESSION))
         threading.Thread(target=self._guard, args=(self._deliver,), daemon=True).start()
         threading.Thread(target=self._guard, args=(self._be_courteous,), daemon=True).start()
@@ -253,8 +259,10 @@ class Bridge:
                 self.last_event = time.monotonic()
                 try:
                     handle(event)
-                except Exception:  # contained here, and only here: one event's trouble
+                except Exception as error:  # contained here, and only here: one event's trouble
                     _log.exception("an event was not understood")
+                    if kind is events.MessageEv:
+                        self._set_aside(event, error)
 
             self.client.event(kind)(handler)
 
@@ -284,9 +292,7 @@ class Bridge:
         on(
             events.GroupInfoEv,
             lambda change: (
-                self.out.say(line="chat", chat=reading.text_id(change.JID), name=change.Name.Name)
-                if change.Name.Name
-                else None
+                self._tell_chat(change.JID, change.Name.Name) if change.Name.Name else None
             ),
         )
         on(events.UndecryptableMessageEv, self._on_undecryptable)
@@ -320,7 +326,11 @@ class Bridge:
             self.out.say(line="answer", request=request, groups=found)
 
     def _tell_group(self, group: Any) -> None:
-        self.out.say(line="chat", chat=reading.text_id(group.JID), name=group.GroupName.Name)
+        self._tell_chat(group.JID, group.GroupName.Name)
+
+    def _tell_chat(self, jid: Any, name: Any) -> None:
+        name = name if isinstance(name, str) else bytes(name).decode("utf-8", "replace")
+        self.out.say(line="chat", chat=reading.text_id(jid), name=lines.short(name, lines.NAME))
 
     def _on_undecryptable(self, event: Any) -> None:
         source = event.Info.MessageSource
@@ -331,7 +341,7 @@ class Bridge:
         read = reading.read(event, own=self.own, number_of=self._number_of)
         if read is None:
             return
-        message = self._ours_named(read.message)
+        message = lines.fitted(self._ours_named(read.message))
         payload: dict[str, Any] = {}
         if message.chat not in self.chats:  # a name and a time, never content
             if message.edits or message.revokes:
@@ -355,6 +365,36 @@ class Bridge:
             unread.append((reading.text_id(event.Info.MessageSource.Sender), message.id))
             del unread[:-UNREAD]
 
+    def _set_aside(self, event: Any, error: Exception) -> None:
+        """Keep a message that could not be read, and have it told. The library brings it only once."""
+        source = event.Info.MessageSource
+        chat, who = reading.text_id(source.Chat), reading.text_id(source.Sender)
+        ours = chat in self.chats
+        self._note_aside(
+            json.dumps([chat, who, lines.short_id(str(event.Info.ID))]),
+            chat=chat,
+            payload=base64.b64encode(event.SerializePartialToString()).decode() if ours else "",
+            reason=f"{type(error).__name__}: {error}",
+        )
+
+    def _on_unraisable(self, args: Any) -> None:
+        """An exception that nobody could be told of: the library's, of an event that is not even
+        one of its protobufs, or our own."""
+        error = args.exc_value or args.exc_type()
+        _log.error("%s: %r", args.err_msg or "an exception", args.object, exc_info=error)
+        if type(error).__name__ == "DecodeError":
+            identity = json.dumps(["", "", secrets.token_hex(16)])
+            self._note_aside(identity, chat="", payload="", reason="it is damaged")
+
+    def _note_aside(self, identity: str, *, chat: str, payload: str, reason: str) -> None:
+        try:
+            told = self.journal.put_aside(identity, chat=chat, payload=payload, reason=reason[:500])
+        except Exception:  # a full disk: what cannot be kept can still be logged
+            _log.exception("and it could not be set aside")
+        else:
+            if told:
+                self.more.set()
+
     def _ours_named(self, message: Message) -> Message:
         """A quote of what we said names it as the daemon does, who chose that id."""
         quoted = message.quoted
@@ -376,19 +416,57 @@ class Bridge:
 
     def _deliver(self) -> None:
         last = 0
+        self.ready.wait()
         while True:
             self.more.clear()  # before looking: what comes from here on is heard
-            while batch := self.journal.after(last, limit=WINDOW):
-                self.out.say_all([self._delivery(entry) for entry in batch])
-                last = batch[-1].number
+            while True:
+                try:
+                    again = self.journal.hand_out_again(self._returned.get_nowait())
+                    batch = [] if again is None else [again]
+                except queue.Empty:
+                    batch = self.journal.hand_out(last, limit=WINDOW)
+                    if not batch:
+                        break
+                    last = batch[-1].number
+                self._hand_over(batch)
             self.more.wait()
+
+    def _hand_over(self, batch: Sequence[Entry]) -> None:
+        """Deliver these. One that was delivered before is waited for: nothing else is in hand with it."""
+        alone = batch[0].deliveries > 1 if batch else False
+        if alone:
+            self.settled.clear()
+            self._alone = batch[0].number
+        ready: list[dict[str, object]] = []
+        for entry in batch:
+            try:
+                ready.append(self._delivery(entry))
+            except Exception as error:  # contained here, and only here: one message's trouble
+                _log.exception("message %d could not be delivered", entry.number)
+                self._came_back(entry.number, f"{type(error).__name__}: {error}")
+        self.out.say_all(ready)
+        if alone:
+            self.settled.wait()
+
+    def _came_back(self, number: int, reason: str) -> None:
+        self.journal.failed(number, reason[:500])
+        self._returned.put(number)
+        self._settle([number])
+        self.more.set()
+
+    def _settle(self, numbers: Sequence[int]) -> None:
+        if self._alone in numbers:
+            self.settled.set()
 
     def _delivery(self, entry: Entry) -> dict[str, object]:
         payload = json.loads(entry.payload)
+        if "aside" in payload:
+            return {"line": "aside", "number": entry.number, **payload["aside"]}
         if "media" in payload:
             payload = self._with_media(payload)
             self.journal.rewrite(entry.number, json.dumps(payload))
-        return {"line": "message", "number": entry.number, "message": payload["message"]}
+        message = lines.fitted(lines.message_in(payload["message"]))
+        return {"line": "message", "number": entry.number, "message": lines.message_out(message)}
 
     def _with_media(self, payload: dict[str, Any]) -> dict[str, Any]:
         message, media = payload["message"], reading.Media(**payload["media"])
@@ -398,7 +476,7 @@ class Bridge:
             if folder is None:
                 raise _NotFetchedError("the chat is not registered any more")
             name, size = self._fetch(media, payload["source"], Path(folder))
-        except _NotFetchedError as reason:
+        except (_NotFetchedError, OSError) as reason:
             message["text"] = f"[{media.kind}, not fetched: {reason}] {words}".strip()
         else:
             kept = Attachment(path=name, media_type=media.media_type, size=size, name=media.name)
@@ -457,11 +535,20 @@ class Bridge:
     def _obey(self, line: dict[str, Any]) -> None:
         """Take a line. Nothing here may wait for the daemon to read: it may wait for us to."""
         match line.get("line"):
+            case "ready":
+                self.ready.set()
             case "ack":
-                self.journal.acknowledge([int(each) for each in line["numbers"]])
+                numbers = [int(each) for each in line["numbers"]]
+                self.journal.acknowledge(numbers)
+                self._settle(numbers)
                 self._go_if_done()
+            case "reject":
+                self._came_back(int(line["number"]), str(line["reason"]))
+            case "bye":
+                self.journal.give_back()
             case "chats":
                 self.chats = dict(line["chats"])
+                self.journal.forget_aside(self.chats)
             case "send":
                 threading.Thread(target=self._send, args=(line,), daemon=True).start()
             case "was_sent":
@@ -591,7 +678,8 @@ class Bridge:
 def joined_groups(client: Any) -> list[tuple[str, str]]:
     """Id and name of every group that the account is in, as WhatsApp says now."""
     found = [
-        (reading.text_id(each.JID), each.GroupName.Name) for each in client.get_joined_groups()
+        (reading.text_id(each.JID), lines.short(each.GroupName.Name, lines.NAME))
+        for each in client.get_joined_groups()
     ]
     return [(chat, name) for chat, name in found if chat]
 

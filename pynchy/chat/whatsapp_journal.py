@@ -4,6 +4,10 @@ The bridge writes an event here inside the library's callback, and lets go of it
 it. The rule that keeps it so: a payload lives until its acknowledgement and is erased with it; what
 stays is an identity, so that a second delivery is known.
 
+A message that brings down whoever takes it would come again for ever. So deliveries are counted, one
+that was in hand before is handed out alone, and after three it is set aside: its place is taken by a
+notice of that, and the newest of what was set aside is kept for a person to look at.
+
 An own message that reads like a send whose id is not known yet is held: it is either that send,
 or a person's, and which of them the send's answer says.
 """
@@ -13,7 +17,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -21,6 +25,9 @@ from typing import Final
 import attrs
 
 KEPT: Final = 20_000  # identities of acknowledged events, and of sends
+DELIVERIES: Final = 3  # of one message; then it is set aside
+ASIDE_KEPT: Final = 100  # messages that were set aside, the newest
+ASIDE_SIZE: Final = 64 * 1024  # characters of each
 
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS events (
@@ -29,7 +36,9 @@ _SCHEMA: Final = """
         payload TEXT,
         held_for TEXT,
         wa_id TEXT,
-        said_by TEXT
+        said_by TEXT,
+        deliveries INTEGER NOT NULL DEFAULT 0,
+        failure TEXT
     );
     CREATE INDEX IF NOT EXISTS events_open ON events (number) WHERE payload IS NOT NULL;
     CREATE INDEX IF NOT EXISTS events_wa ON events (wa_id);
@@ -42,6 +51,13 @@ _SCHEMA: Final = """
         doubtful INTEGER NOT NULL DEFAULT 0,
         wa_id TEXT
     );
+    CREATE TABLE IF NOT EXISTS aside (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+        chat TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        payload TEXT NOT NULL
+    );
     CREATE INDEX IF NOT EXISTS sends_wa ON sends (wa_id);
     CREATE INDEX IF NOT EXISTS sends_open ON sends (chat) WHERE state = 'open';
 """
@@ -51,6 +67,7 @@ _SCHEMA: Final = """
 class Entry:
     number: int
     payload: str
+    deliveries: int = 0  # this one included
 
 
 class Journal:
@@ -66,6 +83,14 @@ class Journal:
         names = [row[1] for row in self._db.execute("PRAGMA table_info(events)")]
         if "said_by" not in names:  # a journal of an earlier version
             self._db.execute("ALTER TABLE events ADD COLUMN said_by TEXT")
+        if "deliveries" not in names:
+            self._db.execute("ALTER TABLE events ADD COLUMN deliveries INTEGER NOT NULL DEFAULT 0")
+            self._db.execute("ALTER TABLE events ADD COLUMN failure TEXT")
+        self._db.execute(  # not even the notice got through: no more of it
+            "UPDATE events SET payload = NULL WHERE deliveries >= ? AND payload LIKE '{\"aside\":%'",
+            (DELIVERIES,),
+        )
+        self._handed: set[int] = set()  # in this life, and nobody has said what became of them
         # What was on its way when an earlier life ended is doubtful from now on.
         self._db.execute("UPDATE sends SET doubtful = 1 WHERE state = 'open'")
 
@@ -111,15 +136,105 @@ class Journal:
             )
             return changed.rowcount == 1
 
-    def after(self, number: int, *, limit: int) -> list[Entry]:
-        """What is not acknowledged, in order, behind ``number``."""
-        with self._lock:
+    def hand_out(self, number: int, *, limit: int) -> list[Entry]:
+        """What is not acknowledged, in order, behind ``number``, each counted as delivered.
+
+        What was delivered before comes alone: if that ends badly again, it is known whose doing it was.
+        One that has had its deliveries comes as the notice that it was set aside.
+        """
+        with self._lock, self._unhurried(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             rows = self._db.execute(
-                "SELECT number, payload FROM events WHERE payload IS NOT NULL "
+                "SELECT number, deliveries FROM events WHERE payload IS NOT NULL "
                 "AND held_for IS NULL AND number > ? ORDER BY number LIMIT ?",
                 (number, limit),
             ).fetchall()
-        return [Entry(*row) for row in rows]
+            fresh = next((at for at, row in enumerate(rows) if row[1]), len(rows))
+            return [self._hand_out(row[0]) for row in rows[: fresh or 1]]
+
+    def hand_out_again(self, number: int) -> Entry | None:
+        """The same for one that came back."""
+        with self._lock, self._unhurried(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            found = self._one(
+                "SELECT 1 FROM events WHERE number = ? AND payload IS NOT NULL", number
+            )
+            return self._hand_out(number) if found else None
+
+    def _hand_out(self, number: int) -> Entry:
+        had = self._one("SELECT deliveries, failure FROM events WHERE number = ?", number)
+        assert had is not None
+        if int(had[0]) >= DELIVERIES:
+            self._set_aside(number, had[1] or f"{DELIVERIES} times it was not taken to its end")
+        self._handed.add(number)
+        row = self._db.execute(
+            "UPDATE events SET deliveries = deliveries + 1 WHERE number = ? "
+            "RETURNING number, payload, deliveries",
+            (number,),
+        ).fetchall()[0]
+        return Entry(*row)
+
+    def failed(self, number: int, reason: str) -> None:
+        """A delivery came to nothing, and why."""
+        with self._lock:
+            self._handed.discard(number)
+            self._db.execute("UPDATE events SET failure = ? WHERE number = ?", (reason, number))
+
+    def give_back(self) -> None:
+        """An orderly end: what is in hand has not failed, and its delivery does not count."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "UPDATE events SET deliveries = deliveries - 1 "
+                "WHERE number = ? AND payload IS NOT NULL AND deliveries > 0",
+                [(each,) for each in self._handed],
+            )
+            self._handed.clear()
+
+    def put_aside(self, identity: str, *, chat: str, payload: str, reason: str) -> bool:
+        """Set aside an event that could not even be read. False: that is known already."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            notice = json.dumps({"aside": {"chat": chat, "who": "", "reason": reason}})
+            changed = self._db.execute(
+                "INSERT OR IGNORE INTO events (identity, payload) VALUES (?, ?)", (identity, notice)
+            )
+            if changed.rowcount == 1:
+                self._keep_aside(chat, reason, payload)
+            return changed.rowcount == 1
+
+    def forget_aside(self, registered: Iterable[str]) -> None:
+        """Erase what was set aside of any other chat."""
+        with self._lock:
+            self._db.execute(
+                "DELETE FROM aside WHERE chat NOT IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(registered)),),
+            )
+
+    def _set_aside(self, number: int, reason: str) -> None:
+        row = self._one("SELECT payload, identity FROM events WHERE number = ?", number)
+        assert row is not None
+        payload, (chat, who, *_) = row[0], json.loads(row[1])
+        try:
+            message = json.loads(payload)["message"]
+            who = str(message["sender_name"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass  # it is here because nobody can make sense of it
+        notice = {"chat": chat, "who": who, "reason": reason}
+        self._db.execute(
+            "UPDATE events SET payload = ?, deliveries = 0, failure = NULL WHERE number = ?",
+            (json.dumps({"aside": notice}), number),
+        )
+        self._keep_aside(chat, reason, payload)
+
+    def _keep_aside(self, chat: str, reason: str, payload: str) -> None:
+        self._db.execute(
+            "INSERT INTO aside (chat, reason, payload) VALUES (?, ?, ?)",
+            (chat, reason, payload[:ASIDE_SIZE]),
+        )
+        self._db.execute(
+            "DELETE FROM aside WHERE number <= (SELECT max(number) FROM aside) - ?", (ASIDE_KEPT,)
+        )
 
     def rewrite(self, number: int, payload: str) -> None:
         """Put what an event has become in its place, if it is still open."""
@@ -138,6 +253,7 @@ class Journal:
         if not numbers:
             return
         with self._lock, self._unhurried(), self._db:
+            self._handed.difference_update(numbers)
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "UPDATE events SET payload = NULL WHERE number = ?", [(each,) for each in numbers]

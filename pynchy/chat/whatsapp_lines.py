@@ -1,23 +1,30 @@
 """The lines between the daemon and the WhatsApp bridge: one JSON object each way a line.
 
-Up: ``state``, ``chat``, ``message`` (with its journal number), ``answer``, ``me``; when pairing ``qr``,
-``code``. Down: ``start``, ``chats``, ``ack``, ``send``, ``was_sent``, ``typing``, ``read``, ``groups``. The ids of
-messages to send are the caller's, and every request gets one answer, so that another bridge
-can take this one's place. The rule that keeps it so: facts in, facts out; who reads which line when
-is not known here.
+Up: ``state``, ``chat``, ``message`` and ``aside`` (with their journal numbers), ``answer``, ``me``; when
+pairing ``qr``, ``code``, ``linked``, ``unlinked``, ``failed``. Down: ``start``, ``ready`` (messages may
+come), ``chats``, ``ack``, ``reject`` (a message could not be taken in), ``bye`` (an orderly end: what is
+in hand is not to blame), ``send``, ``was_sent``, ``typing``, ``read``, ``groups``. The ids of messages
+to send are the caller's, and every request gets one answer, so that another bridge can take this one's
+place. The rule that keeps it so: facts in, facts out; who reads which line when is not known here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
 
-from pynchy.model import Attachment, Message, Quoted
+from pynchy.model import Attachment, Message, Micros, Quoted
 
 LONGEST: Final = 8 * 1024 * 1024  # bytes of a line
+TEXT: Final = 65_000  # characters of a message, the note that it is cut included: it fits a prompt
+QUOTED: Final = 4_000
+NAME: Final = 256  # of a person, a chat, a file
+ID: Final = 256
+LATEST: Final = Micros(4_102_444_800_000_000)  # the year 2100: no message is younger
 
 
 class BadLine(Exception):
@@ -31,7 +38,7 @@ def encode(line: Mapping[str, object]) -> bytes:
 def decode(raw: bytes) -> dict[str, Any]:
     try:
         line = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadLine(f"not JSON: {error}") from None
     if not isinstance(line, dict):
         raise BadLine(f"a {type(line).__name__}, not an object")
@@ -43,15 +50,83 @@ def message_out(message: Message) -> dict[str, Any]:
 
 
 def message_in(fields: Any) -> Message:
-    """The message of a line. Raises `BadLine`."""
+    """The message of a line, every field of its type. Raises `BadLine`."""
     try:
         quoted, attachments = fields["quoted"], fields["attachments"]
-        return Message(
+        message = Message(
             **{
                 **fields,
                 "quoted": None if quoted is None else Quoted(**quoted),
                 "attachments": tuple(Attachment(**each) for each in attachments),
             }
         )
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise BadLine(f"not a message: {error}") from None
+    for part in (message, *filter(None, [message.quoted]), *message.attachments):
+        _check(part)
+    return message
+
+
+_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "bool": (bool,),
+    "int": (int,),
+    "Micros": (int,),
+    "ChatId": (str,),
+    "SenderId": (str,),
+}
+
+
+def _check(part: Any) -> None:
+    for field in attrs.fields(type(part)):
+        value, wanted = getattr(part, field.name), _TYPES.get(str(field.type))
+        if wanted is not None and type(value) not in wanted:
+            raise BadLine(f"not a message: {field.name} is a {type(value).__name__}")
+
+
+def fitted(message: Message) -> Message:
+    """The same message within the bounds of a line: what is too long is cut, and says so."""
+    quoted = message.quoted
+    return attrs.evolve(
+        message,
+        id=short_id(message.id),
+        sender_name=short(message.sender_name, NAME),
+        sent_at=Micros(min(max(message.sent_at, 0), LATEST)),
+        text=_noted(message.text),
+        quoted=quoted
+        and attrs.evolve(
+            quoted,
+            id=short_id(quoted.id),
+            sender_name=short(quoted.sender_name, NAME),
+            text=short(quoted.text, QUOTED),
+        ),
+        attachments=tuple(
+            attrs.evolve(each, name=short(each.name, NAME), media_type=short(each.media_type, NAME))
+            for each in message.attachments
+        ),
+        edits=message.edits and short_id(message.edits),
+        revokes=message.revokes and short_id(message.revokes),
+        chat_name=message.chat_name and short(message.chat_name, NAME),
+    )
+
+
+def short(text: str, limit: int) -> str:
+    """The text, whole or cut with an ellipsis, and such that every encoder takes it."""
+    text = text if len(text) <= limit else f"{text[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return text.encode("utf-8", "replace").decode()
+
+
+def short_id(text: str) -> str:
+    """An id that keeps apart what it kept apart, however long somebody has made it."""
+    if len(text) <= ID:
+        return short(text, ID)
+    return "long-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _noted(text: str) -> str:
+    if len(text) <= TEXT:
+        return short(text, TEXT)
+    kept = TEXT - 100
+    note = f"[cut: the first {kept:,} of {len(text):,} characters]"
+    return f"{short(text[:kept], kept)}\n{note}"

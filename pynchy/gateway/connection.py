@@ -78,9 +78,9 @@ class Run:
             connection = _Connection(self, stream)
             try:
                 await connection.serve()
-            except (_ClientGone, trio.BrokenResourceError, trio.ClosedResourceError):
+            except* (_ClientGone, trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client went away: its right
-            except Exception as error:  # contained here, and only here: one connection's trouble
+            except* Exception as error:  # contained here, and only here: one connection's trouble
                 # The types alone: a message could hold what passed through.
                 logger.error("gateway: {} in a connection of run {}", _types(error), self.who.run)
             finally:

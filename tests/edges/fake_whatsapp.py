@@ -127,6 +127,8 @@ class FakeGo:
                     _fill(change.Name)
                     _fill(change)
                     self.emit(events.EVENT_TO_INT[events.GroupInfoEv], change)
+                case "long":  # a text of that many characters
+                    self.emit(17, message("LONG0001", chat=CHAT, text="x" * rest[0]))
                 case "bad":
                     self.emit(17, b"\xff" * 20)
                 case "event":

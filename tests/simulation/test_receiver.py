@@ -18,6 +18,7 @@ from pynchy.chat.channel import (
     ChatSeen,
     Incoming,
     NotConnected,
+    SetAside,
     StateChanged,
 )
 from pynchy.chat.receiver import Asked
@@ -359,3 +360,41 @@ async def test_states_are_passed_on_and_a_lost_channel_does_not_silence_the_bell
         there.line.broken = False
         await there.put(Incoming(message("@Pynchy hello", "A1"), 2))  # it comes again
         assert there.texts() == ["@Pynchy hello"]
+
+
+@attrs.define(eq=False)
+class Redelivering(Line):
+    """A channel that takes a message back."""
+
+    async def reject(self, number: int, reason: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.happened.append(f"handed back {number}: {reason.partition(':')[0]}")
+
+
+@simulated
+async def test_what_cannot_be_stored_goes_back_to_a_channel_that_keeps_it() -> None:
+    async with world() as there:
+        there.line.__class__ = Redelivering
+        bad = message("@Pynchy", "A2", sent_at="yesterday")
+        await there.put(Incoming(bad, 2), Incoming(message("@Pynchy 3", "A3"), 3))
+        assert there.texts() == ["@Pynchy 3"]
+        assert [each for each in there.happened if each[-1] in "23" or "back" in each] == [
+            "handed back 2: TypeError",
+            "acknowledged 3",
+        ]
+        assert there.db.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+
+
+@simulated
+async def test_what_was_set_aside_is_told_in_main_once() -> None:
+    async with world() as there:
+        for number, reason in (
+            (4, "it is\n\N{WHITE SQUARE CONTAINING BLACK SMALL SQUARE} mine"),
+            (5, "?"),
+        ):
+            await there.put(SetAside(CHAT, "A\x1bnn", reason, number))
+        assert there.happened == ["outbox", "acknowledged 4", "acknowledged 5"]
+        [(chat, said)] = there.db.execute("SELECT chat, text FROM outbox").fetchall()
+        assert chat == "console:main"
+        assert said.startswith(f"{NOTICE_PREFIX}A message of A")
+        assert said.endswith("in Family was given up: it is # mine. Ask for it again.")
