@@ -323,7 +323,9 @@ class Container:
 class Limits:
     """How many, and how long."""
 
-    containers: int = setting(5, count(1, 1000), "containers at once, of all groups together")
+    containers: int = setting(
+        5, count(1, 1000), "containers at once, of all groups together; one is kept for main"
+    )
     idle: float = setting(
         30 * MINUTE,
         seconds(0, 24 * HOUR),

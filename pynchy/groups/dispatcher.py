@@ -43,7 +43,8 @@ class RunHandle:
     A run owes the queue this: it looks at its rows once after the start and once after each ring
     that it takes from ``bell``; it says `idle` when a look found nothing and it has nothing else to
     do, `busy` when it took work after that; and it says `ended` exactly once, last, when its
-    container is gone. When ``close`` is set it finishes what is owed, takes nothing more and ends.
+    container is gone. When ``close`` is set it finishes what is owed, takes nothing more and ends; if
+    ``abandoned`` is set with it, nobody is there for what it owes, and it ends at once.
     Only a session is rung, and only a session may be idle.
     """
 
@@ -53,6 +54,7 @@ class RunHandle:
     prewarm: bool
     bell: trio.MemoryReceiveChannel[None]
     close: trio.Event
+    abandoned: trio.Event
     _inbox: trio.MemorySendChannel[Event] = attrs.field(alias="inbox", repr=False)
 
     async def busy(self) -> None:
@@ -109,6 +111,7 @@ async def run(
                     prewarm=prewarm,
                     bell=bell,
                     close=trio.Event(),
+                    abandoned=trio.Event(),
                     inbox=reports,
                 )
                 live[group, delegate] = _Live(ring, handle)
@@ -118,8 +121,11 @@ async def run(
                 # and the queue keeps the group in line until somebody has looked.
                 with suppress(trio.WouldBlock, trio.BrokenResourceError):
                     live[group, None].ring.send_nowait(None)
-            case Close(group, delegate):
-                live[group, delegate].handle.close.set()
+            case Close(group, delegate, abandoned):
+                handle = live[group, delegate].handle
+                if abandoned:
+                    handle.abandoned.set()
+                handle.close.set()
             case Later(event, seconds):
                 timers[event] = trio.current_time() + seconds
             case Drained():

@@ -7,14 +7,19 @@ first unanswered bell; being told twice changes nothing.
 
 The rules, in the order they are tried whenever anything changes:
 
-1. never more slots taken than there are, and per group at most one run that is not a delegate;
+1. never more slots taken than there are, and per group at most one run that is not a delegate. With two
+   slots or more, one is kept for main's run: all others together leave it free, even while main rests;
 2. a delegate takes the slot of the parent that waits for it, so waiting parents cannot lock each
-   other out; failing that it waits in front of everybody (a parent's slot depends on it);
-3. then tasks, then messages; each line first come, first served;
-4. a slot is never free while somebody could use it;
-5. an idle run gives way as soon as somebody waits for a slot or its own group has a task due; a
-   busy one never does. A run that nobody has spoken to yet (pre-warmed) gives way first;
-6. in slots that nobody wants, while no run works, up to ``prewarm`` runs are begun before anybody
+   other out, and none needs a slot of its own;
+3. then groups, in turn: who has begun a run in this round comes after all who have not. Within that, tasks
+   before messages, each line first come, first served. A round is over when only those wait who had their turn;
+4. then delegates, in slots that no group waits for, and in so few that one more group can begin beside
+   main and theirs. Of several groups' delegates the group with the fewest at work comes first;
+5. a slot is never free while somebody could use it under these rules;
+6. an idle run gives way as soon as somebody waits for a slot or its own group has a task due; a
+   busy one never does. A run that nobody has spoken to yet (pre-warmed) gives way first, and main's never
+   to others. For a delegate no run gives way whose group has any: it would take what it asked for with it;
+7. in slots that nobody wants, while no run works, up to ``prewarm`` runs are begun before anybody
    asks: for the groups that spoke last and have none. What a group said buys it one such run: if
    that ends by itself (idle for too long, broken), there is no other until the group speaks again.
 
@@ -31,7 +36,7 @@ from typing import Final, NewType
 
 import attrs
 
-from pynchy.model import GroupId
+from pynchy.model import MAIN, GroupId
 
 DelegateId = NewType("DelegateId", str)
 
@@ -151,13 +156,6 @@ class DelegateAsked:
 
 
 @attrs.frozen
-class DelegateAwaited:
-    """The parent, which had gone on working, now waits for this delegate until it has ended."""
-
-    id: DelegateId
-
-
-@attrs.frozen
 class DelegateEnded:
     """A delegate's run is over, or the request for one was withdrawn."""
 
@@ -191,7 +189,6 @@ Event = (
     | Resumed
     | Removed
     | DelegateAsked
-    | DelegateAwaited
     | DelegateEnded
     | Held
     | Released
@@ -221,10 +218,14 @@ class Ring:
 
 @attrs.frozen
 class Close:
-    """Ask a run to end: finish what is owed, begin nothing. Said once, it holds until the end."""
+    """Ask a run to end: finish what is owed, begin nothing. Said once, it holds until the end.
+
+    ``abandoned``: whoever waited for this delegate's answer is gone, so nothing of it is to be finished.
+    """
 
     group: GroupId
     delegate: DelegateId | None = None
+    abandoned: bool = False
 
 
 @attrs.frozen
@@ -291,7 +292,14 @@ class _Delegate:
     closing: bool = False
 
 
-Holder = GroupId | DelegateId
+NOT_FOR_DELEGATES: Final = (
+    3  # slots: main's, one for the group that asks, one for whoever speaks next
+)
+
+
+def room_for_delegates(capacity: int) -> int:
+    """How many delegates of all groups may be at work in slots of their own."""
+    return max(0, capacity - NOT_FOR_DELEGATES)
 
 
 class GroupQueue:
@@ -302,10 +310,12 @@ class GroupQueue:
             raise ValueError(f"capacity {capacity}: at least one slot is needed")
         self.capacity: Final = capacity
         self.prewarm: Final = prewarm
+        self._kept: Final = 1 if capacity > 1 else 0  # slots that only main's run takes
         self._runs: dict[GroupId, _Run] = {}
         self._idle: dict[GroupId, None] = {}  # longest idle first
         self._messages: dict[GroupId, None] = {}  # in order of arrival
         self._tasks: dict[GroupId, None] = {}
+        self._round: set[GroupId] = set()  # had their turn, see rule 3
         self._likely: dict[GroupId, None] = {}  # may have a run unasked; who spoke last is last
         self._delegates: dict[DelegateId, _Delegate] = {}  # asked and not ended, in that order
         self._paused: set[GroupId] = set()
@@ -327,8 +337,7 @@ class GroupQueue:
     @property
     def slots(self) -> int:
         """How many slots are taken: one for each run, but none for a delegate in its parent's."""
-        own = sum(each.live and not each.borrowed for each in self._delegates.values())
-        return len(self._runs) + own
+        return len(self._runs) + self._own_delegates()
 
     def waiting(self) -> tuple[Start, ...]:
         """What would start next, in order, were there slots enough."""
@@ -379,12 +388,11 @@ class GroupQueue:
                 self._tasks.pop(group, None)
                 self._paused.discard(group)
                 self._likely.pop(group, None)
+                self._round.discard(group)
                 if group in self._runs:
                     self._runs[group].leaving = True
             case DelegateAsked():
                 self._asked(event)
-            case DelegateAwaited(id):
-                self._awaited(id)
             case DelegateEnded(id):
                 yield from self._delegate_ended(id)
             case Held():
@@ -471,14 +479,6 @@ class GroupQueue:
                 group=event.group, parent=event.parent, waits=event.waits
             )
 
-    def _awaited(self, id: DelegateId) -> None:
-        each = self._delegates.get(id)
-        if each is None:
-            return  # it has ended in the meantime
-        each.waits = True
-        if each.live and not each.borrowed and self._lends(each):
-            each.borrowed = True  # it moves over, and its own slot is free
-
     def _delegate_ended(self, id: DelegateId) -> Iterator[Decision]:
         ended = self._delegates.pop(id, None)
         if ended is not None:
@@ -502,10 +502,17 @@ class GroupQueue:
                 each.borrowed = False
             if not each.closing:
                 each.closing = True
-                yield Close(group=group, delegate=id)
+                yield Close(group=group, delegate=id, abandoned=each.waits)
 
     def _any_delegate(self) -> bool:
         return any(each.live for each in self._delegates.values())
+
+    def _own_delegates(self, group: GroupId | None = None) -> int:
+        """Delegates in slots of their own, of one group or of all."""
+        return sum(
+            each.live and not each.borrowed and group in (None, each.group)
+            for each in self._delegates.values()
+        )
 
     def _lends(self, each: _Delegate) -> bool:
         """Whether its parent's slot can be had: the parent waits, and no other sits in it."""
@@ -520,18 +527,47 @@ class GroupQueue:
 
     def _line(self) -> Iterator[Start]:
         """All that could start, in the order in which it should."""
+        yield from self._groups_line()
+        yield from self._delegates_line()
+
+    def _groups_line(self) -> Iterator[Start]:
         if self._draining or self._held:
             return
-        for id, each in self._delegates.items():
-            if not each.live:
-                yield Start(group=each.group, kind=Kind.DELEGATE, delegate=id)
-        for group in self._tasks:
-            if group not in self._runs and group not in self._paused:
-                yield Start(group=group, kind=Kind.TASK)
-        for group in self._messages:
-            waits = group not in self._runs and group not in self._paused
-            if waits and group not in self._tasks:
-                yield Start(group=group, kind=Kind.SESSION)
+        for had_a_turn in (False, True):
+            for kind, line in ((Kind.TASK, self._tasks), (Kind.SESSION, self._messages)):
+                for group in line:
+                    if (group in self._round) is not had_a_turn:
+                        continue
+                    if kind is Kind.SESSION and group in self._tasks:
+                        continue  # its task goes first
+                    if group not in self._runs and group not in self._paused:
+                        yield Start(group=group, kind=kind)
+
+    def _delegates_line(self) -> Iterator[Start]:
+        if self._draining or self._held:
+            return
+        waiting = [(id, each) for id, each in self._delegates.items() if not each.live]
+        for id, each in sorted(waiting, key=lambda pair: self._own_delegates(pair[1].group)):
+            yield Start(group=each.group, kind=Kind.DELEGATE, delegate=id)
+
+    def _free(self) -> int:
+        """Slots that others than main may take."""
+        return self.capacity - self.slots - (self._kept if MAIN not in self._runs else 0)
+
+    def _next(self) -> Start | None:
+        """Who starts now, if anybody can."""
+        if self._kept and MAIN not in self._runs and self.slots < self.capacity:
+            for start in self._groups_line():
+                if start.group == MAIN:
+                    return start
+        if self._free() <= 0:
+            return None
+        for start in self._groups_line():
+            if start.group != MAIN or not self._kept:
+                return start
+        if self._own_delegates() < room_for_delegates(self.capacity):
+            return next(self._delegates_line(), None)
+        return None
 
     def _fill(self) -> Iterator[Decision]:
         """Start all that can start."""
@@ -539,7 +575,7 @@ class GroupQueue:
             if not each.live and not self._held and not self._draining and self._lends(each):
                 each.live = each.borrowed = True
                 yield Start(group=each.group, kind=Kind.DELEGATE, delegate=id)
-        for start in list(islice(self._line(), max(0, self.capacity - self.slots))):
+        while (start := self._next()) is not None:
             self._begin(start)
             yield start
 
@@ -549,6 +585,11 @@ class GroupQueue:
             return
         (self._tasks if start.kind is Kind.TASK else self._messages).pop(start.group)
         self._runs[start.group] = _Run(kind=start.kind, phase=Phase.BUSY)
+        if start.group == MAIN and self._kept:
+            return  # it has a slot of its own and stands before nobody
+        if start.group in self._round:  # all who wait had their turn: the next round begins
+            self._round.clear()
+        self._round.add(start.group)
 
     def _warm_up(self) -> Iterator[Decision]:
         """Begin runs that nobody has asked for. A slot that is still free now is one that nobody wants,
@@ -557,13 +598,18 @@ class GroupQueue:
             return
         if any(run.phase is Phase.BUSY for run in self._runs.values()):
             return
-        fresh = sum(run.fresh for run in self._runs.values())
-        room = min(self.prewarm - fresh, self.capacity - self.slots)
-        idle = (g for g in reversed(self._likely) if g not in self._runs and g not in self._paused)
-        for group in list(islice(idle, max(0, room))):
-            self._runs[group] = _Run(kind=Kind.SESSION, phase=Phase.IDLE, fresh=True)
-            self._idle.setdefault(group)
-            yield Start(group=group, kind=Kind.SESSION, prewarm=True)
+        if next(self._groups_line(), None) is not None:
+            return
+        room = self.prewarm - sum(run.fresh for run in self._runs.values())
+        for group in list(reversed(self._likely)):
+            if group in self._runs or group in self._paused:
+                continue
+            free = self.capacity - self.slots if group == MAIN else self._free()
+            if room > 0 and free > 0:
+                room -= 1
+                self._runs[group] = _Run(kind=Kind.SESSION, phase=Phase.IDLE, fresh=True)
+                self._idle.setdefault(group)
+                yield Start(group=group, kind=Kind.SESSION, prewarm=True)
 
     def _spoke(self, group: GroupId) -> None:
         self._likely.pop(group, None)
@@ -580,18 +626,30 @@ class GroupQueue:
         """Close as many idle runs as there are waiters that no slot is or becomes free for."""
         for group in [each for each in self._idle if self._must_leave(each)]:
             yield self._close(group)
-        if not self._idle:
+        idle = [each for each in self._idle if each != MAIN or not self._kept]
+        if not idle:
             return
+        idle.sort(key=self._worth)
         closing = [each for each, run in self._runs.items() if run.phase is Phase.CLOSING]
-        coming = self.capacity - self.slots + len(closing)
+        if self._kept:
+            closing = [each for each in closing if each != MAIN]
+        coming = self._free() + len(closing)
         again = sum(
             (each in self._tasks or each in self._messages) and each not in self._paused
             for each in closing
         )
-        missing = len(list(islice(self._line(), self.capacity))) + again - coming
+        waiting = (each for each in self._groups_line() if each.group != MAIN or not self._kept)
+        missing = len(list(islice(waiting, self.capacity))) + again - coming
+        for group in idle[: max(0, missing)]:
+            yield self._close(group)
         if missing > 0:
-            for group in sorted(self._idle, key=self._worth)[:missing]:
-                yield self._close(group)
+            return
+        # Nobody of a group waits; what delegates could still use beyond the slots that are free or come.
+        room = room_for_delegates(self.capacity) - self._own_delegates()
+        wanted = min(room, len(list(self._delegates_line()))) + missing
+        asking = {each.group for each in self._delegates.values()}
+        for group in [each for each in idle if each not in asking][: max(0, wanted)]:
+            yield self._close(group)
 
     def _worth(self, group: GroupId) -> int:
         """Fresh runs go first, and of them those whose groups spoke longest ago; then the longest

@@ -295,7 +295,10 @@ class _Run:
                         session.close()
                         if self.handle.prewarm and self.chat is None:
                             session.kill()  # nobody has spoken to it: it has nothing to finish
-                        if not self.owed:
+                        if self.handle.abandoned.is_set():
+                            why = "the run that waited for it has ended"
+                            self._fail("interrupted", why, session, deadlines)
+                        elif not self.owed:
                             deadlines.closing(trio.current_time())
                     case StopAsked():
                         deadlines.stopping(trio.current_time())

@@ -21,7 +21,6 @@ from pynchy.groups.queue import (
     Close,
     Decision,
     DelegateAsked,
-    DelegateAwaited,
     DelegateEnded,
     DelegateId,
     Drained,
@@ -44,11 +43,12 @@ from pynchy.groups.queue import (
     Ring,
     Start,
     TaskDue,
+    room_for_delegates,
 )
-from pynchy.model import GroupId
+from pynchy.model import MAIN, GroupId
 
 GROUPS = [GroupId(name) for name in ("ant", "bee", "cat", "dog", "eel")]
-groups = st.sampled_from(GROUPS)
+groups = st.sampled_from([*GROUPS, MAIN])
 
 
 def closes(decisions: list[Decision]) -> list[Close]:
@@ -69,7 +69,7 @@ def test_a_live_session_is_rung_instead_of_started_twice() -> None:  # invariant
 
 
 def test_two_hundred_groups_with_warm_agents_are_all_served() -> None:  # invariant 182; threat X5
-    queue = GroupQueue(capacity=5)
+    queue = GroupQueue(capacity=6)  # one of them is main's
     many = [GroupId(f"g{number}") for number in range(200)]
     served = [name for each in many for name in starts(queue.feed(Arrived(each)))]
     todo = list(served)
@@ -137,8 +137,8 @@ def test_an_idle_word_that_crossed_a_ring_is_not_idle() -> None:
     assert queue.feed(Arrived(GROUPS[1])) == []  # nobody is told to give way
 
 
-def test_ten_delegates_on_two_slots_with_all_parents_waiting() -> None:
-    queue = GroupQueue(capacity=2)
+def test_ten_delegates_in_two_slots_with_all_parents_waiting() -> None:
+    queue = GroupQueue(capacity=3)
     for group in GROUPS[:2]:
         queue.feed(Arrived(group))
     begun: list[DelegateId] = []
@@ -152,7 +152,7 @@ def test_ten_delegates_on_two_slots_with_all_parents_waiting() -> None:
         take(queue.feed(DelegateAsked(DelegateId(str(number)), GROUPS[number % 2])))
     done = 0
     while done < len(begun):
-        assert queue.slots <= 2
+        assert queue.slots == 2
         take(queue.feed(DelegateEnded(begun[done])))
         done += 1
     assert done == 10
@@ -177,8 +177,112 @@ def test_helpers_nobody_waits_for_any_more_are_asked_to_end() -> None:
     helper = DelegateId("1")
     queue.feed(DelegateAsked(helper, GROUPS[0]))
     queue.feed(Arrived(GROUPS[1]))
-    assert queue.feed(Ended(GROUPS[0])) == [Close(GROUPS[0], delegate=helper)]
+    assert queue.feed(Ended(GROUPS[0])) == [Close(GROUPS[0], delegate=helper, abandoned=True)]
     assert queue.feed(DelegateEnded(helper)) == [Start(GROUPS[1], Kind.SESSION)]
+
+
+def test_main_gets_a_slot_at_once_whatever_others_hold() -> None:  # invariant 192
+    queue = GroupQueue(capacity=3)
+    for group in GROUPS:
+        queue.feed(Arrived(group))
+    assert queue.slots == 2
+    assert queue.feed(Arrived(MAIN)) == [Start(MAIN, Kind.SESSION)]
+    queue.feed(Idle(MAIN))
+    assert queue.phase(MAIN) is Phase.IDLE, "its slot is no use to the others"
+
+
+def test_mains_slot_is_kept_for_it_while_its_run_closes() -> None:
+    queue = GroupQueue(capacity=2)
+    queue.feed(Arrived(MAIN))
+    queue.feed(Idle(MAIN))
+    queue.feed(Arrived(GROUPS[0]))
+    assert queue.feed(TaskDue(MAIN)) == [Close(MAIN)]
+    queue.feed(Arrived(GROUPS[1]))
+    assert queue.feed(Idle(GROUPS[0])) == [Close(GROUPS[0])]
+    assert queue.feed(Ended(MAIN)) == [Start(MAIN, Kind.TASK)]
+
+
+def test_a_single_slot_is_everybodys() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(Arrived(GROUPS[0]))
+    assert queue.feed(Arrived(MAIN)) == []
+    assert queue.feed(Idle(GROUPS[0])) == [Close(GROUPS[0])]
+    assert queue.feed(Ended(GROUPS[0])) == [Start(MAIN, Kind.SESSION)]
+
+
+def test_helpers_leave_room_for_main_and_for_one_more_group() -> None:  # invariant 192
+    queue = GroupQueue(capacity=5)
+    queue.feed(Arrived(GROUPS[0]))
+    for number in range(10):
+        queue.feed(DelegateAsked(DelegateId(str(number)), GROUPS[0], waits=False))
+    assert queue.slots == 3
+    assert queue.feed(Arrived(GROUPS[1])) == [Start(GROUPS[1], Kind.SESSION)]
+    assert queue.feed(Arrived(MAIN)) == [Start(MAIN, Kind.SESSION)]
+
+
+def test_no_helper_stands_before_another_groups_message() -> None:
+    queue = GroupQueue(capacity=5)
+    for group in GROUPS[:4]:
+        queue.feed(Arrived(group))
+    queue.feed(DelegateAsked(DelegateId("1"), GROUPS[0], waits=False))
+    queue.feed(Arrived(GROUPS[4]))
+    assert queue.feed(Ended(GROUPS[3])) == [Start(GROUPS[4], Kind.SESSION)]
+    assert queue.feed(Ended(GROUPS[4])) == [
+        Start(GROUPS[0], Kind.DELEGATE, delegate=DelegateId("1"))
+    ]
+
+
+def test_of_two_groups_helpers_those_go_first_whose_group_has_fewer() -> None:
+    queue = GroupQueue(capacity=5)
+    for group in GROUPS[:2]:
+        queue.feed(Arrived(group))
+    for number in range(3):
+        queue.feed(DelegateAsked(DelegateId(str(number)), GROUPS[0], waits=False))
+    queue.feed(DelegateAsked(DelegateId("late"), GROUPS[1], waits=False))
+    assert queue.feed(DelegateEnded(DelegateId("0"))) == [
+        Start(GROUPS[1], Kind.DELEGATE, delegate=DelegateId("late"))
+    ]
+
+
+def test_an_idle_run_does_not_give_way_to_the_helper_it_asked_for() -> None:
+    queue = GroupQueue(capacity=4)
+    for group in GROUPS[:3]:
+        queue.feed(Arrived(group))
+    helper = DelegateId("1")
+    queue.feed(DelegateAsked(helper, GROUPS[0], waits=False))
+    assert queue.feed(Idle(GROUPS[0])) == []
+    assert queue.feed(Idle(GROUPS[1])) == [Close(GROUPS[1])]
+    assert queue.feed(Ended(GROUPS[1])) == [Start(GROUPS[0], Kind.DELEGATE, delegate=helper)]
+
+
+def test_a_group_that_always_has_a_task_due_does_not_hold_up_anothers_message() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(TaskDue(GROUPS[0]))
+    queue.feed(TaskDue(GROUPS[0]))
+    queue.feed(Arrived(GROUPS[1]))
+    assert queue.feed(Ended(GROUPS[0])) == [Start(GROUPS[1], Kind.SESSION)]
+    queue.feed(Arrived(GROUPS[1]))
+    assert queue.feed(Ended(GROUPS[1])) == [Start(GROUPS[0], Kind.TASK)]
+
+
+def test_a_helper_that_nobody_waits_for_finishes_when_its_parent_has_ended() -> None:
+    queue = GroupQueue(capacity=4)
+    queue.feed(Arrived(GROUPS[0]))
+    helper = DelegateId("1")
+    queue.feed(DelegateAsked(helper, GROUPS[0], waits=False))
+    assert queue.feed(Ended(GROUPS[0])) == [Close(GROUPS[0], delegate=helper)]
+
+
+def test_a_helper_waits_while_its_siblings_orphan_leaves_the_slot_they_share() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(TaskDue(GROUPS[0]))
+    first, second, third = DelegateId("1"), DelegateId("2"), DelegateId("3")
+    queue.feed(DelegateAsked(first, GROUPS[0]))
+    queue.feed(DelegateAsked(second, GROUPS[0]))
+    queue.feed(DelegateAsked(third, GROUPS[0], parent=first))
+    assert queue.feed(DelegateEnded(first)) == [Close(GROUPS[0], delegate=third, abandoned=True)]
+    assert queue.slots == 1
+    assert queue.feed(DelegateEnded(third)) == [Start(GROUPS[0], Kind.DELEGATE, delegate=second)]
 
 
 def unasked(group: GroupId) -> Start:
@@ -186,7 +290,7 @@ def unasked(group: GroupId) -> Start:
 
 
 def test_a_prewarmed_run_takes_only_a_free_slot_and_is_given_up_first() -> None:
-    queue = GroupQueue(capacity=2, prewarm=2)
+    queue = GroupQueue(capacity=3, prewarm=2)
     queue.feed(Arrived(GROUPS[0]))
     queue.feed(Idle(GROUPS[0]))
     assert queue.feed(Likely((GROUPS[1], GROUPS[2]))) == [unasked(GROUPS[1])]
@@ -195,7 +299,7 @@ def test_a_prewarmed_run_takes_only_a_free_slot_and_is_given_up_first() -> None:
 
 
 def test_a_prewarmed_run_hears_the_first_word_of_its_group() -> None:
-    queue = GroupQueue(capacity=2, prewarm=1)
+    queue = GroupQueue(capacity=3, prewarm=1)
     assert queue.feed(Likely((GROUPS[0],))) == [unasked(GROUPS[0])]
     assert queue.feed(Arrived(GROUPS[0])) == [Ring(GROUPS[0])]
 
@@ -210,7 +314,7 @@ def test_whoever_spoke_last_has_a_run_again_as_soon_as_slots_are_free() -> None:
 
 
 def test_a_prewarmed_run_that_ends_by_itself_is_not_begun_again_until_its_group_speaks() -> None:
-    queue = GroupQueue(capacity=2, prewarm=1)
+    queue = GroupQueue(capacity=3, prewarm=1)
     queue.feed(Likely((GROUPS[0],)))
     assert queue.feed(Ended(GROUPS[0])) == []  # it was idle for too long, or it broke
     assert queue.feed(Released()) == []
@@ -222,28 +326,28 @@ def test_a_prewarmed_run_that_ends_by_itself_is_not_begun_again_until_its_group_
 
 
 def test_of_prewarmed_runs_the_one_whose_group_spoke_longest_ago_gives_way_first() -> None:
-    queue = GroupQueue(capacity=2, prewarm=2)
+    queue = GroupQueue(capacity=3, prewarm=2)
     begun = starts(queue.feed(Likely((GROUPS[0], GROUPS[1]))))
     assert begun == [GROUPS[0], GROUPS[1]]
     assert queue.feed(Arrived(GROUPS[2])) == [Close(GROUPS[1])]
 
 
 def test_nothing_is_begun_unasked_while_somebody_works() -> None:
-    queue = GroupQueue(capacity=3, prewarm=1)
+    queue = GroupQueue(capacity=4, prewarm=1)
     queue.feed(Likely((GROUPS[0], GROUPS[1])))
     assert queue.feed(Arrived(GROUPS[0])) == [Ring(GROUPS[0])]
     assert queue.feed(Idle(GROUPS[0])) == [unasked(GROUPS[1])]
 
 
 def test_changed_settings_end_a_warm_run_at_once() -> None:
-    queue = GroupQueue(capacity=2, prewarm=1)
+    queue = GroupQueue(capacity=3, prewarm=1)
     queue.feed(Likely((GROUPS[0],)))
     assert queue.feed(Outdated(GROUPS[0])) == [Close(GROUPS[0])]
     assert queue.feed(Ended(GROUPS[0])) == [unasked(GROUPS[0])]  # with what holds now
 
 
 def test_changed_settings_end_a_busy_run_when_it_is_idle() -> None:
-    queue = GroupQueue(capacity=2)
+    queue = GroupQueue(capacity=3)
     queue.feed(Arrived(GROUPS[1]))
     assert queue.feed(Outdated(GROUPS[1])) == []
     assert queue.feed(Arrived(GROUPS[1])) == [Ring(GROUPS[1])]  # it works, so it is still spoken to
@@ -260,7 +364,7 @@ def test_nobody_is_remembered_without_prewarming() -> None:
 
 
 def test_draining_ends_all_and_starts_nothing() -> None:
-    queue = GroupQueue(capacity=2)
+    queue = GroupQueue(capacity=3)
     for group in GROUPS[:3]:
         queue.feed(Arrived(group))
     assert set(closes(queue.feed(Draining()))) == {Close(GROUPS[0]), Close(GROUPS[1])}
@@ -298,6 +402,7 @@ class Run:
     delegate: DelegateId | None = None
     parent: DelegateId | None = None
     waited: bool = False  # its parent waits for it
+    borrowed: bool = False  # it is in a slot that is not its own
     orphan: bool = False
     bell: bool = False
     idle: bool = False
@@ -321,6 +426,7 @@ class Queue(RuleBasedStateMachine):
         self.removed: set[GroupId] = set()  # live runs of removed groups
         self.timers: list[Arrived | TaskDue] = []
         self.held = self.draining = self.drained = False
+        self.had_a_turn: set[GroupId] = set()
         self.ids = 0
 
     @initialize(capacity=st.integers(1, 4), prewarm=st.integers(0, 3))
@@ -338,7 +444,30 @@ class Queue(RuleBasedStateMachine):
             return []
         tasks = [each for each in self.tasks if self.can_start(each)]
         messages = [each for each in self.messages if self.can_start(each) and each not in tasks]
-        return [(each, Kind.TASK) for each in tasks] + [(each, Kind.SESSION) for each in messages]
+        both = [(each, Kind.TASK) for each in tasks] + [(each, Kind.SESSION) for each in messages]
+        return sorted(both, key=lambda each: each[0] in self.had_a_turn)
+
+    def has_its_own(self, group: GroupId) -> bool:
+        """Whether a slot is kept for this group."""
+        return group == MAIN and self.capacity > 1
+
+    def others(self) -> list[tuple[GroupId, Kind]]:
+        return [each for each in self.line() if not self.has_its_own(each[0])]
+
+    def taken(self) -> int:
+        return sum(not run.borrowed for run in self.runs.values())
+
+    def free(self) -> int:
+        """Slots that are free for others than main."""
+        kept = self.has_its_own(MAIN) and MAIN not in self.runs
+        return self.capacity - self.taken() - kept
+
+    def helpers(self, group: GroupId | None = None) -> int:
+        """Helpers in slots of their own."""
+        return sum(
+            run.delegate is not None and not run.borrowed and group in (None, run.group)
+            for run in self.runs.values()
+        )
 
     def children(self, group: GroupId, parent: DelegateId | None) -> list[Run]:
         return [
@@ -347,13 +476,9 @@ class Queue(RuleBasedStateMachine):
             if each.delegate is not None and (each.group, each.parent) == (group, parent)
         ]
 
-    def lenders(self) -> int:
-        """Runs whose slot somebody else may sit in."""
-        waiting = sum(
-            any(child.waited for child in self.children(run.group, run.delegate))
-            for run in self.runs.values()
-        )
-        return waiting + sum(run.orphan for run in self.runs.values())
+    def could_borrow(self, asked: DelegateAsked) -> bool:
+        taken = any(each.borrowed for each in self.children(asked.group, asked.parent))
+        return asked.waits and not taken
 
     def tell(self, event: Event) -> list[Decision]:
         idle_before = {key for key, run in self.runs.items() if run.idle}
@@ -365,24 +490,41 @@ class Queue(RuleBasedStateMachine):
                     asked = self.asked.pop(delegate)
                     assert not self.held
                     assert not self.draining
+                    borrowed = self.could_borrow(asked)
+                    if not borrowed:
+                        assert not self.others(), "a helper never stands before a group"
+                        assert self.free() > 0
+                        assert self.helpers() < room_for_delegates(self.capacity)
+                        fewest = [self.helpers(each.group) for each in self.asked.values()]
+                        assert self.helpers(group) <= min(fewest, default=self.capacity)
                     self.runs[delegate] = Run(
                         group=group,
                         kind=Kind.DELEGATE,
                         delegate=delegate,
                         parent=asked.parent,
                         waited=asked.waits,
+                        borrowed=borrowed,
                     )
                 case Start(group, kind, _, prewarm):
                     assert group not in self.runs, "never two"
                     if prewarm:
                         assert not self.line(), "somebody waits for that slot"
-                        assert not self.asked
+                        assert not any(run.delegate for run in self.runs.values())
+                        assert self.has_its_own(group) or self.free() > 0
                         assert all(run.idle or run.closing for run in self.runs.values())
-                        assert self.wished()[0] == group, "who spoke last is first"
+                        fit = [g for g in self.wished() if g == MAIN or self.free() > 0]
+                        assert fit[0] == group, "who spoke last is first"
                         self.runs[group] = Run(group=group, kind=kind, idle=True, fresh=True)
                         continue
-                    assert not self.asked, "delegates go first"
-                    assert self.line()[0] == (group, kind), "first come, first served"
+                    assert not any(self.could_borrow(each) for each in self.asked.values())
+                    if self.has_its_own(group):
+                        assert (group, kind) in self.line()
+                    else:
+                        assert self.others()[0] == (group, kind), "in turn, then as they came"
+                        assert self.free() > 0
+                        if group in self.had_a_turn:
+                            self.had_a_turn.clear()
+                        self.had_a_turn.add(group)
                     (self.tasks if kind is Kind.TASK else self.messages).remove(group)
                     self.runs[group] = Run(group=group, kind=kind)
                 case Ring(group):
@@ -392,20 +534,32 @@ class Queue(RuleBasedStateMachine):
                     run.bell, run.idle, run.fresh = True, False, False
                 case Close(group, None):
                     run = self.runs[group]
-                    others = [each for each in self.runs.values() if each.fresh and each.idle]
+                    others = [
+                        each
+                        for each in self.runs.values()
+                        if each.fresh and each.idle and not self.has_its_own(each.group)
+                    ]
+                    if self.has_its_own(group) and not self.draining:
+                        mine = group in self.tasks or group in self.paused | self.removed
+                        assert mine or run.outdated, "its slot is no use to others"
                     owes = group in self.tasks or group in self.paused | self.removed
                     if others and not self.draining and not owes and not run.outdated:
                         assert run.fresh, "the unasked give way first"
-                        known = [each for each in self.likely if self.is_fresh(each)]
+                        known = [
+                            each
+                            for each in self.likely
+                            if self.is_fresh(each) and not self.has_its_own(each)
+                        ]
                         assert group not in known or group == known[0], "who spoke last stays"
                     assert not run.closing, "said once"
                     assert self.draining or run.idle, "a busy run never gives way"
                     assert self.draining or group in idle_before or isinstance(event, Idle)
                     run.closing, run.idle = True, False
-                case Close(_, delegate):
+                case Close(_, delegate, abandoned):
                     assert delegate is not None
                     run = self.runs[delegate]
                     assert self.draining or run.orphan
+                    assert self.draining or abandoned == run.waited
                     run.closing = True
                 case Later(due, _):
                     self.timers.append(due)
@@ -478,7 +632,7 @@ class Queue(RuleBasedStateMachine):
         self.removed.discard(run.group)
         if run.kind is Kind.SESSION and not run.closing and run.group in self.likely:
             self.likely.remove(run.group)
-        self.parent_ends(run.group, None, lent=False)
+        self.parent_ends(run)
         mine = self.tasks if run.kind is Kind.TASK else self.messages
         if again and run.group not in mine:
             mine.append(run.group)
@@ -511,6 +665,7 @@ class Queue(RuleBasedStateMachine):
             if group in line:
                 line.remove(group)
         self.paused.discard(group)
+        self.had_a_turn.discard(group)
         if group in self.runs:
             self.removed.add(group)
         self.tell(Removed(group))
@@ -538,32 +693,22 @@ class Queue(RuleBasedStateMachine):
         self.tell(asked)
 
     @rule(data=st.data())
-    def a_parent_begins_to_wait(self, data: st.DataObject) -> None:
-        helpers = [run.delegate for run in self.runs.values() if run.delegate and not run.orphan]
-        ids = [*self.asked, *helpers]
-        assume(ids)
-        self.is_awaited(data.draw(st.sampled_from(ids)))
-
-    def is_awaited(self, id: DelegateId) -> None:
-        if id in self.asked:
-            self.asked[id] = attrs.evolve(self.asked[id], waits=True)
-        else:
-            self.runs[id].waited = True
-        self.tell(DelegateAwaited(id))
-
-    @rule(data=st.data())
     def a_helper_ends(self, data: st.DataObject) -> None:
         run = self.some(data, Kind.DELEGATE)
         assert run.delegate is not None
         del self.runs[run.delegate]
-        self.parent_ends(run.group, run.delegate, lent=run.waited)
+        self.parent_ends(run)
         self.tell(DelegateEnded(run.delegate))
 
-    def parent_ends(self, group: GroupId, parent: DelegateId | None, *, lent: bool) -> None:
-        for each in self.children(group, parent):
+    def parent_ends(self, parent: Run) -> None:
+        for each in self.children(parent.group, parent.delegate):
             each.orphan = True
-            each.waited = lent and each.waited
-        for id in [id for id, a in self.asked.items() if (a.group, a.parent) == (group, parent)]:
+            if each.borrowed and parent.borrowed:
+                each.parent = parent.parent  # it goes on in the slot that its parent was lent
+            else:
+                each.borrowed = False
+        family = (parent.group, parent.delegate)
+        for id in [id for id, a in self.asked.items() if (a.group, a.parent) == family]:
             del self.asked[id]
 
     @rule()
@@ -590,8 +735,19 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def slots_are_never_more_than_there_are(self) -> None:
-        assert self.queue.slots <= self.capacity
-        assert len(self.runs) - self.lenders() <= self.capacity
+        assert self.queue.slots == self.taken() <= self.capacity
+
+    @invariant()
+    def main_waits_for_nobody_else(self) -> None:
+        if MAIN not in self.runs and self.capacity > 1:
+            left_behind = [run for run in self.runs.values() if run.orphan and run.group == MAIN]
+            assert self.taken() - len(left_behind) < self.capacity
+
+    @invariant()
+    def helpers_leave_room_for_other_groups(self) -> None:
+        """Those that are on their way out keep the slots of their parents for so long."""
+        orphans = sum(run.orphan and not run.borrowed for run in self.runs.values())
+        assert self.helpers() - orphans <= room_for_delegates(self.capacity)
 
     @invariant()
     def the_line_is_as_everybody_would_expect(self) -> None:
@@ -600,8 +756,13 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def no_slot_is_free_while_somebody_could_use_it(self) -> None:
-        if self.queue.waiting():
-            assert self.queue.slots == self.capacity
+        if self.others():
+            assert self.free() <= 0
+        if any(group == MAIN for group, _ in self.line()):
+            assert self.taken() == self.capacity
+        if self.asked and not self.held and not self.draining:
+            full = self.helpers() >= room_for_delegates(self.capacity)
+            assert self.free() <= 0 or full or self.others()
 
     @invariant()
     def runs_are_begun_unasked_in_slots_that_nobody_wants_and_no_more_than_agreed(self) -> None:
@@ -610,18 +771,30 @@ class Queue(RuleBasedStateMachine):
         quiet = not self.held and not self.draining and not self.queue.waiting()
         quiet = quiet and all(run.idle or run.closing for run in self.runs.values())
         quiet = quiet and not any(run.delegate for run in self.runs.values())
-        if quiet and self.queue.slots < self.capacity and fresh < self.prewarm:
-            assert not self.wished()
+        if quiet and fresh < self.prewarm:
+            assert self.free() <= 0 or not [g for g in self.wished() if g != MAIN]
+            assert self.taken() == self.capacity or MAIN not in self.wished()
 
     @invariant()
     def idle_gives_way_to_any_waiter(self) -> None:
         idle = [run for run in self.runs.values() if run.idle]
-        leaving = [key for key, run in self.runs.items() if run.closing and run.delegate is None]
-        wanting = len(self.queue.waiting()) + len(
+        leaving = [
+            key
+            for key, run in self.runs.items()
+            if run.closing and run.delegate is None and not self.has_its_own(run.group)
+        ]
+        wanting = len(self.others()) + len(
             [each for each in leaving if each in set(self.messages + self.tasks) - self.paused]
         )
-        if idle and not self.held and not self.draining:
-            assert wanting <= self.capacity - self.queue.slots + len(leaving)
+        coming = self.free() + len(leaving)
+        can_leave = [run for run in idle if not self.has_its_own(run.group)]
+        if can_leave and not self.held and not self.draining:
+            assert wanting <= coming
+            families = {asked.group for asked in self.asked.values()}
+            families |= {run.group for run in self.runs.values() if run.delegate is not None}
+            if {run.group for run in can_leave} - families:
+                room = room_for_delegates(self.capacity) - self.helpers()
+                assert wanting + min(room, len(self.asked)) <= max(coming, wanting)
         for run in idle:
             assert run.group not in self.paused
             assert run.group not in self.removed
@@ -630,7 +803,7 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def the_phases_are_what_the_runs_know(self) -> None:
-        for group in GROUPS:
+        for group in [*GROUPS, MAIN]:
             run = self.runs.get(group)
             phase = self.queue.phase(group)
             assert (phase is Phase.RESTING) == (run is None)
@@ -651,24 +824,22 @@ class Queue(RuleBasedStateMachine):
         if self.held or self.draining:
             return
         for asked in self.asked.values():
-            if asked.waits:
-                assert self.children(asked.group, asked.parent), "waits for nobody"
+            if asked.waits:  # then somebody is in its parent's slot, if only to leave it
+                assert not self.could_borrow(asked), "waits for nobody"
 
     def teardown(self) -> None:
         """From any state, with runs that do their part, everybody is served."""
-        for group in GROUPS:
+        for group in [*GROUPS, MAIN]:
             self.a_group_is_resumed(group)
         self.there_is_room_again()
-        for id in list(self.asked):
-            if id in self.asked:
-                self.is_awaited(id)
         for _ in range(200):
             leaves = [
                 run
                 for run in self.runs.values()
                 if not self.children(run.group, run.delegate)
                 and not any(
-                    (a.group, a.parent) == (run.group, run.delegate) for a in self.asked.values()
+                    a.waits and (a.group, a.parent) == (run.group, run.delegate)
+                    for a in self.asked.values()
                 )
             ]
             if not leaves:
@@ -679,6 +850,7 @@ class Queue(RuleBasedStateMachine):
                 self.likely.remove(run.group)
             key = run.delegate if run.delegate is not None else run.group
             del self.runs[key]
+            self.parent_ends(run)
             if run.delegate is not None:
                 self.tell(DelegateEnded(run.delegate))
             else:
