@@ -145,7 +145,7 @@ async def test_it_is_nobody_with_no_powers_and_no_network(lab: Lab) -> None:
     assert seen["connects"] == []
     assert seen["writes"] == ["/workspace/group/x", "/tmp/x", "/home/agent/x"]
     assert seen["host"] == "agent"
-    assert (seen["cwd"], seen["home"]) == ("/workspace/group", "/home/agent")
+    assert (seen["cwd"], seen["home"]) == ("/", "/home/agent")
     assert len(seen["pids"]) <= 3, "its own processes alone"
     assert seen["sockets"] == []
     assert seen["core"] == [0, 0]
