@@ -12,11 +12,15 @@ ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 NO_FAMILY = 0x00050061
 
 
-def verdict(program: bytes, *, arch: int, number: int, argument: int = 0) -> int:
+NO_PROTOCOL = 0x0005005D
+
+
+def verdict(
+    program: bytes, *, arch: int, number: int, argument: int = 0, second: int = 0, third: int = 0
+) -> int:
     """What the kernel's BPF machine answers."""
-    data = struct.pack(
-        "<iIQ6Q", number - (1 << 32 if number >= 1 << 31 else 0), arch, 0, argument, *[0] * 5
-    )
+    signed = number - (1 << 32 if number >= 1 << 31 else 0)
+    data = struct.pack("<iIQ6Q", signed, arch, 0, argument, second, third, *[0] * 3)
     lines = list(struct.iter_unpack("<HBBI", program))
     at = accumulator = 0
     for _ in range(len(lines)):
@@ -49,6 +53,13 @@ def test_exactly_the_list_is_denied(machine: str) -> None:
     for family in range(50):
         expected = ALLOW if family in seccomp.FAMILIES else NO_FAMILY
         assert verdict(program, arch=arch, number=socket, argument=family) == expected, family
+    for protocol in range(40):  # of what the kernel can be asked: addresses and routes alone
+        said = verdict(program, arch=arch, number=socket, argument=16, second=3, third=protocol)
+        assert said == (NO_PROTOCOL if protocol else ALLOW), protocol
+        assert verdict(program, arch=arch, number=socket, argument=2, third=protocol) == ALLOW
+    lease = seccomp.FCNTL[column]
+    assert verdict(program, arch=arch, number=lease, argument=3, second=1024) == EPERM
+    assert verdict(program, arch=arch, number=lease, argument=1024, second=3) == ALLOW
     for number in set(range(600)) - {socket}:
         expected = EPERM if number in denied else ENOSYS if number == seccomp.CLONE3 else ALLOW
         assert verdict(program, arch=arch, number=number) == expected, number
@@ -97,6 +108,8 @@ def test_an_engines_own_profile_becomes_stricter_and_stays_itself() -> None:
     free = [rule for rule in found["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"]
     assert [rule["names"] for rule in free] == [["read"], ["clone"], *[["socket"]] * 4]
     assert [rule["args"][0]["value"] for rule in free[2:]] == [1, 2, 10, 16]
+    kernel = {"index": 2, "value": 0, "valueTwo": 0, "op": "SCMP_CMP_EQ"}
+    assert free[-1]["args"][1] == kernel
     assert free[1]["args"][0]["value"] & 0x10000000
     denied = [
         name for r in found["syscalls"] if r["action"] == "SCMP_ACT_ERRNO" for name in r["names"]
