@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
+from pynchy.changes import Watches
 from pynchy.config import Config
 from pynchy.container import folders, runlog, skills
 from pynchy.container.extras import Extras
@@ -33,6 +34,7 @@ from pynchy.home import stamp_of
 from pynchy.ipc import watcher
 from pynchy.ipc.call import Done
 from pynchy.ipc.later import Bells
+from pynchy.ipc.spool import open_spool
 from pynchy.model import Group, GroupId, RunId
 from pynchy.reader_budget import Account, charged_to
 from pynchy.store import callers, guards, runs
@@ -56,6 +58,7 @@ class ContainedAgents:
     install: str
     guard: Guards
     speakers: Speakers
+    watches: Watches
     walks: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
 
     def _desk(self, group: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
@@ -73,6 +76,7 @@ class ContainedAgents:
             timezone=self.config.assistant.timezone,
             bells=self.bells,
             scaffold=partial(folders.scaffold, home),
+            open_spool=partial(open_spool, watch=self.watches.of),
         )
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:

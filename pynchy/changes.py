@@ -1,24 +1,27 @@
 """Hearing that something changed in a folder, from the kernel: inotify, elsewhere kqueue.
 
-What it says is "look again", never what happened: who looks finds out. The rule that keeps it so: no
-file is read or named here, and nothing is asked at intervals.
+What it says is "look again", never what happened: who looks finds out. No file is read or named here.
+
+A daemon has one `Watches` for all folders, opened at its start: the kernel gives a user few instances of inotify, and
+whatever else runs as this user, an agent's programs too, may take the rest. Where the kernel gives nothing, a folder is
+looked at again and again instead, and `Watches.trouble` says so.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import struct
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Final, Protocol
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Final, NoReturn, Protocol
 
 import attrs
 import trio
 
-
-class CannotWatch(Exception):
-    """The kernel will not tell: no more watches, or no such thing in its folder."""
+#: Seconds between two looks at a folder that the kernel does not watch for us.
+RESCAN: Final = 1.0
 
 
 class Watch(Protocol):
@@ -29,6 +32,24 @@ class Watch(Protocol):
         ...
 
 
+class Rescan:
+    """Where the kernel will not tell: something may always have come."""
+
+    async def changed(self) -> None:
+        await trio.sleep(RESCAN)
+
+
+@attrs.define(eq=False)
+class _Bell:
+    """A change, remembered until somebody asks."""
+
+    rung: trio.Event = attrs.field(factory=trio.Event)
+
+    async def changed(self) -> None:
+        await self.rung.wait()
+        self.rung = trio.Event()
+
+
 if sys.platform == "linux":
     # Straight from libc: a library would look for it by running ldconfig, in the event loop.
 
@@ -37,44 +58,189 @@ if sys.platform == "linux":
     _IN_MOVED_TO: Final = 0x080
     _IN_CREATE: Final = 0x100
     _IN_ONLYDIR: Final = 0x01000000
+    _READ: Final = 1 << 14  # bytes of events taken at once
+    _PAUSE: Final = (
+        0.005  # seconds after a read that was full: somebody writes names as fast as they can
+    )
 
-    @contextmanager
-    def open_watch(folder: int, *files: int, every_write: bool = False) -> Iterator[Watch]:
-        """Hear of changes in a folder, held by its descriptor, for the length of the block.
+    @attrs.define(eq=False)
+    class Watches:
+        """Any number of folders, one descriptor of the kernel's."""
 
-        Of files that came into it or were written and closed; with ``every_write`` of every write and
-        every new name, too. ``files`` are open files of that folder, which some kernels have to be told.
-        """
-        import ctypes  # here: most starts watch nothing
+        _fd: int = -1
+        _bells: dict[int, list[_Bell]] = attrs.field(factory=dict)
+        _opened: trio.Event = attrs.field(factory=trio.Event)
+        _rescanned: dict[Rescan, str] = attrs.field(factory=dict)
+        _refused: str = ""
 
-        libc = ctypes.CDLL(None, use_errno=True)
-        fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if fd < 0:
-            raise CannotWatch(f"no inotify: {os.strerror(ctypes.get_errno())}")
-        try:
-            # Through the descriptor: the folder that we hold, whatever has its name by now.
-            path = os.fsencode(f"/proc/self/fd/{folder}")
+        @property
+        def trouble(self) -> str:
+            """What is not watched at the moment, and why; "" while all is well."""
+            if self._rescanned:
+                why = next(iter(self._rescanned.values()))
+                return f"{len(self._rescanned)} folders of commands are looked at every {RESCAN:g} s: {why}"
+            return self._refused
+
+        @contextmanager
+        def of(self, folder: int, *, every_write: bool = False) -> Iterator[Watch]:
+            """Hear of changes in a folder, held by its descriptor, for the length of the block.
+
+            Of files that came into it or were written and closed; with ``every_write`` of every write and
+            every new name, too.
+            """
             mask = _IN_CLOSE_WRITE | _IN_MOVED_TO | _IN_ONLYDIR
             if every_write:
                 mask |= _IN_MODIFY | _IN_CREATE
-            if libc.inotify_add_watch(fd, path, mask) < 0:
-                raise CannotWatch(f"no inotify watch: {os.strerror(ctypes.get_errno())}")
-            yield _Inotify(fd)
+            try:
+                number = self._add(folder, mask)
+            except OSError as error:
+                rescan = Rescan()
+                self._rescanned[rescan] = f"inotify: {error.strerror}"
+                try:
+                    yield rescan
+                finally:
+                    del self._rescanned[rescan]
+                return
+            bell = _Bell()
+            self._bells.setdefault(number, []).append(bell)
+            try:
+                yield bell
+            finally:
+                self._bells[number].remove(bell)
+                if not self._bells[number]:
+                    del self._bells[number]
+                    _libc().inotify_rm_watch(
+                        self._fd, number
+                    )  # gone by itself, with its folder, perhaps
+
+        def open(self) -> None:
+            """Take the one instance, unless we have it. Raises `OSError`."""
+            if self._fd < 0:
+                self._fd = _checked(_libc().inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+                self._refused = ""
+                self._opened.set()
+
+        def _add(self, folder: int, mask: int) -> int:
+            self.open()
+            # Through the descriptor: the folder that we hold, whatever has its name by now.
+            path = os.fsencode(f"/proc/self/fd/{folder}")
+            return _checked(_libc().inotify_add_watch(self._fd, path, mask))
+
+        async def listen(self) -> NoReturn:
+            """Ring the bells of what has changed. Runs until cancelled."""
+            await self._opened.wait()
+            while True:
+                if await self.read() > _READ // 2:
+                    await trio.sleep(_PAUSE)
+
+        async def read(self) -> int:
+            """Wait for events and ring their bells; how many bytes of them came. For `listen`, or whoever has none."""
+            await trio.lowlevel.wait_readable(self._fd)
+            data = b""
+            with suppress(BlockingIOError):
+                data = os.read(self._fd, _READ)
+            self._ring(data)
+            return len(data)
+
+        def _ring(self, data: bytes) -> None:
+            numbers, at = set(), 0
+            while at < len(data):
+                number, _, _, length = struct.unpack_from("iIII", data, at)
+                numbers.add(number)
+                at += 16 + length
+            if -1 in numbers:  # more than the kernel keeps: any of them
+                numbers = set(self._bells)
+            for number in numbers:
+                for bell in self._bells.get(number, ()):
+                    bell.rung.set()
+
+        def close(self) -> None:
+            if self._fd >= 0:
+                os.close(self._fd)
+
+    @asynccontextmanager
+    async def open_watches() -> AsyncIterator[Watches]:
+        """A program's one instance, taken now, for the length of the block. Without one, a later watch tries again."""
+        watches = Watches()
+        try:
+            try:
+                watches.open()
+            except OSError as error:
+                watches._refused = f"no inotify: {error.strerror}"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watches.listen, name="changes in folders")
+                yield watches
+                nursery.cancel_scope.cancel("nobody listens any more")
         finally:
-            os.close(fd)
+            watches.close()
+
+    @contextmanager
+    def open_watch(folder: int, *files: int, every_write: bool = False) -> Iterator[Watch]:
+        """As `Watches.of`, for a program that watches one folder, with an instance of its own.
+
+        ``files`` are open files of that folder, which some kernels have to be told.
+        """
+        watches = Watches()
+        try:
+            with watches.of(folder, every_write=every_write) as watch:
+                yield watch if isinstance(watch, Rescan) else _Alone(watches, watch)
+        finally:
+            watches.close()
 
     @attrs.frozen
-    class _Inotify:
-        """A descriptor that becomes readable by changes. What it says of them is not believed."""
+    class _Alone:
+        """One folder, whose reader is whoever waits for it."""
 
-        fd: int
+        watches: Watches
+        watch: Watch
 
         async def changed(self) -> None:
-            await trio.lowlevel.wait_readable(self.fd)
-            with suppress(BlockingIOError):  # one read: what is left wakes us again, after a scan
-                os.read(self.fd, 1 << 16)
+            await self.watches.read()
+            await self.watch.changed()
+
+    def refusal() -> str:
+        """Why the kernel would not watch a folder for a program that began now; "" if it would."""
+        watches = Watches()
+        try:
+            watches.open()
+        except OSError as error:
+            return f"inotify: {error.strerror}"
+        finally:
+            watches.close()
+        return ""
+
+    def _libc() -> Any:
+        import ctypes  # here: most starts watch nothing
+
+        return ctypes.CDLL(None, use_errno=True)
+
+    def _checked(answer: int) -> int:
+        import ctypes
+
+        if answer < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return answer
 
 else:
+
+    @attrs.define(eq=False)
+    class Watches:
+        """Any number of folders, a queue for each: no limit is shared there."""
+
+        trouble: str = ""
+
+        @contextmanager
+        def of(self, folder: int, *, every_write: bool = False) -> Iterator[Watch]:
+            with open_watch(folder, every_write=every_write) as watch:
+                yield watch
+
+    @asynccontextmanager
+    async def open_watches() -> AsyncIterator[Watches]:
+        yield Watches()
+
+    def refusal() -> str:
+        return ""
 
     @contextmanager
     def open_watch(folder: int, *files: int, every_write: bool = False) -> Iterator[Watch]:

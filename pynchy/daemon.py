@@ -24,6 +24,7 @@ import trio
 from pynchy import control, desktop, openings
 from pynchy.agents import ContainedAgents, Speakers
 from pynchy.approvals import Approvals
+from pynchy.changes import open_watches
 from pynchy.chat import orders, receiver, sender
 from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refreshable, StateChanged
 from pynchy.chat.console import Console, open_console
@@ -124,6 +125,7 @@ async def run(
             open_console(now=world.now, new_id=world.new_id) as console,
             openings.open_whatsapp(config, store) as whatsapp,
             open_watch() as stalls,
+            open_watches() as watches,
         ):
             guard = Guards(store, await openings.allowed(config), world.now)
             runtime = await openings.find_runtime(config, signals)
@@ -148,9 +150,12 @@ async def run(
                     install=openings.install_id(home.install_id),
                     guard=guard,
                     speakers=speakers,
+                    watches=watches,
                 ),
                 more_ops=lambda outdated: attrs.evolve(guard, outdated=outdated).ops,
-                warnings=await openings.warn_of_escapes(config, runtime),
+                warnings=partial(
+                    openings.warnings, await openings.warn_of_escapes(config, runtime), watches
+                ),
                 put_right=partial(put_right, store, home, now=world.now),
                 bells=bells,
                 world=world,
@@ -179,7 +184,7 @@ async def serve(
     ready: Callable[[], None],
     stopping: Callable[[str], None] = lambda reason: None,
     more_ops: Callable[[Outdated], Mapping[str, control.Op]] | None = None,
-    warnings: tuple[str, ...] = (),
+    warnings: Callable[[], tuple[str, ...]] = tuple,
     put_right: Callable[[], Awaitable[None]] | None = None,
     whatsapp: WhatsApp | None = None,
     keeping: bool = False,
@@ -497,7 +502,7 @@ async def serve(
                     queue=tuple(each.group for each in line.waiting()),
                     disk=headroom.shown(),
                     channels=dict(states),
-                    warnings=warnings,
+                    warnings=warnings(),
                 )
 
             operations = Operations(

@@ -23,7 +23,7 @@ from typing import Final, Literal
 import attrs
 import trio
 
-from pynchy import service
+from pynchy import changes, service
 from pynchy.config import Config, ConfigError, from_environ, is_zone
 from pynchy.container.allowlist import read_allowlist, real_roots
 from pynchy.container.escapes import known_escapes
@@ -78,6 +78,7 @@ class Patient:
     build: Path = BUILD
     is_installed: Callable[[str], bool] = lambda module: find_spec(module) is not None
     space: Callable[[Path], Space] = space_of
+    unwatched: Callable[[], str] = changes.refusal
     verdict: Verdict | str = ""  # what the model API said to the credential, or why nothing
 
     @property
@@ -260,6 +261,14 @@ async def check_limits(patient: Patient) -> Finding:
         advice = "delegate cgroups to your user (pynchy service does), or use podman or docker"
         return Finding("warn", f"not enforced: {', '.join(loose)}", advice)
     return Finding("ok", "all enforced")
+
+
+async def check_watching(patient: Patient) -> Finding:
+    """Whether the kernel tells us what changes in a folder: other programs of this user may have taken all it gives."""
+    if why := patient.unwatched():
+        advice = "end what watches files, or: sudo sysctl fs.inotify.max_user_instances=1024"
+        return Finding("warn", f"commands are looked for every second: {why}", advice)
+    return Finding("ok", "by the kernel")
 
 
 async def check_escapes(patient: Patient) -> Finding:

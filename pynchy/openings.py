@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import trio
 
 import pynchy
 from pynchy.agents import Speakers
+from pynchy.changes import Watches
 from pynchy.config import Config
 from pynchy.container.escapes import known_escapes
 from pynchy.container.extras import Allowed
@@ -94,6 +95,11 @@ async def warn_of_escapes(config: Config, runtime: HasVersions) -> tuple[str, ..
     for each in found:
         logger.warning("{}", each)
     return found
+
+
+def warnings(known: Sequence[str], watches: Watches) -> tuple[str, ...]:
+    """What is wrong at this moment with what the daemon stands on, for `pynchy status`."""
+    return (*known, *filter(None, [watches.trouble]))
 
 
 def _may_come(error: NoRuntime) -> bool:

@@ -42,6 +42,10 @@ KILL_GRACE: Final = 10.0  # seconds from SIGKILL until a process tree must be go
 LEASH: Final = Path(__file__).with_name("leash.py")
 STAGE: Final = "/tmp"  # noqa: S108 - covered by a private, empty file system before use
 
+# What the kernel counts for all programs of one user: as much of it as one sandbox may have.
+SHARED: Final = {"max_inotify_instances": 24, "max_inotify_watches": 8192}
+SHARED_RLIMITS: Final = {"SIGPENDING": 1024, "MSGQUEUE": 65536, "MEMLOCK": 1 << 20}
+
 # Started isolated (-I), its arguments are the places of our packages.
 _AGENT: Final = (
     "import sys; sys.path[:0] = sys.argv[1:]; del sys.argv[1:];"
@@ -212,7 +216,7 @@ class Bwrap:
         return (_python(), "-I", "-c", _AGENT, *self._host.python_path)
 
     def _rlimits(self, limits: Limits) -> dict[str, int]:
-        found = {"NOFILE": limits.nofile, "FSIZE": limits.fsize_bytes, "CORE": 0}
+        found = {"NOFILE": limits.nofile, "FSIZE": limits.fsize_bytes, "CORE": 0, **SHARED_RLIMITS}
         if "memory" not in self._cgroups.parents:
             found["DATA"] = limits.memory_bytes
         return found
@@ -249,6 +253,7 @@ class Bwrap:
             "seccomp": seccomp.program(os.uname().machine).hex(),
             "cgroups": list(folders),
             "rlimits": self._rlimits(spec.limits),
+            "shared": SHARED,
             "pids": spec.limits.pids if self.limits_held()["pids"] == "rlimit" else None,
             "stage": stage,
             "user": list(self._user) if os.getuid() == 0 else None,

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-CLONE_NEWNS = 0x20000
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -114,6 +114,33 @@ def limit_pids(init: int, pids: int | None) -> None:
             resource.prlimit(init, resource.RLIMIT_NPROC, (pids, pids))
         except OSError:
             return  # said by `limits_held`: not ours to set on this machine
+
+
+def limit_shared(init: int, limits: dict[str, int]) -> None:
+    """Bound what the kernel counts for a user in each user namespace, and in all above it: without it one sandbox takes
+    what all programs of this user have. Each in a process of its own: whoever is in a namespace cannot leave it."""
+    if not limits:
+        return
+    child = os.fork()
+    if child == 0:
+        try:
+            space = os.open(f"/proc/{init}/ns/user", os.O_RDONLY)
+            if _libc.setns(space, CLONE_NEWUSER) == 0:
+                for name, most in limits.items():
+                    bound(f"/proc/sys/user/{name}", most)
+        finally:
+            os._exit(0)  # a kernel without one of them, or not ours to set: the host's limit holds
+    os.waitpid(child, 0)
+
+
+def bound(path: str, most: int) -> None:
+    try:
+        with open(path, "r+") as file:
+            if int(file.read()) > most:
+                file.seek(0)
+                file.write(str(most))
+    except OSError:
+        return  # as said above
 
 
 def ask(init: int) -> None:
@@ -205,6 +232,7 @@ def main() -> NoReturn:
             if b"\n" in said:
                 init = json.loads(said.partition(b"\n")[0])["child-pid"]
                 limit_pids(init, order.get("pids"))
+                limit_shared(init, order.get("shared", {}))
                 os.write(gate_out, b"1")
         if signal.SIGTERM in received and init:
             ask(init)

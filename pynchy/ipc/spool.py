@@ -12,14 +12,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from pynchy.changes import CannotWatch, Watch, open_watch
+from pynchy.changes import Watch, open_watch
 from pynchy_agent.wire import COMMAND_NAME, MAX_COMMAND
 
 SCAN_LIMIT: Final = 4096  # entries looked at in one scan
@@ -55,8 +55,12 @@ class Scan:
     stuck: int = 0
 
 
+Watching = Callable[[int], AbstractContextManager[Watch]]
+"""How a folder is watched, which is given by its descriptor."""
+
+
 @contextmanager
-def open_spool(path: Path) -> Iterator[Spool]:
+def open_spool(path: Path, *, watch: Watching = open_watch) -> Iterator[Spool]:
     """Hold the folder ``path`` for the length of the block. Raises `BrokenSpool`.
 
     The last component is opened without following a link. Those above it are ours: no container
@@ -67,7 +71,7 @@ def open_spool(path: Path) -> Iterator[Spool]:
     except OSError as error:
         raise BrokenSpool(f"{path}: {error.strerror}") from error
     try:
-        yield Spool(fd)
+        yield Spool(fd, watch)
     finally:
         os.close(fd)
 
@@ -75,8 +79,9 @@ def open_spool(path: Path) -> Iterator[Spool]:
 class Spool:
     """A folder held by its descriptor. Whatever happens to its name, this stays that folder."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, watch: Watching) -> None:
         self._fd = fd
+        self._watch = watch
         self._stuck: set[bytes] = set()  # what could not be removed: looked at once, not for ever
 
     def scan(self) -> Scan:
@@ -146,11 +151,8 @@ class Spool:
     @contextmanager
     def watched(self) -> Iterator[Watch]:
         """Hear of changes for the length of the block, from its first moment on."""
-        try:
-            with open_watch(self._fd) as watch:
-                yield watch
-        except CannotWatch as error:
-            raise BrokenSpool(str(error)) from error
+        with self._watch(self._fd) as watch:
+            yield watch
 
 
 @contextmanager

@@ -120,6 +120,7 @@ def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
         "credential": patient,
         "engine": patient,
         "limits": engine,
+        "watching": attrs.evolve(patient, unwatched=lambda: "inotify: Too many open files"),
         "escapes": engine,
         "selinux": attrs.evolve(engine, selinux=enforce),  # invariant 113
         "image": engine,

@@ -4,6 +4,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,8 @@ import trio
 
 from pynchy.container.bwrap import (
     LEASH,
+    SHARED,
+    SHARED_RLIMITS,
     Bwrap,
     Registry,
     boot_id,
@@ -231,21 +234,11 @@ except MemoryError: print("refused")
         assert await everything(container) == b"refused\n"
 
 
-def test_an_ordinary_users_processes_are_bounded_in_their_own_namespace(runtime_name: str) -> None:
-    # threat X1: as another user, if we are root, since root's are not bounded
+def as_an_ordinary_user(program: str, **more: Any) -> str:
+    """What a Python program says in a sandbox of a user who is not root: another one, if we are."""
     python = Path("/usr/bin/python3")
     if not python.exists() or tuple(map(int, os.uname().release.split(".")[:2])) < (5, 14):
         pytest.skip("needs a system Python and a kernel that counts for each user namespace")
-    bomb = """
-import os, time
-count = 0
-try:
-    while True:
-        if os.fork() == 0:
-            time.sleep(1000)
-        count += 1
-except OSError: print(count)
-"""
     base = [
         "--unshare-user",
         "--unshare-all",
@@ -259,8 +252,8 @@ except OSError: print(count)
         "daemon": os.getpid(),
         "program": programs()[0],
         "args": [*base, "--proc", "/proc", "--dev", "/dev"],
-        "command": [str(python), "-c", bomb],
-        "pids": 40,
+        "command": [str(python), "-c", program],
+        **more,
     }
     who: dict[str, Any] = (
         {"user": 1000, "group": 1000, "extra_groups": []} if os.getuid() == 0 else {}
@@ -269,11 +262,57 @@ except OSError: print(count)
         [python, "-I", "-S", "-c", LEASH.read_text(), json.dumps(order)],
         env={},
         capture_output=True,
+        text=True,
         timeout=60,
         **who,
     )
     assert done.returncode == 0, done.stderr
-    assert 30 < int(done.stdout) < 40
+    return str(done.stdout)
+
+
+def test_an_ordinary_users_processes_are_bounded_in_their_own_namespace(runtime_name: str) -> None:
+    # threat X1: as another user, if we are root, since root's are not bounded
+    bomb = """
+import os, time
+count = 0
+try:
+    while True:
+        if os.fork() == 0:
+            time.sleep(1000)
+        count += 1
+except OSError: print(count)
+"""
+    assert 30 < int(as_an_ordinary_user(bomb, pids=40)) < 40
+
+
+INOTIFY = """
+import ctypes
+libc, count = ctypes.CDLL(None), 0
+while count < 1000 and libc.inotify_init1(0) >= 0: count += 1
+print(count)
+"""
+
+
+def test_an_ordinary_users_instances_of_inotify_are_not_one_sandboxs(runtime_name: str) -> None:
+    # threat X13: the kernel gives a user 128 of them, for all of its programs
+    assert int(as_an_ordinary_user(INOTIFY, shared={"max_inotify_instances": 7})) == 7
+
+
+async def test_a_sandbox_has_a_share_of_what_one_users_programs_have_together(lab: Lab) -> None:
+    # threat X13
+    names = ("SIGPENDING", "MSGQUEUE", "MEMLOCK")
+    source = f"""
+import json, resource
+{INOTIFY}
+print(json.dumps([resource.getrlimit(getattr(resource, "RLIMIT_" + n))[1] for n in {names}]))
+"""
+    async with lab.open(lab.python(source)) as container:
+        instances, limits = (await everything(container)).splitlines()
+    assert 0 < int(instances) <= SHARED["max_inotify_instances"]
+    hard = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[1] for name in names]
+    most = [SHARED_RLIMITS[name] for name in names]
+    ours = zip(hard, most, strict=True)
+    assert json.loads(limits) == [m if h == resource.RLIM_INFINITY else min(h, m) for h, m in ours]
 
 
 def test_the_registry_forgets_the_dead(tmp_path: Path, runtime_name: str) -> None:

@@ -16,6 +16,7 @@ import attrs
 import pytest
 import trio
 
+from pynchy.changes import open_watch
 from pynchy.ipc import errors, files, watcher
 from pynchy.ipc.call import Done
 from pynchy.ipc.files import FILE_LIMIT, Staged, Unfit
@@ -403,7 +404,7 @@ async def test_no_step_of_the_loop_takes_two_files(house: House) -> None:  # thr
     def opened(path: Path) -> Iterator[Spool]:
         fd = os.open(path, os.O_RDONLY)
         try:
-            yield Slow(fd)
+            yield Slow(fd, open_watch)
         finally:
             os.close(fd)
 
