@@ -255,6 +255,7 @@ def _spec(
 def _budget(config: Config) -> Budget:
     budget = config.budget
     return Budget(
+        all_money=round(budget.total_day_dollars * 1_000_000) or None,
         day_money=round(budget.day_dollars * 1_000_000) or None,
         day_tokens=budget.day_tokens or None,
         run_money=round(budget.run_dollars * 1_000_000) or None,

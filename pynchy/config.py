@@ -375,6 +375,7 @@ class Budget:
     run_tokens: int = setting(0, count(0, 10**12), "the same in tokens, in and out")
     day_dollars: float = setting(0.0, number(0, 1e6), "one group, one day")
     day_tokens: int = setting(0, count(0, 10**12), "the same in tokens, in and out")
+    total_day_dollars: float = setting(0.0, number(0, 1e6), "all groups together, one day")
 
 
 @attrs.frozen

@@ -92,7 +92,14 @@ class Inspection:
         lines = await self.store.call(
             ledger.used, group=GroupId(group) if group else None, since=since
         )
-        return [{**attrs.asdict(line), "cost": line.cost / 1e6} for line in lines]
+        return [
+            {
+                **attrs.asdict(line),
+                "cost": line.cost / 1e6,
+                "estimated": line.estimated / 1e6,
+            }
+            for line in lines
+        ]
 
     async def runs(self, client: Client, *, group: str = "", limit: int = 20) -> object:
         """The newest containers first, with their times and why they ended."""

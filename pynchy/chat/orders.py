@@ -17,6 +17,7 @@ import attrs
 from pynchy.chat.commands import Order, help_text
 from pynchy.chat.receiver import Asked
 from pynchy.chat.text import NOTICE_PREFIX, is_owner, within
+from pynchy.gateway import ledger
 from pynchy.groups import queue
 from pynchy.ipc import approvals
 from pynchy.ipc.call import Done, Scaffold, no_folders
@@ -147,13 +148,12 @@ def _tasks(db: Database, group: Group, order: Order, now: Micros, hands: _Hands)
 
 
 def _usage(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    calls, tokens, cost = db.execute(
-        "SELECT count(*), coalesce(sum(input_tokens + output_tokens), 0), "
-        "coalesce(sum(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END), 0) FROM usage "
-        "WHERE (?1 OR folder = ?2) AND created_at > ?3",
-        (group.is_main, group.folder, now - DAY_MICROS),
-    ).fetchone()
-    return f"In the last 24 hours: {calls} calls, {tokens} tokens, ${cost / 1e6:.2f}.", None
+    group_id = None if group.is_main else group.folder
+    day = ledger.summed(db, group_id, since=Micros(now - DAY_MICROS))
+    said = f"In the last 24 hours: {day.calls} calls, {day.tokens} tokens, ${day.cost / 1e6:.2f}"
+    if day.estimated:
+        said += f", of which ${day.estimated / 1e6:.2f} is the most it can be"
+    return f"{said}.", None
 
 
 DAY_MICROS: Final = 24 * 3600 * 1_000_000

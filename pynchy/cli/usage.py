@@ -43,5 +43,9 @@ def command(days: int, group: str, as_json: bool) -> None:
         click.echo(text)
     if rows:
         click.echo(f"in all {sum(line['cost'] for line in lines):.4f} dollars")
+        if estimated := sum(line["estimated"] for line in lines):
+            click.echo(
+                f"of which {estimated:.4f} is an upper bound: calls that were cut off, or are under way"
+            )
     else:
         click.echo("the model was not asked yet" if days > 1 else "the model was not asked today")

@@ -59,8 +59,19 @@ SERVER_TOOLS: Final = {
     "web_search": ("web_search_",),
 }
 WEB_FETCH: Final = "web_fetch"
+_UNMEASURED: Final = (*SERVER_TOOLS["code_execution"], *SERVER_TOOLS["web_fetch"])
+# What count_tokens takes of a call.
+_COUNTED: Final = ("messages", "model", "system", "thinking", "tool_choice", "tools")
 
-_PICTURE: Final = 5_000  # tokens; more than the API makes of any one picture
+# The most tokens that the API makes of something, by its documentation. A token is at least a byte of
+# text, so what is text is bounded by its bytes.
+PICTURE: Final = 5_000  # it is scaled down to 2,576 pixels a side and 4,784 tokens
+AROUND: Final = 1_024  # what the API adds to every call
+TOOLS: Final = 1_024  # and to one with tools
+TYPED_TOOL: Final = 2_048  # for a tool that is not described in the body: text_editor has 700
+CITED: Final = 4  # times the text, where the API numbers its sentences to cite them
+SEARCH: Final = 40_000  # brought by one search at the provider
+MAX_USES: Final = 10  # of a tool of the provider's in one call, where the call names no number
 
 
 # What was decoded a moment ago has no circles.
@@ -85,14 +96,29 @@ def at_once(steps: Steps[T]) -> T:
 
 
 @attrs.frozen
+class Contents:
+    """What is in a body besides text, as far as it changes what the API charges."""
+
+    pictures: int = 0
+    opaque: int = 0  # bytes of the body that are pictures and PDFs, and so no text
+    unknown: bool = False  # something that only the API can measure, as a PDF
+    fetched: bool = (
+        False  # something comes that nobody can measure before, as a page that is fetched
+    )
+    cited: bool = False
+    added: int = AROUND  # tokens that the API adds
+    searches: int = 0  # at the provider, at most
+    passes: int = 1  # over all of it, that the API charges for
+
+
+@attrs.frozen
 class Call:
     """A checked body: what the ledger must know, and what is sent."""
 
     model: str
     max_tokens: int
     stream: bool
-    pictures: int  # how many
-    picture_bytes: int  # and how much of the body they are
+    contents: Contents
     document: dict[str, Any] = attrs.field(repr=False)
     large: bool = False  # worth writing in steps
 
@@ -123,9 +149,41 @@ class Call:
             raise _bad("a lone surrogate") from None
         return b"".join(parts)
 
-    def input_estimate(self, size: int) -> int:
-        """About how many tokens of input ``size`` encoded bytes are, rather too many."""
-        return min((size - self.picture_bytes) // 3 + self.pictures * _PICTURE + 64, 1_000_000)
+    def most_input(self, size: int, *, window: int) -> int:
+        """The most tokens of input that ``size`` encoded bytes can be, for a model that reads ``window``:
+        the API refuses what is more, and charges nothing for it."""
+        held = self.contents
+        if held.unknown or held.fetched:
+            return window * held.passes
+        text = (size - held.opaque) * (CITED if held.cited else 1)
+        most = text + held.pictures * PICTURE + held.added + self.brought
+        return min(most, window) * held.passes
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it may write what is paid for and not shown."""
+        thinking = self.document.get("thinking")
+        off = thinking is None or (
+            isinstance(thinking, dict) and thinking.get("type") == "disabled"
+        )
+        held = self.contents
+        return not off or held.passes > 1 or held.fetched or held.searches > 0
+
+    @property
+    def brought(self) -> int:
+        """What tools of the provider's may add, which nobody can count before."""
+        return self.contents.searches * SEARCH
+
+    def counted_input(self, told: int, *, window: int) -> int:
+        """The most tokens of input, where the API has counted those that are there already: it says itself
+        that it may be a little off."""
+        most = told + told // 20 + AROUND + self.brought
+        return min(most, window) * self.contents.passes
+
+    def to_count(self) -> Call:
+        """What to ask the API, to be told how many tokens this is."""
+        document = {key: value for key, value in self.document.items() if key in _COUNTED}
+        return attrs.evolve(self, max_tokens=0, stream=False, document=document)
 
 
 def _written(value: Any) -> Iterator[str]:
@@ -172,12 +230,12 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
     messages = document.get("messages")
     if not isinstance(messages, list):
         raise _bad("messages must be a list")
-    pictures = _Pictures(WEB_FETCH in who.server_tools)
-    pictures.look(document.get("system"))
+    blocks = _Blocks(WEB_FETCH in who.server_tools)
+    blocks.look(document.get("system"))
     for message in messages:
         if not isinstance(message, dict):
             raise _bad("a message must be an object")
-        pictures.look(message.get("content"))
+        blocks.look(message.get("content"))
     # The CLI names the account and the session here; the provider needs to tell users apart only.
     if "metadata" in document:
         document["metadata"] = {"user_id": user}
@@ -185,8 +243,7 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
         model,
         0 if counting else _max_tokens(document),
         stream,
-        pictures.count,
-        pictures.size,
+        _contents(blocks, document),
         document,
         large=len(raw) > SLICE,
     )
@@ -213,7 +270,36 @@ def _check_tools(who: RunIdentity, tools: Any) -> None:
             raise Refusal(403, "permission_error", f"this group has no tool {kind[:60]!r}")
 
 
-class _Pictures:
+def _contents(blocks: _Blocks, document: dict[str, Any]) -> Contents:
+    tools = document.get("tools") or []
+    typed = [tool["type"] for tool in tools if tool.get("type", "custom") != "custom"]
+    searches = 0
+    for tool in tools:
+        if str(tool.get("type", "")).startswith(SERVER_TOOLS["web_search"]):
+            uses = tool.get("max_uses")
+            searches += uses if type(uses) is int and uses >= 0 else MAX_USES
+    fetches = any(kind.startswith(_UNMEASURED) for kind in typed)
+    return Contents(
+        pictures=blocks.pictures,
+        opaque=blocks.opaque,
+        unknown=blocks.unknown,
+        fetched=fetches,
+        cited=blocks.cited,
+        added=AROUND + (TOOLS if tools else 0) + TYPED_TOOL * len(typed),
+        searches=searches,
+        passes=2 if _compacts(document.get("context_management")) else 1,
+    )
+
+
+def _compacts(management: Any) -> bool:
+    """Whether the API may sum up the conversation first, which reads all of it once more."""
+    edits = management.get("edits") if isinstance(management, dict) else None
+    return isinstance(edits, list) and any(
+        isinstance(each, dict) and str(each.get("type", ""))[:8] == "compact_" for each in edits
+    )
+
+
+class _Blocks:
     """Walks content blocks: counts what is shown, refuses what is pointed to elsewhere.
 
     A file id names something at the provider that another group may have put there; a URL makes the
@@ -222,8 +308,10 @@ class _Pictures:
 
     def __init__(self, may_fetch: bool) -> None:
         self._may_fetch = may_fetch
-        self.count = 0
-        self.size = 0
+        self.pictures = 0
+        self.opaque = 0
+        self.unknown = False
+        self.cited = False
 
     def look(self, content: Any) -> None:
         todo = [content]
@@ -237,13 +325,30 @@ class _Pictures:
 
     def _block(self, block: dict[str, Any]) -> None:
         kind = block.get("type")
+        if isinstance(cites := block.get("citations"), dict) and cites.get("enabled") is not False:
+            self.cited = True
         if kind == "base64" and isinstance(data := block.get("data"), str):
-            self.count += 1
-            self.size += len(data)
+            self.opaque += len(data)
+            if str(block.get("media_type", "")).startswith("image/"):
+                self.pictures += 1
+            else:
+                self.unknown = True
         elif kind in ("file", "container_upload") or "file_id" in block:
             raise Refusal(403, "permission_error", "file ids do not pass")
-        elif kind == "url" and "url" in block and not self._may_fetch:
-            raise Refusal(403, "permission_error", "content by URL does not pass")
+        elif kind == "url" and "url" in block:
+            if not self._may_fetch:
+                raise Refusal(403, "permission_error", "content by URL does not pass")
+            self.unknown = True
+
+
+def counted(answer: bytes) -> int | None:
+    """The number in an answer of count_tokens; None if there is none."""
+    try:
+        found = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    told = found.get("input_tokens") if isinstance(found, dict) else None
+    return told if type(told) is int and 0 < told < 1 << 40 else None
 
 
 def decode(raw: bytes) -> Steps[dict[str, Any]]:

@@ -11,13 +11,15 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import attrs
 import h11
 import trio
 
-from pynchy.gateway import body, egress, hosts, policy
+from pynchy.gateway import body, egress, hosts, policy, prices
 from pynchy.gateway.exchange import (
     COUNT_TOKENS,
     Headers,
+    Ledger,
     OverBudget,
     Reserved,
     RunIdentity,
@@ -32,12 +34,18 @@ from pynchy.logs import logger
 from pynchy.reader_budget import Reader, TooManyPieces
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from pynchy.gateway.proxy import Gateway, Stream
 
 MAX_CONNECTIONS: Final = 64  # of one run at a time; more are hung up on
 MAX_CALLS: Final = 16  # model calls of one run at a time; more wait
 MAX_TUNNELS: Final = 32  # ways out of one run at a time
 MAX_BUFFERED: Final = 48 << 20  # bytes of bodies that are kept for one run
+COUNT_ABOVE: Final = (
+    16_000  # tokens of input that a call can be, from which on the API may be asked
+)
+COUNT_TIME: Final = 15.0  # seconds for its answer
 MAX_REFUSALS: Final = 32  # kinds of refusals that are told apart
 PIECE: Final = 64 << 10  # bytes that are read at a time
 PAUSE_ABOVE: Final = 1 << 20  # bytes of a body that is read in one go
@@ -216,24 +224,23 @@ class _Connection:
 
     async def pass_on(self, admitted: Admitted, call: body.Call) -> None:
         """Reserve, pass on, settle: what was used if the answer said so, else a bound of it."""
-        gateway, who = self.run.gateway, self.run.who
+        gateway = self.run.gateway
         encoded = await self.paced(call.encode(), self.buffered)
         reserved: Reserved | None = None
-        estimate = call.input_estimate(len(encoded))
+        window = prices.window_of(call.model, admitted.betas)
+        wanted = Wanted(
+            call.model,
+            call.most_input(len(encoded), window=window),
+            call.max_tokens,
+            gateway.upstream.free,
+            call.contents.searches,
+        )
         if gateway.ledger is not None and call.max_tokens:
-            wanted = Wanted(call.model, estimate, call.max_tokens, gateway.upstream.free)
-            # Shielded, for the store's bounded time: a client that goes away now would leave a
-            # reservation that nobody knows of, and so one that stands.
-            with trio.CancelScope(shield=True):
-                given = await gateway.ledger.reserve(who, wanted)
-            if isinstance(given, OverBudget):
-                await gateway.over_budget(who, given)
-                raise Refusal(402, "billing_error", given.reason)
-            reserved = given
+            reserved, wanted = await self.reserve(gateway.ledger, admitted, call, wanted)
         used: Usage | None = Usage()  # nothing, until an answer begins
         meter = Meter(stream=call.stream)
         answer = Reader("the model API's answer")
-        began = trio.current_time()
+        began = heard = trio.current_time()
         try:
             if reserved is not None and reserved.output < call.max_tokens:
                 call = call.affording(reserved.output)
@@ -253,6 +260,7 @@ class _Connection:
                     async for chunk in response.chunks:
                         await answer.took(len(chunk))
                         meter.feed(chunk)
+                        heard = trio.current_time()
                         if chunk:
                             await self.send(h11.Data(data=chunk))
                     meter.end()
@@ -268,13 +276,67 @@ class _Connection:
                         meter.usage
                         if meter.final
                         else meter.bound(
-                            input=estimate,
+                            input=wanted.input,
                             output=call.max_tokens,
-                            seconds=trio.current_time() - began,
+                            seconds=trio.current_time() - (began if call.thinks else heard),
+                            searches=wanted.searches,
                         )
                     )
                 with trio.move_on_after(SETTLE_TIME, shield=True):
                     await gateway.ledger.settle(reserved, used)
+
+    async def reserve(
+        self, ledger: Ledger, admitted: Admitted, call: body.Call, wanted: Wanted
+    ) -> tuple[Reserved, Wanted]:
+        """Reserve for the most that the call can come to; raises `Refusal` where a budget does not pay for it.
+
+        That most is far above what most calls come to. So where a budget does not pay for all of it, the
+        API is asked for a count first, which costs nothing.
+        """
+        countable = wanted.input > COUNT_ABOVE and not call.contents.fetched
+        given = await self.book(ledger, attrs.evolve(wanted, whole=countable))
+        if countable and isinstance(given, OverBudget):
+            if (told := await self.count_tokens(admitted, call)) is not None:
+                window = prices.window_of(call.model, admitted.betas)
+                counted = call.counted_input(told, window=window)
+                wanted = attrs.evolve(wanted, input=min(wanted.input, counted))
+            given = await self.book(ledger, wanted)
+        if isinstance(given, OverBudget):
+            await self.run.gateway.over_budget(self.run.who, given)
+            raise Refusal(402, "billing_error", given.reason)
+        return given, wanted
+
+    async def book(self, ledger: Ledger, wanted: Wanted) -> Reserved | OverBudget:
+        # Shielded, for the store's bounded time: a client that goes away now would leave a
+        # reservation that nobody knows of, and so one that stands.
+        with trio.CancelScope(shield=True):
+            return await ledger.reserve(self.run.who, wanted)
+        raise AssertionError("nobody cancels this scope")
+
+    async def count_tokens(self, admitted: Admitted, call: body.Call) -> int | None:
+        """How many tokens of input the API makes of a call; None if it does not say."""
+        asked = call.to_count()
+        encoded = await self.paced(asked.encode(), self.buffered)
+        outgoing = UpstreamRequest(
+            COUNT_TOKENS, COUNT_TOKENS, admitted.headers, encoded, asked.document
+        )
+        told: int | None = None
+        with trio.move_on_after(COUNT_TIME), suppress(UpstreamUnreachable):
+            async with self.run.gateway.upstream.send(outgoing) as response:
+                if response.status == 200:
+                    told = body.counted(await self.short(response.chunks))
+        return told
+
+    async def short(self, chunks: AsyncIterator[bytes]) -> bytes:
+        """An answer that is worth reading if it is short; its beginning if not."""
+        answer = bytearray()
+        reader = Reader("a count of tokens")
+        async for chunk in chunks:
+            await reader.took(len(chunk))
+            answer += chunk
+            if len(answer) > PIECE:
+                break
+        return bytes(answer)
 
     # --- the network -----------------------------------------------------------------------------
 

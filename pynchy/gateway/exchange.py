@@ -24,6 +24,7 @@ COUNT_TOKENS: Final = "/v1/messages/count_tokens"
 class Limits:
     """What a group may spend; None where there is no limit. Money is in micro-dollars."""
 
+    all_money: int | None = None  # of all groups together, in a day
     day_money: int | None = None
     day_tokens: int | None = None
     run_money: int | None = None
@@ -121,6 +122,7 @@ class Usage:
     cache_write: int = 0  # kept for five minutes
     cache_write_hour: int = 0
     searches: int = 0
+    estimated: bool = False  # the answer did not tell all of it: what is here is the most it can be
 
     @property
     def tokens(self) -> int:
@@ -130,12 +132,17 @@ class Usage:
 
 @attrs.frozen
 class Wanted:
-    """What a call may come to: its model, its estimated input and the output it asks for."""
+    """The most that a call can come to: its model, its input, the output that it asks for.
+
+    ``whole``: rather nothing than less output than that.
+    """
 
     model: str
     input: int
     output: int
     free: bool = False
+    searches: int = 0
+    whole: bool = False
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from pynchy.gateway.exchange import OverBudget, Reserved, RunIdentity, Usage, Wanted
-from pynchy.gateway.prices import cost, input_bound, output_for
+from pynchy.gateway.prices import SEARCH, cost, input_bound, output_bound, output_for
 from pynchy.model import GroupId, Micros
 from pynchy.store.database import Database, Store
 
@@ -36,7 +36,9 @@ def reserve(
     """
     limits = who.limits
     output = wanted.output
+    input_cost = input_bound(wanted.model, wanted.input) + wanted.searches * SEARCH
     for period, money, tokens, clause, key in (
+        (f"day {day} of all", limits.all_money, None, "day = ?", (day,)),
         (f"run {who.run}", limits.run_money, limits.run_tokens, "run_id = ?", (who.run,)),
         (
             f"day {day}",
@@ -51,17 +53,15 @@ def reserve(
         spent, used = db.execute(f"SELECT {_STANDS} FROM usage WHERE {clause}", key).fetchone()  # noqa: S608 # constants above
         affords = wanted.output
         if money is not None and not wanted.free:
-            left = money - spent - input_bound(wanted.model, wanted.input)
-            affords = min(affords, output_for(wanted.model, left))
+            left = money - spent - input_cost
+            affords = min(affords, output_for(wanted.model, left, input=wanted.input))
         if tokens is not None:
             affords = min(affords, tokens - used - wanted.input)
-        if affords < min(wanted.output, USEFUL):
+        if affords < (wanted.output if wanted.whole else min(wanted.output, USEFUL)):
             return OverBudget(_reason(period, money, tokens), period)
         output = min(output, affords)
     reserved_cost = (
-        0
-        if wanted.free
-        else input_bound(wanted.model, wanted.input) + cost(wanted.model, Usage(output=output))
+        0 if wanted.free else input_cost + output_bound(wanted.model, output, input=wanted.input)
     )
     row = db.execute(
         "INSERT INTO usage (folder, run_id, model, day, state, reserved_tokens, reserved_cost,"
@@ -81,6 +81,8 @@ def _reason(period: str, money: int | None, tokens: int | None) -> str:
         if part
     )
     kind = "this run" if period.startswith("run") else "today"
+    if period.endswith("of all"):
+        kind = "all groups today"
     return f"the budget of {what} for {kind} is used up"
 
 
@@ -88,7 +90,7 @@ def settle(db: Database, reserved: Reserved, usage: Usage, *, now: Micros) -> No
     """Replace a reservation by what was used. A second settlement changes nothing."""
     db.execute(
         "UPDATE usage SET state = 'settled', input_tokens = ?, output_tokens = ?,"
-        " cache_read_tokens = ?, cache_write_tokens = ?, cost = ?, settled_at = ?"
+        " cache_read_tokens = ?, cache_write_tokens = ?, cost = ?, estimated = ?, settled_at = ?"
         " WHERE id = ? AND state = 'reserved'",
         (
             usage.input,
@@ -96,6 +98,7 @@ def settle(db: Database, reserved: Reserved, usage: Usage, *, now: Micros) -> No
             usage.cache_read,
             usage.cache_write + usage.cache_write_hour,
             0 if reserved.free else cost(reserved.model, usage),
+            usage.estimated,
             now,
             reserved.id,
         ),
@@ -116,6 +119,7 @@ class Line:
     cache_read: int
     cache_write: int
     cost: int  # reservations that stand included
+    estimated: int  # of it: the most that calls can have cost of which the API did not tell all
 
 
 def used(db: Database, *, group: GroupId | None = None, since: str = "") -> list[Line]:
@@ -123,12 +127,36 @@ def used(db: Database, *, group: GroupId | None = None, since: str = "") -> list
     rows = db.execute(
         "SELECT folder, day, model, COUNT(*), SUM(state = 'reserved'), SUM(input_tokens),"
         " SUM(output_tokens), SUM(cache_read_tokens), SUM(cache_write_tokens),"
-        " SUM(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END)"
+        " SUM(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END),"
+        " SUM(CASE WHEN state = 'reserved' THEN reserved_cost WHEN estimated THEN cost ELSE 0 END)"
         " FROM usage WHERE day >= ? AND (? IS NULL OR folder = ?)"
         " GROUP BY folder, day, model ORDER BY day DESC, folder, model LIMIT 10000",
         (since, group, group),
     )
     return [Line(*row) for row in rows]
+
+
+@attrs.frozen
+class Sum:
+    """What calls came to together. Money is in micro-dollars."""
+
+    calls: int
+    tokens: int  # of all kinds, those that were found in a cache included
+    cost: int  # reservations that stand included
+    estimated: int  # of it, as in `Line`
+
+
+def summed(db: Database, group: GroupId | None, *, since: Micros) -> Sum:
+    """What one group's calls came to since a moment; those of all groups with None."""
+    row = db.execute(
+        "SELECT COUNT(*), COALESCE(SUM(input_tokens + output_tokens + cache_read_tokens"
+        " + cache_write_tokens), 0),"
+        " COALESCE(SUM(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END), 0),"
+        " COALESCE(SUM(CASE WHEN state = 'reserved' THEN reserved_cost WHEN estimated THEN cost"
+        " ELSE 0 END), 0) FROM usage WHERE created_at > ? AND (? IS NULL OR folder = ?)",
+        (since, group, group),
+    ).fetchone()
+    return Sum(*row)
 
 
 def prune(db: Database, *, before: str) -> int:

@@ -18,6 +18,8 @@ MAX_ANSWER: Final = 16 << 20  # of an answer that is not a stream
 
 # No model writes faster than this: what a cut-off call is charged for each second it ran.
 FASTEST: Final = 1_000  # tokens a second
+# A piece of text comes in an event that has so many bytes without it; a token is at least one byte.
+_EVENT: Final = len(b'data:{"type":"content_block_delta","delta":{"type":"x_delta","x":""}}')
 
 
 class Meter:
@@ -26,7 +28,9 @@ class Meter:
     def __init__(self, *, stream: bool) -> None:
         self.usage = Usage()
         self.final = False
+        self.written = 0  # tokens of output that were seen to come, at most
         self._stream = stream
+        self._began = False  # its beginning has told the input
         self._rest = bytearray()
         self._skipping = False
 
@@ -44,32 +48,43 @@ class Meter:
         if not self._skipping:
             self._rest += rest
             if len(self._rest) > MAX_LINE:
+                self.written += len(self._rest)
                 self._rest.clear()
                 self._skipping = True
+        else:
+            self.written += len(rest)
 
     def end(self) -> None:
         """The answer is whole."""
         if not self._stream:
-            self._take(_object(bytes(self._rest)).get("usage"))
-            self.final = True
+            told = _object(bytes(self._rest)).get("usage")
+            self._take(told)
+            self.final = isinstance(told, dict)
             self._rest.clear()
 
     def _line(self, line: bytes) -> None:
+        if line.startswith(b"data:"):
+            self.written += max(1, len(line) - _EVENT)
         if self._skipping or not line.startswith(b"data:") or b'"usage"' not in line:
             return
         event = _object(line[5:])
         match event.get("type"):
             case "message_start":
                 message = event.get("message")
-                self._take(message.get("usage") if isinstance(message, dict) else None)
+                told = message.get("usage") if isinstance(message, dict) else None
+                self._take(told)
+                self._began = isinstance(told, dict)
             case "message_delta":
-                self._take(event.get("usage"))
-                self.final = True
+                told = event.get("usage")
+                self._take(told)
+                self.final = isinstance(told, dict) and (self._began or "input_tokens" in told)
 
     def _take(self, told: Any) -> None:
         """Each figure that is told replaces the one before: the API's are running totals."""
         if not isinstance(told, dict):
             return
+        if isinstance(rounds := told.get("iterations"), list):
+            told = _together(told, rounds)
         now = self.usage
         written = _count(told, "cache_creation_input_tokens", now.cache_write)
         split, hour = told.get("cache_creation"), now.cache_write_hour
@@ -91,14 +106,38 @@ class Meter:
             searches=searches,
         )
 
-    def bound(self, *, input: int, output: int, seconds: float) -> Usage:
-        """What a call that ended here can have used at most: ``input`` was its estimate, ``output``
-        what it was allowed, ``seconds`` how long it ran."""
-        written = min(output, int(FASTEST * (seconds + 1)))
+    def bound(self, *, input: int, output: int, seconds: float, searches: int = 0) -> Usage:
+        """What a call that ended here can have used at most: ``input`` and ``searches`` were its bounds, ``output``
+        what it was allowed, ``seconds`` how long it may have written what was not seen to come."""
+        written = min(output, self.written + int(FASTEST * (seconds + 1)))
         known = self.usage
         if known.tokens - known.output == 0:
             known = attrs.evolve(known, cache_write_hour=input)
-        return attrs.evolve(known, output=max(known.output, written))
+        elif searches:
+            # What was told at the beginning is without what the provider's tools brought since.
+            rest = input - (known.tokens - known.output)
+            known = attrs.evolve(known, cache_write_hour=known.cache_write_hour + max(0, rest))
+        return attrs.evolve(
+            known,
+            output=max(known.output, written),
+            searches=max(known.searches, searches),
+            estimated=True,
+        )
+
+
+def _together(told: dict[str, Any], rounds: list[Any]) -> dict[str, Any]:
+    """The usage of a call in several rounds: the figures beside them leave some of the rounds out."""
+    whole = dict(told)
+    for key in (
+        "input_tokens",
+        "output_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+    ):
+        figures = [_count(each, key, 0) for each in rounds if isinstance(each, dict)]
+        if key in told:
+            whole[key] = max(_count(told, key, 0), sum(figures))
+    return whole
 
 
 def _object(text: bytes) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class Admitted:
     target: str  # the path, with its query where it has one
     headers: Headers
 
+    @property
+    def betas(self) -> str:
+        return dict(self.headers).get("anthropic-beta", "")
+
 
 # The CLI asks for the beta variant of both; no other query means anything to us.
 _TARGETS: Final = {

@@ -23,13 +23,49 @@ class Price:
     cache_read: float
     cache_write: float
     cache_write_hour: float
+    long: bool = (
+        False  # a prompt of more than `LONG` tokens costs twice, its answer half as much again
+    )
+
+    def for_prompt(self, tokens: int) -> Price:
+        """The price of a call with so many tokens of input, of all kinds."""
+        if not self.long or tokens <= LONG:
+            return self
+        return Price(
+            self.input * 2,
+            self.output * 1.5,
+            self.cache_read * 2,
+            self.cache_write * 2,
+            self.cache_write_hour * 2,
+        )
 
 
-def _price(input: float, output: float, cache_read: float | None = None) -> Price:
+def _price(
+    input: float, output: float, cache_read: float | None = None, *, long: bool = False
+) -> Price:
     """The usual ratios: writing to the cache costs 1.25 or 2 times the input, reading a tenth."""
     read = input / 10 if cache_read is None else cache_read
-    return Price(input, output, read, input * 1.25, input * 2)
+    return Price(input, output, read, input * 1.25, input * 2, long)
 
+
+LONG: Final = 200_000
+WINDOW: Final = 1_000_000  # tokens that the API reads at most
+# Models that read no more than this, unless they are asked for more by a beta.
+SMALL_WINDOW: Final = 200_000
+_SMALL: Final = (
+    "claude-3-5-haiku",
+    "claude-3-5-sonnet",
+    "claude-3-7-sonnet",
+    "claude-haiku-4-5",
+    "claude-opus-4-0",
+    "claude-opus-4-1",
+    "claude-opus-4-20250514",
+    "claude-opus-4-5",
+    "claude-sonnet-4-0",
+    "claude-sonnet-4-20250514",
+    "claude-sonnet-4-5",
+)
+LONG_BETA: Final = "context-1m"
 
 SEARCH: Final = 10_000  # micro-dollars for one search at the provider
 
@@ -42,12 +78,12 @@ PRICES: Final[dict[str, Price]] = {
     "claude-haiku-5-5": _price(0.5, 2.5),  # its price for long prompts; short ones cost a fifth
     "claude-3-5-sonnet": _price(3, 15),
     "claude-3-7-sonnet": _price(3, 15),
-    "claude-sonnet-4": _price(3, 15),
+    "claude-sonnet-4": _price(3, 15, long=True),
     "claude-sonnet-5": _price(2, 10),
     "claude-sonnet-5-5": _price(2, 10, 0.1),
     "claude-opus-4": _price(15, 75),
     "claude-opus-4-5": _price(5, 25),
-    "claude-opus-4-6": _price(5, 25),
+    "claude-opus-4-6": _price(5, 25, long=True),
     "claude-opus-4-7": _price(5, 25),
     "claude-opus-4-8": _price(5, 25),
     "claude-opus-5": _price(5, 25),
@@ -69,7 +105,7 @@ def price_of(model: str) -> Price:
 
 def cost(model: str, usage: Usage) -> int:
     """What a call came to, in micro-dollars."""
-    price = price_of(model)
+    price = price_of(model).for_prompt(usage.tokens - usage.output)
     money = (
         usage.input * price.input
         + usage.output * price.output
@@ -82,12 +118,23 @@ def cost(model: str, usage: Usage) -> int:
 
 def input_bound(model: str, tokens: int) -> int:
     """The most that so much input can cost: all of it written to the cache for an hour."""
-    return _up(tokens * price_of(model).cache_write_hour)
+    return _up(tokens * price_of(model).for_prompt(tokens).cache_write_hour)
 
 
-def output_for(model: str, money: int) -> int:
-    """How many tokens of output so much money buys."""
-    return max(0, int(money / price_of(model).output))
+def output_bound(model: str, tokens: int, *, input: int) -> int:
+    """The most that so much output can cost, after ``input`` tokens at most."""
+    return _up(tokens * price_of(model).for_prompt(input).output)
+
+
+def output_for(model: str, money: int, *, input: int) -> int:
+    """How many tokens of output so much money buys, after ``input`` tokens at most."""
+    return max(0, int(money / price_of(model).for_prompt(input).output))
+
+
+def window_of(model: str, betas: str) -> int:
+    """How many tokens of input the model reads at most; the API refuses more."""
+    small = any(model == name or model.startswith(f"{name}-") for name in _SMALL)
+    return SMALL_WINDOW if small and LONG_BETA not in betas else WINDOW
 
 
 def _up(money: float) -> int:

@@ -111,6 +111,7 @@ def limits_of(settings: Settings, default: Limits) -> Limits:
     """What a group may spend: its own figures where it has some; 0 means no limit."""
     own = settings.budget
     return Limits(
+        all_money=default.all_money,
         day_money=_money(own["day_dollars"]) if "day_dollars" in own else default.day_money,
         run_money=_money(own["run_dollars"]) if "run_dollars" in own else default.run_money,
         day_tokens=int(own["day_tokens"]) or None if "day_tokens" in own else default.day_tokens,

@@ -463,6 +463,14 @@ def m010b_pace(db: Database) -> None:
     )
 
 
+def m011_estimated(db: Database) -> None:
+    """Whether what a call cost is known, or the most that it can have been; and what all groups spent in a day."""
+    db.execute(
+        "ALTER TABLE usage ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0 CHECK (estimated IN (0, 1))"
+    )
+    db.execute("CREATE INDEX usage_of_all ON usage (day)")
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
@@ -472,6 +480,7 @@ STEPS: Final[tuple[Step, ...]] = (
     m006_waiting,
     m010_approvals,
     m010b_pace,
+    m011_estimated,
 )
 SCHEMA: Final = len(STEPS)
 

@@ -1,5 +1,6 @@
 """The gateway with the real ledger in a real store: hard limits, and what a crash leaves behind."""
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,8 +9,9 @@ from pathlib import Path
 import attrs
 import trio
 
-from pynchy.gateway.exchange import Limits, RunIdentity
+from pynchy.gateway.exchange import Limits, RunIdentity, Usage
 from pynchy.gateway.ledger import Line, StoreLedger, used
+from pynchy.gateway.prices import cost
 from pynchy.gateway.upstream import ApiKey, open_anthropic
 from pynchy.model import Micros
 from pynchy.store.database import open_store
@@ -124,3 +126,106 @@ async def test_a_daemon_that_dies_leaves_its_reservation(tmp_path: Path) -> None
     (line,) = await lines(tmp_path / "db")
     assert (line.calls, line.open) == (1, 1)
     assert line.cost > 2_000 * 20
+
+
+PAGES = base64.b64encode(b"%PDF-1.4 pages that nobody here can count").decode()
+DOCUMENT = {
+    "type": "document",
+    "source": {"type": "base64", "media_type": "application/pdf", "data": PAGES},
+}
+INPUT = 48 * 3_100  # tokens that the API makes of it
+
+
+async def test_documents_and_calls_that_are_cut_off_stay_within_the_budget(  # threat X6
+    tmp_path: Path,
+) -> None:
+    """A budget of four dollars, calls that may cost two, at once, and clients that do not wait."""
+    rich = attrs.evolve(WHO, limits=Limits(day_money=4_000_000))
+    charged: list[Usage] = []
+
+    async def answering(seen: Seen, send: Send) -> None:
+        if seen.target.startswith("/v1/messages/count_tokens"):
+            await send(response(b"{}"))
+            return
+        charged.append(Usage(cache_write_hour=INPUT, output=5))
+        await trio.sleep(0.1)  # the clients that hang up do so before this is told
+        told = {"input_tokens": 0, "cache_creation": {"ephemeral_1h_input_tokens": INPUT}}
+        told["cache_creation_input_tokens"] = INPUT
+        begins = {"type": "message_start", "message": {"usage": told}}
+        ends = {"type": "message_delta", "usage": {"output_tokens": 5}}
+        await send(stream_head())
+        for each in (begins, ends):
+            await send(chunk(f"data: {json.dumps(each)}\n\n".encode()))
+        await send(b"0\r\n\r\n")
+
+    async with (
+        api(answering) as found,
+        open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
+        ledger(tmp_path / "db") as book,
+        served(tmp_path / "gw", upstream, rich, ledger=book) as path,
+    ):
+        asked = call("x", model="claude-opus-4-5", max_tokens=1_024, stream=True)
+        asked["messages"] = [{"role": "user", "content": [DOCUMENT]}]
+
+        async def caller(number: int) -> None:
+            if number % 2:
+                await exchange(path, post(asked))
+                return
+            async with await trio.open_unix_socket(str(path)) as stream:
+                await stream.send_all(post(asked))
+                await trio.sleep(0.05)
+
+        with trio.fail_after(60):
+            for _ in range(3):
+                async with trio.open_nursery() as nursery:
+                    for number in range(6):
+                        nursery.start_soon(caller, number)
+                await trio.sleep(0.3)
+    assert charged
+    assert sum(cost("claude-opus-4-5", each) for each in charged) <= 4_000_000
+    (line,) = await lines(tmp_path / "db")
+    assert line.open == 0
+    assert sum(cost("claude-opus-4-5", each) for each in charged) <= line.cost <= 4_000_000
+
+
+async def test_a_count_of_the_api_makes_room_in_a_budget(tmp_path: Path) -> None:
+    almost = attrs.evolve(WHO, limits=Limits(day_money=500_000))
+
+    async def answering(seen: Seen, send: Send) -> None:
+        if seen.target == "/v1/messages/count_tokens":
+            assert seen.document.keys() == {"model", "messages"}
+            await send(response(b'{"input_tokens": 40000}'))
+        else:
+            await send(response(b'{"usage": {"input_tokens": 40000, "output_tokens": 9}}'))
+
+    async with (
+        api(answering) as found,
+        open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
+        ledger(tmp_path / "db") as book,
+        served(tmp_path / "gw", upstream, almost, ledger=book) as path,
+    ):
+        # By its bytes it could cost two dollars and more.
+        asked = call("word " * 50_000, model="claude-opus-4-5", max_tokens=1_024)
+        assert parse(await exchange(path, post(asked))).status == 200
+        assert [seen.target for seen in found.seen] == [
+            "/v1/messages/count_tokens",
+            "/v1/messages?beta=true",
+        ]
+    (line,) = await lines(tmp_path / "db")
+    assert (line.cost, line.estimated) == (40_000 * 5 + 9 * 25, 0)
+
+
+async def test_what_is_only_bounded_is_told_apart(tmp_path: Path) -> None:
+    async def answering(seen: Seen, send: Send) -> None:
+        await send(response(b'{"content": []}'))  # and no word of what it used
+
+    async with (
+        api(answering) as found,
+        open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
+        ledger(tmp_path / "db") as book,
+        served(tmp_path / "gw", upstream, ledger=book) as path,
+    ):
+        assert parse(await exchange(path, post(call("hi")))).status == 200
+    (line,) = await lines(tmp_path / "db")
+    assert line.open == 0
+    assert 0 < line.estimated == line.cost

@@ -15,6 +15,7 @@ from pynchy.gateway.body import (
     MAX_VALUES,
     SLICE,
     Call,
+    Contents,
     Steps,
     at_once,
     check,
@@ -266,8 +267,110 @@ def test_a_group_may_be_held_to_its_models() -> None:
 
 def test_pictures_do_not_count_by_their_bytes() -> None:
     call = checked(saying(PICTURE, {"type": "tool_result", "content": [PICTURE]}))
-    assert (call.pictures, call.picture_bytes) == (2, 8)
-    assert call.input_estimate(3_008) == 1_000 + 10_000 + 64
+    assert (call.contents.pictures, call.contents.opaque) == (2, 8)
+    assert call.most_input(3_008, window=WINDOW) == 3_000 + 10_000 + 1_024
+
+
+WINDOW = 200_000
+PAGES = {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}
+FETCH = RunIdentity(WHO.run, WHO.group, "t", server_tools=frozenset({"web_fetch", "web_search"}))
+
+
+def most(document: dict[str, Any], who: RunIdentity = WHO) -> int:
+    return checked(document, who).most_input(1_000, window=WINDOW)
+
+
+def test_what_cannot_be_measured_here_may_be_all_that_the_model_reads() -> None:  # threat X6
+    assert most(saying({"type": "document", "source": PAGES})) == WINDOW
+    assert (
+        most(saying({"type": "tool_result", "content": [{"type": "document", "source": PAGES}]}))
+        == WINDOW
+    )
+    elsewhere = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
+    assert most(saying(elsewhere), FETCH) == WINDOW
+    assert most(body(tools=[{"type": "web_fetch_20250910", "name": "web_fetch"}]), FETCH) == WINDOW
+    compact = {"edits": [{"type": "compact_20260112"}]}
+    assert most(body(context_management=compact)) == 2 * (1_000 + 1_024)
+
+
+def test_searches_are_bounded_by_their_number() -> None:  # threat X6
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
+    call = checked(body(tools=[search]), FETCH)
+    assert call.contents.searches == 2
+    assert call.most_input(1_000, window=WINDOW) == 1_000 + 1_024 + 1_024 + 2_048 + 2 * 40_000
+    del search["max_uses"]
+    assert checked(body(tools=[search]), FETCH).contents.searches == 10
+    # Of what it will bring the API can count nothing.
+    assert call.counted_input(1_000, window=WINDOW) == 1_050 + 1_024 + 80_000
+
+
+texts = st.text(max_size=300)
+
+
+def block(kind: str, **more: Any) -> dict[str, Any]:
+    return {"type": kind, **more}
+
+
+def result(text: str) -> dict[str, Any]:
+    return block("tool_result", tool_use_id="x", content=[PICTURE, block("text", text=text)])
+
+
+def quoted(text: str) -> dict[str, Any]:
+    source = {"type": "text", "media_type": "text/plain", "data": text}
+    return block("document", citations={"enabled": True}, source=source)
+
+
+blocks = st.one_of(
+    st.builds(lambda text: block("text", text=text), texts),
+    st.builds(lambda text: block("tool_use", id="x", name="n", input={"a": text}), texts),
+    st.builds(result, texts),
+    st.builds(quoted, texts),
+    st.just(PICTURE),
+    st.just(block("document", source=PAGES)),
+)
+schema = {"type": "object"}
+tools = st.one_of(
+    st.builds(lambda text: {"name": "t", "description": text, "input_schema": schema}, texts),
+    st.just(block("bash_20250124", name="bash")),
+    st.just(block("text_editor_20250728", name="e")),
+    st.just(block("computer_20250124", name="c", display_width_px=1, display_height_px=1)),
+)
+
+
+def charged(value: Any) -> int:
+    """What the API may charge for a part of a body at the very most, by its documentation: a token for each
+    byte of text, with sentences that are cited numbered, and so on."""
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, list):
+        return sum(map(charged, value))
+    if not isinstance(value, dict):
+        return 1
+    if value == PICTURE:
+        return 4_784
+    if value.get("source") == PAGES:
+        return 100 * (1_568 + 3_000)
+    whole = sum(len(key) + charged(item) for key, item in value.items())
+    fixed = {"bash_20250124": 245, "text_editor_20250728": 700, "computer_20250124": 735 + 499}
+    return whole * (3 if "citations" in value else 1) + fixed.get(str(value.get("type")), 0)
+
+
+@given(
+    st.lists(st.lists(blocks, max_size=5), min_size=1, max_size=4),
+    st.lists(tools, max_size=4),
+    texts,
+)
+def test_nothing_costs_more_than_was_reserved_for_it(  # threat X6
+    said: list[list[dict[str, Any]]], offered: list[dict[str, Any]], system: str
+) -> None:
+    messages = [{"role": "user", "content": content} for content in said]
+    call = checked(body(messages=messages, tools=offered, system=system))
+    whole = charged(messages) + charged(offered) + charged(system) + 4 * len(messages)
+    if offered:
+        whole += 530  # its own words on tools
+    encoded = at_once(call.encode())
+    # More than the model reads is refused, and costs nothing.
+    assert call.most_input(len(encoded), window=WINDOW) >= min(whole, WINDOW)
 
 
 def test_a_call_is_made_to_fit_its_budget() -> None:
@@ -288,7 +391,7 @@ def test_a_call_is_made_to_fit_its_budget() -> None:
 )
 def test_a_large_body_is_written_in_steps_and_says_the_same(value: Any) -> None:  # threat N9
     document = {"model": "m", "messages": [value, "a\u20ac\n" * SLICE]}
-    call = Call("m", 1, False, 0, 0, document, large=True)
+    call = Call("m", 1, False, Contents(), document, large=True)
     whole = at_once(call.encode())
     assert whole == at_once(attrs.evolve(call, large=False).encode())
     assert sum(1 for _ in call.encode()) > 1

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pynchy.gateway.exchange import Limits, OverBudget, Reserved, RunIdentity, Usage, Wanted
-from pynchy.gateway.ledger import USEFUL, prune, reserve, settle, used
+from pynchy.gateway.ledger import USEFUL, prune, reserve, settle, summed, used
 from pynchy.gateway.prices import cost, input_bound
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store.database import Connection, open_memory
@@ -180,3 +180,38 @@ class Spending(RuleBasedStateMachine):
 
 TestSpending = Spending.TestCase
 TestSpending.settings = settings(max_examples=20, stateful_step_count=30)
+
+
+def test_all_groups_share_one_budget_for_the_day(db: Connection) -> None:
+    shared = Limits(all_money=300_000, day_money=1_000_000)
+    reserve(db, who(shared, group="work"), CALL, day="2026-01-01", now=NOW)
+    assert take(db, all_money=300_000).output == (300_000 - 208_000 - 8_000) // 20
+    refusal = over(db, all_money=300_000)
+    assert refusal.reason == "the budget of $0.30 for all groups today is used up"
+    assert refusal.period == "day 2026-01-01 of all"
+    take(db, day="2026-01-02", all_money=300_000)
+
+
+def test_a_call_that_wants_all_or_nothing_gets_nothing(db: Connection) -> None:
+    whole = Wanted(MODEL, 1_000, 10_000, whole=True)
+    over(db, whole, day_money=207_999)
+    assert take(db, whole, day_money=208_000).output == 10_000
+
+
+def test_searches_are_paid_for_beforehand(db: Connection) -> None:
+    over(db, Wanted(MODEL, 0, 5, searches=3), day_money=30_099)
+    take(db, Wanted(MODEL, 0, 5, searches=3), day_money=30_100)
+
+
+def test_what_is_known_and_what_is_bounded_are_told_apart(db: Connection) -> None:
+    settle(db, take(db), Usage(input=100, output=10), now=NOW)
+    settle(db, take(db), Usage(input=50, cache_read=7, output=10, estimated=True), now=NOW)
+    take(db)
+    (line,) = used(db)
+    cut = cost(MODEL, Usage(input=50, cache_read=7, output=10))
+    assert line.estimated == 208_000 + cut
+    assert line.cost == line.estimated + cost(MODEL, Usage(input=100, output=10))
+    day = summed(db, GroupId("family"), since=Micros(0))
+    assert (day.calls, day.tokens, day.cost, day.estimated) == (3, 177, line.cost, line.estimated)
+    assert summed(db, GroupId("work"), since=Micros(0)).calls == 0
+    assert summed(db, None, since=Micros(0)) == day

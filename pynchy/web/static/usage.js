@@ -149,10 +149,12 @@ function legend(lines, measure) {
 
 function table(lines) {
   const all = lines.reduce((sum, line) => sum + line.cost, 0);
+  const estimated = lines.reduce((sum, line) => sum + line.estimated, 0);
+  const apart = estimated ? `, of which ${dollars(estimated)} is an upper bound` : "";
   return h(
     "details",
     { class: "card", "data-key": "figures" },
-    h("summary", { "data-key": "figures summary" }, `Figures: ${dollars(all)} in all`),
+    h("summary", { "data-key": "figures summary" }, `Figures: ${dollars(all)} in all${apart}`),
     h(
       "div",
       { class: "scroll", tabindex: "0", role: "region", "aria-label": "Usage by day, group and model" },
