@@ -119,7 +119,7 @@ async def run(
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
     ):
         async with (
-            open_store(home.database) as store,
+            open_store(home.database, mark=home.store_mark) as store,
             openings.open_upstream(config) as upstream,
             openings.open_way_out(config, upstream, store, world, speakers) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,

@@ -34,7 +34,7 @@ from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, credential_of, try_credential
 from pynchy.home import MAX_SOCKET_PATH, Home
 from pynchy.lock import is_held
-from pynchy.store import backup
+from pynchy.store import backup, belonging
 from pynchy.store.database import StoreError, StoreTooNew
 
 OLD_BACKUP: Final = 14 * 24 * 3600.0  # seconds
@@ -378,7 +378,12 @@ async def check_timezone(patient: Patient) -> Finding:
 
 
 async def check_database(patient: Patient) -> Finding:
-    path = patient.home.database
+    home = patient.home
+    path = home.database
+    try:
+        belonging.examine(path, home.store_mark, copies=home.backups)
+    except belonging.NotThisStore as error:
+        return Finding("fail", str(error), "pynchy restore puts a copy back")
     if not path.exists():
         return Finding("ok", "none yet")
     try:

@@ -74,6 +74,11 @@ class Home:
         return self.store / "pynchy.db"
 
     @property
+    def store_mark(self) -> Path:
+        """What is remembered of the database, away from it: that there is one, and how far it had come."""
+        return self.data / "store.mark"
+
+    @property
     def backups(self) -> Path:
         """Copies of the database: nightly ones, and those that were asked for."""
         return self.store / "backups"

@@ -59,12 +59,13 @@ def _copy(home: Home, path: Path) -> dict[str, Any]:
     """The same with nobody running, under the instance lock."""
     from pynchy.lock import AlreadyRunning, open_lock
     from pynchy.store import backup
-    from pynchy.store.database import StoreError
+    from pynchy.store.database import StoreError, see_that_it_is_ours
 
     if not home.database.exists():
         raise click.ClickException(f"there is no database in {home.store}")
     try:
         with open_lock(home.lock):
+            see_that_it_is_ours(home.database, home.store_mark)
             backup.write_copy(home.database, path)
         return {
             "path": str(path),

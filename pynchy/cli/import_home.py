@@ -93,7 +93,7 @@ def _bring(config: Config, path: Path, old: OldHome, allowlist: Path | None) -> 
         backup.write_copy(home.database, kept)
     files = importer.bring_files(path, home, old, dry=False)
     scaffold = partial(folders.scaffold, home)
-    report = _write(config, home.database, old, scaffold)
+    report = _write(config, home.database, old, scaffold, mark=home.store_mark)
     report.allowlist = importer.bring_allowlist(allowlist, home, dry=False)
     return _told(config, report, files, kept)
 
@@ -114,7 +114,9 @@ def _rehearse(config: Config, path: Path, old: OldHome, allowlist: Path | None) 
     return _told(config, report, files, None)
 
 
-def _write(config: Config, database: Path, old: OldHome, scaffold: Any) -> Report:
+def _write(
+    config: Config, database: Path, old: OldHome, scaffold: Any, *, mark: Path | None = None
+) -> Report:
     import trio
 
     from pynchy.model import Micros
@@ -122,7 +124,7 @@ def _write(config: Config, database: Path, old: OldHome, scaffold: Any) -> Repor
     from pynchy.store.database import open_store
 
     async def write() -> Report:
-        async with open_store(database) as store:
+        async with open_store(database, mark=mark) as store:
             return await store.call(
                 importer.write,
                 old,

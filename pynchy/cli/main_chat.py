@@ -134,7 +134,7 @@ class _Rows:
             return work(db, now)
 
         async def call() -> T:
-            async with open_store(self._home.database) as store:
+            async with open_store(self._home.database, mark=self._home.store_mark) as store:
                 return await store.call(with_main)
 
         try:

@@ -1,4 +1,4 @@
-"""`pynchy restore`: put a copy of the database back."""
+"""`pynchy restore`: put a copy of the database back, or say what to go on with."""
 
 from __future__ import annotations
 
@@ -15,33 +15,69 @@ from pynchy.home import Home, part_of, stamp_of
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-def command(path: Path) -> None:
+@click.argument(
+    "path", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option("--accept", is_flag=True, help="Go on with the database that is there.")
+@click.option("--empty", is_flag=True, help="Begin anew with an empty database.")
+def command(path: Path | None, accept: bool, empty: bool) -> None:
     """Put the copy at PATH in the place of the database. The daemon must be down.
 
-    The copy is checked first; what was there is kept beside it.
+    The copy is checked first; what was there is kept beside it. A start that finds the database gone, or
+    another or older one than it had, refuses and says so: then this says what to go on with.
 
     \b
     pynchy restore ~/.pynchy/store/backups/pynchy-1795000000.db
+    pynchy restore --accept
     """
     from pynchy.lock import AlreadyRunning, open_lock
-    from pynchy.store import backup
     from pynchy.store.database import StoreError
 
+    if (path is not None) + accept + empty != 1:
+        raise click.UsageError("say the path of a copy, or --accept, or --empty")
     home = Home.of(os.environ)
-    if home.database.exists() and path.samefile(home.database):
+    if path is not None and home.database.exists() and path.samefile(home.database):
         raise click.UsageError(
             f"{path} is the database itself; say a copy, as pynchy backup makes them"
         )
     home.make()
-    size = path.stat().st_size if path.exists() else 0
     try:
-        with open_lock(home.lock), growing(part_of(home.database), size, "restoring"):
-            kept = backup.restore(path, home.database, stamp=stamp_of(time.time()))
+        with open_lock(home.lock):
+            told = _empty(home) if empty else _accept(home) if path is None else _put(home, path)
     except AlreadyRunning as error:
         click.echo(f"pynchy: {error}; {STOP_FIRST}", err=True)
         raise SystemExit(Exit.ALREADY_RUNNING) from None
     except StoreError as error:
         click.echo(f"pynchy: {error}", err=True)
         raise SystemExit(Exit.STORE) from None
-    click.echo(f"restored from {path}" + (f"; what was there is {kept}" if kept else ""))
+    click.echo(told)
+
+
+def _put(home: Home, path: Path) -> str:
+    from pynchy.store import backup
+
+    size = path.stat().st_size
+    with growing(part_of(home.database), size, "restoring"):
+        kept = backup.restore(
+            path, home.database, stamp=stamp_of(time.time()), mark=home.store_mark
+        )
+    return f"restored from {path}" + (f"; what was there is {kept}" if kept else "")
+
+
+def _accept(home: Home) -> str:
+    from pynchy.store import backup
+    from pynchy.store.database import StoreBroken
+
+    if not home.database.exists() or not home.database.stat().st_size:
+        raise StoreBroken(f"there is no database in {home.store}: say a copy, or --empty")
+    aside = backup.accept(home.database, stamp=stamp_of(time.time()), mark=home.store_mark)
+    told = f"{home.database} is sound, and the next start goes on with it"
+    return told + "".join(f"; {each} was set aside" for each in aside)
+
+
+def _empty(home: Home) -> str:
+    from pynchy.store import backup
+
+    kept = backup.begin_anew(home.database, stamp=stamp_of(time.time()), mark=home.store_mark)
+    told = "the next start begins with an empty database"
+    return told + (f"; what was there is {kept}" if kept else "")

@@ -216,14 +216,14 @@ async def _chat(config: Config) -> None:
 def verdict(error: BaseException) -> tuple[Exit, str]:
     """What an end means: the exit code of the first cause that has one, and its sentence."""
     from pynchy.container.runtime import NoRuntime
-    from pynchy.store.database import StoreError, StoreTooNew
+    from pynchy.store.database import StoreError, StoreNotOurs, StoreTooNew
 
     causes = list(_leaves(error))
     for cause in causes:
         match cause:
             case NoRuntime():
                 return Exit.NO_RUNTIME, str(cause)
-            case StoreTooNew():  # says what to do
+            case StoreTooNew() | StoreNotOurs():  # says what to do
                 return Exit.STORE, str(cause)
             case StoreError():
                 return Exit.STORE, f"{cause}; pynchy doctor may say more"

@@ -29,11 +29,12 @@ def command(check: bool, as_json: bool) -> None:
     from pynchy.config import find
     from pynchy.lock import AlreadyRunning
     from pynchy.logs import escape
-    from pynchy.store.database import StoreError
+    from pynchy.store.database import StoreError, see_that_it_is_ours
 
     home = Home.of(os.environ)
     problems = [escape(each) for each in find(os.environ).problems]
     try:
+        see_that_it_is_ours(home.database, home.store_mark)
         if not home.database.exists():
             told: dict[str, object] = {"before": 0, "after": 0, "seconds": 0.0}
         else:
@@ -75,7 +76,7 @@ def _do(home: Home) -> dict[str, object]:
 
     with open_lock(home.lock):
         began, before = time.monotonic(), backup.check(home.database)
-        open_file(home.database).connection.close()
+        open_file(home.database, mark=home.store_mark).close()
         after = backup.check(home.database)
     return {"before": before, "after": after, "seconds": time.monotonic() - began}
 

@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from pynchy.home import STAMP, part_of, stamp_of
 from pynchy.model import DAY, Micros, after
 
+from . import mark as marks
 from .database import StoreBroken, open_reader, refuse_newer
+from .mark import Mark
 
 _BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file
+_KEPT: Final = ("", "-wal")  # of a store: its index of the log is made anew by whoever opens it
 _NIGHTLY: Final = re.compile(r"nightly-(\d{8}T\d{6}Z)\.db(\.part)?", re.ASCII)
 
 
@@ -126,22 +133,26 @@ def _nightly(folder: Path) -> list[tuple[Micros, Path]]:
     return sorted(found)
 
 
-def restore(copy: Path, path: Path, *, stamp: str) -> Path | None:
+def restore(copy: Path, path: Path, *, stamp: str, mark: Path | None = None) -> Path | None:
     """Put a checked copy in the place of the store, which nobody may have open.
 
-    What was there is kept beside it as ``NAME.before-STAMP``, and returned. Its WAL goes with it: a
-    WAL applied to another file would destroy that, and without its own such a file lacks its newest rows.
+    What was there is kept beside it as ``NAME.before-STAMP``, and returned. Whatever ends us in between,
+    the path holds the old store with its newest rows or the new one, and no log is ever beside a file
+    that is not its own: the old log is folded into its file first, or, where the old file is damaged,
+    both are copied before anything is removed. ``mark`` is where the home remembers its store.
     """
     check(copy)
     aside = part_of(path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        clear_halves(path)
         _copy(copy, aside)
-        kept = _keep(path, stamp) if path.exists() else None
-        for suffix in _BESIDE:
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        aside.replace(path)
-        _sync(path.parent)
+        is_whole = mark is None or not _has_foreign_log(path, mark)
+        if mark is not None:  # until this is over, either of the two is right
+            marks.save(mark, Mark())
+        kept = _exchange(path, aside, stamp, may_fold=is_whole)
+        if mark is not None:
+            marks.save(mark, _mark_of(path))
     except (OSError, sqlite3.Error) as error:
         raise StoreBroken(f"cannot restore {copy}: {error}") from error
     finally:
@@ -149,14 +160,137 @@ def restore(copy: Path, path: Path, *, stamp: str) -> Path | None:
     return kept
 
 
-def _keep(path: Path, stamp: str) -> Path:
-    """Give the store a second name, so that at no moment it has none."""
+def _exchange(path: Path, aside: Path, stamp: str, *, may_fold: bool) -> Path | None:
+    """Put ``aside`` in the place of ``path``, and keep what was there; its new path."""
+    if not _is_there(path):
+        _remove_logs(path)
+        aside.replace(path)
+        _sync(path.parent)
+        return None
     kept = path.with_name(f"{path.name}.before-{stamp}")
-    for suffix in ("", *_BESIDE):
-        old = path.with_name(path.name + suffix)
-        if old.exists():
-            os.link(old, kept.with_name(kept.name + suffix))
+    if may_fold:
+        _fold(path)
+    _keep(path, kept)
+    _remove_logs(path)  # if it is not folded: the file is damaged, and both are kept
+    aside.replace(path)
+    _sync(path.parent)
     return kept
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file worth keeping: one with anything in it, or beside it."""
+    return path.exists() and (path.stat().st_size > 0 or _log(path).exists())
+
+
+def _fold(path: Path) -> bool:
+    """Bring what is in the log into the file. False if that cannot be: the file, or the log, is damaged."""
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=5.0)) as db:
+            db.execute("PRAGMA synchronous = FULL")
+            if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                return False
+            busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy and not (_log(path).exists() and _log(path).stat().st_size)
+    except sqlite3.Error:
+        return False
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Copy a store and the log beside it byte by byte, whatever is in them. No second name for the same
+    file: whoever goes on with the one would change the other."""
+    half = part_of(kept)
+    for suffix in _KEPT:
+        old, new = path.with_name(path.name + suffix), half.with_name(half.name + suffix)
+        if old.exists():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with old.open("rb") as source, open(os.open(new, flags, 0o600), "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+                target.flush()
+                os.fsync(target.fileno())
+    for suffix in reversed(_KEPT):  # the log first: a file is never there without its log
+        with suppress(FileNotFoundError):
+            half.with_name(half.name + suffix).rename(kept.with_name(kept.name + suffix))
+    _sync(path.parent)
+
+
+def clear_halves(path: Path) -> int:
+    """Remove what a restore that was killed had only half written; how many files. Nobody may restore."""
+    halves = [*path.parent.glob(f"{path.name}.before-*.part*"), part_of(path)]
+    there = [half for half in halves if half.exists()]
+    for half in there:
+        half.unlink()
+    return len(there)
+
+
+def accept(path: Path, *, stamp: str, mark: Path) -> list[Path]:
+    """Go on with the store that is there, whatever this home remembers of it. A log that is not its own
+    is set aside, and returned. Nobody may have it open."""
+    aside: list[Path] = []
+    try:
+        if _has_foreign_log(path, mark):
+            log = _log(path)
+            moved = log.with_name(f"{log.name}.aside-{stamp}")
+            log.rename(moved)
+            aside.append(moved)
+            path.with_name(path.name + "-shm").unlink(missing_ok=True)
+            _sync(path.parent)
+        check(path)
+        marks.save(mark, _mark_of(path))
+    except OSError as error:
+        raise StoreBroken(f"cannot go on with {path}: {error}") from error
+    return aside
+
+
+def begin_anew(path: Path, *, stamp: str, mark: Path) -> Path | None:
+    """Let the next start make an empty store. What is there is kept, and returned."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        clear_halves(path)
+        is_whole = not _has_foreign_log(path, mark)
+        marks.save(mark, Mark())
+        if not _is_there(path):
+            _remove_logs(path)
+            return None
+        kept = path.with_name(f"{path.name}.before-{stamp}")
+        if is_whole and _fold(path):
+            _remove_logs(path)
+            path.rename(kept)
+        else:
+            _keep(path, kept)
+            _remove_logs(path)
+            path.unlink()
+        _sync(path.parent)
+    except OSError as error:
+        raise StoreBroken(f"cannot set {path} aside: {error}") from error
+    return kept
+
+
+def _has_foreign_log(path: Path, mark: Path) -> bool:
+    """Whether the log beside a store belongs to another time, as far as this home remembers."""
+    known = marks.load(mark)
+    return known is not None and marks.judge(known, marks.look(path, mark)) in (
+        "log foreign",
+        "replaced",
+    )
+
+
+def _mark_of(path: Path) -> Mark:
+    """What to remember of a store that is closed, or has only its own log beside it."""
+    with open_reader(path) as db:
+        known = Mark(marks.lineage_of(db), counts=marks.counts_of(db))
+    salt = marks.salt_of(_log(path))
+    if known.lineage == 0:  # of a version that gave none: known is only that there is a store
+        known = attrs.evolve(known, lineage=marks.UNREADABLE)
+    return attrs.evolve(known, opened=True, salt=salt, inodes=marks.inodes_of(path))
+
+
+def _log(path: Path) -> Path:
+    return marks.log_of(path)
+
+
+def _remove_logs(path: Path) -> None:
+    for suffix in _BESIDE:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -16,12 +16,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
 
 import attrs
 import trio
 
 from . import migrations
+
+if TYPE_CHECKING:
+    from .belonging import Belonging
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,6 +76,11 @@ class StoreFull(StoreBroken):
     """The disk is full."""
 
 
+class StoreNotOurs(StoreError):
+    """The file, its log and what this home remembers of them do not belong together. Nothing was touched;
+    the message says what is missing and what to do."""
+
+
 class RunSync(Protocol):
     """Where calls are carried out: `trio.to_thread.run_sync`, or something inline in simulations."""
 
@@ -87,6 +95,7 @@ class Store:
     def __init__(self, opened: Opened, run_sync: RunSync) -> None:
         self._connection = opened.connection
         self._path = opened.path
+        self._belonging = opened.belonging
         self._run_sync = run_sync
         self._limiter = trio.CapacityLimiter(1)
         self._broken: str | None = None
@@ -129,6 +138,7 @@ class Store:
         """Write a sound copy of everything committed so far, beside the calls; see `backup`."""
         from . import backup
 
+        await self._run_sync(self._look, limiter=self._limiter)
         await self._aside(partial(backup.write_copy, self._path, path))
 
     async def tidy(self) -> None:
@@ -144,7 +154,10 @@ class Store:
     def _fold(self) -> None:
         if self._broken is not None:
             raise StoreBroken(self._broken)
+        self._look()
         try:
+            if self._belonging is not None:
+                self._belonging.folding()
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             self._broken = f"checkpoint: {error}"
@@ -156,11 +169,39 @@ class Store:
         try:
             with transaction(self._connection):
                 result = work()
-            self._rows = self._connection.total_changes
+            rows = self._connection.total_changes
+            if rows != self._rows and self._belonging is not None:
+                self._stay(self._belonging.committed)
+            self._rows = rows
             return result
         except StoreBroken as error:
             self._broken = str(error)
             raise
+
+    def _look(self) -> None:
+        """See that the file is still at its path."""
+        if self._broken is not None:
+            raise StoreBroken(self._broken)
+        if self._belonging is not None:
+            self._stay(self._belonging.check)
+
+    def _stay(self, look: Callable[[], None]) -> None:
+        """Raise `StoreBroken` where a file was moved away below us: what was committed since is not where
+        a start would find it."""
+        from .belonging import Displaced
+
+        try:
+            look()
+        except (Displaced, OSError) as error:
+            assert self._belonging is not None
+            self._belonging.abandon()
+            self._broken = str(error)
+            raise StoreBroken(self._broken) from error
+
+    def close(self) -> None:
+        """Close the file in order, unless it is not there any more."""
+        if self._belonging is None or not self._belonging.abandoned:
+            close(self._connection, self._belonging)
 
 
 def _nobody() -> None:
@@ -233,33 +274,93 @@ class Opened:
     connection: Connection
     path: Path = Path(":memory:")
     stopped_uncleanly: bool = False
+    belonging: Belonging | None = None
+
+    def close(self) -> None:
+        """Close the file in order; what its log has is in it then."""
+        close(self.connection, self.belonging)
+
+
+def close(connection: Connection, belonging: Belonging | None) -> None:
+    """Close a store in order, and note that it is."""
+    connection.close()
+    if belonging is not None:
+        belonging.closed()
 
 
 @asynccontextmanager
 async def open_store(
-    path: Path, *, run_sync: RunSync = cast("RunSync", trio.to_thread.run_sync)
+    path: Path,
+    *,
+    mark: Path | None = None,
+    run_sync: RunSync = cast("RunSync", trio.to_thread.run_sync),
 ) -> AsyncIterator[Store]:
     """The store for the length of the block; closed, and its WAL folded in, after.
 
     Creates the file (mode 0600, directory 0700) if it is missing, and brings an older schema up to date.
-    Raises `StoreTooNew` before it touches anything a newer version wrote, and `StoreBroken` for what is
-    no database.
+    With ``mark``, the file in which a home remembers its store, one that is missing though there was one
+    is not made, and one that is another, or lacks what there was, is not opened: `StoreNotOurs`. Raises
+    `StoreTooNew` before it touches anything a newer version wrote, and `StoreBroken` for what is no
+    database.
     """
     limiter = trio.CapacityLimiter(1)
-    opened = await run_sync(partial(open_file, path), limiter=limiter)
+    opened = await run_sync(partial(open_file, path, mark=mark), limiter=limiter)
+    store = Store(opened, run_sync)
     try:
-        yield Store(opened, run_sync)
+        yield store
     finally:
-        opened.connection.close()
+        store.close()
 
 
-def open_file(path: Path) -> Opened:
+def open_file(path: Path, *, mark: Path | None = None) -> Opened:
     """What `open_store` holds; for it, and for tools that run while no daemon does. An older schema is
     copied into ``backups`` before it is brought up to date."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite removes its log when the last connection is closed, and at no other time.
-    stopped_uncleanly = path.with_name(path.name + "-wal").exists()
+    if mark is None:
+        return _open_file(path)
+    from . import belonging  # here: simulations and tools on copies have no home
+    from .mark import Mark, MarkFile
+
+    copies = path.parent / "backups"
     try:
+        known = belonging.examine(path, mark, copies=copies) or Mark()
+        if known.lineage:
+            with MarkFile(mark) as file:
+                file.write(belonging.opening(path, known), sync=True)
+        opened = _open_file(path, judge=lambda db: belonging.compare(path, db, known, copies))
+        try:
+            belongs = belonging.Belonging.of(path, opened.connection, MarkFile(mark))
+        except BaseException:
+            opened.connection.close()
+            raise
+    except belonging.NotThisStore as error:
+        raise StoreNotOurs(str(error)) from None
+    except belonging.Displaced as error:
+        raise StoreBroken(str(error)) from None
+    except sqlite3.Error as error:
+        raise StoreBroken(f"{path}: {error}") from error
+    except OSError as error:
+        raise StoreBroken(f"cannot open {path}: {error}") from error
+    return attrs.evolve(opened, belonging=belongs)
+
+
+def see_that_it_is_ours(path: Path, mark: Path) -> None:
+    """Raise `StoreNotOurs` where the files of a store are not those that this home had. Opens nothing."""
+    from . import belonging
+
+    try:
+        belonging.examine(path, mark, copies=path.parent / "backups")
+    except belonging.NotThisStore as error:
+        raise StoreNotOurs(str(error)) from None
+
+
+def _open_file(
+    path: Path, *, judge: Callable[[Connection], None] = lambda connection: None
+) -> Opened:
+    """``judge`` may refuse what was opened, before anything is changed."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite removes its log when the last connection is closed, and at no other time.
+        stopped_uncleanly = path.with_name(path.name + "-wal").exists()
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         connection = _connect(str(path))
     except (OSError, sqlite3.Error) as error:
@@ -267,6 +368,7 @@ def open_file(path: Path) -> Opened:
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         refuse_newer(path, version)
+        judge(connection)
         configure(connection)
         if version == 0:
             migrate(connection)

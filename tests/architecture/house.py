@@ -149,7 +149,9 @@ PLAN: dict[str, Kind] = {
     "pynchy.schedule.scheduler": Kind.SERVICE,
     "pynchy.schedule.times": Kind.RULES,
     "pynchy.store.*": Kind.QUERIES,
+    "pynchy.store.belonging": Kind.EDGE,
     "pynchy.store.database": Kind.EDGE,
+    "pynchy.store.mark": Kind.EDGE,
     "pynchy.store.unowned": Kind.EDGE,
 }
 

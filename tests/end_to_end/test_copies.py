@@ -89,3 +89,31 @@ def test_an_archive_takes_the_place_of_an_archive(tmp_path: Path, up: bool) -> N
             daemon.stop()
         for _ in range(2):
             assert asked(root, "export", "main", str(archive))["path"] == str(archive)
+
+
+def test_a_database_that_is_gone_is_not_made_anew_until_somebody_says_so(tmp_path: Path) -> None:
+    root, home = tmp_path / "home", Home(tmp_path / "home")
+    with running(root, "bwrap") as daemon:
+        asked(root, "groups", "add", "console:family")
+        with daemon.talk() as talk:
+            assert "hello" in talk.ask("hello")
+        home.database.unlink()  # below it, while it runs
+        said(root, "groups", "add", "console:chess", exits=4)  # and is not told that it is done
+        assert daemon.process.wait(HANG) == 73
+        assert daemon.process.stderr is not None
+        told = daemon.process.stderr.read().decode()
+        assert "was removed while pynchy ran; all it held is saved in" in told
+    [rescued] = home.store.glob("pynchy.db.rescued-*")
+    for command in (["run", "--offline"], ["upgrade"]):
+        told = said(root, *command, exits=73)
+        assert "is gone, and this home had one" in told
+        assert "pynchy restore" in told
+        assert not home.database.exists()
+    assert "is gone" in said(root, "doctor", exits=1)
+    assert "restored" in said(root, "restore", str(rescued), exits=0)
+    with running(root, "bwrap"):
+        assert "family" in [group["folder"] for group in asked(root, "groups", "list")]
+    home.database.unlink()
+    assert "empty" in said(root, "restore", "--empty", exits=0)
+    with running(root, "bwrap"):
+        assert "family" not in [group["folder"] for group in asked(root, "groups", "list")]
