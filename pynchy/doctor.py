@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from pynchy import changes, service
+from pynchy.chat import whatsapp_session as session
 from pynchy.config import Config, ConfigError, from_environ, is_zone
 from pynchy.container.allowlist import read_allowlist, real_roots
 from pynchy.container.escapes import known_escapes
@@ -412,9 +413,20 @@ async def check_whatsapp(patient: Patient) -> Finding:
         return Finding("ok", "not enabled")
     if not patient.is_installed("neonize"):
         return Finding("fail", "enabled, but its library is not installed", "install neonize")
-    if not (patient.home.store / "whatsapp.db").exists():
-        return Finding("fail", "enabled, but never linked", "pynchy auth whatsapp")
-    return Finding("ok", "enabled and linked")
+    try:
+        account = session.linked(patient.home.store / session.NAME, ours=False)
+    except session.Unreadable as error:
+        if error.damaged:
+            anew = "pynchy auth whatsapp --again (the chats stay)"
+            return Finding("fail", f"its session is damaged: {error}", anew)
+        return Finding(
+            "warn",
+            f"whether it is linked cannot be told now: {error}",
+            "start Pynchy: it undoes what a kill left half done",
+        )
+    if account is None:
+        return Finding("fail", "enabled, but not linked", "pynchy auth whatsapp")
+    return Finding("ok", f"linked as +{account.number.partition(':')[0].partition('@')[0]}")
 
 
 async def check_allowlist(patient: Patient) -> Finding:

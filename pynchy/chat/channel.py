@@ -14,11 +14,19 @@ import attrs
 from pynchy.model import ChatId, Message, Outgoing
 
 State = Literal[
-    "connecting", "connected", "disconnected", "replaced", "logged_out", "banned", "outdated"
+    "connecting",
+    "connected",
+    "disconnected",
+    "unreadable",  # whether it is linked cannot be told
+    "replaced",
+    "logged_out",
+    "banned",
+    "outdated",
 ]
 
 #: What a person can do about a state that does not end by itself.
 ADVICE: Final[Mapping[State, str]] = {
+    "unreadable": "it is tried again; if it stays so, link it anew: pynchy auth whatsapp --again",
     "replaced": "end the other program, or link this one anew: pynchy auth whatsapp",
     "logged_out": "link it: pynchy auth whatsapp",
     "banned": "wait; write less from it",

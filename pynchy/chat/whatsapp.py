@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn, get_args
+from typing import Any, Final, NoReturn, Protocol, get_args
 
 import attrs
 import trio
@@ -77,6 +77,12 @@ async def open_whatsapp(terms: Terms) -> AsyncIterator[WhatsApp]:
             nursery.cancel_scope.cancel("the channel is closed")
 
 
+class Borrower(Protocol):
+    """A client of the control socket that wants the link for itself."""
+
+    def when_gone(self, goodbye: Callable[[], None]) -> None: ...
+
+
 @attrs.define(eq=False)
 class _Answer:
     came: trio.Event = attrs.field(factory=trio.Event)
@@ -98,6 +104,9 @@ class WhatsApp:
     _again: trio.Event = attrs.field(factory=trio.Event)
     _listened: trio.Event = attrs.field(factory=trio.Event)  # somebody takes what comes
     _spared: bool = False
+    _borrowers: int = 0  # who have the link for themselves
+    _running: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # around a bridge
+    _ended: trio.Event = attrs.field(factory=trio.Event)  # no bridge runs
     _last_request: int = 0
     _asked: dict[int, _Answer] = attrs.field(factory=dict)
     _typing: dict[ChatId, trio.CancelScope] = attrs.field(factory=dict)
@@ -212,7 +221,24 @@ class WhatsApp:
     @property
     def ops(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
         """For clients of the control socket."""
-        return {"whatsapp.start": self._op_start}
+        return {"whatsapp.start": self._op_start, "whatsapp.lend": self._op_lend}
+
+    async def _op_lend(self, client: Borrower, *, force: bool = False) -> object:
+        """What it is connected as. Where it is not, or with ``force``, leave the link to the client
+        instead, for as long as it stays, and connect again then."""
+        if self.state.state == "connected" and not force:
+            await trio.lowlevel.checkpoint()
+            return {"number": self.number}
+        self._borrowers += 1
+        client.when_gone(self._given_back)
+        self._running.cancel("the link is lent")
+        await self._ended.wait()
+        return {"number": ""}
+
+    def _given_back(self) -> None:
+        self._borrowers -= 1
+        if not self._borrowers:
+            self.start_again()
 
     async def _op_start(self, client: object) -> object:
         """Connect now, if it is not connected."""
@@ -234,13 +260,20 @@ class WhatsApp:
         """Run one bridge after the other. Runs until cancelled."""
         wait = FIRST_WAIT
         while True:
-            self._again = trio.Event()
+            await self._until_ours()
+            self._again, self._ended = trio.Event(), trio.Event()
             began = trio.current_time()
+            self._running = trio.CancelScope()
             try:
-                await self._run_bridge()
+                with self._running:
+                    await self._run_bridge()
             except* (lines.BadLine, OSError) as errors:
                 words = f"the bridge: {errors.exceptions[0]}"
                 await self._change(StateChanged("disconnected", words))
+            self._ended.set()
+            if self._borrowers:
+                wait = FIRST_WAIT
+                continue
             state = self.state
             if state.state in ("connecting", "connected"):
                 state = StateChanged("disconnected", "the WhatsApp process ended")
@@ -251,6 +284,12 @@ class WhatsApp:
             with trio.move_on_after(pause):
                 await self._again.wait()
                 wait = FIRST_WAIT
+
+    async def _until_ours(self) -> None:
+        while self._borrowers:
+            await self._change(StateChanged("disconnected", "an account is being linked"))
+            self._again = trio.Event()
+            await self._again.wait()
 
     async def _run_bridge(self) -> None:
         terms = self._terms
@@ -283,7 +322,7 @@ class WhatsApp:
             for answer in self._asked.values():
                 answer.came.set()
             with trio.CancelScope(shield=True):
-                await _end(process, spared=self._spared)
+                await _end(process, spared=self._spared or self._borrowers > 0)
 
     async def _say_ready(self) -> None:
         """What comes in is in hand from here on: no sooner than somebody takes it."""

@@ -41,15 +41,18 @@ import attrs
 
 from pynchy.chat import whatsapp_lines as lines
 from pynchy.chat import whatsapp_read as reading
+from pynchy.chat import whatsapp_session as session
 from pynchy.chat import whatsapp_write as writing
-from pynchy.chat.whatsapp_journal import Entry, Journal, device, number_of
+from pynchy.chat.whatsapp_journal import Entry, Journal
 from pynchy.model import Attachment, Message
 
-SESSION: Final = "whatsapp.db"  # the library's, named from within its folder: it makes a URL of it
+SESSION: Final = session.NAME  # the library's, named from within its folder: it makes a URL of it
 JOURNAL: Final = "whatsapp-journal.db"
 LOCK: Final = "whatsapp.lock"
 LOG_LIMIT: Final = 1024 * 1024  # bytes of Go's own prints that are kept over a start
 LOCK_WAIT: Final = 20.0  # for an earlier bridge to be gone
+UNLINKED: Final = 5.0  # for the library to take its row away, once the phone has ended the link
+SERVER_WAIT: Final = 25.0  # for WhatsApp's word on a link that we have
 GOODBYE: Final = 3.0  # from the end of our input to our own
 QUIET: Final = 0.2  # without an event after a disconnect: the queue is empty
 FETCH_WAIT: Final = 60.0
@@ -65,6 +68,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     parser.add_argument("store", type=Path)
     parser.add_argument("--log", type=Path, default=Path("/dev/null"))
     parser.add_argument("--pair", action="store_true")
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--phone", default="")
     options = parser.parse_args(arguments)
     os.umask(0o077)
@@ -75,7 +79,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     try:
         _lock(Path(LOCK))
         if options.pair:
-            pair(out, phone=options.phone)
+            pair(out, phone=options.phone, again=options.again)
         else:
             Bridge(out).run()
     except Exception as error:  # contained here, and only here: the daemon is to hear why
@@ -164,6 +168,7 @@ class Bridge:
         self.settled = threading.Event()  # what was delivered alone is acknowledged, or came back
         self.last_event = 0.0
         self.ending = False
+        self.cleaning = False  # the library is about to take its row away
         self._courtesies: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # in order
         self._alone = 0  # the number of the entry that was delivered alone
         self._returned: queue.SimpleQueue[int] = queue.SimpleQueue()  # to be delivered again
@@ -179,19 +184,28 @@ class Bridge:
         self.transcribe = list(start["transcribe"])
         self.journal.forget_aside(self.chats)
         sys.unraisablehook = self._on_unraisable
-        account = device(Path(SESSION))
         threading.Thread(target=self._guard, args=(self._deliver,), daemon=True).start()
         threading.Thread(target=self._guard, args=(self._be_courteous,), daemon=True).start()
-        if account is None:
-            self._end("logged_out", "not linked")
-        else:
-            number, lid = map(reading.plain, account)
-            self.own = reading.Own(number=number, lid=lid, name=start["name"])
-            self.out.say(line="me", number=number)
-            threading.Thread(target=self._guard, args=(self._connect,), daemon=True).start()
+        self._look_for_link(start["name"])
         while raw := sys.stdin.buffer.readline(lines.LONGEST):
             self._obey(lines.decode(raw))
         self._leave()
+
+    def _look_for_link(self, name: str) -> None:
+        """Connect, if an account is linked. The library is not loaded yet: the database is ours alone."""
+        try:
+            session.settle(Path(SESSION))
+            account = session.linked(Path(SESSION), ours=True)
+        except session.Unreadable as error:
+            self._end("unreadable", str(error))
+            return
+        if account is None:
+            self._end("logged_out", "not linked")
+            return
+        number, lid = reading.plain(account.number), reading.plain(account.lid)
+        self.own = reading.Own(number=number, lid=lid, name=name)
+        self.out.say(line="me", number=number)
+        threading.Thread(target=self._guard, args=(self._connect,), daemon=True).start()
 
     def _be_courteous(self) -> None:
         while True:
@@ -224,8 +238,21 @@ class Bridge:
         self.out.say(line="state", state=state, detail=detail)
         self._go_if_done()
 
+    def _unlinked(self, detail: str) -> None:
+        """The link is over. The library takes its row away after this callback, or the next start
+        would try it again: so this process stays a little."""
+        self.cleaning = True
+        self._end("logged_out", detail)
+
+        def go() -> None:
+            _until_unlinked()
+            self.cleaning = False
+            self._go_if_done()
+
+        threading.Thread(target=self._guard, args=(go,), daemon=True).start()
+
     def _go_if_done(self) -> None:
-        if self.ending and self.journal.count_open() == 0:
+        if self.ending and not self.cleaning and self.journal.count_open() == 0:
             os._exit(0)
 
     # --- up: connection and events, on the library's thread
@@ -277,7 +304,7 @@ class Bridge:
         on(events.KeepAliveRestoredEv, state("connected"))
         on(events.DisconnectedEv, state("disconnected", "the library connects again"))
         on(events.KeepAliveTimeoutEv, state("disconnected", "no sign of life from WhatsApp"))
-        on(events.LoggedOutEv, end("logged_out", "the phone unlinked it"))
+        on(events.LoggedOutEv, lambda _: self._unlinked("the phone unlinked it"))
         on(events.StreamReplacedEv, end("replaced", "another program uses this link"))
         on(events.ClientOutdatedEv, end(*reading.failure_state(6)))
         on(
@@ -286,7 +313,7 @@ class Bridge:
         )
         on(
             events.ConnectFailureEv,
-            lambda failure: self._end(*reading.failure_state(int(failure.Reason))),
+            lambda failure: self._refused(*reading.failure_state(int(failure.Reason))),
         )
         on(events.JoinedGroupEv, lambda joined: self._tell_group(joined.GroupInfo))
         on(
@@ -296,6 +323,12 @@ class Bridge:
             ),
         )
         on(events.UndecryptableMessageEv, self._on_undecryptable)
+
+    def _refused(self, name: str, detail: str) -> None:
+        if name == "logged_out":
+            self._unlinked(detail)
+        else:
+            self._end(name, detail)
 
     def _on_connected(self) -> None:
         self.up.set()
@@ -405,7 +438,7 @@ class Bridge:
 
     def _number_of(self, lid: str) -> str | None:
         if lid not in self._numbers:
-            found = number_of(Path(SESSION), lid.partition("@")[0])
+            found = session.number_of(Path(SESSION), lid.partition("@")[0])
             if found is None:
                 _log.warning("the number behind %s is not known", lid)
                 return None
@@ -691,12 +724,35 @@ class _NotFetchedError(Exception):
 # --- linking, in a process that is thrown away -------------------------------------------------
 
 
-def pair(out: Lines, *, phone: str) -> NoReturn:
-    """Show codes until a phone takes one. Leaves by `os._exit`: a connect that waits for a phone
-    cannot be stopped in any other way."""
-    if (account := device(Path(SESSION))) is not None:
-        out.say(line="linked", number=reading.plain(account[0]), new=False)
-        os._exit(0)
+def _until_unlinked() -> None:
+    """Wait for the library to take its row away; not for ever."""
+    deadline = time.monotonic() + UNLINKED
+    while time.monotonic() < deadline:
+        try:
+            if session.linked(Path(SESSION), ours=False) is None:
+                return
+        except session.Unreadable:
+            pass  # it is at it
+        time.sleep(0.1)
+
+
+def pair(out: Lines, *, phone: str, again: bool) -> NoReturn:
+    """Link an account, or say that one is linked: WhatsApp's word decides, where it can be had.
+
+    Without one, or with ``again``, codes are shown until a phone takes one. Leaves by `os._exit`: a
+    connect that waits for a phone cannot be stopped in any other way.
+    """
+    path = Path(SESSION)
+    try:
+        session.settle(path)
+        account = None if again else session.linked(path, ours=True)
+    except session.Unreadable as error:
+        if not again:
+            out.say(line="failed", reason=f"{error}; to link anew: pynchy auth whatsapp --again")
+            os._exit(1)
+        account = None
+    if again:
+        session.put_aside(path)
     library = load()
     import neonize.events
 
@@ -719,7 +775,9 @@ def pair(out: Lines, *, phone: str) -> NoReturn:
             _log.warning("groups: %s", error)
 
     def on_qr(_: Any, data: bytes) -> None:
-        if not phone:
+        if account is not None:  # the library has no account after all
+            unlinked()
+        elif not phone:
             out.say(line="qr", data=data.decode())
         elif not asked.is_set():
             asked.set()
@@ -733,15 +791,49 @@ def pair(out: Lines, *, phone: str) -> NoReturn:
             out.say(line="failed", reason=word)
             os._exit(1)
 
-    def on_connected(_: Any, __: Any) -> None:
-        found = device(Path(SESSION))
-        if found is None:
-            return
-        out.say(line="linked", number=reading.plain(found[0]), new=True)
-        threading.Thread(target=tell_groups, daemon=True).start()
-        # The phone sends its first keys now; a link that is dropped at once looks broken to it.
-        threading.Timer(5.0, os._exit, (0,)).start()
+    said = threading.Lock()  # one word about an account that we have
 
+    def say_linked(number: str, **more: object) -> None:
+        if said.acquire(blocking=False):
+            out.say(line="linked", number=reading.plain(number), **more)
+
+    def unlinked() -> None:
+        if said.acquire(blocking=False):
+            _until_unlinked()
+            out.say(line="unlinked")
+            os._exit(0)
+
+    def doubt(reason: str) -> None:
+        assert account is not None
+        say_linked(account.number, new=False, doubt=reason)
+        os._exit(0)
+
+    def on_connected(_: Any, __: Any) -> None:
+        threading.Thread(target=tell_link, daemon=True).start()
+
+    def tell_link() -> None:
+        found = account or _new_account()
+        if found is None:
+            out.say(line="failed", reason="the library connected, and did not keep the link")
+            os._exit(1)
+        say_linked(found.number, new=account is None)
+        tell_groups()
+        # The phone sends its first keys now; a link that is dropped at once looks broken to it.
+        time.sleep(5.0 if account is None else 0.0)
+        os._exit(0)
+
+    def on_refused(name: str, detail: str) -> None:
+        if name == "logged_out":
+            threading.Thread(target=unlinked, daemon=True).start()
+        elif account is not None:
+            doubt(detail)
+
+    if account is not None:
+        threading.Timer(SERVER_WAIT, doubt, ("WhatsApp did not answer",)).start()
+        client.event(events.LoggedOutEv)(lambda _, __: on_refused("logged_out", ""))
+        client.event(events.ConnectFailureEv)(
+            lambda _, failure: on_refused(*reading.failure_state(int(failure.Reason)))
+        )
     client.event.qr(on_qr)
     client._NewClient__onLoginStatus = on_status  # the one way to hear of it
     client.event(events.ConnectedEv)(on_connected)
@@ -749,8 +841,23 @@ def pair(out: Lines, *, phone: str) -> NoReturn:
     try:
         client.connect()
     except Exception as error:
+        if account is not None:
+            doubt(str(error))
         out.say(line="failed", reason=str(error))
     os._exit(1)
+
+
+def _new_account() -> session.Account | None:
+    """The account that was linked just now, once the library has written it down."""
+    deadline = time.monotonic() + UNLINKED
+    while time.monotonic() < deadline:
+        try:
+            if (found := session.linked(Path(SESSION), ours=False)) is not None:
+                return found
+        except session.Unreadable:
+            pass  # it is at it
+        time.sleep(0.1)
+    return None
 
 
 def _until_eof() -> None:

@@ -386,38 +386,3 @@ class Journal:
     def _one(self, sql: str, *values: object) -> tuple[str, ...] | None:
         row: tuple[str, ...] | None = self._db.execute(sql, values).fetchone()
         return row
-
-
-def device(path: Path) -> tuple[str, str] | None:
-    """Number and lid of the account linked in the library's database, or None if none is."""
-    if not path.is_file():
-        return None
-    with _reading(path) as db:
-        try:
-            row = db.execute("SELECT jid, coalesce(lid, '') FROM whatsmeow_device").fetchone()
-        except sqlite3.OperationalError:  # made, and never linked: no such table
-            return None
-    return None if row is None or not row[0] else (str(row[0]), str(row[1]))
-
-
-def number_of(path: Path, lid_user: str) -> str | None:
-    """The number behind a hidden id, as far as the library has learned it."""
-    with _reading(path) as db:
-        try:
-            row = db.execute(
-                "SELECT pn FROM whatsmeow_lid_map WHERE lid = ?", (lid_user,)
-            ).fetchone()
-        except sqlite3.OperationalError:  # busy, or an older layout
-            return None
-    return str(row[0]) if row and row[0] else None
-
-
-class _reading:
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
-
-    def __enter__(self) -> sqlite3.Connection:
-        return self._db
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()

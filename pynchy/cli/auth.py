@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +35,7 @@ def command() -> None:
 @command.command("whatsapp")
 @click.option("--png", type=click.Path(path_type=Path), help="Write each code to this file too.")
 @click.option("--phone", default="", metavar="N", help="A code to type in, for this number.")
+@click.option("--again", is_flag=True, help="Link anew, even if an account is linked.")
 @click.option(
     "--main",
     "wanted",
@@ -40,27 +43,61 @@ def command() -> None:
     metavar="CHAT",
     help="Main's chat: an id, a number, self or none. Without it you are asked.",
 )
-def whatsapp(png: Path | None, phone: str, wanted: str | None) -> None:
+def whatsapp(png: Path | None, phone: str, again: bool, wanted: str | None) -> None:
     """Link WhatsApp: scan the code with Settings, Linked devices.
 
     With --phone the code is typed in on that phone instead. What is linked stays linked until the
-    phone ends it; then --main alone changes main's chat. Where nobody can be asked it is the chat
+    phone ends it: WhatsApp is asked, and --main alone changes main's chat. With --again a new link
+    takes the place of the old one; the chats stay. Where nobody can be asked main's chat is the one
     with yourself, unless main has one.
 
     \b
     pynchy auth whatsapp
     pynchy auth whatsapp --phone "+49 170 1234567"
+    pynchy auth whatsapp --again
     """
     if phone and not phone.lstrip("+").replace(" ", "").replace("-", "").isdigit():
         raise click.UsageError("--phone: expected a number with its country code")
     home = Home.of(os.environ)
     home.make()
-    number, groups = _link(home, png=png, phone=phone)
+    with _lent_by_the_daemon(home, force=again) as connected:
+        if connected:
+            click.echo(f"Linked already, and connected: {connected}")
+            number, groups = connected, list[tuple[str, str]]()
+        else:
+            number, groups = _link(home, png=png, phone=phone, again=again)
     _use(home, number, wanted, groups)
 
 
-def _link(home: Home, *, png: Path | None, phone: str) -> tuple[str, list[tuple[str, str]]]:
+@contextlib.contextmanager
+def _lent_by_the_daemon(home: Home, *, force: bool) -> Iterator[str]:
+    """Have a daemon that runs leave the link alone for the length of the block; or what it is connected
+    as, if it is and there is no ``force``."""
+    with contextlib.ExitStack() as stack:
+        connected = ""
+        with contextlib.suppress(NotRunning, Refused):  # it is down, or runs without WhatsApp
+            connection = stack.enter_context(open_connection(home))
+            connected = str(connection.ask("whatsapp.lend", force=force)["number"])
+        yield connected
+
+
+def _link(
+    home: Home, *, png: Path | None, phone: str, again: bool
+) -> tuple[str, list[tuple[str, str]]]:
     """Link the account: its id, and the groups that it is in as far as they were told."""
+    number, groups = _try_to_link(home, png=png, phone=phone, again=again)
+    if not number:
+        click.echo("The phone has ended the link. Link it anew:")
+        number, groups = _try_to_link(home, png=png, phone=phone, again=False)
+    if not number:
+        _fail("the phone has ended the link, and it cannot be made anew: try --again")
+    return number, groups
+
+
+def _try_to_link(
+    home: Home, *, png: Path | None, phone: str, again: bool
+) -> tuple[str, list[tuple[str, str]]]:
+    """One try; no number if the account that was linked is not linked any more."""
     # In a process of its own, which is thrown away: the library cannot stop waiting for a phone.
     child = subprocess.Popen(
         [
@@ -68,19 +105,22 @@ def _link(home: Home, *, png: Path | None, phone: str) -> tuple[str, list[tuple[
             "--log",
             str(home.logs / "whatsapp.log"),
             "--pair",
+            *(["--again"] if again else []),
             *(["--phone", phone] if phone else []),
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    number, groups = "", []
+    number, groups, unlinked = "", [], False
     try:
         assert child.stdout is not None
         for raw in child.stdout:
             line = json.loads(raw)
             if line["line"] == "chat":
                 groups.append((line["chat"], line["name"]))
+            elif line["line"] == "unlinked":
+                unlinked = True
             elif _show(line, png=png):
                 number = line["number"]
     except KeyboardInterrupt:
@@ -92,7 +132,7 @@ def _link(home: Home, *, png: Path | None, phone: str) -> tuple[str, list[tuple[
         child.wait()
         if png is not None:
             png.unlink(missing_ok=True)  # it would link whoever finds it in time
-    if not number:
+    if not number and not unlinked:
         _fail("the process that links ended without a word; see " + str(home.logs / "whatsapp.log"))
     return number, groups
 
@@ -106,6 +146,9 @@ def _show(line: dict[str, Any], *, png: Path | None) -> bool:
             click.echo(f"Type this code in on the phone, under Linked devices: {line['code']}")
         case "linked":
             click.echo(f"{'Linked' if line['new'] else 'Linked already'}: {line['number']}")
+            if doubt := line.get("doubt"):
+                click.echo(f"That is what this machine knows; WhatsApp could not be asked: {doubt}")
+                click.echo("To link anew: pynchy auth whatsapp --again")
             return True
         case "failed":
             _fail(_REASONS.get(line["reason"], line["reason"]))

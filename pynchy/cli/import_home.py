@@ -137,6 +137,15 @@ def _write(
     return trio.run(write)
 
 
+def _is_linked(config: Config) -> bool:
+    from pynchy.chat import whatsapp_session as session
+
+    try:
+        return session.linked(config.home.store / session.NAME, ours=False) is not None
+    except session.Unreadable:  # doctor says more; whoever has no link yet has no such file
+        return True
+
+
 def _told(
     config: Config, report: Report, files: dict[str, Any], kept: Path | None
 ) -> dict[str, Any]:
@@ -144,7 +153,7 @@ def _told(
     for folder, copied in files.items():
         problems += [f"{folder}: your own {each} stays as it is" for each in copied.kept]
         problems += [f"{folder}: {each} is a link or no file" for each in copied.refused]
-    linked = config.whatsapp.enabled and (config.home.store / "whatsapp.db").exists()
+    linked = config.whatsapp.enabled and _is_linked(config)
     groups = [{**row, "files": files[row["folder"]].new} for row in report.groups]
     return {
         "groups": groups,

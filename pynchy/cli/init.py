@@ -21,6 +21,7 @@ import attrs
 import click
 
 from pynchy import itself
+from pynchy.chat import whatsapp_session as session
 from pynchy.cli.client import Failure, NotRunning, open_connection, printable
 from pynchy.cli.edit import set_secret, set_setting
 from pynchy.config import CREDENTIALS, Config, ConfigError, from_environ
@@ -194,7 +195,10 @@ def _build_image(patient: Patient, wish: Wish) -> None:
 
 
 def _look_whatsapp(patient: Patient) -> Seen:
-    linked = (patient.home.store / "whatsapp.db").exists()
+    try:
+        linked = session.linked(patient.home.store / session.NAME, ours=False) is not None
+    except session.Unreadable as error:
+        return Seen(False, f"cannot be told: {error}", "pynchy auth whatsapp asks WhatsApp")
     if linked and _config(patient).whatsapp.enabled:
         return Seen(True, "linked and switched on")
     return Seen(False, "not linked", "--whatsapp, or later: pynchy auth whatsapp")

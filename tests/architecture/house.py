@@ -86,6 +86,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.chat.whatsapp_journal": Kind.EDGE,
     "pynchy.chat.whatsapp_lines": Kind.RULES,
     "pynchy.chat.whatsapp_read": Kind.RULES,
+    "pynchy.chat.whatsapp_session": Kind.EDGE,
     "pynchy.chat.whatsapp_write": Kind.RULES,
     "pynchy.container.accounts": Kind.EDGE,
     "pynchy.container.allowlist": Kind.EDGE,
@@ -184,7 +185,7 @@ LIBRARY_ROOMS: dict[str, tuple[str, ...]] = {
     "neonize": ("pynchy.chat.whatsapp_bridge",),
     "qrcode": ("pynchy.cli",),
     "rich": ("pynchy.cli",),
-    "sqlite3": ("pynchy.store", "pynchy.chat.whatsapp_journal"),
+    "sqlite3": ("pynchy.store", "pynchy.chat.whatsapp_journal", "pynchy.chat.whatsapp_session"),
     "sqlite_utils": ("pynchy.store", "pynchy.gateway.ledger"),
     "starlette": ("pynchy.web",),
 }

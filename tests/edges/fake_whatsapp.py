@@ -108,6 +108,14 @@ class FakeGo:
                             "INSERT INTO whatsmeow_device VALUES ('4917:3@s.whatsapp.net', '')"
                         )
                     db.close()
+                case "unlinked":  # by the phone: the library says so, and then takes its row away
+                    over: Any = getattr(events, rest[0])(**rest[1])
+                    _fill(over)
+                    self.emit(events.EVENT_TO_INT[type(over)], over)
+                    time.sleep(0.5)
+                    with sqlite3.connect("whatsapp.db") as db:
+                        db.execute("DELETE FROM whatsmeow_device")
+                    db.close()
                 case "voice":
                     from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 

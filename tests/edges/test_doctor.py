@@ -15,12 +15,15 @@ import pytest
 import trio
 
 from pynchy import doctor, service
+from pynchy.chat import whatsapp_session as session
 from pynchy.config import GIB, MIB, Config, Container, WhatsApp
 from pynchy.container.runtime import Runtime
 from pynchy.disk import Space
 from pynchy.gateway.upstream import Verdict
 from pynchy.home import Home
 from pynchy.lock import open_lock
+
+from .test_whatsapp_session import killed_while_writing
 
 
 @pytest.fixture
@@ -271,3 +274,26 @@ async def test_the_command_works_on_an_empty_home_and_makes_nothing(tmp_path: Pa
     assert rows["credential"]["level"] == "fail"
     assert rows["home"]["level"] == "warn"
     assert not (tmp_path / "none").exists()
+
+
+async def test_a_whatsapp_session_is_looked_into(patient: doctor.Patient) -> None:
+    """A file alone is no link, and one that cannot be read is no proof that there is none."""
+    enabled = attrs.evolve(
+        patient, config=Config(home=patient.home, whatsapp=WhatsApp(enabled=True))
+    )
+    store = patient.home.store
+    store.mkdir(parents=True, exist_ok=True)
+    path = store / "whatsapp.db"
+    path.touch()
+    assert (await doctor.check_whatsapp(enabled)).what == "enabled, but not linked"
+    path.write_bytes(b"no database " * 500)
+    damaged = await doctor.check_whatsapp(enabled)
+    assert (damaged.level, damaged.advice) == (
+        "fail",
+        "pynchy auth whatsapp --again (the chats stay)",
+    )
+    path.unlink()
+    path = killed_while_writing(store)
+    assert (await doctor.check_whatsapp(enabled)).level == "warn"
+    assert session.linked(path, ours=True) is not None  # and the kill's traces are gone
+    assert (await doctor.check_whatsapp(enabled)).what == "linked as +4917"

@@ -13,7 +13,9 @@ from weakref import WeakKeyDictionary
 import attrs
 import pytest
 import trio
+import trio.testing
 
+from pynchy.chat import whatsapp_session as session
 from pynchy.chat.channel import (
     ChannelEvent,
     ChatSeen,
@@ -218,6 +220,46 @@ async def test_what_ends_a_connection_is_a_state(
             await channel.acknowledge(each.number)
         await bridge.wait()
         assert bridge.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [("LoggedOutEv", {"OnConnect": True, "Reason": 2}), ("ConnectFailureEv", {"Reason": 4})],
+)
+async def test_the_library_gets_to_forget_a_link_that_is_over(
+    tmp_path: Path, kind: str, fields: dict[str, Any]
+) -> None:
+    steps: list[list[Any]] = [["connected"], ["messages", 1], ["unlinked", kind, fields]]
+    async with connected(terms(tmp_path, *steps)) as channel:
+        event = await incoming(channel)
+        await state(channel, "logged_out")
+        assert event.number is not None
+        await channel.acknowledge(event.number)  # and the process does not leave before it
+        while channel._bridge is not None:
+            await trio.testing.wait_all_tasks_blocked(0.05)
+    assert session.linked(tmp_path / "store" / session.NAME, ours=False) is None
+
+
+async def test_the_link_is_lent_and_comes_back(tmp_path: Path) -> None:
+    """Whoever links an account has the library's files alone, for as long as they stay."""
+    goodbyes: list[Callable[[], None]] = []
+
+    class Client:
+        def when_gone(self, goodbye: Callable[[], None]) -> None:
+            goodbyes.append(goodbye)
+
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        lend = channel.ops["whatsapp.lend"]
+        assert await lend(Client()) == {"number": "4917@s.whatsapp.net"}
+        assert goodbyes == []  # it is connected, and stays so
+        assert await lend(Client(), force=True) == {"number": ""}
+        assert channel._bridge is None
+        await state(channel, "disconnected")
+        channel.start_again()
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        assert channel._bridge is None
+        goodbyes.pop()()
+        await state(channel, "connected")
 
 
 async def test_not_linked_says_how_to_link(tmp_path: Path) -> None:

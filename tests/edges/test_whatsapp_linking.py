@@ -8,15 +8,21 @@ from typing import Any
 
 import pytest
 
+from pynchy.chat import whatsapp_session as session
 from pynchy.cli.auth import _show
+
+from .test_whatsapp import link
 
 FAKE = Path(__file__).with_name("fake_whatsapp.py")
 
 
-def pair(tmp_path: Path, *steps: list[str], phone: str = "") -> tuple[int, list[dict[str, Any]]]:
+def pair(
+    tmp_path: Path, *steps: list[Any], phone: str = "", again: bool = False
+) -> tuple[int, list[dict[str, Any]]]:
     """What the process says when this happens, with its input open as long as it likes."""
     argv = [sys.executable, str(FAKE), json.dumps(steps), str(tmp_path / "store"), "--pair"]
     flags = ["--log", str(tmp_path / "log"), *(["--phone", phone] if phone else [])]
+    flags += ["--again"] if again else []
     with subprocess.Popen([*argv, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         try:
             assert child.stdout is not None
@@ -52,6 +58,53 @@ def test_a_phone_gets_a_code_to_type_in_once(tmp_path: Path) -> None:
 def test_an_attempt_that_fails_says_why_and_ends(tmp_path: Path, word: str) -> None:
     code, lines = pair(tmp_path, ["qr", "first"], ["login", word])
     assert (code, lines[-1]) == (1, {"line": "failed", "reason": word})
+
+
+LOGGED_OUT = ["unlinked", "LoggedOutEv", {"OnConnect": True, "Reason": 2}]
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (["connected"], {"line": "linked", "number": "4917@s.whatsapp.net", "new": False}),
+        (LOGGED_OUT, {"line": "unlinked"}),
+        (
+            ["return", "no such host"],
+            {
+                "line": "linked",
+                "number": "4917@s.whatsapp.net",
+                "new": False,
+                "doubt": "no such host",
+            },
+        ),
+    ],
+)
+def test_a_link_that_we_have_is_asked_about(
+    tmp_path: Path, step: list[Any], said: dict[str, Any]
+) -> None:
+    link(tmp_path / "store")
+    code, lines = pair(tmp_path, step)
+    assert (code, lines[0]) == (0, said)
+    left = session.linked(tmp_path / "store" / session.NAME, ours=True)
+    assert (left is None) is (step is LOGGED_OUT)
+
+
+def test_a_new_link_takes_the_place_of_the_old_one_once_it_is_made(tmp_path: Path) -> None:
+    link(tmp_path / "store")
+    path = tmp_path / "store" / session.NAME
+    code, lines = pair(tmp_path, ["qr", "first"], ["login", "timeout"], again=True)
+    assert (code, [line["line"] for line in lines]) == (1, ["qr", "failed"])
+    session.settle(path)
+    account = session.linked(path, ours=True)
+    assert account is not None
+    assert account.lid == "8001:3@lid"  # the old one
+    code, lines = pair(tmp_path, ["qr", "first"], ["linked"], ["connected"], again=True)
+    assert code == 0
+    assert [line["line"] for line in lines[:2]] == ["qr", "linked"]
+    session.settle(path)
+    account = session.linked(path, ours=True)
+    assert account is not None
+    assert account.lid == ""
 
 
 def test_a_code_is_shown_in_a_picture_for_its_reader_alone(
