@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -25,12 +26,16 @@ import attrs
 import trio
 
 from pynchy.logs import logger
+from pynchy.reader_budget import Account, Reader, charged_to
 from pynchy_agent.wire import BadFrame, loads_strict
 
 MAX_LINE: Final = 256 * 1024  # bytes of one request
 MAX_CLIENTS: Final = 64
 MAX_WAITING: Final = 4 * 1024 * 1024  # bytes a client may leave unread before it is dropped
 FLUSH: Final = 5.0  # seconds a client that has finished gets to read its last answers
+SHARE: Final = 0.25  # of the loop's time that one client may use in the long run
+BURST: Final = 1.0  # seconds of the processor that it may use at once after a rest
+EVICTED: Final = f"{MAX_CLIENTS} connections are open, and the least active gave way to a new one"
 
 Op = Callable[..., Awaitable[object]]
 """``async def op(client, *, name: type, …) -> JSON``. Its keyword arguments are the request's."""
@@ -48,41 +53,91 @@ class OpFailed(Exception):
 class Client:
     """One connection, as ops see it."""
 
-    _lines: trio.MemorySendChannel[bytes]
     _scope: trio.CancelScope
-    _waiting: int = 0
+    _reading: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _lines: deque[bytes] = attrs.field(factory=deque)
+    _waiting: int = 0  # bytes in ``_lines``, and in the one that is being written
+    _changed: trio.Event = attrs.field(factory=trio.Event)
+    _done: bool = False  # it has finished asking, and is about to go
     _goodbyes: list[Callable[[], None]] = attrs.field(factory=list)
+    _asked_at: float | None = None  # when it asked last; None if never
+    _busy: bool = False  # something that it asked is being done
 
     def tell(self, event: Mapping[str, object]) -> None:
-        """Put an event on its way. Never waits: a client that does not read is dropped."""
+        """Put an event on its way. Never waits: a client that leaves `MAX_WAITING` bytes unread is dropped."""
         line = encode(event)
-        try:
-            if self._waiting + len(line) > MAX_WAITING:
-                raise trio.WouldBlock
-            self._lines.send_nowait(line)
-        except trio.WouldBlock:
+        if self._done:
+            return
+        if self._waiting + len(line) > MAX_WAITING:
             self._scope.cancel("it does not read")
-        except trio.ClosedResourceError:
-            return  # it has finished asking, and is about to go
         else:
-            self._waiting += len(line)
+            self._put(line)
 
     def when_gone(self, goodbye: Callable[[], None]) -> None:
         """Call this once the connection is over, by whatever road."""
         self._goodbyes.append(goodbye)
 
-    async def _answer(self, answer: Mapping[str, object]) -> None:
-        line = encode(answer)
-        self._waiting += len(line)
-        await self._lines.send(line)
+    @property
+    def _rank(self) -> tuple[int, float]:
+        """Who gives way first: those that never asked, then those that wait for nothing, then for events,
+        then for an answer; of each the one that has been silent longest."""
+        if self._asked_at is None:
+            return 0, 0.0
+        kind = 3 if self._busy else 2 if self._goodbyes else 1
+        return kind, self._asked_at
 
-    async def _write(
-        self, lines: trio.MemoryReceiveChannel[bytes], stream: trio.SocketStream
-    ) -> None:
-        async with lines:
-            async for line in lines:
+    def _give_way(self) -> None:
+        """End the connection, with the reason, as far as that can be said without waiting."""
+        self._put(encode(_failure(None, "evicted", EVICTED)))
+        self._done = True
+        self._reading.cancel("it gives way to a new connection")
+
+    def _put(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._waiting += len(line)
+        self._ring()
+
+    def _ring(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _answer(self, answer: Mapping[str, object]) -> None:
+        """Put an answer on its way, once there is room for it."""
+        await trio.lowlevel.checkpoint()
+        while self._waiting > MAX_WAITING:
+            await self._changed.wait()
+        self._put(encode(answer))
+
+    async def _write(self, stream: trio.SocketStream) -> None:
+        """Write lines until the client has finished asking and all are written."""
+        while True:
+            while self._lines:
+                line = self._lines.popleft()
                 await stream.send_all(line)
                 self._waiting -= len(line)
+                self._ring()
+            if self._done:
+                return
+            await self._changed.wait()
+
+
+@attrs.define(eq=False)
+class _Places:
+    """Whose connections are open. There is always room for one more: the least active gives way."""
+
+    _clients: dict[Client, None] = attrs.field(factory=dict)  # in the order in which they came
+
+    @contextmanager
+    def one(self, client: Client) -> Iterator[None]:
+        if len(self._clients) >= MAX_CLIENTS:
+            least = min(self._clients, key=lambda each: each._rank)
+            del self._clients[least]
+            least._give_way()
+        self._clients[client] = None
+        try:
+            yield
+        finally:
+            self._clients.pop(client, None)
 
 
 async def run(
@@ -98,7 +153,7 @@ async def run(
     called. What an op raises is told to its client and logged, except for ``fatal`` errors, which go
     up. The caller holds the instance lock, so a socket that is already there is a dead daemon's.
     """
-    serve = partial(_converse, ops=ops, fatal=fatal, places=trio.CapacityLimiter(MAX_CLIENTS))
+    serve = partial(_converse, ops=ops, fatal=fatal, places=_Places())
     with _listen(path) as listener:
         await trio.serve_listeners(serve, [listener], task_status=_Quiet(task_status))
     raise AssertionError("serve_listeners returned")
@@ -132,39 +187,34 @@ async def _converse(
     *,
     ops: Mapping[str, Op],
     fatal: tuple[type[Exception], ...],
-    places: trio.CapacityLimiter,
+    places: _Places,
 ) -> None:
     async with stream:
         if (uid := peer_uid(stream.socket)) != os.getuid():
             logger.warning("control: refused a connection of uid {}", uid)
             return
-        with trio.CancelScope() as scope:
-            try:
-                places.acquire_on_behalf_of_nowait(stream)
-            except trio.WouldBlock:
-                await stream.send_all(encode(_failure(None, "busy", "too many connections")))
-                return
-            try:
-                await _serve(stream, scope, ops, fatal)
-            except* (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # the client went away: its right
-            finally:
-                places.release_on_behalf_of(stream)
+        with trio.CancelScope() as scope, charged_to(Account(share=SHARE, burst=BURST)):
+            client = Client(scope)
+            with places.one(client):
+                try:
+                    await _serve(stream, client, ops, fatal)
+                except* (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass  # the client went away: its right
 
 
 async def _serve(
     stream: trio.SocketStream,
-    scope: trio.CancelScope,
+    client: Client,
     ops: Mapping[str, Op],
     fatal: tuple[type[Exception], ...],
 ) -> None:
-    sender, receiver = trio.open_memory_channel[bytes](256)  # lines; bytes are bounded in Client
-    client = Client(sender, scope)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(client._write, receiver, stream)
-            async with sender:
+            nursery.start_soon(client._write, stream)
+            with client._reading:
                 await _read(stream, client, ops, fatal)
+            client._done = True
+            client._ring()
             nursery.cancel_scope.deadline = trio.current_time() + FLUSH
     finally:
         for goodbye in client._goodbyes:
@@ -179,14 +229,18 @@ async def _read(
 ) -> None:
     """Answer a client's requests one after the other, until it has no more."""
     buffer = bytearray()
+    reader = Reader("what the client asks")
     while True:
         while (end := buffer.find(b"\n")) >= 0:
+            await reader.took(end + 1)
             line = bytes(buffer[:end])
             del buffer[: end + 1]
             if len(line) > MAX_LINE:
                 break
             if line.strip():
+                client._asked_at, client._busy = trio.current_time(), True
                 await client._answer(await _handle(line, client, ops, fatal))
+                client._busy = False
         if len(buffer) > MAX_LINE or end > MAX_LINE:
             message = f"a request of more than {MAX_LINE} bytes"
             await client._answer(_failure(None, "too_long", message))

@@ -12,7 +12,7 @@ class Exit(IntEnum):
     OK = 0, "done"
     OURS = 1, "a bug or a failure of ours; the log says more"
     USAGE = 2, "the command line was wrong"
-    NO_ANSWER = 3, "the message was accepted, but no answer came in time"
+    NO_ANSWER = 3, "no answer came in time; what was asked may be done all the same"
     NOT_RUNNING = 4, "the daemon is not running, or went away"
     TURN_FAILED = 5, "the agent failed to answer, and will not try again"
     NO_RUNTIME = 69, "nothing on this machine can hold an agent"

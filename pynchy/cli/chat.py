@@ -23,6 +23,7 @@ import click
 from pynchy.cli import words
 from pynchy.cli.client import (
     Connection,
+    HungUp,
     NotRunning,
     Refused,
     console_chat,
@@ -173,6 +174,7 @@ class Talk:
         self._turns: dict[int, set[int]] = {}  # running turn -> the messages it answers
         self._awaited: dict[int, set[int]] = {}  # ended turn -> those of its words still to come
         self._shown: set[int] = set()  # outbox ids
+        self._leaving = False
 
     def run(self, ours: Connection, theirs: Connection) -> None:
         """Talk until the person leaves, or the daemon does."""
@@ -184,12 +186,14 @@ class Talk:
         threading.Thread(target=self._listen, args=(theirs,), daemon=True).start()
         for line in self._lines():
             if line.strip() in ("/quit", "/exit"):
-                return
+                break
             if line.strip():
                 self._send(ours, line)
-        if not self.screen.terminal:
-            with self._progress:
-                self._progress.wait_for(lambda: self._asked <= self._over)
+        else:
+            if not self.screen.terminal:
+                with self._progress:
+                    self._progress.wait_for(lambda: self._asked <= self._over)
+        self._leaving = True
 
     def _lines(self) -> Iterator[str]:
         with contextlib.suppress(EOFError):
@@ -226,7 +230,11 @@ class Talk:
         try:
             while (event := theirs.event(None)) is not None:
                 self._show(event)
-        except NotRunning:
+        except (NotRunning, HungUp) as error:
+            if self._leaving:
+                return  # it was us who closed the connection
+            if isinstance(error, HungUp):
+                self.screen.leave(Exit.OURS, error.message)
             self.screen.leave(Exit.NOT_RUNNING, "the daemon stopped")
 
     def _show(self, event: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -62,17 +63,26 @@ class Refused(Failure):
         self.code = code
 
 
+class HungUp(Failure):
+    """The daemon lives, and has ended this connection, or does not answer on it."""
+
+    def __init__(self, message: str, code: Exit = Exit.OURS) -> None:
+        super().__init__(message, code)
+
+
 class Connection:
     """One connection to the daemon."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, path: Path) -> None:
         self._socket = connection
+        self._path = path
         self._buffer = b""
         self._events: deque[dict[str, Any]] = deque()
         self._last_id = 0
 
     def ask(self, op: str, **arguments: object) -> Any:
-        """The result of an op. Raises `Refused`, or `NotRunning` if no answer comes."""
+        """The result of an op. Raises `Refused`, `NotRunning` if the daemon is gone, or `HungUp` if no answer
+        comes and it is not."""
         return self.ask_patiently(ANSWER, op, **arguments)
 
     def ask_patiently(self, patience: float, op: str, **arguments: object) -> Any:
@@ -84,7 +94,8 @@ class Connection:
             self._socket.settimeout(ANSWER)
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         except OSError as error:
-            raise NotRunning("the daemon went away") from error
+            self._last_words()
+            raise self._gone() from error
         while (line := self._line(deadline)) is not None:
             if "event" in line:
                 self._events.append(line)
@@ -92,7 +103,10 @@ class Connection:
                 return line["result"]
             else:
                 raise Refused(str(line.get("code")), str(line.get("error")))
-        raise NotRunning(f"the daemon did not answer within {patience:g} s")
+        raise HungUp(
+            f"the daemon runs and did not answer within {patience:g} s; its log may say why: pynchy logs",
+            Exit.NO_ANSWER,
+        )
 
     def event(self, deadline: float | None) -> dict[str, Any] | None:
         """The next event, or None once ``deadline`` (monotonic) is past. Raises `NotRunning`."""
@@ -109,13 +123,33 @@ class Connection:
             except TimeoutError:
                 return None
             except OSError as error:
-                raise NotRunning("the daemon went away") from error
+                raise self._gone() from error
             if not chunk:
-                raise NotRunning("the daemon went away")
+                raise self._gone()
             self._buffer += chunk
         line, self._buffer = self._buffer.split(b"\n", 1)
         found: dict[str, Any] = json.loads(line)
+        if found.get("code") == "evicted":
+            raise HungUp(str(found.get("error")))
         return found
+
+    def _last_words(self) -> None:
+        """What it said before it hung up, while we were still talking: raises `HungUp` if it said why."""
+        with contextlib.suppress(NotRunning):
+            while self._line(time.monotonic() + 1.0) is not None:
+                pass
+
+    def _gone(self) -> Failure:
+        """Why nothing more comes: a daemon that is there no more, or one that hung up on us."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as another:
+            try:
+                another.settimeout(1.0)
+                another.connect(str(self._path))
+            except OSError:
+                return NotRunning("the daemon went away")
+        return HungUp(
+            "the daemon hung up on this connection and runs on; its log says why: pynchy logs"
+        )
 
 
 @contextlib.contextmanager
@@ -130,7 +164,7 @@ def open_connection(home: Home | None = None) -> Iterator[Connection]:
             raise Failure(f"{path} belongs to another user", Exit.NOT_RUNNING) from error
         except OSError as error:
             raise NotRunning from error
-        yield Connection(connection)
+        yield Connection(connection, path)
 
 
 def console_chat(name: str) -> str:

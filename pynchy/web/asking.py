@@ -19,7 +19,11 @@ MAX_LINE: Final = 16 * 1024 * 1024  # bytes of one answer
 
 
 class NotRunning(Exception):
-    """There is no daemon, or it went away, or it does not answer."""
+    """There is no daemon, or it went away."""
+
+
+class NoAnswer(Exception):
+    """The daemon is there, and does not answer in time."""
 
 
 class Refused(Exception):
@@ -38,7 +42,7 @@ class Connection:
     _buffer: bytearray = attrs.field(factory=bytearray)
 
     async def ask(self, op: str, arguments: Mapping[str, object]) -> Any:
-        """The result of an op. Raises `Refused`, or `NotRunning` if no answer comes."""
+        """The result of an op. Raises `Refused`, `NotRunning`, or `NoAnswer`."""
         request = {**arguments, "id": 1, "op": op}
         with trio.move_on_after(ANSWER):
             try:
@@ -52,7 +56,7 @@ class Connection:
             if not line.get("ok"):
                 raise Refused(str(line.get("code")), str(line.get("error")))
             return line["result"]
-        raise NotRunning
+        raise NoAnswer
 
     async def line(self) -> dict[str, Any]:
         """The next line, an answer or an event. Raises `NotRunning` when there are no more."""
@@ -71,6 +75,8 @@ class Connection:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         found: dict[str, Any] = json.loads(line)
+        if found.get("code") == "evicted":  # it made room for others; whoever waits asks again
+            raise NotRunning
         return found
 
 

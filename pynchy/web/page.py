@@ -28,8 +28,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pynchy.changes import Watch
 from pynchy.home import Home
+from pynchy.reader_budget import Reader, TooManyPieces
 from pynchy.web import asking, gate, journal
 
+SMALLEST: Final = 16  # bytes of a body's pieces, on average, once they are many
 MAX_STREAMS: Final = 24  # that are open at once
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -144,6 +146,12 @@ class Page:
             return _no(gate.Refused(409, error.code, str(error)))
         except asking.NotRunning:
             return _no(gate.Refused(503, "not_running", "pynchy is not running"))
+        except asking.NoAnswer:
+            return _no(
+                gate.Refused(
+                    504, "no_answer", "pynchy runs and does not answer; its log may say why"
+                )
+            )
         return JSONResponse(result)
 
     async def run_log(self, request: Request) -> Response:
@@ -165,7 +173,7 @@ class Page:
                         await tell({"event": "up", **seen})
                         while True:
                             await tell(await connection.line())
-                except (asking.NotRunning, asking.Refused):
+                except (asking.NotRunning, asking.NoAnswer, asking.Refused):
                     await tell({"event": "down"})
                 await self._come_up(folder)
 
@@ -260,7 +268,12 @@ async def _bad_body(request: Request, error: Exception) -> Response:
 
 async def _body(request: Request) -> dict[str, Any]:
     parts = bytearray()
+    reader = Reader("the request", SMALLEST)
     async for chunk in request.stream():
+        try:
+            await reader.took(len(chunk))
+        except TooManyPieces as error:
+            raise BadBody(str(error)) from None
         parts += chunk
         if len(parts) > gate.MAX_BODY:
             raise BadBody(f"more than {gate.MAX_BODY} bytes")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import trio
 
 import pynchy
+from pynchy.control import MAX_CLIENTS
 from pynchy.home import Home
 from pynchy.model import Message, Seq, TurnId, TurnTold
 from tests.edges.small_daemon import MAIN, Daemon, running
@@ -122,6 +124,46 @@ async def test_a_daemon_that_is_not_running_or_goes_away_is_4(home: Home) -> Non
             await trio.sleep_forever()
     assert got[0].returncode == 4
     assert b"went away" in got[0].stderr
+
+
+async def test_a_daemon_that_lives_and_hangs_up_is_not_called_gone(home: Home) -> None:
+    async def hang_up(stream: trio.SocketStream) -> None:
+        await stream.aclose()
+
+    async def evict(stream: trio.SocketStream) -> None:
+        async with stream:
+            said = {"id": None, "ok": False, "code": "evicted", "error": "somebody else came"}
+            await stream.send_all(json.dumps(said).encode() + b"\n")
+
+    home.make()
+    path = home.control_socket
+    for answer, words in ((hang_up, b"runs on"), (evict, b"somebody else came")):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            listening.listen(8)
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening.dup()))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.serve_listeners, answer, [listener])
+                done = await cli(home, "status")
+                nursery.cancel_scope.cancel()
+        path.unlink()
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert b"went away" not in done.stderr
+
+
+async def test_sixty_four_silent_clients_leave_room_for_the_owner(home: Home) -> None:
+    async with running(home):
+        silent = []
+        try:
+            for _ in range(MAX_CLIENTS):
+                silent.append(await trio.open_unix_socket(str(home.control_socket)))
+            done = await cli(home, "status")
+        finally:
+            for each in silent:
+                await each.aclose()
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 async def test_a_home_that_is_a_file_is_a_sentence_for_every_command(tmp_path: Path) -> None:

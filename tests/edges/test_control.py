@@ -212,20 +212,64 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_waits(tmp_path:
         assert await other.ask(op="echo", text="still here") is not None
 
 
-async def test_too_many_clients_are_told_so(tmp_path: Path) -> None:
-    async with serving(tmp_path / "s", World()) as connect:
-        clients = [await connect() for _ in range(MAX_CLIENTS)]
-        for client in clients:
-            await client.ask(op="echo", text="")
-        late = await connect()
-        answer = await late.hear()
-        assert answer is not None
-        assert answer["code"] == "busy"
-        await clients[0].stream.aclose()
+async def test_any_number_of_small_events_below_the_bound_is_kept(tmp_path: Path) -> None:
+    world = World()
+    async with serving(tmp_path / "s", world) as connect:
+        client = await connect()
+        await client.ask(op="join")
+        for number in range(50_000):
+            world.clients[0].tell({"event": number})
+        assert [await client.hear() for _ in range(50_000)] == [{"event": n} for n in range(50_000)]
+
+
+async def test_a_client_that_asks_and_does_not_read_is_answered_no_further(tmp_path: Path) -> None:
+    world = World()
+    async with serving(tmp_path / "s", world) as connect:
+        deaf = await connect()
+        await deaf.ask(op="join")
+        line = json.dumps({"op": "echo", "text": "x" * 100_000}).encode() + b"\n"
+        with trio.move_on_after(5):
+            for _ in range(3 * MAX_WAITING // len(line)):
+                await deaf.stream.send_all(line)
+                await trio.testing.wait_all_tasks_blocked()
+        assert world.clients[0]._waiting <= MAX_WAITING + 2 * len(line)
+
+
+async def test_there_is_always_room_for_one_more_client(tmp_path: Path) -> None:
+    world = World()
+    async with serving(tmp_path / "s", world) as connect:
+        listener = await connect()
+        await listener.ask(op="join")
+        silent = [await connect() for _ in range(MAX_CLIENTS - 1)]
         await trio.testing.wait_all_tasks_blocked(0.05)
-        answer = await (await connect()).ask(op="echo", text="")
+        for _ in range(3):
+            answer = await (await connect()).ask(op="echo", text="I am the owner")
+            assert answer is not None
+            assert answer["ok"]
+        for gone in silent[:3]:  # the oldest of those that never asked
+            answer = await gone.hear()
+            assert answer is not None
+            assert answer["code"] == "evicted"
+            assert await gone.hear() is None
+        assert (await silent[3].ask(op="echo", text="")) is not None
+        world.clients[0].tell({"event": "hello"})
+        assert await listener.hear() == {"event": "hello"}
+
+
+async def test_who_asked_longest_ago_gives_way_and_who_listens_later(tmp_path: Path) -> None:
+    world = World()
+    async with serving(tmp_path / "s", world) as connect:
+        listener = await connect()
+        await listener.ask(op="join")
+        others = [await connect() for _ in range(MAX_CLIENTS - 1)]
+        for other in [*others[1:], others[0]]:
+            await other.ask(op="echo", text="")
+        await (await connect()).ask(op="echo", text="")
+        answer = await others[1].hear()
         assert answer is not None
-        assert answer["ok"]
+        assert answer["code"] == "evicted"
+        assert await others[0].ask(op="echo", text="") is not None
+        assert not world.left.is_set()
 
 
 async def test_only_we_may_connect(tmp_path: Path) -> None:
