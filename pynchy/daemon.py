@@ -32,6 +32,7 @@ from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import Config
 from pynchy.container import folders
 from pynchy.container.deadlines import Patience
+from pynchy.container.health import Health
 from pynchy.container.runtime import Runtime
 from pynchy.container.session import Session, Traffic
 from pynchy.disk import Floor, space_of
@@ -131,6 +132,7 @@ async def run(
             runtime = await openings.find_runtime(config, signals)
             if runtime is None:
                 return
+            known = list(await openings.warn_of_escapes(config, runtime))
             await serve(
                 config,
                 signals=signals,
@@ -153,9 +155,8 @@ async def run(
                     watches=watches,
                 ),
                 more_ops=lambda outdated: attrs.evolve(guard, outdated=outdated).ops,
-                warnings=partial(
-                    openings.warnings, await openings.warn_of_escapes(config, runtime), watches
-                ),
+                warnings=partial(openings.warnings, known, watches),
+                look=Health(runtime, config.container.image, known).look,
                 put_right=partial(put_right, store, home, now=world.now),
                 bells=bells,
                 world=world,
@@ -185,6 +186,7 @@ async def serve(
     stopping: Callable[[str], None] = lambda reason: None,
     more_ops: Callable[[Outdated], Mapping[str, control.Op]] | None = None,
     warnings: Callable[[], tuple[str, ...]] = tuple,
+    look: Callable[[], Awaitable[None]] | None = None,
     put_right: Callable[[], Awaitable[None]] | None = None,
     whatsapp: WhatsApp | None = None,
     keeping: bool = False,
@@ -585,6 +587,9 @@ async def serve(
         if prewarm:
             recent = await store.call(groups.spoke_last, limit=prewarm + config.limits.containers)
             await events_in.send(queue.Likely(tuple(recent)))
+
+        if look is not None:
+            nursery.start_soon(look, name="look at the engine")
 
         if store.stopped_uncleanly:  # damage ends the daemon, like any trouble of the store
             nursery.start_soon(store.check, name="store check")

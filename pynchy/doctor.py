@@ -28,8 +28,9 @@ from pynchy.chat import whatsapp_session as session
 from pynchy.config import Config, ConfigError, from_environ, is_zone
 from pynchy.container.allowlist import read_allowlist, real_roots
 from pynchy.container.escapes import known_escapes
+from pynchy.container.health import BUILD, advice_on_limits, image_of, spell_loose
 from pynchy.container.mounts import BadAllowlist
-from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
+from pynchy.container.runtime import NoRuntime, Runtime, SpawnFailed, open_runtime
 from pynchy.disk import Floor, Space, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, credential_of, try_credential
@@ -43,7 +44,6 @@ BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wro
 SKEW: Final = 120.0  # seconds; more spoils certificates and schedules
 SELINUX: Final = Path("/sys/fs/selinux/enforce")
 LINGERING: Final = Path("/var/lib/systemd/linger")
-BUILD: Final = Path(__file__).resolve().parents[1] / "containerfiles" / "build.sh"
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -255,13 +255,33 @@ async def check_engine(patient: Patient) -> Finding:
 
 
 async def check_limits(patient: Patient) -> Finding:
+    """What a container really finds, which is not always what its engine was asked for."""
     if patient.runtime is None:
         return Finding("warn", "not known without an engine", "see engine")
-    loose = [name for name, by in patient.runtime.limits_held().items() if not by]
-    if loose:
-        advice = "delegate cgroups to your user (pynchy service does), or use podman or docker"
-        return Finding("warn", f"not enforced: {', '.join(loose)}", advice)
-    return Finding("ok", "all enforced")
+    try:
+        held = await patient.runtime.limits_held()
+    except SpawnFailed as error:
+        return Finding("warn", f"cannot be seen: {error.reason}", "see image")
+    if loose := spell_loose(held):
+        advice = advice_on_limits(patient.runtime.name, held)
+        return Finding("warn", f"not enforced: {loose}", advice)
+    each = [name for name, by in held.items() if "each process" in by]
+    return Finding("ok", "all enforced" + (f", {each[0]} for each process alone" if each else ""))
+
+
+async def check_storage(patient: Patient) -> Finding:
+    """A driver without layers copies the whole image for each container."""
+    if patient.runtime is None or patient.runtime.name == "bwrap":
+        return Finding("ok", "not needed" if patient.runtime else "not known without an engine")
+    driver = await patient.runtime.storage_driver()
+    if driver != "vfs":
+        return Finding("ok", driver or "not told")
+    place = "~/.config/containers/storage.conf" if patient.runtime.name == "podman" else ""
+    told = "vfs: a copy of the whole image for each container, seconds and gigabytes each"
+    if not place:
+        return Finding("warn", told, "see https://docs.docker.com/engine/storage/drivers/")
+    mend = "podman system reset, which removes all of podman's images, and just image podman"
+    return Finding("warn", told, f'put [storage] and driver = "overlay" into {place}, then {mend}')
 
 
 async def check_watching(patient: Patient) -> Finding:
@@ -298,23 +318,18 @@ async def check_selinux(patient: Patient) -> Finding:
 async def check_image(patient: Patient) -> Finding:
     """Whether the agent in the image is the one of this checkout."""
     runtime = patient.runtime
-    if runtime is None or runtime.name == "bwrap":
-        return Finding("ok", "not needed" if runtime else "not known without an engine")
+    if runtime is None:
+        return Finding("ok", "not known without an engine")
     image = None if patient.config is None else patient.config.container.image
-    if image is not None and image != Config(home=patient.home).container.image:
-        return Finding("ok", f"your own: {image}")
-    if not patient.build.exists():
-        return Finding("ok", "cannot be compared: this is no checkout")
-    done = await trio.run_process(
-        [str(patient.build), "--check", runtime.name],
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-    )
-    if done.returncode:
-        told = "older than this program, or not built yet"
-        return Finding("warn", told, f"just image {runtime.name}")
-    return Finding("ok", "up to date")
+    state = await image_of(runtime, image, build=patient.build, environ=patient.environ)
+    match state:
+        case "old":
+            return Finding("warn", "older than this program", f"just image {runtime.name}")
+        case "missing":
+            return Finding("warn", "not built yet", f"just image {runtime.name}")
+        case "your own":
+            return Finding("ok", f"your own: {image}")
+    return Finding("ok", state)
 
 
 def _importable(patient: Patient, module: str, *, purpose: str) -> Finding:

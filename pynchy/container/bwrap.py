@@ -160,7 +160,13 @@ class Bwrap:
         real = place.resolve()
         return next((tree for tree, _ in self._host.trees if real.is_relative_to(tree)), None)
 
-    def limits_held(self) -> dict[str, str]:
+    async def storage_driver(self) -> str:
+        return ""
+
+    async def limits_held(self) -> dict[str, str]:
+        return self._limits_held()
+
+    def _limits_held(self) -> dict[str, str]:
         held = {"memory": "rlimit, each process", "cpus": "", "pids": self._counts_pids()}
         held |= self._cgroups.holds()
         program = seccomp.program(os.uname().machine)
@@ -254,7 +260,7 @@ class Bwrap:
             "cgroups": list(folders),
             "rlimits": self._rlimits(spec.limits),
             "shared": SHARED,
-            "pids": spec.limits.pids if self.limits_held()["pids"] == "rlimit" else None,
+            "pids": spec.limits.pids if self._limits_held()["pids"] == "rlimit" else None,
             "stage": stage,
             "user": list(self._user) if os.getuid() == 0 else None,
             "deadline": spec.hard_deadline_s,

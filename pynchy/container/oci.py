@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,7 +23,7 @@ from typing import Final
 import attrs
 import trio
 
-from pynchy.container import seccomp
+from pynchy.container import probe, seccomp
 from pynchy.container.accounts import write_accounts
 from pynchy.container.client import Called, attach, call, plain_nursery
 from pynchy.container.places import make_places
@@ -31,6 +32,8 @@ from pynchy.container.spec import (
     INSTALL_LABEL,
     STOP_GRACE,
     BadSpec,
+    Limits,
+    Podman,
     Spec,
     apple_argv,
     client_environ,
@@ -59,6 +62,7 @@ class Engine:
     has_image: tuple[str, ...]
     version: tuple[str, ...]
     parse_version: Callable[[str], dict[str, str]]
+    storage: tuple[str, ...]  # what says how images are kept; empty where nothing does
 
 
 # --- finding them ----------------------------------------------------------------------------------
@@ -86,21 +90,20 @@ async def find_podman(
     """podman, if it can say how it runs containers. ``folder`` is for files of ours: those that containers are given,
     and the stricter profile made of its own."""
     env = client_environ(environ)
-    seen = await call(["podman", "info", "--format", "{{json .Host.Security}}"], env=env)
+    seen = await call(["podman", "info", "--format", "{{json .Host}}"], env=env)
     if not seen.ok:
         raise NoRuntime(_why(seen, "podman"))
-    security = json.loads(seen.out)
-    profile = _tightened(security.get("seccompProfilePath"), folder)
-    rootless = bool(security.get("rootless"))
-    run = partial(
-        podman_argv,
-        user=_user(),
-        rootless=rootless,
+    host = json.loads(seen.out)
+    security = host.get("security") or {}
+    machine = Podman(
+        rootless=bool(security.get("rootless")),
         nproc=_nproc(),
-        seccomp=profile,
+        controllers=frozenset(host.get("cgroupControllers") or ()),
+        seccomp=_tightened(security.get("seccompProfilePath"), folder),
         etc=_etc(folder),
     )
-    return Oci(_podman(run), install=install, image=image, env=env, user=_user())
+    engine = _podman(partial(podman_argv, user=_user(), machine=machine))
+    return Oci(engine, install=install, image=image, env=env, user=_user())
 
 
 def _etc(folder: Path) -> Path:
@@ -151,6 +154,7 @@ def _docker(user: tuple[int, int], etc: Path) -> Engine:
         has_image=("docker", "image", "inspect", "--format", "{{.Id}}"),
         version=("docker", "version", "--format", "{{json .Server}}"),
         parse_version=docker_versions,
+        storage=("docker", "info", "--format", "{{.Driver}}"),
     )
 
 
@@ -172,6 +176,7 @@ def _podman(run: Callable[[Spec], list[str]]) -> Engine:
         has_image=("podman", "image", "inspect", "--format", "{{.Id}}"),
         version=("podman", "info", "--format", "json"),
         parse_version=podman_versions,
+        storage=("podman", "info", "--format", "{{.Store.GraphDriverName}}"),
     )
 
 
@@ -187,6 +192,7 @@ def _apple(user: tuple[int, int]) -> Engine:
         has_image=("container", "image", "inspect"),
         version=("container", "system", "version", "--format", "json"),
         parse_version=apple_versions,
+        storage=(),
     )
 
 
@@ -245,6 +251,7 @@ class Oci:
         self._image = image
         self._env = env
         self._user = user
+        self._held: dict[str, str] | None = None
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -257,12 +264,41 @@ class Oci:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return {}
 
+    async def storage_driver(self) -> str:
+        if not self._engine.storage:
+            return ""
+        seen = await call(self._engine.storage, env=self._env)
+        return seen.out.strip() if seen.ok else ""
+
     async def has_image(self) -> bool:
         """Whether the image that agents run from is there."""
         return (await call([*self._engine.has_image, str(self._image)], env=self._env)).ok
 
-    def limits_held(self) -> dict[str, str]:
-        return dict.fromkeys(("memory", "cpus", "pids", "files", "seccomp"), self.name)
+    async def limits_held(self) -> dict[str, str]:
+        """Looked at from inside a container that is started as an agent's is; once, since it does not change while
+        the engine stays."""
+        if self._held is None:
+            limits, run = Limits(), secrets.token_hex(8)
+            spec = Spec(
+                name=f"pynchy-{self._install}-{run}",
+                run=run,
+                install=self._install,
+                image=None,
+                mounts=(),
+                command=("sh", "-c", probe.SCRIPT),
+                limits=limits,
+            )
+            said = bytearray()
+            async with self.open(spec, grace=STOP_GRACE) as container:
+                while chunk := await container.receive():
+                    said += chunk
+                code = await container.wait()
+            if code != 0 or not said:
+                tail = container.stderr_tail().decode("utf-8", "replace")
+                raise SpawnFailed(self.name, Called(code, "", tail).reason)
+            text = said.decode("utf-8", "replace")
+            self._held = probe.held(text, limits, own_machine=self.name == "container")
+        return self._held
 
     async def list(self) -> list[str]:
         argv = [*self._engine.names]

@@ -93,8 +93,12 @@ class Runtime(Protocol):
     async def versions(self) -> dict[str, str]:
         """The programs it stands on and their versions, as far as they tell."""
 
-    def limits_held(self) -> dict[str, str]:
-        """What of memory, cpus, pids, disk and seccomp is enforced here, and by what; "" where nothing does."""
+    async def storage_driver(self) -> str:
+        """How images are kept, in the engine's word, such as "overlay"; "" where there are none or it does not say."""
+
+    async def limits_held(self) -> dict[str, str]:
+        """What of memory, cpus, pids, files, seccomp and more is enforced here, and by what; "" where nothing does.
+        Seen, not assumed. Raises `SpawnFailed` where it cannot be seen."""
 
 
 async def open_runtime(

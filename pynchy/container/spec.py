@@ -199,31 +199,50 @@ def docker_argv(spec: Spec, *, user: tuple[int, int], etc: Path | None = None) -
     return ["docker", "run", *flags, *_tail(spec)]
 
 
-def podman_argv(
-    spec: Spec,
-    *,
-    user: tuple[int, int],
-    rootless: bool,
-    nproc: int,
-    seccomp: Path | None = None,
-    etc: Path | None = None,
-) -> list[str]:
+@attrs.frozen
+class Podman:
+    """What podman's argv needs to know of this machine.
+
+    ``nproc`` is a number that it lets podman set: with one ulimit given podman takes no default for the others, and its
+    own is more than some machines allow. ``seccomp`` is a stricter profile than its own, ``etc`` holds the files that
+    name the agent's user. ``controllers`` are the control groups that it may use: rootless there may be none.
+    """
+
+    rootless: bool
+    nproc: int
+    controllers: frozenset[str] = frozenset({"memory", "pids", "cpu"})
+    seccomp: Path | None = None
+    etc: Path | None = None
+
+
+def podman_argv(spec: Spec, *, user: tuple[int, int], machine: Podman) -> list[str]:
     """``podman run``; rootless, the caller's own ids are kept so that it can write its own folders.
 
-    ``nproc`` is a number that this machine lets podman set: with one ulimit given it takes no default for the others,
-    and its own is more than some machines allow. What bounds a fork bomb is the pids limit.
-    ``seccomp`` is a stricter profile than its own.
+    Without control groups podman drops the limits of memory and processes and says nothing, so they are given as
+    rlimits: of each process, and of all in the container's own user namespace.
     """
     # By itself podman makes /run, /tmp and /var/tmp of a read-only container writable, without an end.
-    own = ["--http-proxy=false", "--read-only-tmpfs=false", f"--ulimit=nproc={nproc}:{nproc}"]
-    if rootless:
+    own = ["--http-proxy=false", "--read-only-tmpfs=false"]
+    nproc, alone = machine.nproc, machine.rootless  # root's processes have no such bound
+    if alone:
         own.append("--userns=keep-id")
-    if seccomp is not None:
-        own.append(f"--security-opt=seccomp={seccomp}")
+    if alone and "pids" not in machine.controllers:
+        nproc = min(nproc, spec.limits.pids)
+    own.append(f"--ulimit=nproc={nproc}:{nproc}")
+    if alone and "memory" not in machine.controllers:
+        data = data_limit(spec.limits)
+        own.append(f"--ulimit=data={data}:{data}")
+    if machine.seccomp is not None:
+        own.append(f"--security-opt=seccomp={machine.seccomp}")
     if spec.hard_deadline_s is not None:
         own.append(f"--timeout={max(1, round(spec.hard_deadline_s))}")
-    flags = [*_flags(spec, user, home="U,mode=700"), *own, *_accounts(etc)]
+    flags = [*_flags(spec, user, home="U,mode=700"), *own, *_accounts(machine.etc)]
     return ["podman", "run", *flags, *_tail(spec)]
+
+
+def data_limit(limits: Limits) -> int:
+    """What one process may use where memory is bounded by rlimits alone: an engine's own start needs some, too."""
+    return max(limits.memory_bytes, 256 << 20)
 
 
 def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:

@@ -17,7 +17,7 @@ import trio
 from pynchy import doctor, service
 from pynchy.chat import whatsapp_session as session
 from pynchy.config import GIB, MIB, Config, Container, WhatsApp
-from pynchy.container.runtime import Runtime
+from pynchy.container.runtime import Runtime, SpawnFailed
 from pynchy.disk import Space
 from pynchy.gateway.upstream import Verdict
 from pynchy.home import Home
@@ -102,7 +102,10 @@ class Engine:
     async def versions(self) -> dict[str, str]:
         return {"runc": "1.1.5"}
 
-    def limits_held(self) -> dict[str, str]:
+    async def storage_driver(self) -> str:
+        return "vfs"
+
+    async def limits_held(self) -> dict[str, str]:
         return {"memory": "cgroup", "cpus": ""}
 
 
@@ -125,6 +128,7 @@ def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
         "limits": engine,
         "watching": attrs.evolve(patient, unwatched=lambda: "inotify: Too many open files"),
         "escapes": engine,
+        "storage": engine,
         "selinux": attrs.evolve(engine, selinux=enforce),  # invariant 113
         "image": engine,
         "agent": nothing,
@@ -162,6 +166,23 @@ async def test_selinux_is_no_trouble_where_it_is_off_or_not_there(patient: docto
         if content:
             place.write_text(content)
         assert (await doctor.check_selinux(attrs.evolve(engine, selinux=place))).level == "ok"
+
+
+async def test_limits_that_cannot_be_seen_are_not_called_enforced(patient: doctor.Patient) -> None:
+    class Bare(Engine):
+        async def limits_held(self) -> dict[str, str]:
+            raise SpawnFailed("podman", "there is no image")
+
+    seen = await doctor.check_limits(attrs.evolve(patient, runtime=cast("Runtime", Bare())))
+    assert (seen.level, seen.what) == ("warn", "cannot be seen: there is no image")
+
+
+async def test_an_image_that_is_not_there_is_not_called_old(patient: doctor.Patient) -> None:
+    engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
+    for code, level, what in ((1, "warn", "older"), (3, "warn", "not built"), (69, "ok", "cannot")):
+        _write(patient.build, f"#!/bin/sh\nexit {code}\n", 0o755)
+        seen = await doctor.check_image(engine)
+        assert (seen.level, seen.what.startswith(what)) == (level, True)
 
 
 async def test_an_image_that_is_up_to_date_and_one_of_your_own_are_well(

@@ -224,7 +224,7 @@ async def test_without_groups_memory_is_bounded_for_each_process(lab: Lab, tmp_p
         user=lab.runtime.owner,
         groups=Cgroups(2, {}),
     )
-    assert runtime.limits_held()["memory"] == "rlimit, each process"
+    assert (await runtime.limits_held())["memory"] == "rlimit, each process"
     source = """
 try: bytearray(200 << 20)
 except MemoryError: print("refused")

@@ -16,6 +16,7 @@ from pynchy.container.spec import (
     HostTree,
     Limits,
     Mount,
+    Podman,
     Spec,
     apple_argv,
     bwrap_args,
@@ -111,7 +112,7 @@ def test_every_flag_that_contains_an_agent_is_there(engine: str) -> None:
     argv = (
         docker_argv(spec, user=USER)
         if engine == "docker"
-        else podman_argv(spec, user=USER, rootless=False, nproc=32768)
+        else podman_argv(spec, user=USER, machine=Podman(rootless=False, nproc=32768))
     )
     flags, rest = flags_of(argv)
     assert rest == [spec.image, "/opt/pynchy/bin/python", "-I", "-m", "pynchy_agent"]
@@ -145,13 +146,17 @@ def test_an_agents_configuration_is_new_each_time(engine: Any) -> None:
 
 
 def test_podman_adds_its_own() -> None:
-    flags, _ = flags_of(podman_argv(a_spec(), user=(1001, 1001), rootless=True, nproc=4096))
+    flags, _ = flags_of(
+        podman_argv(a_spec(), user=(1001, 1001), machine=Podman(rootless=True, nproc=4096))
+    )
     assert flags["--userns"] == ["keep-id"]
     assert flags["--timeout"] == ["3600"]
     assert flags["--http-proxy"] == ["false"]
     assert flags["--read-only-tmpfs"] == ["false"]  # threat X2
     assert "nproc=4096:4096" in flags["--ulimit"]
-    argv = podman_argv(a_spec(), user=USER, rootless=False, nproc=1, seccomp=Path("/h/profile"))
+    argv = podman_argv(
+        a_spec(), user=USER, machine=Podman(rootless=False, nproc=1, seccomp=Path("/h/profile"))
+    )
     assert flags_of(argv)[0]["--security-opt"] == ["no-new-privileges", "seccomp=/h/profile"]
 
 
@@ -286,7 +291,7 @@ def test_an_agent_is_never_root() -> None:
     with pytest.raises(BadSpec):
         bwrap_args(a_spec(), host=HOST, user=(0, 0))
     with pytest.raises(BadSpec):
-        podman_argv(a_spec(), user=(0, 0), rootless=True, nproc=1)
+        podman_argv(a_spec(), user=(0, 0), machine=Podman(rootless=True, nproc=1))
 
 
 # --- what may not become an argument -----------------------------------------------------------------

@@ -584,7 +584,10 @@ class SimRuntime:
         await trio.lowlevel.checkpoint()
         return {}
 
-    def limits_held(self) -> dict[str, str]:
+    async def storage_driver(self) -> str:
+        return ""
+
+    async def limits_held(self) -> dict[str, str]:
         return {}
 
 
