@@ -3,7 +3,9 @@
 systemd does not restart after 69 and 78 (``RestartPreventExitStatus``): only a person can help there.
 """
 
+import errno
 from enum import IntEnum
+from typing import Final
 
 
 class Exit(IntEnum):
@@ -16,7 +18,7 @@ class Exit(IntEnum):
     NOT_RUNNING = 4, "the daemon is not running, or went away"
     TURN_FAILED = 5, "the agent failed to answer, and will not try again"
     NO_RUNTIME = 69, "nothing on this machine can hold an agent"
-    STORE = 73, "the database cannot be opened or written"
+    STORE = 73, "the database, or the disk it is on, cannot be opened or written"
     ALREADY_RUNNING = 75, "another daemon runs on this home"
     CONFIG = 78, "the configuration or the credential is missing or wrong"
     INTERRUPTED = 130, "Ctrl-C on a terminal; all was stopped in order"
@@ -28,3 +30,28 @@ class Exit(IntEnum):
         self._value_ = code
         self.meaning = meaning
         return self
+
+
+#: What no setting mends: a disk that is full, read-only or broken. What to do about each.
+_DISK: Final = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room: your quota of the disk is used up",
+    errno.EROFS: "mount the disk to be written, or set PYNCHY_HOME to a folder that can be",
+    errno.EIO: "the disk may be failing: look at the system's log",
+}
+
+
+def of_disk(error: OSError) -> tuple[Exit, str]:
+    """How a program ends that a file or folder stopped, and the sentence that says so."""
+    where = f"{error.filename}: " if error.filename else ""
+    told = f"{where}{error.strerror or error}"
+    if (advice := _DISK.get(error.errno or 0)) is not None:
+        return Exit.STORE, f"{told}; {advice}"
+    if isinstance(error, PermissionError | FileExistsError | NotADirectoryError):
+        return Exit.CONFIG, told
+    return Exit.OURS, told
+
+
+def is_of_disk(error: OSError) -> bool:
+    """Whether `of_disk` knows what is wrong, so that it is no failure of ours."""
+    return of_disk(error)[0] is not Exit.OURS

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from pynchy import __version__
-from pynchy.exits import Exit
+from pynchy.exits import Exit, of_disk
 
 COMMANDS: Final = (
     "init",
@@ -83,10 +83,8 @@ def _unusable(error: OSError) -> click.ClickException:
     """A file that cannot be had, in a sentence, where a command had none of its own for it."""
     from pynchy.cli.client import Failure  # most commands end otherwise
 
-    where = f"{error.filename}: " if error.filename else ""
-    theirs = isinstance(error, PermissionError | FileExistsError | NotADirectoryError)
-    told = f"{where}{error.strerror or error}; pynchy doctor may say more"
-    return Failure(told, Exit.CONFIG if theirs else Exit.OURS)
+    code, told = of_disk(error)
+    return Failure(f"{told}; pynchy doctor may say more", code)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

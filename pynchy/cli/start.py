@@ -23,7 +23,7 @@ import attrs
 
 from pynchy import itself, logs
 from pynchy.config import Config, ConfigError, from_environ
-from pynchy.exits import Exit
+from pynchy.exits import Exit, is_of_disk, of_disk
 from pynchy.home import NotPrivate
 from pynchy.lock import AlreadyRunning
 
@@ -81,6 +81,11 @@ def _start(flags: Mapping[str, object], manager: Manager | None) -> tuple[Exit, 
         return _run(config, manager, terminal=terminal)
     except ConfigError as error:
         return Exit.CONFIG, error.problems
+    except OSError as error:  # of the log, before there is a daemon
+        if not is_of_disk(error):
+            raise
+        code, told = of_disk(error)
+        return code, (told,)
 
 
 def _shorten_stderr() -> None:
@@ -231,8 +236,8 @@ def verdict(error: BaseException) -> tuple[Exit, str]:
                 return Exit.ALREADY_RUNNING, f"{cause}; talk to it with: pynchy chat"
             case ConfigError() | NotPrivate():
                 return Exit.CONFIG, str(cause)
-            case PermissionError() | FileExistsError() | NotADirectoryError():
-                return Exit.CONFIG, f"{cause.filename}: {cause.strerror}"
+            case OSError() if is_of_disk(cause):
+                return of_disk(cause)
     return Exit.OURS, f"{type(causes[0]).__name__}: {causes[0]}"
 
 
