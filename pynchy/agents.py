@@ -36,13 +36,12 @@ from pynchy.ipc.call import Done
 from pynchy.ipc.later import Bells
 from pynchy.ipc.spool import open_spool
 from pynchy.model import Group, GroupId, RunId
+from pynchy.policy.failures import Call
 from pynchy.reader_budget import Account, charged_to
 from pynchy.store import callers, guards, runs
 from pynchy.store.database import Store
 from pynchy.world import World
 from pynchy_agent import wire
-
-Speakers = dict[RunId, Callable[[Done], None]]  # of each run, who is told what the gateway says
 
 
 @attrs.frozen
@@ -57,7 +56,6 @@ class ContainedAgents:
     bells: Bells
     install: str
     guard: Guards
-    speakers: Speakers
     watches: Watches
     walks: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
 
@@ -119,7 +117,7 @@ class ContainedAgents:
         refused = [(each.wish.name, each.reason) for each in extras.refused]
         if trouble:
             refused.append(("settings", trouble))
-        if refused:
+        if refused or own.mounts:
             await self._tell_refused(group.folder, run, refused, committed)
         token = secrets.token_hex(32)
         directory = config.home.gateway(run)
@@ -150,7 +148,6 @@ class ContainedAgents:
         ):
             async with (
                 self._scratch(run) if helper else watcher.swept(desk, run),
-                self._speaking(run, committed),
                 self.gateway.open_run(who, directory, owner=runtime.owner),
                 runtime.open(spec, grace=config.limits.stop_grace) as container,
                 self._watched(group, own, heard, scratch=run if helper else None),
@@ -160,6 +157,10 @@ class ContainedAgents:
             ):
                 log.of(session.diary, container.stderr_tail)
                 yield session
+
+    def last_call(self, run: RunId) -> Call | None:
+        """How the newest call of the model in a run that goes on ended."""
+        return self.gateway.last_call(run)
 
     def _watched(
         self,
@@ -207,15 +208,6 @@ class ContainedAgents:
             new_id=self.world.new_id,
         )
         committed(Done(ok=True, text="", speaks=told))
-
-    @asynccontextmanager
-    async def _speaking(self, run: RunId, committed: Callable[[Done], None]) -> AsyncIterator[None]:
-        """While it lasts, what the gateway has to say of the run rings the outbox."""
-        self.speakers[run] = committed
-        try:
-            yield
-        finally:
-            del self.speakers[run]
 
     @asynccontextmanager
     async def _scratch(self, run: RunId) -> AsyncIterator[None]:

@@ -175,7 +175,9 @@ IMAGE: Final = Kind("the name of an image, with a tag or a digest", _image)
 FLAG: Final = Kind("true or false", _flag)
 WORDS: Final = Kind('a list of texts, such as ["python3", "-m", "agent"]', _words)
 PATH: Final = Kind("an absolute path", _path)
-URL: Final = Kind("an http or https address without a query", _url)
+API_URL: Final = Kind(
+    "an http or https address without a query", lambda raw: _url(raw).removesuffix("/v1")
+)
 ZONE: Final = Kind("a time zone such as Europe/Berlin", _zone)
 
 
@@ -346,6 +348,11 @@ class Limits:
     drain: float = setting(
         15 * SECOND, seconds(0, 10 * MINUTE), "a daemon that stops lets turns finish this long"
     )
+    outage: float = setting(
+        6 * HOUR,
+        seconds(0, 7 * 24 * HOUR),
+        "how long a message is kept and tried again while the model or the engine does not answer",
+    )
     engine_wait: float = setting(
         60 * SECOND, seconds(0, HOUR), "a start waits this long for an engine that is not up"
     )
@@ -361,7 +368,11 @@ class Model:
     """Who answers."""
 
     name: str = setting("", TEXT, "the model; empty: the agent's own default")
-    base_url: str = setting("https://api.anthropic.com", URL, "what speaks the Messages API")
+    base_url: str = setting(
+        "https://api.anthropic.com",
+        API_URL,
+        "what speaks the Messages API; with or without /v1 at its end",
+    )
     offline: bool = setting(
         False, FLAG, "use the built-in scripted model: no account, no network, no cost"
     )
@@ -711,6 +722,13 @@ def _credential(
                     )
                 return Credential(kind, secret), where
     return None, ""
+
+
+def credential_now(environ: Mapping[str, str], home: Home) -> Credential | None:
+    """The credential as it stands now, where one can be read: the environment's, else that of ``.env``."""
+    problems: list[str] = []
+    found, _ = _credential(environ, _read_env(home.env, problems, []), problems)
+    return None if problems else found
 
 
 def machine_timezone(environ: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ edges close. What was not sent is in the outbox. A second signal skips to the la
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -21,15 +22,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 import trio
 
-from pynchy import control, desktop, openings
-from pynchy.agents import ContainedAgents, Speakers
+from pynchy import control, credentials, desktop, openings
+from pynchy.agents import ContainedAgents
 from pynchy.approvals import Approvals
 from pynchy.changes import open_watches
 from pynchy.chat import orders, receiver, sender
 from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refreshable, StateChanged
 from pynchy.chat.console import Console, open_console
 from pynchy.chat.text import NOTICE_PREFIX
-from pynchy.config import Config
+from pynchy.config import Config, credential_now
 from pynchy.container import folders
 from pynchy.container.deadlines import Patience
 from pynchy.container.health import Health
@@ -59,12 +60,14 @@ from pynchy.model import (
     channel_of,
 )
 from pynchy.operations import Live, Operations
+from pynchy.policy.failures import Call
+from pynchy.policy.failures import Terms as Failing
 from pynchy.reader_budget import open_loop_time
 from pynchy.registration import Registration
 from pynchy.schedule import scheduler
 from pynchy.stalls import Watch as LoopWatch
 from pynchy.stalls import open_watch
-from pynchy.store import groups, messages, notices, outbox, runs, serving, turns
+from pynchy.store import groups, holds, messages, notices, outbox, runs, serving, turns
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.watch import Watching
 from pynchy.world import World, day_of, real_world
@@ -98,6 +101,8 @@ class Agents(Protocol):
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None: ...
 
+    def last_call(self, run: RunId) -> Call | None: ...
+
 
 async def run(
     config: Config,
@@ -112,7 +117,6 @@ async def run(
     """
     home, bells = config.home, Bells()
     world = attrs.evolve(real_world(), space=partial(space_of, home.root))
-    speakers: Speakers = {}
     home.make()
     with (
         open_loop_time(),
@@ -122,7 +126,7 @@ async def run(
         async with (
             open_store(home.database, mark=home.store_mark) as store,
             openings.open_upstream(config) as upstream,
-            openings.open_way_out(config, upstream, store, world, speakers) as gateway,
+            openings.open_way_out(config, upstream, store, world) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
             openings.open_whatsapp(config, store) as whatsapp,
             open_watch() as stalls,
@@ -151,7 +155,6 @@ async def run(
                     bells,
                     install=openings.install_id(home.install_id),
                     guard=guard,
-                    speakers=speakers,
                     watches=watches,
                 ),
                 more_ops=lambda outdated: attrs.evolve(guard, outdated=outdated).ops,
@@ -166,6 +169,15 @@ async def run(
                 whatsapp=whatsapp,
                 keeping=True,
                 notify=desktop.notify,
+                renewal=None
+                if (use := openings.renewing(config, upstream)) is None
+                else partial(
+                    credentials.run,
+                    home.root,
+                    watches,
+                    read=partial(credential_now, os.environ, home),
+                    use=use,
+                ),
                 stalls=stalls,
             )
 
@@ -191,6 +203,7 @@ async def serve(
     whatsapp: WhatsApp | None = None,
     keeping: bool = False,
     notify: Callable[[str, str], Awaitable[None]] | None = None,
+    renewal: Callable[..., Awaitable[object]] | None = None,
     stalls: LoopWatch | None = None,
 ) -> None:
     """Everything between the edges: recover, start the services, serve until a signal, stop in order."""
@@ -237,7 +250,9 @@ async def serve(
         await events_in.send(queue.TaskDue(group))
 
     async def outdated(group: GroupId) -> None:
-        """A run of this group would now be begun with something else: one that is warm ends."""
+        """A run of this group would now be begun with something else: one that is warm ends, and a budget that
+        was used up may have been raised."""
+        released(await store.call(holds.lift_kind, "budget", now=now(), folder=group))
         await events_in.send(queue.Outdated(group))
 
     async def begin_anew(changed: GroupId | None, woken: GroupId | None) -> None:
@@ -338,6 +353,21 @@ async def serve(
         for told in turn.unheld(cancelled):
             tell(told)
 
+    def released(woken: Sequence[GroupId]) -> None:
+        """What these groups waited for is well again."""
+        for group in woken:
+            nursery.start_soon(ring, group)
+            nursery.start_soon(task_due, group)
+
+    async def credential_changed() -> None:
+        released(await store.call(holds.lift_kind, "credential", now=now()))
+
+    def alert(text: str) -> None:
+        """The owner was told this in a chat, and is to hear of it on the desktop, too."""
+        outgoing.ring()
+        if notify is not None:
+            nursery.start_soon(notify, config.assistant.name, text)
+
     async def typing(chat: ChatId, on: bool) -> None:
         if (channel := channels.get(channel_of(chat))) is not None:
             await channel.set_typing(chat, on)
@@ -374,6 +404,7 @@ async def serve(
         model=config.model.name or None,
         boot=boot,
         install=openings.install_id(config.home.install_id),
+        failing=Failing(outage=config.limits.outage, timezone=config.assistant.timezone),
     )
 
     async with trio.open_nursery() as nursery:
@@ -429,6 +460,9 @@ async def serve(
                 outbox=outgoing,
                 tell=tell,
                 progress=partial(watching.step, key),
+                last_call=agents.last_call,
+                released=released,
+                alert=alert,
             )
             nursery.start_soon(
                 _run_turns,
@@ -449,6 +483,8 @@ async def serve(
             "dispatcher",
         )
         await child(headroom.run, "headroom")
+        if renewal is not None:
+            await child(partial(renewal, changed=credential_changed), "credentials")
         if keeping:
             keeper = Keeper(
                 store=store,
@@ -672,6 +708,7 @@ async def _recover(
     for group in dict.fromkeys(run.folder for run in left):
         await sweep(group)
     await store.call(runs.interrupt_others, boot=boot, now=world.now(), new_id=world.new_id)
+    await store.call(holds.recover, now=world.now())
     await store.call(outbox.recover, now=world.now())
     name = config.assistant.name
     await store.call(groups.ensure_main, name="Main", trigger=name, now=world.now())

@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 import pynchy
-from pynchy.agents import Speakers
 from pynchy.changes import Watches
-from pynchy.config import Config
+from pynchy.config import Config, Credential
 from pynchy.container.escapes import known_escapes
 from pynchy.container.extras import Allowed
 from pynchy.container.mounts import BadAllowlist
@@ -29,7 +28,6 @@ from pynchy.container.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.ledger import StoreLedger
 from pynchy.gateway.proxy import Gateway, open_gateway
-from pynchy.ipc.call import Done
 from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, channel_of
 from pynchy.store import groups, guards
@@ -122,32 +120,41 @@ async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
         yield upstream
 
 
+def renewing(config: Config, upstream: Upstream) -> Callable[[Credential], None] | None:
+    """What takes up a new credential, where the model has one."""
+    if config.credential is None or config.model.offline:
+        return None
+    from pynchy.gateway.upstream import Anthropic, credential_of
+
+    assert isinstance(upstream, Anthropic)
+
+    def use(found: Credential) -> None:
+        upstream.renew(credential_of(found.kind, found.secret))
+
+    return use
+
+
 def open_way_out(
-    config: Config, upstream: Upstream, store: Store, world: World, speakers: Speakers
+    config: Config, upstream: Upstream, store: Store, world: World
 ) -> AbstractAsyncContextManager[Gateway]:
-    """The one way out of a container, with its book in the store and its word in the group's chat."""
+    """The one way out of a container, with its book in the store."""
     return open_gateway(
         upstream=upstream,
         ledger=StoreLedger(store, now=world.now, day_of=partial(day_of, config.assistant.timezone)),
-        tell=partial(_budget_used_up, store, world, speakers),
+        tell=partial(_budget_used_up, store, world),
         report=partial(_refused, store, world),
         install=install_id(config.home.install_id),
     )
 
 
-async def _budget_used_up(
-    store: Store, world: World, speakers: Speakers, who: RunIdentity, reason: str
-) -> None:
+async def _budget_used_up(store: Store, world: World, who: RunIdentity, reason: str) -> None:
     await store.call(
         guards.budget_used_up,
         folder=who.group,
         run=who.run,
         reason=reason,
         now=world.now(),
-        new_id=world.new_id,
     )
-    if (speak := speakers.get(who.run)) is not None:
-        speak(Done(ok=True, text="", speaks=True))
 
 
 async def _refused(store: Store, world: World, who: RunIdentity, what: str, times: int) -> None:

@@ -22,7 +22,8 @@ from pynchy.container.folders import InTheWay
 from pynchy.control import Client, Op, OpFailed
 from pynchy.ipc.call import Scaffold
 from pynchy.model import ChatId, Group, GroupId, Micros, folder_of
-from pynchy.store import audit, groups, messages, questions, runs, turns
+from pynchy.policy import failures
+from pynchy.store import audit, groups, holds, messages, questions, runs, turns
 from pynchy.store.database import Database, Store
 
 PROTOCOL: Final = 1
@@ -210,12 +211,30 @@ def _stored(db: Database, *, now: Micros) -> dict[str, object]:
         "retries": [
             dict(row)
             for row in db.query(
-                "SELECT id AS turn, folder, chat, attempt, retry_at AS at, error FROM turns "
+                "SELECT id AS turn, folder, chat, attempt, retry_at AS at, give_up_at AS until, error, "
+                "waits_for AS held_by FROM turns "
                 "WHERE ended_at IS NULL AND state = 'waiting' AND error IS NOT NULL "
                 "ORDER BY retry_at, id LIMIT 50"
             )
         ],
+        "held": [_held(hold) for hold in holds.everything(db)],
         "outbox": {"pending": 0, "sending": 0, "uncertain": 0} | dict(counts.fetchall()),
+    }
+
+
+def _held(hold: holds.Hold) -> dict[str, object]:
+    """What holds groups back, in words, and when it is tried again; ``at`` is null while that is being done, or where
+    it waits for a change."""
+    row = failures.row_of(hold.kind)
+    waits = hold.prober is not None or row.again is failures.Again.CHANGE
+    return {
+        "scope": hold.scope,
+        "kind": hold.kind,
+        "words": row.status,
+        "reason": hold.reason,
+        "since": hold.since,
+        "at": None if waits else hold.probe_at,
+        "trying": hold.prober is not None,
     }
 
 

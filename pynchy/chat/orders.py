@@ -22,8 +22,9 @@ from pynchy.groups import queue
 from pynchy.ipc import approvals
 from pynchy.ipc.call import Done, Scaffold, no_folders
 from pynchy.ipc.requests import read_code
-from pynchy.model import ChatId, Group, GroupId, Micros
-from pynchy.store import groups, messages, notices, questions, runs, turns
+from pynchy.model import DAY, ChatId, Group, GroupId, Micros, after
+from pynchy.policy import failures
+from pynchy.store import groups, holds, messages, notices, questions, runs, turns
 from pynchy.store.database import Database, NewId
 
 Then = Callable[[], Awaitable[None]]
@@ -126,8 +127,12 @@ def _status(db: Database, group: Group, order: Order, now: Micros, hands: _Hands
     if live:
         lines.append(f"Container up for {_spell((now - live[0].started_at) / 1e6)}.")
     retry = messages.next_retry(db, group.folder)
-    if retry is not None and retry > now:
-        lines.append(f"A request that failed is tried again in {_spell((retry - now) / 1e6)}.")
+    held = holds.closed(holds.over(db, group.folder), now=now)
+    if retry is not None and held is not None:
+        words = failures.row_of(held.kind).status
+        lines.append(f"A request waits: {words}.")
+    if retry is not None and now < retry < after(now, 2 * DAY):
+        lines.append(f"It is tried again in {_spell((retry - now) / 1e6)}.")
     lines.append("A conversation is under way." if group.session else "No conversation yet.")
     return " ".join(lines), None
 

@@ -82,11 +82,23 @@ def render(status: dict[str, Any]) -> str:
     lines.append("outbox     " + (waiting or "empty"))
     if status["retrying"]:
         lines.append(f"waiting    {status['retrying']} turn{'s' * (status['retrying'] != 1)}")
+    held = {hold["scope"]: hold for hold in status.get("held", ())}
+    for hold in held.values():
+        whose = hold["scope"].partition("group:")[2]
+        words = f"{whose}: {hold['words']}" if whose else hold["words"]
+        then = "it is tried now" if hold["trying"] else ""
+        if hold["at"] is not None:
+            then = f"the next try is at {_clock(hold['at'])}"
+        said = ", ".join(part for part in (words, f"since {_clock(hold['since'])}", then) if part)
+        lines.append(f"held back  {said}")
     for retry in status["retries"]:
-        at = time.strftime("%H:%M:%S", time.localtime(retry["at"] / 1e6))
+        until = f", given up at {_clock(retry['until'])}" if retry.get("until") else ""
+        if retry.get("held_by") in held:
+            lines.append(f"  {retry['folder']}: try {retry['attempt'] + 1} then{until}")
+            continue
         error = " ".join(retry["error"].split())
         lines.append(
-            f"  {retry['folder']}: try {retry['attempt'] + 1} at {at}, after {error[:300]}"
+            f"  {retry['folder']}: try {retry['attempt'] + 1} at {_clock(retry['at'])}{until}, after {error[:300]}"
         )
     lines.append(f"groups     {len(status['groups'])}")
     for group in status["groups"]:
@@ -96,6 +108,13 @@ def render(status: dict[str, Any]) -> str:
             f"  {group['folder']}: {', '.join(group['chats']) or 'no chat'}, {trigger}{paused}"
         )
     return printable("\n".join(lines))
+
+
+def _clock(at: int) -> str:
+    """A moment by this machine's clock; with its day, if that is another one."""
+    then = time.localtime(at / 1e6)
+    today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
 
 
 def spell(seconds: float) -> str:

@@ -19,7 +19,10 @@ from pynchy.model import MINUTE, SECOND
 class Patience:
     """The limits of a run, in seconds. These are the defaults of the product."""
 
-    start: float = 60 * SECOND  # from the spawn to the agent's first word
+    start: float = 60 * SECOND  # from the spawn to the first sign of life
+    start_most: float = (
+        5 * MINUTE
+    )  # from the spawn until the agent is there, if it gives signs of life
     silence: float = 10 * MINUTE  # without progress while an answer is owed
     turn: float = 60 * MINUTE  # one turn, whatever happens; never moved
     idle: float = 30 * MINUTE  # warm, with nothing owed
@@ -59,6 +62,7 @@ class Deadlines:
         self._since = now  # when the phase began
         self._turn = now  # when the turn under way began
         self._silence = 0.0  # until when silence is borne
+        self._stirs = False  # a start has given a sign of life
 
     def prompted(self, now: float) -> None:
         """A prompt was handed over. A turn under way keeps its own limit."""
@@ -66,6 +70,10 @@ class Deadlines:
             self._enter(Phase.BUSY, now)
             self._turn = now
             self._silence = now + self._patience.silence
+
+    def stirred(self) -> None:
+        """The agent is on its way: a slow machine is not a dead one."""
+        self._stirs = True
 
     def started(self, now: float, *, owed: bool) -> None:
         """The agent is there."""
@@ -100,7 +108,8 @@ class Deadlines:
         """The next limit, and when."""
         match self.phase:
             case Phase.STARTING:
-                return self._since + self._patience.start, Limit.START
+                patience = self._patience.start_most if self._stirs else self._patience.start
+                return self._since + patience, Limit.START
             case Phase.BUSY:
                 whole = self._turn + self._patience.turn
                 return min(

@@ -18,12 +18,14 @@ import trio
 from pynchy.gateway import body, egress, hosts, policy, prices
 from pynchy.gateway.exchange import (
     COUNT_TOKENS,
+    MESSAGES,
     Headers,
     Ledger,
     OverBudget,
     Reserved,
     RunIdentity,
     UpstreamRequest,
+    UpstreamResponse,
     UpstreamUnreachable,
     Usage,
     Wanted,
@@ -31,6 +33,7 @@ from pynchy.gateway.exchange import (
 from pynchy.gateway.meter import Meter
 from pynchy.gateway.policy import Admitted, Head, Refusal
 from pynchy.logs import logger
+from pynchy.policy import failures
 from pynchy.reader_budget import Reader, TooManyPieces
 
 if TYPE_CHECKING:
@@ -94,6 +97,10 @@ class Run:
             finally:
                 self.connections -= 1
                 self.buffered -= connection.buffered
+
+    def saw(self, call: failures.Call) -> None:
+        """Remember how the run's newest call of the model ended."""
+        self.gateway.calls[self.who.run] = call
 
     def count(self, refusal: Refusal) -> None:
         """Remember what was refused for want of authority, by its words; only so many of them."""
@@ -180,10 +187,15 @@ class _Connection:
         user = self.run.gateway.user_of(self.run.who)
         counting = admitted.path == COUNT_TOKENS
         steps = body.check(self.run.who, raw, counting=counting, user=user)
-        if len(raw) <= PAUSE_ABOVE:
-            return await self.paced(steps, len(raw))
-        async with self.run.large:
-            return await self.paced(steps, len(raw))
+        try:
+            if len(raw) <= PAUSE_ABOVE:
+                return await self.paced(steps, len(raw))
+            async with self.run.large:
+                return await self.paced(steps, len(raw))
+        except Refusal as refusal:
+            if refusal.status in _AUTHORITY:
+                self.run.saw(failures.Call("policy", refusal.message))
+            raise
 
     async def paced(self, steps: body.Steps[T], size: int) -> T:
         """Take the steps, and let others go first between them when it is their turn."""
@@ -256,6 +268,10 @@ class _Connection:
                 async with gateway.upstream.send(outgoing) as response:
                     if response.status >= 300:
                         used = Usage()
+                        await self.pass_failure(response)
+                        return
+                    if admitted.path == MESSAGES:
+                        self.run.saw(failures.Call())
                     await self.send_head(response.status, response.headers)
                     async for chunk in response.chunks:
                         await answer.took(len(chunk))
@@ -264,10 +280,15 @@ class _Connection:
                         if chunk:
                             await self.send(h11.Data(data=chunk))
                     meter.end()
+                    if meter.broke:
+                        said = "the model's answer ended in an error"
+                        self.run.saw(failures.Call("outage", said, bought=True))
                     await self.send(h11.EndOfMessage())
             except UpstreamUnreachable as error:
                 if error.refused:
                     used = Usage()
+                begun = self.http.our_state is h11.SEND_BODY
+                self.run.saw(failures.Call("outage", str(error), bought=begun))
                 raise Refusal(502, "api_error", str(error)) from None
         finally:
             if reserved is not None and gateway.ledger is not None:
@@ -302,6 +323,7 @@ class _Connection:
                 wanted = attrs.evolve(wanted, input=min(wanted.input, counted))
             given = await self.book(ledger, wanted)
         if isinstance(given, OverBudget):
+            self.run.saw(failures.of_budget(given.period, given.reason))
             await self.run.gateway.over_budget(self.run.who, given)
             raise Refusal(402, "billing_error", given.reason)
         return given, wanted
@@ -337,6 +359,24 @@ class _Connection:
             if len(answer) > PIECE:
                 break
         return bytes(answer)
+
+    async def pass_failure(self, response: UpstreamResponse) -> None:
+        """Pass on an answer that is an error, once it is known what it means: only an outage, and a limit that is
+        over in a moment, are worth the client's own tries."""
+        told = b"".join([chunk async for chunk in response.chunks])
+        now = self.run.gateway.clock()
+        call = failures.of_answer(response.status, response.headers, told, now=now)
+        self.run.saw(call)
+        headers = response.headers
+        if not failures.worth_another_try_at_once(call, now=now):
+            headers = (
+                *(pair for pair in headers if pair[0] != "x-should-retry"),
+                ("x-should-retry", "false"),
+            )
+        await self.send_head(response.status, headers)
+        if told:
+            await self.send(h11.Data(data=told))
+        await self.send(h11.EndOfMessage())
 
     # --- the network -----------------------------------------------------------------------------
 

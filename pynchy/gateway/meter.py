@@ -23,12 +23,14 @@ _EVENT: Final = len(b'data:{"type":"content_block_delta","delta":{"type":"x_delt
 
 
 class Meter:
-    """The usage of one answer. ``final`` is True once the answer has told all of it."""
+    """The usage of one answer. ``final`` is True once the answer has told all of it, ``broke`` if it ended in an
+    error."""
 
     def __init__(self, *, stream: bool) -> None:
         self.usage = Usage()
         self.final = False
         self.written = 0  # tokens of output that were seen to come, at most
+        self.broke = False  # the answer said in its midst that it failed
         self._stream = stream
         self._began = False  # its beginning has told the input
         self._rest = bytearray()
@@ -65,6 +67,8 @@ class Meter:
     def _line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
             self.written += max(1, len(line) - _EVENT)
+        if line.rstrip() == b"event: error":
+            self.broke = True
         if self._skipping or not line.startswith(b"data:") or b'"usage"' not in line:
             return
         event = _object(line[5:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
@@ -19,6 +20,8 @@ import trio
 
 from pynchy.gateway.exchange import Ledger, OverBudget, RunIdentity, Upstream
 from pynchy.logs import logger
+from pynchy.model import RunId
+from pynchy.policy import failures
 from pynchy.reader_budget import PacedListener, account_here, charged_to
 
 if TYPE_CHECKING:
@@ -42,15 +45,17 @@ async def open_gateway(
     tell: Tell | None = None,
     report: Report | None = None,
     install: str = "",
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Gateway]:
     """The gateway, for the length of the block; it serves nobody until `Gateway.open_run`.
 
     Without a ``ledger`` nothing is counted and nothing limited. ``tell`` is called once for each
     budget that is used up, with a sentence for people. ``report`` is called when a run ends, once
     for each kind of thing it was refused, with how often. ``install`` keeps the user ids that the
-    provider sees apart between installations. ``network`` is the real one by default.
+    provider sees apart between installations. ``network`` is the real one by default. ``clock`` is in seconds since
+    1970.
     """
-    yield Gateway(upstream, ledger, network, tell, report, install)
+    yield Gateway(upstream, ledger, network, tell, report, install, clock)
 
 
 @attrs.frozen
@@ -63,6 +68,8 @@ class Gateway:
     tell: Tell | None
     report: Report | None
     install: str
+    clock: Callable[[], float] = time.time
+    calls: dict[RunId, failures.Call] = attrs.field(factory=dict, init=False, repr=False)
     _told: dict[tuple[str, str], None] = attrs.field(factory=dict, init=False, repr=False)
 
     @asynccontextmanager
@@ -114,6 +121,7 @@ class Gateway:
                 finally:
                     nursery.cancel_scope.cancel("the run is over")
         finally:
+            self.calls.pop(who.run, None)
             with trio.move_on_after(REPORT_TIME, shield=True):
                 await self._tell_refusals(who, run.refused)
 
@@ -122,6 +130,10 @@ class Gateway:
             logger.warning("gateway: {} was refused {} times: {}", who.group, times, words)
             if self.report is not None:
                 await self.report(who, words, times)
+
+    def last_call(self, run: RunId) -> failures.Call | None:
+        """How the newest call of the model in a run that goes on ended; None if there was none."""
+        return self.calls.get(run)
 
     def server(self, who: RunIdentity) -> Callable[[Stream], Awaitable[None]]:
         """What serves one run's connections, each from its first byte to its last, without a

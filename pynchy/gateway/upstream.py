@@ -116,6 +116,10 @@ class Anthropic:
         self._client: httpx.AsyncClient | None = None
         self._timeouts: dict[str, float | None] = {}
 
+    def renew(self, credential: ApiKey | OAuthToken) -> None:
+        """Use another credential from the next call on."""
+        self._credential = credential
+
     async def prepare(self) -> None:
         """Load the HTTP library and make the client: a third of a second, in a thread.
 

@@ -32,7 +32,9 @@ from pynchy.groups.dispatcher import RunHandle
 from pynchy.groups.queue import Kind
 from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
-from pynchy.store import groups, runs, serving, turns
+from pynchy.policy import failures
+from pynchy.policy.failures import Again, Call, Trouble
+from pynchy.store import groups, holds, runs, serving, turns
 from pynchy.store.database import Store, StoreError
 from pynchy_agent import wire
 
@@ -42,7 +44,12 @@ MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
 MAX_PIECES: Final = 25  # messages of one answer, and of all that nobody asked for until the next
 HIDDEN: Final = "The rest of this answer was for myself: I began that and never ended it."
+COMPACT_DONE: Final = "Our conversation is shortened; what matters is kept."
+COMPACT_FAILED: Final = "Our conversation could not be shortened, and goes on as it was."
 TOO_LONG: Final = "The rest of this answer is too long for a chat. Ask me for it in a file."
+COMPACTED: Final = (
+    "compact_boundary"  # what the agent says of its work once a conversation is shortened
+)
 LAST_WRITES: Final = 5.0  # seconds for the rows of a run that is cancelled
 
 
@@ -95,6 +102,7 @@ class Terms:
     model: str | None
     boot: str
     install: str
+    failing: failures.Terms = failures.USUAL
 
 
 async def serve(
@@ -112,8 +120,14 @@ async def serve(
     outbox: Outbox,
     tell: Callable[[TurnTold], None],
     progress: Callable[[str], None],
+    last_call: Callable[[RunId], Call | None],
+    released: Callable[[Sequence[GroupId]], None],
+    alert: Callable[[str], None],
 ) -> None:
     """Run the group's agent until nothing is owed and its time is up; then say so through ``handle``.
+
+    ``last_call`` says how the newest call of the model in a run ended; ``released`` is told of groups whose work is due
+    again, ``alert`` of what only the owner can mend.
 
     Never raises for a group's own trouble: that ends in a row, a log line and a word to the chat. What it does raise
     (a store that cannot be used, a bug in the queue) ends the daemon.
@@ -132,6 +146,9 @@ async def serve(
         outbox=outbox,
         tell=tell,
         progress=progress,
+        last_call=last_call,
+        released=released,
+        alert=alert,
     )
     with logger.contextualize(group=handle.group, run=work.run):
         left = await work.go()
@@ -144,14 +161,6 @@ def unheld(cancelled: Sequence[turns.Turn]) -> list[TurnTold]:
     return [
         TurnTold(each.chat, each.id, "cancelled") for each in cancelled if each.state != "claimed"
     ]
-
-
-@attrs.frozen
-class _Failure:
-    """Why a run ended badly: a word for the machine and a sentence for the log."""
-
-    kind: str
-    message: str
 
 
 @attrs.define(eq=False)
@@ -169,13 +178,18 @@ class _Run:
     outbox: Outbox
     tell: Callable[[TurnTold], None]
     progress: Callable[[str], None]
+    last_call: Callable[[RunId], Call | None]
+    released: Callable[[Sequence[GroupId]], None]
+    alert: Callable[[str], None]
 
     run: RunId = attrs.field(init=False)
     owed: dict[str, turns.Claimed] = attrs.field(init=False, factory=dict)
     taken: list[str] = attrs.field(init=False, factory=list)  # prompts the agent said it has
     session: str | None = attrs.field(init=False, default=None)
     chat: ChatId | None = attrs.field(init=False, default=None)
-    failure: _Failure | None = attrs.field(init=False, default=None)
+    failure: Trouble | None = attrs.field(init=False, default=None)
+    probes: tuple[str, ...] = attrs.field(init=False, default=())  # the holds that we try for all
+    compacted: bool = attrs.field(init=False, default=False)  # since the last answer
     unasked: int = attrs.field(init=False, default=0)
     aside: int = attrs.field(init=False, default=0)  # messages said since the last answer
     replies: int = attrs.field(init=False, default=0)
@@ -202,6 +216,7 @@ class _Run:
             boot=self.terms.boot,
             now=self.now(),
             new_id=self.new_id,
+            terms=self.terms.failing,
         )
         if begun is None:
             return await self.store.call(
@@ -218,7 +233,9 @@ class _Run:
                 raise
             self.failure = _failure_of(error)
             reason = self.failure.kind
-            logger.opt(exception=self.failure.kind != "spawn").error(  # whose sentence says it all
+            logger.opt(
+                exception=self.failure.kind != "machine"
+            ).error(  # whose sentence says it all
                 "run failed: {}", self.failure.message
             )
         except BaseException:  # cancelled: the daemon goes, and what is not written is recovered
@@ -285,9 +302,8 @@ class _Run:
                         self._fail(kind, reason, session, deadlines)
                     case Gone(status):
                         if self.owed and self.failure is None and not self.stop.is_set():
-                            self.failure = _Failure(
-                                "agent", f"the container exited with {status} and owed an answer"
-                            )
+                            words = f"the container exited with {status} and owed an answer"
+                            self.failure = self._judged(Trouble("agent", words))
                         return "exited" if self.failure is None else self.failure.kind
                     case Rung():
                         await self._look(session, deadlines)
@@ -310,7 +326,11 @@ class _Run:
 
     async def _heard(self, frame: wire.Frame, session: Session, deadlines: Deadlines) -> None:
         moment = trio.current_time()
+        if isinstance(frame, wire.Progress) and deadlines.phase is Phase.STARTING:
+            deadlines.stirred()  # it is not there yet, but on its way
+            return
         deadlines.started(moment, owed=bool(self.owed))
+        await self._probe()
         match frame:
             case wire.Ready():
                 if not self.owed:
@@ -320,6 +340,7 @@ class _Run:
                 await self._accepted(prompts)
             case wire.Progress():
                 deadlines.progressed(moment, tool=frame.timeout)
+                self.compacted = self.compacted or frame.what == COMPACTED
                 self.progress(frame.what)
                 await self._in_session(frame.session)
             case wire.Result():
@@ -332,8 +353,8 @@ class _Run:
             case wire.Retrying(attempt, delay, reason):
                 logger.info("the model API failed ({}), try {} in {:.0f} s", reason, attempt, delay)
                 self.progress(f"waits for the model, try {attempt}")
-            case wire.Error(kind, message, prompts):
-                await self._error(kind, message, prompts, session, deadlines)
+            case wire.Error():
+                await self._error(frame, session, deadlines)
             case wire.CommandFrame():
                 logger.warning("a command on stdout, where command files are shared: dropped")
 
@@ -349,7 +370,23 @@ class _Run:
             self.session = session
             await self.store.call(groups.set_session, self.run, session)
 
-    async def _commit(self, result: wire.Result, session: Session, deadlines: Deadlines) -> None:
+    async def _probe(self) -> None:
+        """We try for all who are held back: as soon as it is known that it is well again, they are let go."""
+        seen = self.last_call(self.run)
+        answered = seen is not None and seen.kind is None
+        well = tuple(each for each in self.probes if answered or each == "machine")
+        if well:
+            self.probes = tuple(each for each in self.probes if each not in well)
+            self.released(await self.store.call(holds.lift, well, now=self.now()))
+
+    async def _commit(
+        self,
+        result: wire.Result,
+        session: Session,
+        deadlines: Deadlines,
+        note: str | None = None,
+    ) -> None:
+        """Write down an answer, and what it answers. ``note``: what the host says after it."""
         if self.stop.is_set():
             return  # what a stopped turn says late is dropped
         answered = [self.owed[each] for each in result.answered if each in self.owed]
@@ -366,13 +403,18 @@ class _Run:
         else:
             self.unasked = self.aside = 0
         text = clean_reply(result.text)
-        if text is None and any(each.source == turns.COMPACT for each in answered):
-            text = f"{NOTICE_PREFIX}Our conversation is shortened; what matters is kept."
+        if text is None and note is None and any(each.source == turns.COMPACT for each in answered):
+            note = NOTICE_PREFIX + (COMPACT_DONE if self.compacted else COMPACT_FAILED)
+        if result.cut and note is None:
+            note = failures.cut()
+        self.compacted = False
         pieces = split_reply(text) if text else []
         if result.text is not None and hides_the_rest(result.text):
             pieces.append(f"{NOTICE_PREFIX}{HIDDEN}")
         if len(pieces) > MAX_PIECES:
             pieces = [*pieces[: MAX_PIECES - 1], f"{NOTICE_PREFIX}{TOO_LONG}"]
+        if note is not None:
+            pieces.append(note)
         if not answered:
             pieces = pieces[: MAX_PIECES - self.aside]
             self.aside += len(pieces)
@@ -383,6 +425,7 @@ class _Run:
             pieces=pieces,
             session=result.session,
             take=self.chat if self.chat is not None and self.outbox.free(self.chat) else None,
+            reached=(seen := self.last_call(self.run)) is not None and seen.kind is None,
             now=self.now(),
             new_id=self.new_id,
         )
@@ -391,6 +434,8 @@ class _Run:
                 "superseded", "the group began anew while this run went on", session, deadlines
             )
             return
+        if committed.released:
+            self.released(committed.released)
         for each in answered:
             del self.owed[each.prompt_id]
             self.tell(TurnTold(each.chat, each.turn, "done", replies=committed.outbox))
@@ -431,6 +476,7 @@ class _Run:
                 now=self.now(),
                 new_id=self.new_id,
                 chat=self.chat if self.owed else None,
+                terms=self.terms.failing,
             )
             if claimed is None:
                 break
@@ -441,20 +487,30 @@ class _Run:
             deadlines.prompted(trio.current_time())
         if not self.owed and deadlines.phase is Phase.IDLE:
             self.resting = True
+            self.outbox.ring()  # a chat may have been told that it has to wait
             left = await self.store.call(serving.left, self.group, kind="session", now=self.now())
             await self.handle.idle(retry_after=left.retry_after)
 
-    async def _error(
-        self,
-        kind: str,
-        message: str,
-        prompts: tuple[str, ...],
-        session: Session,
-        deadlines: Deadlines,
-    ) -> None:
-        if kind == "interrupted":
+    async def _error(self, error: wire.Error, session: Session, deadlines: Deadlines) -> None:
+        if error.kind == "interrupted":
             return  # the end of a stop; idle follows
-        self._fail(kind, message, session, deadlines)
+        prompts = error.prompts or tuple(self.taken)
+        asked = [self.owed[each] for each in prompts if each in self.owed]
+        if asked and all(each.source == turns.COMPACT for each in asked):
+            trouble = self._judged(_reported(error))
+            if not failures.row_of(trouble.kind).again.waits:
+                reason = failures.as_reason(trouble.message)
+                note = f"{NOTICE_PREFIX}{COMPACT_FAILED} The reason: {reason}."
+                answer = wire.Result(text=None, answered=prompts, session=error.session)
+                await self._commit(answer, session, deadlines, note)
+                return
+        final = failures.row_of(error.kind).again is Again.NEVER
+        if final and clean_reply(error.text) is not None:
+            # What was said is the answer, as far as it goes: it was paid for.
+            answer = wire.Result(text=error.text, answered=prompts, session=error.session)
+            await self._commit(answer, session, deadlines, failures.cut(error.kind))
+            return
+        self._give_run_up(_reported(error), session, deadlines)
 
     # --- endings ---
 
@@ -467,7 +523,7 @@ class _Run:
             session.kill()
             deadlines.closing(moment)
         else:
-            self._fail("timeout", limit.value, session, deadlines)
+            self._fail(_LIMITS[limit], limit.value, session, deadlines)
 
     def _finish(self, session: Session, deadlines: Deadlines) -> None:
         """The stopped turn has stopped by itself."""
@@ -475,11 +531,18 @@ class _Run:
         deadlines.closing(trio.current_time())
 
     def _fail(self, kind: str, message: str, session: Session, deadlines: Deadlines) -> None:
+        self._give_run_up(Trouble(kind, message), session, deadlines)
+
+    def _judged(self, trouble: Trouble) -> Trouble:
+        """What really failed: the gateway's eyes are better than the container's word."""
+        return failures.judge(trouble, self.last_call(self.run))
+
+    def _give_run_up(self, said: Trouble, session: Session, deadlines: Deadlines) -> None:
         """Give this run up. What is owed goes back when its container is gone."""
         if self.failure is None:
-            self.failure = _Failure(kind, message)
-            logger.warning("giving the run up: {}", kind)
-            logger.debug("why: {}", message)  # it may quote what was said; `why` tells it, too
+            trouble = self.failure = self._judged(said)
+            logger.warning("giving the run up: {}", trouble.kind)
+            logger.debug("why: {}", trouble.message)  # it may quote what was said; so does `why`
         session.kill()
         deadlines.closing(trio.current_time())
 
@@ -487,21 +550,23 @@ class _Run:
         """The last rows of a run: its end, and what goes back."""
         failure = self.failure
         if failure is None and self.owed:
-            failure = _Failure("interrupted", reason)
+            failure = Trouble("interrupted", reason)
         settled = await self.store.call(
             serving.settle,
             self.run,
             folder=self.group,
             kind=self.handle.kind.value,
             reason=reason,
-            failure=None if failure is None else failure.kind,
-            message="" if failure is None else failure.message,
+            trouble=failure,
             accepted=self.taken,
             session=self.session,
             now=self.now(),
             jitter=self.jitter(),
             new_id=self.new_id,
+            terms=self.terms.failing,
         )
+        if settled.alert:
+            self.alert(settled.alert)
         if self.owed:
             await self._typing(False)
         for each in settled.failures:
@@ -521,6 +586,7 @@ class _Run:
 
     async def _prompt(self, claimed: turns.Claimed) -> wire.Prompt | wire.Compact:
         self.owed[claimed.prompt_id] = claimed
+        self.probes += claimed.probes
         self.chat = claimed.chat
         await self._typing(True)
         self.tell(TurnTold(claimed.chat, claimed.turn, "started", seqs=claimed.seqs))
@@ -560,13 +626,22 @@ def _images(claimed: turns.Claimed) -> tuple[wire.Image, ...]:
     )
 
 
-def _failure_of(error: BaseException) -> _Failure:
+_LIMITS: Final = {Limit.START: "machine", Limit.SILENCE: "silent", Limit.TURN: "too_slow"}
+
+
+def _reported(error: wire.Error) -> Trouble:
+    """A failure as the container tells of it."""
+    moment = None if error.retry_at is None else Micros(round(error.retry_at * 1e6))
+    return Trouble(error.kind, error.message, moment)
+
+
+def _failure_of(error: BaseException) -> Trouble:
     """What to say of an exception; of a group of them, of the first."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, SpawnFailed):
-        return _Failure("spawn", str(error))
-    return _Failure("internal", f"{type(error).__name__}: {error}")
+        return Trouble("machine", str(error), sure=True)
+    return Trouble("internal", f"{type(error).__name__}: {error}")
 
 
 def _holds(error: BaseException, kind: type[BaseException]) -> bool:

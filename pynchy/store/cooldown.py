@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from pynchy.model import ChatId, Micros, after
+from pynchy.policy import failures
 
-from . import retries
 from .database import Database
 
 
@@ -19,7 +19,7 @@ def may_tell(
     kind: str,
     *,
     now: Micros,
-    cooldown: float = retries.NOTICE_COOLDOWN,
+    cooldown: float = failures.NOTICE_COOLDOWN,
 ) -> bool:
     """Whether to say it now; a yes begins the cooldown, a no is counted."""
     said = db.execute(

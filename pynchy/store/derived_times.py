@@ -16,9 +16,10 @@ import attrs
 
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import DAY, Micros, after
+from pynchy.policy import failures
 from pynchy.schedule.times import BadSchedule, next_slot
 
-from . import notices, retries, tasks
+from . import holds, notices, retries, tasks
 from .database import Database, NewId
 
 SPREAD: Final = 1.5  # times the longest wait: what chance adds to one is less
@@ -40,9 +41,17 @@ class Corrected:
 def correct(db: Database, *, now: Micros) -> Corrected:
     """Bring every stored moment within what its rule allows from now. Cheap enough for each start."""
     _correct_ledger(db, now=now)
+    holds.correct(db, now=now)
     return Corrected(
         tasks=_correct_tasks(db, now=now),
-        turns=_bound(db, "turns", "retry_at", "state = 'waiting'", retries.LONGEST_TURN_WAIT, now),
+        turns=_bound(
+            db,
+            "turns",
+            "retry_at",
+            "state = 'waiting' AND waits_for IS NULL AND give_up_at IS NULL",
+            failures.LONGEST_WAIT,
+            now,
+        ),
         replies=_bound(
             db,
             "outbox",

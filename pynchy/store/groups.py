@@ -275,6 +275,12 @@ def set_model(db: Database, folder: GroupId, model: str | None) -> None:
     db.execute("UPDATE groups SET model = ? WHERE folder = ?", (model, folder))
 
 
+def model_of(db: Database, folder: GroupId) -> str | None:
+    """The model that a group has of its own."""
+    row = db.execute("SELECT model FROM groups WHERE folder = ?", (folder,)).fetchone()
+    return None if row is None else row[0]
+
+
 def set_allowed_senders(
     db: Database, folder: GroupId, senders: tuple[SenderId, ...] | None
 ) -> None:

@@ -7,9 +7,10 @@ hear of one kind of trouble once within its cooldown.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 from pynchy.chat.text import within
-from pynchy.model import ChatId, GroupId, Micros, RunId
+from pynchy.model import GroupId, Micros, RunId
 
 from . import audit, groups, notices
 from .database import Database, NewId
@@ -24,7 +25,8 @@ def mounts_refused(
     now: Micros,
     new_id: NewId,
 ) -> bool:
-    """Mounts (name, reason) that a run goes on without; main is told. Whether it was told now."""
+    """Mounts (name, reason) that a run goes on without; main is told, once for these until something about them
+    changes. Whether it was told now."""
     for name, reason in refused:
         audit.record(
             db,
@@ -35,17 +37,23 @@ def mounts_refused(
             now=now,
         )
     chat = groups.main_chat(db)
-    if chat is None or not refused:
+    if chat is None:
+        return False
+    shown = "".join(sorted(f"{name}\0{reason}\0" for name, reason in refused))
+    kind = f"mounts of {folder}: {sha256(shown.encode()).hexdigest()[:16]}"
+    db.execute(
+        "DELETE FROM notices WHERE chat = ? AND class GLOB ? AND class <> ?",
+        (chat, f"mounts of {folder}: *", kind),
+    )
+    if not refused:
         return False
     lines = "\n".join(f"{within(name)}: {within(reason, 300)}" for name, reason in refused)
     text = f"{folder} runs without some of its mounts:\n{lines}"
-    return notices.tell_once(db, chat, f"mounts of {folder}", text, now=now, new_id=new_id)
+    return notices.tell_once(db, chat, kind, text, now=now, new_id=new_id, since=Micros(0))
 
 
-def budget_used_up(
-    db: Database, *, folder: GroupId, run: RunId, reason: str, now: Micros, new_id: NewId
-) -> None:
-    """A budget is used up: the chat that asked hears of it, and main."""
+def budget_used_up(db: Database, *, folder: GroupId, run: RunId, reason: str, now: Micros) -> None:
+    """A budget is used up. Whoever asked hears of it when the turn that needs it fails."""
     audit.record(
         db,
         actor="gateway",
@@ -54,12 +62,6 @@ def budget_used_up(
         detail={"run": run, "reason": reason[:300]},
         now=now,
     )
-    chat = _asking(db, folder, run)
-    if chat is not None:
-        notices.tell(db, chat, reason, now=now, new_id=new_id)
-    main = groups.main_chat(db)
-    if main is not None and main != chat:
-        notices.tell(db, main, f"{folder}: {reason}", now=now, new_id=new_id)
 
 
 def egress_refused(
@@ -87,14 +89,3 @@ def settings_changed(
 ) -> None:
     """What a group may do was changed, by the owner or by whoever approved it."""
     audit.record(db, actor=by, action=action, folder=folder, detail=detail, now=now)
-
-
-def _asking(db: Database, folder: GroupId, run: RunId) -> ChatId | None:
-    """The chat whose turn a run is serving, else the first of its group."""
-    row = db.execute(
-        "SELECT chat FROM turns WHERE run_id = ? AND ended_at IS NULL ORDER BY id DESC", (run,)
-    ).fetchone()
-    if row is not None and row[0]:
-        return ChatId(row[0])
-    chats = groups.chats_of(db, folder)
-    return chats[0] if chats else None

@@ -471,6 +471,33 @@ def m011_estimated(db: Database) -> None:
     db.execute("CREATE INDEX usage_of_all ON usage (day)")
 
 
+def m012_holds(db: Database) -> None:
+    """What is held back by a trouble that concerns more than one turn, and what each turn has been through."""
+    db.executescript(
+        """
+        CREATE TABLE holds (
+            scope TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            since INTEGER NOT NULL,
+            tries INTEGER NOT NULL,
+            probe_at INTEGER NOT NULL,
+            until INTEGER,
+            prober TEXT,
+            reason TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        ALTER TABLE turns ADD COLUMN failing TEXT;
+        ALTER TABLE turns ADD COLUMN failing_since INTEGER;
+        ALTER TABLE turns ADD COLUMN same INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE turns ADD COLUMN strikes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE turns ADD COLUMN bought INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE turns ADD COLUMN freed INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE turns ADD COLUMN give_up_at INTEGER;
+        ALTER TABLE turns ADD COLUMN waits_for TEXT;
+        CREATE INDEX turns_held ON turns (waits_for) WHERE waits_for IS NOT NULL AND state = 'waiting';
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
@@ -481,6 +508,7 @@ STEPS: Final[tuple[Step, ...]] = (
     m010_approvals,
     m010b_pace,
     m011_estimated,
+    m012_holds,
 )
 SCHEMA: Final = len(STEPS)
 

@@ -7,6 +7,7 @@ never silence.
 from __future__ import annotations
 
 from pynchy.model import ChatId, GroupId, Micros, TurnId
+from pynchy.policy import failures
 
 from . import cooldown, groups, outbox
 from .database import Database, NewId
@@ -45,12 +46,23 @@ def tell_once(
     *,
     now: Micros,
     new_id: NewId,
+    since: Micros | None = None,
 ) -> bool:
-    """Say something unless the chat heard of this class within the cooldown; whether it was said."""
-    if not cooldown.may_tell(db, chat, kind, now=now):
+    """Say something unless the chat heard of this class within the cooldown; whether it was said.
+
+    ``since``: when its cause began. Of one cause a chat hears once, however long it lasts.
+    """
+    lasted = 0.0 if since is None else (now - since) / 1e6 + 1.0
+    wait = max(failures.NOTICE_COOLDOWN, lasted)
+    if not cooldown.may_tell(db, chat, kind, now=now, cooldown=wait):
         return False
     tell(db, chat, text, now=now, new_id=new_id)
     return True
+
+
+def forget(db: Database, chat: ChatId, kind: str) -> None:
+    """What this class of trouble came to is said: the next of it is told anew."""
+    db.execute("DELETE FROM notices WHERE chat = ? AND class = ?", (chat, kind))
 
 
 def tell_main_once(db: Database, kind: str, text: str, *, now: Micros, new_id: NewId) -> bool:

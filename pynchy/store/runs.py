@@ -12,7 +12,7 @@ import attrs
 
 from pynchy.model import GroupId, Micros, RunId
 
-from . import delegates, questions, turns
+from . import delegates, holds, questions, turns
 from .database import Database, NewId
 
 Kind = Literal["session", "task", "delegate"]
@@ -83,6 +83,7 @@ def end(
 
 def _settle_waiting(db: Database, run: RunId, *, now: Micros) -> None:
     """What its agent waited for, and who waited for it: neither is in vain."""
+    holds.run_ended(db, run, now=now)
     questions.run_ended(db, run, now=now)
     delegates.run_ended(db, run, now=now)
 

@@ -10,20 +10,14 @@ from typing import Final
 
 import attrs
 
-from pynchy.model import Group, GroupId, Micros, RunId, TurnId
+from pynchy.model import DAY, Group, GroupId, Micros, RunId, TurnId
+from pynchy.policy import failures
 
-from . import groups, notices, retries, runs, turns
+from . import groups, notices, runs, turns
 from .database import Database, NewId
 
 #: Failures that are the daemon's doing and not an attempt that failed.
 UNCOUNTED: Final = frozenset({"interrupted", "superseded"})
-
-
-#: Failures that are the session's: it is forgotten, and the turn begins in a fresh one.
-SPENT: Final = {
-    "history": "the model cannot go on with it",
-    "context": "it has grown too long",
-}
 
 
 @attrs.frozen
@@ -44,9 +38,11 @@ class Left:
 
 @attrs.frozen
 class Settled:
-    """How a run's end was written down: what of its turns goes back or is given up, and what is left for the next."""
+    """How a run's end was written down: what of its turns goes back or is given up, what the owner was told and is to
+    be told elsewhere, too, and what is left for the next."""
 
     failures: list[turns.Failure]
+    alert: str
     left: Left
 
 
@@ -62,14 +58,16 @@ def begin(
     boot: str,
     now: Micros,
     new_id: NewId,
+    terms: failures.Terms = failures.USUAL,
 ) -> Begun | None:
-    """Announce a run and claim its first turn; None, and no trace, if there is nothing for it to do."""
+    """Announce a run and claim its first turn; None, and no trace, if there is nothing for it to do, or if what it
+    would do is held back."""
     group = groups.get(db, folder)
     if group is None or (group.paused and kind != "delegate"):
         return None
     runs.begin(db, run=run, folder=folder, kind=kind, container=container, boot=boot, now=now)
-    claimed = turns.claim(db, folder, run, now=now, new_id=new_id, turn=turn)
-    if claimed is None and not prewarm:
+    claimed = turns.claim(db, folder, run, now=now, new_id=new_id, turn=turn, terms=terms)
+    if claimed is None and (not prewarm or turns.is_held(db, folder, now=now)):
         db.execute("DELETE FROM runs WHERE id = ?", (run,))
         return None
     return Begun(group, claimed)
@@ -82,41 +80,38 @@ def settle(
     folder: GroupId,
     kind: runs.Kind,
     reason: str,
-    failure: str | None,
-    message: str,
+    trouble: failures.Trouble | None,
     accepted: Sequence[str],
     session: str | None,
     now: Micros,
     jitter: float,
     new_id: NewId,
+    terms: failures.Terms = failures.USUAL,
 ) -> Settled:
-    """The run's container is gone. ``failure`` is the kind of failure if what it owes has failed.
+    """The run's container is gone. ``trouble`` is why, if what it owes has failed.
 
-    Prompts it never took are not counted as tried, unless it took none at all. A ``session`` that could not be resumed,
-    or has grown too long, is forgotten once, the chats are told, and nothing counts as tried.
+    Prompts it never took are not counted as tried, unless it took none at all. Where the table of failures says so, the
+    ``session`` is forgotten, and the chats are told that a new conversation begins.
     """
-    failures: list[turns.Failure] = []
-    if (
-        failure in SPENT
-        and session is not None
-        and groups.clear_session(db, folder, session=session)
-    ):
-        for chat in dict.fromkeys(turn.chat for turn in turns.held(db, run)):
-            words = retries.session_cleared(SPENT[failure])
-            notices.tell(db, chat, words, now=now, new_id=new_id)
-    elif failure is not None and failure not in UNCOUNTED:
-        failures = turns.fail(
+    failed: list[turns.Failure] = []
+    if trouble is not None and trouble.kind not in UNCOUNTED:
+        failed = turns.fail(
             db,
             run,
-            kind=failure,
-            message=message,
+            trouble,
             prompts=list(accepted) or None,
             now=now,
             jitter=jitter,
             new_id=new_id,
+            terms=terms,
         )
-    failures += runs.end(db, run, reason=reason, now=now, new_id=new_id)
-    return Settled(failures, left(db, folder, kind=kind, now=now))
+        anew = [each for each in failed if each.anew]
+        if anew and session is not None and groups.clear_session(db, folder, session=session):
+            for chat in dict.fromkeys(each.chat for each in anew):
+                notices.tell(db, chat, failures.begun_anew(trouble.kind), now=now, new_id=new_id)
+    alert = next((each.alert for each in failed if each.alert), "")
+    failed += runs.end(db, run, reason=reason, now=now, new_id=new_id)
+    return Settled(failed, alert, left(db, folder, kind=kind, now=now))
 
 
 def left(db: Database, folder: GroupId, *, kind: runs.Kind, now: Micros) -> Left:
@@ -146,9 +141,12 @@ def left(db: Database, folder: GroupId, *, kind: runs.Kind, now: Micros) -> Left
         ).fetchone()
     if ahead is None:
         return Left(bool(ready), None)
-    # What waits is due by the wall clock and waited for by the other one. A wait longer than any
-    # backoff is a clock that was set back: look again soon, for it may be set forward as well.
-    return Left(bool(ready), min((ahead - now) / 1_000_000, retries.LONGEST_TURN_WAIT))
+    seconds = (ahead - now) / 1_000_000
+    if seconds > 2 * DAY:
+        return Left(bool(ready), None)  # nothing but a change outside ends that, and it rings
+    # What waits is due by the wall clock and waited for by the other one: look again after a while, for
+    # the clock may be set.
+    return Left(bool(ready), min(seconds, failures.LONGEST_WAIT))
 
 
 def woken(db: Database, folder: GroupId, *, now: Micros) -> bool:

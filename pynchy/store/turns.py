@@ -5,7 +5,8 @@ the replies, the notices.
 
     (messages) -> claimed                 a run takes everything unanswered of one chat
     claimed -> done                       a result names it: replies, cursor and session in one commit
-    claimed -> waiting                    failed: tried again after a while, or resumed if it spoke
+    claimed -> waiting                    failed: tried again as `policy.failures` says, or resumed if it spoke
+    waiting -> waiting                    parked: what holds its group back holds it back too
     claimed -> waiting                    the run ended without looking at it: again at once
     claimed, waiting -> dead              given up; the chat and main are told in the same commit
     claimed, waiting -> cancelled         a person said so
@@ -20,10 +21,21 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from pynchy.chat.text import PromptMessage, PromptTask
-from pynchy.model import ChatId, GroupId, Micros, Outgoing, RunId, SenderId, Seq, TurnId
+from pynchy.chat.text import NOTICE_PREFIX, PromptMessage, PromptTask
+from pynchy.model import (
+    MAIN_CONSOLE,
+    ChatId,
+    GroupId,
+    Micros,
+    Outgoing,
+    RunId,
+    SenderId,
+    Seq,
+    TurnId,
+)
+from pynchy.policy import failures
 
-from . import groups, messages, notices, outbox, retries
+from . import groups, holds, messages, notices, outbox
 from .database import Database, NewId
 
 Kind = Literal["message", "task", "delegate", "notice"]
@@ -42,6 +54,7 @@ class Claimed:
     ``messages`` are what it covers, in order; ``omitted`` counts older context that there was no room
     for. ``notices`` are the host's words for the agent. ``resume``: it spoke before it died, ``said`` is
     what, and it must go on in the same session. ``prompt`` is what a turn that is not of messages is to do.
+    ``probes``: the holds that it is the probe for; the first answer lifts them.
     """
 
     turn: TurnId
@@ -61,12 +74,14 @@ class Claimed:
     script: str | None = None  # of the task: it decides whether the model is woken
     isolated: bool = False
     seqs: tuple[Seq, ...] = ()  # of ``messages``
+    probes: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class Committed:
     """What a result came to. ``superseded``: nothing was written, the run is of an older epoch.
-    ``unknown``: prompts it named that were not its to answer. ``taken``: the first of ``outbox``, its try begun."""
+    ``unknown``: prompts it named that were not its to answer. ``taken``: the first of ``outbox``, its try begun.
+    ``released``: groups whose work is due again, since the model has answered."""
 
     turns: tuple[TurnId, ...]
     outbox: tuple[int, ...]
@@ -74,17 +89,21 @@ class Committed:
     superseded: bool = False
     unknown: tuple[str, ...] = ()
     taken: Outgoing | None = None
+    released: tuple[GroupId, ...] = ()
 
 
 @attrs.frozen
 class Failure:
-    """What became of a turn that failed. ``retry_at`` is None if it is dead."""
+    """What became of a turn that failed. ``retry_at`` is None if it is dead. ``anew``: its session is not to be used
+    again. ``alert``: the owner was told this, and is to be told elsewhere, too."""
 
     turn: TurnId
     chat: ChatId
     attempt: int
     retry_at: Micros | None
     dead: bool
+    anew: bool = False
+    alert: str = ""
 
 
 @attrs.frozen
@@ -105,11 +124,18 @@ class Turn:
     error: str | None
     result: str | None
     source: str | None
+    failing: str | None = None  # the kind of its last failure, or of what it waits for
+    failing_since: Micros | None = None
+    same: int = 0  # failures of this kind in a row
+    strikes: int = 0  # failures after which it did not wait
+    bought: int = 0  # failures whose output was paid for
+    freed: int = 0  # how often what it waited for was well again
+    give_up_at: Micros | None = None
 
 
 _COLUMNS: Final = (
     "id, folder, chat, kind, state, run_id, prompt_id, attempt, resumed, spoke, retry_at, error, "
-    "result, source"
+    "result, source, failing, failing_since, same, strikes, bought, freed, give_up_at"
 )
 
 
@@ -147,8 +173,12 @@ def claim(
     turn: TurnId | None = None,
     max_messages: int = MAX_MESSAGES,
     max_context: int = MAX_CONTEXT,
+    terms: failures.Terms = failures.USUAL,
 ) -> Claimed | None:
     """Give a run its next turn, or None if nothing is due.
+
+    While something holds the group back (`holds`), what is due is parked, and its chats are told once. When that may
+    be tried again, the first run that asks gets its turn and tries for all.
 
     A session run gets turns of messages and notices: one that waited and is due, else everything
     unanswered of the chat that asked first. A task run gets the oldest due task, a delegate only the
@@ -163,6 +193,14 @@ def claim(
     if row is None:
         return None
     run_kind = str(row[0])
+    held = holds.over(db, folder) if run_kind != "delegate" else []  # a helper's parent is at work
+    if (hold := holds.closed(held, now=now)) is not None:
+        while run_kind == "session" and _gather(
+            db, folder, now=now, chat=chat, limit=max_messages, context=max_context
+        ):
+            pass
+        _park(db, folder, run_kind, hold, now=now, new_id=new_id, terms=terms)
+        return None
     waiting = _waiting(db, folder, run_kind, now=now, chat=chat, turn=turn)
     while waiting is not None and _is_void(db, waiting):
         _end(db, waiting, "cancelled", now=now)
@@ -171,7 +209,57 @@ def claim(
         waiting = _gather(db, folder, now=now, chat=chat, limit=max_messages, context=max_context)
     if waiting is None:
         return None
-    return _hand_over(db, waiting, run, now=now, new_id=new_id)
+    claimed = _hand_over(db, waiting, run, now=now, new_id=new_id)
+    probes = holds.take(db, held, run, now=now)
+    return claimed if claimed is None else attrs.evolve(claimed, probes=probes)
+
+
+def is_held(db: Database, folder: GroupId, *, now: Micros) -> bool:
+    """Whether a run of this group would be given nothing for now."""
+    return holds.closed(holds.over(db, folder), now=now) is not None
+
+
+def _park(
+    db: Database,
+    folder: GroupId,
+    run_kind: str,
+    hold: holds.Hold,
+    *,
+    now: Micros,
+    new_id: NewId,
+    terms: failures.Terms,
+) -> None:
+    """Let what is due in a group wait for what holds it back, and tell its chats, each once. What has waited for as
+    long as it was told it would is given up."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM turns WHERE folder = ? AND state = 'waiting' AND retry_at <= ? "
+        "AND kind IN (?, ?) ORDER BY id",
+        (folder, now, *_RUN_KINDS[run_kind]),
+    ).fetchall()
+    due = [_turn(row) for row in rows]
+    for turn in due:
+        if _is_void(db, turn.id):
+            _end(db, turn.id, "cancelled", now=now)
+            continue
+        same = turn.failing == hold.kind and turn.failing_since is not None
+        since = turn.failing_since if same and turn.failing_since is not None else now
+        end = failures.give_up_at(hold.kind, since, named=hold.until is not None, terms=terms)
+        trouble = failures.Trouble(hold.kind, hold.reason)
+        if end is not None and end <= now and hold.prober is None:
+            verdict = failures.Verdict(None, until=end)
+            _give_up(db, turn, trouble, verdict, now=now, new_id=new_id, terms=terms)
+            continue
+        at = hold.probe_at if end is None or end <= now else min(hold.probe_at, end)
+        db.execute(
+            "UPDATE turns SET retry_at = ?, waits_for = ?, failing = ?, failing_since = ?, give_up_at = ?, "
+            "error = coalesce(error, ?) WHERE id = ?",
+            (at, hold.scope, hold.kind, since, end, f"{hold.kind}: {hold.reason}"[:2000], turn.id),
+        )
+        _tell_waiting(
+            db, turn, hold.kind, since=hold.since, until=hold.until or end,
+            named=hold.until is not None, now=now, new_id=new_id, terms=terms,
+        )  # fmt: skip
+    holds.keep_order(db, {turn.chat for turn in due})
 
 
 _RUN_KINDS: Final = {
@@ -386,6 +474,7 @@ def commit(
     pieces: Sequence[str],
     session: str | None,
     take: ChatId | None = None,
+    reached: bool = False,
     now: Micros,
     new_id: NewId,
 ) -> Committed:
@@ -396,7 +485,7 @@ def commit(
     the run's afterthought: they go to the chat of its last turn, unless that one was cancelled, and
     are dropped if it names only turns that are not its own any more. Pieces that these turns have said
     already, by a tool, are not said again. In the chat ``take`` the first piece's try begins with this, if
-    nothing is in front of it.
+    nothing is in front of it. ``reached``: the model has answered, so whatever held the group back is well again.
     """
     row = db.execute(
         "SELECT runs.kind, runs.folder, groups.epoch IS runs.epoch FROM runs "
@@ -443,12 +532,14 @@ def commit(
         if speaker is not None and pieces:
             db.execute("UPDATE turns SET answered_by = ? WHERE id = ?", (speaker[0], turn_id))
     at_once = entries and speaker is not None and speaker[1] == take
+    released = holds.lift_over(db, folder, now=now) if reached else []
     return Committed(
         turns=tuple(turn_id for turn_id, _ in found),
         outbox=tuple(entries),
         chat=None if speaker is None else speaker[1],
         unknown=tuple(unknown),
         taken=outbox.take(db, entries[0], now=now) if at_once else None,
+        released=tuple(released),
     )
 
 
@@ -488,52 +579,156 @@ def _afterthought(db: Database, run: RunId) -> tuple[TurnId, ChatId] | None:
 def fail(
     db: Database,
     run: RunId,
+    trouble: failures.Trouble,
     *,
-    kind: str,
-    message: str,
     now: Micros,
     jitter: float,
     new_id: NewId,
     prompts: Sequence[str] | None = None,
+    terms: failures.Terms = failures.USUAL,
 ) -> list[Failure]:
-    """What a run held has failed: all of it, or only ``prompts``.
+    """What a run held has failed: all of it, or only ``prompts``. What becomes of it stands in `policy.failures`.
 
-    What said nothing is tried again after 5, 10, 20, 40 and 80 seconds, and then given up. What spoke is
-    resumed once, at once, and then given up. Giving up tells the chat and main, in this transaction. Of
-    a trouble that is not the message's (see `retries.TOLD_AT_ONCE`) the chat hears at the first failure.
-    A final one (`retries.FINAL`) is not tried again, and told also if nothing was owed.
+    In this transaction, too: a trouble that concerns more than the turn holds those others back; a chat that has to
+    wait is told so once; giving up is told to the chat, and to main where that is called for. A full folder is told
+    even if nothing was owed.
     """
-    failures = []
+    found = []
     for turn in _held(db, run):
         if prompts is not None and turn.prompt_id not in prompts:
             continue
-        attempt = turn.attempt + 1
-        retry_at: Micros | None
-        if kind in retries.FINAL:
-            retry_at = None
-        elif turn.spoke:
-            retry_at = None if turn.resumed else now
-        else:
-            retry_at = retries.turn_retry(attempt=attempt, kind=kind, now=now, jitter=jitter)
-        failures.append(
-            _fail_one(
-                db,
-                turn,
-                attempt=attempt,
-                retry_at=retry_at,
-                kind=kind,
-                message=message,
-                now=now,
-                new_id=new_id,
-            )
+        found.append(
+            _fail(db, turn, run, trouble, now=now, jitter=jitter, new_id=new_id, terms=terms)
         )
-        words = retries.trouble(kind)
-        if retry_at is not None and words is not None:
-            notices.tell_once(db, turn.chat, kind, words, now=now, new_id=new_id)
-    if kind in retries.FINAL and not failures and (last := _last_chat(db, run)) is not None:
-        words = retries.gave_up(kind=kind, spoke=False, message=message)
-        notices.tell_once(db, last, kind, words, now=now, new_id=new_id)
-    return failures
+    if trouble.kind == "quota" and not found and (last := _last_chat(db, run)) is not None:
+        words = failures.given_up(
+            trouble, failures.Verdict(None), spoke=False, bought=0, now=now, terms=terms
+        )
+        notices.tell_once(db, last, trouble.kind, words, now=now, new_id=new_id)
+    return found
+
+
+def _fail(
+    db: Database,
+    turn: Turn,
+    run: RunId,
+    trouble: failures.Trouble,
+    *,
+    now: Micros,
+    jitter: float,
+    new_id: NewId,
+    terms: failures.Terms,
+) -> Failure:
+    """One turn has failed."""
+    row = failures.row_of(trouble.kind)
+    again = turn.failing == trouble.kind and turn.failing_since is not None
+    since = turn.failing_since if again and turn.failing_since is not None else now
+    past = failures.Past(
+        same=turn.same + 1 if again else 1,
+        since=since,
+        strikes=turn.strikes + (not row.again.waits),
+        attempts=turn.attempt + 1,
+        bought=turn.bought + trouble.bought,
+        spoke=turn.spoke,
+        resumed=turn.resumed,
+    )
+    verdict = failures.decide(trouble, past, now=now, jitter=jitter, terms=terms)
+    db.execute(
+        "UPDATE turns SET attempt = ?, failing = ?, failing_since = ?, same = ?, strikes = ?, bought = ?, "
+        "give_up_at = NULL, waits_for = NULL WHERE id = ?",
+        (past.attempts, trouble.kind, since, past.same, past.strikes, past.bought, turn.id),
+    )
+    turn = attrs.evolve(turn, attempt=past.attempts, bought=past.bought)
+    if verdict.retry_at is None:
+        return _give_up(db, turn, trouble, verdict, now=now, new_id=new_id, terms=terms)
+    if not row.again.waits:
+        failed = _wait(db, turn, trouble, verdict.retry_at, resumes=True, now=now)
+        return attrs.evolve(failed, anew=verdict.anew)
+    return _hold_back(
+        db, turn, run, trouble, verdict, since=since, now=now, jitter=jitter, new_id=new_id, terms=terms
+    )  # fmt: skip
+
+
+def _hold_back(
+    db: Database,
+    turn: Turn,
+    run: RunId,
+    trouble: failures.Trouble,
+    verdict: failures.Verdict,
+    *,
+    since: Micros,
+    now: Micros,
+    jitter: float,
+    new_id: NewId,
+    terms: failures.Terms,
+) -> Failure:
+    """A turn waits until something outside is well again; whoever that concerns waits with it.
+
+    A turn that was freed before, since others were answered, and fails as before is no sign that they will fail.
+    """
+    assert verdict.retry_at is not None
+    named = holds.named(trouble.kind, trouble.moment)
+    end = failures.give_up_at(trouble.kind, since, named=named, terms=terms)
+    at, cause, scope = verdict.retry_at, since, None
+    if trouble.sure and turn.kind != "delegate":
+        scope = failures.scope_of(trouble.kind, turn.folder, groups.model_of(db, turn.folder))
+    if scope is not None and (not turn.freed or holds.is_on(db, scope)):
+        hold = holds.enter(db, scope, run, trouble, now=now, jitter=jitter, terms=terms, end=end)
+        at, cause = max(hold.probe_at, failures.stepping_back(hold.probe_at, hold.kind)), hold.since
+    else:
+        scope = None
+    if end is not None:
+        at = min(at, max(end, now))
+    failed = _wait(db, turn, trouble, at, resumes=False, now=now)
+    db.execute("UPDATE turns SET waits_for = ?, give_up_at = ? WHERE id = ?", (scope, end, turn.id))
+    told = _tell_waiting(
+        db, turn, trouble.kind, since=cause, until=verdict.until if named else end, named=named,
+        now=now, new_id=new_id, terms=terms,
+    )  # fmt: skip
+    alert = _tell_owner(db, turn, trouble, since=cause, now=now, new_id=new_id, aside=told)
+    return attrs.evolve(failed, alert=alert)
+
+
+def _tell_waiting(
+    db: Database,
+    turn: Turn,
+    kind: str,
+    *,
+    since: Micros,
+    until: Micros | None,
+    named: bool,
+    now: Micros,
+    new_id: NewId,
+    terms: failures.Terms,
+) -> bool:
+    """Tell a chat that it has to wait: once for each cause. Whether it was told now."""
+    if turn.kind == "delegate" or not failures.row_of(kind).waits:
+        return False
+    words = failures.waiting(kind, until=until, named=named, now=now, terms=terms)
+    return notices.tell_once(db, turn.chat, kind, words, now=now, new_id=new_id, since=since)
+
+
+def _tell_owner(
+    db: Database,
+    turn: Turn,
+    trouble: failures.Trouble,
+    *,
+    since: Micros,
+    now: Micros,
+    new_id: NewId,
+    aside: bool,
+) -> str:
+    """Tell the owner what only they can mend, once for each cause; what was said, if it was."""
+    words = failures.for_owner(trouble, folder=turn.folder)
+    if words is None or turn.kind == "delegate":
+        return ""
+    budget = trouble.kind in ("budget", "budget_of_all")
+    chat = (groups.main_chat(db) or MAIN_CONSOLE) if budget else MAIN_CONSOLE
+    cause = f"{trouble.kind} of {turn.folder}" if trouble.kind == "budget" else trouble.kind
+    said = notices.tell_once(
+        db, chat, f"owner: {cause}", NOTICE_PREFIX + words, now=now, new_id=new_id, since=since
+    )
+    return words if said else ""
 
 
 def _last_chat(db: Database, run: RunId) -> ChatId | None:
@@ -553,6 +748,7 @@ def release(
     now: Micros,
     new_id: NewId,
     message: str = "the run ended before it answered",
+    terms: failures.Terms = failures.USUAL,
 ) -> list[Failure]:
     """Give back what a run held when it ended through no fault of its own: a shutdown, a closed
     container, the death of the daemon. It is due again at once.
@@ -566,80 +762,72 @@ def release(
             "UPDATE turns SET interrupted = interrupted + 1 WHERE id = ? RETURNING interrupted",
             (turn.id,),
         ).fetchone()
-        lost = turn.resumed if turn.spoke else row[0] > retries.INTERRUPTIONS
+        lost = turn.resumed if turn.spoke else row[0] > failures.INTERRUPTIONS
+        trouble = failures.Trouble("interrupted", message)
         released.append(
-            _fail_one(
-                db,
-                turn,
-                attempt=turn.attempt,
-                retry_at=None if lost else now,
-                kind="interrupted",
-                message=message,
-                now=now,
-                new_id=new_id,
-            )
+            _give_up(db, turn, trouble, failures.Verdict(None), now=now, new_id=new_id, terms=terms)
+            if lost
+            else _wait(db, turn, trouble, now, resumes=True, now=now)
         )
     return released
 
 
-def _fail_one(
+def _wait(
     db: Database,
     turn: Turn,
+    trouble: failures.Trouble,
+    retry_at: Micros,
     *,
-    attempt: int,
-    retry_at: Micros | None,
-    kind: str,
-    message: str,
+    resumes: bool,
+    now: Micros,
+) -> Failure:
+    """A turn waits for its next try. ``resumes``: that is the one time that a turn which spoke is resumed."""
+    error = f"{trouble.kind}: {trouble.message}"[:2000]
+    retry_at = _in_order(db, turn, retry_at)
+    db.execute(
+        "UPDATE turns SET state = 'waiting', attempt = ?, retry_at = ?, error = ?, "
+        "resumed = max(resumed, spoke AND ?) WHERE id = ?",
+        (turn.attempt, retry_at, error, resumes, turn.id),
+    )
+    _close_attempt(db, turn.id, error, now=now)
+    return Failure(turn.id, turn.chat, turn.attempt, retry_at, dead=False)
+
+
+def _give_up(
+    db: Database,
+    turn: Turn,
+    trouble: failures.Trouble,
+    verdict: failures.Verdict,
+    *,
     now: Micros,
     new_id: NewId,
+    terms: failures.Terms,
 ) -> Failure:
-    error = f"{kind}: {message}"[:2000]
-    if retry_at is not None:
-        retry_at = _in_order(db, turn, retry_at)
-        db.execute(
-            "UPDATE turns SET state = 'waiting', attempt = ?, retry_at = ?, error = ?, "
-            "resumed = max(resumed, spoke) WHERE id = ?",
-            (attempt, retry_at, error, turn.id),
-        )
-        _close_attempt(db, turn.id, error, now=now)
-        return Failure(turn.id, turn.chat, attempt, retry_at, dead=False)
-    db.execute("UPDATE turns SET attempt = ?, error = ? WHERE id = ?", (attempt, error, turn.id))
+    """A turn will not be tried again: it ends, and that is said in the same transaction."""
+    error = f"{trouble.kind}: {trouble.message}"[:2000]
+    db.execute(
+        "UPDATE turns SET attempt = ?, error = ?, waits_for = NULL WHERE id = ?",
+        (turn.attempt, error, turn.id),
+    )
     _end(db, turn.id, "dead", now=now, outcome=error)
     if turn.kind == "task":
         from . import tasks  # here: tasks make turns
 
         tasks.pause_if_failing(db, turn.id, now=now, new_id=new_id)
     if turn.kind != "delegate":  # its parent is told, by the handle it waits on
-        notices.tell(
-            db,
-            turn.chat,
-            retries.gave_up(kind=kind, spoke=turn.spoke, message=message),
-            now=now,
-            new_id=new_id,
-            turn=turn.id,
+        words = failures.given_up(
+            trouble, verdict, spoke=turn.spoke, bought=turn.bought, now=now, terms=terms
         )
-        if turn.folder != "main":
-            words = retries.gave_up_for_main(folder=turn.folder, kind=kind, error=message)
-            notices.tell_main(db, words, now=now, new_id=new_id, but=turn.chat)
-    return Failure(turn.id, turn.chat, attempt, None, dead=True)
-
-
-def forget_session(db: Database, run: RunId, *, reason: str, now: Micros, new_id: NewId) -> bool:
-    """The session that this run was to resume is gone or too large: the group's next run begins a new
-    one, and the chat is told so. False, and nothing said, if it is forgotten already."""
-    row = db.execute(
-        "SELECT folder, session, (SELECT chat FROM turns WHERE run_id = runs.id "
-        "  ORDER BY claimed_at DESC, turns.id DESC LIMIT 1) "
-        "FROM runs JOIN groups USING (folder) WHERE runs.id = ? AND runs.epoch = groups.epoch",
-        (run,),
-    ).fetchone()
-    if row is None or row[1] is None:
-        return False
-    folder, session, chat = row
-    groups.clear_session(db, folder, session=session)
-    if chat is not None:
-        notices.tell(db, chat, retries.session_cleared(reason), now=now, new_id=new_id)
-    return True
+        notices.tell(db, turn.chat, words, now=now, new_id=new_id, turn=turn.id)
+        notices.forget(db, turn.chat, trouble.kind)  # whoever asks again is told anew
+        if turn.folder != "main" and failures.row_of(trouble.kind).main:
+            words = failures.given_up_for_main(
+                folder=turn.folder, kind=trouble.kind, error=trouble.message
+            )
+            cause = f"given up in {turn.folder}: {trouble.kind}"
+            if (chat := groups.main_chat(db, but=turn.chat)) is not None:
+                notices.tell_once(db, chat, cause, words, now=now, new_id=new_id)
+    return Failure(turn.id, turn.chat, turn.attempt, None, dead=True)
 
 
 def _in_order(db: Database, turn: Turn, retry_at: Micros) -> Micros:
@@ -684,6 +872,7 @@ def cancel(
     found = [_turn(row) for row in rows]
     for turn in found:
         _end(db, turn.id, "cancelled", now=now)
+    holds.nobody_waits(db, now=now)
     return found
 
 

@@ -80,7 +80,7 @@ def test_whoever_waits_for_an_answer_hears_that_the_turn_was_stopped(home: Path)
 
 def test_whoever_waits_for_another_try_hears_that_it_was_stopped(home: Path) -> None:
     with running(home, "bwrap") as daemon, daemon.talk() as waiting, daemon.talk() as other:
-        waiting.say("error 400")
+        waiting.say("error 401")
         turn = waiting.turn("started")["turn"]
         waiting.turn("retry")
         assert "Stopped" in other.ask("/stop")

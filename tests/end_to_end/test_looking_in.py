@@ -99,13 +99,13 @@ def test_a_task_goes_by_its_name_or_the_beginning_of_its_id(tmp_path: Path) -> N
 def test_it_says_what_waits_for_another_try_and_why(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with running(home, "bwrap") as daemon, daemon.talk() as talk:
-        talk.say("error 400")
+        talk.say("error 401")
         talk.turn("retry")
         [retry] = asked(home, "status")["retries"]
         assert (retry["folder"], retry["attempt"]) == ("main", 1)
         said = pynchy(home, "status")
-        assert "main: try 2 at " in said
-        assert "400" in said
+        assert "held back  the model refuses the key" in said
+        assert "main: try 2 then" in said
         talk.ask("/stop")
         assert asked(home, "status")["retries"] == []
 

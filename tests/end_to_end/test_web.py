@@ -109,9 +109,9 @@ def test_what_waits_for_another_try_says_why_and_is_stopped(room: Room) -> None:
     tab = room.tab
     room.go("live")
     with room.daemon.talk() as talk:
-        talk.say("error 400")
+        talk.say("error 401")
         talk.turn("retry")
-        tab.wait_text("400", "[data-key^='retry ']")
+        tab.wait_text("401", "[data-key^='retry ']")
         tab.wait_text("1 turn", ".tile")
         tab.click("[data-key^='give up ']", "Stop")
         talk.turn("cancelled")

@@ -9,7 +9,8 @@ from functools import cache
 import attrs
 
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, Message, Micros, RunId, SenderId
-from pynchy.store import groups, messages, outbox, runs, turns
+from pynchy.policy.failures import Trouble
+from pynchy.store import groups, holds, messages, outbox, runs, turns
 from pynchy.store.database import Connection, configure, open_memory
 
 FAMILY = GroupId("family")
@@ -126,6 +127,7 @@ class World:
         *answered: turns.Claimed,
         say: Sequence[str] = (),
         session: str | None = None,
+        reached: bool = True,
     ) -> turns.Committed:
         return turns.commit(
             self.db,
@@ -133,16 +135,26 @@ class World:
             answered=[each.prompt_id for each in answered],
             pieces=say,
             session=session,
+            reached=reached,
             now=self.passes(0.001),
             new_id=self.new_id,
         )
 
-    def fail(self, run: RunId, kind: str = "agent", *, jitter: float = 0.0) -> list[turns.Failure]:
+    def fail(
+        self,
+        run: RunId,
+        kind: str = "agent",
+        *,
+        jitter: float = 0.0,
+        message: str = "it broke",
+        sure: bool = False,
+        moment: Micros | None = None,
+        bought: bool = False,
+    ) -> list[turns.Failure]:
         return turns.fail(
             self.db,
             run,
-            kind=kind,
-            message="it broke",
+            Trouble(kind, message, moment, sure, bought),
             now=self.passes(0.001),
             jitter=jitter,
             new_id=self.new_id,
@@ -157,6 +169,7 @@ class World:
         left = runs.interrupt_others(
             self.db, boot=self.boot, now=self.passes(0.001), new_id=self.new_id
         )
+        holds.recover(self.db, now=self.now)
         outbox.recover(self.db, now=self.now)
         return left
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,14 @@ def busy(now: float = 0.0) -> Deadlines:
 def test_an_agent_that_never_speaks_has_its_start_limit() -> None:
     # invariants 114, 115
     assert Deadlines(PATIENCE, 5.0).due() == (65.0, Limit.START)
+
+
+def test_a_slow_start_that_gives_a_sign_of_life_has_longer() -> None:
+    clock = Deadlines(attrs.evolve(PATIENCE, start_most=300), 5.0)
+    clock.stirred()
+    assert clock.due() == (305.0, Limit.START)
+    clock.stirred()
+    assert clock.due() == (305.0, Limit.START), "and no sign of life moves that"
 
 
 def test_silence_ends_a_turn_and_progress_moves_it() -> None:

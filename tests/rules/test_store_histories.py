@@ -16,7 +16,8 @@ from hypothesis.stateful import (
 )
 
 from pynchy.model import ChatId, GroupId, RunId, Seq
-from pynchy.store import groups, lives, messages, outbox, retries, turns
+from pynchy.policy.failures import MOST_STRIKES, TABLE
+from pynchy.store import groups, lives, messages, outbox, turns
 from tests.rules.store_world import CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 SECOND_CHAT = ChatId("console:family")
@@ -202,12 +203,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule(
         folder=st.sampled_from(FOLDERS),
-        kind=st.sampled_from(["agent", "outage", "spawn", "timeout"]),
+        kind=st.sampled_from(sorted(TABLE)),
+        sure=st.booleans(),
     )
-    def a_run_fails(self, folder: GroupId, kind: str) -> None:
+    def a_run_fails(self, folder: GroupId, kind: str, sure: bool) -> None:
         if (run := self.runs.pop(folder, None)) is None:
             return
-        failures = self.world.fail(run, kind)
+        failures = self.world.fail(run, kind, sure=sure)
         assert {each.turn for each in failures} == {each.turn for each in self.held[folder]}
         self.held[folder] = []
         assert self.world.end(run, kind) == []
@@ -306,8 +308,8 @@ class Histories(RuleBasedStateMachine):
         self.world.send_all()
         assert outbox.count_open(self.world.db) == 0
         assert messages.next_retry(self.world.db, FAMILY) is None
-        worst = self.world.db.execute("SELECT max(attempt), max(resumed) FROM turns").fetchone()
-        assert worst[0] is None or worst[0] <= retries.TURN_ATTEMPTS
+        worst = self.world.db.execute("SELECT max(strikes) FROM turns").fetchone()
+        assert worst[0] is None or worst[0] <= MOST_STRIKES + 1
 
     def _by_id(self, id: str) -> Question:
         return next(each for each in self.all if each.id == id)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
+from pynchy.policy.failures import Trouble
 from pynchy.schedule.times import Schedule
 from pynchy.store import groups, runs, serving, tasks, turns
 from pynchy.store.database import Connection, open_memory
@@ -77,12 +78,11 @@ class House:
         claimed = turns.claim(self.db, FAMILY, run, now=Micros(now), new_id=self.new_id)
         assert claimed is not None
         if fails:
-            for _ in range(6):
+            for _ in range(2):
                 turns.fail(
                     self.db,
                     run,
-                    kind="agent",
-                    message="broke",
+                    Trouble("agent", "broke"),
                     now=Micros(now),
                     jitter=0.0,
                     new_id=self.new_id,
@@ -309,8 +309,8 @@ def test_a_paused_or_removed_group_leaves_nothing_to_start(house: House) -> None
     assert serving.paused(house.db) == [FAMILY]
 
 
-@pytest.mark.parametrize("kind", ["history", "context"])
-def test_a_spent_session_is_forgotten_once_and_then_counts(house: House, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["session", "context"])
+def test_a_spent_session_is_forgotten_once_and_then_final(house: House, kind: str) -> None:
     # invariants 99, 100
     house.db.execute("UPDATE groups SET session = 'old' WHERE folder = ?", (FAMILY,))
     house.task()
@@ -329,8 +329,7 @@ def test_a_spent_session_is_forgotten_once_and_then_counts(house: House, kind: s
             folder=FAMILY,
             kind="task",
             reason="x",
-            failure=kind,
-            message="m",
+            trouble=Trouble(kind, "m"),
             accepted=(),
             session=session,
             now=now,
@@ -339,10 +338,11 @@ def test_a_spent_session_is_forgotten_once_and_then_counts(house: House, kind: s
         ).failures
         return failure
 
-    assert settled("old").attempt == 0
+    assert not settled("old").dead
     found = groups.get(house.db, FAMILY)
     assert found is not None
     assert found.session is None
-    assert settled(None).attempt == 1
+    house.db.execute("UPDATE groups SET session = 'new' WHERE folder = ?", (FAMILY,))
+    assert settled("new").dead
     said = [row[0] for row in house.db.execute("SELECT text FROM outbox")]
-    assert sum("could not be resumed" in text for text in said) == 1
+    assert sum("had to begin a new conversation" in text for text in said) == 1

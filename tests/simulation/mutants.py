@@ -132,9 +132,9 @@ BUGS: Final = (
     ),
     Bug(
         "a failure is never given up",
-        "pynchy.store.retries",
-        "    if attempt >= TURN_ATTEMPTS:\n        return None\n",
-        "",
+        "pynchy.policy.failures",
+        "    if past.same > tries or",
+        "    if",
     ),
     Bug(
         "follow-ups are left lying while the agent works",

@@ -34,7 +34,7 @@ from tests.simulation.world import ASK, World
 
 HALF: Final = re.compile(r"\[h\d+\]")
 PATIENCE: Final = 90.0  # seconds that somebody may wait although they could be served
-LONGEST_RETRY: Final = 110.0  # seconds
+LONGEST_RETRY: Final = 340.0  # seconds
 SEEN_TO: Final = 60_000_000  # microseconds within which a slot has its row
 ORPHANED: Final = 30.0  # seconds that a container may exist without a run, once the daemon is up
 

@@ -21,6 +21,7 @@ import trio
 from loguru import logger
 
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
+from pynchy.policy.failures import Trouble
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import Kind, Schedule, spell
 from pynchy.store import groups, outbox, runs, serving, tasks, turns
@@ -324,8 +325,7 @@ class Life:
             folder=group,
             kind="task",
             reason="over",
-            failure="agent" if fails else None,
-            message="it broke" if fails else "",
+            trouble=Trouble("agent", "it broke") if fails else None,
             accepted=[claimed.prompt_id],
             session=None,
             now=year.now(),

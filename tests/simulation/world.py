@@ -41,6 +41,7 @@ from pynchy.ipc import watcher
 from pynchy.ipc.call import Done
 from pynchy.ipc.spool import Scan
 from pynchy.model import ChatId, Group, GroupId, Message, Micros, Outgoing, RunId, SenderId
+from pynchy.policy.failures import Call
 from pynchy.store import callers
 from pynchy.store.database import Connection, Store, StoreBroken, StoreFull, configure, open_memory
 from pynchy_agent import wire
@@ -92,7 +93,13 @@ class Swarm:
     slow_send: float = 0.05
     crash: float = 0.0  # chances per turn of an agent …
     hang: float = 0.0
-    provider: float = 0.0
+    provider: float = 0.0  # a call of the model fails by itself
+    outage_every: float = math.inf  # the model does not answer anybody for a while …
+    outage_lasts: float = 600.0
+    refusals: float = (
+        0.0  # … or the turn's own failures: refused, cut, empty, too long, a history refused
+    )
+    lies: float = 0.0  # an agent says that the model failed, which the gateway did not see
     silent: float = 0.05
     garbage: float = 0.0
     twice: float = 0.0  # names a prompt that it has answered before
@@ -156,6 +163,10 @@ class Box:
     busy: bool = True  # what the agent knows of itself
     life: int = 0
 
+    @property
+    def run(self) -> str:
+        return self.name.rpartition("-")[2]
+
 
 @cache
 def _schema() -> bytes:
@@ -202,6 +213,12 @@ class World:
         self.spool: dict[GroupId, dict[str, bytes]] = {}
         self.spooled: dict[GroupId, list[str]] = {}  # every command ever given, in order
         self.spool_bell: dict[GroupId, trio.Event] = {}
+        self.trouble: tuple[str, float] | None = (
+            None  # what every call of the model meets, and until when
+        )
+        self.calls: dict[str, Call] = {}  # how the newest call of each run ended
+        self.met: list[tuple[float, str]] = []  # when a call met trouble, and in which group
+        self.cut: set[str] = set()  # tokens whose answer was cut, and said so
         self.halves = 0
         self.told_story = False  # a scenario: one story, in which more can be expected
         self.spoken_for: dict[str, str] = {}  # token -> what was surely said in its turn
@@ -264,6 +281,12 @@ class World:
         """Ask the daemon to stop, if there is one; it is started again after a while."""
         if self.signals is not None:
             self.signals.send_nowait(signal.SIGTERM)
+
+    def what_is_wrong(self) -> str | None:
+        """What a call of the model meets now."""
+        if self.trouble is not None and trio.current_time() >= self.trouble[1]:
+            self.trouble = None
+        return None if self.trouble is None or self.calm else self.trouble[0]
 
     # --- the messenger's server ---
 
@@ -740,10 +763,10 @@ class Agent:
                 self.world.violated(f"I3: {token} is asked anew, although {half} was said")
 
     def _broke(self, taken: list[wire.Prompt]) -> None:
-        """Six attempts are all that a message gets, but for those that a dead daemon never saw end."""
+        """What nobody knows is tried once more and no oftener, but for what a dead daemon never saw end."""
         for token in asked_in(taken[0].text) if self.world.told_story else ():
             failures = self.world.failures[token] = self.world.failures.get(token, 0) + 1
-            if failures > 6 + self.world.lives - 1:
+            if failures > 2 + self.world.lives - 1:
                 self.world.violated(f"I8: {token} was tried {failures} times")
 
     def _speak(self, tokens: list[str]) -> None:
@@ -791,15 +814,46 @@ class Agent:
         if self.happens("early exit", swarm.early_exit):
             self._broke(taken)
             raise Exits(0)
-        if self.happens("provider", swarm.provider):
-            ids = tuple(each.id for each in taken)
-            kind = self.dice.choice(["outage", "rate_limit"])
-            self.say(wire.Error(kind=kind, message="529", prompts=ids))
+        if self._fails(taken):
             self._rest()
             return
+        self.world.calls[self.box.run] = Call()
         self._answer(taken)
         if not self.waiting:
             self._rest()
+
+    def _fails(self, taken: list[wire.Prompt]) -> bool:
+        """Whether the model fails over it, in one of the ways in which models do."""
+        swarm, world = self.world.swarm, self.world
+        ids = tuple(each.id for each in taken)
+        if (kind := world.what_is_wrong()) is not None or self.happens("provider", swarm.provider):
+            kind = kind or "outage"
+            world.met.append((trio.current_time(), self.box.group))
+            world.note("the model fails", kind, self.box.group)
+            over = world.trouble[1] if world.trouble is not None and kind == "rate_limit" else None
+            moment = None if over is None else world.now() / 1e6 + over - trio.current_time()
+            world.calls[self.box.run] = Call(kind, kind, moment)
+            self.say(wire.Error(kind=_as_the_guest_says(kind), message=kind, prompts=ids))
+            return True
+        if self.happens("lies", swarm.lies):
+            kind = self.dice.choice(["outage", "credential", "billing", "budget"])
+            world.calls[self.box.run] = Call()
+            self.say(wire.Error(kind=kind, message="so it says", prompts=ids))
+            return True
+        if self.happens("refusals", swarm.refusals):
+            kind = self.dice.choice(
+                ["refusal", "output_limit", "empty", "context", "history", "policy"]
+            )
+            seen = kind in ("context", "history", "policy")
+            world.calls[self.box.run] = Call(kind, "400") if seen else Call()
+            text = None
+            if kind in ("refusal", "output_limit") and self.dice.random() < 0.5:
+                tokens = [token for each in taken for token in asked_in(each.text)]
+                text = f"re {' '.join(tokens)} so far"
+                world.cut.update(tokens)
+            self.say(wire.Error(kind=kind, message=kind, prompts=ids, text=text))
+            return True
+        return False
 
     def _answer(self, taken: list[wire.Prompt]) -> None:
         swarm = self.world.swarm
@@ -830,6 +884,11 @@ class Agent:
         self.world.note("hangs", self.box.name[-16:])
         while True:
             await self._take(math.inf)
+
+
+def _as_the_guest_says(kind: str) -> str:
+    """A kind of trouble as the agent itself would call it: not every one does it know."""
+    return "agent" if kind == "billing" else kind
 
 
 def asked_in(prompt: str) -> list[str]:
@@ -920,6 +979,9 @@ class SimAgents:
             after_commit=committed,
             open_spool=lambda path: nullcontext(SimSpool(self.life, folder)),
         )
+
+    def last_call(self, run: RunId) -> Call | None:
+        return self.life.world.calls.get(run)
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:
         run = await self.store.call(callers.last_run, group, but=None)

@@ -104,7 +104,8 @@ function retryCard(retry, page) {
     "article",
     { class: "card", "data-key": `retry ${retry.turn}` },
     h("header", { class: "row" }, h("h3", {}, retry.folder), badge(`try ${retry.attempt + 1}`, "warn")),
-    h("p", { class: "quiet" }, "at ", moment(retry.at)),
+    retry.at - Date.now() * 1000 < 2 * 86400e6 && h("p", { class: "quiet" }, "at ", moment(retry.at)),
+    retry.until && h("p", { class: "quiet" }, "given up at ", moment(retry.until)),
     h("p", { class: "said clip small" }, retry.error),
     h(
       "div",
