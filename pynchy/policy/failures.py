@@ -37,6 +37,8 @@ PROBE_LEASE: Final = 15.0 * MINUTE
 MOST_STRIKES: Final = 5
 #: How often one turn may be tried at all.
 MOST_ATTEMPTS: Final = 400
+#: On how many days a turn may meet a budget that is used up: what no day pays for is not waited for.
+MOST_DAYS: Final = 2
 #: How often output of the model may be paid for and lost for one turn.
 MOST_BOUGHT: Final = 3
 #: How often the daemon may die under a turn that said nothing, before the turn is held to be the cause.
@@ -138,7 +140,7 @@ TABLE: Final[Mapping[str, Row]] = {
         Again.DAY,
         scope=Scope.GROUP,
         waits="Today's budget is used up. I go on at {until}, or when it is raised.",
-        ends="Today's budget is used up.",
+        ends="The budget of a day does not pay for this: {reason}.",
         owner="Group {folder}: {reason}.",
         step="`pynchy groups set {folder} budget.day_dollars AMOUNT` raises it, and what waits is answered then.",
         status="its budget of the day is used up",
@@ -147,10 +149,10 @@ TABLE: Final[Mapping[str, Row]] = {
         Again.DAY,
         scope=Scope.MODEL,
         waits="Today's budget of all groups is used up. I go on at {until}.",
-        ends="Today's budget of all groups is used up.",
+        ends="The budget of a day does not pay for this: {reason}.",
         owner="All groups together: {reason}.",
-        step="The settings are budget.all_day_dollars and budget.all_day_tokens; raised ones hold after "
-        "`pynchy service restart`, and what waits is answered then.",
+        step="The setting is budget.total_day_dollars; a raised one holds after `pynchy service restart`, "
+        "and what waits is answered then.",
         status="today's budget of all groups is used up",
     ),
     "run_budget": Row(
@@ -235,7 +237,7 @@ SEEN_BY_THE_HOST: Final = frozenset(
         "budget_of_all",
         "run_budget",
         "policy",
-    }  # fmt: skip
+    }
 )
 
 
@@ -356,6 +358,8 @@ def _wait(
             return Verdict(after(now, FOREVER))
         case Again.HOURLY:
             return Verdict(after(now, HOUR))
+        case Again.DAY if past.same > MOST_DAYS:
+            return Verdict(None)
         case Again.DAY:
             over = next_day(now, terms.timezone)
             return Verdict(over, until=over)

@@ -156,6 +156,10 @@ class TestWhenItIsTriedAgain:
             "budget", until=verdict.until, named=True, now=noon, terms=Terms(timezone="Europe/Berlin")
         ).endswith("I go on at 00:00 on Saturday, or when it is raised.")  # fmt: skip
 
+    @pytest.mark.parametrize("kind", ["budget", "budget_of_all"])
+    def test_what_no_days_budget_pays_for_is_given_up(self, kind: str) -> None:
+        assert len(life(kind)) == 2
+
     def test_a_credential_is_not_tried_again_by_itself(self) -> None:
         at = decide(
             Trouble("credential"), Past(same=1, since=NOW), now=NOW, jitter=0.0, terms=Terms()
