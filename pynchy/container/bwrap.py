@@ -15,8 +15,9 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -183,13 +184,22 @@ class Bwrap:
         return {"bwrap": seen.out.split()[-1] if seen.ok and seen.out.split() else ""}
 
     async def list(self) -> list[str]:
-        return [name for name, _ in self._registry.living()]
+        noted = [name for name, _ in self._registry.living()]
+        found = await trio.to_thread.run_sync(processes_of, f"pynchy-{self._install}-")
+        return sorted({*noted, *(name for name, _ in found)})
 
     async def remove(self, name: str) -> None:
         for living, pid in self._registry.living():
             if living == name:
                 await _end(name, pid)
                 self._registry.forget(name)
+        await self._sweep(name)
+
+    async def _sweep(self, name: str) -> None:
+        """End what a leash that was killed has left of its sandbox. Normally that is nothing."""
+        for found, pid in await trio.to_thread.run_sync(processes_of, name):
+            if found == name:
+                await _end(name, pid, signal.SIGKILL, still=partial(_is_called, pid, name))
 
     @asynccontextmanager
     async def open(self, spec: Spec, *, grace: float) -> AsyncIterator[Container]:
@@ -212,6 +222,8 @@ class Bwrap:
             except FileNotFoundError as error:
                 raise SpawnFailed("bwrap", f"{error.filename}: {error.strerror}") from error
             finally:
+                with trio.CancelScope(shield=True):  # bounded, as `_end` is
+                    await self._sweep(spec.name)
                 self._registry.forget(spec.name)
 
     def _command(self, spec: Spec) -> tuple[str, ...]:
@@ -253,6 +265,7 @@ class Bwrap:
                 program = str(staged(top) / Path(program).relative_to(top))
         return {
             "daemon": os.getpid(),
+            "name": spec.name,
             "program": program,
             "args": bwrap_args(spec, host=host, user=self._user),
             "command": list(self._command(spec)),
@@ -384,10 +397,42 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-async def _end(name: str, pid: int) -> None:
-    """Kill a leash that another daemon started, and wait until it is gone."""
+def processes_of(beginning: str) -> list[tuple[str, int]]:
+    """The processes of bwrap, by the name of their sandbox, whose names begin so. What runs in one can call itself so
+    too, and gains the end of itself."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and (name := _called(int(folder.name))).startswith(beginning):
+            found.append((name, int(folder.name)))
+    return found
+
+
+def _called(pid: int) -> str:
+    """The first word of a process's command line; "" for one that has none, or is gone."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ""
+    return words.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _is_called(pid: int, name: str) -> bool:
+    return _called(pid) == name
+
+
+async def _end(
+    name: str,
+    pid: int,
+    how: signal.Signals = signal.SIGQUIT,
+    *,
+    still: Callable[[], bool] = lambda: True,
+) -> None:
+    """Kill a process, a leash or what one left, and wait until it is gone. ``still``: that it is the one that is meant,
+    asked when its number can no longer become another's."""
     with suppress(ProcessLookupError), _pidfd(pid) as fd:
-        signal.pidfd_send_signal(fd, signal.SIGQUIT)
+        if not still():
+            return
+        signal.pidfd_send_signal(fd, how)
         with trio.move_on_after(KILL_GRACE) as patience:
             await trio.lowlevel.wait_readable(fd)
         if patience.cancelled_caught:

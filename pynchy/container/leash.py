@@ -7,12 +7,18 @@ ten idle seconds. Here bwrap's parent has one thread and lives as long as the sa
 the daemon ends, on SIGQUIT (at once), and on SIGTERM asks the agent to end. It is the reaper of everything bwrap
 starts, so **when it has exited, the whole tree is gone**; its exit code is the agent's.
 
+It may be killed itself, while it sets the sandbox up, too. Then bwrap dies with it, but what bwrap has made may not
+have tied its life to anybody's yet. So the agent's program is not started before the leash has heard from inside, when
+all are tied, and has answered: without a leash nobody does (`GATE`). What waits for ever in a half-made sandbox has the
+run's name in its command line, by which the daemon finds it.
+
 The rule that keeps it so: standard library only, one thread, no imports of ours, no output after the start. It is
 started with an empty environment, since a sandbox can read that of its first process.
 """
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -28,6 +34,12 @@ PR_SET_CHILD_SUBREAPER = 36
 CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 
+#: In the sandbox, before the agent's program: says that it is there, waits to be told to go. Digits, since a plain
+#: shell knows no others.
+HERE, GO = 8, 9
+GATE = 'echo >&8 && read -r go <&9 || exit 137; exec "$@" 8>&- 9<&-'
+HIGH = 20  # where our own descriptors are, out of the way of those
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -41,7 +53,18 @@ def memory_file(name: str, content: bytes) -> int:
     fd = os.memfd_create(name, 0)
     os.write(fd, content)
     os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD, HIGH)
+    os.close(fd)
+    return high
+
+
+def pipe() -> tuple[int, int]:
+    """Two ends that nobody inherits unless told so."""
+    low = os.pipe2(os.O_CLOEXEC)
+    ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for fd in low]
+    for fd in low:
+        os.close(fd)
+    return ends[0], ends[1]
 
 
 def stage(pairs: list[list[str]]) -> None:
@@ -66,14 +89,20 @@ def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
         raise OSError(ctypes.get_errno(), f"mount {os.fsdecode(target)}")
 
 
-def start(order: dict[str, Any], status: int, gate: int) -> int:
+def start(order: dict[str, Any], status: int, gate: int, here: int, go: int) -> int:
     """Fork, take the limits on, become bwrap. Everything that fails here is said on stderr, exit 125."""
-    argv = [order["program"], "--json-status-fd", str(status), "--block-fd", str(gate)]
+    argv = [
+        order.get("name") or order["program"],
+        "--json-status-fd",
+        str(status),
+        "--block-fd",
+        str(gate),
+    ]
     if order.get("seccomp"):
         argv += ["--seccomp", str(memory_file("seccomp", bytes.fromhex(order["seccomp"])))]
     # Not on the command line: /proc/1/cmdline can be read inside, and would tell the host's paths.
     args = memory_file("args", b"".join(os.fsencode(word) + b"\0" for word in order["args"]))
-    argv += ["--args", str(args), "--", *order["command"]]
+    argv += ["--args", str(args), "--", "/bin/sh", "-c", GATE, "sh", *order["command"]]
     parent = os.getpid()
     child = os.fork()
     if child:
@@ -83,6 +112,7 @@ def start(order: dict[str, Any], status: int, gate: int) -> int:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(125)
+        be_the_first_to_go()
         for folder in order.get("cgroups", ()):
             with open(f"{folder}/cgroup.procs", "w") as procs:
                 procs.write("0")
@@ -98,12 +128,27 @@ def start(order: dict[str, Any], status: int, gate: int) -> int:
             os.setresgid(user[1], user[1], user[1])
             os.setresuid(user[0], user[0], user[0])
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # changing ids has cleared it
+            if os.getppid() != parent:
+                os._exit(125)
+        os.dup2(here, HERE)
+        os.dup2(go, GO)
         os.set_inheritable(status, True)
         os.set_inheritable(gate, True)
         os.execve(order["program"], argv, {})
     except OSError as error:
         print(f"leash: {order['program']}: {error}", file=sys.stderr, flush=True)
     os._exit(125)
+
+
+def be_the_first_to_go() -> None:
+    """Where memory runs out, the kernel is to take what is in the sandbox, and not us or the daemon."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            score = min(1000, int(file.read()) + 300)
+            file.seek(0)
+            file.write(str(score))
+    except OSError:
+        return  # then the sizes decide, and an agent's are far larger
 
 
 def limit_pids(init: int, pids: int | None) -> None:
@@ -199,16 +244,18 @@ def main() -> NoReturn:
     signal.set_wakeup_fd(wake_write)
     for number in signals:
         signal.signal(number, lambda *_: None)
-    status, status_out = os.pipe2(os.O_CLOEXEC)
-    gate, gate_out = os.pipe2(os.O_CLOEXEC)
-    bwrap = start(order, status_out, gate)
-    os.close(status_out)
-    os.close(gate)
+    status, status_out = pipe()
+    gate, gate_out = pipe()
+    here, here_out = pipe()
+    go, go_out = pipe()
+    bwrap = start(order, status_out, gate, here_out, go)
+    for fd in (status_out, gate, here_out, go):
+        os.close(fd)
     devnull = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):  # so that ends of file mean the agent's, not ours
         os.dup2(devnull, fd)
     child = os.pidfd_open(bwrap)
-    watched = [daemon, child, wake_read, status]
+    watched = [daemon, child, wake_read, status, here]
     said = b""
     init = 0  # the sandbox's first process, once there is one
     deadline = order.get("deadline")
@@ -234,6 +281,12 @@ def main() -> NoReturn:
                 limit_pids(init, order.get("pids"))
                 limit_shared(init, order.get("shared", {}))
                 os.write(gate_out, b"1")
+        if here in ready:
+            if os.read(
+                here, 1
+            ):  # all of it is tied to us by now: bwrap, its inner half, the first process
+                os.write(go_out, b"\n")
+            watched.remove(here)
         if signal.SIGTERM in received and init:
             ask(init)
     os._exit(reap(bwrap))

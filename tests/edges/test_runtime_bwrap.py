@@ -70,6 +70,51 @@ time.sleep(1000)
     assert await lab.runtime.list() == []
 
 
+async def test_a_leash_that_is_killed_at_any_moment_leaves_nobody(lab: Lab) -> None:
+    """As a machine without memory does it: the sandbox is half made, or whole, or its program just begins."""
+    # threat X11
+    marker = f"orphan-{lab.install}"
+    source = f"import os, time\nif os.fork() == 0: os.setsid()\ntime.sleep(1000) # {marker}"
+    began = 0
+    for number in range(200):
+        async with lab.open(lab.python(source)) as container:
+            noted = lab.home / "run" / "sandboxes" / f"{container.name}.json"
+            pid = json.loads(noted.read_text())["pid"]
+            await trio.sleep(number % 50 * 0.002)
+            began += bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+            os.kill(pid, signal.SIGKILL)
+            assert await container.wait() == 137
+        while living(marker):  # what the kernel has killed takes a moment; the guard is the lab's
+            await trio.sleep(0.005)
+    assert began > 20, "the most of them had not even begun"
+    assert await lab.runtime.list() == []
+
+
+async def test_what_a_dead_daemon_left_half_made_is_found_by_its_name(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """No registry knows of it, and it has no parent."""
+    # threat X11
+    name = f"pynchy-{lab.install}-{'0' * 16}"
+    lost = subprocess.Popen([name, "1000"], executable="/bin/sleep", start_new_session=True)
+    try:
+        assert await lab.runtime.list() == [name]
+        await lab.runtime.remove(name)
+        assert lost.wait(30) == -signal.SIGKILL
+        assert await lab.runtime.list() == []
+    finally:
+        lost.kill()
+        lost.wait()
+
+
+async def test_where_memory_runs_out_the_kernel_takes_the_agent_first(lab: Lab) -> None:
+    # threat X2
+    source = "print(open('/proc/self/oom_score_adj').read(), flush=True)"
+    async with lab.open(lab.python(source)) as container:
+        ours = int(Path("/proc/self/oom_score_adj").read_text())
+        assert int(await line(container)) == min(1000, ours + 300)
+
+
 def test_what_a_killed_bwrap_leaves_behind_is_ended_too(tmp_path: Path) -> None:
     """Killed while it set up, its inner half would wait at the gate for ever. # invariant 81"""
     half_way = tmp_path / "bwrap"
