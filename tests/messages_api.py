@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import h11
@@ -77,12 +77,19 @@ class Request:
 
 @attrs.frozen
 class Reply:
-    """What the model answers: blocks of content, or an error. ``before_last`` is waited for before the stream ends."""
+    """What the model answers: blocks of content, or an error. ``before_last`` is waited for before the stream ends.
+
+    ``stop`` is why the model stopped, if not because it was done or called a tool. A stream that ends in silence ends
+    in the middle of its last block; one that ends in an error says so there.
+    """
 
     blocks: tuple[Block, ...] = ()
+    stop: str | None = None
     status: int = 200
     error: tuple[str, str] = ("", "")
+    headers: tuple[tuple[str, str], ...] = ()
     input_tokens: int = 10
+    ends: Literal["well", "in silence", "in an error"] = "well"
     before_last: Callable[[], Awaitable[Any]] | None = None
 
 
@@ -92,6 +99,12 @@ _ids = count(1)
 
 def says(text: str, **more: Any) -> Reply:
     return Reply(blocks=({"type": "text", "text": text},), **more)
+
+
+def blocks(*found: Block | str, **more: Any) -> Reply:
+    """A message of several blocks; a string is a block of text."""
+    texts = ({"type": "text", "text": each} if isinstance(each, str) else each for each in found)
+    return Reply(blocks=tuple(texts), **more)
 
 
 def uses(*calls: tuple[str, dict[str, Any]]) -> Reply:
@@ -176,11 +189,12 @@ async def _write(
     if reply.status != 200 or not called.body.get("stream"):
         data = json.dumps(_whole(called, reply)).encode()
         headers = [("content-type", "application/json"), ("content-length", str(len(data)))]
+        headers += reply.headers
         await send(h11.Response(status_code=reply.status, headers=headers))
         await send(h11.Data(data=data))
     else:
         await send(h11.Response(status_code=200, headers=[("content-type", "text/event-stream")]))
-        for name, body in _events(called, reply):
+        for name, body in _cut(_events(called, reply), reply):
             if name == "message_delta" and reply.before_last is not None:
                 await reply.before_last()
             await send(h11.Data(data=f"event: {name}\ndata: {json.dumps(body)}\n\n".encode()))
@@ -208,21 +222,40 @@ def _head(called: Request, reply: Reply) -> dict[str, Any]:
 
 
 def _stop(reply: Reply) -> str:
+    if reply.stop is not None:
+        return reply.stop
     return "tool_use" if any(block["type"] == "tool_use" for block in reply.blocks) else "end_turn"
+
+
+def _cut(
+    events: list[tuple[str, dict[str, Any]]], reply: Reply
+) -> list[tuple[str, dict[str, Any]]]:
+    if reply.ends == "well":
+        return events
+    last = [name for name, _ in events].index("message_delta") - 1
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    return events[:last] + ([("error", error)] if reply.ends == "in an error" else [])
 
 
 def _events(called: Request, reply: Reply) -> list[tuple[str, dict[str, Any]]]:
     events: list[tuple[str, dict[str, Any]]] = [
         ("message_start", {"message": _head(called, reply)})
     ]
+    delta: Block | None
     for index, block in enumerate(reply.blocks):
         if block["type"] == "text":
             begun, delta = {**block, "text": ""}, {"type": "text_delta", "text": block["text"]}
+        elif block["type"] == "thinking":
+            begun = {**block, "thinking": "", "signature": ""}
+            delta = {"type": "thinking_delta", "thinking": block["thinking"]}
+        elif block["type"].endswith("_result"):
+            begun, delta = block, None
         else:
             begun = {**block, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
         events.append(("content_block_start", {"index": index, "content_block": begun}))
-        events.append(("content_block_delta", {"index": index, "delta": delta}))
+        if delta is not None:
+            events.append(("content_block_delta", {"index": index, "delta": delta}))
         events.append(("content_block_stop", {"index": index}))
     events.append(
         ("message_delta", {"delta": {"stop_reason": _stop(reply)}, "usage": {"output_tokens": 5}})

@@ -3,6 +3,8 @@
 The traps it steps round, each seen on the real CLI:
 
 * a turn may take in prompts that were sent while it ran, so results are not counted but matched by the prompts' ids;
+* a result names at most 64 of the prompts that its turn took in, so the CLI never has more than `MAX_OWED` at once;
+* its `result` is the last block of text alone, so the answer is put together from all that was heard (`answer`);
 * a failed call of the model API ends in a message that calls itself a success: ``is_error`` decides, nothing else;
 * an interrupt that overtakes its prompt is lost, so it is repeated at each turn that begins with a prompt it meant;
 * text that begins with ``/`` or holds ``@path`` is a command to the CLI unless it is marked as composed by us.
@@ -12,7 +14,8 @@ from __future__ import annotations
 
 import base64
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
@@ -25,6 +28,7 @@ from claude_agent_sdk import (
     ClaudeAgentOptions,
     ClaudeSDKClient,
     HookMatcher,
+    RateLimitEvent,
     ResultMessage,
     StreamEvent,
     SystemMessage,
@@ -35,6 +39,7 @@ from claude_agent_sdk import (
 from pynchy_agent import archive, launch, script, wire
 from pynchy_agent.tools import build_server
 from pynchy_agent.transport import CliTransport
+from pynchy_agent.turn import Turn, was_interrupted
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
@@ -43,14 +48,16 @@ if TYPE_CHECKING:
     from pynchy_agent.places import Places
     from pynchy_agent.runner import Frames
 
-ToFeed = wire.Prompt | wire.Compact | wire.Interrupt | wire.Close
+ToAnswer = wire.Prompt | wire.Compact
+ToFeed = ToAnswer | wire.Interrupt | wire.Close
 
 MEDIA: Final = PurePosixPath(
     "/workspace/media"
 )  # where the host says a picture is, wherever it is mounted
 MAX_IMAGE: Final = 5 << 20  # bytes; the model API takes no larger one
 MAX_TRANSCRIPT: Final = 64 << 20  # bytes of a session, compacted or not, that is taken up again
-MAX_ANSWER: Final = 80_000  # characters; each is at most 12 bytes of a frame
+MAX_OWED: Final = 60  # prompts with the CLI and not answered; its result names at most 64
+MAX_NAMED: Final = 500  # prompts that one frame names
 DELEGATE_TIMEOUT: Final = 3600.0  # seconds that a helper may work; the host bounds its run itself
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
 
@@ -67,15 +74,18 @@ class Agent:
         self._frames = frames
         self._desk = desk
         self._places = places
-        # Prompts that were given and not yet named by an outcome, in order, and those that an interrupt meant.
+        # Prompts that wait to be given, those that were given and not yet named by an outcome, in order, and of these
+        # the ones that an interrupt meant. Whoever changes one of them wakes the giver.
+        self._held: deque[ToAnswer] = deque()
         self._owed: dict[str, None] = {}
         self._stopping: set[str] = set()
-        self._stopped = trio.Event()
+        self._giver = trio.lowlevel.ParkingLot()
         self._idle = True
         self._closing = False
         self._over = trio.Event()
         self._session = start.session
-        self._cause: str | None = None  # what the last failed call of the model API was about
+        self._compacts: set[str] = set()  # those of them that are no prompts
+        self._turn = Turn()
         self._streamed = 0.0
 
     async def run(
@@ -90,6 +100,7 @@ class Agent:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read, client, nursery)
                 nursery.start_soon(self._feed, client, feed)
+                nursery.start_soon(self._give, client)
                 await self._over.wait()
                 nursery.cancel_scope.cancel("closed")
         except Exception as error:
@@ -129,53 +140,72 @@ class Agent:
     # --- towards the agent ---------------------------------------------------------------------
 
     async def _feed(self, client: ClaudeSDKClient, feed: trio.MemoryReceiveChannel[ToFeed]) -> None:
+        """Take what the host says as it comes; prompts wait for `_give`, so that nothing waits behind them."""
         async for line in feed:
             match line:
                 case wire.Prompt() | wire.Compact():
-                    if (
-                        self._stopping
-                    ):  # else it could be merged into the turn that is to be stopped
-                        await self._stopped.wait()
-                    if isinstance(line, wire.Prompt) and line.script is not None:
-                        looked = await self._look(line.id, line.script)
-                        if looked is None:
-                            continue
-                        text = script.with_output(line.text, looked)
-                        line = attrs.evolve(line, text=text)
-                    message = await self._message(line)
-                    self._owed[line.id] = None
-                    await client.query(_only(message))
-                    await self._frames.say(wire.Accepted(prompts=(line.id,)))
-                case wire.Interrupt() if not self._idle or self._owed:
-                    self._stopping, self._stopped = set(self._owed), trio.Event()
-                    await client.interrupt()
+                    self._held.append(line)
+                    self._giver.unpark_all()
                 case wire.Interrupt():
-                    pass
+                    held = [each.id for each in self._held]
+                    self._held.clear()
+                    for first in range(0, len(held), MAX_NAMED):
+                        await self._interrupted(held[first : first + MAX_NAMED])
+                    if self._owed or not self._idle:
+                        self._stopping = set(self._owed)
+                        await client.interrupt()
                 case wire.Close():
                     self._closing = True
                     self._end_if_done()
 
+    async def _interrupted(self, prompts: list[str]) -> None:
+        await self._frames.say(
+            wire.Error(
+                kind="interrupted",
+                message="interrupted before it began",
+                prompts=tuple(prompts),
+                session=self._session,
+            )
+        )
+
+    async def _give(self, client: ClaudeSDKClient) -> None:
+        """Give the CLI the prompts, in order: no more at once than its results can name, and none that it could merge
+        into the turn that is to be stopped."""
+        while True:
+            while not self._held or self._stopping or len(self._owed) >= MAX_OWED:
+                await self._giver.park()
+            line = self._held.popleft()
+            self._owed[line.id] = None
+            if isinstance(line, wire.Compact):
+                self._compacts.add(line.id)
+            elif line.script is not None:
+                looked = await self._look(line.id, line.script)
+                if looked is None:
+                    continue
+                line = attrs.evolve(line, text=script.with_output(line.text, looked))
+            await client.query(_only(await self._message(line)))
+            await self._frames.say(wire.Accepted(prompts=(line.id,)))
+
     async def _look(self, prompt: str, source: str) -> str | None:
         """Run a task's script before its prompt: what it printed, or None if the model is not to be woken."""
         say = self._frames.say
-        self._owed[prompt] = None
         await say(wire.Accepted(prompts=(prompt,)))
         await say(wire.Progress(what="script", timeout=script.TIMEOUT))
         looked = await script.look(source, self._places.group)
         if looked.wakes:
             return looked.output
-        del self._owed[prompt]
+        self._named((prompt,))
         if looked.broken is None:
             await say(wire.Result(text=None, answered=(prompt,), session=self._session))
         else:
             words = f"the task's script: {looked.broken}: {looked.output[-500:]}"
             await say(wire.Error(kind="agent", message=words, prompts=(prompt,)))
-        if self._idle and not self._owed:
+        if self._owes_nothing():
             await say(wire.Idle())
         self._end_if_done()
         return None
 
-    async def _message(self, line: wire.Prompt | wire.Compact) -> dict[str, Any]:
+    async def _message(self, line: ToAnswer) -> dict[str, Any]:
         content: Any = "/compact"
         if isinstance(line, wire.Prompt):
             content = [await self._picture(image) for image in line.images]
@@ -220,7 +250,7 @@ class Agent:
                     interrupt()
             case SystemMessage(subtype="session_state_changed", data={"state": state}):
                 self._idle = state == "idle"
-                if self._idle and not self._owed:
+                if self._owes_nothing():
                     await say(wire.Idle())
                 self._end_if_done()
             case SystemMessage(subtype="api_retry", data=data):
@@ -232,9 +262,10 @@ class Agent:
                     )
                 )
             case SystemMessage():
+                self._turn.compaction = message.data.get("compact_result") or self._turn.compaction
                 await say(wire.Progress(what=message.subtype))
             case AssistantMessage():
-                self._cause = message.error or self._cause
+                self._turn.listen(message)
                 tools = [block for block in message.content if isinstance(block, ToolUseBlock)]
                 for tool in tools:
                     await say(
@@ -245,52 +276,52 @@ class Agent:
                 if not tools:
                     await say(wire.Progress(what="text"))
             case UserMessage():
+                self._turn.learn_what_was_sent(message)
                 await say(wire.Progress(what="tool result"))
             case StreamEvent():
+                self._turn.listen_to_the_stream(message)
                 now = trio.current_time()
                 if now - self._streamed >= STREAMING_EVERY:
                     self._streamed = now
                     await say(wire.Progress(what="streaming"))
+            case RateLimitEvent():
+                limit = message.rate_limit_info
+                self._turn.retry_at = limit.resets_at if limit.status == "rejected" else None
             case ResultMessage():
                 await self._outcome(message)
 
     async def _outcome(self, result: ResultMessage) -> None:
-        kind = error_kind(result, self._cause)
+        turn, self._turn = self._turn, Turn()
         prompts = tuple(result.user_message_uuids or ())
-        if kind == "interrupted" and not prompts:
+        if not prompts and result.user_message_uuid is not None:
+            prompts = (result.user_message_uuid,)  # some failures say no more
+        if not prompts and was_interrupted(result):
             prompts = tuple(
                 self._stopping
             )  # an interrupted turn may name none: it was one that was meant
-        for prompt in prompts:
-            self._owed.pop(prompt, None)
+        compact = self._compacts.intersection(prompts)
+        self._compacts -= compact
+        self._named(prompts)
         self._session = result.session_id
-        if kind is None:
-            await self._frames.say(
-                wire.Result(
-                    text=_cut(result.result) if result.result else None,
-                    answered=prompts,
-                    session=self._session,
-                    usage=_usage(result),
-                )
-            )
+        if compact:
+            frame = turn.compacted(result, prompts)
         else:
-            await self._frames.say(
-                wire.Error(
-                    kind=kind,
-                    message=_reason(result, kind),
-                    prompts=prompts,
-                    session=self._session,
-                    status=result.api_error_status,
-                )
-            )
-        self._cause = None
-        self._stopping &= self._owed.keys()
-        if not self._stopping:
-            self._stopped.set()
+            frame = turn.outcome(result, prompts, silent=self._start.scheduled)
+        await self._frames.say(frame)
         self._end_if_done()
 
+    def _named(self, prompts: Iterable[str]) -> None:
+        """An outcome names these prompts: they are owed no more."""
+        for prompt in prompts:
+            self._owed.pop(prompt, None)
+        self._stopping &= self._owed.keys()
+        self._giver.unpark_all()
+
+    def _owes_nothing(self) -> bool:
+        return self._idle and not self._owed and not self._held
+
     def _end_if_done(self) -> None:
-        if self._closing and self._idle and not self._owed:
+        if self._closing and self._owes_nothing():
             self._over.set()
 
     def _options(self) -> ClaudeAgentOptions:
@@ -309,66 +340,6 @@ class Agent:
         )
 
 
-def _reason(result: ResultMessage, kind: str) -> str:
-    if kind == "interrupted":
-        return "interrupted"  # the CLI's own words are of no use to anybody
-    return (result.result or "; ".join(result.errors or ()) or result.subtype)[:2000]
-
-
-def _usage(result: ResultMessage) -> wire.Usage:
-    usage = result.usage or {}
-    return wire.Usage(
-        input_tokens=sum(int(usage.get(name) or 0) for name in _INPUT_TOKENS),
-        output_tokens=int(usage.get("output_tokens") or 0),
-        cost_usd=result.total_cost_usd or 0.0,
-    )
-
-
-_INPUT_TOKENS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-
-_STATUS_KINDS: Final[dict[int, str]] = {
-    400: "history",
-    401: "credential",
-    402: "budget",
-    403: "credential",
-    404: "policy",
-    413: "context",
-    429: "rate_limit",
-}
-
-_CAUSE_KINDS: Final[dict[str, str]] = {
-    "authentication_failed": "credential",
-    "billing_error": "billing",
-    "rate_limit": "rate_limit",
-    "model_not_found": "policy",
-    "server_error": "outage",
-}
-
-_REASON_KINDS: Final[dict[str, str]] = {
-    "aborted_streaming": "interrupted",
-    "aborted_tools": "interrupted",
-    "budget_exhausted": "budget",
-    "max_turns": "max_turns",
-    "prompt_too_long": "context",
-}
-
-
-def error_kind(result: ResultMessage, cause: str | None) -> str | None:
-    """What kind of failure a result is, in the wire's words; None for a success."""
-    if (kind := _REASON_KINDS.get(result.terminal_reason or "")) is not None:
-        return kind
-    if not result.is_error and result.subtype == "success":
-        return None
-    status = result.api_error_status
-    if cause == "billing_error" and status != 402:
-        return "billing"
-    if status is not None:
-        return _STATUS_KINDS.get(status) or ("outage" if status >= 500 else "agent")
-    return _CAUSE_KINDS.get(cause or "") or (
-        "outage" if result.terminal_reason == "api_error" else "agent"
-    )
-
-
 def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:
     """How many seconds a tool may be silent by its own word; 0 when it does not say."""
     if tool.rpartition("__")[2] == "delegate":
@@ -383,12 +354,6 @@ def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:
 
 async def _only(message: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     yield message
-
-
-def _cut(text: str) -> str:
-    if len(text) <= MAX_ANSWER:
-        return text
-    return f"{text[:MAX_ANSWER]}\n\n[cut: the answer has {len(text)} characters]"
 
 
 def _tell(error: BaseException) -> str:

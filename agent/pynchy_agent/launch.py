@@ -53,6 +53,11 @@ BASH_TIMEOUT: Final = 120.0
 BASH_TIMEOUT_MOST: Final = 600.0
 
 
+#: What one call of the model may answer, where the model may answer more. The CLI asks a model that reaches it to go
+#: on, three times; so this bounds what one prompt can cost, at far more than a chat can show.
+MAX_OUTPUT_TOKENS: Final = 32_000
+
+
 def find_cli() -> Path:
     """The CLI in the SDK's package, found without importing it."""
     spec = importlib.util.find_spec("claude_agent_sdk")
@@ -100,7 +105,8 @@ def environment(
         proxy = base_url.replace("http://", f"http://run:{start.token}@", 1)
     return {
         # Before ours, so that a container's image or a test can set them.
-        "CLAUDE_CODE_MAX_RETRIES": "6",
+        "CLAUDE_CODE_MAX_RETRIES": "2",  # a short trouble; a longer one is the host's to wait for
+        "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(MAX_OUTPUT_TOKENS),
         **programs_environment(environ),
         "ANTHROPIC_BASE_URL": base_url,
         "ANTHROPIC_AUTH_TOKEN": start.token,

@@ -42,6 +42,7 @@ IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/w
 MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
 
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
+MAX_OWED: Final = 32  # prompts with one agent; messages that come then wait, and go together in one
 MAX_PIECES: Final = 25  # messages of one answer, and of all that nobody asked for until the next
 HIDDEN: Final = "The rest of this answer was for myself: I began that and never ended it."
 COMPACT_DONE: Final = "Our conversation is shortened; what matters is kept."
@@ -468,7 +469,7 @@ class _Run:
         """Claim what waits and hand it over. Of another chat only when nothing is owed."""
         if self.handle.kind is not Kind.SESSION or session.closing or self.stop.is_set():
             return
-        while True:
+        while len(self.owed) < MAX_OWED:
             claimed = await self.store.call(
                 turns.claim,
                 self.group,

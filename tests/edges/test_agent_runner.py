@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import attrs
 import pytest
 import trio
 
-from pynchy_agent import script, wire
+from pynchy_agent import claude, launch, script, turn, wire
 from tests.guest import RUNNER, Guest, Home, children, next_command, open_guest, prompt, start
-from tests.messages_api import Reply, Request, Script, fails, open_messages_api, says, uses
+from tests.messages_api import (
+    Reply,
+    Request,
+    Script,
+    blocks,
+    fails,
+    open_messages_api,
+    says,
+    uses,
+)
 
 #: A picture of one pixel.
 DOT = base64.b64decode(
@@ -303,6 +314,235 @@ async def test_a_failure_of_the_model_is_an_error_and_never_a_reply(home: Home) 
         await closed(guest)
 
 
+BASH = uses(("Bash", {"command": "true"})).blocks[0]
+CUT = "max_tokens"
+SEARCH = (
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "?"}},
+    {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+)
+
+#: What the model says in its calls for one prompt, then the text that is its answer, and whether a part is missing.
+ANSWERS: dict[str, tuple[list[Reply], str, bool]] = {
+    "plain": ([says("So.")], "So.", False),
+    "two blocks": ([blocks("It is ", "raining.")], "It is raining.", False),
+    "search": (
+        [blocks("I look.", *SEARCH, "Rain, ", "all day.")],
+        "I look.\n\nRain, all day.",
+        False,
+    ),
+    "continued": ([says("Flour, ", stop=CUT), says("and eggs.")], "Flour, and eggs.", False),
+    "continued twice": (
+        [says("One, ", stop=CUT), says("two, ", stop=CUT), says("three.")],
+        "One, two, three.",
+        False,
+    ),
+    "continued after work": (
+        [blocks("I look.", BASH), says("Flour, ", stop=CUT), says("and eggs.")],
+        "Flour, and eggs.",
+        False,
+    ),
+    "narrated": ([blocks("I look.", BASH), says("Nothing there.")], "Nothing there.", False),
+    "beside a tool": ([blocks("At 9:40.", BASH), Reply(), Reply()], "At 9:40.", False),
+    "beside tools": (
+        [blocks("At 9:40.", BASH), blocks("From platform 7.", BASH), Reply(), Reply()],
+        "At 9:40.\n\nFrom platform 7.",
+        False,
+    ),
+    "never continued": ([says("Half", stop=CUT), Reply(), Reply()], "Half", True),
+    "cut each time": ([says("word ", stop=CUT)] * 4, "word word word word ", True),
+    "window full": (
+        [says("word ", stop="model_context_window_exceeded")] * 4,
+        "word word word word ",
+        True,
+    ),
+    "budget spent on the way": (
+        [says("Half", stop=CUT), fails(402, "billing_error", "the budget is spent")],
+        "Half",
+        True,
+    ),
+    "stream broken": (
+        [blocks("It rains. ", "All d", ends="in silence"), says("All day.")],
+        "It rains. All day.",
+        False,
+    ),
+}
+
+
+async def test_the_answer_is_what_was_said_in_all_its_parts(home: Home) -> None:
+    # invariant 193
+    replies: list[Reply] = []
+
+    async def script(_: Request) -> Reply:
+        return replies.pop(0)
+
+    async with open_runner(home, script, start(home)) as (guest, calls):
+        for word, (said, text, cut) in ANSWERS.items():
+            replies[:] = said
+            asked = prompt(word)
+            await guest.tell(asked)
+            result = await guest.until(wire.Result)
+            assert (word, result.text, result.cut) == (word, text, cut)
+            assert (result.answered, replies) == ((asked.id,), [])
+            await guest.until(wire.Idle)
+        await closed(guest)
+    assert {call.body["max_tokens"] for call in calls} == {launch.MAX_OUTPUT_TOKENS}
+
+
+async def test_a_model_that_does_not_answer_is_told_as_what_it_is(home: Home) -> None:
+    # invariant 194
+    cases: dict[str, tuple[list[Reply], str, str | None]] = {
+        "refuses": ([Reply(stop="refusal")] * 2, "refusal", None),
+        "refuses late": ([says("Take the ", stop="refusal")] * 2, "refusal", "Take the "),
+        "says nothing": ([Reply()] * 2, "empty", None),
+        "does nothing with its tools": (
+            [uses(("Bash", {"command": "true"})), Reply(), Reply()],
+            "empty",
+            None,
+        ),
+        "only thinks": ([Reply(stop=CUT)] * 4, "output_limit", None),
+        "is full": ([Reply(stop="model_context_window_exceeded")] * 4, "context", None),
+        "is lost in the middle": (
+            [blocks("I look.", BASH), *[fails(529, "overloaded_error")] * 2],
+            "outage",
+            "I look.",
+        ),
+    }
+    replies: list[Reply] = []
+
+    async def script(_: Request) -> Reply:
+        return replies.pop(0)
+
+    async with open_runner(home, script, start(home)) as (guest, _):
+        for word, (said, kind, text) in cases.items():
+            replies[:] = said
+            asked = prompt(word)
+            await guest.tell(asked)
+            error = await guest.until(wire.Error)
+            assert (word, error.kind, error.text) == (word, kind, text)
+            assert (error.prompts, replies) == ((asked.id,), [])
+            await guest.until(wire.Idle)
+        await closed(guest)
+
+
+async def test_what_a_tool_sent_is_not_said_again(home: Home) -> None:
+    replies: list[Reply] = []
+
+    async def script(_: Request) -> Reply:
+        return replies.pop(0)
+
+    def sends(text: str) -> Reply:
+        return uses(("mcp__pynchy__send_message", {"text": text}))
+
+    async with open_runner(home, script, start(home, tools=["send_message"])) as (guest, _):
+        seen: set[str] = set()
+        for beside, ok, text in (
+            ("At 9:40.", True, None),
+            ("At 9:40.", False, "At 9:40."),
+            ("From platform 7.", True, "From platform 7."),
+        ):
+            replies[:] = [blocks(beside, *sends("At 9:40.").blocks), Reply(), Reply()]
+            await guest.tell(prompt("when?"))
+            command_id, _command = await next_command(home, seen=seen)
+            await guest.tell(wire.Answer(id=command_id, ok=ok, text="so"))
+            assert (await guest.until(wire.Result)).text == text
+        await closed(guest)
+
+
+async def test_a_task_may_say_nothing(home: Home) -> None:
+    async def script(_: Request) -> Reply:
+        return Reply()
+
+    first = attrs.evolve(start(home, prompt("look")), scheduled=True)
+    async with open_runner(home, script, first) as (guest, _):
+        assert (await guest.until(wire.Result)).text is None
+        await closed(guest)
+
+
+async def test_more_prompts_than_a_result_names_are_each_answered_once(home: Home) -> None:
+    # invariant 195
+    asleep, all_told = trio.Event(), trio.Event()
+    heard: list[str] = []
+
+    async def script(call: Request) -> Reply:
+        words = re.findall(r"\[\d+\]", json.dumps(call.body["messages"]))
+        new = [word for word in dict.fromkeys(words) if word not in heard]
+        heard.extend(new)
+        if len(heard) == 1 and not call.tool_results:
+            asleep.set()
+            await all_told.wait()
+            return uses(("Bash", {"command": "true"}))
+        return says(" ".join(new))
+
+    prompts = [prompt(f"[{number}]") for number in range(130)]
+    async with open_runner(home, script, start(home, prompts[0])) as (guest, _):
+        await asleep.wait()
+        await guest.tell(*prompts[1:])
+        for _ in prompts[: claude.MAX_OWED]:
+            await guest.until(wire.Accepted)
+        all_told.set()
+        answered: list[str] = []
+        said: list[str] = []
+        while len(answered) < len(prompts):
+            result = await guest.until(wire.Result)
+            answered += result.answered
+            said += (result.text or "").split()
+        await guest.until(wire.Idle)
+        assert answered == [each.id for each in prompts]
+        assert said == [each.text for each in prompts[1:]]
+        await closed(guest)
+
+
+async def test_a_stop_means_also_what_still_waits(home: Home) -> None:
+    asleep = trio.Event()
+
+    async def script(call: Request) -> Reply:
+        if not call.prompt.endswith("hello"):
+            asleep.set()
+            await trio.sleep_forever()
+        return says("done")
+
+    prompts = [prompt(f"m{number}") for number in range(80)]
+    async with open_runner(home, script, start(home, *prompts)) as (guest, _):
+        await asleep.wait()
+        later = prompt("hello")
+        await guest.tell(wire.Interrupt(), later)
+        stopped: list[str] = []
+        while len(stopped) < len(prompts):
+            error = await guest.until(wire.Error)
+            assert error.kind == "interrupted"
+            stopped += error.prompts
+        assert sorted(stopped) == sorted(each.id for each in prompts)
+        assert (await guest.until(wire.Result)).answered == (later.id,)
+        await closed(guest)
+
+
+async def test_shortening_that_failed_is_not_told_as_done(home: Home) -> None:
+    # invariant 196
+    failure: list[Reply] = []
+
+    async def script(call: Request) -> Reply:
+        return failure[0] if failure and "TEXT ONLY" in call.prompt else says("a fine answer")
+
+    async with open_runner(home, script, start(home)) as (guest, _):
+        await guest.tell(nothing := wire.Compact(id=str(uuid4())))
+        result = await guest.until(wire.Result)
+        assert (result.text, result.answered) == (turn.NOTHING_TO_SHORTEN, (nothing.id,))
+        for word in ("one", "two"):
+            await guest.tell(prompt(word))
+            await guest.until(wire.Result)
+        for reply, kind in (
+            (fails(529, "overloaded_error", "Overloaded"), "outage"),
+            (fails(400, "invalid_request_error", "messages.1.content.0: no"), "history"),
+            (Reply(), "agent"),
+        ):
+            failure[:] = [reply]
+            compact = wire.Compact(id=str(uuid4()))
+            await guest.tell(compact)
+            error = await guest.until(wire.Error)
+            assert (error.kind, error.prompts) == (kind, (compact.id,))
+        await closed(guest)
+
+
 async def test_an_interrupt_ends_what_it_meant_and_nothing_later(home: Home) -> None:
     async def script(call: Request) -> Reply:
         if call.prompt.endswith("sleep") and not call.tool_results:
@@ -330,7 +570,9 @@ async def test_an_interrupt_ends_what_it_meant_and_nothing_later(home: Home) -> 
             result = await guest.until(wire.Result)
             assert (result.text, result.answered) == ("done", (three.id,))
             await guest.until(wire.Idle)
-            assert not [line for line in children(guest.process.pid).values() if "tail -f" in line]
+            await until(
+                lambda: not any("tail -f" in line for line in children(guest.process.pid).values())
+            )
         await guest.tell(wire.Interrupt())  # with nothing to interrupt
         await guest.tell(prompt("hello"))
         assert (await guest.until(wire.Result)).text == "done"
