@@ -29,6 +29,8 @@ from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.proxy import Gateway
 from pynchy.groups import settings
+from pynchy.groups.effects import Bounds
+from pynchy.groups.queue import room_for_delegates
 from pynchy.guards import Guards
 from pynchy.home import stamp_of
 from pynchy.ipc import watcher
@@ -42,6 +44,14 @@ from pynchy.store import callers, guards, runs
 from pynchy.store.database import Store
 from pynchy.world import World
 from pynchy_agent import wire
+
+
+def bounds_of(config: Config) -> Bounds:
+    """What the agents of one group may do by themselves."""
+    return Bounds(
+        **attrs.asdict(config.effects),
+        background=room_for_delegates(config.limits.containers) > 0,
+    )
 
 
 @attrs.frozen
@@ -75,6 +85,7 @@ class ContainedAgents:
             bells=self.bells,
             scaffold=partial(folders.scaffold, home),
             open_spool=partial(open_spool, watch=self.watches.of),
+            bounds=bounds_of(self.config),
         )
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:

@@ -390,6 +390,27 @@ class Budget:
 
 
 @attrs.frozen
+class Effects:
+    """What one group's agents may do by themselves within an hour. 0 is no limit. A group that comes to more is
+    held back (its tasks do not run, and it sends nothing but answers to people) until you let it go on."""
+
+    turns: int = setting(
+        300,
+        count(0, 10**6),
+        "turns that nobody asked for: tasks, helpers, what wakes the agent besides people",
+    )
+    messages: int = setting(
+        500, count(0, 10**6), "messages, reactions and questions, besides the answers to people"
+    )
+    files: int = setting(100, count(0, 10**6), "files sent")
+    tokens: int = setting(
+        20_000_000,
+        count(0, 10**12),
+        "tokens of the model, in and out, what it reads from its cache left aside; people are answered beyond it",
+    )
+
+
+@attrs.frozen
 class Gateway:
     """The only way out of a container."""
 
@@ -488,6 +509,7 @@ class Config:
     limits: Limits = Limits()
     model: Model = Model()
     budget: Budget = Budget()
+    effects: Effects = Effects()
     gateway: Gateway = Gateway()
     disk: Disk = Disk()
     keeping: Keeping = Keeping()
@@ -503,6 +525,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "limits": Limits,
     "model": Model,
     "budget": Budget,
+    "effects": Effects,
     "gateway": Gateway,
     "disk": Disk,
     "keeping": Keeping,

@@ -23,7 +23,7 @@ import attrs
 import trio
 
 from pynchy import control, credentials, desktop, openings
-from pynchy.agents import ContainedAgents
+from pynchy.agents import ContainedAgents, bounds_of
 from pynchy.approvals import Approvals
 from pynchy.changes import open_watches
 from pynchy.chat import orders, receiver, sender
@@ -393,6 +393,7 @@ async def serve(
     )
 
     terms = turn.Terms(
+        bounds=bounds_of(config),
         patience=Patience(
             silence=config.limits.progress,
             turn=config.limits.turn,
@@ -527,6 +528,7 @@ async def serve(
                     wake=ring,
                     outbox_bell=outgoing.ring,
                     steady=world.steady,
+                    bounds=bounds_of(config),
                 ),
                 "scheduler",
             )
@@ -556,6 +558,7 @@ async def serve(
                 scaffold=scaffold,
                 stop=stop,
                 pause=pause,
+                let_go_on=ring_scheduler,
             )
             inspection = Inspection(
                 store=store,

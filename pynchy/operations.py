@@ -23,7 +23,7 @@ from pynchy.control import Client, Op, OpFailed
 from pynchy.ipc.call import Scaffold
 from pynchy.model import ChatId, Group, GroupId, Micros, folder_of
 from pynchy.policy import failures
-from pynchy.store import audit, groups, holds, messages, questions, runs, turns
+from pynchy.store import audit, breakers, groups, holds, messages, questions, runs, turns
 from pynchy.store.database import Database, Store
 
 PROTOCOL: Final = 1
@@ -45,7 +45,8 @@ class Live:
 @attrs.frozen
 class Operations:
     """The table of ops. ``added`` and ``removed`` are told once a group is registered, or gone; ``stop`` ends
-    what its runs do, ``pause`` stops serving it, or begins again."""
+    what its runs do, ``pause`` stops serving it, or begins again, ``let_go_on`` looks for tasks of one that was
+    held back."""
 
     store: Store
     home: str
@@ -59,6 +60,7 @@ class Operations:
     scaffold: Scaffold  # makes the folders of a group, before its row counts
     stop: Callable[[GroupId, Sequence[turns.Turn]], Awaitable[None]]
     pause: Callable[[GroupId, bool], Awaitable[None]]
+    let_go_on: Callable[[], None]
 
     @property
     def ops(self) -> Mapping[str, Op]:
@@ -175,7 +177,9 @@ class Operations:
         return await self._set_paused(GroupId(folder), True)
 
     async def resume_group(self, client: Client, *, folder: str) -> object:
-        """Answer a group again, beginning with what came meanwhile."""
+        """Answer a group again, beginning with what came meanwhile; one that was held back goes on, too."""
+        if await self.store.call(breakers.let_go_on, GroupId(folder), by="owner", now=self.now()):
+            self.let_go_on()
         return await self._set_paused(GroupId(folder), False)
 
     async def _set_paused(self, folder: GroupId, paused: bool) -> object:
@@ -251,6 +255,7 @@ def _shown(db: Database, group: Group) -> dict[str, object]:
         "requires_trigger": group.requires_trigger,
         "main": group.is_main,
         "paused": group.paused,
+        "held_back": breakers.held_back(db).get(group.folder),
     }
 
 

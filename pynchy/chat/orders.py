@@ -24,7 +24,7 @@ from pynchy.ipc.call import Done, Scaffold, no_folders
 from pynchy.ipc.requests import read_code
 from pynchy.model import DAY, ChatId, Group, GroupId, Micros, after
 from pynchy.policy import failures
-from pynchy.store import groups, holds, messages, notices, questions, runs, turns
+from pynchy.store import breakers, groups, holds, messages, notices, questions, runs, turns
 from pynchy.store.database import Database, NewId
 
 Then = Callable[[], Awaitable[None]]
@@ -111,6 +111,7 @@ def _compact(db: Database, group: Group, order: Order, now: Micros, hands: _Hand
         kind="notice",
         prompt="/compact",
         source=turns.COMPACT,
+        steps=0,
         now=now,
     )
 
@@ -178,9 +179,11 @@ def _model(db: Database, group: Group, order: Order, now: Micros, hands: _Hands)
 
 def _groups(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
     lines = []
+    held = breakers.held_back(db)
     for each in groups.list_groups(db):
         chats = ", ".join(groups.chats_of(db, each.folder)) or "no chat"
-        lines.append(f"{each.folder} ({within(each.name)}): {chats}{', paused' * each.paused}")
+        state = ", paused" * each.paused + ", held back" * (each.folder in held)
+        lines.append(f"{each.folder} ({within(each.name)}): {chats}{state}")
     return "\n".join(lines), None
 
 
@@ -201,15 +204,19 @@ def _resume(db: Database, group: Group, order: Order, now: Micros, hands: _Hands
     folder = GroupId(order.argument)
     if groups.get(db, folder) is None:
         return f"There is no group {folder}.", None
-    if not groups.set_paused(db, folder, paused=False):
-        return f"{folder} is not paused.", None
+    resumed = groups.set_paused(db, folder, paused=False)
+    if breakers.let_go_on(db, folder, by=hands.by, now=now):
+        resumed = True
+    if not resumed:
+        return f"{folder} is neither paused nor held back.", None
 
     async def then() -> None:
+        hands.committed(Done(ok=True, text="", schedules=True))
         await hands.tell(queue.Resumed(folder))
         await hands.tell(queue.Arrived(folder))
         await hands.tell(queue.TaskDue(folder))
 
-    return f"{folder} is answered again.", then
+    return f"{folder} goes on.", then
 
 
 def _approve(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:

@@ -50,7 +50,7 @@ def show_groups(*, as_json: bool) -> None:
         (
             group["folder"],
             group["name"],
-            "paused" if group["paused"] else _answers(group),
+            _state(group) or _answers(group),
             ", ".join(group["chats"]) or "no chat",
         )
         for group in found
@@ -271,12 +271,14 @@ def pause_group(folder: str) -> None:
 def resume_group(folder: str) -> None:
     """Answer the group in FOLDER again, beginning with what came meanwhile.
 
+    A group that was held back because it did too much by itself goes on, too, and is counted anew.
+
     \b
     pynchy groups resume family
     """
     with open_connection() as connection:
         connection.ask("groups.resume", folder=folder)
-    click.echo(f"{folder} is answered again")
+    click.echo(f"{folder} goes on")
 
 
 @command.command("remove")
@@ -328,8 +330,12 @@ def _answers(group: dict[str, Any]) -> str:
     return f"@{group['trigger']}" if group["requires_trigger"] else "everything"
 
 
+def _state(group: dict[str, Any]) -> str:
+    return "paused" if group["paused"] else "held back" if group.get("held_back") else ""
+
+
 def render(group: dict[str, Any]) -> str:
     trigger = f"answers {_answers(group)}"
-    paused = ", paused" if group["paused"] else ""
+    paused = f", {state}" if (state := _state(group)) else ""
     chats = ", ".join(group["chats"]) or "no chat"
     return f"{group['folder']}: {group['name']}, {chats}, {trigger}{paused}"

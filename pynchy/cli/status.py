@@ -103,7 +103,7 @@ def render(status: dict[str, Any]) -> str:
     lines.append(f"groups     {len(status['groups'])}")
     for group in status["groups"]:
         trigger = f"@{group['trigger']}" if group["requires_trigger"] else "every message"
-        paused = ", paused" if group["paused"] else ""
+        paused = ", paused" if group["paused"] else ", held back" if group.get("held_back") else ""
         lines.append(
             f"  {group['folder']}: {', '.join(group['chats']) or 'no chat'}, {trigger}{paused}"
         )

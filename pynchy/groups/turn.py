@@ -29,6 +29,7 @@ from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
 from pynchy.container.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
 from pynchy.groups.dispatcher import RunHandle
+from pynchy.groups.effects import Bounds
 from pynchy.groups.queue import Kind
 from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
@@ -103,6 +104,7 @@ class Terms:
     model: str | None
     boot: str
     install: str
+    bounds: Bounds
     failing: failures.Terms = failures.USUAL
 
 
@@ -427,6 +429,7 @@ class _Run:
             session=result.session,
             take=self.chat if self.chat is not None and self.outbox.free(self.chat) else None,
             reached=(seen := self.last_call(self.run)) is not None and seen.kind is None,
+            bounds=self.terms.bounds,
             now=self.now(),
             new_id=self.new_id,
         )
@@ -446,6 +449,9 @@ class _Run:
                 self.outbox.carry(committed.taken)
             else:
                 self.outbox.ring()
+        elif committed.held:
+            logger.warning("what nobody asked for was not said: the group is held back")
+            self.outbox.ring()  # main may have been told
         deadlines.answered(
             trio.current_time(), owed=True
         )  # idle is for the agent to say: it may work on

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import attrs
 
+from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.ipc.policy import Caller
 from pynchy.model import Group, GroupId, Micros, TurnId
@@ -103,3 +104,4 @@ class Call:
     file: Staged | Unfit | None
     timezone: str = "UTC"
     scaffold: Scaffold = no_folders
+    bounds: Bounds = UNBOUNDED

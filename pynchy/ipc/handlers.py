@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
+from pynchy.groups import effects
+from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.ipc import (
     approvals,
     group_commands,
@@ -24,7 +26,7 @@ from pynchy.ipc.call import Call, Done, Refused, Scaffold, no_folders, undone_if
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.ipc.waiting_commands import MOST_SAID
 from pynchy.model import MINUTE, GroupId, Micros, RunId
-from pynchy.store import audit, callers, journal, outbox
+from pynchy.store import audit, breakers, callers, journal, outbox
 from pynchy.store.database import Database, NewId
 from pynchy_agent import wire
 
@@ -44,6 +46,7 @@ def handle(
     file: Staged | Unfit | None = None,
     timezone: str = "UTC",
     scaffold: Scaffold = no_folders,
+    bounds: Bounds = UNBOUNDED,
 ) -> Done:
     """Carry a command out, or say what came of it before, or why it is refused.
 
@@ -68,6 +71,7 @@ def handle(
         file=file,
         timezone=timezone,
         scaffold=scaffold,
+        bounds=bounds,
     )
     journal.record(db, folder, command_id, sha256, ok=done.ok, text=done.text, now=now)
     return done
@@ -84,6 +88,7 @@ def _carry_out(
     file: Staged | Unfit | None,
     timezone: str,
     scaffold: Scaffold,
+    bounds: Bounds,
 ) -> Done:
     caller = callers.caller_of(db, folder, run)
     if caller is None:
@@ -92,7 +97,13 @@ def _carry_out(
         return Done(ok=False, text=reason, offence="forbidden")
     if (reason := policy.misfit(command.name, command.args)) is not None:
         return Done(ok=False, text=reason, offence="misfit")
-    call = Call(db, caller, command.args, now, new_id, file, timezone, scaffold)
+    kind = effects.COMMANDS.get(command.name)
+    if kind is not None:
+        held = breakers.held(db, folder, kind, bounds=bounds, now=now, new_id=new_id)
+        if held is not None:
+            text = effects.refusal(held.kind)
+            return Done(ok=False, text=text, speaks=held.told, offence="too much", fresh=held.told)
+    call = Call(db, caller, command.args, now, new_id, file, timezone, scaffold, bounds)
     try:
         with undone_if_refused(db):
             if policy.asks(caller, command.name, command.args):

@@ -30,6 +30,7 @@ class Caller:
     chat: ChatId
     turn: TurnId
     trusted: bool
+    steps: int = 0  # from a person's word to its turn; 0: a person asked for this one
     depth: int = 0  # how many helpers stand between it and a turn of the group
 
 

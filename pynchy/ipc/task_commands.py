@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pynchy.ipc.call import Call, Done, Refused
-from pynchy.model import ChatId, GroupId, TaskId, channel_of
-from pynchy.schedule.times import BadSchedule, Schedule, parse, spell
+from pynchy.model import ChatId, GroupId, Micros, TaskId, after, channel_of
+from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse, spell
 from pynchy.store import callers, groups, tasks
 
 SHOWN: Final = 200  # characters of a prompt, or of what was said, in a list
@@ -29,6 +29,11 @@ def schedule_for(call: Call, folder: GroupId) -> Done:
     """Make the task that a call describes, for a group that it may make one for."""
     chat = call.caller.chat if folder == call.caller.folder else _chat_of(call, folder)
     schedule = read_schedule(call)
+    if call.caller.steps:
+        _not_too_soon(call, folder, schedule, call.now)
+        twin = tasks.like(call.db, folder, call.args["prompt"], schedule)
+        if twin is not None:
+            raise Refused(f"{twin} says the same at the same times; there is no need for another")
     creator, depth = callers.creator_of(call.db, call.caller)
     try:
         task = tasks.create(
@@ -88,6 +93,9 @@ def _update_task(call: Call) -> Done:
             raise Refused("a new schedule_type needs a schedule_value")
         kind = args.get("schedule_type", task.schedule.kind)
         schedule = _schedule(call, kind, args["schedule_value"])
+        if call.caller.steps:
+            since = tasks.last_run(call.db, task.id) or call.now
+            _not_too_soon(call, task.folder, schedule, since)
     changed = tasks.change(
         call.db,
         task.id,
@@ -128,7 +136,11 @@ def _cancel_task(call: Call) -> Done:
 
 def _run_task_now(call: Call) -> Done:
     task = _own(call)
-    if not tasks.run_now(call.db, task.id, now=call.now):
+    try:
+        made = tasks.run_now(call.db, task.id, now=call.now, asked_in=call.caller.steps)
+    except tasks.CannotSchedule as error:
+        raise Refused(str(error)) from None
+    if not made:
         raise Refused("the task waits to run already, or is over")
     return Done(ok=True, text="it runs as soon as a slot is free", fresh=True, due=task.folder)
 
@@ -168,6 +180,17 @@ def _schedule(call: Call, kind: str, value: Any) -> Schedule:
         )
     except BadSchedule as error:
         raise Refused(str(error)) from None
+
+
+def _not_too_soon(call: Call, folder: GroupId, schedule: Schedule, since: Micros) -> None:
+    """A turn that nobody asked for has nothing run sooner than an interval would."""
+    least = tasks.least_period(folder)
+    first = next_slot(schedule, Micros(call.now - 1))
+    if first is not None and first.at < after(since, least):
+        raise Refused(
+            f"nobody asked for this turn: what it schedules begins {least:.0f} s from now at the earliest,"
+            " and no task runs more often than that"
+        )
 
 
 def _changed(text: str) -> Done:

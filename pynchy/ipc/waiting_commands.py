@@ -64,6 +64,8 @@ def _delegate(call: Call) -> Done:
     caller = call.caller
     if caller.depth and not waits:
         raise Refused("a helper is not woken again; wait for its helpers")
+    if not waits and not call.bounds.background:
+        raise Refused("there are too few slots for helpers that you do not wait for; wait for it")
     try:
         turn = delegates.ask(
             call.db,

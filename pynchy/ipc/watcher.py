@@ -21,6 +21,7 @@ import attrs
 import trio
 
 from pynchy.changes import Watch
+from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.ipc import errors, files, handlers, later
 from pynchy.ipc.call import Awaits, Done, Scaffold, no_folders
 from pynchy.ipc.later import Bells
@@ -71,6 +72,7 @@ class Desk:
     timezone: str = "UTC"  # of the people, for the times that commands speak of
     bells: Bells = attrs.field(factory=Bells)  # for answers that come later
     scaffold: Scaffold = no_folders  # for groups that are registered
+    bounds: Bounds = UNBOUNDED  # on what the group's agents do by themselves
     open_spool: Callable[[Path], AbstractContextManager[Spool]] = open_spool
 
 
@@ -244,6 +246,7 @@ class _Clerk:
                 file=file,
                 timezone=desk.timezone,
                 scaffold=desk.scaffold,
+                bounds=desk.bounds,
             )
         finally:
             if isinstance(file, files.Staged) and not (done.ok and done.fresh):

@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 import attrs
 import trio
 
+from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.logs import logger
 from pynchy.model import MINUTE, GroupId, Micros
 from pynchy.store import approvals, derived_times, tasks
@@ -64,6 +65,7 @@ async def run(
     due: Callable[[GroupId], Awaitable[None]],
     wake: Callable[[GroupId], Awaitable[None]],
     outbox_bell: Callable[[], None],
+    bounds: Bounds = UNBOUNDED,
     steady: Callable[[], float] = trio.current_time,
     chunk: float = CHUNK,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -71,7 +73,8 @@ async def run(
     """Call ``due`` with each group that has a task's turn to run, ``wake`` with each whose request has expired.
     Runs until cancelled.
 
-    ``told`` says that tasks were made or changed, or something requested. ``steady`` is a clock, in
+    ``told`` says that tasks were made or changed, something was requested, or a group may go on. ``bounds``
+    is how much a group may do by itself. ``steady`` is a clock, in
     seconds, that nobody sets, and that goes on while the machine sleeps.
     """
     clock = ClockWatch(now, steady)
@@ -82,7 +85,7 @@ async def run(
         if jumped := clock.take():
             await _correct(store, jumped, now=now, new_id=new_id)
             outbox_bell()  # what waited to be sent may be due by now
-        fired, expired = await store.call(_fall_due, now=now(), new_id=new_id)
+        fired, expired = await store.call(_fall_due, now=now(), new_id=new_id, bounds=bounds)
         if fired.told:
             outbox_bell()
         for group in fired.groups:
@@ -107,8 +110,10 @@ async def _correct(
     return told
 
 
-def _fall_due(db: Database, *, now: Micros, new_id: NewId) -> tuple[tasks.Fired, approvals.Expired]:
-    return tasks.fire_due(db, now=now, new_id=new_id), approvals.expire(db, now=now)
+def _fall_due(
+    db: Database, *, now: Micros, new_id: NewId, bounds: Bounds
+) -> tuple[tasks.Fired, approvals.Expired]:
+    return tasks.fire_due(db, now=now, new_id=new_id, bounds=bounds), approvals.expire(db, now=now)
 
 
 async def _until(

@@ -165,6 +165,7 @@ def end(
         kind="notice",
         prompt=f"You asked for {approval.command} ({approval.code}). {_TOLD[state]} {outcome}".strip(),
         source="approval",
+        steps=max(1, turns.steps(db, approval.turn)),
         now=now,
     )
     return approval.folder

@@ -11,7 +11,7 @@ from typing import Final
 from pynchy.ipc.policy import Caller
 from pynchy.model import MAIN, ChatId, GroupId, Micros, RunId, SenderId, TurnId, after, channel_of
 
-from . import delegates, groups, questions
+from . import delegates, groups, questions, turns
 from .database import Database
 
 
@@ -39,6 +39,7 @@ def caller_of(db: Database, folder: GroupId, run: RunId) -> Caller | None:
         turn=turn,
         trusted=folder == MAIN and _all_trusted(db, run, turn, chat),
         depth=delegates.depth(db, turn),
+        steps=turns.steps(db, turn),
     )
 
 
@@ -61,22 +62,22 @@ def creator_of(db: Database, caller: Caller) -> tuple[SenderId, int]:
     A task made by a task has its maker's authority. Of several people who asked it is the least.
     """
     row = db.execute(
-        "SELECT creator, depth FROM fires JOIN tasks ON tasks.id = task_id WHERE turn_id = ?",
+        "SELECT creator FROM fires JOIN tasks ON tasks.id = task_id WHERE turn_id = ?",
         (caller.turn,),
     ).fetchone()
     if row is not None:
-        return SenderId(row[0]), int(row[1]) + 1
+        return SenderId(row[0]), caller.steps
     if caller.trusted:
-        return OWNER, 0
+        return OWNER, caller.steps
     woken_by = questions.answerer(db, caller.turn)
     if woken_by is not None:
-        return woken_by[0], 0
+        return woken_by[0], caller.steps
     row = db.execute(
         "SELECT sender FROM turn_inputs JOIN inbox USING (seq) "
         "WHERE turn_id = ? AND triggers = 1 ORDER BY seq LIMIT 1",
         (caller.turn,),
     ).fetchone()
-    return SenderId("" if row is None else row[0]), 0
+    return SenderId("" if row is None else row[0]), caller.steps
 
 
 def last_asked(db: Database, turn: TurnId) -> str | None:

@@ -55,7 +55,15 @@ def ask(
     ).fetchone()[0]
     if open_now >= MOST:
         raise TooMany(f"{MOST} helpers are at work already; wait for one")
-    turn = turns.add(db, folder=folder, chat=chat, kind="delegate", prompt=prompt, now=now)
+    turn = turns.add(
+        db,
+        folder=folder,
+        chat=chat,
+        kind="delegate",
+        prompt=prompt,
+        steps=turns.steps(db, parent),
+        now=now,
+    )
     db.execute(
         "INSERT INTO delegates (turn_id, folder, parent_turn, parent_run, depth, waits) "
         "VALUES (?, ?, ?, ?, ?, ?)",
@@ -95,12 +103,12 @@ def run_ended(db: Database, run: RunId, *, now: Micros) -> None:
     for turn, own in unfinished:
         turns.give_up(db, turn, None if own else "the run that asked for it ended", now=now)
     ended = db.execute(
-        "SELECT turn_id, delegates.folder, chat FROM delegates JOIN turns ON turns.id = turn_id "
+        "SELECT turn_id, delegates.folder, chat, turns.steps FROM delegates JOIN turns ON turns.id = turn_id "
         "WHERE waits = 0 AND told = 0 AND ended_at IS NOT NULL AND state <> 'cancelled' "
         "AND (turns.run_id = ?1 OR parent_run = ?1) AND depth = 1 ORDER BY turn_id",
         (run,),
     ).fetchall()
-    for turn, folder, chat in ended:
+    for turn, folder, chat, steps in ended:
         came = outcome(db, turn)
         assert came is not None, "it has ended"
         turns.add(
@@ -110,6 +118,7 @@ def run_ended(db: Database, run: RunId, *, now: Micros) -> None:
             kind="notice",
             prompt=f"Helper {turn} has ended. {'Its answer:' if came.ok else ''}\n{came.text}",
             source="delegate",
+            steps=max(1, steps),
             now=now,
         )
         db.execute("UPDATE delegates SET told = 1 WHERE turn_id = ?", (turn,))

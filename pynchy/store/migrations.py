@@ -498,6 +498,32 @@ def m012_holds(db: Database) -> None:
     )
 
 
+def m013_effects(db: Database) -> None:
+    """What agents did by themselves lately, and how many steps a turn is from a person's word."""
+    db.executescript(
+        """
+        -- How often in each minute. tokens: only what is taken off the book of usage.
+        CREATE TABLE effects (
+            folder TEXT NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('turns', 'messages', 'files', 'tokens')),
+            minute INTEGER NOT NULL,
+            number INTEGER NOT NULL,
+            PRIMARY KEY (folder, kind, minute)
+        ) STRICT, WITHOUT ROWID;
+
+        -- Groups that did too much and are held back until a person lets them go on.
+        CREATE TABLE breakers (
+            folder TEXT PRIMARY KEY,
+            kind TEXT NOT NULL CHECK (kind IN ('turns', 'messages', 'files', 'tokens')),
+            at INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+
+        ALTER TABLE turns ADD COLUMN steps INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX usage_hour ON usage (folder, created_at);
+        """
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
@@ -509,6 +535,7 @@ STEPS: Final[tuple[Step, ...]] = (
     m010b_pace,
     m011_estimated,
     m012_holds,
+    m013_effects,
 )
 SCHEMA: Final = len(STEPS)
 

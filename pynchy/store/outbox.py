@@ -19,9 +19,10 @@ from typing import Any, Final
 import attrs
 
 from pynchy.chat.text import notice as in_the_hosts_name
+from pynchy.groups.effects import Kind
 from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
 
-from . import cooldown, groups, messages, retries, search
+from . import cooldown, effects, groups, messages, retries, search
 from .database import Database, NewId
 
 
@@ -83,34 +84,39 @@ def enqueue(
     turn: TurnId | None = None,
     run: RunId | None = None,
     notice: bool = False,
+    answer: bool = False,
     now: Micros,
     new_id: NewId,
 ) -> list[int]:
     """Put texts, in order, or one file or reaction (with one text) at the end of a chat's list.
 
     With ``turn`` it is output of that turn, which is then never replayed; ``notice`` says it is the
-    host's word and not the agent's: it gets the host's mark, where it has none, and no second one.
+    host's word and not the agent's: it gets the host's mark, where it has none, and no second one. What a
+    turn says is counted as an effect of the group, unless it is the ``answer`` to a person.
     """
+    if turn is not None and not notice and not answer:
+        kind: Kind = "messages" if file is None else "files"
+        effects.count(db, folder, kind, number=max(1, len(texts)), now=now)
     if notice:
         texts = [in_the_hosts_name(text) for text in texts]
     if file is not None or reaction_to is not None:
-        kind = "file" if file is not None else "reaction"
-        entries = [(kind, texts[0] if texts else "", file, reaction_to or quotes)]
+        what = "file" if file is not None else "reaction"
+        entries = [(what, texts[0] if texts else "", file, reaction_to or quotes)]
     else:
         # Of a text in pieces the first one quotes.
         entries = [("text", text, None, None if n else quotes) for n, text in enumerate(texts)]
     ids = []
-    for kind, text, path, target in entries:
+    for what, text, path, target in entries:
         row = db.execute(
             "INSERT INTO outbox (folder, chat, turn_id, run_id, ord, message_id, kind, text, path, "
             "target, notice, state, next_at, created_at) VALUES (?1, ?2, ?3, ?4, "
             "CASE WHEN ?3 IS NULL THEN NULL ELSE "
             "coalesce((SELECT max(ord) FROM outbox WHERE turn_id = ?3), -1) + 1 END, "
             "?5, ?6, ?7, ?8, ?9, ?10, 'pending', ?11, ?11) RETURNING id",
-            (folder, chat, turn, run, new_id(), kind, text, path, target, notice, now),
+            (folder, chat, turn, run, new_id(), what, text, path, target, notice, now),
         ).fetchone()
         ids.append(int(row[0]))
-        if kind == "text":
+        if what == "text":
             search.add(db, "outbox_fts", row[0], text)
     return ids
 

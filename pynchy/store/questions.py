@@ -224,6 +224,7 @@ def _wake(db: Database, id: str, *, now: Micros) -> None:
         kind="notice",
         prompt=f"You asked: {question}\n{name or 'Somebody'} answered: {said}",
         source="question",
+        steps=0,
         now=now,
     )
     db.execute("UPDATE questions SET woke = ? WHERE id = ?", (turn, id))

@@ -17,10 +17,19 @@ from typing import Any, Final, Literal
 import attrs
 
 from pynchy.chat.text import NOTICE_PREFIX, within
-from pynchy.model import DAY, MINUTE, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
-from pynchy.schedule.times import BadSchedule, Schedule, Slot, next_slot, slots
+from pynchy.groups.effects import UNBOUNDED, Bounds
+from pynchy.model import DAY, MAIN, MINUTE, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
+from pynchy.schedule.times import (
+    MIN_PERIOD,
+    MIN_PERIOD_MAIN,
+    BadSchedule,
+    Schedule,
+    Slot,
+    next_slot,
+    slots,
+)
 
-from . import notices, turns
+from . import breakers, notices, turns
 from .database import Database, NewId
 
 SHORTEST: Final = 4  # letters of an id that name a task
@@ -76,6 +85,9 @@ _COLUMNS: Final = (
     "id, folder, chat, name, prompt, script, kind, value, timezone, anchor, context, catch_up, "
     "creator, depth, state, reason, next_run, failures, created_at"
 )
+
+
+_NOT_HELD: Final = "AND folder NOT IN (SELECT folder FROM breakers)"
 
 
 def create(
@@ -246,15 +258,51 @@ def cancel(db: Database, task: TaskId, *, now: Micros) -> bool:
     return True
 
 
-def run_now(db: Database, task: TaskId, *, now: Micros) -> bool:
-    """Make a turn of a task out of its order; False if it is over, or waits to run already."""
+def run_now(db: Database, task: TaskId, *, now: Micros, asked_in: int = 0) -> bool:
+    """Make a turn of a task out of its order; False if it is over, or waits to run already.
+
+    ``asked_in``: how many steps the turn that asks for it is from a person's word. Raises `CannotSchedule` if
+    tasks run tasks too deep, or one is run more often by turns that nobody asked for than it may fall due.
+    """
     found = get(db, task)
     if found is None or found.state not in ("active", "paused") or _waits(db, task) is not None:
         return False
     if not _still_its(db, found):
         return False
-    _claim(db, found, Slot(now, f"now-{now}"), missed=0, now=now)
+    steps = max(found.depth, asked_in) + 1
+    if asked_in:
+        if steps > MOST_DEPTH + 1:
+            raise CannotSchedule("a task that a task has run does not run another one")
+        last = last_run(db, task)
+        if last is not None and last <= now < after(last, least_period(found.folder)):
+            raise CannotSchedule(
+                f"it ran less than {least_period(found.folder):.0f} s ago, and nobody asked for this"
+            )
+    _claim(db, found, Slot(now, f"now-{now}"), missed=0, steps=steps, now=now)
     return True
+
+
+def least_period(folder: GroupId) -> float:
+    """Seconds between two runs of a task that nobody asked for by hand."""
+    return MIN_PERIOD_MAIN if folder == MAIN else MIN_PERIOD
+
+
+def last_run(db: Database, task: TaskId) -> Micros | None:
+    """When a turn of the task was last made."""
+    row = db.execute(
+        "SELECT max(fired_at) FROM fires WHERE task_id = ? AND turn_id IS NOT NULL", (task,)
+    ).fetchone()
+    return None if row[0] is None else Micros(row[0])
+
+
+def like(db: Database, folder: GroupId, prompt: str, schedule: Schedule) -> TaskId | None:
+    """A task of the group that is not over and says the same in the same rhythm."""
+    row = db.execute(
+        "SELECT id FROM tasks WHERE folder = ? AND prompt = ? AND kind = ? AND value = ? "
+        "AND state IN ('active', 'paused') LIMIT 1",
+        (folder, prompt, schedule.kind, schedule.value),
+    ).fetchone()
+    return None if row is None else TaskId(row[0])
 
 
 def ledger(db: Database, task: TaskId, *, limit: int = 20) -> list[dict[str, Any]]:
@@ -272,10 +320,13 @@ def ledger(db: Database, task: TaskId, *, limit: int = 20) -> list[dict[str, Any
 # --- what falls due ---
 
 
-def fire_due(db: Database, *, now: Micros, new_id: NewId) -> Fired:
-    """Claim the slots that are due, each with its task's next one, and say when to look again."""
+def fire_due(db: Database, *, now: Micros, new_id: NewId, bounds: Bounds = UNBOUNDED) -> Fired:
+    """Claim the slots that are due, each with its task's next one, and say when to look again.
+
+    What is due in a group that is held back stays due: it is caught up with when the group may go on.
+    """
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM tasks WHERE state = 'active' AND next_run <= ? "
+        f"SELECT {_COLUMNS} FROM tasks WHERE state = 'active' AND next_run <= ? {_NOT_HELD} "
         "ORDER BY next_run, id LIMIT ?",
         (now, BATCH),
     ).fetchall()
@@ -287,6 +338,10 @@ def fire_due(db: Database, *, now: Micros, new_id: NewId) -> Fired:
             _set_aside(db, task, "its chat is not its group's any more", now=now, new_id=new_id)
             told = True
             continue
+        stop = breakers.held(db, task.folder, "turns", bounds=bounds, now=now, new_id=new_id)
+        if stop is not None:
+            told = told or stop.told
+            continue
         try:
             if _fire(db, task, now=now):
                 groups[task.folder] = None
@@ -295,7 +350,9 @@ def fire_due(db: Database, *, now: Micros, new_id: NewId) -> Fired:
                 db, task, f"its schedule cannot be understood: {error}", now=now, new_id=new_id
             )
             told = True
-    ahead = db.execute("SELECT min(next_run) FROM tasks WHERE state = 'active'").fetchone()[0]
+    ahead = db.execute(
+        f"SELECT min(next_run) FROM tasks WHERE state = 'active' {_NOT_HELD}"
+    ).fetchone()[0]
     return Fired(tuple(groups), None if ahead is None else Micros(ahead), told)
 
 
@@ -344,7 +401,7 @@ def _fire(db: Database, task: Task, *, now: Micros) -> bool:
         return False
     for slot in missed:
         _record(db, task, slot, "coalesced", f"missed; {last.key} runs for it", now=now)
-    _claim(db, task, last, missed=len(missed), now=now)
+    _claim(db, task, last, missed=len(missed), steps=task.depth + 1, now=now)
     return True
 
 
@@ -355,7 +412,7 @@ def _has_row(db: Database, task: Task, slot: Slot) -> bool:
     return found is not None
 
 
-def _claim(db: Database, task: Task, slot: Slot, *, missed: int, now: Micros) -> None:
+def _claim(db: Database, task: Task, slot: Slot, *, missed: int, steps: int, now: Micros) -> None:
     turn = turns.add(
         db,
         folder=task.folder,
@@ -364,6 +421,7 @@ def _claim(db: Database, task: Task, slot: Slot, *, missed: int, now: Micros) ->
         prompt=task.prompt,
         source=f"task {task.id}",
         isolated=task.context == "isolated",
+        steps=steps,
         now=now,
     )
     _record(db, task, slot, "waiting", None, now=now, turn=turn, missed=missed)

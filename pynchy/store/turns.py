@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from pynchy.chat.text import NOTICE_PREFIX, PromptMessage, PromptTask
+from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.model import (
     MAIN_CONSOLE,
     ChatId,
@@ -35,7 +36,7 @@ from pynchy.model import (
 )
 from pynchy.policy import failures
 
-from . import groups, holds, messages, notices, outbox
+from . import breakers, effects, groups, holds, messages, notices, outbox
 from .database import Database, NewId
 
 Kind = Literal["message", "task", "delegate", "notice"]
@@ -81,7 +82,8 @@ class Claimed:
 class Committed:
     """What a result came to. ``superseded``: nothing was written, the run is of an older epoch.
     ``unknown``: prompts it named that were not its to answer. ``taken``: the first of ``outbox``, its try begun.
-    ``released``: groups whose work is due again, since the model has answered."""
+    ``released``: groups whose work is due again, since the model has answered. ``held``: what it said was left
+    out, for the group did too much by itself."""
 
     turns: tuple[TurnId, ...]
     outbox: tuple[int, ...]
@@ -90,6 +92,7 @@ class Committed:
     unknown: tuple[str, ...] = ()
     taken: Outgoing | None = None
     released: tuple[GroupId, ...] = ()
+    held: bool = False
 
 
 @attrs.frozen
@@ -149,17 +152,28 @@ def add(
     now: Micros,
     source: str | None = None,
     isolated: bool = False,
+    steps: int = 1,
 ) -> TurnId:
     """Work that is not of messages: a task's slot, a delegate, an answer that wakes the agent.
 
-    ``isolated``: in a session of its own, which is not kept.
+    ``isolated``: in a session of its own, which is not kept. ``steps``: how many steps of an agent or a
+    schedule stand between a person's word and this; 0 if it is the answer to one. It counts as an
+    effect of the group, unless a person's word woke the agent.
     """
     row = db.execute(
         "INSERT INTO turns (folder, chat, kind, state, prompt, source, isolated, retry_at, "
-        "created_at) VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?, ?) RETURNING id",
-        (folder, chat, kind, prompt, source, isolated or kind == "delegate", now, now),
+        "created_at, steps) VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?, ?, ?) RETURNING id",
+        (folder, chat, kind, prompt, source, isolated or kind == "delegate", now, now, steps),
     ).fetchone()
+    if kind != "notice" or steps:
+        effects.count(db, folder, "turns", now=now)
     return TurnId(row[0])
+
+
+def steps(db: Database, turn: TurnId) -> int:
+    """How many steps a turn is from a person's word, see `add`."""
+    row = db.execute("SELECT steps FROM turns WHERE id = ?", (turn,)).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def claim(
@@ -475,6 +489,7 @@ def commit(
     session: str | None,
     take: ChatId | None = None,
     reached: bool = False,
+    bounds: Bounds = UNBOUNDED,
     now: Micros,
     new_id: NewId,
 ) -> Committed:
@@ -486,6 +501,9 @@ def commit(
     are dropped if it names only turns that are not its own any more. Pieces that these turns have said
     already, by a tool, are not said again. In the chat ``take`` the first piece's try begins with this, if
     nothing is in front of it. ``reached``: the model has answered, so whatever held the group back is well again.
+    already, by a tool, are not said again. What is no answer to a person counts against the ``bounds`` of its
+    group, and is left out when it is held back. In the chat ``take`` the first piece's try begins with this, if
+    nothing is in front of it.
     """
     row = db.execute(
         "SELECT runs.kind, runs.folder, groups.epoch IS runs.epoch FROM runs "
@@ -514,6 +532,11 @@ def commit(
         speaker = _afterthought(db, run)
 
     entries: list[int] = []
+    answer = bool(found) and speaker is not None and not steps(db, speaker[0])
+    held: breakers.Held | None = None
+    if speaker is not None and pieces and not answer and run_kind != "delegate":
+        held = breakers.held(db, folder, "messages", bounds=bounds, now=now, new_id=new_id)
+        pieces = () if held is not None else pieces
     if speaker is not None and pieces and run_kind == "delegate":
         db.execute("UPDATE turns SET result = ? WHERE id = ?", ("\n\n".join(pieces), speaker[0]))
     elif speaker is not None and pieces and not _was_said(db, speaker, found, pieces):
@@ -524,6 +547,7 @@ def commit(
             texts=pieces,
             turn=speaker[0],
             run=run,
+            answer=answer,
             now=now,
             new_id=new_id,
         )
@@ -540,6 +564,7 @@ def commit(
         unknown=tuple(unknown),
         taken=outbox.take(db, entries[0], now=now) if at_once else None,
         released=tuple(released),
+        held=held is not None,
     )
 
 

@@ -129,6 +129,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.gateway.proxy": Kind.EDGE,
     "pynchy.gateway.upstream": Kind.EDGE,
     "pynchy.groups.dispatcher": Kind.SERVICE,
+    "pynchy.groups.effects": Kind.RULES,
     "pynchy.groups.queue": Kind.RULES,
     "pynchy.groups.settings": Kind.RULES,
     "pynchy.groups.turn": Kind.PROCEDURE,

@@ -131,6 +131,7 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                 scaffold=partial(folders.scaffold, home),
                 stop=stop,
                 pause=pause,
+                let_go_on=lambda: None,
             )
 
             registration = Registration(

@@ -189,6 +189,8 @@ def fill(world: World, folder: GroupId, chat: ChatId, run: RunId, turn: int) -> 
                       *[None] * 6),
         "delegates": (turn, folder, turn, run, 1, 0, 0),
         "notices": (chat, "x", 1, 0),
+        "effects": (folder, "turns", 1, 1),
+        "breakers": (folder, "turns", 1),
         "pace": (chat, "x", 1, 0),
         "approvals": (new()[-8:], folder, chat, run, turn, "request_host", SECRET, "0" * 64, "asked",
                       1, 2, None, None, None),

@@ -452,6 +452,7 @@ def test_tasks_that_make_tasks_come_to_an_end() -> None:  # threat I13
             "(SELECT id FROM turns WHERE run_id = ?), 'waiting')",
             (task, str(number), RUN),
         )
+        there.db.execute("UPDATE turns SET steps = ? WHERE run_id = ?", (number + 1, RUN))
     assert depths == [0, 1, 2]
 
 
