@@ -98,6 +98,7 @@ def _erase(db: Database, folder: GroupId) -> dict[str, int]:
     )
     messages = delete("inbox", f"seq IN ({_ITS_INBOX})")
     delete("pace", "chat IN (SELECT value FROM json_each(:chats))")
+    delete("holds", "scope = 'group:' || :folder")
     delete("notices", "chat IN (SELECT value FROM json_each(:chats))")
     delete("chats", "chat IN (SELECT value FROM json_each(:chats))")
     delete("groups", "folder = :folder")

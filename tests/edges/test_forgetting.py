@@ -194,7 +194,8 @@ def fill(world: World, folder: GroupId, chat: ChatId, run: RunId, turn: int) -> 
         "pace": (chat, "x", 1, 0),
         "approvals": (new()[-8:], folder, chat, run, turn, "request_host", SECRET, "0" * 64, "asked",
                       1, 2, None, None, None),
-        "usage": (None, folder, run, "m", "2026-01-01", "settled", 1, 1, 1, 1, 0, 0, 5, 1, 1),
+        "usage": (None, folder, run, "m", "2026-01-01", "settled", 1, 1, 1, 1, 0, 0, 5, 1, 1, 0),
+        "holds": (f"group:{folder}", "budget", 1, 1, 1, None, None, SECRET),
     }.items():  # fmt: skip
         world.db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608
     task = world.db.execute("SELECT max(rowid), id FROM tasks").fetchone()[1]
