@@ -186,7 +186,12 @@ class ContainedAgents:
         from pynchy.container.quota import Quota, Watch, watched
 
         home, disk = self.config.home, self.config.disk
-        tops = [home.group(group.folder), home.session(group.folder), home.commands(group.folder)]
+        # Of the last two the folder around them, which is ours: nothing that was set aside is left out.
+        tops = [
+            home.group(group.folder),
+            home.session(group.folder).parent,
+            home.commands(group.folder).parent,
+        ]
         if scratch is not None:
             tops = [home.scratch / scratch]
         elif group.is_main:

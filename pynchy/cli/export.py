@@ -12,7 +12,7 @@ import click
 from pynchy.cli import words
 from pynchy.cli.backup import make_copy
 from pynchy.cli.client import Failure, printable
-from pynchy.exits import Exit
+from pynchy.exits import of_disk
 from pynchy.home import Home
 
 
@@ -46,7 +46,8 @@ def command(group: str, path: Path, as_json: bool) -> None:
     except exporter.NoSuchGroup as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:
-        raise Failure(f"{path}: {error.strerror or error}", Exit.OURS) from None
+        code, why = of_disk(error)
+        raise Failure(why if error.filename else f"{path}: {why}", code) from None
     finally:
         copy.unlink(missing_ok=True)
     if as_json:
@@ -57,6 +58,10 @@ def command(group: str, path: Path, as_json: bool) -> None:
         f"{path}: {found.messages} messages, {found.files} files, {found.memories} memories, "
         f"{found.tasks} tasks, {path.stat().st_size} bytes"
     )
+    for each in found.left_out:
+        click.echo(f"left out: {printable(each)}", err=True)
+    if (more := found.left_out_count - len(found.left_out)) > 0:
+        click.echo(f"left out: {more} more", err=True)
 
 
 def _may_replace(path: Path) -> bool:

@@ -7,12 +7,15 @@ flat one costs. No container that could write in the tree may be left.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from pynchy.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +31,7 @@ def clear(top: Path) -> bool:
     """
     try:
         with _folder(top) as here:
-            left = _empty(here)
+            left = _empty(here, os.fstat(here).st_dev)
         top.rmdir()
     except FileNotFoundError:
         return True
@@ -37,22 +40,25 @@ def clear(top: Path) -> bool:
     return left
 
 
-def _empty(here: int) -> bool:
+def _empty(here: int, disk: int) -> bool:
     serial = count()
     taken = 0
     while taken < MOST and (names := _names(here)):
         before = taken
         for name in names:
             with suppress(OSError):
-                _take(name, here, serial)
+                _take(name, here, disk, serial)
                 taken += 1
         if taken == before:
             return False
     return not _names(here)
 
 
-def _take(name: str, here: int, serial: Iterator[int]) -> None:
-    """Remove one entry of the top; of a folder, move what is in it up here first."""
+def _take(name: str, here: int, disk: int, serial: Iterator[int]) -> None:
+    """Remove one entry of the top; of a folder, move what is in it up here first. What is of another disk
+    somebody has mounted here, and it stays."""
+    if os.stat(name, dir_fd=here, follow_symlinks=False).st_dev != disk:
+        raise OSError(errno.EXDEV, "of another disk", name)
     if not stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=here)
         return
@@ -62,7 +68,10 @@ def _take(name: str, here: int, serial: Iterator[int]) -> None:
     os.chmod(name, 0o700, dir_fd=here)  # its owner may have shut it; it is no link
     with _folder(name, here) as inner:
         for child in _names(inner):
-            if stat.S_ISDIR(os.stat(child, dir_fd=inner, follow_symlinks=False).st_mode):
+            seen = os.stat(child, dir_fd=inner, follow_symlinks=False)
+            if seen.st_dev != disk:
+                raise OSError(errno.EXDEV, "of another disk", child)
+            if stat.S_ISDIR(seen.st_mode):
                 _move_up(child, inner, here, serial)
             else:
                 os.unlink(child, dir_fd=inner)
@@ -79,19 +88,11 @@ def _move_up(child: str, inner: int, here: int, serial: Iterator[int]) -> None:
 
 
 def give(top: Path, owner: tuple[int, int]) -> None:
-    """Give a tree to ``owner``, as root. What lies deeper than a path can say keeps its owner."""
+    """Give a tree to ``owner``, as root. What lies too deep, or on another disk, keeps its owner."""
     uid, gid = owner
-    waiting = [top]
-    for _ in range(MOST):
-        if not waiting:
-            break
-        folder = waiting.pop()
-        with suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                with suppress(OSError):
-                    os.chown(entry.path, uid, gid, follow_symlinks=False)
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(Path(entry.path))
+    for entry in Walk(top):
+        with suppress(OSError):
+            os.chown(entry.name, uid, gid, dir_fd=entry.folder, follow_symlinks=False)
     os.chown(top, uid, gid, follow_symlinks=False)
 
 

@@ -1,8 +1,7 @@
 """How much an agent's folders hold: trees that are written while they are looked at, and may be built to hurt.
 
 Edge to the file system. The rule that keeps it so: a look has an end. It stops at the first thing that is
-too much, follows no link, opens nothing but folders, and holds one descriptor for each level, of which
-there is a most. Nothing is changed.
+too much, or that cannot be looked into (`pynchy.walk`). Nothing is changed.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
-from typing import Final
 
 import attrs
 
-DEEPEST: Final = 128  # levels of folders; nobody needs half of them
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from pynchy.walk import OTHER_DISK, TOO_DEEP, TOO_MANY, Walk
 
 
 @attrs.frozen
@@ -63,46 +61,19 @@ class _Count:
         return bool(self.hidden) or self.most.is_passed(self.bytes, self.files)
 
     def tree(self, top: Path) -> None:
-        """Depth first; on the stack are the folders above, open, each with the names still to visit."""
-        stack: list[tuple[int, list[str]]] = []
-        try:
-            self._enter(top, None, stack)
-            while stack and not self.enough:
-                folder, names = stack[-1]
-                if names:
-                    self._enter(names.pop(), folder, stack)
-                else:
-                    os.close(stack.pop()[0])
-        finally:
-            for folder, _ in stack:
-                os.close(folder)
-
-    def _enter(
-        self, name: str | Path, above: int | None, stack: list[tuple[int, list[str]]]
-    ) -> None:
-        if len(stack) >= DEEPEST:
-            self.hidden = f"are folders more than {DEEPEST} levels deep"
-            return
-        try:
-            folder = os.open(name, _FOLDER, dir_fd=above)
-        except PermissionError:
-            self.hidden = "is a folder that cannot be looked into"
-            return
-        except OSError:
-            return  # it has gone, or is no folder any more
-        names: list[str] = []
-        stack.append((folder, names))
-        with os.scandir(folder) as entries:
+        walk = Walk(top)
+        with closing(iter(walk)) as entries:
             for entry in entries:
+                self._add(entry.seen)
+                self._note(walk)
                 if self.enough:
-                    return
-                try:
-                    seen = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue  # it has gone
-                self._add(seen)
-                if stat.S_ISDIR(seen.st_mode):
-                    names.append(entry.name)
+                    break
+        self._note(walk)
+
+    def _note(self, walk: Walk) -> None:
+        for why in walk.skipped:
+            if why != OTHER_DISK:  # which is the owner's doing, and takes nothing of this one
+                self.hidden = f"{'are' if why in (TOO_DEEP, TOO_MANY) else 'is'} {why}"
 
     def _add(self, seen: os.stat_result) -> None:
         self.files += 1

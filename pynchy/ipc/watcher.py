@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -21,6 +22,7 @@ import attrs
 import trio
 
 from pynchy.changes import Watch
+from pynchy.container import trees
 from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.ipc import errors, files, handlers, later
 from pynchy.ipc.call import Awaits, Done, Scaffold, no_folders
@@ -115,7 +117,7 @@ async def sweep(desk: Desk, run: RunId | None) -> int:
     """Carry out what is left in the folder of a group that has no container; how many commands.
 
     ``run`` is where they came from, see `callers.last_run`. Nobody is answered: nobody is there.
-    What is no command is removed, and a folder that cannot be emptied within bounds is put aside.
+    What is no command is removed, and a folder that cannot be emptied within bounds is deleted and made anew.
     A broken folder is logged and changes nothing for other groups.
     """
     clerk = _Clerk(desk=desk, run=run or RunId(""), answer=lambda answer: None, slows=False)
@@ -126,7 +128,7 @@ async def sweep(desk: Desk, run: RunId | None) -> int:
                 found = await clerk.empty(spool)
             if spool.scan() != Scan((), (), whole=True):
                 clerk.offend("broken")
-                _put_aside(desk.commands)
+                await trio.to_thread.run_sync(_make_anew, desk.commands)
     except BrokenSpool as error:
         if desk.commands.is_symlink() or desk.commands.exists():
             logger.error("commands of {}: {}", desk.folder, error)
@@ -290,17 +292,19 @@ def _report(
         )
 
 
-def _put_aside(commands: Path) -> None:
-    """Give a folder that cannot be emptied another name, beside its own in a folder of ours, and
-    make a new one. No container is there to notice."""
-    for number in range(1, 10):
-        aside = commands.with_name(f"{commands.name}.broken-{number}")
-        if not aside.exists():
-            was = commands.stat()
-            commands.rename(aside)
-            commands.mkdir(mode=was.st_mode & 0o777)
-            if os.geteuid() == 0:
-                os.chown(commands, was.st_uid, was.st_gid)
-            logger.error("{} cannot be emptied and was put aside as {}", commands, aside.name)
-            return
-    logger.error("{} cannot be emptied; nine such folders wait for the owner already", commands)
+def _make_anew(commands: Path) -> None:
+    """Give a folder that cannot be emptied by single names another name, beside its own in a folder of
+    ours, make a new one, and delete the old one with all that is in it. No container is there to notice.
+    What cannot be deleted counts for the group's quota."""
+    was = commands.stat()
+    for old in commands.parent.glob(f"{commands.name}.broken*"):
+        trees.clear(old)
+    aside = commands.with_name(f"{commands.name}.broken-{secrets.token_hex(4)}")
+    commands.rename(aside)
+    commands.mkdir(mode=was.st_mode & 0o777)
+    if os.geteuid() == 0:
+        os.chown(commands, was.st_uid, was.st_gid)
+    if trees.clear(aside):
+        logger.warning("{} could not be emptied; it was deleted and made anew", commands)
+    else:
+        logger.error("{} could not be emptied, nor deleted: what is left is {}", commands, aside)

@@ -20,9 +20,9 @@ import stat
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -30,6 +30,11 @@ from pynchy.home import Home, part_of
 from pynchy.model import GroupId
 from pynchy.store import whole
 from pynchy.store.database import open_reader
+from pynchy.walk import Walk
+
+HOLE: Final = 1 << 20  # bytes of holes in a file that are worth a list of its pieces
+MOST_PIECES: Final = 100_000
+MOST_SAID: Final = 100  # places that are named
 
 
 class NoSuchGroup(Exception):
@@ -44,6 +49,16 @@ class Exported:
     memories: int = 0
     tasks: int = 0
     files: int = 0
+    left_out: list[str] = attrs.field(
+        factory=list
+    )  # places, each with the reason; the first of them
+    left_out_count: int = 0
+
+    def leave_out(self, place: str, why: str) -> None:
+        """Note that something is not in the archive."""
+        self.left_out_count += 1
+        if len(self.left_out) < MOST_SAID:
+            self.left_out.append(f"{place}: {why}")
 
 
 def write(
@@ -75,7 +90,7 @@ def write(
             exported.tasks = len(tasks)
             _add(archive, f"{top}tasks.json", _pretty(tasks))
             for source, name in ((home.group(folder), "files"), (home.media(folder), "media")):
-                exported.files += _add_tree(archive, source, f"{top}{name}", told)
+                _add_tree(archive, source, f"{top}{name}", exported, told)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -107,16 +122,33 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _add_tree(
-    archive: tarfile.TarFile, source: Path, name: str, told: Callable[[str], None]
-) -> int:
-    count = 0
-    if not source.is_dir() or source.is_symlink():
-        return count
-    for folder, _, files, descriptor in os.fwalk(source, follow_symlinks=False):
-        inner = Path(folder).relative_to(source)
-        for each in sorted(files):
-            count += _add_file(archive, descriptor, each, str(Path(name, inner, each)), told)
-    return count
+    archive: tarfile.TarFile,
+    source: Path,
+    name: str,
+    exported: Exported,
+    told: Callable[[str], None],
+) -> None:
+    walk = Walk(source)
+    for entry in walk:
+        place = f"{name}/{entry.path}"
+        if entry.is_folder:
+            continue
+        try:
+            added = entry.is_file and _add_file(archive, entry.folder, entry.name, place, told)
+        except _TooScattered as error:
+            exported.leave_out(place, str(error))
+            continue
+        if added:
+            exported.files += 1
+        else:
+            exported.leave_out(place, "a link, or no file, or it cannot be read")
+    for why, places in walk.skipped.items():
+        for each in places:
+            exported.leave_out(f"{name}/{each}", why)
+
+
+class _TooScattered(Exception):
+    """A file of more pieces than an archive can say."""
 
 
 def _add_file(
@@ -124,7 +156,9 @@ def _add_file(
 ) -> bool:
     """Whether it was a file that could be read."""
     try:
-        opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        opened = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+        )
     except OSError:  # contained here: a link, or gone meanwhile; the rest of the group counts
         return False
     with open(opened, "rb") as file:
@@ -135,8 +169,74 @@ def _add_file(
         header = tarfile.TarInfo(entry)
         header.size, header.mtime = seen.st_size, int(seen.st_mtime)
         header.mode = 0o700 if seen.st_mode & 0o100 else 0o600
-        archive.addfile(header, _Exactly(file, seen.st_size))  # type: ignore[arg-type]  # it only reads
+        if seen.st_blocks * 512 + HOLE < seen.st_size:
+            _add_sparse(archive, header, file)
+        else:
+            archive.addfile(header, _Exactly(file, seen.st_size))  # type: ignore[arg-type]  # it only reads
     return True
+
+
+def _add_sparse(archive: tarfile.TarFile, header: tarfile.TarInfo, file: io.BufferedReader) -> None:
+    """Add a file that is mostly holes, which would be written as so many zeros: what it has, and where,
+    in the PAX form 1.0, which GNU tar, bsdtar and Python read."""
+    pieces = _pieces(file.fileno(), header.size)
+    lines = [str(len(pieces))]
+    for start, length in pieces:
+        lines += [str(start), str(length)]
+    listed = "".join(f"{line}\n" for line in lines).encode()
+    listed += bytes(-len(listed) % tarfile.BLOCKSIZE)
+    header.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": header.name,
+        "GNU.sparse.realsize": str(header.size),
+    }
+    header.size = len(listed) + sum(length for _, length in pieces)
+    archive.addfile(header, _Pieces(listed, file, pieces))  # type: ignore[arg-type]  # it only reads
+
+
+def _pieces(descriptor: int, size: int) -> list[tuple[int, int]]:
+    """Where there is anything in a file: starts and lengths, the end of the file included."""
+    found: list[tuple[int, int]] = []
+    here = 0
+    while here < size:
+        try:
+            start = os.lseek(descriptor, here, os.SEEK_DATA)
+        except OSError:  # only a hole is left
+            break
+        here = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
+        if here > start:
+            found.append((start, here - start))
+        if len(found) > MOST_PIECES:
+            raise _TooScattered(f"a file of more than {MOST_PIECES} pieces with holes in between")
+    return [*found, (size, 0)]
+
+
+class _Pieces:
+    """The pieces of a file one after the other, behind the list of them."""
+
+    def __init__(
+        self, listed: bytes, file: io.BufferedReader, pieces: list[tuple[int, int]]
+    ) -> None:
+        self._parts = self._read(listed, file, pieces)
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (part := next(self._parts, None)) is not None:
+            self._rest += part
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    @staticmethod
+    def _read(
+        listed: bytes, file: io.BufferedReader, pieces: list[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        yield listed
+        for start, length in pieces:
+            file.seek(start)
+            piece = _Exactly(file, length)
+            while part := piece.read(1 << 16):
+                yield part
 
 
 class _Exactly:

@@ -11,13 +11,17 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader, BufferedWriter
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import attrs
 
+from pynchy.walk import DEEPEST, FOLDER, MOST, OTHER_DISK, TOO_DEEP, TOO_MANY
+
 _ASIDE: Final = ".pynchy-import.part"
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK: Final = 1 << 20
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -63,13 +67,13 @@ def merge(
                 seen = os.fstat(ours)
                 owner = (seen.st_uid, seen.st_gid)
             terms = _Terms(copied, dry, owner, may_replace)
-            _merge(theirs, ours, "", terms, skip)
+            _merge(theirs, ours, terms, skip)
     return copied
 
 
 @contextmanager
 def _opened(path: Path | str, folder: int | None = None) -> Iterator[int]:
-    descriptor = os.open(path, _FOLDER, dir_fd=folder)
+    descriptor = os.open(path, FOLDER, dir_fd=folder)
     try:
         yield descriptor
     finally:
@@ -80,7 +84,7 @@ def _opened(path: Path | str, folder: int | None = None) -> Iterator[int]:
 def _opened_or_none(path: Path | str, folder: int | None = None) -> Iterator[int | None]:
     """None if there is nothing. Raises OSError for what is there and no folder of its own."""
     try:
-        descriptor = os.open(path, _FOLDER, dir_fd=folder)
+        descriptor = os.open(path, FOLDER, dir_fd=folder)
     except FileNotFoundError:
         yield None
         return
@@ -90,74 +94,177 @@ def _opened_or_none(path: Path | str, folder: int | None = None) -> Iterator[int
         os.close(descriptor)
 
 
-def _merge(
-    theirs: int, ours: int | None, path: str, terms: _Terms, skip: frozenset[str] = frozenset()
-) -> None:
-    for name in sorted(os.listdir(theirs)):
-        if name in skip:
-            continue
-        inner = f"{path}/{name}" if path else name
-        kind = os.stat(name, dir_fd=theirs, follow_symlinks=False).st_mode
-        try:
-            if stat.S_ISDIR(kind):
-                _merge_folder(theirs, ours, name, inner, terms)
-            elif stat.S_ISREG(kind):
-                _merge_file(theirs, ours, name, inner, terms)
-            else:
+def _merge(theirs: int, ours: int | None, terms: _Terms, skip: frozenset[str]) -> None:
+    """Folder by folder: on the stack are those that are open, each with the names still to visit."""
+    stack = [_Level(theirs, ours, "", _names(theirs, "", terms, skip))]
+    left = MOST
+    try:
+        while stack:
+            level = stack[-1]
+            if not level.names:
+                _close(stack.pop(), keep=not stack)
+                continue
+            name = level.names.pop()
+            inner = f"{level.path}/{name}" if level.path else name
+            left -= 1
+            if left < 0:
+                terms.copied.refused.append(f"{inner}: {TOO_MANY}")
+                return
+            try:
+                below = _merge_name(level, name, inner, terms, deep=len(stack) >= DEEPEST)
+            except OSError:  # contained here: one name that cannot be copied, or is not what it was
                 terms.copied.refused.append(inner)
-        except OSError:  # contained here: one name that cannot be copied, or is not what it was
-            terms.copied.refused.append(inner)
+                continue
+            if below is not None:
+                stack.append(below)
+    finally:
+        for level in stack[1:]:
+            _close(level)
 
 
-def _merge_folder(theirs: int, ours: int | None, name: str, path: str, terms: _Terms) -> None:
-    if ours is not None and not terms.dry:
+@attrs.frozen
+class _Level:
+    """Two folders that are open, the second if it is there, and the names of the first yet to visit."""
+
+    theirs: int
+    ours: int | None
+    path: str
+    names: list[str]
+
+
+def _names(theirs: int, path: str, terms: _Terms, skip: frozenset[str] = frozenset()) -> list[str]:
+    """What is in a folder, the last first; no more than a tree may have."""
+    with os.scandir(theirs) as entries:
+        found = [entry.name for entry in islice(entries, MOST) if entry.name not in skip]
+        if next(entries, None) is not None:
+            terms.copied.refused.append(f"{path}: {TOO_MANY}")
+    return sorted(found, reverse=True)
+
+
+def _close(level: _Level, *, keep: bool = False) -> None:
+    if not keep:  # those at the top are the caller's
+        os.close(level.theirs)
+        if level.ours is not None:
+            os.close(level.ours)
+
+
+def _merge_name(level: _Level, name: str, path: str, terms: _Terms, *, deep: bool) -> _Level | None:
+    """Copy what a name stands for; a folder's two sides, to go on in it."""
+    seen = os.stat(name, dir_fd=level.theirs, follow_symlinks=False)
+    if stat.S_ISREG(seen.st_mode):
+        _merge_file(level.theirs, level.ours, name, path, terms)
+        return None
+    if not stat.S_ISDIR(seen.st_mode):
+        terms.copied.refused.append(path)
+        return None
+    if deep or seen.st_dev != os.fstat(level.theirs).st_dev:
+        terms.copied.refused.append(f"{path}: {TOO_DEEP if deep else OTHER_DISK}")
+        return None
+    if level.ours is not None and not terms.dry:
         with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=ours)
-            _give(name, ours, terms)
-    with _opened(name, theirs) as inner:
-        if ours is None:
-            _merge(inner, None, path, terms)
-            return
-        with _opened_or_none(name, ours) as outer:
-            _merge(inner, outer, path, terms)
+            os.mkdir(name, 0o700, dir_fd=level.ours)
+            _give(name, level.ours, terms)
+    theirs = os.open(name, FOLDER, dir_fd=level.theirs)
+    ours = None
+    try:
+        if level.ours is not None:
+            with suppress(FileNotFoundError):
+                ours = os.open(name, FOLDER, dir_fd=level.ours)
+        return _Level(theirs, ours, path, _names(theirs, path, terms))
+    except BaseException:
+        os.close(theirs)
+        if ours is not None:
+            os.close(ours)
+        raise
 
 
 def _merge_file(theirs: int, ours: int | None, name: str, path: str, terms: _Terms) -> None:
     with open(os.open(name, _FILE, dir_fd=theirs), "rb") as source:
-        if not stat.S_ISREG(os.fstat(source.fileno()).st_mode):
+        seen = os.fstat(source.fileno())
+        if not stat.S_ISREG(seen.st_mode):
             raise OSError(f"{path} is no file")
-        there = None if ours is None else _read(ours, name)
-        if there is not None and there == source.read():
-            terms.copied.same += 1
-            return
-        if there is not None and not terms.may_replace(path, there):
-            terms.copied.kept.append(path)
-            return
+        there = None if ours is None else _open_ours(ours, name)
+        if there is not None:
+            with there:
+                if _same(source, there):
+                    terms.copied.same += 1
+                    return
+                if not _may_replace(there, path, terms):
+                    terms.copied.kept.append(path)
+                    return
         terms.copied.new += 1
         if ours is None or terms.dry:
             return
-        source.seek(0)
         with suppress(FileNotFoundError):
             os.unlink(_ASIDE, dir_fd=ours)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        mode = 0o700 if os.fstat(source.fileno()).st_mode & 0o100 else 0o600
+        mode = 0o700 if seen.st_mode & 0o100 else 0o600
         with open(os.open(_ASIDE, flags, mode, dir_fd=ours), "wb") as aside:
-            while block := source.read(1 << 20):
-                aside.write(block)
+            _copy(source, aside, seen.st_size)
         _give(_ASIDE, ours, terms)
         os.rename(_ASIDE, name, src_dir_fd=ours, dst_dir_fd=ours)
 
 
-def _read(folder: int, name: str) -> bytes | None:
-    """What a file holds; None if there is none. Raises OSError for a link, or what is no file."""
+def _copy(source: BufferedReader, aside: BufferedWriter, size: int) -> None:
+    """Copy a file, holes as holes, and no more of it than it had when it was opened."""
+    here = 0
+    while here < size:
+        try:
+            start = os.lseek(source.fileno(), here, os.SEEK_DATA)
+        except OSError:  # only a hole is left
+            break
+        here = min(os.lseek(source.fileno(), start, os.SEEK_HOLE), size)
+        os.lseek(source.fileno(), start, os.SEEK_SET)
+        os.lseek(aside.fileno(), start, os.SEEK_SET)
+        left = here - start
+        while left > 0 and (block := os.read(source.fileno(), min(left, _BLOCK))):
+            left -= len(block)
+            while block:
+                block = block[os.write(aside.fileno(), block) :]
+    os.ftruncate(aside.fileno(), size)
+
+
+def _same(one: BufferedReader, other: BufferedReader) -> bool:
+    """Whether two files hold the same. Holes of both are compared as such: that takes no time."""
+    size = os.fstat(one.fileno()).st_size
+    if size != os.fstat(other.fileno()).st_size:
+        return False
+    here = 0
+    while here < size:
+        here = min(_data_from(one, here), _data_from(other, here))
+        first, second = (os.pread(each.fileno(), _BLOCK, here) for each in (one, other))
+        if first != second:
+            return False
+        here += max(len(first), 1)
+    return True
+
+
+def _data_from(file: BufferedReader, here: int) -> int:
+    """Where a file has anything, from here on; its end if it has no more."""
+    try:
+        return os.lseek(file.fileno(), here, os.SEEK_DATA)
+    except OSError:
+        return os.fstat(file.fileno()).st_size
+
+
+def _may_replace(there: BufferedReader, path: str, terms: _Terms) -> bool:
+    """Whether the caller gives up what is there: it is asked of small files alone."""
+    if os.fstat(there.fileno()).st_size > _BLOCK:
+        return False
+    return terms.may_replace(path, os.pread(there.fileno(), _BLOCK, 0))
+
+
+def _open_ours(folder: int, name: str) -> BufferedReader | None:
+    """A file of ours; None if there is none. Raises OSError for a link, or what is no file."""
     try:
         descriptor = os.open(name, _FILE, dir_fd=folder)
     except FileNotFoundError:
         return None
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(f"{name} is no file")
-        return file.read()
+    file = open(descriptor, "rb")  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise OSError(f"{name} is no file")
+    return file
 
 
 def _give(name: str, folder: int, terms: _Terms) -> None:

@@ -67,6 +67,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.registration": Kind.PROCEDURE,
     "pynchy.stalls": Kind.EDGE,
     "pynchy.service": Kind.EDGE,
+    "pynchy.walk": Kind.GROUND,
     "pynchy.watch": Kind.SERVICE,
     "pynchy.world": Kind.PROCEDURE,
     "pynchy.web.asking": Kind.EDGE,

@@ -13,8 +13,9 @@ from trio.testing import MockClock
 from pynchy.container import trees
 from pynchy.container.quota import LOOK, REST, Quota, Watch, watched
 from pynchy.container.session import Broken, Traffic
-from pynchy.container.usage import DEEPEST, Most, Usage, usage_of
+from pynchy.container.usage import Most, Usage, usage_of
 from pynchy.disk import Floor, Space
+from pynchy.walk import DEEPEST
 
 ANY = Most(bytes=None, files=None)
 BLOCK = 4096

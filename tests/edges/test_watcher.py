@@ -300,16 +300,22 @@ async def test_more_entries_than_a_scan_looks_at_do_not_hide_a_command(
     assert house.audited()["command refused: overfull"] >= 1
 
 
-async def test_a_folder_that_cannot_be_emptied_is_put_aside(house: House) -> None:
-    deep = house.desk.commands / f"{1:032x}.json"  # threats L5, L12
-    (deep / "x").mkdir(parents=True)
-    house.put("send_message", {"text": "x"}, number=2)
-    assert await watcher.sweep(house.desk, RUN) == 2
-    assert house.said() == ["x"]
-    assert house.left() == []
-    aside = house.desk.commands.with_name("commands.broken-1")
-    assert (aside / deep.name / "x").is_dir()
-    assert house.audited()["command refused: broken"] == 1
+async def test_a_folder_that_cannot_be_emptied_is_deleted_and_made_anew(house: House) -> None:
+    # threats L5, L11, L12
+    mode = house.desk.commands.stat().st_mode
+    for life in range(3):
+        deep = house.desk.commands / f"{1:032x}.json"
+        (deep / "x").mkdir(parents=True)
+        (deep / "x" / "fill").write_bytes(bytes(1 << 20))
+        house.put("send_message", {"text": f"x{life}"}, number=2 + life)
+        assert await watcher.sweep(house.desk, RUN) == 2
+        assert house.left() == []
+        # Nothing grows beside it, where no quota would count it.
+        assert [each.name for each in house.desk.commands.parent.glob("commands*")] == ["commands"]
+    assert house.said() == ["x0", "x1", "x2"]
+    assert house.desk.commands.stat().st_mode == mode
+    broken = [row for row in audit.recent(house.db) if row["action"].endswith("broken")]
+    assert len(broken) == 3
 
 
 @pytest.mark.parametrize("what", ["link", "file", "nothing"])

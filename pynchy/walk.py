@@ -1,0 +1,112 @@
+"""Walk over a tree that an agent wrote, or that may have been built to hurt whoever looks at it.
+
+Every walk over such a tree goes through here. Each folder is opened below the one that was opened
+before, so no link is ever followed and no path can grow too long. Nothing recurses; a walk has a
+deepest level, a most of entries, and stays on the disk on which it began. What it leaves out, it says.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+DEEPEST: Final = 128  # levels of folders; nobody needs half of them
+MOST: Final = 2_000_000  # entries of one tree
+SAID: Final = 20  # places that are named of those that were left out
+FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+TOO_DEEP: Final = f"folders more than {DEEPEST} levels deep"
+SHUT: Final = "a folder that cannot be looked into"
+OTHER_DISK: Final = "a folder of another disk"
+TOO_MANY: Final = f"more than {MOST} files and folders"
+
+
+@attrs.frozen
+class Entry:
+    """One name in a tree. ``folder`` is the open folder that it is in, as long as it is looked at."""
+
+    folder: int
+    name: str
+    path: str  # below the top
+    seen: os.stat_result
+
+    @property
+    def is_folder(self) -> bool:
+        return stat.S_ISDIR(self.seen.st_mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.seen.st_mode)
+
+
+@attrs.define
+class Walk:
+    """What is below a top, folder by folder: iterate over it once. ``skipped`` says what was left out so
+    far, and why."""
+
+    top: Path
+    most: int = MOST
+    skipped: dict[str, list[str]] = attrs.field(init=False, factory=dict)
+    _left: int = attrs.field(init=False, default=0)
+
+    def __iter__(self) -> Generator[Entry, None, None]:
+        """Every entry but the top. A top that is not there, or is no folder, has none."""
+        self._left = self.most
+        stack: list[
+            tuple[int, str, list[str]]
+        ] = []  # open folders, each with those in it yet to visit
+        try:
+            yield from self._enter(None, str(self.top), "", stack)
+            while stack:
+                folder, path, names = stack[-1]
+                if names:
+                    name = names.pop()
+                    yield from self._enter(folder, name, f"{path}{name}/", stack)
+                else:
+                    os.close(stack.pop()[0])
+        finally:
+            for folder, _, _ in stack:
+                os.close(folder)
+
+    def _enter(
+        self, above: int | None, name: str, path: str, stack: list[tuple[int, str, list[str]]]
+    ) -> Iterator[Entry]:
+        if len(stack) >= DEEPEST:
+            self._skip(TOO_DEEP, path)
+            return
+        try:
+            folder = os.open(name, FOLDER, dir_fd=above)
+        except PermissionError:
+            self._skip(SHUT, path)
+            return
+        except OSError:
+            return  # it has gone, or is no folder any more
+        names: list[str] = []
+        stack.append((folder, path, names))
+        if above is not None and os.fstat(folder).st_dev != os.fstat(stack[0][0]).st_dev:
+            self._skip(OTHER_DISK, path)
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if self._left <= 0:
+                    self._skip(TOO_MANY, path)
+                    return
+                self._left -= 1
+                try:
+                    seen = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue  # it has gone
+                if stat.S_ISDIR(seen.st_mode):
+                    names.append(entry.name)
+                yield Entry(folder, entry.name, path + entry.name, seen)
+        names.sort(reverse=True)
+
+    def _skip(self, why: str, path: str) -> None:
+        places = self.skipped.setdefault(why, [])
+        if len(places) < SAID:
+            places.append(path.rstrip("/"))
