@@ -43,6 +43,7 @@ from pynchy.groups import dispatcher, queue, turn
 from pynchy.guards import Guards
 from pynchy.headroom import Headroom
 from pynchy.inspection import Inspection
+from pynchy.installation import install_id
 from pynchy.ipc import policy
 from pynchy.ipc.call import Awaits, Done
 from pynchy.ipc.later import Bells
@@ -133,10 +134,11 @@ async def run(
             open_watches() as watches,
         ):
             guard = Guards(store, await openings.allowed(config), world.now)
-            runtime = await openings.find_runtime(config, signals)
+            known: list[str] = []
+            runtime = await openings.find_runtime(config, signals, told=known.append)
             if runtime is None:
                 return
-            known = list(await openings.warn_of_escapes(config, runtime))
+            known += await openings.warn_of_escapes(config, runtime)
             await serve(
                 config,
                 signals=signals,
@@ -153,7 +155,7 @@ async def run(
                     store,
                     world,
                     bells,
-                    install=openings.install_id(home.install_id),
+                    install=install_id(home),
                     guard=guard,
                     watches=watches,
                 ),
@@ -404,7 +406,7 @@ async def serve(
         assistant=config.assistant.name,
         model=config.model.name or None,
         boot=boot,
-        install=openings.install_id(config.home.install_id),
+        install=install_id(config.home),
         failing=Failing(outage=config.limits.outage, timezone=config.assistant.timezone),
     )
 
@@ -705,7 +707,10 @@ async def _recover(
 ) -> None:
     """Put right what an earlier life left: its containers, its commands, its runs, what it was sending."""
     left = await store.call(runs.live)
-    for name in sorted({*(run.container for run in left), *await runtime.list()}):
+    # In a copy of a home the rows name the original's containers, which may well live.
+    ours = f"pynchy-{install_id(config.home)}-"
+    named = {run.container for run in left if run.container.startswith(ours)}
+    for name in sorted({*named, *await runtime.list()}):
         logger.warning("removing container {}, left by an earlier life", name)
         await runtime.remove(name)
     for group in dict.fromkeys(run.folder for run in left):

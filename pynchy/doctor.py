@@ -35,6 +35,7 @@ from pynchy.disk import Floor, Space, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, credential_of, try_credential
 from pynchy.home import MAX_SOCKET_PATH, Home
+from pynchy.installation import known_install_id, last_engine
 from pynchy.lock import is_held
 from pynchy.store import backup, belonging
 from pynchy.store.database import StoreError, StoreTooNew
@@ -109,10 +110,11 @@ async def examine(environ: Mapping[str, str], *, user_home: Path, online: bool =
     try:
         runtime = await open_runtime(
             None if engine == "auto" else engine,
-            install=_install(home),
+            install=known_install_id(home),
             image=None if config is None else config.container.image,
             sandboxes=sandboxes,
             environ=environ,
+            last=last_engine(home) if engine == "auto" else None,
         )
     except (NoRuntime, OSError) as error:
         refusal = str(error)
@@ -136,13 +138,6 @@ async def _ask(config: Config, *, now: float) -> Verdict | str:
         return await try_credential(key, base_url=config.model.base_url, now=now)
     except UpstreamUnreachable as error:
         return str(error)
-
-
-def _install(home: Home) -> str:
-    try:
-        return home.install_id.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return "00000000"
 
 
 async def diagnose(patient: Patient) -> list[tuple[str, Finding]]:

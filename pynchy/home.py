@@ -88,6 +88,16 @@ class Home:
         return self.store / "install-id"
 
     @property
+    def install_place(self) -> Path:
+        """Where the installation's id was made: it belongs to that place."""
+        return self.store / "install-place"
+
+    @property
+    def engine(self) -> Path:
+        """The container engine that was chosen last, where none is set."""
+        return self.store / "engine"
+
+    @property
     def groups(self) -> Path:
         return self.root / "groups"
 

@@ -7,7 +7,6 @@ The rule that keeps it so: each is opened here as the settings say, and what use
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 import pynchy
+from pynchy import installation
 from pynchy.changes import Watches
 from pynchy.config import Config, Credential
 from pynchy.container.escapes import known_escapes
@@ -41,38 +41,39 @@ if TYPE_CHECKING:
 LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
 
 
-def install_id(path: Path) -> str:
-    """Which installation this is: 8 hex digits, made at the first start."""
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        made = secrets.token_hex(4)
-        aside = path.with_suffix(".new")
-        aside.write_text(made + "\n", encoding="ascii")
-        aside.rename(path)
-        return made
-
-
-async def find_runtime(config: Config, signals: AsyncIterator[int]) -> Runtime | None:
-    """The container engine, waiting a bounded time for one that is not up yet; None if a signal ends the wait."""
+async def find_runtime(
+    config: Config, signals: AsyncIterator[int], *, told: Callable[[str], object]
+) -> Runtime | None:
+    """The container engine, waiting a bounded time for one that is not up yet; None if a signal ends the wait.
+    ``told`` hears what the owner should know of the choice."""
     deadline = trio.current_time() + config.limits.engine_wait
+    home, auto = config.home, config.container.engine == "auto"
     said = False
     while True:
+        notes: list[str] = []
         try:
-            return await open_runtime(
-                None if config.container.engine == "auto" else config.container.engine,
-                install=install_id(config.home.install_id),
+            runtime = await open_runtime(
+                None if auto else config.container.engine,
+                install=installation.install_id(home),
                 image=config.container.image,
-                sandboxes=config.home.run / "sandboxes",
+                sandboxes=home.sandboxes,
                 environ=os.environ,
-                told=logger.warning,
+                last=installation.last_engine(home) if auto else None,
+                told=notes.append,
             )
         except NoRuntime as error:
-            if trio.current_time() + LOOK_AGAIN > deadline or not _may_come(error):
+            if trio.current_time() + LOOK_AGAIN > deadline or not error.heals:
                 raise
             if not said:
                 logger.warning("waiting for a container engine: {}", error)
                 said = True
+        else:
+            if auto:
+                installation.remember_engine(home, runtime.name)
+            for note in notes:
+                logger.warning("{}", note)
+                told(note)
+            return runtime
         with trio.move_on_after(LOOK_AGAIN):
             logger.info("stopping: {}", signal.Signals(await anext(signals)).name)
             return None
@@ -98,11 +99,6 @@ async def warn_of_escapes(config: Config, runtime: HasVersions) -> tuple[str, ..
 def warnings(known: Sequence[str], watches: Watches) -> tuple[str, ...]:
     """What is wrong at this moment with what the daemon stands on, for `pynchy status`."""
     return (*known, *filter(None, [watches.trouble]))
-
-
-def _may_come(error: NoRuntime) -> bool:
-    """Whether the engine is there and only not up: waiting for one that is not installed is no use."""
-    return "not answer" in str(error)
 
 
 @asynccontextmanager
@@ -143,7 +139,7 @@ def open_way_out(
         ledger=StoreLedger(store, now=world.now, day_of=partial(day_of, config.assistant.timezone)),
         tell=partial(_budget_used_up, store, world),
         report=partial(_refused, store, world),
-        install=install_id(config.home.install_id),
+        install=installation.install_id(config.home),
     )
 
 

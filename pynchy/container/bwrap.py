@@ -27,7 +27,13 @@ import trio
 from pynchy.container import accounts, cgroups, seccomp
 from pynchy.container.client import attach, call
 from pynchy.container.places import make_places
-from pynchy.container.runtime import Container, ContainerStays, NoRuntime, SpawnFailed
+from pynchy.container.runtime import (
+    Container,
+    ContainerStays,
+    NoRuntime,
+    SpawnFailed,
+    refused,
+)
 from pynchy.container.spec import (
     AGENT_COMMAND,
     STOP_GRACE,
@@ -113,7 +119,9 @@ async def find_bwrap(*, install: str, sandboxes: Path, environ: Mapping[str, str
                 )
             return found
         refusals.append(f"{program} cannot make a sandbox here ({seen.reason})")
-    raise NoRuntime("; ".join(refusals) or "not installed")
+    if not refusals:
+        raise refused("bwrap", "", installed=False)
+    raise NoRuntime("; ".join(refusals))
 
 
 def _programs(path: str | None) -> Iterator[str]:
@@ -160,6 +168,9 @@ class Bwrap:
         """The tree of the host, shared with every sandbox, that a place lies in; None if it is in none."""
         real = place.resolve()
         return next((tree for tree, _ in self._host.trees if real.is_relative_to(tree)), None)
+
+    async def has_image(self) -> bool:
+        return True
 
     async def storage_driver(self) -> str:
         return ""
@@ -370,7 +381,8 @@ class Registry:
 
     def living(self) -> list[tuple[str, int]]:
         found = []
-        for file in sorted(self._folder.glob("*.json")):
+        # Ours alone: a home that was copied while it lived brought the entries of the original's sandboxes along.
+        for file in sorted(self._folder.glob(f"{self._prefix}*.json")):
             try:
                 fact = json.loads(file.read_text())
                 pid, start, boot = int(fact["pid"]), fact["start"], fact["boot"]

@@ -27,7 +27,13 @@ from pynchy.container import probe, seccomp
 from pynchy.container.accounts import write_accounts
 from pynchy.container.client import Called, attach, call, plain_nursery
 from pynchy.container.places import make_places
-from pynchy.container.runtime import Container, ContainerStays, NoRuntime, SpawnFailed
+from pynchy.container.runtime import (
+    Container,
+    ContainerStays,
+    NoRuntime,
+    SpawnFailed,
+    refused,
+)
 from pynchy.container.spec import (
     INSTALL_LABEL,
     STOP_GRACE,
@@ -79,7 +85,7 @@ async def find_docker(
     env = client_environ(environ)
     seen = await call(["docker", "version", "--format", "{{.Server.Version}}"], env=env)
     if not seen.ok:
-        raise NoRuntime(_why(seen, "docker"))
+        raise _refusal(seen, "docker")
     etc = _etc(folder)
     return Oci(_docker(_user(), etc), install=install, image=image, env=env, user=_user())
 
@@ -92,7 +98,7 @@ async def find_podman(
     env = client_environ(environ)
     seen = await call(["podman", "info", "--format", "{{json .Host}}"], env=env)
     if not seen.ok:
-        raise NoRuntime(_why(seen, "podman"))
+        raise _refusal(seen, "podman")
     host = json.loads(seen.out)
     security = host.get("security") or {}
     machine = Podman(
@@ -132,14 +138,13 @@ async def find_apple(*, install: str, image: str | None, environ: Mapping[str, s
         await call(["container", "system", "start", "--enable-kernel-install"], env=env, seconds=60)
         seen = await call(status, env=env)
     if not seen.ok:
-        raise NoRuntime(_why(seen, "container"))
+        raise _refusal(seen, "container")
     return Oci(_apple(_user()), install=install, image=image, env=env, user=_user())
 
 
-def _why(seen: Called, program: str) -> str:
-    if seen.code == 127 and seen.err.startswith(f"{program}:"):
-        return "not installed"
-    return f"installed, but does not answer ({seen.reason})"
+def _refusal(seen: Called, program: str) -> NoRuntime:
+    missing = seen.code == 127 and seen.err.startswith(f"{program}:")
+    return refused(program, seen.reason, installed=not missing)
 
 
 def _docker(user: tuple[int, int], etc: Path) -> Engine:

@@ -4,7 +4,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -81,7 +81,13 @@ class Machine:
         return {"PATH": str(self.programs), "HOME": str(self.folder), "LEAK": "1"}
 
     async def choose(
-        self, engine: str | None = None, *, platform: str = "linux", image: str = "agent:1"
+        self,
+        engine: str | None = None,
+        *,
+        platform: str = "linux",
+        image: str = "agent:1",
+        last: str | None = None,
+        told: Callable[[str], object] = lambda note: None,
     ) -> Runtime:
         return await open_runtime(
             engine,
@@ -90,6 +96,8 @@ class Machine:
             sandboxes=self.folder,
             environ=self.environ,
             platform=platform,
+            last=last,
+            told=told,
         )
 
     def said(self) -> list[list[str]]:
@@ -110,6 +118,9 @@ SPEC = Spec(
 )
 
 ANSWERS = "print('20.10.24' if 'version' in __import__('sys').argv else '{\"rootless\": false}')"
+DOCKER_DOWN = "import sys; sys.exit('Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?')"
+DOCKER_DENIED = """import sys
+sys.exit('permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock')"""
 DOWN = "import sys; sys.exit('Cannot connect to the daemon. Is it running?')"
 
 
@@ -152,6 +163,39 @@ async def test_an_engine_without_the_image_stands_back_for_one_that_needs_none(
     assert (await choose(None)).name in ("docker", "bwrap")  # the one of a package may be beside us
 
 
+async def test_the_engine_of_the_last_start_is_stayed_with(machine: Machine) -> None:
+    machine.put("podman", ANSWERS)
+    machine.put("docker", ANSWERS)
+    notes: list[str] = []
+    assert (await machine.choose(last="podman", told=notes.append)).name == "podman"
+    machine.put("docker", DOCKER_DOWN)
+    with pytest.raises(NoRuntime, match="docker, which held this home's agents until now") as down:
+        await machine.choose(last="docker", told=notes.append)
+    assert down.value.heals
+    assert "systemctl start docker" in str(down.value)
+    assert notes == []
+    machine.put("docker", DOCKER_DENIED)
+    with pytest.raises(NoRuntime, match="usermod -aG docker") as denied:
+        await machine.choose(last="docker")
+    assert not denied.value.heals, "no waiting puts anybody into a group"
+
+
+async def test_a_change_of_engine_is_said(machine: Machine) -> None:
+    machine.put("podman", ANSWERS)
+    notes: list[str] = []
+    assert (await machine.choose(last="docker", told=notes.append)).name == "podman"
+    assert notes[0].startswith("docker is not installed, so podman is used")
+    assert (await machine.choose(last="bwrap", told=notes.append)).name == "podman"
+    assert notes[1] == "podman has the agent's image now, so it is used instead of bwrap"
+    assert (await machine.choose(last="bwrap", platform="darwin")).name == "podman"
+    machine.put("docker", DOCKER_DENIED)
+    assert (await machine.choose(told=notes.append)).name == "podman"
+    assert "docker is installed, but does not answer" in notes[2]
+    assert "usermod -aG docker" in notes[2]
+    assert (await machine.choose(last="podman", told=notes.append)).name == "podman"
+    assert len(notes) == 3, "not again at each start"
+
+
 async def test_where_nothing_answers_one_is_told_what_to_install(machine: Machine) -> None:
     # decision 28: never without a sandbox
     machine.put("docker", DOWN)
@@ -161,8 +205,9 @@ async def test_where_nothing_answers_one_is_told_what_to_install(machine: Machin
     assert "docker: installed, but does not answer (Cannot connect to the daemon" in said
     assert "podman: not installed" in said
     assert "github.com/apple/container" in said
-    with pytest.raises(NoRuntime, match="apt-get install bubblewrap"):
+    with pytest.raises(NoRuntime, match="apt-get install podman uidmap") as missing:
         await machine.choose("podman")
+    assert not missing.value.heals
     machine.put("bwrap", "import sys; sys.exit('bwrap: No permissions to create a new namespace')")
     try:
         chosen = await machine.choose("bwrap")

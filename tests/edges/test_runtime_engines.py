@@ -164,16 +164,38 @@ async def test_versions_are_told(lab: Lab) -> None:
 
 
 @pytest.mark.runtime("docker")
+async def test_who_may_not_use_docker_is_told_so(
+    lab: Lab, tmp_path: Path, agent_image: str
+) -> None:
+    """The real client, as a user who is not in the group that the socket belongs to."""
+    if os.getuid() != 0:
+        pytest.skip("only root can be somebody else")
+    client = tmp_path / "bin" / "docker"
+    client.parent.mkdir()
+    as_nobody = "setpriv --reuid nobody --regid nogroup --clear-groups env HOME=/"
+    client.write_text(f'#!/bin/sh\nexec {as_nobody} {shutil.which("docker")} "$@"\n')
+    client.chmod(0o755)
+    environ = os.environ | {"PATH": f"{client.parent}:{os.environ['PATH']}"}
+    with pytest.raises(NoRuntime, match=r"permission denied[\s\S]*usermod -aG docker") as refused:
+        await open_runtime(
+            "docker", install="00", image=agent_image, sandboxes=tmp_path, environ=environ
+        )
+    assert not refused.value.heals
+    assert "bubblewrap" not in str(refused.value)
+
+
+@pytest.mark.runtime("docker")
 async def test_an_engine_that_is_down_is_no_runtime_and_later_a_failed_spawn(
     lab: Lab, tmp_path: Path, agent_image: str
 ) -> None:
     # threat D10, invariant 109
     environ = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"}
     environ.pop("DOCKER_CONTEXT", None)
-    with pytest.raises(NoRuntime, match=r"(?s)docker: .*connect.*apt-get install"):
+    with pytest.raises(NoRuntime, match=r"(?s)docker: .*connect.*systemctl start docker") as down:
         await open_runtime(
             "docker", install="00", image=agent_image, sandboxes=tmp_path, environ=environ
         )
+    assert down.value.heals
     proxy = tmp_path / "engine.sock"
     proxy.symlink_to(os.environ["DOCKER_HOST"].removeprefix("unix://"))
     environ["DOCKER_HOST"] = f"unix://{proxy}"

@@ -607,6 +607,9 @@ class SimRuntime:
         await trio.lowlevel.checkpoint()
         return {}
 
+    async def has_image(self) -> bool:
+        return True
+
     async def storage_driver(self) -> str:
         return ""
 
