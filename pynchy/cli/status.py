@@ -91,6 +91,8 @@ def render(status: dict[str, Any]) -> str:
             then = f"the next try is at {_clock(hold['at'])}"
         said = ", ".join(part for part in (words, f"since {_clock(hold['since'])}", then) if part)
         lines.append(f"held back  {said}")
+        if hold["reason"]:
+            lines.append(f"  because: {' '.join(hold['reason'].split())[:300]}")
     for retry in status["retries"]:
         until = f", given up at {_clock(retry['until'])}" if retry.get("until") else ""
         if retry.get("held_by") in held:

@@ -100,6 +100,9 @@ class Run:
 
     def saw(self, call: failures.Call) -> None:
         """Remember how the run's newest call of the model ended."""
+        before = self.gateway.calls.get(self.who.run)
+        if before is not None and (before.kind, before.message) == (call.kind, call.message):
+            call = attrs.evolve(call, repeated=True)
         self.gateway.calls[self.who.run] = call
 
     def count(self, refusal: Refusal) -> None:
@@ -271,7 +274,7 @@ class _Connection:
                         await self.pass_failure(response)
                         return
                     if admitted.path == MESSAGES:
-                        self.run.saw(failures.Call())
+                        self.run.saw(failures.Call(whole=False))
                     await self.send_head(response.status, response.headers)
                     async for chunk in response.chunks:
                         await answer.took(len(chunk))
@@ -283,6 +286,8 @@ class _Connection:
                     if meter.broke:
                         said = "the model's answer ended in an error"
                         self.run.saw(failures.Call("outage", said, bought=True))
+                    elif admitted.path == MESSAGES:
+                        self.run.saw(failures.Call())
                     await self.send(h11.EndOfMessage())
             except UpstreamUnreachable as error:
                 if error.refused:

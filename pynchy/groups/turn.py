@@ -406,8 +406,9 @@ class _Run:
         else:
             self.unasked = self.aside = 0
         text = clean_reply(result.text)
-        if text is None and note is None and any(each.source == turns.COMPACT for each in answered):
+        if note is None and any(each.source == turns.COMPACT for each in answered):
             note = NOTICE_PREFIX + (COMPACT_DONE if self.compacted else COMPACT_FAILED)
+            text = None  # what the agent says of it is no better
         if result.cut and note is None:
             note = failures.cut()
         self.compacted = False

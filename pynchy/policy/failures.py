@@ -195,7 +195,7 @@ TABLE: Final[Mapping[str, Row]] = {
     "machine": Row(
         Again.BACKOFF,
         scope=Scope.MACHINE,
-        waits="The machine is busy, and I could not start. I go on trying until {until}.",
+        waits="I cannot start on this machine right now. I go on trying until {until}.",
         ends="I could not start until {until}, and gave up. Send your message again to have me try anew.",
         main=True,
         status="no container could be started",
@@ -260,38 +260,51 @@ USUAL: Final = Terms()
 @attrs.frozen
 class Trouble:
     """A failure as it was reported. ``moment``: when it is over, where somebody said so. ``sure``: the host saw it
-    with its own eyes, so that it may hold others back. ``bought``: output was paid for, and lost."""
+    with its own eyes, so that it may hold others back. ``bought``: output was paid for, and lost. ``repeated``: the
+    same refusal came again in the same conversation."""
 
     kind: str
     message: str = ""
     moment: Micros | None = None
     sure: bool = False
     bought: bool = False
+    repeated: bool = False
 
 
 @attrs.frozen
 class Call:
-    """How the newest call of the model in a run ended, as the gateway saw it. ``kind`` is None if it was answered."""
+    """How the newest call of the model in a run ended, as the gateway saw it. ``kind`` is None if it was answered;
+    ``whole`` once the answer was, to its end. ``repeated``: the call before it met the very same."""
 
     kind: str | None = None
     message: str = ""
     moment: float | None = None  # seconds since 1970
     bought: bool = False
+    whole: bool = True
+    repeated: bool = False
 
 
 def judge(said: Trouble, seen: Call | None) -> Trouble:
     """What really failed, from what the container says and what the gateway saw: who saw it wins.
 
-    What the gateway did not see, a container may be wrong or lying about: its outage or limit is believed for its own
-    turn, anything that only the owner could mend is not.
+    What the gateway did not see, a container may be wrong or lying about, so its word for an outage, a limit or what
+    only the owner could mend is not believed. An answer that was begun and not taken to its end is an outage for its
+    own turn: the agent may have waited for the rest in vain.
     """
     if said.kind in _THE_HOSTS_OWN:
         return said
     if seen is not None and seen.kind is not None:
         moment = None if seen.moment is None else Micros(round(seen.moment * 1e6))
-        return Trouble(seen.kind, seen.message or said.message, moment, True, seen.bought)
-    if said.kind in ("outage", "rate_limit"):
-        return attrs.evolve(said, sure=False)
+        return Trouble(
+            seen.kind,
+            seen.message or said.message,
+            moment,
+            sure=True,
+            bought=seen.bought,
+            repeated=seen.repeated,
+        )
+    if said.kind == "outage" and seen is not None and not seen.whole:
+        return attrs.evolve(said, sure=False, bought=True)
     if said.kind in SEEN_BY_THE_HOST:
         return attrs.evolve(said, kind=UNKNOWN, message=f"{said.kind}: {said.message}", sure=False)
     if said.kind == "history":  # no call was refused: the agent itself cannot open it
@@ -342,9 +355,10 @@ def decide(trouble: Trouble, past: Past, *, now: Micros, jitter: float, terms: T
     if row.again.waits:
         return _wait(row.again, trouble, past, now=now, jitter=jitter, terms=terms)
     tries = {Again.ONCE: 1, Again.TWICE: 2}.get(row.again, 0)
-    if past.same > tries or past.strikes > MOST_STRIKES or (past.spoke and past.resumed):
+    same = past.same + (row.again is Again.TWICE and trouble.repeated)
+    if same > tries or past.strikes > MOST_STRIKES or (past.spoke and past.resumed):
         return Verdict(None)
-    anew = bool(row.anew) and past.same == tries
+    anew = bool(row.anew) and same == tries
     at_once = past.spoke or bool(row.anew)
     return Verdict(now if at_once else after(now, backoff(past.strikes, jitter)), anew=anew)
 

@@ -706,12 +706,26 @@ def _hold_back(
         at = min(at, max(end, now))
     failed = _wait(db, turn, trouble, at, resumes=False, now=now)
     db.execute("UPDATE turns SET waits_for = ?, give_up_at = ? WHERE id = ?", (scope, end, turn.id))
+    owner = failures.for_owner(trouble, folder=turn.folder) if turn.kind != "delegate" else None
+    where = _owners_chat(db, trouble.kind)
     told = _tell_waiting(
         db, turn, trouble.kind, since=cause, until=verdict.until if named else end, named=named,
-        now=now, new_id=new_id, terms=terms,
+        now=now, new_id=new_id, terms=terms, more=owner if where == turn.chat else None,
     )  # fmt: skip
-    alert = _tell_owner(db, turn, trouble, since=cause, now=now, new_id=new_id, aside=told)
-    return attrs.evolve(failed, alert=alert)
+    if owner is None:
+        return failed
+    if where != turn.chat:
+        group = f" of {turn.folder}" if scope is not None and scope.startswith("group:") else ""
+        told = notices.tell_once(
+            db, where, f"owner: {trouble.kind}{group}", NOTICE_PREFIX + owner, now=now, new_id=new_id, since=cause
+        )  # fmt: skip
+    return attrs.evolve(failed, alert=owner if told else "")
+
+
+def _owners_chat(db: Database, kind: str) -> ChatId:
+    """Where the owner hears of what only they can mend: main for a budget, the console for the rest."""
+    budget = kind in ("budget", "budget_of_all")
+    return (groups.main_chat(db) or MAIN_CONSOLE) if budget else MAIN_CONSOLE
 
 
 def _tell_waiting(
@@ -725,35 +739,14 @@ def _tell_waiting(
     now: Micros,
     new_id: NewId,
     terms: failures.Terms,
+    more: str | None = None,
 ) -> bool:
-    """Tell a chat that it has to wait: once for each cause. Whether it was told now."""
+    """Tell a chat that it has to wait, and ``more``: once for each cause. Whether it was told now."""
     if turn.kind == "delegate" or not failures.row_of(kind).waits:
         return False
     words = failures.waiting(kind, until=until, named=named, now=now, terms=terms)
+    words = words if more is None else f"{words} {more}"
     return notices.tell_once(db, turn.chat, kind, words, now=now, new_id=new_id, since=since)
-
-
-def _tell_owner(
-    db: Database,
-    turn: Turn,
-    trouble: failures.Trouble,
-    *,
-    since: Micros,
-    now: Micros,
-    new_id: NewId,
-    aside: bool,
-) -> str:
-    """Tell the owner what only they can mend, once for each cause; what was said, if it was."""
-    words = failures.for_owner(trouble, folder=turn.folder)
-    if words is None or turn.kind == "delegate":
-        return ""
-    budget = trouble.kind in ("budget", "budget_of_all")
-    chat = (groups.main_chat(db) or MAIN_CONSOLE) if budget else MAIN_CONSOLE
-    cause = f"{trouble.kind} of {turn.folder}" if trouble.kind == "budget" else trouble.kind
-    said = notices.tell_once(
-        db, chat, f"owner: {cause}", NOTICE_PREFIX + words, now=now, new_id=new_id, since=since
-    )
-    return words if said else ""
 
 
 def _last_chat(db: Database, run: RunId) -> ChatId | None:

@@ -79,11 +79,13 @@ def test_whoever_waits_for_an_answer_hears_that_the_turn_was_stopped(home: Path)
 
 
 def test_whoever_waits_for_another_try_hears_that_it_was_stopped(home: Path) -> None:
-    with running(home, "bwrap") as daemon, daemon.talk() as waiting, daemon.talk() as other:
+    with running(home, "bwrap") as daemon, daemon.talk() as waiting:
         waiting.say("error 401")
         turn = waiting.turn("started")["turn"]
         waiting.turn("retry")
-        assert "Stopped" in other.ask("/stop")
+        assert "The owner has to renew it" in waiting.reply()
+        with daemon.talk() as other:
+            assert "Stopped" in other.ask("/stop")
         assert waiting.turn("cancelled")["turn"] == turn
 
 

@@ -191,6 +191,13 @@ class TestWhenItIsTriedAgain:
         assert [each.anew for each in got] == [*anew, False]
         assert got[-1].retry_at is None
 
+    def test_a_refusal_that_was_repeated_is_not_asked_for_again(self) -> None:
+        trouble = Trouble("history", repeated=True)
+        first = decide(trouble, Past(same=1, since=NOW), now=NOW, jitter=0.0, terms=Terms())
+        assert (first.retry_at, first.anew) == (NOW, True)
+        second = decide(trouble, Past(same=2, since=NOW), now=NOW, jitter=0.0, terms=Terms())
+        assert second.retry_at is None
+
     def test_what_spoke_is_resumed_once(self) -> None:
         again = Past(same=1, since=NOW, spoke=True)
         done = Past(same=1, since=NOW, spoke=True, resumed=True)
@@ -232,17 +239,20 @@ class TestWhoIsBelieved:
         found = judge(Trouble("agent", "exit 1"), seen)
         assert found == Trouble("rate_limit", "slow down", Micros(1_800_000_000_000_000), sure=True)
 
-    @pytest.mark.parametrize("kind", ["outage", "rate_limit"])
-    def test_an_agents_word_for_an_outage_holds_nobody_else_back(self, kind: str) -> None:
-        for seen in (None, Call()):
-            found = judge(Trouble(kind, "so it says", sure=True), seen)
-            assert (found.kind, found.sure) == (kind, False)
-
-    @pytest.mark.parametrize("kind", ["credential", "billing", "budget", "policy"])
-    def test_an_agents_word_for_what_the_owner_must_mend_is_not_believed(self, kind: str) -> None:
-        found = judge(Trouble(kind, "renew it"), Call())
-        assert found.kind == UNKNOWN
+    @pytest.mark.parametrize(
+        "kind", ["outage", "rate_limit", "credential", "billing", "budget", "budget_of_all", "policy"]
+    )  # fmt: skip
+    @pytest.mark.parametrize("seen", [None, Call()])
+    def test_an_agents_word_for_what_the_gateway_did_not_see_is_not_believed(
+        self, kind: str, seen: Call | None
+    ) -> None:
+        found = judge(Trouble(kind, "so it says"), seen)
+        assert (found.kind, found.sure) == (UNKNOWN, False)
         assert row_of(found.kind).owner == ""
+
+    def test_an_answer_that_was_not_taken_to_its_end_is_an_outage_for_its_turn(self) -> None:
+        found = judge(Trouble("outage", "no more bytes"), Call(whole=False))
+        assert (found.kind, found.sure, found.bought) == ("outage", False, True)
 
     def test_a_conversation_that_no_call_refused_cannot_be_opened(self) -> None:
         assert judge(Trouble("history"), None).kind == "session"
@@ -587,6 +597,13 @@ class TestWhatPeopleHear:
         (told,) = texts(world, MAIN_CONSOLE)
         assert told == NOTICE_PREFIX + alert
         assert "invalid x-api-key" in told
+
+    def test_the_owners_own_chat_hears_it_in_one_message(self) -> None:
+        world = two_groups()
+        world.hear("hi", chat=MAIN_CONSOLE)
+        assert fails(world, MAIN, "credential").alert
+        (told,) = texts(world, MAIN_CONSOLE)
+        assert "I go on then. The model refuses the key" in told
 
     def test_main_hears_of_a_budget_with_the_command(self) -> None:
         world = two_groups()

@@ -133,7 +133,7 @@ BUGS: Final = (
     Bug(
         "a failure is never given up",
         "pynchy.policy.failures",
-        "    if past.same > tries or",
+        "    if same > tries or",
         "    if",
     ),
     Bug(
