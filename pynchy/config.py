@@ -151,6 +151,13 @@ def _url(raw: object) -> str:
     return text.rstrip("/")
 
 
+def _proxy(raw: object) -> str:
+    text = _text(raw)
+    if text and not re.fullmatch(r"https?://[^\s/?#@]+/?", text):
+        raise NotOne
+    return text.rstrip("/")
+
+
 def _zone(raw: object) -> str:
     text = _text(raw)
     if text and not is_zone(text):
@@ -177,6 +184,10 @@ WORDS: Final = Kind('a list of texts, such as ["python3", "-m", "agent"]', _word
 PATH: Final = Kind("an absolute path", _path)
 API_URL: Final = Kind(
     "an http or https address without a query", lambda raw: _url(raw).removesuffix("/v1")
+)
+PROXY: Final = Kind(
+    "the address of an HTTP proxy without a password, as http://proxy:3128 (a socks proxy does not do)",
+    _proxy,
 )
 ZONE: Final = Kind("a time zone such as Europe/Berlin", _zone)
 
@@ -418,6 +429,16 @@ class Gateway:
         "public",
         choice("none", "allowlist", "public"),
         "what agents reach besides the model; public: the internet, not this machine or its LAN",
+    )
+    proxy: str = setting(
+        "",
+        PROXY,
+        "an HTTP proxy on the way to the model API and to WhatsApp; the environment's is not used",
+    )
+    ca_file: Path | None = setting(  # noqa: RUF009 - an attrs field, as all here
+        None,
+        PATH,
+        "certificates to trust there instead of the usual ones, for a proxy that looks into TLS",
     )
 
 

@@ -14,7 +14,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from pynchy import changes, service
+from pynchy import environ as environment
 from pynchy.chat import whatsapp_session as session
 from pynchy.config import Config, ConfigError, from_environ, is_zone
 from pynchy.container.allowlist import read_allowlist, real_roots
@@ -33,7 +34,7 @@ from pynchy.container.mounts import BadAllowlist
 from pynchy.container.runtime import NoRuntime, Runtime, SpawnFailed, open_runtime
 from pynchy.disk import Floor, Space, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
-from pynchy.gateway.upstream import Verdict, credential_of, try_credential
+from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
 from pynchy.home import MAX_SOCKET_PATH, Home
 from pynchy.installation import known_install_id, last_engine
 from pynchy.lock import is_held
@@ -135,7 +136,8 @@ async def _ask(config: Config, *, now: float) -> Verdict | str:
     assert config.credential is not None
     key = credential_of(config.credential.kind, config.credential.secret)
     try:
-        return await try_credential(key, base_url=config.model.base_url, now=now)
+        way = Way(config.gateway.proxy, config.gateway.ca_file)
+        return await try_credential(key, base_url=config.model.base_url, way=way, now=now)
     except UpstreamUnreachable as error:
         return str(error)
 
@@ -241,6 +243,23 @@ async def check_credential(patient: Patient) -> Finding:
         advice = "try pynchy send main hello; its answer says more"
         return Finding("warn", f"{kind}, answered with {status}", advice)
     return Finding("ok", f"{kind}, accepted by the API")
+
+
+async def check_environment(patient: Patient) -> Finding:
+    """What other programs would use, and we do not: a proxy, certificates."""
+    proxies, certificates = environment.unused(patient.environ)
+    if proxies and not (patient.config and patient.config.gateway.proxy):
+        socks = any(patient.environ[name].startswith("socks") for name in proxies)
+        advice = "gateway.proxy takes an HTTP proxy, no socks one" if socks else "set gateway.proxy"
+        return Finding("warn", f"{_and(proxies)} set, and not used", f"{advice}, if one is needed")
+    if certificates and not (patient.config and patient.config.gateway.ca_file):
+        advice = "set gateway.ca_file, if they are needed"
+        return Finding("warn", f"{_and(certificates)} set, and not used", advice)
+    return Finding("ok", "nothing in it that is not used")
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 async def check_engine(patient: Patient) -> Finding:

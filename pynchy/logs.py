@@ -64,6 +64,9 @@ class _LazyLogger:
 
     def _load(self) -> Logger:
         if self._loaded is None:
+            # It reads these as it is imported, and one that it cannot read would end the daemon.
+            for name in [name for name in os.environ if name.startswith("LOGURU_")]:
+                del os.environ[name]
             from loguru import logger as real
 
             if self._setup is not None:

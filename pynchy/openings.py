@@ -109,10 +109,11 @@ async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
 
         yield OfflineModel()
         return
-    from pynchy.gateway.upstream import credential_of, open_anthropic
+    from pynchy.gateway.upstream import Way, credential_of, open_anthropic
 
     credential = credential_of(config.credential.kind, config.credential.secret)
-    async with open_anthropic(credential, base_url=config.model.base_url) as upstream:
+    way = Way(config.gateway.proxy, config.gateway.ca_file)
+    async with open_anthropic(credential, base_url=config.model.base_url, way=way) as upstream:
         yield upstream
 
 
@@ -189,6 +190,8 @@ async def open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp 
         transcribe=config.whatsapp.transcribe,
         read_receipts=config.whatsapp.read_receipts,
         registered=registered,
+        proxy=config.gateway.proxy,
+        ca_file=config.gateway.ca_file,
     )
     async with open_whatsapp(terms) as channel:
         try:

@@ -33,6 +33,7 @@ from pynchy.chat.channel import (
     StateChanged,
 )
 from pynchy.chat.whatsapp_format import to_whatsapp
+from pynchy.environ import for_whatsapp
 from pynchy.logs import logger
 from pynchy.model import DAY, HOUR, MINUTE, SECOND, ChatId, Outgoing
 
@@ -60,6 +61,8 @@ class Terms:
     transcribe: Sequence[str]  # a command that prints what a voice note says; empty: none
     registered: Callable[[], Awaitable[Mapping[ChatId, Path]]]  # chats, each with its media folder
     read_receipts: bool = False  # mark what was said as read, once it is answered
+    proxy: str = ""  # on the way to WhatsApp
+    ca_file: Path | None = None  # certificates to trust there
     command: Sequence[str] = COMMAND
 
 
@@ -297,7 +300,7 @@ class WhatsApp:
             [*terms.command, str(terms.store), "--log", str(terms.log)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "NEONIZE_BOT_TAG": "off"},
+            env=for_whatsapp(os.environ, proxy=terms.proxy, ca_file=terms.ca_file),
             start_new_session=True,  # a Ctrl-C in the terminal is the daemon's, which says goodbye
         )
         assert process.stdout is not None

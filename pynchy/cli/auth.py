@@ -18,7 +18,8 @@ from pynchy import itself
 from pynchy.cli import main_chat
 from pynchy.cli.client import NotRunning, Refused, open_connection
 from pynchy.cli.edit import set_setting
-from pynchy.config import Assistant, Config, ConfigError, from_environ
+from pynchy.config import Assistant, Config, ConfigError, Gateway, from_environ
+from pynchy.environ import for_whatsapp
 from pynchy.exits import Exit
 from pynchy.home import Home
 
@@ -94,6 +95,15 @@ def _link(
     return number, groups
 
 
+def _environ() -> dict[str, str]:
+    """What the linking process is started with; a configuration that cannot be read names no proxy."""
+    try:
+        gateway = from_environ(os.environ).gateway
+    except ConfigError:
+        gateway = Gateway()
+    return for_whatsapp(os.environ, proxy=gateway.proxy, ca_file=gateway.ca_file)
+
+
 def _try_to_link(
     home: Home, *, png: Path | None, phone: str, again: bool
 ) -> tuple[str, list[tuple[str, str]]]:
@@ -110,6 +120,7 @@ def _try_to_link(
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env=_environ(),
         start_new_session=True,
     )
     number, groups, unlinked = "", [], False

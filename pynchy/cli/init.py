@@ -108,7 +108,7 @@ def _set_credential(patient: Patient, wish: Wish) -> None:
             if not secret.isascii() or not secret.isprintable() or " " in secret:
                 raise click.ClickException("expected a key of printable characters without spaces")
             if wish.online:
-                _try(kind, secret, base_url=_config(patient).model.base_url)
+                _try(kind, secret, _config(patient))
             break
         except click.ClickException as error:
             if wish.credential is not None:  # nobody is there to give another
@@ -143,17 +143,18 @@ def _read_credential(patient: Patient, wish: Wish) -> str:
     return secret
 
 
-def _try(kind: str, secret: str, *, base_url: str) -> None:
+def _try(kind: str, secret: str, config: Config) -> None:
     """See that the API accepts it, before anything is written."""
     import time
 
     import trio
 
     from pynchy.gateway.exchange import UpstreamUnreachable
-    from pynchy.gateway.upstream import credential_of, try_credential
+    from pynchy.gateway.upstream import Way, credential_of, try_credential
 
     key = credential_of(kind, secret)
-    ask = partial(try_credential, key, base_url=base_url, now=time.time())
+    way = Way(config.gateway.proxy, config.gateway.ca_file)
+    ask = partial(try_credential, key, base_url=config.model.base_url, way=way, now=time.time())
     try:
         verdict = trio.run(ask)
     except UpstreamUnreachable as error:

@@ -7,9 +7,13 @@ HTTP library is repeated, since those can hold headers.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -64,15 +68,45 @@ def credential_of(kind: str, secret: str) -> ApiKey | OAuthToken:
     return OAuthToken(secret) if kind == "oauth" else ApiKey(secret)
 
 
+@attrs.frozen
+class Way:
+    """What lies between us and the API: a proxy, if any, and the certificates to trust instead of the usual ones.
+
+    Nothing of it comes from the environment.
+    """
+
+    proxy: str = ""
+    ca_file: Path | None = None
+
+    def proxy_to(self, base_url: str) -> str | None:
+        """The proxy for this address; none for one of this machine."""
+        host = urlsplit(base_url).hostname or ""
+        return None if not self.proxy or host == "localhost" or _is_loopback(host) else self.proxy
+
+
+DIRECT: Final = Way()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @asynccontextmanager
 async def open_anthropic(
-    credential: ApiKey | OAuthToken, *, base_url: str = ANTHROPIC, patience: float = 600.0
+    credential: ApiKey | OAuthToken,
+    *,
+    base_url: str = ANTHROPIC,
+    way: Way = DIRECT,
+    patience: float = 600.0,
 ) -> AsyncIterator[Anthropic]:
     """A client of the API for the length of the block. It connects when it is first used.
 
     ``patience`` is how many seconds may pass without a byte of an answer.
     """
-    upstream = Anthropic(credential, base_url.rstrip("/"), patience)
+    upstream = Anthropic(credential, base_url.rstrip("/"), way, patience)
     try:
         yield upstream
     finally:
@@ -91,6 +125,7 @@ async def try_credential(
     credential: ApiKey | OAuthToken,
     *,
     base_url: str = ANTHROPIC,
+    way: Way = DIRECT,
     now: float,
     patience: float = 20.0,
 ) -> Verdict:
@@ -98,8 +133,16 @@ async def try_credential(
 
     Raises `UpstreamUnreachable` where nobody answers.
     """
-    async with open_anthropic(credential, base_url=base_url, patience=patience) as upstream:
+    async with open_anthropic(
+        credential, base_url=base_url, way=way, patience=patience
+    ) as upstream:
         return await upstream.list_models(now=now)
+
+
+def _who(error: httpx.HTTPError) -> str:
+    import httpx
+
+    return "the proxy" if isinstance(error, httpx.ProxyError) else "the model API"
 
 
 class Anthropic:
@@ -108,9 +151,13 @@ class Anthropic:
     name: Final = "anthropic"
     free: Final = False
 
-    def __init__(self, credential: ApiKey | OAuthToken, base_url: str, patience: float) -> None:
+    def __init__(
+        self, credential: ApiKey | OAuthToken, base_url: str, way: Way, patience: float
+    ) -> None:
         self._credential = credential
         self._base_url = base_url
+        self._way = way
+        self._trouble = ""  # why there is no client
         self._patience = patience
         self._opening = trio.Lock()
         self._client: httpx.AsyncClient | None = None
@@ -127,14 +174,33 @@ class Anthropic:
         """
         async with self._opening:
             if self._client is None:
-                self._client = await trio.to_thread.run_sync(self._open)
+                try:
+                    self._client = await trio.to_thread.run_sync(self._open)
+                except OSError as error:  # an SSLError is one
+                    self._trouble = f"gateway.ca_file cannot be used: {error.strerror or error}"
+
+    def _ready(self) -> httpx.AsyncClient:
+        if self._client is None:
+            raise UpstreamUnreachable(self._trouble, refused=True)
+        return self._client
 
     def _open(self) -> httpx.AsyncClient:
         import httpx
 
         timeouts = httpx.Timeout(self._patience, connect=15.0, write=60.0, pool=None)
         self._timeouts = timeouts.as_dict()
+        ca_file = self._way.ca_file
+        tls = (
+            httpx.create_ssl_context(trust_env=False)
+            if ca_file is None
+            else ssl.create_default_context(cafile=str(ca_file))
+        )
+        # Or the keys of our connections are written into the file that SSLKEYLOGFILE names.
+        tls.keylog_filename = None  # type: ignore[assignment]  # None is what it is without one
         return httpx.AsyncClient(
+            trust_env=False,
+            proxy=self._way.proxy_to(self._base_url),
+            verify=tls,
             timeout=timeouts,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
             follow_redirects=False,  # a redirect would take the key elsewhere
@@ -150,16 +216,18 @@ class Anthropic:
         from email.utils import parsedate_to_datetime
 
         await self.prepare()
-        assert self._client is not None  # prepared a line ago
+        client = self._ready()
         import httpx
 
         headers = {"anthropic-version": "2023-06-01", **self._credential.headers("")}
         try:
-            answer = await self._client.get(f"{self._base_url}/v1/models?limit=1", headers=headers)
+            answer = await client.get(f"{self._base_url}/v1/models?limit=1", headers=headers)
         except httpx.HTTPError as error:
             raise UpstreamUnreachable(
-                f"the model API did not answer ({type(error).__name__})",
-                refused=isinstance(error, httpx.ConnectError | httpx.ConnectTimeout),
+                f"{_who(error)} did not answer ({type(error).__name__})",
+                refused=isinstance(
+                    error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError
+                ),
             ) from None
         try:
             told = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
@@ -170,7 +238,7 @@ class Anthropic:
     @asynccontextmanager
     async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
         await self.prepare()
-        assert self._client is not None  # prepared a line ago
+        client = self._ready()
         import httpx
 
         headers = [pair for pair in request.headers if pair[0] != "anthropic-beta"]
@@ -186,11 +254,13 @@ class Anthropic:
             extensions={"timeout": self._timeouts},
         )
         try:
-            response = await self._client.send(outgoing, stream=True)
+            response = await client.send(outgoing, stream=True)
         except httpx.HTTPError as error:
             raise UpstreamUnreachable(
-                f"the model API did not answer ({type(error).__name__})",
-                refused=isinstance(error, httpx.ConnectError | httpx.ConnectTimeout),
+                f"{_who(error)} did not answer ({type(error).__name__})",
+                refused=isinstance(
+                    error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError
+                ),
             ) from None
         chunks = _Chunks(response)
         try:

@@ -47,6 +47,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.disk": Kind.EDGE,
     "pynchy.doctor": Kind.PROCEDURE,
     "pynchy.dotenv": Kind.RULES,
+    "pynchy.environ": Kind.RULES,
     "pynchy.exits": Kind.MODEL,
     "pynchy.forgetting": Kind.PROCEDURE,
     "pynchy.figures": Kind.PROCEDURE,

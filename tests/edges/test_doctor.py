@@ -124,6 +124,7 @@ def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
         "python": attrs.evolve(patient, python=(3, 10, 1)),
         "config": attrs.evolve(patient, problems=("limits: unknown",)),
         "credential": patient,
+        "environment": attrs.evolve(patient, environ={"ALL_PROXY": "socks5://localhost:1080"}),
         "engine": patient,
         "limits": engine,
         "watching": attrs.evolve(patient, unwatched=lambda: "inotify: Too many open files"),

@@ -3,7 +3,9 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -12,7 +14,7 @@ import trio.testing
 from pynchy.gateway.exchange import RunIdentity, Usage
 from pynchy.gateway.meter import FASTEST
 from pynchy.gateway.proxy import Tell
-from pynchy.gateway.upstream import ApiKey, OAuthToken, open_anthropic
+from pynchy.gateway.upstream import ApiKey, OAuthToken, Way, open_anthropic, try_credential
 from pynchy.logs import logger
 from tests.edges.gateway_world import (
     END,
@@ -412,3 +414,93 @@ async def test_many_calls_at_once_are_made_a_few_at_a_time(tmp_path: Path) -> No
                 nursery.start_soon(caller)
     assert most <= 16
     assert len(book.settled) == len(book.wanted) == 250
+
+
+# --- the way to the API --------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_proxy(to: int) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """An HTTP proxy on loopback that leads everywhere to one port; what it was asked for."""
+    asked: list[bytes] = []
+
+    async def serve(client: trio.SocketStream) -> None:
+        async with (
+            client,
+            await trio.open_tcp_stream("127.0.0.1", to) as api,
+            trio.open_nursery() as nursery,
+        ):
+            head = bytes(await client.receive_some())
+            asked.append(head.split(b"\r\n")[0])
+            if head.startswith(b"CONNECT"):
+                await client.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+            else:
+                await api.send_all(head)
+
+            async def carry(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+                while piece := await source.receive_some():
+                    await sink.send_all(piece)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(carry, client, api)
+            nursery.start_soon(carry, api, client)
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        yield listener.socket.getsockname()[1], asked
+        nursery.cancel_scope.cancel()
+
+
+SURROUNDINGS = {
+    "ALL_PROXY": "socks5://127.0.0.1:1",
+    "HTTP_PROXY": "http://127.0.0.1:1",
+    "HTTPS_PROXY": "socks://127.0.0.1:1",
+    "NO_PROXY": "[",
+    "SSL_CERT_FILE": "/nowhere",
+    "SSL_CERT_DIR": "/nowhere",
+    "REQUESTS_CA_BUNDLE": "/nowhere",
+    "NETRC": "/nowhere",
+}
+
+
+async def test_the_environment_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    for name, value in {**SURROUNDINGS, "SSLKEYLOGFILE": str(keys)}.items():
+        monkeypatch.setenv(name, value)
+    async with (
+        api(answers_plainly) as found,
+        open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
+        served(tmp_path / "gw", upstream) as path,
+    ):
+        assert parse(await exchange(path, post(call("hi")))).status == 200
+    async with api(answers_plainly) as found:
+        verdict = await try_credential(ApiKey(KEY), base_url=found.base_url, now=0.0)
+    assert verdict.status == 200
+
+
+async def test_a_proxy_is_a_setting_and_not_for_this_machine(tmp_path: Path) -> None:
+    async with api(answers_plainly) as found:
+        port = urlsplit(found.base_url).port
+        assert port is not None
+        async with a_proxy(port) as (proxy, asked):
+            way = Way(f"http://127.0.0.1:{proxy}")
+            for base_url in ("http://api.example", found.base_url):
+                async with (
+                    open_anthropic(ApiKey(KEY), base_url=base_url, way=way) as upstream,
+                    served(tmp_path / "gw", upstream) as path,
+                ):
+                    assert parse(await exchange(path, post(call("hi")))).status == 200
+    assert [line.split(b" ")[1] for line in asked] == [b"http://api.example/v1/messages?beta=true"]
+
+
+@pytest.mark.parametrize("way", [Way(ca_file=Path("/nowhere")), Way(ca_file=Path("/etc/passwd"))])
+async def test_certificates_that_cannot_be_read_are_said(tmp_path: Path, way: Way) -> None:
+    async with (
+        open_anthropic(ApiKey(KEY), base_url="https://api.example", way=way) as upstream,
+        served(tmp_path / "gw", upstream) as path,
+    ):
+        answer = parse(await exchange(path, post(call("hi"))))
+    assert answer.status == 502
+    assert b"gateway.ca_file cannot be used" in answer.body

@@ -67,6 +67,16 @@ def test_loguru_is_imported_at_the_first_line_that_is_written(tmp_path: Path) ->
     assert run(configured() + program, tmp_path / "log").stdout.split() == ["False", "True"]
 
 
+def test_the_environment_of_loguru_is_not_ours(tmp_path: Path) -> None:
+    for name, value in (("LOGURU_INFO_NO", "x"), ("LOGURU_AUTOINIT", "perhaps")):
+        done = run(
+            f"import os; os.environ[{name!r}] = {value!r}\n" + configured() + "logger.info('said')",
+            tmp_path / name,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "said" in (tmp_path / name).read_text()
+
+
 def test_who_has_loguru_already_writes_to_the_same_place(tmp_path: Path) -> None:
     file = tmp_path / "log"
     run("from loguru import logger as theirs\n" + configured() + "theirs.info('same')", file)
