@@ -9,9 +9,7 @@ from typing import Final
 
 from pynchy_agent import wire
 
-MAX_MEMORY: Final = (
-    32_000  # characters of one CLAUDE.md; the prompt travels as one argument of 128 KiB at most
-)
+MAX_MEMORY: Final = 32_000  # characters of one CLAUDE.md: every call of the model carries them
 
 _WHO: Final = """\
 You are {assistant}, a personal assistant in a group chat. You run in a sandbox of your own; people see nothing of it

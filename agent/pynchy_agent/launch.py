@@ -70,21 +70,39 @@ def start_cli(
     start: wire.Start, base_url: str, places: Places, environ: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     """Start the CLI for this run; it waits on its stdin. Raises `OSError` when it cannot be started."""
-    return subprocess.Popen(
-        argv(start, places, find_cli()),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=places.group,
-        env=environment(start, base_url, places, environ),
-        bufsize=0,
-    )
+    prompt = memory_file("system-prompt", system_prompt(start, places).encode())
+    try:
+        return subprocess.Popen(
+            argv(start, find_cli(), prompt=f"/proc/self/fd/{prompt}"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=places.group,
+            env=environment(start, base_url, places, environ),
+            bufsize=0,
+            pass_fds=(prompt,),
+        )
+    finally:
+        os.close(prompt)
 
 
-def argv(start: wire.Start, places: Places, cli: Path) -> list[str]:
-    """The command line. What an agent can write never configures it: only the user's settings are read, which are
-    mounted read-only, and no tool server but ours is started."""
+def memory_file(name: str, content: bytes) -> int:
+    """A file that is nowhere but in memory, for a program to read: the kernel takes no argument of more than 128 KiB,
+    and memories and scripts that people write may be longer."""
+    fd = os.memfd_create(name)
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(content)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def argv(start: wire.Start, cli: Path, *, prompt: str) -> list[str]:
+    """The command line; ``prompt`` is the file of the system prompt. What an agent can write never configures it: only
+    the user's settings are read, which are mounted read-only, and no tool server but ours is started."""
     words = [str(cli), "--output-format", "stream-json", "--verbose"]
-    words += ["--append-system-prompt", system_prompt(start, places)]
+    words += ["--append-system-prompt-file", prompt]
     words += ["--disallowedTools", ",".join(DISALLOWED)]
     if start.model:
         words += ["--model", start.model]

@@ -17,7 +17,7 @@ from typing import Final
 import attrs
 import trio
 
-from pynchy_agent.launch import programs_environment
+from pynchy_agent.launch import memory_file, programs_environment
 
 TIMEOUT: Final = 60.0  # seconds
 MAX_OUTPUT: Final = 16_000  # bytes that are kept; the rest is read and dropped
@@ -36,15 +36,20 @@ class Looked:
 
 async def look(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Looked:  # noqa: ASYNC109 - the script's own
     """Run ``script`` and say what came of it. It and its children are gone after, but those that left its group."""
-    process = await trio.lowlevel.open_process(
-        ["/bin/sh", "-c", script],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-        env=programs_environment(os.environ),
-        start_new_session=True,
-    )
+    source = memory_file("script", script.encode())
+    try:
+        process = await trio.lowlevel.open_process(
+            ["/bin/sh", f"/proc/self/fd/{source}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=programs_environment(os.environ),
+            start_new_session=True,
+            pass_fds=(source,),
+        )
+    finally:
+        os.close(source)
     assert process.stdout is not None
     kept = bytearray()
     try:

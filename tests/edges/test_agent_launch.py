@@ -42,7 +42,6 @@ async def test_the_command_line_is_what_the_sdk_would_have_used(
 
     first = start(home, session=SESSION)
     places = Places.from_environ(home.environ())
-    (home.group / "CLAUDE.md").write_text("remember me")
     environ = launch.environment(first, "http://127.0.0.1:1", places, os.environ)
 
     async def ask(_: wire.Command) -> wire.Answer:
@@ -52,11 +51,7 @@ async def test_the_command_line_is_what_the_sdk_would_have_used(
         cli_path=witness,
         cwd=places.group,
         resume=SESSION,
-        system_prompt={
-            "type": "preset",
-            "preset": "claude_code",
-            "append": launch.system_prompt(first, places),
-        },
+        system_prompt={"type": "preset", "preset": "claude_code"},
         setting_sources=["user"],
         strict_mcp_config=True,
         permission_mode="bypassPermissions",
@@ -71,8 +66,11 @@ async def test_the_command_line_is_what_the_sdk_would_have_used(
         await ClaudeSDKClient(options).connect()  # the witness says nothing, so it cannot connect
 
     argv, found = json.loads(seen.read_text())
-    ours = launch.argv(first, places, witness)
-    assert ours[1:] == argv
+    ours = launch.argv(first, witness, prompt="/a/file")
+    # The SDK would hand the prompt over as an argument, which the kernel bounds.
+    at = ours.index("--append-system-prompt-file")
+    assert ours[at + 1] == "/a/file"
+    assert ours[1:at] + ours[at + 2 :] == argv
     for noise in ("_", "LC_CTYPE"):
         found.pop(noise, None)
         environ.pop(noise, None)

@@ -543,6 +543,24 @@ async def test_shortening_that_failed_is_not_told_as_done(home: Home) -> None:
         await closed(guest)
 
 
+async def test_memories_and_scripts_may_be_longer_than_an_argument(home: Home) -> None:
+    # 25,000 characters of Chinese are 75,000 bytes; the kernel takes 131,072 in one argument.
+    memory = "- 記住星期三下午三點半去學校接小明 記得帶雨傘和水壺\n"
+    for folder, name in ((home.shared, "全家"), (home.group, "小明")):
+        text = f"# {name}\n" + memory * (25_000 // len(memory))
+        (folder / "CLAUDE.md").write_text(text, encoding="utf-8")
+    look = f": {'雨' * 50_000}\nprintf 'it rains'"
+
+    async with open_runner(home, echo, start(home, attrs.evolve(prompt("look"), script=look))) as (
+        guest,
+        calls,
+    ):
+        assert "it rains" in ((await guest.until(wire.Result)).text or "")
+        await closed(guest)
+    for name in ("全家", "小明"):
+        assert f"# {name}" in calls[0].system
+
+
 async def test_an_interrupt_ends_what_it_meant_and_nothing_later(home: Home) -> None:
     async def script(call: Request) -> Reply:
         if call.prompt.endswith("sleep") and not call.tool_results:
