@@ -166,11 +166,12 @@ class Operations:
         return {"folder": folder}
 
     async def stop_group(self, client: Client, *, folder: str) -> object:
-        """Stop what a group works on, as ``/stop`` in its chat does: how many turns that were."""
-        stopped = await self.store.call(_stop, GroupId(folder), now=self.now())
-        if stopped:
+        """Stop what a group works on, as ``/stop`` in its chat does: how many turns; ``ended`` if an agent was."""
+        stopped, live = await self.store.call(_stop, GroupId(folder), now=self.now())
+        if stopped or live:  # an agent that has answered may still run programs
             await self.stop(GroupId(folder), stopped)
-        return {"folder": folder, "stopped": len(stopped)}
+        told = {"folder": folder, "stopped": len(stopped)}
+        return told | ({"ended": True} if live else {})
 
     async def pause_group(self, client: Client, *, folder: str) -> object:
         """Answer a group no more for now. Its messages are kept."""
@@ -350,13 +351,15 @@ def _remove(db: Database, folder: GroupId, *, now: Micros) -> list[turns.Turn]:
     return cancelled
 
 
-def _stop(db: Database, folder: GroupId, *, now: Micros) -> list[turns.Turn]:
+def _stop(db: Database, folder: GroupId, *, now: Micros) -> tuple[list[turns.Turn], bool]:
+    """The turns that were stopped, and whether an agent is there whose run ends with them."""
     _there(db, folder)
     stopped = turns.cancel(db, folder, now=now)
     questions.drop(db, folder)
-    if stopped:
-        _note(db, "turns stopped", folder, now=now)
-    return stopped
+    live = any(run.kind != "task" or stopped for run in runs.live(db, folder))
+    if stopped or live:
+        _note(db, "turns stopped" if stopped else "agent ended", folder, now=now)
+    return stopped, live
 
 
 def _set_paused(db: Database, folder: GroupId, *, paused: bool, now: Micros) -> bool:

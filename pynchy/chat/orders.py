@@ -79,15 +79,21 @@ def _stop(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) 
     stopped = turns.cancel(db, group.folder, now=now)
     asked = questions.drop(db, group.folder)
     live = [run for run in runs.live(db, group.folder) if run.kind != "task" or stopped]
-    if not stopped and asked:
-        return "Stopped: I wait for no answer any more.", None
-    if not stopped and not live:
-        return "There is nothing to stop.", None
 
     async def then() -> None:
         await hands.stop(group.folder, stopped)
 
-    return ("Stopped." if stopped else "There is nothing to stop."), (then if stopped else None)
+    if stopped:
+        text = "Stopped."
+    elif asked:
+        text = "Stopped: I wait for no answer any more."
+    elif live:
+        text = "I was working on nothing; what I still had running is ended."
+    else:
+        text = "There is nothing to stop."
+    return text, (
+        then if stopped or live else None
+    )  # an agent that has answered may still run programs
 
 
 def _new(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:

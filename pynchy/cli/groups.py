@@ -249,8 +249,9 @@ def stop_group(folder: str) -> None:
     pynchy groups stop family
     """
     with open_connection() as connection:
-        stopped = connection.ask("groups.stop", folder=folder)["stopped"]
-    click.echo(f"{folder}: {'stopped' if stopped else 'there was nothing to stop'}")
+        done = connection.ask("groups.stop", folder=folder)
+    idle = "its agent was idle, and is ended" if done.get("ended") else "there was nothing to stop"
+    click.echo(f"{folder}: {'stopped' if done['stopped'] else idle}")
 
 
 @command.command("pause")

@@ -319,6 +319,9 @@ class _Run:
                             self._fail("interrupted", why, session, deadlines)
                         elif not self.owed:
                             deadlines.closing(trio.current_time())
+                    case StopAsked() if not self.owed:  # it has answered, and has nothing to finish
+                        session.kill()
+                        deadlines.closing(trio.current_time())
                     case StopAsked():
                         deadlines.stopping(trio.current_time())
                         session.tell(wire.Interrupt())

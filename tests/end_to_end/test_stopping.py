@@ -60,6 +60,55 @@ def test_stop_ends_all_that_works_and_says_so(
     assert sandboxes_of(home) == []
 
 
+#: An agent that answers, and then neither ends nor lets itself be asked to.
+STAYS = """
+import json, os, signal, sys
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
+def frame(**fields):
+    print("---PYNCHY_OUTPUT_START---", json.dumps(fields), "---PYNCHY_OUTPUT_END---", sep="\\n", flush=True)
+def serve(prompt):
+    frame(type="accepted", prompts=[prompt["id"]])
+    frame(type="result", text="here", answered=[prompt["id"]], session=None)
+    frame(type="idle")
+start = json.loads(sys.stdin.readline())
+if os.fork() == 0:
+    os.setsid()
+    while True: signal.pause()
+frame(type="ready")
+for prompt in start["prompts"]: serve(prompt)
+while True:
+    if line := sys.stdin.readline():
+        if json.loads(line)["type"] == "prompt": serve(json.loads(line))
+    else: signal.pause()
+"""
+
+
+@pytest.mark.parametrize("door", ["groups stop", "/stop"])
+def test_an_agent_that_has_answered_and_stays_is_ended_too(tmp_path: Path, door: str) -> None:
+    """Warm, it is asked nothing: what it still runs is what it was told to run by whoever talked it over."""
+    # threat S5
+    home = tmp_path / "home"
+    (home / "groups" / "main").mkdir(parents=True)
+    home.chmod(0o700)
+    (home / "groups" / "main" / "stays.py").write_text(STAYS)
+    command = "container.command=python3 /workspace/group/stays.py"
+    with running(home, "bwrap", command) as daemon, daemon.talk() as talk:
+        sandboxes = f"pynchy-{daemon.home.install_id.read_text().strip()}-"
+        assert talk.ask("are you there?") == "here"
+        assert living(sandboxes)
+        if door == "/stop":
+            assert "is ended" in talk.ask("/stop")
+        else:
+            told = talk.call("groups.stop", folder="main")
+            assert told == {"folder": "main", "stopped": 0, "ended": True}
+        _until(lambda: not living(sandboxes))
+        assert talk.ask("and now?") == "here", "the next message has an agent of its own"
+        talk.call("groups.stop", folder="main")
+        _until(lambda: not living(sandboxes))
+        assert daemon.stop() == 0
+    assert sandboxes_of(home) == []
+
+
 def _said(talk: Talk) -> str:
     return str(talk.wait(lambda event: event["event"] == "message")["text"])
 
