@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import hang_guard
+
 RUNTIMES = ("bwrap", "podman", "docker")
 
 # `pinned` is the same slice on every machine; `fresh` looks somewhere new on every run, and
@@ -117,6 +119,8 @@ class _RuntimeReport:
 def pytest_configure(config: pytest.Config) -> None:
     demanded_runtimes()
     config.pluginmanager.register(_RuntimeReport(), "pynchy-runtimes")
+    if not config.pluginmanager.has_plugin("tests.hang_guard"):
+        config.pluginmanager.register(hang_guard, "tests.hang_guard")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

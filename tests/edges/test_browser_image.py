@@ -144,6 +144,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.limit(400)
 @pytest.mark.runtime("podman", "docker")
 async def test_a_page_is_opened_through_the_gateway(runtime_name: str, tmp_path: Path) -> None:
     found = subprocess.run(

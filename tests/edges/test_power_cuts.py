@@ -221,11 +221,13 @@ def judged(path: Path, acknowledged: int) -> str | None:
     return None
 
 
+@pytest.mark.limit(400)
 def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:  # threat D3
     told = traced(tmp_path, "FULL")
     assert lost(tmp_path, told, seed=1) == []
 
 
+@pytest.mark.limit(400)
 def test_without_a_sync_at_each_commit_it_would_not(tmp_path: Path) -> None:
     """That is why it is FULL; and it shows that these cuts can be felt."""
     told = traced(tmp_path, "NORMAL")

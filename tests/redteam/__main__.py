@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.hang_guard import limit
 from tests.redteam.rows import Row, rows
 from tests.redteam.siege import besiege
 from tests.redteam.watch import OUT
@@ -31,7 +32,10 @@ def main() -> int:
     account = run(chosen)
     sound = report(chosen, account)
     if not asked.no_siege:
-        with tempfile.TemporaryDirectory() as folder:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            limit(300.0 + 5.0 * asked.seconds, "the siege"),
+        ):
             siege = besiege(Path(folder), asked.seconds)
         print(f"\na hostile agent, in a sandbox of bwrap:\n{siege}")
         sound = sound and not siege.wrong

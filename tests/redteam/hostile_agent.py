@@ -244,6 +244,8 @@ def commands(until: float) -> None:
         ("recall", {"query": '" OR 1=1 --'}),
         ("search_history", {"query": "canary"}),
         ("approve", {"code": "00000000"}),
+        ("delegate", {"prompt": "sleep", "wait": False}),  # they take slots, and keep them
+        ("delegate", {"prompt": "sleep"}),
         ("deploy", {}),
     ]
     while time.monotonic() < until:
@@ -532,6 +534,8 @@ def attack(seconds: int) -> dict[str, Any]:
 def serve(prompt: dict[str, Any]) -> None:
     frame(type="accepted", prompts=[prompt["id"]])
     asked = re.search(r"attack (\d+)", prompt["text"])
+    if "sleep" in prompt["text"]:
+        time.sleep(600)
     if "forge" in prompt["text"]:
         forge()
     text = json.dumps(attack(int(asked[1]))) if asked else "at your service"

@@ -14,6 +14,7 @@ import sys
 import time
 
 from tests.edges.fake_whatsapp import protobufs_alone
+from tests.hang_guard import limit
 from tests.redteam.readers import WORDS, Reader, readers, tried
 
 
@@ -75,7 +76,8 @@ def main() -> int:
         each = asked.inputs // len(every) + 1
         for reader in every:
             began = time.monotonic()
-            taken, wrong = attack(reader, each, random.Random(f"{seed} {reader.name}"))
+            with limit(120.0 + each / 100, f"{each} inputs to {reader.name}"):
+                taken, wrong = attack(reader, each, random.Random(f"{seed} {reader.name}"))
             total += each
             print(
                 f"{reader.name}: {each} inputs, {taken} taken, {time.monotonic() - began:.0f} s",

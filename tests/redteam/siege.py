@@ -44,6 +44,7 @@ class Account:
     wrong: list[str] = attrs.Factory(list)
     quiet: list[float] = attrs.Factory(list)  # seconds to each answer before the attack
     besieged: list[float] = attrs.Factory(list)  # and during it
+    main: list[float] = attrs.Factory(list)  # the same for main, which was asked first during it
     status: list[float] = attrs.Factory(
         list
     )  # seconds to each answer of the control socket meanwhile
@@ -60,6 +61,7 @@ class Account:
             f"p50 {ms(percentile(self.quiet, 50))}, p99 {ms(calm)}; "
             f"{len(self.besieged)} under attack, p50 {ms(percentile(self.besieged, 50))}, p99 {ms(storm)} "
             f"({storm / calm:.1f} times; aim: less than 2)",
+            f"main: {len(self.main)} answers under attack, p99 {ms(percentile(self.main, 99))}",
             f"the daemon: status answered within {ms(max(self.status))} at most, grown by {self.grown / 2**20:.1f} MiB",
             f"the audit: {', '.join(f'{action} ({count})' for action, count in sorted(self.audit.items()))}",
             *(f"WRONG: {each}" for each in self.wrong),
@@ -68,6 +70,8 @@ class Account:
 
 
 def percentile(values: list[float], share: float) -> float:
+    if not values:
+        return float("inf")
     return sorted(values)[min(len(values) - 1, int(len(values) * share / 100))]
 
 
@@ -76,18 +80,19 @@ def ms(seconds: float) -> str:
 
 
 class Asker(threading.Thread):
-    """Somebody of the other group, who asks again as soon as they are answered."""
+    """Somebody of another group, who asks again as soon as they are answered."""
 
-    def __init__(self, daemon: Daemon) -> None:
-        super().__init__(name="asker", daemon=True)
+    def __init__(self, daemon: Daemon, group: str = "victim") -> None:
+        super().__init__(name=f"asker of {group}", daemon=True)
         self.daemon_under_test = daemon
+        self.group = group
         self.times: list[float] = []
         self.wrong: list[str] = []
         self.enough = threading.Event()
 
     def run(self) -> None:
         try:
-            with self.daemon_under_test.talk("console:victim") as talk:
+            with self.daemon_under_test.talk(f"console:{self.group}") as talk:
                 number = 0
                 while not self.enough.is_set():
                     number += 1
@@ -95,11 +100,11 @@ class Asker(threading.Thread):
                     said = talk.ask(f"question {number}")
                     self.times.append(time.monotonic() - began)
                     if f"question {number}<" not in said:
-                        self.wrong.append(f"the other group was answered {said[:200]!r}")
+                        self.wrong.append(f"{self.group} was answered {said[:200]!r}")
                     talk.events.clear()
                     self.enough.wait(SOON)
         except Exception as error:
-            self.wrong.append(f"the other group was not answered: {error!r}"[:300])
+            self.wrong.append(f"{self.group} was not answered: {error!r}"[:300])
 
 
 class Pinger(threading.Thread):
@@ -132,7 +137,8 @@ def besiege(root: Path, seconds: int) -> Account:
         home,
         "bwrap",
         "container.command=sh /workspace/group/agent.sh",
-        "limits.containers=3",
+        "limits.containers=4",  # main's, one for each of the two groups, one for a helper
+        "limits.drain=1 s",  # its helpers end by force alone
         CANARY=canary,
         AWS_SECRET_ACCESS_KEY=canary,
     ) as daemon:
@@ -147,11 +153,16 @@ def besiege(root: Path, seconds: int) -> Account:
                 hostile.ask("are you there?")  # both are up before anything is measured
                 account.quiet = ask_for(daemon, max(2.0, seconds / 6), account)
                 pinger = Pinger(daemon)
-                with asking(daemon, account) as asker, pinging(pinger):
+                with (
+                    asking(daemon, account) as asker,
+                    asking(daemon, account, "main") as owners,
+                    pinging(pinger),
+                ):
                     for _ in range(ceil(seconds / ATTACK)):
                         hostile.say(f"attack {min(seconds, ATTACK)}")
                         add(account, reported(hostile))
                 account.besieged, account.status = asker.times, pinger.times
+                account.main = owners.times
                 hostile.say("forge")
                 hostile.wait(lambda event: event.get("text") == "at your service")
                 account.grown = max(pinger.sizes) - pinger.sizes[0]
@@ -166,6 +177,8 @@ def besiege(root: Path, seconds: int) -> Account:
     if tree(outside) != before:
         account.wrong.append("something outside changed")
     account.wrong += [f"{path.name}/ changed" for path, was in ours.items() if tree(path) != was]
+    if not account.main:
+        account.wrong.append("main was not served")
     if account.grown > MOST_MEMORY:
         account.wrong.append(f"the daemon grew by {account.grown >> 20} MiB")
     if canary.encode() in said:
@@ -203,8 +216,8 @@ def ask_for(daemon: Daemon, seconds: float, account: Account) -> list[float]:
 
 
 @contextmanager
-def asking(daemon: Daemon, account: Account) -> Iterator[Asker]:
-    asker = Asker(daemon)
+def asking(daemon: Daemon, account: Account, group: str = "victim") -> Iterator[Asker]:
+    asker = Asker(daemon, group)
     asker.start()
     try:
         yield asker

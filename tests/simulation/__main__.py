@@ -16,10 +16,12 @@ from pathlib import Path
 
 import attrs
 
+from tests.hang_guard import Hung, limit
 from tests.simulation.crashes import SCENARIOS, Crash, all_pairs, pairs, play_crash, singles
 from tests.simulation.play import Verdict, make_home, play
 
 PAIRS = 500
+ONE_PLAY = 120.0  # seconds; a play takes a few
 
 
 @attrs.frozen
@@ -55,11 +57,12 @@ def home() -> Path:
 def carry_out(task: Task) -> Verdict | str:
     """In a worker: the verdict, or the traceback of a play that broke off."""
     try:
-        if task.crash is not None:
-            return play_crash(task.crash, home=home())
-        assert task.seed is not None
-        return play(task.seed, home=home())
-    except Exception:  # a crash of the daemon, a deadlock, an assertion: all are findings
+        with limit(ONE_PLAY, task.replay):
+            if task.crash is not None:
+                return play_crash(task.crash, home=home())
+            assert task.seed is not None
+            return play(task.seed, home=home())
+    except (Exception, Hung):  # a crash of the daemon, a deadlock, an assertion: all are findings
         return traceback.format_exc()
 
 

@@ -27,7 +27,7 @@ import attrs
 import trio
 
 from pynchy.chat.text import NOTICE_PREFIX
-from pynchy.model import Micros
+from pynchy.model import MAIN, Micros
 from pynchy.schedule.times import slots
 from pynchy.store import tasks
 from tests.simulation.world import ASK, World
@@ -65,7 +65,9 @@ class Watch:
     def _starving(self) -> Iterator[tuple[str, float]]:
         world = self.world
         boxes = {box.group: box for box in world.alive()}
-        busy = sum(box.busy for box in boxes.values())
+        kept = world.swarm.capacity > 1  # a slot, for main
+        room = world.swarm.capacity - kept
+        busy = sum(box.busy for box in boxes.values() if not (kept and box.group == MAIN))
         now = world.now()
         rows = world.db.execute(
             "SELECT chats.folder, chats.chat, min(inbox.seq) FROM inbox JOIN chats USING (chat) "
@@ -81,7 +83,7 @@ class Watch:
         ).fetchall()
         for folder, chat, _ in rows:
             box = boxes.get(folder)
-            if box is None and busy < world.swarm.capacity:
+            if box is None and ((kept and folder == MAIN) or busy < room):
                 yield f"I6: {chat} waits while a slot is free", PATIENCE
             if box is not None and not box.busy:
                 yield f"I6: {chat} waits while its own agent idles", PATIENCE
@@ -92,7 +94,7 @@ class Watch:
         ).fetchall()
         for (folder,) in due:
             box = boxes.get(folder)
-            if box is None and busy < world.swarm.capacity:
+            if box is None and ((kept and folder == MAIN) or busy < room):
                 yield f"I6: a task of {folder} waits while a slot is free", PATIENCE
             if box is not None and not box.busy:
                 yield f"I6: a task of {folder} waits while its group's agent idles", PATIENCE

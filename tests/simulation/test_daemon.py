@@ -69,6 +69,7 @@ def test_both_engines_play_the_same(home: Path) -> None:
     assert mine.violations == public.violations == ()
 
 
+@pytest.mark.limit(400)
 def test_a_daemon_that_loses_a_wake_up_is_noticed() -> None:
     """One planted bug with every run; `just mutants` plants them all."""
     argv = [sys.executable, "-m", "tests.simulation.mutants", "22"]

@@ -5,7 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.torture.kills import report, torture
+from tests.hang_guard import limit
+from tests.torture.kills import report, torture, torture_limit
 
 
 def main() -> None:
@@ -15,9 +16,10 @@ def main() -> None:
         "--seed", type=int, default=None, help="of the moments at which it is killed"
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(
-        prefix="pynchy-torture-", ignore_cleanup_errors=True
-    ) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="pynchy-torture-", ignore_cleanup_errors=True) as folder,
+        limit(torture_limit(options.kills), f"{options.kills} kills"),
+    ):
         account = torture(Path(folder) / "home", options.kills, seed=options.seed)
     print(report(account))
     sys.exit(0 if account.sound else 1)

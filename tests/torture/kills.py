@@ -100,6 +100,11 @@ class House:
         return self.daemon.talk(chat)
 
 
+def torture_limit(kills: int) -> float:
+    """Seconds after which so many kills count as hanging: each takes about two, and the end its own time."""
+    return 180.0 + 10.0 * kills
+
+
 def torture(home: Path, kills: int, *, seed: int | None = None) -> Account:
     """Kill a daemon on ``home`` so many times and draw up the account."""
     began = time.monotonic()
