@@ -107,6 +107,16 @@ async def an_orderly_restart(world: World) -> None:
     await trio.sleep(30)
 
 
+async def a_crowd(world: World) -> None:
+    """More messages during one turn than a result can name."""
+    world.say(ONE, "@Pynchy hello", asks=True)
+    await trio.sleep(1)
+    for number in range(150):
+        world.say(ONE, f"@Pynchy and {number}", asks=True)
+        await trio.sleep(0.01)
+    await trio.sleep(30)
+
+
 SCENARIOS: Final[tuple[Callable[[World], Awaitable[None]], ...]] = (
     one_answer,
     a_follow_up,
@@ -120,6 +130,7 @@ SCENARIOS: Final[tuple[Callable[[World], Awaitable[None]], ...]] = (
     an_agent_that_leaves,
     a_stop_order,
     an_orderly_restart,
+    a_crowd,
 )
 
 

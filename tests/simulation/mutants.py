@@ -200,6 +200,12 @@ BUGS: Final = (
         "        pieces = split_reply(text)[:1] if text else []\n",
     ),
     Bug(
+        "an agent is handed more than its results can name",
+        "pynchy.groups.turn",
+        "        while len(self.owed) < MAX_OWED:\n",
+        "        while True:\n",
+    ),
+    Bug(
         "what spoke is asked anew",
         "pynchy.store.turns",
         "        resume=bool(spoke),\n",

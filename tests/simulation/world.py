@@ -55,6 +55,9 @@ MOST_AGAIN: Final = (
     8  # a server comes again with a message so often; a bug must not make it endless
 )
 ASK: Final = re.compile(r"\[m\d+\]")
+MOST_NAMED: Final = (
+    64  # prompts in one result, as with the CLI that ships: of the others nothing is ever said
+)
 TASK: Final = re.compile(r"\[t\d+\]")
 
 
@@ -864,6 +867,7 @@ class Agent:
         ids = tuple(each.id for each in taken)
         if self.happens("twice", swarm.twice) and self.answered:
             ids += (self.answered[-1],)
+        ids = ids[:MOST_NAMED]
         self.answered += ids
         self.world.remembered[self.session].update(tokens)
         text: str | None = f"re {' '.join(tokens)}"
