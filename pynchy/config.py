@@ -625,8 +625,13 @@ def find(environ: Mapping[str, str], flags: Mapping[str, object] | None = None) 
             problems.append(f"{where}: expected {kind.expected}, found {_shown(raw)}")
     credential, credential_origin = _credential(environ, env_file, problems)
     if not values["assistant"].get("timezone"):
-        values["assistant"]["timezone"] = machine_timezone(environ)
-        origins["assistant", "timezone"] = "the machine"
+        zone = machine_timezone(environ)
+        values["assistant"]["timezone"] = zone or "UTC"
+        origins["assistant", "timezone"] = "the machine" if zone else "unknown, so UTC"
+        if zone is None:
+            warnings.append(
+                "the machine's time zone cannot be told, so times are in UTC: set assistant.timezone"
+            )
     return Found(
         home, values, origins, credential, credential_origin, tuple(problems), tuple(warnings)
     )
@@ -775,14 +780,28 @@ def credential_now(environ: Mapping[str, str], home: Home) -> Credential | None:
     return None if problems else found
 
 
-def machine_timezone(environ: Mapping[str, str]) -> str:
-    """The machine's own zone by its IANA name, or UTC where it has none."""
-    named = environ.get("TZ", "").removeprefix(":")
-    if named:
-        return named if is_zone(named) else "UTC"
+def machine_timezone(environ: Mapping[str, str]) -> str | None:
+    """The machine's own zone by its IANA name; UTC where it has none, None where its name cannot be told."""
+    named = environ.get("TZ", "").strip().removeprefix(":")
+    if named and named not in ("/etc/localtime", "localtime"):
+        return _zone_at(named)
     try:
-        place = str(Path("/etc/localtime").readlink())
-    except OSError:
-        return "UTC"
-    name = place.rpartition("/zoneinfo/")[2]
-    return name if name and not name.startswith("/") else "UTC"
+        return _zone_at(str(Path("/etc/localtime").readlink()))
+    except FileNotFoundError:
+        return _zone_in_words() or "UTC"
+    except OSError:  # it is a copy, which does not say of what
+        return _zone_in_words()
+
+
+def _zone_in_words() -> str | None:
+    """The zone that Debian's /etc/timezone names."""
+    try:
+        return _zone_at(Path("/etc/timezone").read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _zone_at(place: str) -> str | None:
+    """The zone of a name, or of a file with one below a zoneinfo folder."""
+    name = place.rpartition("/zoneinfo/")[2].removeprefix("posix/").removeprefix("right/")
+    return name if name and not name.startswith("/") and is_zone(name) else None

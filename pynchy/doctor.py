@@ -26,7 +26,7 @@ import trio
 from pynchy import changes, service
 from pynchy import environ as environment
 from pynchy.chat import whatsapp_session as session
-from pynchy.config import Config, ConfigError, from_environ, is_zone
+from pynchy.config import Config, ConfigError, from_environ, machine_timezone
 from pynchy.container.allowlist import read_allowlist, real_roots
 from pynchy.container.escapes import known_escapes
 from pynchy.container.health import BUILD, advice_on_limits, image_of, spell_loose
@@ -396,15 +396,13 @@ async def check_clock(patient: Patient) -> Finding:
 
 
 async def check_timezone(patient: Patient) -> Finding:
-    named = patient.environ.get("TZ", "").removeprefix(":")
-    if named and not is_zone(named):
-        return Finding("warn", f"TZ={named} is no zone", "unset TZ or set assistant.timezone")
-    if patient.config is None:
-        return Finding("ok", "the machine's")
-    zone = patient.config.assistant.timezone
-    if zone and not is_zone(zone):  # the machine's own name for it
-        return Finding("warn", f"{zone} is in no list of zones", "set assistant.timezone")
-    return Finding("ok", zone or "UTC")
+    machines = machine_timezone(patient.environ)
+    zone = (patient.config and patient.config.assistant.timezone) or machines or "UTC"
+    if machines is None and zone == "UTC":
+        named = patient.environ.get("TZ", "").removeprefix(":")
+        told = f"TZ={named} is no zone" if named else "the machine's cannot be told"
+        return Finding("warn", f"{told}; times are in UTC", "set assistant.timezone")
+    return Finding("ok", zone)
 
 
 async def check_database(patient: Patient) -> Finding:

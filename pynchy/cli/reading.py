@@ -54,7 +54,7 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     try:
         timezone = from_environ(os.environ).assistant.timezone
     except ConfigError:  # `pynchy config check` says what is wrong with it
-        timezone = machine_timezone(os.environ)
+        timezone = machine_timezone(os.environ) or "UTC"
     try:
         with open_unowned(home.database) as store:
             inspection = Inspection(

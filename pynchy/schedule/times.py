@@ -30,7 +30,9 @@ MIN_PERIOD_MAIN: Final = 60
 MAX_PERIOD: Final = 31_536_000  # a year
 SOONEST_ONCE: Final = 5  # seconds from now
 LATEST_ONCE: Final = 5 * 366 * DAY
-HORIZON: Final = 2 * 366 * DAY  # a cron line must be due within this
+HORIZON: Final = (
+    9  # years within which a cron line is due again: a 29 February may be eight years away
+)
 MAX_CRON: Final = 256  # characters
 
 
@@ -68,8 +70,8 @@ def parse(kind: str, value: str | int, *, timezone: str, now: Micros, from_main:
             if not isinstance(value, str):
                 raise BadSchedule("a cron schedule is a text of five fields")
             schedule = Schedule("cron", _cron(value, least), timezone, now)
-            if (first := next_slot(schedule, now)) is None or first.at > now + _micros(HORIZON):
-                raise BadSchedule(f"{value!r} is not due within two years")
+            if next_slot(schedule, now) is None:
+                raise BadSchedule(f"{value!r} is never due")
             return schedule
         case "interval":
             return Schedule("interval", str(_interval(value, least)), timezone, now)
@@ -329,7 +331,7 @@ def _next_wall(line: str, wall: datetime) -> datetime | None:
     plain, either = _plain(line)
     try:
         found: datetime = croniter(
-            plain, wall, day_or=either, max_years_between_matches=3
+            plain, wall, day_or=either, max_years_between_matches=HORIZON
         ).get_next(datetime)
     except CroniterBadDateError:
         return None

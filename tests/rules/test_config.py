@@ -216,10 +216,61 @@ def test_an_env_file_that_others_can_read_is_warned_of(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("tz", "seen"),
-    [("Europe/Berlin", "Europe/Berlin"), (":Asia/Kolkata", "Asia/Kolkata"), ("IST-2", "UTC")],
+    [
+        ("Europe/Berlin", "Europe/Berlin"),
+        (":Asia/Kolkata", "Asia/Kolkata"),
+        (":/usr/share/zoneinfo/Asia/Kolkata", "Asia/Kolkata"),
+        ("/usr/share/zoneinfo/posix/Asia/Kolkata", "Asia/Kolkata"),
+        ("IST-2", None),
+        ("/home/me/zone", None),
+    ],
 )
-def test_the_machines_zone(tz: str, seen: str) -> None:
+def test_the_zone_that_the_environment_names(tz: str, seen: str | None) -> None:
     assert machine_timezone({"TZ": tz}) == seen
+
+
+@pytest.mark.parametrize("environ", [{}, {"TZ": ":/etc/localtime"}, {"TZ": "/etc/localtime"}])
+@pytest.mark.parametrize(
+    ("link", "words", "seen"),
+    [
+        ("/usr/share/zoneinfo/Asia/Kathmandu", None, "Asia/Kathmandu"),
+        ("../usr/share/zoneinfo/Asia/Kathmandu", None, "Asia/Kathmandu"),
+        ("/etc/own-zone", None, None),
+        ("a copy", "Asia/Kathmandu\n", "Asia/Kathmandu"),
+        ("a copy", None, None),
+        ("a copy", "nonsense", None),
+        (None, None, "UTC"),
+    ],
+)
+def test_the_machines_zone(
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    link: str | None,
+    words: str | None,
+    seen: str | None,
+) -> None:
+    def readlink(path: Path) -> Path:
+        if link is None:
+            raise FileNotFoundError
+        if link == "a copy":
+            raise OSError
+        return Path(link)
+
+    def read_text(path: Path, encoding: str = "") -> str:
+        if words is None:
+            raise FileNotFoundError
+        return words
+
+    monkeypatch.setattr(Path, "readlink", readlink)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert machine_timezone(environ) == seen
+
+
+def test_a_zone_that_cannot_be_told_is_said(home: Path) -> None:
+    found = read(home, TZ="IST-2")
+    assert found.assistant.timezone == "UTC"
+    assert "set assistant.timezone" in found.warnings[0]
+    assert read(home, TZ="IST-2", PYNCHY_ASSISTANT_TIMEZONE="Asia/Jerusalem").warnings == ()
 
 
 def test_the_zone_is_always_a_name(home: Path) -> None:

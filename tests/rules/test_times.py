@@ -272,6 +272,15 @@ def test_what_is_taken() -> None:
     parse("interval", 60, timezone="UTC", now=NOW, from_main=True)
 
 
+def test_a_leap_day_has_a_next_one_from_wherever_it_is_asked() -> None:
+    for year in (2026, 2027, 2028, 2095, 2097, 2103):
+        now = micros(f"{year}-06-01T00:00+00:00")
+        schedule = parse("cron", "0 9 29 2 *", timezone="UTC", now=now, from_main=False)
+        first = next_slot(schedule, now)
+        assert first is not None
+        assert next_slot(schedule, first.at) is not None
+
+
 def test_a_moment_without_offset_is_the_peoples_own() -> None:  # invariant 127
     schedule = parse("once", "2026-06-01T14:30", timezone="Europe/Berlin", now=NOW, from_main=False)
     assert schedule.anchor == micros("2026-06-01T12:30+00:00")
