@@ -39,6 +39,7 @@ class Account:
 
     def __init__(self, *, share: float = SHARE, burst: float = BURST) -> None:
         self.used = 0.0  # seconds in all
+        self.longest = 0.0  # seconds of one step
         self._share = share
         self._burst = burst
         self._left = burst
@@ -48,6 +49,7 @@ class Account:
     def charge(self, seconds: float) -> None:
         self._refill()
         self.used += seconds
+        self.longest = max(self.longest, seconds)
         self._left = max(self._left - seconds, -self._burst)  # what is owed is bounded, too
 
     @property

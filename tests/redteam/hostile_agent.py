@@ -371,6 +371,24 @@ def gateway(until: float) -> None:
             out.close()
 
 
+def crumbs(until: float) -> None:
+    """What costs more to read than to send: bodies in pieces of one byte, and of brackets alone."""
+    head = (
+        b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nx-api-key: "
+        + TOKEN[0].encode()
+    )
+    chunked = head + b"\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 40_000
+    brackets = head + b"\r\ncontent-length: 4194304\r\n\r\n" + b"]" * 4_194_304
+    while time.monotonic() < until:
+        for whole in (chunked, brackets):
+            with attempt("bodies in crumbs"), socket.socket(socket.AF_UNIX) as out:
+                out.settimeout(PATIENCE)
+                out.connect(GATEWAY)
+                out.sendall(whole)
+                if out.recv(65536).startswith(b"HTTP/1.1 200"):
+                    won.add("crumbs were taken for a call")
+
+
 # --- the kernel, and what is there for all -------------------------------------------------------------
 
 
@@ -469,6 +487,7 @@ ATTACKS = [
     commands,
     network,
     gateway,
+    crumbs,
     calls,
     memory,
     disk,
