@@ -122,10 +122,24 @@ def _amount(raw: object, units: Mapping[str, float]) -> float:
 
 
 def _words(raw: object) -> tuple[str, ...]:
-    items = raw.split() if isinstance(raw, str) else raw
+    items = _split(raw) if isinstance(raw, str) else raw
     if not isinstance(items, list):
         raise NotOne
     return tuple(_name_or_longer(item) for item in items)
+
+
+def _split(text: str) -> object:
+    """Words as a shell takes them, or a list as config.toml has it."""
+    if text.lstrip().startswith("["):
+        import tomllib  # here: hardly any start has a list outside of its file
+
+        found = tomllib.loads(f"words = {text}")  # its errors are ValueErrors
+        if len(found) > 1:
+            raise NotOne
+        return found["words"]
+    import shlex  # here: as above
+
+    return shlex.split(text)
 
 
 def _name_or_longer(raw: object) -> str:
@@ -180,7 +194,9 @@ TEXT: Final = Kind("a text of one line", _text)
 NAME: Final = Kind("a name of 1 to 64 characters", _name)
 IMAGE: Final = Kind("the name of an image, with a tag or a digest", _image)
 FLAG: Final = Kind("true or false", _flag)
-WORDS: Final = Kind('a list of texts, such as ["python3", "-m", "agent"]', _words)
+WORDS: Final = Kind(
+    'a list of texts, such as ["python3", "-m", "agent"], or the same as a line of a shell', _words
+)
 PATH: Final = Kind("an absolute path", _path)
 API_URL: Final = Kind(
     "an http or https address without a query", lambda raw: _url(raw).removesuffix("/v1")
@@ -269,7 +285,9 @@ def spell_value(value: object, expected: str) -> str:
         case int() | float():
             return f"{value:g}" if isinstance(value, float) else str(value)
         case tuple():
-            return " ".join(map(str, value))
+            import shlex  # here: only what is shown needs it
+
+            return shlex.join(map(str, value))
         case None:
             return ""
     return str(value)
