@@ -239,6 +239,16 @@ def seconds(least: float, most: float) -> Kind:
     )
 
 
+def seconds_or_zero(least: float, most: float) -> Kind:
+    within = seconds(least, most)
+
+    def read(raw: object) -> object:
+        value = _amount(raw, _TIME_UNITS)
+        return 0.0 if value == 0 else within.read(raw)
+
+    return Kind(f"0, or {within.expected}", read)
+
+
 def size(least: int, most: int) -> Kind:
     def read(raw: object) -> int:
         if not least <= (value := _amount(raw, _SIZE_UNITS)) <= most:
@@ -491,7 +501,13 @@ class Keeping:
         1 * MINUTE, seconds(0, DAY), "from the start until a round that was missed is made up for"
     )
     copies: int = setting(
-        7, count(0, 1000), "nightly copies of the database to keep in store/backups; 0: make none"
+        3, count(0, 1000), "nightly copies of the database to keep in store/backups; 0: make none"
+    )
+    weeks: int = setting(3, count(0, 520), "and of so many weeks before those, one copy each")
+    messages: float = setting(
+        0,
+        seconds_or_zero(30 * DAY, 3650 * DAY),
+        "what was said, in and out, once it is answered; 0: for ever",
     )
     logs: float = setting(
         30 * DAY, seconds(HOUR, 3650 * DAY), "logs of runs, and command files that were refused"

@@ -497,6 +497,7 @@ async def serve(
                 now=now,
                 measure=world.space,
                 tell=tell_main,
+                steady=world.steady,
             )
             await child(keeper.run, "keeper")
         taps = [
@@ -729,6 +730,8 @@ def _plan(config: Config) -> Plan:
         timezone=config.assistant.timezone,
         settle=kept.settle,
         copies=kept.copies,
+        weeks=kept.weeks,
+        messages=kept.messages,
         logs=kept.logs,
         usage=kept.usage,
     )

@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import attrs
 import trio
 
 from pynchy import leftovers
+from pynchy.clock_watch import ClockWatch
 from pynchy.disk import Floor, Space, spell_bytes
 from pynchy.gateway import ledger
 from pynchy.home import Home
@@ -29,8 +30,13 @@ from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
 from pynchy.store import journal, runs
 from pynchy.store.database import Database, Store, StoreError, size_of
 
+if TYPE_CHECKING:
+    from pynchy.store.health import Health
+
 AGAIN: Final = 1 * HOUR  # after one that failed
 PIECE: Final = 5 * MINUTE  # of the wait
+SET_FORWARD: Final = 12 * HOUR  # a clock that was set by more is waited for: it may be set back
+HALVES: Final = 1 * DAY  # after which nobody writes on at what is half written
 KNOWN_RUNS: Final = 1000  # the newest, whose sockets are looked for
 
 
@@ -48,6 +54,8 @@ class Plan:
     copies: int  # kept; 0: none are made
     logs: float  # how long logs of runs and refused command files are kept
     usage: float  # how long it is known what was spent
+    weeks: int = 0  # of so many weeks before those, one copy each
+    messages: float = 0.0  # how long messages are kept that were answered; 0: for ever
 
 
 def next_hour(last: Micros, *, hour: int, timezone: str) -> Micros:
@@ -73,16 +81,21 @@ class Keeper:
     now: Callable[[], Micros]
     measure: Callable[[], Space]
     tell: Callable[[str, str], Awaitable[None]]
+    steady: Callable[[], float] = trio.current_time
     last: Micros | None = attrs.field(init=False, default=None)  # when a round was done
     failing: bool = attrs.field(init=False, default=False)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
         """Do a round each night, for ever."""
         task_status.started()
+        clock = ClockWatch(self.now, self.steady)
         await trio.sleep(self.plan.settle)
         self.last = await self.newest()
         while True:
-            if (left := (self._due() - self.now()) / 1_000_000) > 0:
+            if clock.take() > SET_FORWARD:
+                # It may be wrong for a moment, and what would be deleted by it is gone for good.
+                await trio.sleep(AGAIN)
+            elif (left := (self._due() - self.now()) / 1_000_000) > 0:
                 await trio.sleep(min(left, PIECE))
             elif not await self.round():
                 await trio.sleep(AGAIN)
@@ -97,9 +110,10 @@ class Keeper:
         return await trio.to_thread.run_sync(find)
 
     async def round(self) -> bool:
-        """Copy, then forget. Whether there is a copy; if not, the owner has been told."""
+        """Look, copy, then forget. Whether there is a sound copy; if not, the owner has been told."""
         done: list[str] = []
         try:
+            done += await self._look()
             done += await self._copy()
         except (NoCopy, OSError) as error:
             await self._failed(error)
@@ -109,6 +123,37 @@ class Keeper:
         done += [*await self._forget(), *await self._clear()]
         logger.info("nightly round: {}", "; ".join(done))
         return not self.failing
+
+    async def _look(self) -> list[str]:
+        """Read all of the database, and make indexes anew that are wrong. Raises `NoCopy` for damage that
+        cannot be mended: then the copies there are stay."""
+        from pynchy.store import health
+
+        found = await self._health()
+        if found.damage:
+            raise NoCopy(
+                f"the database is damaged ({found.damage}); pynchy restore puts a copy back"
+            )
+        if not found.indexes:
+            return ["the database is sound"]
+        await self.store.call(health.mend, found.indexes)
+        left = await self._health()
+        if left.damage or left.indexes:
+            raise NoCopy(f"the database is damaged ({left}); pynchy restore puts a copy back")
+        names = ", ".join(found.indexes)
+        logger.warning("indexes of the database were wrong and were made anew: {}", names)
+        await self.tell(
+            f"Part of the database was damaged ({names}); I have made it anew from the rest, and it is "
+            "sound again. The disk may be failing: `pynchy doctor` and the system's log tell more.",
+            "keeper:mended",
+        )
+        return [f"{len(found.indexes)} damaged indexes made anew"]
+
+    async def _health(self) -> Health:
+        try:
+            return await self.store.health()
+        except StoreError as error:
+            raise NoCopy(str(error)) from None
 
     async def _failed(self, error: Exception) -> None:
         logger.error("no copy of the database was made: {}", error)
@@ -141,23 +186,59 @@ class Keeper:
             await self.store.copy_to(path)
         except StoreError as error:  # of the copy: the store itself is as it was
             raise NoCopy(str(error)) from None
-        old = await trio.to_thread.run_sync(partial(backup.rotate, folder, keep=self.plan.copies))
-        return [f"copied the database to {path.name}", f"{old} older copies removed"]
+        rotate = partial(
+            backup.rotate,
+            folder,
+            keep=self.plan.copies,
+            weeks=self.plan.weeks,
+            now=self.now(),
+        )
+        old = await trio.to_thread.run_sync(rotate)
+        copies = sum(each.stat().st_size for each in folder.glob("*.db"))
+        return [
+            f"copied the database to {path.name}",
+            f"{old} older copies removed",
+            f"the database is {spell_bytes(size)}, its copies are {spell_bytes(copies)}",
+        ]
 
     async def _forget(self) -> list[str]:
         now = self.now()
         since = after(now, -self.plan.usage)
         day = datetime.fromtimestamp(since / 1e6, UTC).date().isoformat()
         answers, calls = await self.store.call(_prune, now=now, before=day)
+        done = [f"{answers} answers to commands and {calls} model calls forgotten"]
+        if self.plan.messages:
+            done.append(f"{await self._prune_messages()} old messages deleted")
         await self.store.tidy()
-        return [f"{answers} answers to commands and {calls} model calls forgotten"]
+        return done
+
+    async def _prune_messages(self) -> int:
+        """Delete what was said too long ago, a few rows at a time: others want the store, too."""
+        from pynchy.store import retention
+
+        before = after(self.now(), -self.plan.messages)
+        deleted = 0
+        for prune in (retention.prune_messages, retention.prune_replies):
+            onwards: int | None = 0
+            while onwards is not None:
+                pruned = await self.store.call(prune, before=before, onwards=onwards)
+                deleted += pruned.deleted
+                onwards = pruned.onwards
+        return deleted
 
     async def _clear(self) -> list[str]:
         known = [run.id for run in await self.store.call(runs.recent, limit=KNOWN_RUNS)]
         folders = await trio.to_thread.run_sync(leftovers.socket_folders, self.home, known)
         living = {run.id for run in await self.store.call(runs.live)}
         before = after(self.now(), -self.plan.logs) / 1e6
-        return await trio.to_thread.run_sync(_clear, self.home, folders, living, before)
+        done = await trio.to_thread.run_sync(_clear, self.home, folders, living, before)
+        from pynchy.store import backup
+
+        half = after(self.now(), -HALVES) / 1e6
+        halves = await trio.to_thread.run_sync(
+            partial(backup.tidy, self.home.database, before=half)
+        )
+        return [*done, f"{halves} half-written files removed"]
 
 
 def _prune(db: Database, *, now: Micros, before: str) -> tuple[int, int]:

@@ -305,7 +305,7 @@ def forget_group(folder: str, yes: bool, as_json: bool) -> None:
     Its messages and replies, conversations, tasks, memories, what a search would find, its files
     and the logs of its runs. A group that was removed before can be forgotten, too. The audit says
     that it was done; what its calls cost stays in the sums. Copies of the database hold it until
-    they have gone by: those of seven nights, and yours (`pynchy backup`).
+    they have gone by: those of three nights and three weeks, and yours (`pynchy backup`).
 
     \b
     pynchy groups forget old-project

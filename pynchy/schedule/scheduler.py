@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
-import attrs
 import trio
 
+from pynchy.clock_watch import ClockWatch
 from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.logs import logger
 from pynchy.model import MINUTE, GroupId, Micros
@@ -25,35 +25,6 @@ from pynchy.store import approvals, derived_times, tasks
 from pynchy.store.database import Database, NewId, Store
 
 CHUNK: Final = 1 * MINUTE
-SLACK: Final = (
-    5.0  # seconds by which the clocks may part: what is kept right in small steps is not set
-)
-
-
-@attrs.define
-class ClockWatch:
-    """Notices when the wall clock is set, by one that nobody sets. The two may part slowly."""
-
-    now: Callable[[], Micros]
-    steady: Callable[[], float]
-    jumped: float = 0.0  # seconds by which it was set since `take`
-    _ahead: float = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._ahead = self.now() / 1_000_000 - self.steady()
-
-    def look(self) -> None:
-        """Compare the clocks."""
-        ahead = self.now() / 1_000_000 - self.steady()
-        if abs(ahead - self._ahead) > SLACK:
-            self.jumped += ahead - self._ahead
-        self._ahead = ahead
-
-    def take(self) -> float:
-        """By how much it was set since this was asked last."""
-        self.look()
-        jumped, self.jumped = self.jumped, 0.0
-        return jumped
 
 
 async def run(

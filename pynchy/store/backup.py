@@ -27,6 +27,15 @@ from .mark import Mark
 
 _BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file
 _KEPT: Final = ("", "-wal")  # of a store: its index of the log is made anew by whoever opens it
+#: Where halves are left, and what they are called.
+_HALVES: Final = (
+    ("", "*.part"),
+    ("", "*.part-wal"),
+    ("", "export-*.db*"),
+    ("", "upgrade-*.db*"),
+    ("backups", "*.db.part"),
+)
+DAY_MICROS: Final = int(DAY * 1_000_000)
 _NIGHTLY: Final = re.compile(r"nightly-(\d{8}T\d{6}Z)\.db(\.part)?", re.ASCII)
 
 
@@ -109,15 +118,69 @@ def newest(folder: Path, *, now: Micros) -> Micros | None:
     return max(made, default=None)
 
 
-def rotate(folder: Path, *, keep: int) -> int:
-    """Remove all nightly copies but the ``keep`` newest, and halves of some; how many copies that were."""
+def rotate(folder: Path, *, keep: int, weeks: int = 0, now: Micros) -> int:
+    """Remove nightly copies, and halves of some, but the ``keep`` newest and the oldest of each of ``weeks``
+    weeks before those; how many copies that were.
+
+    Never removed is the newest copy of a database that is another one than the newest copy is of, or of
+    one with more messages: it may be all that is left of what somebody will miss. A copy of a day that is
+    yet to come is of a clock that was wrong, and counts as the oldest.
+    """
     for half in folder.glob("nightly-*.part"):
         if _NIGHTLY.fullmatch(half.name):
             half.unlink(missing_ok=True)
-    old = [path for _, path in _nightly(folder)][: -keep or None]
-    for path in old:
+    found = _nightly(folder)
+    right = [each for each in found if each[0] <= after(now, DAY)]
+    wrong = [each for each in found if each[0] > after(now, DAY)]
+    ordered = [*wrong, *right]
+    cut = max(0, len(ordered) - keep)
+    kept = [path for _, path in ordered[cut:]]
+    older = ordered[:cut]
+    by_week = {moment // (7 * DAY_MICROS): path for moment, path in reversed(older)}
+    kept += [path for _, path in sorted(by_week.items())[max(0, len(by_week) - weeks) :]]
+    kept += _last_of_their_kind([path for _, path in ordered])
+    gone = [path for _, path in older if path not in kept]
+    for path in gone:
         path.unlink(missing_ok=True)
-    return len(old)
+    return len(gone)
+
+
+def _last_of_their_kind(copies: list[Path]) -> list[Path]:
+    """Of copies, the oldest first: the newest of each other database than that of the last one, and the
+    newest of those with more messages than the last one."""
+    known = [(path, *_kind(path)) for path in copies]
+    if not known:
+        return []
+    _, last, count = known[-1]
+    found: dict[object, Path] = {}
+    for path, lineage, messages in known:
+        if lineage not in (None, last):
+            found[lineage] = path
+        if messages > count:
+            found["more"] = path
+    return list(found.values())
+
+
+def _kind(copy: Path) -> tuple[int | None, int]:
+    """Which database a copy is of, and how many messages that had had; None if it cannot be read."""
+    try:
+        with open_reader(copy) as db:
+            return marks.lineage_of(db), marks.counts_of(db).get("inbox", 0)
+    except sqlite3.Error:
+        return None, 0
+
+
+def tidy(store: Path, *, before: float) -> int:
+    """Remove what tools that were killed left half written beside a store or its copies, before a moment
+    (seconds since 1970); how many files."""
+    removed = 0
+    for folder, pattern in _HALVES:
+        for half in (store.parent / folder).glob(pattern):
+            with suppress(OSError):
+                if half.lstat().st_mtime < before:
+                    half.unlink()
+                    removed += 1
+    return removed
 
 
 def _nightly(folder: Path) -> list[tuple[Micros, Path]]:

@@ -25,6 +25,7 @@ from . import migrations
 
 if TYPE_CHECKING:
     from .belonging import Belonging
+    from .health import Health
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -133,6 +134,13 @@ class Store:
         except StoreBroken as error:
             self._broken = str(error)
             raise
+
+    async def health(self) -> Health:
+        """Read all of it, its indexes included, beside the calls. Raises `StoreBroken` if it cannot be
+        read, which breaks no call."""
+        from . import health
+
+        return await self._aside(partial(health.look, self._path))
 
     async def copy_to(self, path: Path) -> None:
         """Write a sound copy of everything committed so far, beside the calls; see `backup`."""

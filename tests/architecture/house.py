@@ -39,6 +39,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.changes": Kind.GROUND,
     "pynchy.approvals": Kind.PROCEDURE,
     "pynchy.cli.*": Kind.DOOR,
+    "pynchy.clock_watch": Kind.GROUND,
     "pynchy.config": Kind.GROUND,
     "pynchy.control": Kind.EDGE,
     "pynchy.credentials": Kind.SERVICE,

@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sqlite3
 import stat
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +23,7 @@ from pynchy.disk import Floor, Space
 from pynchy.home import Home
 from pynchy.keeper import AGAIN, PIECE, Keeper, Plan
 from pynchy.model import DAY, HOUR, MINUTE, GroupId, Micros, RunId, after
-from pynchy.store import backup, groups, journal, runs
+from pynchy.store import backup, groups, health, journal, runs
 from pynchy.store.database import Database, Store, open_store
 
 NOW = Micros(1_750_000_000_000_000)  # 2025-06-15T15:06:40Z
@@ -278,7 +281,12 @@ rounds: list[float] = []
 
 
 def rounds_of(
-    *, last: float | None, hours: float, fails: int = 0, set_by: float = 0.0
+    *,
+    last: float | None,
+    hours: float,
+    fails: int = 0,
+    set_by: float = 0.0,
+    set_back_after: float = math.inf,
 ) -> list[float]:
     """At which hours after `NOW` there were rounds. ``last``: the newest copy, in hours before.
     ``set_by``: hours by which the clock is set after half of the time."""
@@ -305,7 +313,10 @@ def rounds_of(
             await nursery.start(made.run)
             await trio.sleep(hours / 2 * HOUR)
             moved[0] = set_by * HOUR
-            await trio.sleep(hours / 2 * HOUR)
+            await trio.sleep(min(set_back_after, hours / 2 * HOUR))
+            if set_back_after < math.inf:
+                moved[0] = 0.0
+                await trio.sleep(hours / 2 * HOUR)
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
@@ -341,3 +352,146 @@ def test_a_clock_that_is_set_is_noticed_and_one_night_has_one_round() -> None:
     # after 15 hours it is set back by a month, which was the wrong one: nights go on at once
     back = rounds_of(last=1, hours=30, set_by=-24 * 30)
     assert len(back) >= 2
+
+
+# --- what is damaged, what grows, what is old ---
+
+
+def _lose_from_index(path: Path, index: str) -> None:
+    """Take a row out of an index, behind SQLite's back."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        row = db.execute("SELECT * FROM sqlite_schema WHERE name = ?", (index,)).fetchone()
+        db.execute("DELETE FROM sqlite_schema WHERE name = ?", (index,))
+        db.execute("PRAGMA writable_schema = RESET")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(
+            "INSERT INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, kind, "
+            "text, triggers, own) VALUES ('console:main', 'a', '', 'lost', 1, 1, 'text', 'x', 0, 0)"
+        )
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
+        db.execute("PRAGMA writable_schema = RESET")
+
+
+async def test_a_damaged_index_is_made_anew_and_told(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.make()
+    async with open_store(home.database) as store:
+        await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=NOW)
+    await trio.to_thread.run_sync(_lose_from_index, home.database, "inbox_message")
+    told: list[str] = []
+
+    async def tell(text: str, kind: str) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append(text)
+
+    async with open_store(home.database) as store:
+        assert (await store.health()).indexes == ("inbox_message",)
+        keeper = Keeper(
+            store=store,
+            home=home,
+            plan=PLAN,
+            floor=Floor(bytes=1, share=0),
+            now=lambda: NOW,
+            measure=lambda: Space(free=1 << 40, total=1 << 41),
+            tell=tell,
+        )
+        assert await keeper.round()
+        assert await store.health() == health.Health()
+        found = await store.call(
+            lambda db: db.execute(
+                "SELECT count(*) FROM inbox INDEXED BY inbox_message WHERE message_id = 'lost'"
+            ).fetchone()
+        )
+        assert found == (1,)
+    [text] = told
+    assert "inbox_message" in text
+
+
+def test_what_is_no_index_is_damage() -> None:
+    assert health.judge(["ok"]) == health.Health()
+    assert health.judge(["row 1 missing from index a", "wrong # of entries in index b"]) == (
+        health.Health(indexes=("a", "b"))
+    )
+    assert health.judge(["row 1 missing from index a", "Tree 4 page 9: btreeInitPage()"]).damage
+
+
+async def test_what_killed_tools_left_is_tidied_after_a_day(night: Night) -> None:
+    home = night.home
+    home.backups.mkdir()
+    halves = [
+        home.backups / "pynchy-1.db.part",
+        home.store / "export-77.db",
+        home.store / "upgrade-77.db-wal",
+        home.store / "pynchy.db.before-X.part",
+    ]
+    mine = [home.backups / "mine.part.db", home.store / "install-id", home.store / "whatsapp.db"]
+    for path in [*halves, *mine]:
+        path.touch()
+        os.utime(path, (NOW / 1e6 - 2 * DAY,) * 2)
+    young = home.backups / "pynchy-2.db.part"
+    young.touch()
+    os.utime(young, (NOW / 1e6,) * 2)
+    assert await night.keeper.round()
+    assert not [path for path in halves if path.exists()]
+    assert all(path.exists() for path in [*mine, young])
+
+
+def _copy_of(path: Path, lineage: int, messages: int) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA application_id = {lineage}")
+        db.execute("CREATE TABLE inbox (seq INTEGER PRIMARY KEY AUTOINCREMENT)")  # makes it, too
+        db.execute("INSERT INTO sqlite_sequence VALUES ('inbox', ?)", (messages,))
+
+
+def _names(folder: Path, *days: int) -> set[str]:
+    return {backup.nightly_name(after(NOW, -day * DAY)) for day in days}
+
+
+def test_copies_are_of_days_and_of_weeks(tmp_path: Path) -> None:
+    for day in range(30):
+        _copy_of(tmp_path / backup.nightly_name(after(NOW, -day * DAY)), 7, 5)
+    backup.rotate(tmp_path, keep=3, weeks=3, now=NOW)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 6
+    assert _names(tmp_path, 0, 1, 2) <= set(left)
+    for _ in range(3):  # again, and nothing goes
+        assert backup.rotate(tmp_path, keep=3, weeks=3, now=NOW) == 0
+
+
+def test_night_after_night_copies_of_three_weeks_are_there(tmp_path: Path) -> None:
+    for night in range(30):
+        now = after(NOW, night * DAY)
+        _copy_of(tmp_path / backup.nightly_name(now), 7, night)
+        backup.rotate(tmp_path, keep=3, weeks=3, now=now)
+    oldest = min(path.name for path in tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == 6
+    assert oldest <= backup.nightly_name(after(NOW, (29 - 14) * DAY))
+
+
+def test_the_last_copy_of_another_database_and_of_a_larger_one_stays(tmp_path: Path) -> None:
+    _copy_of(tmp_path / backup.nightly_name(after(NOW, -40 * DAY)), 1, 1000)
+    _copy_of(tmp_path / backup.nightly_name(after(NOW, -39 * DAY)), 1, 1001)
+    _copy_of(tmp_path / backup.nightly_name(after(NOW, -20 * DAY)), 2, 500)
+    for night in range(14):  # the database was made anew, empty
+        now = after(NOW, night * DAY)
+        _copy_of(tmp_path / backup.nightly_name(now), 2, night)
+        backup.rotate(tmp_path, keep=2, now=now)
+    assert {path.name for path in tmp_path.iterdir()} == _names(tmp_path, 39, 20, -12, -13)
+
+
+def test_a_copy_of_a_day_to_come_takes_nobodys_place(tmp_path: Path) -> None:
+    wrong = tmp_path / backup.nightly_name(after(NOW, 400 * DAY))
+    _copy_of(wrong, 7, 1)
+    for day in (2, 1, 0):
+        _copy_of(tmp_path / backup.nightly_name(after(NOW, -day * DAY)), 7, 1)
+    backup.rotate(tmp_path, keep=3, now=NOW)
+    assert {path.name for path in tmp_path.iterdir()} == _names(tmp_path, 0, 1, 2)
+
+
+def test_a_clock_that_is_wrong_for_a_while_makes_no_round() -> None:
+    # By it all is old: what would be deleted does not come back with the right time.
+    assert rounds_of(last=1, hours=8, set_by=400 * 24, set_back_after=10 * MINUTE) == []
+    # One that stays is believed, an hour later.
+    assert rounds_of(last=1, hours=8, set_by=400 * 24) == [pytest.approx(400 * 24 + 5, abs=0.2)]
