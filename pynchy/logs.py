@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
+from pynchy import safe_text
+
 if TYPE_CHECKING:
     from loguru import Logger, Record
 
@@ -33,7 +35,6 @@ LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_ENTRY: Final = 8 * 1024  # characters
 PATIENCE: Final = 500  # milliseconds with whoever reads stderr
 _KEY: Final = re.compile(r"sk-[A-Za-z0-9_-]{8,}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @attrs.frozen
@@ -235,7 +236,7 @@ def escape(text: str, secrets: tuple[str, ...] = ()) -> str:
     text = _KEY.sub("[secret]", text)
     if len(text) > MAX_ENTRY:
         text = f"{text[:MAX_ENTRY]}… ({len(text)} characters)"
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return safe_text.escaped(text)
 
 
 def _listen_to_logging(real: Logger) -> None:

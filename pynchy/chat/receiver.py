@@ -219,16 +219,24 @@ def _keep(
     for event in batch:
         match event:
             case Incoming(message):
+                message = _named(message)
                 kept.append(
                     _keep_message(db, message, on_command=on_command, now=now, new_id=new_id)
                 )
             case ChatSeen(chat, name):
-                groups.see_chat(db, chat, name=name)
+                groups.see_chat(db, chat, name=clean_name(name, fallback=""))
             case SetAside():  # told apart, at its acknowledgement
                 pass
             case StateChanged():
                 pass
     return kept
+
+
+def _named(message: Message) -> Message:
+    """With names as they may be shown anywhere: people choose theirs, and those of their chats."""
+    chat_name = message.chat_name and clean_name(message.chat_name, fallback="")
+    sender_name = clean_name(message.sender_name, fallback=message.sender)
+    return attrs.evolve(message, sender_name=sender_name, chat_name=chat_name)
 
 
 def _keep_message(

@@ -16,7 +16,9 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from pynchy import safe_text
 from pynchy.model import Attachment, Group, Message, Micros, Quoted, channel_of
+from pynchy.safe_text import NOTICE_MARK
 
 REPLY_LIMIT: Final = 4_000  # characters of one outgoing message
 TEXT_LIMIT: Final = 65_536  # characters of one message in a prompt; WhatsApp's own limit
@@ -26,8 +28,6 @@ PROMPT_LIMIT: Final = 400_000  # characters of all messages of one prompt
 TRIGGER_FLOOR: Final = 2_000  # what a message that asks keeps even when the prompt is full
 NAME_LIMIT: Final = 64  # graphemes of a name
 
-#: Every word of the host in a chat starts with this; text of agents cannot contain the mark.
-NOTICE_MARK: Final = "\N{WHITE SQUARE CONTAINING BLACK SMALL SQUARE}"
 NOTICE_PREFIX: Final = NOTICE_MARK + " "
 
 MEDIA_ROOT: Final = "/workspace/media/"  # where an agent finds what came with a message
@@ -139,12 +139,13 @@ def clean_name(name: str, *, fallback: str = "someone") -> str:
     """
     kept: list[str] = []
     marks = 0
-    for character in unicodedata.normalize("NFKC", name[:1024]):
+    plain = safe_text.unmarked(unicodedata.normalize("NFKC", name[:1024]))
+    for character in plain:
         category = unicodedata.category(character)
         marks = marks + 1 if category.startswith("M") else 0
         if category.startswith("Z") or character in "\t\n\r\v\f":
             kept.append(" ")
-        elif category.startswith("C") or marks > 4 or character == NOTICE_MARK:
+        elif category.startswith("C") or marks > 4:
             continue
         else:
             kept.append(character)
@@ -413,12 +414,12 @@ def clean_reply(text: str | None) -> str | None:
     """What of an agent's text may be shown, or None if that is nothing.
 
     ``<internal>…</internal>`` is left out, nested ones too, and so is everything after a tag that
-    is never closed. The result never contains the host's mark, control characters or overrides of
-    the reading direction.
+    is never closed. The result never contains the host's mark or what looks like it, nor what acts on
+    a reader's screen or hides there.
     """
     if text is None:
         return None
-    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_UNSAID)
+    text = safe_text.unmarked(safe_text.block(text))
     for _ in range(_LAYERS):  # what is left may close up to a new tag
         if _INTERNAL.search(text) is None:
             return text.strip() or None
@@ -437,32 +438,14 @@ def notice(text: str) -> str:
 
 
 def within(text: str, limit: int = 200) -> str:
-    """Somebody else's words as they may stand within a line of the host's.
-
-    Nothing in them ends the line or begins one of its own, hides, or turns round what follows; and
-    they are no longer than ``limit`` characters and an ellipsis.
-    """
-    kept: list[str] = []
-    for character in text[: 8 * limit]:
-        category = unicodedata.category(character)
-        if category == "Cc" or category.startswith("Z"):
-            kept.append(" ")
-        elif not category.startswith("C") or character in _JOINERS:
-            kept.append("#" if character == NOTICE_MARK else character)
-    line = " ".join("".join(kept).split())
-    return line if len(line) <= limit else line[:limit].rstrip() + " …"
+    """Somebody else's words as they may stand within a line of the host's: see `safe_text.line`."""
+    return safe_text.line(text, limit)
 
 
 # Linear: neither class matches "<", so that no start is looked at twice.
 _INTERNAL: Final = re.compile(r"<(/?)\s*internal(?=[\s/>])[^<>]*>", re.ASCII | re.IGNORECASE)
 
 _LAYERS: Final = 8  # tags folded into tags more often than this are not written by accident
-
-_UNSAID: Final[dict[int, str | None]] = {
-    **{code: None for code in [*range(0x20), *range(0x7F, 0xA0)] if code not in (0x09, 0x0A)},
-    **dict.fromkeys([*range(0xD800, 0xE000), 0xFFFE, 0xFFFF, 0x202D, 0x202E]),
-    ord(NOTICE_MARK): "#",
-}
 
 
 def _outside(text: str) -> Iterator[str]:

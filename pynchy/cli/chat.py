@@ -27,6 +27,7 @@ from pynchy.cli.client import (
     NotRunning,
     Refused,
     console_chat,
+    one_line,
     open_connection,
     printable,
 )
@@ -122,14 +123,14 @@ class Screen:
             from rich.text import Text
 
             console = self._console or Console()
-            console.print(Text(printable(name), style="bold cyan"))
+            console.print(Text(one_line(name), style="bold cyan"))
             console.print(Markdown(printable(text)))
 
         self._above(show)
 
     def typing(self, name: str, on: bool) -> None:
         if self.terminal and on:
-            self._above(lambda: print(f"{_DIM}{name} is typing …{_PLAIN}"), typing=True)
+            self._above(lambda: print(f"{_DIM}{one_line(name)} is typing …{_PLAIN}"), typing=True)
         elif self.terminal:
             self._above(lambda: None)
 
@@ -261,8 +262,11 @@ class Talk:
         if state == "started":
             self._turns.setdefault(turn, set()).update(event["seqs"])
         elif state == "retry":
-            self.screen.say(f"({event['error'] or 'it failed'}; it will be tried again)", dim=True)
+            self.screen.say(
+                f"({one_line(event['error'] or '') or 'it failed'}; it will be tried again)",
+                dim=True,
+            )
         elif state in ("done", "failed", "cancelled"):
             if state != "done" and event["error"]:
-                self.screen.say(f"({event['error']})", dim=True)
+                self.screen.say(f"({one_line(event['error'])})", dim=True)
             self._awaited[turn] = set(event["replies"])

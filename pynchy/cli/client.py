@@ -1,6 +1,6 @@
 """The client side of the control socket, synchronous, so that a command starts in no time.
 
-The rule that keeps it so: the standard library alone. What an answer means is its command's business.
+The rule that keeps it so: the standard library and click alone. What an answer means is its command's business.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import socket
 import time
 from collections import deque
@@ -18,12 +17,10 @@ from typing import Any, Final
 
 import click
 
+from pynchy import safe_text
 from pynchy.exits import Exit
 from pynchy.home import Home
 
-_UNPRINTABLE: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
-)
 STOP_FIRST: Final = "stop it first: pynchy service stop, or Ctrl-C where it runs"
 ANSWER: Final = 30.0  # seconds that an answer may take before the daemon counts as gone
 
@@ -32,7 +29,7 @@ class Failure(click.ClickException):
     """A sentence for the person, and the exit code for their script."""
 
     def __init__(self, message: str, code: Exit) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.exit_code = code  # type: ignore[misc]  # click reads it off the instance, too
 
 
@@ -175,6 +172,16 @@ def console_chat(name: str) -> str:
     return chat
 
 
+def one_line(text: str) -> str:
+    """Somebody else's words within a line of ours: they end none, and have nothing of the host's mark."""
+    return safe_text.line(text, 500)
+
+
+def indented(text: str) -> str:
+    """A text whose further lines are set off, so that none of them passes for an entry of its own."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\n    ")
+
+
 def printable(text: str) -> str:
     """Text that cannot colour, move or retitle a terminal, nor turn its direction round."""
-    return _UNPRINTABLE.sub("", text)
+    return safe_text.block(text)

@@ -7,7 +7,7 @@ import json
 import click
 
 from pynchy.cli import reading, words
-from pynchy.cli.client import printable
+from pynchy.cli.client import indented, printable
 from pynchy.cli.table import moment
 
 
@@ -29,6 +29,10 @@ def command(query: str, group: str, limit: int, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     for each in found:
-        click.echo(printable(f"{moment(each['at'])}  {each['who'] or 'assistant'}: {each['text']}"))
+        click.echo(
+            printable(
+                f"{moment(each['at'])}  {each['who'] or 'assistant'}: {indented(each['text'])}"
+            )
+        )
     if not found:
         click.echo("nothing fits")

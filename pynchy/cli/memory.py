@@ -7,7 +7,7 @@ import json
 import click
 
 from pynchy.cli import reading, words
-from pynchy.cli.client import printable
+from pynchy.cli.client import indented, printable
 from pynchy.cli.table import moment
 
 
@@ -39,6 +39,6 @@ def search(query: str, group: str, limit: int, as_json: bool) -> None:
         return
     for each in found:
         shared = "  (for all)" if each["shared"] else ""
-        click.echo(printable(f"{moment(each['created_at'])}  {each['text']}{shared}"))
+        click.echo(printable(f"{moment(each['created_at'])}  {indented(each['text'])}{shared}"))
     if not found:
         click.echo("nothing fits")

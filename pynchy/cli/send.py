@@ -11,7 +11,14 @@ import attrs
 import click
 
 from pynchy.cli import words
-from pynchy.cli.client import Connection, Failure, console_chat, open_connection, printable
+from pynchy.cli.client import (
+    Connection,
+    Failure,
+    console_chat,
+    one_line,
+    open_connection,
+    printable,
+)
 from pynchy.exits import Exit
 
 ORDER: Final = 10.0  # seconds that the answer to a chat command may take
@@ -62,7 +69,9 @@ def command(chat: str, text: str, sender: str, wait: float, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps(said | asked.outcome, indent=2))
     if asked.state in ("failed", "cancelled"):
-        raise Failure(asked.error or f"the turn was {asked.state}", Exit.TURN_FAILED)
+        raise Failure(
+            one_line(asked.error or "") or f"the turn was {asked.state}", Exit.TURN_FAILED
+        )
     if asked.state is None and wait > 0 and said["wakes"]:
         raise Failure(f"no answer within {wait:g} s: {_later(said['seq'])}", Exit.NO_ANSWER)
 
@@ -124,7 +133,7 @@ class Asked:
                 self._see_message(message)
         elif event["turn"] == self.turn and event["state"] == "retry":
             if self.show:
-                told = printable(event["error"]) or "it failed"
+                told = one_line(event["error"]) or "it failed"
                 click.echo(f"{told}; it will be tried again", err=True)
         elif event["turn"] == self.turn and event["state"] in ("done", "failed", "cancelled"):
             self.state, self.error = event["state"], event["error"]
@@ -148,7 +157,7 @@ def spoken(reply: dict[str, Any]) -> str:
     """A reply as a line of text, whatever it is."""
     match reply["kind"]:
         case "file":
-            return f"[file {reply['path']}] {reply['text']}".rstrip()
+            return f"[file {one_line(str(reply['path']))}] {reply['text']}".rstrip()
         case "reaction":
             return f"[reacts {reply['text']}]"
         case _:

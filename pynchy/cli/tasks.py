@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pynchy.cli import reading, words
-from pynchy.cli.client import open_connection, printable
+from pynchy.cli.client import indented, open_connection, printable
 from pynchy.cli.table import moment, table
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
@@ -81,7 +81,7 @@ def show(task: str, as_json: bool) -> None:
         return
     click.echo(printable(_line(found)))
     click.echo(printable(f"  in {found['chat']}, {found['context']}, {found['timezone']}"))
-    click.echo(printable(f"  {found['prompt']}"))
+    click.echo(printable(f"  {indented(found['prompt'])}"))
     rows = [
         (
             moment(slot["due_at"]),

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from pynchy import safe_text
 from pynchy.logs import logger
 
 MAX_LINES: Final = 2000  # the newest
+MAX_NOTE: Final = 2000  # characters of one
 MAX_STDERR: Final = 64 << 10  # bytes
 KEEP: Final = 500  # logs of runs
 
@@ -31,7 +33,7 @@ class Diary:
         """``at``: seconds since the run began."""
         if len(self._lines) == MAX_LINES:
             self._dropped += 1
-        self._lines.append(f"{at:9.3f}  {what}")
+        self._lines.append(f"{at:9.3f}  {safe_text.escaped(what[:MAX_NOTE])}")
 
     def lines(self) -> Iterable[str]:
         if self._dropped:
@@ -66,15 +68,14 @@ def kept(folder: Path, name: str, *, secret: str) -> Iterator[RunLog]:
 
 def _write(folder: Path, name: str, diary: Diary, *, stderr: bytes, secret: str) -> None:
     tail = stderr[-MAX_STDERR:].decode("utf-8", "backslashreplace").replace(secret, "[token]")
-    shown = "".join(
-        char if char in "\n\t" or char.isprintable() else ascii(char)[1:-1] for char in tail
-    )
+    shown = safe_text.escaped(tail, lines=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{name}.log"
     with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=_private) as file:
         file.writelines(f"{line}\n" for line in diary.lines())
         if shown:
-            file.write(f"--- stderr, its end ---\n{shown}")
+            file.write("--- stderr, its end ---\n")
+            file.writelines(f"| {each}\n" for each in shown.removesuffix("\n").split("\n"))
     logs = sorted(folder.glob("*.log"))  # names begin with the time
     for old in logs[:-KEEP]:
         old.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from pynchy.chat.text import (
     hides_the_rest,
     render_prompt,
     split_reply,
+    within,
 )
 from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
 from pynchy.container.runtime import SpawnFailed
@@ -44,6 +45,7 @@ MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
 
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
 MAX_OWED: Final = 32  # prompts with one agent; messages that come then wait, and go together in one
+MAX_MESSAGE: Final = 1000  # characters of an error that the agent tells of
 MAX_PIECES: Final = 25  # messages of one answer, and of all that nobody asked for until the next
 HIDDEN: Final = "The rest of this answer was for myself: I began that and never ended it."
 COMPACT_DONE: Final = "Our conversation is shortened; what matters is kept."
@@ -643,7 +645,7 @@ _LIMITS: Final = {Limit.START: "machine", Limit.SILENCE: "silent", Limit.TURN: "
 def _reported(error: wire.Error) -> Trouble:
     """A failure as the container tells of it."""
     moment = None if error.retry_at is None else Micros(round(error.retry_at * 1e6))
-    return Trouble(error.kind, error.message, moment)
+    return Trouble(error.kind, within(error.message, MAX_MESSAGE), moment)
 
 
 def _failure_of(error: BaseException) -> Trouble:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.text import NOTICE_MARK, NOTICE_PREFIX
+from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import GroupId
+from pynchy.safe_text import unmarked
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U
 CODE_LENGTH: Final = 8  # 40 bits
@@ -127,14 +128,15 @@ def _units(text: str) -> Iterator[str]:
 
 
 MOST_MARKS: Final = 2  # on one letter
-# Letters and marks that are drawn as nothing; what would end the block that a request is shown in; and what only the
-# host's own lines begin with.
-_UNSEEN: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0`" + NOTICE_MARK)
+# Letters and marks that are drawn as nothing, and what would end the block that a request is shown in.
+_UNSEEN: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0`")
 
 
 def _is_plain(character: str) -> bool:
     kind = unicodedata.category(character)
     if character in _UNSEEN or 0xFE00 <= ord(character) <= 0xFE0F or ord(character) >= 0xE0000:
+        return False
+    if unmarked(character) != character:  # what only the host's own lines begin with
         return False
     return character == " " or (kind[0] in "LNPSM" and kind != "Me")
 

@@ -85,6 +85,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.chat.receiver": Kind.SERVICE,
     "pynchy.chat.sender": Kind.SERVICE,
     "pynchy.chat.text": Kind.RULES,
+    "pynchy.safe_text": Kind.MODEL,
     "pynchy.chat.whatsapp": Kind.EDGE,
     "pynchy.chat.whatsapp_bridge": Kind.EDGE,  # a process of its own
     "pynchy.chat.whatsapp_format": Kind.RULES,

@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 import attrs
 import h11
 
-from pynchy import config, dotenv
+from pynchy import config, dotenv, safe_text
 from pynchy.chat import (
     commands,
     text,
@@ -359,10 +359,10 @@ def _answer(data: bytes) -> None:
     text.hides_the_rest(words)
     shown = text.clean_reply(words)
     if shown is not None:
-        assert text.NOTICE_MARK not in shown
+        assert safe_text.NOTICE_MARK not in shown
         for piece in text.split_reply(shown):
             assert len(piece) <= text.REPLY_LIMIT
-            assert text.NOTICE_MARK not in whatsapp_format.to_whatsapp(piece)
+            assert safe_text.NOTICE_MARK not in whatsapp_format.to_whatsapp(piece)
 
 
 @cache
@@ -508,9 +508,9 @@ def _shown(data: bytes) -> None:
     words = _told(data)
     assert "\n" not in escape(words)
     assert requests.visible(words).isprintable()
-    assert text.NOTICE_MARK not in requests.visible(words)
-    assert not re.search(f"[\\n\\r\\x1b\\u2028\\u202e{text.NOTICE_MARK}]", text.within(words))
-    assert text.notice(words).count(text.NOTICE_MARK) == 1
+    assert safe_text.NOTICE_MARK not in requests.visible(words)
+    assert not re.search(f"[\\n\\r\\x1b\\u2028\\u202e{safe_text.NOTICE_MARK}]", text.within(words))
+    assert text.notice(words).count(safe_text.NOTICE_MARK) == 1
     assert not re.search(r"[\x1b\x07\x9b\u202e]", printable(words) + escape(words))
 
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pynchy.chat.text import NOTICE_MARK, NOTICE_PREFIX, notice, within
+from pynchy.chat.text import NOTICE_PREFIX, notice, within
 from pynchy.model import MAIN_CONSOLE, Micros, SenderId
 from pynchy.policy.failures import Trouble
+from pynchy.safe_text import NOTICE_MARK
 from pynchy.store import groups, guards, messages, outbox, tasks, turns
 from tests.rules.test_approvals import order
 from tests.rules.test_policy import CHAT, FAMILY, NOON, RUN, World

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from pynchy.chat import text as rules
 from pynchy.chat.text import (
-    NOTICE_MARK,
     PromptMessage,
     PromptTask,
     begins_with_name,
@@ -33,6 +32,7 @@ from pynchy.model import (
     Quoted,
     SenderId,
 )
+from pynchy.safe_text import NOTICE_MARK
 
 NOON = Micros(1_700_000_000_000_000)
 BOUNDARY = "3f2a" * 8
