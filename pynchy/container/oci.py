@@ -51,6 +51,7 @@ from pynchy.container.submounts import with_submounts
 AGENT: Final = 1000  # the agent's uid and gid under a root daemon
 CREATE_TIMEOUT: Final = 30.0  # seconds; an engine under load is slow, not dead
 GONE_TIMEOUT: Final = 20.0  # seconds until a removed container must be off the engine's list
+MOUNTS: Final = Path("/proc/self/mountinfo")
 LOOK_AGAIN: Final = 0.05  # seconds between two looks at that list
 
 
@@ -69,6 +70,9 @@ class Engine:
     version: tuple[str, ...]
     parse_version: Callable[[str], dict[str, str]]
     storage: tuple[str, ...]  # what says how images are kept; empty where nothing does
+    mount_table: tuple[
+        str, ...
+    ] = ()  # what shows the mounts that it sees; empty: those that we see
 
 
 # --- finding them ----------------------------------------------------------------------------------
@@ -109,6 +113,9 @@ async def find_podman(
         etc=_etc(folder),
     )
     engine = _podman(partial(podman_argv, user=_user(), machine=machine))
+    if machine.rootless:  # it lives among mounts of its own, as they were when it began
+        table = ("podman", "unshare", "cat", str(MOUNTS))
+        engine = attrs.evolve(engine, mount_table=table)
     return Oci(engine, install=install, image=image, env=env, user=_user())
 
 
@@ -341,7 +348,7 @@ class Oci:
             spec = attrs.evolve(spec, image=self._image)
         try:
             make_places(spec)
-            argv = self._engine.run(with_submounts(spec))
+            argv = self._engine.run(with_submounts(spec, await self._mount_table()))
         except (OSError, BadSpec) as error:
             raise SpawnFailed(self.name, str(error)) from error
         if self._engine.start:
@@ -356,6 +363,14 @@ class Oci:
                 yield client
         except FileNotFoundError as error:
             raise SpawnFailed(self.name, f"{error.filename}: {error.strerror}") from error
+
+    async def _mount_table(self) -> bytes:
+        if not self._engine.mount_table:
+            return MOUNTS.read_bytes() if MOUNTS.exists() else b""
+        seen = await call(self._engine.mount_table, env=self._env)
+        if not seen.ok:
+            raise SpawnFailed(self.name, f"it cannot say what is mounted: {seen.reason}")
+        return os.fsencode(seen.out)
 
     async def _create(self, spec: Spec, argv: Sequence[str]) -> None:
         """Make the container. Cancelled or refused, none is left."""

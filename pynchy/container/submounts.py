@@ -1,12 +1,12 @@
 """File systems of the host that are mounted below a folder, so that a read-only mount of it is read-only throughout.
 
-The rule that keeps it so: `parse_mount_points` reads the kernel's table and nothing else; whoever has no such table
-(macOS, where an engine runs in a machine of its own and sees plain folders) has no submounts.
+The rule that keeps it so: pure. Whose table of mounts is looked at is the engine's to say: that of rootless podman is
+its own and may differ from ours, and where there is none (macOS, where an engine runs in a machine of its own and sees
+plain folders) there are no submounts.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +16,6 @@ import attrs
 
 from pynchy.container.spec import Mount, Spec
 
-MOUNTINFO: Final = Path("/proc/self/mountinfo")
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 
@@ -24,7 +23,7 @@ def parse_mount_points(table: bytes) -> list[Path]:
     """Where something is mounted, in the words of ``/proc/self/mountinfo``."""
     points = (line.split(b" ")[4] for line in table.splitlines() if line.count(b" ") > 4)
     plain = (_ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), point) for point in points)
-    return [Path(os.fsdecode(point)) for point in plain]
+    return [Path(point.decode("utf-8", "surrogateescape")) for point in plain]
 
 
 def submounts_of(mounts: Iterable[Mount], points: Iterable[Path]) -> tuple[Path, ...]:
@@ -33,10 +32,6 @@ def submounts_of(mounts: Iterable[Mount], points: Iterable[Path]) -> tuple[Path,
     return tuple(sorted({point for point in points if sources.intersection(point.parents)}))
 
 
-def with_submounts(spec: Spec) -> Spec:
-    """``spec``, knowing what is mounted below its read-only mounts at this moment."""
-    try:
-        table = MOUNTINFO.read_bytes()
-    except FileNotFoundError:
-        return spec
+def with_submounts(spec: Spec, table: bytes) -> Spec:
+    """``spec``, knowing what is mounted below its read-only mounts, by the engine's own table of mounts."""
     return attrs.evolve(spec, submounts=submounts_of(spec.mounts, parse_mount_points(table)))

@@ -119,7 +119,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.container.trees": Kind.EDGE,
     "pynchy.container.troubles": Kind.RULES,
     "pynchy.container.spec": Kind.RULES,
-    "pynchy.container.submounts": Kind.EDGE,
+    "pynchy.container.submounts": Kind.RULES,
     "pynchy.container.usage": Kind.EDGE,
     "pynchy.gateway.body": Kind.RULES,
     "pynchy.gateway.connection": Kind.EDGE,
