@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pynchy import __version__
+from pynchy import __version__, cores
 
 
 def main() -> NoReturn:
@@ -18,10 +18,11 @@ def main() -> NoReturn:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
+    if arguments in (["--version"], ["-V"]):
+        sys.stdout.write(f"pynchy {__version__}\n")
+        return 0
+    cores.switch_off()
     match arguments:
-        case ["--version" | "-V"]:
-            sys.stdout.write(f"pynchy {__version__}\n")
-            return 0
         case ["run"]:
             from pynchy.cli.start import start
 

@@ -39,6 +39,7 @@ from typing import Any, Final, NoReturn
 
 import attrs
 
+from pynchy import cores
 from pynchy.chat import whatsapp_lines as lines
 from pynchy.chat import whatsapp_read as reading
 from pynchy.chat import whatsapp_session as session
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     parser.add_argument("--phone", default="")
     options = parser.parse_args(arguments)
     os.umask(0o077)
+    cores.switch_off()
     out = Lines(os.dup(1))
     _keep_prints(options.log.absolute())
     options.store.mkdir(mode=0o700, parents=True, exist_ok=True)

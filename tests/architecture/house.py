@@ -42,6 +42,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.clock_watch": Kind.GROUND,
     "pynchy.config": Kind.GROUND,
     "pynchy.control": Kind.EDGE,
+    "pynchy.cores": Kind.GROUND,
     "pynchy.credentials": Kind.SERVICE,
     "pynchy.daemon": Kind.DOOR,
     "pynchy.desktop": Kind.EDGE,
