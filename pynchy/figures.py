@@ -20,6 +20,7 @@ from pynchy.gateway import ledger
 from pynchy.model import Micros
 from pynchy.openmetrics import Family, by, one, render
 from pynchy.operations import Live
+from pynchy.reader_budget import loop_time
 from pynchy.stalls import Watch
 from pynchy.store import figures
 from pynchy.store.database import Database, Store, size_of
@@ -78,6 +79,15 @@ class Figures:
                 "The longest of them.",
                 self.watch.longest,
                 unit="seconds",
+            )
+        if (measure := loop_time()) is not None:
+            steps = sorted(measure.longest_by_kind().items())
+            yield Family(
+                "pynchy_loop_longest_step_seconds",
+                "gauge",
+                "Processor time that a task of this kind took of the loop at once, at most.",
+                tuple(({"task": kind}, took) for kind, took in steps),
+                "seconds",
             )
 
     def _work(self, counts: figures.Counts) -> Iterator[Family]:

@@ -113,6 +113,14 @@ class LoopTime(trio.abc.Instrument):
             if len(self.longest) > LONGEST:
                 del self.longest[min(self.longest, key=self.longest.__getitem__)]
 
+    def longest_by_kind(self) -> dict[str, float]:
+        """The longest steps by the first word of the tasks' names: what a task is, without whose."""
+        found: dict[str, float] = {}
+        for name, took in self.longest.items():
+            kind = name.partition(" ")[0]
+            found[kind] = max(took, found.get(kind, 0.0))
+        return found
+
     @property
     def step(self) -> float:
         """Seconds of the processor that the step under way has taken so far."""
@@ -120,6 +128,11 @@ class LoopTime(trio.abc.Instrument):
 
 
 _loop_time: ContextVar[LoopTime | None] = ContextVar("loop_time", default=None)
+
+
+def loop_time() -> LoopTime | None:
+    """What measures the loop of this task, if anything does."""
+    return _loop_time.get()
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from pynchy.chat.whatsapp_format import to_whatsapp
 from pynchy.environ import for_whatsapp
 from pynchy.logs import logger
 from pynchy.model import DAY, HOUR, MINUTE, SECOND, ChatId, Outgoing
+from pynchy.reader_budget import Reader
 
 COMMAND: Final = tuple(itself.argv("pynchy.chat.whatsapp_bridge"))
 BURST: Final = 100  # events that wait for the receiver; then the bridge waits
@@ -340,14 +341,16 @@ class WhatsApp:
                 await self.refresh_groups()
 
     async def _read(self, stream: trio.abc.ReceiveStream) -> None:
-        rest = bytearray()
+        rest, reader = bytearray(), Reader("the bridge")
         while chunk := await stream.receive_some(65536):
+            await reader.took(len(chunk), chunk.count(b"\n"))
             if b"\n" not in chunk:
                 rest += chunk
             else:
                 first, *whole, tail = chunk.split(b"\n")
                 await self._hear(lines.decode(bytes(rest + first)))
                 for raw in whole:
+                    await reader.worked(len(raw))
                     await self._hear(lines.decode(bytes(raw)))
                 rest = bytearray(tail)
             if len(rest) > lines.LONGEST:

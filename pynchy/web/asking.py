@@ -22,6 +22,10 @@ class NotRunning(Exception):
     """There is no daemon, or it went away."""
 
 
+class Evicted(NotRunning):
+    """The daemon has hung up to make room for another client: asking again is fine."""
+
+
 class NoAnswer(Exception):
     """The daemon is there, and does not answer in time."""
 
@@ -75,8 +79,8 @@ class Connection:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         found: dict[str, Any] = json.loads(line)
-        if found.get("code") == "evicted":  # it made room for others; whoever waits asks again
-            raise NotRunning
+        if found.get("code") == "evicted":
+            raise Evicted
         return found
 
 

@@ -42,6 +42,7 @@ TYPES: Final = {
 }
 _HEADERS: Final = [(n.lower().encode(), value.encode()) for n, value in gate.HEADERS.items()]
 _STARTING: Final = 20  # looks for a socket that has its name and does not listen yet
+_EVICTED: Final = 1.0  # seconds after which a connection that made room for others is opened again
 _BETWEEN: Final = 0.2  # seconds between two of them
 
 
@@ -174,6 +175,9 @@ class Page:
                         await tell({"event": "up", **seen})
                         while True:
                             await tell(await connection.line())
+                except asking.Evicted:
+                    await trio.sleep(_EVICTED)
+                    continue
                 except (asking.NotRunning, asking.NoAnswer, asking.Refused):
                     await tell({"event": "down"})
                 await self._come_up(folder)

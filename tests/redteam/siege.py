@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -32,6 +33,9 @@ SHELL_AGENT: Final = HERE.parent / "agents" / "shell_agent.sh"
 AGENT: Final = "#!/bin/sh\nexec python3 -u /workspace/group/hostile_agent.py\n"
 ATTACK: Final = 15  # seconds of one attack; a longer one is several in a row
 SOON: Final = 0.05  # seconds between two questions of the group that is served
+LONGEST: Final = 0.1  # seconds of the processor that a reader may take of the loop at once
+# Tasks that read what the attacker writes.
+READERS: Final = ("pynchy.gateway", "stdout", "stderr", "commands", "pynchy.control", "turn")
 MOST_MEMORY: Final = 32 << 20  # bytes that the daemon may grow by
 
 
@@ -49,6 +53,7 @@ class Account:
         list
     )  # seconds to each answer of the control socket meanwhile
     grown: int = 0  # bytes of the daemon's memory
+    held: dict[str, float] = attrs.Factory(dict)  # longest steps of the daemon's loop, by task
     audit: dict[str, int] = attrs.Factory(dict)
 
     def __str__(self) -> str:
@@ -63,6 +68,8 @@ class Account:
             f"({storm / calm:.1f} times; aim: less than 2)",
             f"main: {len(self.main)} answers under attack, p99 {ms(percentile(self.main, 99))}",
             f"the daemon: status answered within {ms(max(self.status))} at most, grown by {self.grown / 2**20:.1f} MiB",
+            "the loop: "
+            + ", ".join(f"{task} at most {ms(took)}" for task, took in sorted(self.held.items())),
             f"the audit: {', '.join(f'{action} ({count})' for action, count in sorted(self.audit.items()))}",
             *(f"WRONG: {each}" for each in self.wrong),
         ]
@@ -166,6 +173,7 @@ def besiege(root: Path, seconds: int) -> Account:
                 hostile.say("forge")
                 hostile.wait(lambda event: event.get("text") == "at your service")
                 account.grown = max(pinger.sizes) - pinger.sizes[0]
+            account.held = held(owner.call("metrics")["text"])
             groups = {each["folder"]: each for each in owner.call("groups.list")}
         daemon.stop()
         assert daemon.process.stdout is not None
@@ -179,12 +187,25 @@ def besiege(root: Path, seconds: int) -> Account:
     account.wrong += [f"{path.name}/ changed" for path, was in ours.items() if tree(path) != was]
     if not account.main:
         account.wrong.append("main was not served")
+    account.wrong += [
+        f"{task} held the loop for {ms(took)}"
+        for task, took in account.held.items()
+        if took > LONGEST and task.startswith(READERS)
+    ]
     if account.grown > MOST_MEMORY:
         account.wrong.append(f"the daemon grew by {account.grown >> 20} MiB")
     if canary.encode() in said:
         account.wrong.append("a secret in what the daemon said")
     account.wrong += [f"a secret in {path}" for path in leaks(home, canary)]
     return account
+
+
+def held(metrics: str) -> dict[str, float]:
+    """The longest steps of the daemon's loop in processor time, by the kind of task."""
+    steps = re.findall(
+        r'^pynchy_loop_longest_step_seconds{task="(.*)"} (.*)$', metrics, re.MULTILINE
+    )
+    return {task: float(took) for task, took in steps}
 
 
 def plant(root: Path, home: Path, canary: str) -> Path:

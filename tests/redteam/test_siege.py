@@ -20,5 +20,6 @@ def test_an_agent_that_tries_everything_gains_nothing(tmp_path: Path) -> None:
     sys.stderr.write(f"\n{account}\n")
     assert account.wrong == []
     assert account.besieged
+    assert account.held, "nobody measured the loop"
     assert account.main
     assert len(account.tried) > 10, "most of the attacks did not even begin"
