@@ -129,9 +129,8 @@ def _discover(db: Database, seen: Sequence[ChatSeen] | None) -> list[dict[str, o
     joined = None if seen is None else {each.chat for each in seen}
     return [
         {"chat": found.chat, "name": found.name, "last_at": found.last_at}
-        for found in groups.list_chats(db, limit=10_000)
-        if found.folder is None
-        and channel_of(found.chat) == "whatsapp"
+        for found in groups.unregistered_chats(db, limit=-1)[0]
+        if channel_of(found.chat) == "whatsapp"
         # A group that was left is remembered, and can be answered no more.
         and (joined is None or not found.chat.endswith(f"@{GROUPS}") or found.chat in joined)
     ]

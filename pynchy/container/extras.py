@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import attrs
 
@@ -29,6 +30,10 @@ from pynchy.container.mounts import (
 )
 from pynchy.container.spec import BadSpec, Mount
 from pynchy.logs import logger
+
+#: Covers over secrets and programs in the mounts of one run. A sandbox mounts each by itself: a thousand take several
+#: seconds at each start, and no engine's command line holds many thousands.
+MOST_COVERS: Final = 500
 
 
 class Swapped(Exception):
@@ -115,6 +120,7 @@ class Allowed:
         refused: list[Refused] = []
         notes: list[str] = []
         seen: dict[Path, tuple[int, int]] = {}
+        room = MOST_COVERS
         for verdict in judge_all(
             self._looked(wishes), allowlist=rules, world=world, is_main=is_main
         ):
@@ -125,12 +131,15 @@ class Allowed:
             try:
                 found = _identity(source)
                 covers = self._covers(verdict, rules, world.programs)
+                if len(covers) > room:
+                    raise allowlist.TooLarge(f"{len(covers)} of them, the most is {MOST_COVERS}")
             except (OSError, BadSpec, allowlist.TooLarge) as error:
                 wish = next(
                     wish for wish in wishes if verdict.mount.target.endswith(f"/{wish.name}")
                 )
                 refused.append(Refused(wish, f"secrets in it cannot be masked: {error}"))
                 continue
+            room -= len(covers)
             seen[source] = found
             mounts += [verdict.mount, *covers]
             if verdict.note:

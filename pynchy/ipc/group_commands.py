@@ -24,12 +24,14 @@ def _list_groups(call: Call) -> Done:
         chats = ", ".join(groups.chats_of(call.db, group.folder)) or "no chat"
         asks = f"needs @{group.trigger}" if group.requires_trigger else "answers everything"
         lines.append(f"{group.folder} ({group.name}): {chats}; {asks}{', paused' * group.paused}")
-    seen = [chat for chat in groups.list_chats(call.db) if chat.folder is None]
+    seen, count = groups.unregistered_chats(call.db, limit=MOST_SEEN)
     if seen:
         lines.append("Not registered:")
-    for chat in seen[:MOST_SEEN]:
+    for chat in seen:
         at = "never active" if chat.last_at is None else spell(chat.last_at, call.timezone)
         lines.append(f"{chat.chat} ({chat.name or 'no name'}), {at}")
+    if count > len(seen):
+        lines.append(f"and {count - len(seen)} more, longer ago")
     return Done(ok=True, text="\n".join(lines), fresh=True)
 
 
@@ -41,11 +43,11 @@ def _refresh_groups(call: Call) -> Done:
 def registration(call: Call) -> dict[str, Any]:
     """The whole of the registration that a call asks for. Raises `Refused` if it could not be made now."""
     folder, chat = _free_folder(call.args["folder"]), ChatId(call.args["chat"])
-    seen = [each for each in groups.list_chats(call.db, limit=10_000) if each.chat == chat]
-    if not seen:
+    seen = groups.seen_chat(call.db, chat)
+    if seen is None:
         raise Refused("no such chat has been seen; list_groups shows those that were")
-    if seen[0].folder is not None:
-        raise Refused(f"that chat belongs to {seen[0].folder} already")
+    if seen.folder is not None:
+        raise Refused(f"that chat belongs to {seen.folder} already")
     if groups.get(call.db, folder) is not None:
         raise Refused(f"folder {folder} is registered already")
     return {

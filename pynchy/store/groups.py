@@ -196,14 +196,23 @@ def list_groups(db: Database) -> list[Group]:
     return [_group(row) for row in rows]
 
 
-def list_chats(db: Database, *, limit: int = 500) -> list[Chat]:
-    """Chats seen, the latest active first; unregistered ones too."""
+def unregistered_chats(db: Database, *, limit: int) -> tuple[list[Chat], int]:
+    """Chats that were seen and belong to no group, the latest active first; and how many there are in all."""
     rows = db.execute(
-        "SELECT chat, name, last_at, folder FROM chats "
+        "SELECT chat, name, last_at, folder FROM chats WHERE folder IS NULL "
         "ORDER BY last_at IS NULL, last_at DESC, chat LIMIT ?",
         (limit,),
-    )
-    return [Chat(ChatId(c), n, at, f) for c, n, at, f in rows]
+    ).fetchall()
+    (count,) = db.execute("SELECT count(*) FROM chats WHERE folder IS NULL").fetchone()
+    return [Chat(ChatId(c), n, at, f) for c, n, at, f in rows], count
+
+
+def seen_chat(db: Database, chat: ChatId) -> Chat | None:
+    """A chat that was seen, registered or not."""
+    row = db.execute(
+        "SELECT chat, name, last_at, folder FROM chats WHERE chat = ?", (chat,)
+    ).fetchone()
+    return None if row is None else Chat(ChatId(row[0]), row[1], row[2], row[3])
 
 
 def chats_of(db: Database, folder: GroupId) -> list[ChatId]:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from pynchy.config import from_environ
-from pynchy.container.extras import Allowed, Swapped
+from pynchy.container.extras import MOST_COVERS, Allowed, Swapped
 from pynchy.container.mounts import Wish
 from pynchy.container.runtime import NoRuntime
 from pynchy.gateway.exchange import Limits
@@ -50,6 +50,19 @@ def test_two_groups_mounts_never_lie_in_each_other_where_one_writes(tmp_path: Pa
         assert [each.wish for each in extras.refused] == [mine]
     beside = attrs.evolve(outer, writable=False)
     assert guard.extras([inner], is_main=False, others=[([beside], True)]).mounts
+
+
+def test_more_secrets_than_a_sandbox_can_cover_are_not_mounted(tmp_path: Path) -> None:
+    guard, site = allowed(tmp_path), tmp_path / "projects" / "site"
+    for number in range(MOST_COVERS):
+        (site / f"{number}").mkdir()
+        (site / f"{number}" / ".env").touch()
+    wish = Wish(str(site), "site")
+    assert len(guard.extras([wish], is_main=True, others=[]).mounts) == 1 + MOST_COVERS
+    (site / ".env").touch()
+    extras = guard.extras([wish], is_main=True, others=[])
+    assert extras.mounts == ()
+    assert f"the most is {MOST_COVERS}" in extras.refused[0].reason
 
 
 @pytest.mark.parametrize(

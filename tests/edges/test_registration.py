@@ -117,6 +117,28 @@ async def test_the_agents_list_is_the_same(home: Home) -> None:
         assert await daemon.store.call(groups.chats_of, GroupId("family")) == [FAMILY]
 
 
+async def test_a_list_that_is_cut_says_so_and_what_it_leaves_out_is_still_there(home: Home) -> None:
+    async with running(home) as daemon:
+        crowd = 10_100
+
+        def meet(db: Database, /) -> None:
+            for number in range(crowd):
+                groups.see_chat(db, ChatId(f"{number:05}@g.us"), name=f"Group {number}")
+
+        def list_groups(db: Database, /) -> str:
+            return group_commands.HANDLERS["list_groups"](as_main(db, {})).text
+
+        def register(db: Database, /) -> None:
+            args = {"chat": f"{crowd - 1:05}@g.us", "name": "Last", "folder": "last"}
+            group_commands.register(as_main(db, args))
+
+        await daemon.store.call(meet)
+        assert f"and {crowd - group_commands.MOST_SEEN} more" in await daemon.store.call(
+            list_groups
+        )
+        await daemon.store.call(register)  # the last of them
+
+
 async def test_main_moves_to_the_chat_that_is_chosen(home: Home) -> None:
     home.make()
     link(home.store)

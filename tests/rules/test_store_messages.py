@@ -42,7 +42,8 @@ def test_a_chat_that_is_not_registered_leaves_a_name_and_a_time_only() -> None:
         STRANGE, "A", ANNA, "Anna", world.now, "@Pynchy a secret", chat_name="Others"
     )
     assert messages.receive(world.db, stranger, now=world.now).seq is None
-    chat = next(each for each in groups.list_chats(world.db) if each.chat == STRANGE)
+    chat = groups.seen_chat(world.db, STRANGE)
+    assert chat is not None
     assert (chat.name, chat.folder) == ("Others", None)
     assert "secret" not in "\n".join(world.db.iterdump())
 
@@ -50,18 +51,21 @@ def test_a_chat_that_is_not_registered_leaves_a_name_and_a_time_only() -> None:
 def test_learning_a_name_is_no_activity() -> None:  # invariant 78
     world = World.with_family()
     world.hear("hello")
-    before = {each.chat: each.last_at for each in groups.list_chats(world.db)}
+    before = groups.seen_chat(world.db, CHAT)
     groups.see_chat(world.db, CHAT, name="Family chat")
     groups.see_chat(world.db, CHAT, name="")
-    after = groups.list_chats(world.db)
-    assert {each.chat: each.last_at for each in after} == before
+    after = groups.seen_chat(world.db, CHAT)
+    assert before is not None
+    assert after is not None
+    assert after.last_at == before.last_at
     assert groups.chat_name(world.db, CHAT) == "Family chat"
 
 
 def test_a_clock_from_the_future_does_not_stay_on_top() -> None:
     world = World.with_family()
     world.hear("hello", sent_at=Micros(world.now * 100))
-    (chat,) = [each for each in groups.list_chats(world.db) if each.chat == CHAT]
+    chat = groups.seen_chat(world.db, CHAT)
+    assert chat is not None
     assert chat.last_at is not None
     assert chat.last_at <= world.now
 
