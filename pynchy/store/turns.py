@@ -532,7 +532,7 @@ def commit(
         speaker = _afterthought(db, run)
 
     entries: list[int] = []
-    answer = bool(found) and speaker is not None and not steps(db, speaker[0])
+    answer = any(not steps(db, turn_id) for turn_id, _ in found)  # a person waits for it
     held: breakers.Held | None = None
     if speaker is not None and pieces and not answer and run_kind != "delegate":
         held = breakers.held(db, folder, "messages", bounds=bounds, now=now, new_id=new_id)

@@ -330,6 +330,17 @@ def test_it_says_nothing_that_nobody_asked_for_and_still_answers_people() -> Non
     assert answer.outbox
     assert not answer.held
     assert not commit(run).outbox, "an afterthought is no answer"
+    world.hear("and now?")
+    asked = world.claim(run)
+    turns.add(
+        world.db,
+        folder=FAMILY,
+        chat=CHAT,
+        kind="notice",
+        prompt="a helper has ended",
+        now=world.now,
+    )
+    assert commit(run, asked, world.claim(run)).outbox, "it answers a person among others"
 
 
 def test_answers_to_people_are_never_counted() -> None:
