@@ -19,6 +19,8 @@ from pynchy_agent.places import Places
 def main() -> int:
     """Run one agent from its `start` line to its end; the exit code says how it ended."""
     lines, frames = _take_stdio()
+    # A sign of life: on a machine that is slow the rest takes long, and the host waits for whoever gave one.
+    os.write(frames, wire.encode_frame(wire.Progress(what="starting")))
     places = Places.from_environ(os.environ)
     try:
         start, rest = _read_start(lines)

@@ -35,7 +35,7 @@ from pynchy.groups.queue import Kind
 from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
 from pynchy.policy import failures
-from pynchy.policy.failures import Again, Call, Trouble
+from pynchy.policy.failures import Call, Trouble
 from pynchy.store import groups, holds, runs, serving, turns
 from pynchy.store.database import Store, StoreError
 from pynchy_agent import wire
@@ -517,7 +517,7 @@ class _Run:
                 answer = wire.Result(text=None, answered=prompts, session=error.session)
                 await self._commit(answer, session, deadlines, note)
                 return
-        final = failures.row_of(error.kind).again is Again.NEVER
+        final = failures.row_of(error.kind).again is failures.Again.NEVER
         if final and clean_reply(error.text) is not None:
             # What was said is the answer, as far as it goes: it was paid for.
             answer = wire.Result(text=error.text, answered=prompts, session=error.session)
@@ -577,7 +577,9 @@ class _Run:
             jitter=self.jitter(),
             new_id=self.new_id,
             terms=self.terms.failing,
+            probes=self.probes,
         )
+        self.released(settled.look_again)
         if settled.alert:
             self.alert(settled.alert)
         if self.owed:

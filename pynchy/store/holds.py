@@ -177,6 +177,18 @@ def nobody_waits(db: Database, *, now: Micros) -> None:
     )
 
 
+def waiting_for(db: Database, scopes: Sequence[str]) -> list[GroupId]:
+    """Groups with something that waits for one of these."""
+    found = {
+        folder
+        for scope in scopes
+        for (folder,) in db.execute(
+            "SELECT DISTINCT folder FROM turns WHERE waits_for = ? AND state = 'waiting'", (scope,)
+        )
+    }
+    return [GroupId(folder) for folder in sorted(found)]
+
+
 def run_ended(db: Database, run: RunId, *, now: Micros) -> None:
     """A run that tried for all ended without an answer to that: somebody else may try."""
     rows = db.execute("SELECT scope FROM holds WHERE prober = ?", (run,)).fetchall()

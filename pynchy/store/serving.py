@@ -13,7 +13,7 @@ import attrs
 from pynchy.model import DAY, Group, GroupId, Micros, RunId, TurnId
 from pynchy.policy import failures
 
-from . import groups, notices, runs, turns
+from . import groups, holds, notices, runs, turns
 from .database import Database, NewId
 
 #: Failures that are the daemon's doing and not an attempt that failed.
@@ -39,10 +39,11 @@ class Left:
 @attrs.frozen
 class Settled:
     """How a run's end was written down: what of its turns goes back or is given up, what the owner was told and is to
-    be told elsewhere, too, and what is left for the next."""
+    be told elsewhere, too, which groups have to look again when they may be tried, and what is left for the next."""
 
     failures: list[turns.Failure]
     alert: str
+    look_again: list[GroupId]
     left: Left
 
 
@@ -87,11 +88,13 @@ def settle(
     jitter: float,
     new_id: NewId,
     terms: failures.Terms = failures.USUAL,
+    probes: Sequence[str] = (),
 ) -> Settled:
     """The run's container is gone. ``trouble`` is why, if what it owes has failed.
 
     Prompts it never took are not counted as tried, unless it took none at all. Where the table of failures says so, the
-    ``session`` is forgotten, and the chats are told that a new conversation begins.
+    ``session`` is forgotten, and the chats are told that a new conversation begins. ``probes``: the holds that this run
+    tried for all, and did not find well.
     """
     failed: list[turns.Failure] = []
     if trouble is not None and trouble.kind not in UNCOUNTED:
@@ -111,7 +114,8 @@ def settle(
                 notices.tell(db, chat, failures.begun_anew(trouble.kind), now=now, new_id=new_id)
     alert = next((each.alert for each in failed if each.alert), "")
     failed += runs.end(db, run, reason=reason, now=now, new_id=new_id)
-    return Settled(failed, alert, left(db, folder, kind=kind, now=now))
+    look_again = [each for each in holds.waiting_for(db, probes) if each != folder]
+    return Settled(failed, alert, look_again, left(db, folder, kind=kind, now=now))
 
 
 def left(db: Database, folder: GroupId, *, kind: runs.Kind, now: Micros) -> Left:

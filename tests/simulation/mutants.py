@@ -25,6 +25,7 @@ import attrs
 
 from tests.simulation.crashes import SCENARIOS, Crash, play_crash
 from tests.simulation.play import Verdict, make_home, play
+from tests.simulation.troubles import STORIES, play_story
 
 SEEDS: Final = 200  # a bug must die within so many
 FEW: Final = 10  # of which so many come before the kills
@@ -235,6 +236,132 @@ BUGS: Final = (
         "        tasks.settle(db, turn, state, now=now)\n",
         "        pass\n",
     ),
+    Bug(
+        "every group tries for itself while the model does not answer",
+        "pynchy.store.turns",
+        "    if (hold := holds.closed(held, now=now)) is not None:\n",
+        "    if (hold := holds.closed(held, now=now)) is not None and not run:\n",
+    ),
+    Bug(
+        "the first answer lets nobody go",
+        "pynchy.groups.turn",
+        "            self.released(await self.store.call(holds.lift, well, now=self.now()))\n",
+        "            pass\n",
+    ),
+    Bug(
+        "an outage is given up after an hour",
+        "pynchy.policy.failures",
+        "            until = after(past.since, terms.outage)\n",
+        "            until = after(past.since, HOUR)\n",
+    ),
+    Bug(
+        "a limit is tried before its moment",
+        "pynchy.policy.failures",
+        "            at = max(soon, after(trouble.moment, 1.0 + jitter))\n",
+        "            at = soon\n",
+    ),
+    Bug(
+        "a new key is taken up and nobody is told",
+        "pynchy.daemon",
+        '        released(await store.call(holds.lift_kind, "credential", now=now()))\n',
+        "        pass\n",
+    ),
+    Bug(
+        "a key that is refused is tried every hour",
+        "pynchy.policy.failures",
+        "            return Verdict(after(now, FOREVER))\n",
+        "            return Verdict(after(now, HOUR))\n",
+    ),
+    Bug(
+        "an account without credit is asked every minute",
+        "pynchy.policy.failures",
+        "            return Verdict(after(now, HOUR))\n",
+        "            return Verdict(after(now, MINUTE))\n",
+    ),
+    Bug(
+        "a budget is there again a day too late",
+        "pynchy.policy.failures",
+        "timedelta(days=1)",
+        "timedelta(days=2)",
+    ),
+    Bug(
+        "what a setting refuses is tried again",
+        "pynchy.policy.failures",
+        '        Again.NEVER,\n        ends="I may not do that: {reason}.",\n',
+        '        Again.ONCE,\n        ends="I may not do that: {reason}.",\n',
+    ),
+    Bug(
+        "a conversation that is refused is gone on with",
+        "pynchy.policy.failures",
+        "    anew = bool(row.anew) and same == tries\n",
+        "    anew = False\n",
+    ),
+    Bug(
+        "a new conversation is begun without a word",
+        "pynchy.store.serving",
+        "            for chat in dict.fromkeys(each.chat for each in anew):\n",
+        "            for chat in ():\n",
+    ),
+    Bug(
+        "a conversation that has grown too long is given up at once",
+        "pynchy.policy.failures",
+        '    "context": Row(\n        Again.ONCE,\n',
+        '    "context": Row(\n        Again.NEVER,\n',
+    ),
+    Bug(
+        "what was said before a refusal is thrown away",
+        "pynchy.groups.turn",
+        "        if final and clean_reply(error.text) is not None:\n",
+        "        if final and error.text is None and error.prompts == ():\n",
+    ),
+    Bug(
+        "a refusal is bought twice",
+        "pynchy.policy.failures",
+        '    "refusal": Row(Again.NEVER, ',
+        '    "refusal": Row(Again.ONCE, ',
+    ),
+    Bug(
+        "an output limit is reached twice",
+        "pynchy.policy.failures",
+        '    "output_limit": Row(\n        Again.NEVER,\n',
+        '    "output_limit": Row(\n        Again.ONCE,\n',
+    ),
+    Bug(
+        "an engine that is down is the message's fault",
+        "pynchy.groups.turn",
+        '        return Trouble("machine", str(error), sure=True)\n',
+        '        return Trouble("agent", str(error), sure=True)\n',
+    ),
+    Bug(
+        "a slow start is killed",
+        "pynchy.container.deadlines",
+        "if self._stirs else",
+        "if False else",
+    ),
+    Bug(
+        "what nobody knows is tried three times",
+        "pynchy.policy.failures",
+        "{Again.ONCE: 1, ",
+        "{Again.ONCE: 3, ",
+    ),
+    Bug(
+        "an agent's word for an outage is believed",
+        "pynchy.policy.failures",
+        "    if said.kind in SEEN_BY_THE_HOST:\n",
+        "    if said.kind in SEEN_BY_THE_HOST and said.kind != 'outage':\n",
+    ),
+    Bug(
+        "a chat is told of the same outage again and again",
+        "pynchy.store.notices",
+        "    lasted = 0.0 if since is None else (now - since) / 1e6 + 1.0\n",
+        "    lasted = 0.0\n",
+    ),
+    Bug(
+        "a chat that waits behind others is not told",
+        "pynchy.store.turns",
+        '    words = words if more is None else f"{words} {more}"\n',
+        "    if turn.attempt == 0:\n        return False\n",
+    ),
 )
 
 
@@ -250,7 +377,7 @@ def plant(bug: Bug) -> None:
 
 
 def plays(home: Path) -> Iterator[Verdict]:
-    """The scenarios, some seeds of the swarm, kills at every point of the scenarios, more seeds.
+    """The scenarios, the stories of failures, some seeds, kills at every point of the scenarios, more seeds.
 
     A kill at a point costs a hundredth of a seed, and a window between two writes is a few points
     wide: a seed seldom dies in it, the enumeration always does.
@@ -260,6 +387,8 @@ def plays(home: Path) -> Iterator[Verdict]:
         verdict = play_crash(Crash(scenario, ()), home=home)
         counts.append(verdict.points)
         yield verdict
+    for story in STORIES:
+        yield play_story(story, home=home)
     for seed in range(1, FEW + 1):
         yield play(seed, home=home)
     for scenario, points in enumerate(counts):

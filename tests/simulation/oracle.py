@@ -127,6 +127,8 @@ def judge(world: World) -> None:
     _phones(world)
     _ledger(world)
     _leftovers(world)
+    for check in world.checks:
+        check(world)
 
 
 def _stored(world: World) -> None:

@@ -448,8 +448,22 @@ class _Play:
             world=Surroundings(now=world.now, new_id=world.new_id, jitter=world.jitter),
             model="simulated",
             ready=ready,
+            renewal=self._renewal,
         )
         life.ended = True
+
+    async def _renewal(
+        self,
+        *,
+        changed: Callable[[], Awaitable[None]],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """In place of the service that takes up a new key."""
+        task_status.started()
+        while True:
+            await self.world.renewed.wait()
+            self.world.renewed = trio.Event()
+            await changed()
 
     def _part_from(self, life: Life, *, clean: bool) -> None:
         world = self.world

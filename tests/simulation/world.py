@@ -17,7 +17,7 @@ import random
 import re
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -221,7 +221,12 @@ class World:
         )
         self.calls: dict[str, Call] = {}  # how the newest call of each run ended
         self.met: list[tuple[float, str]] = []  # when a call met trouble, and in which group
-        self.cut: set[str] = set()  # tokens whose answer was cut, and said so
+        self.own_trouble: dict[
+            str, list[str]
+        ] = {}  # token -> what its next turns meet, in this order
+        self.spoiled: dict[str, str] = {}  # sessions that the model takes no more, and why
+        self.renewed = trio.Event()  # the owner has put in a new key
+        self.checks: list[Callable[[World], None]] = []  # what a script wants to be judged besides
         self.halves = 0
         self.told_story = False  # a scenario: one story, in which more can be expected
         self.spoken_for: dict[str, str] = {}  # token -> what was surely said in its turn
@@ -290,6 +295,13 @@ class World:
         if self.trouble is not None and trio.current_time() >= self.trouble[1]:
             self.trouble = None
         return None if self.trouble is None or self.calm else self.trouble[0]
+
+    def next_own_trouble(self, tokens: Iterable[str]) -> str | None:
+        """What a turn about these messages meets now, because of one of them."""
+        for token in tokens:
+            if self.own_trouble.get(token):
+                return self.own_trouble[token].pop(0)
+        return None
 
     # --- the messenger's server ---
 
@@ -555,6 +567,10 @@ class SimRuntime:
         self.life.point("spawn")
         await trio.sleep(world.dice("spawn").random() * 0.05)
         self.life.point("spawning")
+        down = world.what_is_wrong() == "machine"
+        if down:
+            world.met.append((trio.current_time(), group))
+            raise SpawnFailed("simulated", "the engine is down")
         refused = world.happens("spawn", swarm.spawn)
         if refused and not world.happens("spawn leaves", swarm.spawn_leaves):
             raise SpawnFailed("simulated", "no such luck")
@@ -711,6 +727,10 @@ class Agent:
         await trio.sleep(self.dice.expovariate(1 / self.world.swarm.slow_start))
         if self.happens("never starts", self.world.swarm.hang / 4):
             await self._hang()
+        tokens = [token for each in self.waiting for token in asked_in(each.text)]
+        if any(self.world.own_trouble.get(each) == ["slow start"] for each in tokens):
+            self.say(wire.Progress(what="starting"))
+            await trio.sleep(280)
         self.say(wire.Ready())
         if not self.waiting:
             self._rest()
@@ -832,8 +852,10 @@ class Agent:
         """Whether the model fails over it, in one of the ways in which models do."""
         swarm, world = self.world.swarm, self.world
         ids = tuple(each.id for each in taken)
-        if (kind := world.what_is_wrong()) is not None or self.happens("provider", swarm.provider):
-            kind = kind or "outage"
+        kind = world.what_is_wrong()
+        if kind is None and self.happens("provider", swarm.provider):
+            kind = "outage"
+        if kind is not None and kind != "machine":
             world.met.append((trio.current_time(), self.box.group))
             world.note("the model fails", kind, self.box.group)
             over = world.trouble[1] if world.trouble is not None and kind == "rate_limit" else None
@@ -841,25 +863,39 @@ class Agent:
             world.calls[self.box.run] = Call(kind, kind, moment)
             self.say(wire.Error(kind=_as_the_guest_says(kind), message=kind, prompts=ids))
             return True
-        if self.happens("lies", swarm.lies):
-            kind = self.dice.choice(["outage", "credential", "billing", "budget"])
+        kind = world.spoiled.get(self.session)
+        if kind is None:
+            kind = world.next_own_trouble(token for each in taken for token in asked_in(each.text))
+        if kind is None and self.happens("lies", swarm.lies):
+            kind = "lie"
+        if kind is None and self.happens("refusals", swarm.refusals):
+            kind = self.dice.choice(OWN)
+        if kind is None or kind == "slow start":
+            return False
+        self._fails_by_itself(kind, taken)
+        return True
+
+    def _fails_by_itself(self, kind: str, taken: list[wire.Prompt]) -> None:
+        """A failure that is this conversation's, or this message's."""
+        world, ids = self.world, tuple(each.id for each in taken)
+        world.met.append((trio.current_time(), self.box.group))
+        world.note("fails by itself", kind, self.box.group)
+        if kind == "lie":
+            said = wire.Error(kind="outage", message="so it says", prompts=ids)
             world.calls[self.box.run] = Call()
-            self.say(wire.Error(kind=kind, message="so it says", prompts=ids))
-            return True
-        if self.happens("refusals", swarm.refusals):
-            kind = self.dice.choice(
-                ["refusal", "output_limit", "empty", "context", "history", "policy"]
-            )
-            seen = kind in ("context", "history", "policy")
-            world.calls[self.box.run] = Call(kind, "400") if seen else Call()
-            text = None
-            if kind in ("refusal", "output_limit") and self.dice.random() < 0.5:
-                tokens = [token for each in taken for token in asked_in(each.text)]
-                text = f"re {' '.join(tokens)} so far"
-                world.cut.update(tokens)
-            self.say(wire.Error(kind=kind, message=kind, prompts=ids, text=text))
-            return True
-        return False
+            self.say(said)
+            return
+        word, _, how = kind.partition(" ")
+        if word in ("history", "context") and not how:
+            world.spoiled[self.session] = kind  # until it is let go of
+        seen = word in ("context", "history", "policy")
+        world.calls[self.box.run] = Call(word, word) if seen else Call()
+        text = None
+        if how == "after words":
+            tokens = [token for each in taken for token in asked_in(each.text)]
+            world.remembered[self.session].update(tokens)
+            text = f"re {' '.join(tokens)} so far"
+        self.say(wire.Error(kind=word, message=word, prompts=ids, text=text))
 
     def _answer(self, taken: list[wire.Prompt]) -> None:
         swarm = self.world.swarm
@@ -891,6 +927,20 @@ class Agent:
         self.world.note("hangs", self.box.name[-16:])
         while True:
             await self._take(math.inf)
+
+
+#: How a turn fails by itself.
+OWN: Final = (
+    "refusal",
+    "refusal after words",
+    "output_limit",
+    "output_limit after words",
+    "empty",
+    "context",
+    "history",
+    "policy",
+    "agent",
+)
 
 
 def _as_the_guest_says(kind: str) -> str:
