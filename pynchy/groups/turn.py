@@ -413,7 +413,8 @@ class _Run:
         text = clean_reply(result.text)
         if note is None and any(each.source == turns.COMPACT for each in answered):
             note = NOTICE_PREFIX + (COMPACT_DONE if self.compacted else COMPACT_FAILED)
-            text = None  # what the agent says of it is no better
+            if all(each.source == turns.COMPACT for each in answered):
+                text = None  # what the agent says of it is no better
         if result.cut and note is None:
             note = failures.cut()
         self.compacted = False

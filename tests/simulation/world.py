@@ -906,6 +906,8 @@ class Agent:
         ids = ids[:MOST_NAMED]
         self.answered += ids
         self.world.remembered[self.session].update(tokens)
+        if not all(each.text for each in taken):
+            self.say(wire.Progress(what="compact_boundary"))
         text: str | None = f"re {' '.join(tokens)}"
         if not any(each.text for each in taken):
             text = None  # to shorten a conversation is nothing to talk about
