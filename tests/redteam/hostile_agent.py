@@ -7,6 +7,7 @@ only what one looks like.
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import random
@@ -428,6 +429,12 @@ def calls(until: float) -> None:
                 socket.socket(kind, socket.SOCK_RAW if kind == 17 else socket.SOCK_STREAM),
             ):
                 won.add(f"a socket of family {kind}")
+        for protocol in (4, 6, 9, 12, 15, 16, 20):  # what the kernel tells beside addresses
+            with (
+                attempt("system calls"),
+                socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol),
+            ):
+                won.add(f"asking the kernel by protocol {protocol}")
         with attempt("system calls"):
             os.setuid(0)
             won.add("root")
@@ -473,6 +480,29 @@ def disk(until: float) -> None:
         shutil.rmtree(f"{WORK}/many", ignore_errors=True)
 
 
+def shared(until: float) -> None:
+    """What the kernel counts for all programs of one user, taken as far as it goes and kept."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    while time.monotonic() < until:
+        held: list[int] = []
+        with attempt("what one user's programs share"):
+            while (fd := libc.inotify_init1(0)) >= 0 and time.monotonic() < until:
+                held.append(fd)
+            if len(held) > 100:  # of the 128 that a user has
+                won.add(f"{len(held)} instances of inotify")
+            if (
+                os.uname().machine == "x86_64"
+                and libc.syscall(206, 65536, ctypes.byref(ctypes.c_ulong(0))) >= 0
+            ):
+                won.add("asynchronous I/O, counted for the whole machine")
+            with open(f"{WORK}/leased", "w") as file:
+                fcntl.fcntl(file, 1024, fcntl.F_WRLCK)
+                won.add("a lease, which holds up whoever opens the file")
+        time.sleep(0.2)
+        for fd in held:
+            os.close(fd)
+
+
 def spin(until: float) -> None:
     while time.monotonic() < until:
         tried["turns of a wheel"] += 1
@@ -493,6 +523,7 @@ ATTACKS = [
     disk,
     spin,
     forks,
+    shared,
 ]
 TOKEN = [""]
 
