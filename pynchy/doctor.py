@@ -90,10 +90,13 @@ class Patient:
         return service.installed(self.user_home, self.environ, platform=self.platform)
 
 
-async def examine(environ: Mapping[str, str], *, user_home: Path, online: bool = False) -> Patient:
+async def examine(
+    environ: Mapping[str, str], *, user_home: Path, online: bool = False, aside: Path | None = None
+) -> Patient:
     """Find out what every check needs to know. Raises nothing that a broken home could cause.
 
-    ``online``: ask the model API whether it accepts the credential. That costs nothing there.
+    ``online``: ask the model API whether it accepts the credential. That costs nothing there. ``aside`` is a folder for
+    what an engine is given where the home has none yet; the patient's engine needs it as long as it starts containers.
     """
     home = Home.of(environ)
     config: Config | None = None
@@ -107,7 +110,7 @@ async def examine(environ: Mapping[str, str], *, user_home: Path, online: bool =
     refusal = ""
     sandboxes = home.sandboxes
     if not sandboxes.is_dir() or not os.access(sandboxes, os.W_OK):
-        sandboxes = Path(tempfile.mkdtemp(prefix="pynchy-doctor-"))
+        sandboxes = aside or Path(tempfile.mkdtemp(prefix="pynchy-doctor-"))
     try:
         runtime = await open_runtime(
             None if engine == "auto" else engine,
@@ -120,7 +123,7 @@ async def examine(environ: Mapping[str, str], *, user_home: Path, online: bool =
     except (NoRuntime, OSError) as error:
         refusal = str(error)
     finally:
-        if sandboxes != home.sandboxes:
+        if sandboxes not in (home.sandboxes, aside):
             shutil.rmtree(sandboxes, ignore_errors=True)
     try:
         running = is_held(home.lock)

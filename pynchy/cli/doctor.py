@@ -32,13 +32,18 @@ def command(fix: bool, online: bool, as_json: bool) -> None:
     pynchy doctor --fix
     pynchy doctor --online
     """
+    from tempfile import TemporaryDirectory
+
     import trio
 
     from pynchy import doctor
 
     async def ask() -> list[tuple[str, doctor.Finding]]:
-        patient = await doctor.examine(os.environ, user_home=Path.home(), online=online)
-        return await doctor.diagnose(patient)
+        with TemporaryDirectory(prefix="pynchy-doctor-") as aside:
+            patient = await doctor.examine(
+                os.environ, user_home=Path.home(), online=online, aside=Path(aside)
+            )
+            return await doctor.diagnose(patient)
 
     async def look() -> list[tuple[str, doctor.Finding]]:
         found = await ask()

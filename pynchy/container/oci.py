@@ -401,7 +401,13 @@ class Oci:
         if (await call([*self._engine.has_image, str(spec.image)], env=self._env)).ok:
             return seen.reason
         if (await call(self._engine.version, env=self._env)).ok:
-            return f"there is no image {spec.image}; `just image` builds it ({seen.reason})"
+            ours = str(spec.image).startswith("localhost/pynchy-")
+            mend = (
+                f"build it: just image {self.name}"
+                if ours
+                else f"{self.name} has to pull or build it"
+            )
+            return f"there is no image {spec.image}; {mend} ({seen.reason})"
         return f"it does not answer; start it, or see `pynchy doctor` ({seen.reason})"
 
 

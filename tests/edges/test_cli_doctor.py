@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from pynchy.container.spec import ENGINE_NAMES
 from pynchy.home import Home
 
 
-def doctor(home: Home, *argv: str) -> subprocess.CompletedProcess[str]:
+def doctor(home: Home, *argv: str, engine: str = "bwrap") -> subprocess.CompletedProcess[str]:
     environ = {
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if name in ENGINE_NAMES | {"XDG_RUNTIME_DIR"}
+        },
         "PYNCHY_HOME": str(home.root),
-        "PYNCHY_CONTAINER_ENGINE": "bwrap",
+        "PYNCHY_CONTAINER_ENGINE": engine,
         "HOME": str(home.root.parent),
         "PATH": os.environ["PATH"],
     }
@@ -46,3 +55,19 @@ def test_it_ends_with_how_it_is_and_says_what_was_mended(tmp_path: Path) -> None
     ]
     assert home.store.stat().st_mode & 0o777 == 0o700
     assert "planted" not in ill.stdout + mended.stdout + mended.stderr
+
+
+@pytest.mark.runtime("podman", "docker")
+def test_before_the_first_start_it_sees_what_the_engine_enforces(
+    runtime_name: str, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    rows = json.loads(doctor(home, "--json", engine=runtime_name).stdout)
+    found = {row["check"]: row for row in rows}
+    if os.environ.get("PYNCHY_TEST_ROOTLESS"):
+        assert found["limits"]["what"] == "not enforced: cpus"
+        assert "delegated" in found["limits"]["advice"]
+    else:
+        assert (found["limits"]["level"], found["limits"]["what"]) == ("ok", "all enforced")
+    assert found["storage"]["what"].startswith("overlay")
+    assert not home.root.exists(), "a look makes nothing"

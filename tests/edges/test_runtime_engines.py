@@ -93,10 +93,16 @@ async def test_a_name_that_is_taken_is_made_free(lab: Lab, agent_image: str) -> 
     assert await lab.runtime.list() == []
 
 
-async def test_a_missing_image_says_what_to_do(runtime_name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("image", "mend"),
+    [("localhost/pynchy-gone:1", "just image {}"), ("localhost/no-such:1", "{} has to pull")],
+)
+async def test_a_missing_image_says_what_to_do(
+    runtime_name: str, tmp_path: Path, image: str, mend: str
+) -> None:
     # threat D10, invariant 48, 95
-    async with open_lab(runtime_name, tmp_path / "home", image="localhost/no-such:1") as lab:
-        with pytest.raises(SpawnFailed, match=r"no image localhost/no-such:1.*just image"):
+    async with open_lab(runtime_name, tmp_path / "home", image=image) as lab:
+        with pytest.raises(SpawnFailed, match=f"no image {image}.*{mend.format(runtime_name)}"):
             async with lab.open(lab.python("input()")):
                 raise AssertionError
         assert await lab.runtime.list() == []
