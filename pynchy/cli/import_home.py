@@ -88,7 +88,7 @@ def _bring(config: Config, path: Path, old: OldHome, allowlist: Path | None) -> 
 
     home = config.home
     kept = None
-    if home.database.exists():
+    if backup.is_begun(home.database):
         kept = home.backups / f"before-import-{stamp_of(time.time())}.db"
         backup.write_copy(home.database, kept)
     files = importer.bring_files(path, home, old, dry=False)
@@ -107,7 +107,7 @@ def _rehearse(config: Config, path: Path, old: OldHome, allowlist: Path | None) 
     files = importer.bring_files(path, home, old, dry=True)
     with tempfile.TemporaryDirectory(prefix="pynchy-import-") as folder:
         copy = Path(folder, "store", "pynchy.db")
-        if home.database.exists():
+        if backup.is_begun(home.database):
             backup.write_copy(home.database, copy)
         report = _write(config, copy, old, lambda group: None)
     report.allowlist = importer.bring_allowlist(allowlist, home, dry=True)

@@ -60,6 +60,17 @@ def write_copy(store: Path, path: Path) -> None:
         raise StoreBroken(f"cannot write the copy {path}: {error}") from error
 
 
+def is_begun(store: Path) -> bool:
+    """Whether there is anything to copy: a file that a first start was killed over is as good as none."""
+    if not store.exists():
+        return False
+    try:
+        with open_reader(store) as reader:
+            return int(reader.execute("PRAGMA user_version").fetchone()[0]) > 0
+    except sqlite3.Error:
+        return True  # whoever copies it says what is wrong
+
+
 def _may_replace(path: Path, store: Path) -> bool:
     """Whether nothing is lost with what is there: nothing, an empty file, an older copy, sound or not."""
     try:

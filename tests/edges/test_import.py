@@ -304,6 +304,7 @@ def test_a_message_that_waits_here_is_not_passed_over(home: Home, root: Path) ->
 
 
 def test_nothing_of_yours_is_overwritten(home: Home, root: Path) -> None:
+    home.make()
     work = home.group(GroupId("family-chat"))
     work.mkdir(parents=True)
     (work / "CLAUDE.md").write_text("# Mine\n")
@@ -320,6 +321,7 @@ def test_a_page_that_nobody_has_written_in_is_no_page_of_yours(home: Home, root:
     from pynchy.model import Group
 
     group = Group(MAIN, "Main", "Pynchy", False, True)
+    home.make()
     folders.scaffold(home, group)
     bring(home, root)
     assert "Ann likes tea" in (home.group(MAIN) / "CLAUDE.md").read_text()
@@ -371,6 +373,7 @@ def test_links_lead_nowhere(home: Home, root: Path, tmp_path: Path) -> None:
     (root / "groups" / "main" / "sub" / "file").write_text("x")
     outside = tmp_path / "outside"
     outside.mkdir()
+    home.make()
     home.group(MAIN).mkdir(parents=True)
     (home.group(MAIN) / "sub").symlink_to(outside)
     told = bring(home, root)
