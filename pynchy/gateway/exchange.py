@@ -162,6 +162,7 @@ class OverBudget:
 
     reason: str
     period: str
+    used_up: bool = True  # or something is left, and it does not pay for this call
 
 
 class Ledger(Protocol):

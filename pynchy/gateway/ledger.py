@@ -19,6 +19,8 @@ from pynchy.store.database import Database, Store
 
 USEFUL: Final = 1_024  # tokens of output; a budget that affords fewer is used up
 
+LITTLE: Final = 20  # a budget of which less than a twentieth is left is used up
+
 _STANDS = """
     COALESCE(SUM(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END), 0),
     COALESCE(SUM(CASE state WHEN 'reserved' THEN reserved_tokens ELSE
@@ -58,7 +60,18 @@ def reserve(
         if tokens is not None:
             affords = min(affords, tokens - used - wanted.input)
         if affords < (wanted.output if wanted.whole else min(wanted.output, USEFUL)):
-            return OverBudget(_reason(period, money, tokens), period)
+            parts = []  # of each limit: how much there is, and how much of it is left
+            if money is not None and not wanted.free:
+                parts.append((money, money - spent))
+            if tokens is not None:
+                parts.append((tokens, tokens - used))
+            used_up = any(left * LITTLE < whole for whole, left in parts)
+            words = _spelled(period, money, tokens)
+            return OverBudget(
+                f"{words} is used up" if used_up else _too_dear(words, wanted, input_cost),
+                period,
+                used_up,
+            )
         output = min(output, affords)
     reserved_cost = (
         0 if wanted.free else input_cost + output_bound(wanted.model, output, input=wanted.input)
@@ -71,7 +84,7 @@ def reserve(
     return Reserved(row[0], wanted.model, output, wanted.free)
 
 
-def _reason(period: str, money: int | None, tokens: int | None) -> str:
+def _spelled(period: str, money: int | None, tokens: int | None) -> str:
     what = " and ".join(
         part
         for part in (
@@ -83,7 +96,14 @@ def _reason(period: str, money: int | None, tokens: int | None) -> str:
     kind = "this run" if period.startswith("run") else "today"
     if period.endswith("of all"):
         kind = "all groups today"
-    return f"the budget of {what} for {kind} is used up"
+    return f"the budget of {what} for {kind}"
+
+
+def _too_dear(words: str, wanted: Wanted, input_cost: int) -> str:
+    output = min(wanted.output, USEFUL)
+    most = input_cost + output_bound(wanted.model, output, input=wanted.input)
+    it = f"${most / 1e6:.2f} or {wanted.input + output:,} tokens"
+    return f"what is left of {words} does not pay for this call, which may come to {it}"
 
 
 def settle(db: Database, reserved: Reserved, usage: Usage, *, now: Micros) -> None:

@@ -70,7 +70,7 @@ class Gateway:
     install: str
     clock: Callable[[], float] = time.time
     calls: dict[RunId, failures.Call] = attrs.field(factory=dict, init=False, repr=False)
-    _told: dict[tuple[str, str], None] = attrs.field(factory=dict, init=False, repr=False)
+    _told: dict[tuple[str, str, bool], None] = attrs.field(factory=dict, init=False, repr=False)
 
     @asynccontextmanager
     async def open_run(
@@ -144,7 +144,7 @@ class Gateway:
 
     async def over_budget(self, who: RunIdentity, over: OverBudget) -> None:
         """Tell people, once for each budget and period."""
-        key = (who.group, over.period)
+        key = (who.group, over.period, over.used_up)
         if self.tell is None or key in self._told:
             return
         self._told[key] = None

@@ -215,3 +215,16 @@ def test_what_is_known_and_what_is_bounded_are_told_apart(db: Connection) -> Non
     assert (day.calls, day.tokens, day.cost, day.estimated) == (3, 177, line.cost, line.estimated)
     assert summed(db, GroupId("work"), since=Micros(0)).calls == 0
     assert summed(db, None, since=Micros(0)) == day
+
+
+def test_a_call_that_is_too_dear_for_what_is_left_is_told_so(db: Connection) -> None:
+    take(db, day_money=1_000_000)
+    refusal = over(db, Wanted(MODEL, 500_000, 10_000), day_money=1_000_000)
+    assert refusal.reason == (
+        "what is left of the budget of $1.00 for today does not pay for this call,"
+        " which may come to $4.02 or 501,024 tokens"
+    )
+    assert not refusal.used_up
+    for _ in range(4):
+        take(db, day_money=1_000_000)
+    assert over(db, day_money=1_000_000).used_up
