@@ -78,11 +78,18 @@ def read_home(root: Path) -> OldHome:
     )
     chats = {row["jid"]: str(row.get("name") or "") for row in rows.get("chats", ())}
     names = dict.fromkeys([_assistant(root), *(group.trigger for group in found)])
+    answered = old_home.read_answered(cursors) | old_home.read_answered(
+        _loads(state.get("last_agent_timestamp"))
+    )
+    if rows.get("messages") and not answered:
+        problems.append(
+            "up to where messages were answered is not kept there: what was said before the assistant's last "
+            "word in a chat counts as answered, and where it said nothing, all but the newest message"
+        )
     return OldHome(
         groups=found,
         sessions=sessions,
-        answered=old_home.read_answered(cursors)
-        | old_home.read_answered(_loads(state.get("last_agent_timestamp"))),
+        answered=answered,
         chat_names=chats,
         messages=old_home.read_messages(rows.get("messages", ()), names=names, problems=problems),
         tasks=old_home.read_tasks(rows.get("scheduled_tasks", ())),
@@ -277,7 +284,7 @@ def _bring_messages(
     said: list[old_home.OldMessage],
 ) -> int:
     """What was said in a chat; how much of it was new."""
-    upto = old.answered.get(group.jid, old_home.NEVER)
+    upto = old_home.answered_until(old, group.jid, said)
     answered: list[Seq] = []
     new = 0
     for each in said:

@@ -8,7 +8,7 @@ answered that may not be.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -169,6 +169,17 @@ def read_answered(document: Any) -> dict[str, Micros]:
     if not isinstance(document, Mapping):
         return {}
     return {str(jid): moment(at) for jid, at in document.items()}
+
+
+def answered_until(old: OldHome, jid: str, said: Sequence[OldMessage]) -> Micros:
+    """Up to when a chat was answered. Where the home does not say: up to the assistant's last word; and where
+    it says so of no chat at all, up to the newest message but one, for what was lost is not to be asked again."""
+    if jid in old.answered:
+        return old.answered[jid]
+    words = [each.at for each in said if each.bot]
+    if words:
+        return max(words)
+    return NEVER if old.answered or len(said) < 2 else sorted(each.at for each in said)[-2]
 
 
 def moment(found: object) -> Micros:

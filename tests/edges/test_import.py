@@ -166,7 +166,9 @@ both = pytest.mark.parametrize("root", ["rows", "documents"], indirect=True)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
+    home = Home(tmp_path / "home")
+    home.root.mkdir(mode=0o700)
+    return home
 
 
 def bring(home: Home, root: Path, *more: str, code: int = 0) -> dict[str, Any]:
@@ -233,6 +235,43 @@ def test_what_was_not_answered_asks_and_what_was_does_not(home: Home, root: Path
     assert ask(home, messages.waiting_groups, now=NOW) == ["family-chat"]
     assert ask(home, arrivals.waiting, ChatId(FAMILY)) == 1
     assert ask(home, arrivals.waiting, ChatId(MAIN_CHAT)) == 0
+
+
+@pytest.mark.parametrize("lost", ["", '{"120363000000000001@g.us": "2026'])
+def test_where_nothing_says_what_was_answered_the_past_is_not_asked_again(
+    home: Home, root: Path, lost: str
+) -> None:
+    with closing(sqlite3.connect(root / "store" / "messages.db")) as db, db:
+        db.execute("DELETE FROM router_state")
+        if lost:
+            db.execute("INSERT INTO router_state VALUES ('last_agent_timestamp', ?)", (lost,))
+        more = "INSERT INTO messages (id, chat_jid, sender, sender_name, content, timestamp, is_from_me)"
+        for number in range(20):  # a chat in which the assistant's words were not kept
+            row = (
+                f"N{number}",
+                MAIN_CHAT,
+                MAIN_CHAT,
+                "Me",
+                "note",
+                f"2026-02-01T09:10:{number}Z",
+                1,
+            )
+            db.execute(f"{more} VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        for number in range(20):
+            row = (
+                f"Q{number}",
+                FAMILY,
+                "4",
+                "C",
+                "@Andy so?",
+                f"2026-02-01T09:00:{number + 10}Z",
+                0,
+            )
+            db.execute(f"{more} VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    told = bring(home, root)
+    assert any("is not kept there" in each for each in told["problems"])
+    assert ask(home, arrivals.waiting, ChatId(FAMILY)) == 1, "what came after its last word"
+    assert ask(home, arrivals.waiting, ChatId(MAIN_CHAT)) == 1, "the newest"
 
 
 def test_again_changes_nothing(home: Home, root: Path) -> None:
