@@ -236,10 +236,11 @@ class Agent:
 
     async def _read(self, client: ClaudeSDKClient, nursery: trio.Nursery) -> None:
         async for message in client.receive_messages():
-            await self._hear(message, partial(nursery.start_soon, client.interrupt))
+            await self.hear(message, partial(nursery.start_soon, client.interrupt))
         raise ConnectionError("the agent's process ended without being asked to")
 
-    async def _hear(self, message: Message, interrupt: Callable[[], None]) -> None:
+    async def hear(self, message: Message, interrupt: Callable[[], None]) -> None:
+        """What one message of the CLI comes to. ``interrupt`` has the CLI stop the turn that it begins with."""
         say = self._frames.say
         match message:
             case SystemMessage(subtype="init", data=data):

@@ -8,13 +8,18 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import attrs
 import pytest
 import trio
+from claude_agent_sdk import RateLimitEvent, RateLimitInfo, ResultMessage
 
 from pynchy_agent import claude, launch, script, turn, wire
+from pynchy_agent.desk import Desk
+from pynchy_agent.places import Places
+from pynchy_agent.runner import Frames
 from tests.guest import RUNNER, Guest, Home, children, next_command, open_guest, prompt, start
 from tests.messages_api import (
     Reply,
@@ -31,6 +36,8 @@ from tests.messages_api import (
 DOT = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+
+SESSION = "84fcb054-1ee7-4502-b220-fec571e5629d"
 
 #: A command with a child of its own that ends only when it is ended.
 LONG = "tail -f /dev/null & tail -f /dev/null"
@@ -422,6 +429,50 @@ async def test_a_model_that_does_not_answer_is_told_as_what_it_is(home: Home) ->
             assert (error.prompts, replies) == ((asked.id,), [])
             await guest.until(wire.Idle)
         await closed(guest)
+
+
+async def test_the_moment_at_which_a_limit_is_over_is_passed_on(home: Home) -> None:
+    """The CLI tells of it where it is signed in itself, which it never is here: so its words are made up."""
+    said: list[wire.Frame] = []
+
+    class Heard(Frames):
+        def __init__(self) -> None:
+            pass
+
+        async def say(self, frame: wire.Frame) -> None:
+            await trio.lowlevel.checkpoint()
+            said.append(frame)
+
+    async def messages() -> AsyncIterator[Any]:
+        limit = RateLimitInfo(status="rejected", resets_at=1_800_000_000)
+        yield RateLimitEvent(rate_limit_info=limit, uuid="u", session_id=SESSION)
+        failed = ResultMessage(
+            subtype="success",
+            duration_ms=1,
+            duration_api_ms=1,
+            is_error=True,
+            num_turns=1,
+            session_id=SESSION,
+            result="API Error: Request rejected (429)",
+            api_error_status=429,
+            terminal_reason="api_error",
+            user_message_uuids=["p"],
+        )
+        yield failed
+        yield failed
+
+    agent = claude.Agent(
+        start(home),
+        Heard(),
+        Desk(commands=home.commands, answers=home.root),
+        Places.from_environ(home.environ()),
+    )
+    async for message in messages():
+        await agent.hear(message, lambda: None)
+    assert [(each.kind, each.retry_at) for each in said if isinstance(each, wire.Error)] == [
+        ("rate_limit", 1_800_000_000.0),
+        ("rate_limit", None),  # a limit of another turn says nothing of this one
+    ]
 
 
 async def test_what_a_tool_sent_is_not_said_again(home: Home) -> None:
