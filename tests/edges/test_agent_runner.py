@@ -81,6 +81,7 @@ async def test_a_message_is_answered_and_text_stays_text(home: Home) -> None:
         guest,
         calls,
     ):
+        assert (await guest.until(wire.Progress)).what == "starting"  # the first sign of life
         await guest.until(wire.Ready)  # before any prompt: it can wait warm
         assert calls == []
 
