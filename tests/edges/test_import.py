@@ -166,9 +166,7 @@ both = pytest.mark.parametrize("root", ["rows", "documents"], indirect=True)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = Home(tmp_path / "home")
-    home.root.mkdir(mode=0o700)
-    return home
+    return Home(tmp_path / "home")
 
 
 def bring(home: Home, root: Path, *more: str, code: int = 0) -> dict[str, Any]:
