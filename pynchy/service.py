@@ -134,7 +134,11 @@ def slow_down(file: Path, *, now: float) -> float:
         noted = []
     recent = [start for start in noted if now - LATELY < start <= now]
     with suppress(OSError):  # a home that cannot be written is said by the start itself
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (
+            file.parent.parent,
+            file.parent,
+        ):  # the home may be made here, and is ours alone
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text("".join(f"{start}\n" for start in [*recent, now][-MOST:]), encoding="ascii")
     return wait_before(recent, now=now)
 
