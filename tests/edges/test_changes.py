@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.changes import RESCAN, Rescan, open_watches
+from pynchy.changes import RESCAN, Rescan, Watches, open_watches
 from pynchy.ipc.spool import open_spool
+from pynchy.openings import warnings
 
 NAME = "0" * 32 + ".json"
 
@@ -87,6 +88,7 @@ import ctypes, os, sys, trio
 from pathlib import Path
 from pynchy import changes
 from pynchy.ipc.spool import open_spool
+from pynchy.openings import warnings
 
 libc = ctypes.CDLL(None)
 held = []
@@ -132,3 +134,11 @@ async def test_a_rescan_is_a_wait_and_no_loop(autojump_clock: trio.testing.MockC
     before = trio.current_time()
     await Rescan().changed()
     assert trio.current_time() - before == RESCAN
+
+
+@linux
+def test_status_says_what_is_not_watched() -> None:
+    # threat X13
+    assert warnings(("known",), Watches()) == ("known",)
+    refused = Watches(refused="no inotify: Too many open files")
+    assert warnings((), refused) == ("no inotify: Too many open files",)
