@@ -101,7 +101,8 @@ class Run:
     def saw(self, call: failures.Call) -> None:
         """Remember how the run's newest call of the model ended."""
         before = self.gateway.calls.get(self.who.run)
-        if before is not None and (before.kind, before.message) == (call.kind, call.message):
+        same = before is not None and (before.kind, before.message) == (call.kind, call.message)
+        if same and call.kind is not None:
             call = attrs.evolve(call, repeated=True)
         self.gateway.calls[self.who.run] = call
 
