@@ -53,8 +53,9 @@ def for_whatsapp(environ: Mapping[str, str], *, proxy: str, ca_file: Path | None
     kept = {name: value for name, value in environ.items() if name not in _NOT_FOR_WHATSAPP}
     if proxy:
         kept |= {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy}
-    if ca_file is not None:
-        kept["SSL_CERT_FILE"] = str(ca_file)
+    # Empty is unset to Go. It is there all the same: Go looks at the environment that a process was
+    # started with, so only what is there can be replaced in it, as a stand-in for WhatsApp does.
+    kept["SSL_CERT_FILE"] = "" if ca_file is None else str(ca_file)
     return kept | {"NEONIZE_BOT_TAG": "off"}
 
 

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[2]
 def test_the_whatsapp_process_has_the_proxy_of_our_settings_and_no_other() -> None:
     around = dict.fromkeys([*PROXIES, *CERTIFICATES, "NO_PROXY", "GODEBUG", "MAGIC", "SPHINX"], "x")
     kept = for_whatsapp({**around, "PATH": "/bin", "HF_HOME": "/models"}, proxy="", ca_file=None)
-    assert kept == {"PATH": "/bin", "HF_HOME": "/models", "NEONIZE_BOT_TAG": "off"}
+    ours = {"SSL_CERT_FILE": "", "NEONIZE_BOT_TAG": "off"}  # empty is unset, and can be replaced
+    assert kept == {"PATH": "/bin", "HF_HOME": "/models", **ours}
     kept = for_whatsapp(around, proxy="http://proxy:3128", ca_file=Path("/etc/ca.pem"))
     assert kept == {
         "HTTPS_PROXY": "http://proxy:3128",
@@ -23,7 +24,8 @@ def test_the_whatsapp_process_has_the_proxy_of_our_settings_and_no_other() -> No
 
 def test_the_key_of_the_model_is_not_whatsapps_business() -> None:
     around = {"ANTHROPIC_API_KEY": "k", "CLAUDE_CODE_OAUTH_TOKEN": "t"}
-    assert for_whatsapp(around, proxy="", ca_file=None) == {"NEONIZE_BOT_TAG": "off"}
+    kept = for_whatsapp(around, proxy="", ca_file=None)
+    assert kept == {"SSL_CERT_FILE": "", "NEONIZE_BOT_TAG": "off"}
 
 
 def test_what_is_set_and_not_used_can_be_named() -> None:
