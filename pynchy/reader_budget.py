@@ -25,7 +25,7 @@ PASS_BYTES: Final = 256 << 10  # that a reader takes before others have their tu
 PASS_PIECES: Final = 32
 PASS_TIME: Final = 0.005  # seconds of the processor, the same
 SHARE: Final = 0.15  # of the loop's time that one account may use in the long run
-BURST: Final = 0.5  # seconds of the processor that it may use at once after a rest
+BURST: Final = 0.25  # seconds of the processor that it may use at once after a rest
 FREE_PIECES: Final = 4096  # pieces of any size that no reader complains of
 LONGEST: Final = 50  # tasks whose longest step is remembered
 
