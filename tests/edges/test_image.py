@@ -171,6 +171,23 @@ def test_an_image_that_was_replaced_is_removed_by_the_real_engine(
         subprocess.run([runtime_name, "rmi", "--force", name], capture_output=True)
 
 
+def test_an_image_that_cannot_be_built_does_not_take_the_other_along(
+    workshop: Workshop, checkout: Path
+) -> None:
+    just = checkout / ".tools" / "bin" / "just"
+    if not just.exists():
+        pytest.skip("just is not in this checkout")
+    (workshop.top / "justfile").write_bytes((checkout / "justfile").read_bytes())
+    browser = workshop.top / "containerfiles" / "browser.sh"
+    browser.write_text("#!/bin/sh\necho 'no network' >&2; exit 1\n")
+    argv = [str(just), "--justfile", str(workshop.top / "justfile"), "image", "podman"]
+    done = subprocess.run(argv, env=workshop.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "no network" in done.stderr
+    assert "The image with a browser was not built" in done.stderr
+    assert len(workshop.builds()) == 1
+
+
 def test_the_context_holds_the_guest_and_nothing_of_the_host(workshop: Workshop) -> None:
     workshop.build()
     inside = {str(path.relative_to(workshop.context)) for path in workshop.context.glob("**/*")}
