@@ -370,11 +370,15 @@ def test_the_registry_forgets_the_dead(tmp_path: Path, runtime_name: str) -> Non
         "of-another-boot": {**ours, "boot": "x"},
         "gone": {**ours, "pid": 1 << 22},
     }
+    prefix = "pynchy-0a1b2c3d-"
     for name, fact in entries.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(fact))
-    (tmp_path / "torn.json").write_text('{"pid": ')
-    assert registry.living() == [("alive", os.getpid())]
-    assert [file.name for file in tmp_path.iterdir()] == ["alive.json"]
+        (tmp_path / f"{prefix}{name}.json").write_text(json.dumps(fact))
+    (tmp_path / f"{prefix}torn.json").write_text('{"pid": ')
+    of_a_copy = tmp_path / "pynchy-ffffffff-alive.json"  # the home was copied while it lived
+    of_a_copy.write_text(json.dumps(ours))
+    assert registry.living() == [(f"{prefix}alive", os.getpid())]
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {f"{prefix}alive.json", of_a_copy.name}
 
 
 def test_version_2_groups_are_used_where_they_are_delegated(
