@@ -6,7 +6,6 @@ a file holds is saved beside its place, as far as it can be.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import secrets
 import sqlite3
@@ -213,6 +212,8 @@ class Belonging:
     def abandon(self) -> None:
         """Let go of files that are not at their path any more. SQLite is not to close them: it would
         remove whatever log is at that path now."""
+        import ctypes  # here: no start needs it
+
         self.abandoned = True
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.connection))
 
