@@ -113,8 +113,8 @@ class Keeper:
         """Look, copy, then forget. Whether there is a sound copy; if not, the owner has been told."""
         done: list[str] = []
         try:
-            done += await self._look()
-            done += await self._copy()
+            looked = await self._look()
+            done += [*await self._copy(), *looked]
         except (NoCopy, OSError) as error:
             await self._failed(error)
         else:

@@ -40,10 +40,10 @@ class Corrected:
 
 def correct(db: Database, *, now: Micros) -> Corrected:
     """Bring every stored moment within what its rule allows from now. Cheap enough for each start."""
-    _correct_ledger(db, now=now)
+    missed = _correct_ledger(db, now=now)
     holds.correct(db, now=now)
     return Corrected(
-        tasks=_correct_tasks(db, now=now),
+        tasks=missed + _correct_tasks(db, now=now),
         turns=_bound(
             db,
             "turns",
@@ -84,20 +84,33 @@ def _correct_tasks(db: Database, *, now: Micros) -> int:
     return corrected
 
 
-def _correct_ledger(db: Database, *, now: Micros) -> None:
-    """Take back what was noted of slots that are yet to come, by a clock that was days ahead.
+def _correct_ledger(db: Database, *, now: Micros) -> int:
+    """Take back what was noted of slots that are yet to come, by a clock that was days ahead; how many
+    tasks are due by that.
 
     Left there, such a row would keep its slot from running when it does come. What ran then did run:
     it is noted for now, under another key.
     """
     ahead = "WHERE due_at > ?1 AND fired_at > ?2"
     day_on = after(now, DAY)
-    db.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", (now, day_on))
+    # What fell due while the clock was wrong was noted as missed: it is due now.
+    missed = (after(now, -tasks.WINDOW), day_on)
+    count = 0
+    for task, due in db.execute(
+        f"SELECT task_id, min(due_at) FROM fires {ahead} AND turn_id IS NULL GROUP BY task_id",
+        missed,
+    ).fetchall():
+        count += db.execute(
+            "UPDATE tasks SET next_run = ?1 WHERE id = ?2 AND state = 'active' AND next_run > ?1",
+            (due, task),
+        ).rowcount
+    db.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", missed)
     db.execute(
         "UPDATE fires SET slot = 'early-' || slot || '-' || ?1, due_at = ?1, fired_at = ?1 "
         f"{ahead} AND turn_id IS NOT NULL",
         (now, day_on),
     )
+    return count
 
 
 def _bound(db: Database, table: str, column: str, where: str, longest: float, now: Micros) -> int:

@@ -229,3 +229,22 @@ def test_a_request_of_a_day_to_come_does_not_stay_open_and_blocks_no_other() -> 
     assert last is not None
     assert last.state == "expired"
     ask("BBBBBBBB", NOON)
+
+
+def test_what_fell_due_while_the_clock_was_wrong_runs_once_when_it_is_right() -> None:
+    machine = Machine()
+    task = machine.task("cron", "2 13 * * *")  # two minutes from now
+
+    async def story() -> None:
+        await trio.sleep(60)
+        machine.off = FAR
+        await trio.sleep(125)
+        machine.off = 0.0
+        await trio.sleep(65)
+
+    machine.live(story)
+    [today] = [row for row in tasks.ledger(machine.db, task) if row["slot"] == "2026-11-30T13:02"]
+    assert today["state"] != "skipped"
+    found = tasks.get(machine.db, task)
+    assert found is not None
+    assert found.next_run == after(NOON, 120 + DAY)
