@@ -224,6 +224,7 @@ class _Run:
             terms=self.terms.failing,
         )
         if begun is None:
+            self.outbox.ring()  # what is held back has been told so, perhaps
             return await self.store.call(
                 serving.left, self.group, kind=self.handle.kind.value, now=self.now()
             )

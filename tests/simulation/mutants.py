@@ -244,9 +244,9 @@ BUGS: Final = (
     ),
     Bug(
         "the first answer lets nobody go",
-        "pynchy.groups.turn",
-        "            self.released(await self.store.call(holds.lift, well, now=self.now()))\n",
-        "            pass\n",
+        "pynchy.store.holds",
+        "UPDATE turns SET retry_at = min(retry_at, ?2), waits_for",
+        "UPDATE turns SET retry_at = max(retry_at, ?2), waits_for",
     ),
     Bug(
         "an outage is given up after an hour",

@@ -57,7 +57,7 @@ STORIES: Final = (
         lasts=1800,
         not_before=1800,
         by=1800 + 330,
-        calls=3 + 6 + 7,
+        calls=6 + 6,
         heard=(r"The model does not answer\. I go on trying until 14:0\d\.",),
         sleeps=2400,
     ),
@@ -66,7 +66,7 @@ STORIES: Final = (
         "outage",
         lasts=30 * HOUR,
         answered=False,
-        calls=3 + 6 + 78,
+        calls=6 + 74,
         heard=(
             r"The model does not answer\. I go on trying until (\d\d:\d\d)\.",
             r"The model did not answer until (\d\d:\d\d), and I gave up\. Send your message again .*",
@@ -79,7 +79,7 @@ STORIES: Final = (
         lasts=900,
         not_before=900,
         by=900 + 60,
-        calls=3,
+        calls=1,
         heard=(r"The model's limit is reached until 08:15\. I go on then\.",),
         sleeps=1000,
     ),
@@ -89,7 +89,7 @@ STORIES: Final = (
         lasts=5000,
         not_before=5000,
         by=5000 + 60,
-        calls=3,
+        calls=1,
         heard=(r"The model refuses our key\. The owner has to renew it; I go on then\..*",),
         sleeps=5100,
     ),
@@ -99,7 +99,7 @@ STORIES: Final = (
         lasts=3000,
         not_before=3600,
         by=3600 + 90,
-        calls=3,
+        calls=1,
         heard=(r"The model's account cannot pay\. .* I ask again every hour\..*",),
         sleeps=3800,
     ),
@@ -121,7 +121,7 @@ STORIES: Final = (
         lasts=1800,
         not_before=1800,
         by=1800 + 330,
-        calls=3 + 6 + 7,
+        calls=6 + 6,
         heard=(r"I cannot start on this machine right now\. I go on trying until 14:0\d\.",),
         sleeps=2400,
     ),
@@ -240,7 +240,7 @@ async def _happens(story: Story, kill_after: float | None, world: World) -> None
     if not everybody:
         world.own_trouble[mails[0].token] = [story.kind] * story.times
     if everybody:
-        await trio.sleep(1)
+        await trio.sleep(30)  # it is known by then: nobody else has to find out
         mails += [world.say(chat, "@Pynchy hello", asks=True) for chat in (TWO, MAIN_CONSOLE)]
     if story.kind == "credential":
         await trio.sleep_until(began + (story.lasts or 0.0))
