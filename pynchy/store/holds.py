@@ -114,7 +114,7 @@ def enter(
         f"INSERT OR REPLACE INTO holds ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         attrs.astuple(hold),
     )
-    _move(db, scope, hold.probe_at)
+    _move(db, scope, hold.probe_at, now=now)
     return hold
 
 
@@ -131,7 +131,7 @@ def take(db: Database, held: Sequence[Hold], run: RunId, *, now: Micros) -> tupl
         db.execute(
             "UPDATE holds SET prober = ?, probe_at = ? WHERE scope = ?", (run, lease, hold.scope)
         )
-        _move(db, hold.scope, lease)
+        _move(db, hold.scope, lease, now=now)
     return tuple(hold.scope for hold in held)
 
 
@@ -147,7 +147,7 @@ def lift(db: Database, scopes: Sequence[str], *, now: Micros) -> list[GroupId]:
             (scope, now),
         ).fetchall()
         found.update(folder for folder, _ in rows)
-        keep_order(db, {chat for _, chat in rows})
+        keep_order(db, {chat for _, chat in rows}, now=now)
     return [GroupId(folder) for folder in sorted(found)]
 
 
@@ -194,7 +194,7 @@ def run_ended(db: Database, run: RunId, *, now: Micros) -> None:
     rows = db.execute("SELECT scope FROM holds WHERE prober = ?", (run,)).fetchall()
     for (scope,) in rows:
         db.execute("UPDATE holds SET prober = NULL, probe_at = ? WHERE scope = ?", (now, scope))
-        _move(db, scope, now)
+        _move(db, scope, now, now=now)
 
 
 def recover(db: Database, *, now: Micros) -> None:
@@ -206,7 +206,7 @@ def recover(db: Database, *, now: Micros) -> None:
                 "WHERE scope = ?2",
                 (now, hold.scope),
             )
-            _move(db, hold.scope, now)
+            _move(db, hold.scope, now, now=now)
 
 
 def correct(db: Database, *, now: Micros) -> None:
@@ -218,7 +218,7 @@ def correct(db: Database, *, now: Micros) -> None:
                 "UPDATE holds SET since = min(since, ?1), probe_at = ?1 WHERE scope = ?2",
                 (now, hold.scope),
             )
-            _move(db, hold.scope, now)
+            _move(db, hold.scope, now, now=now)
     db.execute(
         "UPDATE turns SET give_up_at = give_up_at - failing_since + ?1, failing_since = ?1, "
         "retry_at = min(retry_at, ?1) WHERE state = 'waiting' AND failing_since > ?1",
@@ -226,26 +226,30 @@ def correct(db: Database, *, now: Micros) -> None:
     )
 
 
-def _move(db: Database, scope: str, at: Micros) -> None:
+def _move(db: Database, scope: str, at: Micros, *, now: Micros) -> None:
     """What waits is looked at again at this moment, or when it is to be given up."""
     rows = db.execute(
         "UPDATE turns SET retry_at = min(?1, coalesce(give_up_at, ?1)) "
         "WHERE waits_for = ?2 AND state = 'waiting' RETURNING chat",
         (at, scope),
     ).fetchall()
-    keep_order(db, {chat for (chat,) in rows})
+    keep_order(db, {chat for (chat,) in rows}, now=now)
 
 
-def keep_order(db: Database, chats: Iterable[str]) -> None:
-    """Nothing of a chat is due before what is older and waits, too."""
+def keep_order(db: Database, chats: Iterable[str], *, now: Micros) -> None:
+    """Nothing of a chat is due before what is older and waits, too. What is not held back itself is put off until the
+    next look at most: it is parked then."""
+    most = after(now, failures.LONGEST_WAIT)
     for chat in chats:
         db.execute(
-            "UPDATE turns SET retry_at = (SELECT max(older.retry_at) FROM turns AS older "
-            "  WHERE older.chat = ?1 AND older.id <= turns.id AND older.ended_at IS NULL "
-            "  AND older.state = 'waiting' AND older.kind IN ('message', 'notice')) "
+            "UPDATE turns SET retry_at = max(retry_at, min("
+            "  (SELECT max(older.retry_at) FROM turns AS older "
+            "   WHERE older.chat = ?1 AND older.id <= turns.id AND older.ended_at IS NULL "
+            "   AND older.state = 'waiting' AND older.kind IN ('message', 'notice')), "
+            "  iif(waits_for IS NULL, ?2, retry_at + (1 << 60)))) "
             "WHERE chat = ?1 AND ended_at IS NULL AND state = 'waiting' "
             "AND kind IN ('message', 'notice')",
-            (chat,),
+            (chat, most),
         )
 
 

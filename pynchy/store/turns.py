@@ -33,6 +33,7 @@ from pynchy.model import (
     SenderId,
     Seq,
     TurnId,
+    after,
 )
 from pynchy.policy import failures
 
@@ -273,7 +274,7 @@ def _park(
             db, turn, hold.kind, since=hold.since, until=hold.until or end,
             named=hold.until is not None, now=now, new_id=new_id, terms=terms,
         )  # fmt: skip
-    holds.keep_order(db, {turn.chat for turn in due})
+    holds.keep_order(db, {turn.chat for turn in due}, now=now)
 
 
 _RUN_KINDS: Final = {
@@ -801,7 +802,7 @@ def _wait(
 ) -> Failure:
     """A turn waits for its next try. ``resumes``: that is the one time that a turn which spoke is resumed."""
     error = f"{trouble.kind}: {trouble.message}"[:2000]
-    retry_at = _in_order(db, turn, retry_at)
+    retry_at = _in_order(db, turn, retry_at, now=now)
     db.execute(
         "UPDATE turns SET state = 'waiting', attempt = ?, retry_at = ?, error = ?, "
         "resumed = max(resumed, spoke AND ?) WHERE id = ?",
@@ -848,9 +849,10 @@ def _give_up(
     return Failure(turn.id, turn.chat, turn.attempt, None, dead=True)
 
 
-def _in_order(db: Database, turn: Turn, retry_at: Micros) -> Micros:
+def _in_order(db: Database, turn: Turn, retry_at: Micros, *, now: Micros) -> Micros:
     """When a turn may be tried again if nothing of its chat is to overtake anything: not before what
-    is older, and what is newer not before it."""
+    is older, and what is newer not before it. Nobody is put off for longer than until the next look: what is held
+    back for longer is parked then, and let go with what holds it."""
     if turn.kind not in _RUN_KINDS["session"]:
         return retry_at
     older = db.execute(
@@ -858,13 +860,14 @@ def _in_order(db: Database, turn: Turn, retry_at: Micros) -> Micros:
         "AND state = 'waiting' AND kind IN ('message', 'notice')",
         (turn.chat, turn.id),
     ).fetchone()[0]
-    retry_at = max(retry_at, older or retry_at)
+    most = after(now, failures.LONGEST_WAIT)
+    own, retry_at = retry_at, max(retry_at, min(older or retry_at, most))
     db.execute(
         "UPDATE turns SET retry_at = ?1 WHERE chat = ?2 AND id > ?3 AND ended_at IS NULL "
         "AND state = 'waiting' AND kind IN ('message', 'notice') AND retry_at < ?1",
-        (retry_at, turn.chat, turn.id),
+        (min(retry_at, most), turn.chat, turn.id),
     )
-    return retry_at
+    return max(own, retry_at)
 
 
 def cancel(

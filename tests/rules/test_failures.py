@@ -683,3 +683,29 @@ class TestWhatPeopleHear:
         turns.cancel(world.db, FAMILY, now=world.now)
         world.hear("@Pynchy again")
         assert may_start(world, FAMILY)
+
+    def test_what_came_behind_a_held_message_is_let_go_with_it(self) -> None:
+        """Two turns of a chat in one run: the first is refused, the second only interrupted."""
+        world = two_groups()
+        world.hear("@Pynchy one")
+        run = world.begin()
+        first = world.claim(run)
+        world.hear("@Pynchy two")
+        world.claim(run)
+        turns.fail(
+            world.db,
+            run,
+            Trouble("credential", "no", sure=True),
+            prompts=[first.prompt_id],
+            now=world.now,
+            jitter=0.0,
+            new_id=world.new_id,
+        )
+        world.end(run)
+        assert not may_start(world, FAMILY)
+        world.passes(10 * MINUTE)
+        assert not may_start(world, FAMILY)
+        holds.lift_kind(world.db, "credential", now=world.now)
+        run = world.begin()
+        assert world.claim(run).turn == first.turn
+        assert [each.text for each in world.claim(run).messages] == ["@Pynchy two"]

@@ -334,9 +334,9 @@ BUGS: Final = (
     ),
     Bug(
         "a slow start is killed",
-        "pynchy.container.deadlines",
-        "if self._stirs else",
-        "if False else",
+        "pynchy.groups.turn",
+        "            deadlines.stirred()",
+        "            pass",
     ),
     Bug(
         "what nobody knows is tried three times",
