@@ -284,17 +284,15 @@ class _Connection:
                         if chunk:
                             await self.send(h11.Data(data=chunk))
                     meter.end()
-                    if meter.broke:
-                        said = "the model's answer ended in an error"
-                        self.run.saw(failures.Call("outage", said, bought=True))
-                    elif admitted.path == MESSAGES:
-                        self.run.saw(failures.Call())
+                    if admitted.path == MESSAGES:
+                        self.run.saw(self._ended(meter))
                     await self.send(h11.EndOfMessage())
             except UpstreamUnreachable as error:
                 if error.refused:
                     used = Usage()
-                begun = self.http.our_state is h11.SEND_BODY
-                self.run.saw(failures.Call("outage", str(error), bought=begun))
+                whole = not call.stream and self.http.our_state is h11.SEND_BODY  # it was written
+                bought = meter.answered or whole
+                self.run.saw(failures.Call("outage", str(error), bought=bought))
                 raise Refusal(502, "api_error", str(error)) from None
         finally:
             if reserved is not None and gateway.ledger is not None:
@@ -311,6 +309,17 @@ class _Connection:
                     )
                 with trio.move_on_after(SETTLE_TIME, shield=True):
                     await gateway.ledger.settle(reserved, used)
+
+    def _ended(self, meter: Meter) -> failures.Call:
+        """What an answer that came to its end means."""
+        if meter.error is not None:
+            now = self.run.gateway.clock()
+            return failures.of_event(meter.error, bought=meter.answered, now=now)
+        if not meter.answered:
+            return failures.Call(
+                "outage", "what answers at model.base_url is not the model API, or says nothing"
+            )
+        return failures.Call()
 
     async def reserve(
         self, ledger: Ledger, admitted: Admitted, call: body.Call, wanted: Wanted

@@ -23,14 +23,15 @@ _EVENT: Final = len(b'data:{"type":"content_block_delta","delta":{"type":"x_delt
 
 
 class Meter:
-    """The usage of one answer. ``final`` is True once the answer has told all of it, ``broke`` if it ended in an
-    error."""
+    """The usage of one answer. ``final`` is True once the answer has told all of it; ``error`` is the event that it
+    ended in, if that was an error; ``answered``: it began as the Messages API's do, and so is paid for."""
 
     def __init__(self, *, stream: bool) -> None:
         self.usage = Usage()
         self.final = False
         self.written = 0  # tokens of output that were seen to come, at most
-        self.broke = False  # the answer said in its midst that it failed
+        self.error: dict[str, Any] | None = None
+        self.answered = False
         self._stream = stream
         self._began = False  # its beginning has told the input
         self._rest = bytearray()
@@ -59,17 +60,24 @@ class Meter:
     def end(self) -> None:
         """The answer is whole."""
         if not self._stream:
-            told = _object(bytes(self._rest)).get("usage")
+            answer = _object(bytes(self._rest))
+            told = answer.get("usage")
             self._take(told)
+            self.answered = "content" in answer or len(self._rest) > MAX_ANSWER
             self.final = isinstance(told, dict)
             self._rest.clear()
 
     def _line(self, line: bytes) -> None:
         if line.startswith(b"data:"):
             self.written += max(1, len(line) - _EVENT)
-        if line.rstrip() == b"event: error":
-            self.broke = True
-        if self._skipping or not line.startswith(b"data:") or b'"usage"' not in line:
+        if line.startswith(b"event:") and line[6:].strip() == b"error":
+            self.error = self.error or {}
+        if self._skipping or not line.startswith(b"data:"):
+            return
+        self.answered |= b'"message_start"' in line
+        if b'"error"' in line and (failed := _object(line[5:])).get("type") == "error":
+            self.error = failed
+        if b'"usage"' not in line:
             return
         event = _object(line[5:])
         match event.get("type"):

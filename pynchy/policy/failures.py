@@ -557,9 +557,9 @@ def of_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes, *, n
     lower = message.lower()
     if status == 429:
         return Call("rate_limit", message, _over(dict(headers), now=now))
-    if status == 402 or "credit balance" in lower:
+    if status == 402 or any(words in lower for words in _CANNOT_PAY):
         return Call("billing", message)
-    if status in (401, 403):
+    if status in (401, 403) or any(words in lower for words in _NOT_THIS_KEY):
         return Call("credential", message)
     if status == 413 or (status == 400 and any(words in lower for words in _TOO_LONG)):
         return Call("context", message)
@@ -588,7 +588,38 @@ def worth_another_try_at_once(call: Call, *, now: float) -> bool:
 
 
 SOON: Final = 20.0 * SECOND
-_TOO_LONG: Final = ("prompt is too long", "context window", "context limit", "input length and")
+_TOO_LONG: Final = (
+    "prompt is too long", "context window", "context limit", "input length and",
+    # As others word it who speak the Messages API.
+    "context length", "context_length", "context size", "input is too long", "maximum prompt length",
+)  # fmt: skip
+#: What the API words as a bad request, though every other request would fail the same.
+_CANNOT_PAY: Final = ("credit balance", "usage limits", "organization has been disabled")
+_NOT_THIS_KEY: Final = ("credential is only authorized",)
+
+#: The status that stands for each kind of error that an answer may end in; all others are outages.
+_STATUS_OF: Final = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+}
+
+
+def of_event(event: Mapping[str, Any], *, bought: bool, now: float) -> Call:
+    """What an error in the midst of an answer means: the same as if it had come instead of one. ``bought``: the
+    answer had begun."""
+    error = event.get("error")
+    kind = error.get("type") if isinstance(error, dict) else None
+    status = _STATUS_OF.get(kind, 529) if isinstance(kind, str) else 529
+    body = json.dumps(event).encode()
+    said = of_answer(status, (), body, now=now)
+    if not _message(body):
+        said = attrs.evolve(said, message="the model's answer ended in an error")
+    return attrs.evolve(said, bought=bought)
 
 
 def _message(body: bytes) -> str:
@@ -609,10 +640,22 @@ def _over(headers: Mapping[str, str], *, now: float) -> float | None:
             continue
         if 0 <= seconds < 366 * DAY:
             return now + seconds
+    if (at := _date(headers.get("retry-after", ""))) is not None and now <= at < now + 366 * DAY:
+        return at
     for name in _ENDS:
         if (at := _instant(headers.get(name, ""))) is not None and now <= at < now + 366 * DAY:
             return at
     return None
+
+
+def _date(text: str) -> float | None:
+    """Seconds since 1970, from a date as HTTP writes it."""
+    from email.utils import parsedate_to_datetime  # here: a start does not need it
+
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _instant(text: str) -> float | None:

@@ -128,6 +128,41 @@ async def test_an_error_in_the_midst_of_an_answer_is_an_outage(tmp_path: Path) -
     assert (last.kind, last.bought) == ("outage", True)
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("overloaded_error", "outage"),
+        ("rate_limit_error", "rate_limit"),
+        ("invalid_request_error", "history"),
+        ("authentication_error", "credential"),
+        ("one that is new to us", "outage"),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+async def test_an_error_in_the_place_of_an_answer_is_what_its_status_would_be(
+    tmp_path: Path, error: str, kind: str, named: bool
+) -> None:
+    told = sse("error", error={"type": error, "message": "no"})
+    if not named:
+        told = told[told.index(b"data:") :]
+    last, _ = await seen_of(tmp_path, streaming(told))
+    assert last == Call(kind, "no")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>log in first</html>", b"data: {}\n\n"])
+async def test_what_is_no_answer_of_the_model_api_is_an_outage(tmp_path: Path, body: bytes) -> None:
+    last, _ = await seen_of(tmp_path, streaming(body))
+    assert last is not None
+    assert (last.kind, last.bought) == ("outage", False)
+    assert "model.base_url" in last.message
+
+
+async def test_an_answer_that_breaks_off_before_it_begins_was_not_paid_for(tmp_path: Path) -> None:
+    last, _ = await seen_of(tmp_path, streaming(b": wait\n", ends=False))
+    assert last is not None
+    assert (last.kind, last.bought) == ("outage", False)
+
+
 async def test_a_budget_that_is_used_up_is_ours(tmp_path: Path) -> None:
     last, _ = await seen_of(tmp_path, failing(500, "never asked"), book=Book(grants=None))
     assert last == Call("budget", "the budget of $1.00 for today is used up")
