@@ -352,8 +352,11 @@ async def serve(
         for (folder, _), stopped in stops.items():
             if folder == group:
                 stopped.set()
-        for told in turn.unheld(cancelled):
+        waited = turn.unheld(cancelled)
+        for told in waited:
             tell(told)
+        if waited:  # what came behind them waits for nothing any more
+            await ring(group)
 
     def released(woken: Sequence[GroupId]) -> None:
         """What these groups waited for is well again."""
