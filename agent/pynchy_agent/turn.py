@@ -23,6 +23,10 @@ from pynchy_agent.answer import Answer
 
 MAX_ANSWER: Final = 80_000  # characters; each is at most 12 bytes of a frame
 INTERRUPTED: Final = frozenset({"aborted_streaming", "aborted_tools"})  # ends of a turn
+DIAGNOSTIC: Final = (
+    "[ede_diagnostic]",
+    "[session_crash]",
+)  # errors that are for the CLI's own makers
 SYNTHETIC: Final = "<synthetic>"  # the model of what the CLI says in the agent's place
 SPEAKING: Final = frozenset({"ask_user", "react", "send_file", "send_message"})  # to the chat
 NOTHING_TO_SHORTEN: Final = "There is nothing to shorten yet."
@@ -171,7 +175,8 @@ def _reason(result: ResultMessage, kind: str) -> str:
         return "interrupted"  # the CLI's own words are of no use to anybody
     if kind == "empty":
         return "the model said nothing, and nothing when it was asked to"
-    return (result.result or "; ".join(result.errors or ()) or result.subtype)[:2000]
+    errors = (each for each in result.errors or () if not each.startswith(DIAGNOSTIC))
+    return (result.result or "; ".join(errors) or result.subtype)[:2000]
 
 
 def _usage(result: ResultMessage) -> wire.Usage:
@@ -202,6 +207,9 @@ def error_kind(result: ResultMessage, cause: str | None, stop: str | None) -> st
     if cause == "max_output_tokens" and stop == "model_context_window_exceeded":
         return "context"
     status = result.api_error_status
+    unexplained = result.subtype == "error_during_execution" and status is None and cause is None
+    if unexplained and stop not in (None, "tool_use"):
+        return "empty"  # the model ended without a word, for a reason that the CLI does not know
     if cause == "billing_error" and status != 402:
         return "billing"
     if status is not None:

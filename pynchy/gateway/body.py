@@ -327,6 +327,10 @@ class _Blocks:
         kind = block.get("type")
         if isinstance(cites := block.get("citations"), dict) and cites.get("enabled") is not False:
             self.cited = True
+        if kind == "document":  # whatever its data says that it is, it is charged by its pages
+            source = block.get("source")
+            told = source.get("type") if isinstance(source, dict) else None
+            self.unknown |= told not in ("text", "content")
         if kind == "base64" and isinstance(data := block.get("data"), str):
             self.opaque += len(data)
             if str(block.get("media_type", "")).startswith("image/"):

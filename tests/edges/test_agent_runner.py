@@ -407,6 +407,7 @@ async def test_a_model_that_does_not_answer_is_told_as_what_it_is(home: Home) ->
             "empty",
             None,
         ),
+        "says nothing for a reason that is new": ([Reply(stop="a_new_reason")], "empty", None),
         "only thinks": ([Reply(stop=CUT)] * 4, "output_limit", None),
         "is full": ([Reply(stop="model_context_window_exceeded")] * 4, "context", None),
         "is lost in the middle": (

@@ -286,6 +286,8 @@ def test_what_cannot_be_measured_here_may_be_all_that_the_model_reads() -> None:
         most(saying({"type": "tool_result", "content": [{"type": "document", "source": PAGES}]}))
         == WINDOW
     )
+    for odd in ({"media_type": "image/png"}, {"type": "BASE64"}, {"type": "of another day"}):
+        assert most(saying({"type": "document", "source": {**PAGES, **odd}})) == WINDOW
     elsewhere = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
     assert most(saying(elsewhere), FETCH) == WINDOW
     assert most(body(tools=[{"type": "web_fetch_20250910", "name": "web_fetch"}]), FETCH) == WINDOW
