@@ -85,11 +85,11 @@ def _correct_tasks(db: Database, *, now: Micros) -> int:
 
 
 def _correct_ledger(db: Database, *, now: Micros) -> int:
-    """Take back what was noted of slots that are yet to come, by a clock that was days ahead; how many
-    tasks are due by that.
+    """Take back what was noted of slots that are yet to come, by a clock that was ahead; how many tasks are due by
+    that.
 
-    Left there, such a row would keep its slot from running when it does come. What ran then did run:
-    it is noted for now, under another key.
+    Left there, such a row would keep its slot from running when it does come. What ran then did run: within a day it
+    stays, so that nothing runs twice; beyond that it is noted for now, under another key.
     """
     ahead = "WHERE due_at > ?1 AND fired_at > ?2"
     day_on = after(now, DAY)
@@ -105,6 +105,7 @@ def _correct_ledger(db: Database, *, now: Micros) -> int:
             (due, task),
         ).rowcount
     db.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", missed)
+    db.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", (now, now))
     db.execute(
         "UPDATE fires SET slot = 'early-' || slot || '-' || ?1, due_at = ?1, fired_at = ?1 "
         f"{ahead} AND turn_id IS NOT NULL",

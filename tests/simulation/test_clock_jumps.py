@@ -126,6 +126,29 @@ def test_a_clock_wrong_for_a_minute_silences_no_task() -> None:
     assert "set forward by 400 days" in texts
 
 
+def test_a_clock_hours_ahead_for_a_minute_silences_no_task_for_hours() -> None:
+    machine = Machine()
+    task = machine.task("interval", "600")
+
+    def fell_due() -> set[str]:
+        db, now = machine.db, machine.now()
+        rows = tasks.ledger(db, task, limit=5000)
+        return {row["slot"] for row in rows if row["fired_at"] > after(now, -3 * 3600)}
+
+    async def story() -> None:
+        await trio.sleep(100)
+        machine.off = 5 * 3600.0
+        await trio.sleep(65)
+        machine.off = 0.0
+        await trio.sleep(65)
+        # The slot that has run while the clock was ahead stays, and does not run again.
+        assert len(fell_due()) == 1
+        await trio.sleep(3 * 3600 - 300)
+        assert len(fell_due()) == 18
+
+    machine.live(story)
+
+
 def test_a_start_brings_back_what_an_earlier_life_computed_from_a_wrong_clock() -> None:
     machine = Machine()
     task = machine.task("cron", "0 9 * * *")
