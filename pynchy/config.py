@@ -199,7 +199,8 @@ WORDS: Final = Kind(
 )
 PATH: Final = Kind("an absolute path", _path)
 API_URL: Final = Kind(
-    "an http or https address without a query", lambda raw: _url(raw).removesuffix("/v1")
+    "an http or https address without a query",
+    lambda raw: _url(raw).removesuffix("/messages").removesuffix("/v1").rstrip("/"),
 )
 PROXY: Final = Kind(
     "the address of an HTTP proxy without a password, as http://proxy:3128 (a socks proxy does not do)",

@@ -155,6 +155,8 @@ def test_a_bad_value_says_where_it_is_and_what_was_expected(
         ("model.offline", "YES", True),
         ("model.base_url", "http://127.0.0.1:4000/", "http://127.0.0.1:4000"),
         ("model.base_url", "http://127.0.0.1:4000/v1", "http://127.0.0.1:4000"),
+        ("model.base_url", "https://gate.example//v1", "https://gate.example"),
+        ("model.base_url", "https://gate.example/v1/messages", "https://gate.example"),
         ("model.base_url", "https://gate.example/anthropic/v1/", "https://gate.example/anthropic"),
         ("gateway.proxy", "http://proxy:3128/", "http://proxy:3128"),
         ("gateway.proxy", "", ""),
