@@ -24,6 +24,7 @@ from pynchy.container.extras import Extras
 from pynchy.container.runtime import Runtime
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, WORK, Limits, Mount, Spec
+from pynchy.container.usage import Usage
 from pynchy.disk import Floor
 from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity
@@ -67,6 +68,7 @@ class ContainedAgents:
     install: str
     guard: Guards
     watches: Watches
+    baselines: dict[str, Usage] = attrs.field(factory=dict)  # what each group held before its runs
     walks: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
 
     def _desk(self, group: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
@@ -205,8 +207,16 @@ class ContainedAgents:
             floor=Floor.of(disk),
             measure=self.world.space,
             turns=self.walks,
+            before=None if scratch is not None else partial(self._before, group.folder),
         )
         return watched(watch, heard)
+
+    def _before(self, group: GroupId, found: Usage) -> Usage:
+        """What a group held at the first look of this daemon's life, or at a later one if that was less."""
+        known = self.baselines.setdefault(group, found)
+        if found.bytes <= known.bytes and found.files <= known.files:
+            self.baselines[group] = found
+        return self.baselines[group]
 
     async def _tell_refused(
         self,

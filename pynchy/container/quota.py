@@ -31,6 +31,10 @@ GRAIN: Final = 0.02  # of the quota: losing so much room is a reason to walk
 #: What a run may add in a group that has come near its quota already: a conversation about clearing up.
 SLACK_BYTES: Final = 16 << 20
 SLACK_FILES: Final = 500
+#: What one run may write before it is seen, at most. Beyond the quota by this, and by as much as the quota, no run
+#: begins, unless the group held as much before.
+BURST_BYTES: Final = 1 << 30
+BURST_FILES: Final = 250_000
 
 
 @attrs.frozen
@@ -44,18 +48,23 @@ class Quota:
 @attrs.frozen
 class Watch:
     """What is watched for one run. ``measure`` looks how much room the whole disk has, ``floor`` says how
-    little is too little; ``turns`` lets one walk at a time through."""
+    little is too little; ``turns`` lets one walk at a time through; ``before`` is told what the run finds, and says
+    what the group held before any run of ours."""
 
     tops: Sequence[Path]
     quota: Quota
     floor: Floor
     measure: Callable[[], Space]
     turns: trio.CapacityLimiter
+    before: Callable[[Usage], Usage] | None = None
 
     async def until_full(self, heard: trio.MemorySendChannel[Traffic]) -> None:
         """Say once on ``heard`` that there is too much, or that the disk is nearly full."""
         began = trio.current_time()
-        first = await self._walk(Most(bytes=None, files=self.quota.files * 2 or None))
+        first = await self._walk(Most(bytes=None, files=self._most_files))
+        if self._is_overfull(first):
+            await heard.send(Broken(self._words(first), "overfull"))
+            return
         most = self._most(first)
         walked = trio.current_time()
         space, took = self.measure(), walked - began
@@ -78,6 +87,11 @@ class Watch:
             took = walked - now
 
     @property
+    def _most_files(self) -> int | None:
+        files = self.quota.files
+        return files + max(files, BURST_FILES) if files else None
+
+    @property
     def _limited(self) -> bool:
         return bool(self.quota.bytes or self.quota.files)
 
@@ -91,6 +105,22 @@ class Watch:
         return Most(
             bytes=_ceiling(self.quota.bytes, first.bytes, slack=SLACK_BYTES),
             files=_ceiling(self.quota.files, first.files, slack=SLACK_FILES),
+        )
+
+    def _is_overfull(self, first: Usage) -> bool:
+        """Whether runs have left so much more than is allowed that no other may begin.
+
+        A run is ended once it is seen to write too much, and by then it has written more. Each adds that on top, so
+        somewhere it has to end. A group that was as large when the daemon started may clear up.
+        """
+        known = first if self.before is None else self.before(first)
+        quota = self.quota
+        return any(
+            allowed and held > max(allowed, before) + max(allowed, burst)
+            for allowed, held, before, burst in (
+                (quota.bytes, first.bytes, known.bytes, BURST_BYTES),
+                (quota.files, first.files, known.files, BURST_FILES),
+            )
         )
 
     def _words(self, found: Usage) -> str:

@@ -204,6 +204,11 @@ TABLE: Final[Mapping[str, Row]] = {
         Again.NEVER,
         ends="I had to stop: {reason}. I removed nothing: ask me to clear up, or ask the owner for more room.",
     ),
+    "overfull": Row(
+        Again.NEVER,
+        ends="I cannot begin: {reason}. The owner has to remove some of them or to give more room.",
+        main=True,
+    ),
     "silent": Row(Again.ONCE, ends="I could not answer that: {reason}.", main=True),
     "too_slow": Row(
         Again.NEVER,
@@ -314,7 +319,7 @@ def judge(said: Trouble, seen: Call | None) -> Trouble:
 
 _THE_HOSTS_OWN: Final = frozenset(
     {
-        "machine", "quota", "refusal", "output_limit", "empty", "max_turns", "superseded",
+        "machine", "quota", "overfull", "refusal", "output_limit", "empty", "max_turns", "superseded",
         "interrupted", "too_slow", "internal",
     }
 )  # fmt: skip

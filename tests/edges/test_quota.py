@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from pynchy.walk import DEEPEST
 
 ANY = Most(bytes=None, files=None)
 BLOCK = 4096
+MIB = 1 << 20
 
 
 def test_bytes_and_files_are_counted_and_holes_are_not(tmp_path: Path) -> None:
@@ -121,7 +122,11 @@ def test_what_is_not_there_holds_nothing(tmp_path: Path) -> None:
 
 
 def told(
-    *holds: Usage, quota: Quota, free: tuple[int, ...] = (5000,), seconds: float
+    *holds: Usage,
+    quota: Quota,
+    free: tuple[int, ...] = (5000,),
+    seconds: float,
+    before: Callable[[Usage], Usage] | None = None,
 ) -> tuple[list[Traffic], int]:
     """What is heard, and how often the folders were walked. ``holds``: by walk; ``free``: by look."""
     walks = looks = 0
@@ -144,7 +149,7 @@ def told(
         sender, receiver = trio.open_memory_channel[Traffic](10)
         floor = Floor(bytes=100, share=0)
         turns = trio.CapacityLimiter(1)
-        watch = Tree(tops=[], quota=quota, floor=floor, measure=measure, turns=turns)
+        watch = Tree(tops=[], quota=quota, floor=floor, measure=measure, turns=turns, before=before)
         async with watched(watch, sender):
             await trio.sleep(seconds)
         sender.close()
@@ -179,6 +184,29 @@ def test_what_others_write_is_not_held_against_a_group() -> None:
 def test_files_count_as_bytes_do() -> None:
     heard, _ = told(Usage(10, 1), Usage(10, 91), quota=Quota(0, 100), seconds=REST + SOON)
     assert heard == [Broken("this group has 91 files of the 100 that it may have", "quota")]
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "begins"),
+    [
+        (Usage(0, 0), Usage(MIB << 9, 1), True),  # one run wrote it before it was seen
+        (Usage(0, 0), Usage(MIB << 11, 1), False),
+        (Usage(MIB << 11, 1), Usage(MIB << 11, 1), True),  # so it was when the daemon started
+        (Usage(MIB << 11, 1), Usage(MIB * 3100, 1), False),
+        (Usage(0, 0), Usage(0, 250_600), False),
+    ],
+)
+def test_runs_that_write_faster_than_is_looked_do_not_add_up_for_ever(
+    before: Usage, found: Usage, begins: bool
+) -> None:
+    # threat L11
+    heard, walks = told(
+        found, quota=Quota(50 * MIB, 500), seconds=1, before=lambda _: before, free=(1 << 40,)
+    )
+    assert walks == 1
+    assert [each.kind for each in heard if isinstance(each, Broken)] == (
+        [] if begins else ["overfull"]
+    )
 
 
 def test_who_is_near_the_end_already_may_still_clear_up() -> None:

@@ -99,6 +99,7 @@ class TestTheTable:
             "max_turns": ("NEVER", "TURN"),
             "machine": ("BACKOFF", "MACHINE"),
             "quota": ("NEVER", "TURN"),
+            "overfull": ("NEVER", "TURN"),
             "silent": ("ONCE", "TURN"),
             "too_slow": ("NEVER", "TURN"),
             "agent": ("ONCE", "TURN"),
@@ -259,7 +260,7 @@ class TestWhoIsBelieved:
         assert judge(Trouble("history"), Call("history", "400")).kind == "history"
 
     @pytest.mark.parametrize(
-        "kind", ["refusal", "output_limit", "empty", "machine", "quota", "too_slow"]
+        "kind", ["refusal", "output_limit", "empty", "machine", "quota", "overfull", "too_slow"]
     )
     def test_what_no_call_shows_is_as_it_was_said(self, kind: str) -> None:
         assert judge(Trouble(kind), Call("outage")).kind == kind

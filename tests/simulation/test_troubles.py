@@ -31,6 +31,7 @@ def test_every_row_has_a_story() -> None:
         "budget_of_all",  # as a group's, for everybody
         "max_turns",  # as a refusal
         "quota",  # tests/end_to_end/test_disk.py
+        "overfull",  # tests/edges/test_quota.py
         "run_budget",  # as a setting that refuses
         "session",  # as a conversation that is too long
         "silent",  # as what is unknown
