@@ -214,6 +214,7 @@ class Bwrap:
 
     @asynccontextmanager
     async def open(self, spec: Spec, *, grace: float) -> AsyncIterator[Container]:
+        _heed_quit()
         await self.remove(spec.name)
         try:
             make_places(spec)
@@ -326,6 +327,13 @@ def _python() -> str:
     """Our Python as a sandbox finds it: of the environment that we run in, if that has one of its own."""
     own = f"{sys.prefix}/bin/python3"
     return own if os.access(own, os.X_OK) else sys.executable
+
+
+def _heed_quit() -> None:
+    """Have a leash end by SIGQUIT from its first moment on. Where that is ignored here, as in a program that a shell
+    started with `&`, a leash would inherit it and miss a kill that comes before it has set itself up."""
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 class Leashed:

@@ -90,6 +90,21 @@ async def test_a_leash_that_is_killed_at_any_moment_leaves_nobody(lab: Lab) -> N
     assert await lab.runtime.list() == []
 
 
+async def test_a_sandbox_that_is_killed_at_once_is_killed_also_below_a_shell(lab: Lab) -> None:
+    """A shell has what it starts in the background ignore SIGQUIT, and so would a leash before it is set up."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    try:
+        for number in range(20):
+            async with lab.open(lab.python("import time; time.sleep(1000)")) as container:
+                await trio.sleep(number * 0.002)
+                container.kill()
+                assert await container.wait() in (128 + signal.SIGQUIT, 137)
+                signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGQUIT, before)
+    assert await lab.runtime.list() == []
+
+
 async def test_what_a_dead_daemon_left_half_made_is_found_by_its_name(
     lab: Lab, tmp_path: Path
 ) -> None:
