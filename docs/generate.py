@@ -14,21 +14,21 @@ from typing import Final
 import attrs
 import click
 
-from pynchy.approvals import Approvals
 from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
-from pynchy.config import CREDENTIALS, SECTIONS, spell_value
+from pynchy.config.settings import CREDENTIALS, SECTIONS, spell_value
+from pynchy.control.approvals import Approvals
+from pynchy.control.group_guards import Guards
+from pynchy.control.inspection import Inspection
+from pynchy.control.metrics import Figures
+from pynchy.control.operations import Operations
+from pynchy.control.registration import Registration
+from pynchy.control.subscriptions import Watching
 from pynchy.exits import Exit
-from pynchy.figures import Figures
-from pynchy.forgetting import Forgetting
 from pynchy.groups.queue import TRANSITIONS, Phase
-from pynchy.guards import Guards
-from pynchy.inspection import Inspection
-from pynchy.ipc.policy import COMMANDS, Reach
-from pynchy.operations import Operations
-from pynchy.registration import Registration
+from pynchy.maintenance.erasure import Forgetting
+from pynchy.policy.tools import COMMANDS, Reach
 from pynchy.store.migrations import STEPS
-from pynchy.watch import Watching
 from pynchy_agent.toolset import TOOLS
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -36,7 +36,7 @@ DOCS: Final = Path(__file__).resolve().parent
 
 def config() -> Iterator[str]:
     yield "# Configuration\n"
-    yield "Written by `just docs` from `pynchy/config.py`. Do not edit.\n"
+    yield "Written by `just docs` from `pynchy/config/settings.py`. Do not edit.\n"
     yield (
         "Settings are read once, at the start, from four places; the first that has one wins:\n\n"
         "1. the command line: `pynchy run --set limits.idle=10min`;\n"
@@ -177,7 +177,7 @@ def kind(parameter: inspect.Parameter) -> str:
 def tools() -> Iterator[str]:
     """What agents can ask of the host, and from where."""
     yield "# Tools\n"
-    yield "Written by `just docs` from `agent/pynchy_agent/toolset.py` and `pynchy/ipc/policy.py`. Do not edit.\n"
+    yield "Written by `just docs` from `agent/pynchy_agent/toolset.py` and `pynchy/policy/tools.py`. Do not edit.\n"
     yield (
         "The tools of the server `pynchy`, as an agent is offered them. Whether a call is carried out "
         "is decided on the host, by the folder it came from. *Main* alone is offered what reaches all "

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 
-from pynchy import safe_text
+from pynchy.text import safe
 
 if TYPE_CHECKING:
     from loguru import Logger, Record
@@ -236,7 +236,7 @@ def escape(text: str, secrets: tuple[str, ...] = ()) -> str:
     text = _KEY.sub("[secret]", text)
     if len(text) > MAX_ENTRY:
         text = f"{text[:MAX_ENTRY]}… ({len(text)} characters)"
-    return safe_text.escaped(text)
+    return safe.escaped(text)
 
 
 def _listen_to_logging(real: Logger) -> None:

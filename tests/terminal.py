@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 
 
 class Terminal:

@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from pynchy.chat.channel import ChannelEvent, Incoming
-from pynchy.control import Client, Op, OpFailed
+from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId, Seq, TurnTold
 
 OWNER: Final = SenderId("console:owner")  # whoever may use the control socket

@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
-from pynchy import safe_text
 from pynchy.model import Attachment, Group, Message, Micros, Quoted, channel_of
-from pynchy.safe_text import NOTICE_MARK
+from pynchy.text import safe
+from pynchy.text.safe import NOTICE_MARK
 
 REPLY_LIMIT: Final = 4_000  # characters of one outgoing message
 TEXT_LIMIT: Final = 65_536  # characters of one message in a prompt; WhatsApp's own limit
@@ -139,7 +139,7 @@ def clean_name(name: str, *, fallback: str = "someone") -> str:
     """
     kept: list[str] = []
     marks = 0
-    plain = safe_text.unmarked(unicodedata.normalize("NFKC", name[:1024]))
+    plain = safe.unmarked(unicodedata.normalize("NFKC", name[:1024]))
     for character in plain:
         category = unicodedata.category(character)
         marks = marks + 1 if category.startswith("M") else 0
@@ -419,7 +419,7 @@ def clean_reply(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    text = safe_text.unmarked(safe_text.block(text))
+    text = safe.unmarked(safe.block(text))
     for _ in range(_LAYERS):  # what is left may close up to a new tag
         if _INTERNAL.search(text) is None:
             return text.strip() or None
@@ -439,7 +439,7 @@ def notice(text: str) -> str:
 
 def within(text: str, limit: int = 200) -> str:
     """Somebody else's words as they may stand within a line of the host's: see `safe_text.line`."""
-    return safe_text.line(text, limit)
+    return safe.line(text, limit)
 
 
 # Linear: neither class matches "<", so that no start is looked at twice.

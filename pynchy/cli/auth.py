@@ -14,14 +14,14 @@ from typing import Any, NoReturn
 
 import click
 
-from pynchy import itself
 from pynchy.cli import main_chat
 from pynchy.cli.client import NotRunning, Refused, open_connection
 from pynchy.cli.edit import set_setting
-from pynchy.config import Assistant, Config, ConfigError, Gateway, from_environ
-from pynchy.environ import for_whatsapp
+from pynchy.config import itself
+from pynchy.config.environ import for_whatsapp
+from pynchy.config.paths import Home
+from pynchy.config.settings import Assistant, Config, ConfigError, Gateway, from_environ
 from pynchy.exits import Exit
-from pynchy.home import Home
 
 
 @click.group()
@@ -111,7 +111,7 @@ def _try_to_link(
     # In a process of its own, which is thrown away: the library cannot stop waiting for a phone.
     child = subprocess.Popen(
         [
-            *itself.argv("pynchy.chat.whatsapp_bridge", str(home.store)),
+            *itself.argv("pynchy.whatsapp.bridge", str(home.store)),
             "--log",
             str(home.logs / "whatsapp.log"),
             "--pair",

@@ -12,8 +12,8 @@ import click
 
 from pynchy.cli.client import NotRunning, open_connection
 from pynchy.cli.progress import growing
+from pynchy.config.paths import Home, part_of
 from pynchy.exits import Exit
-from pynchy.home import Home, part_of
 
 PATIENCE: Final = (
     6 * 3600.0
@@ -57,7 +57,7 @@ def make_copy(path: Path | None) -> dict[str, Any]:
 
 def _copy(home: Home, path: Path) -> dict[str, Any]:
     """The same with nobody running, under the instance lock."""
-    from pynchy.lock import AlreadyRunning, open_lock
+    from pynchy.daemon.lock import AlreadyRunning, open_lock
     from pynchy.store import backup
     from pynchy.store.database import StoreError, see_that_it_is_ours
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import click
 
-from pynchy import safe_text
+from pynchy.config.paths import Home
 from pynchy.exits import Exit
-from pynchy.home import Home
+from pynchy.text import safe
 
 STOP_FIRST: Final = "stop it first: pynchy service stop, or Ctrl-C where it runs"
 ANSWER: Final = 30.0  # seconds that an answer may take before the daemon counts as gone
@@ -174,7 +174,7 @@ def console_chat(name: str) -> str:
 
 def one_line(text: str) -> str:
     """Somebody else's words within a line of ours: they end none, and have nothing of the host's mark."""
-    return safe_text.line(text, 500)
+    return safe.line(text, 500)
 
 
 def indented(text: str) -> str:
@@ -184,4 +184,4 @@ def indented(text: str) -> str:
 
 def printable(text: str) -> str:
     """Text that cannot colour, move or retitle a terminal, nor turn its direction round."""
-    return safe_text.block(text)
+    return safe.block(text)

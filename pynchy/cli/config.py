@@ -11,7 +11,7 @@ import attrs
 import click
 
 from pynchy.cli.client import printable
-from pynchy.config import SECTIONS, Found, find, spell_value
+from pynchy.config.settings import SECTIONS, Found, find, spell_value
 from pynchy.exits import Exit
 from pynchy.logs import escape
 

@@ -13,7 +13,7 @@ from pynchy.cli.client import printable
 from pynchy.exits import Exit
 
 if TYPE_CHECKING:
-    from pynchy import doctor
+    from pynchy.doctor import checks
 
 
 @click.command()
@@ -36,16 +36,16 @@ def command(fix: bool, online: bool, as_json: bool) -> None:
 
     import trio
 
-    from pynchy import doctor
+    from pynchy.doctor import checks
 
-    async def ask() -> list[tuple[str, doctor.Finding]]:
+    async def ask() -> list[tuple[str, checks.Finding]]:
         with TemporaryDirectory(prefix="pynchy-doctor-") as aside:
-            patient = await doctor.examine(
+            patient = await checks.examine(
                 os.environ, user_home=Path.home(), online=online, aside=Path(aside)
             )
-            return await doctor.diagnose(patient)
+            return await checks.diagnose(patient)
 
-    async def look() -> list[tuple[str, doctor.Finding]]:
+    async def look() -> list[tuple[str, checks.Finding]]:
         found = await ask()
         mendable = [(name, each.fix) for name, each in found if each.fix is not None]
         if not fix or not mendable:
@@ -79,7 +79,7 @@ def command(fix: bool, online: bool, as_json: bool) -> None:
         raise SystemExit(Exit.OURS)
 
 
-def _summary(found: list[doctor.Finding]) -> str:
+def _summary(found: list[checks.Finding]) -> str:
     """The last line: how it is, and what can be done about it at once."""
     failed, warned = (sum(each.level == level for each in found) for level in ("fail", "warn"))
     if not failed and not warned:

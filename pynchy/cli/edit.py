@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from pynchy.dotenv import entries
+from pynchy.config.dotenv import entries
 
 
 def set_setting(path: Path, section: str, key: str, value: str) -> None:

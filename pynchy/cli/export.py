@@ -12,8 +12,8 @@ import click
 from pynchy.cli import words
 from pynchy.cli.backup import make_copy
 from pynchy.cli.client import Failure, printable
+from pynchy.config.paths import Home
 from pynchy.exits import of_disk
-from pynchy.home import Home
 
 
 @click.command()

@@ -12,8 +12,8 @@ import click
 from pynchy.cli import words
 from pynchy.cli.client import open_connection, printable
 from pynchy.cli.table import table
-from pynchy.disk import spell_bytes
 from pynchy.exits import Exit
+from pynchy.maintenance.disk import spell_bytes
 
 
 @click.group(invoke_without_command=True)
@@ -172,7 +172,7 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
     \b
     pynchy groups mount family ~/Photos --name photos
     """
-    from pynchy.container.mounts import name_after  # here: no other command needs it
+    from pynchy.container.mounts.rules import name_after  # here: no other command needs it
 
     path = path if path.startswith("~") else str(Path(path).absolute())  # as seen from here
     name = name or name_after(path)

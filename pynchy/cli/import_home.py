@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pynchy.cli.client import STOP_FIRST, Failure, printable
-from pynchy.config import Config, ConfigError, from_environ
+from pynchy.config.paths import stamp_of
+from pynchy.config.settings import Config, ConfigError, from_environ
 from pynchy.exits import Exit
-from pynchy.home import stamp_of
 
 if TYPE_CHECKING:
     from pynchy.moving.importer import Report
@@ -43,7 +43,7 @@ def command(path: Path, dry_run: bool, allowlist: Path | None, as_json: bool) ->
     pynchy import ~/nanoclaw --dry-run
     pynchy import ~/nanoclaw
     """
-    from pynchy.lock import AlreadyRunning, open_lock
+    from pynchy.daemon.lock import AlreadyRunning, open_lock
     from pynchy.moving.importer import NoOldHome, read_home
     from pynchy.store.database import StoreError
 
@@ -138,7 +138,7 @@ def _write(
 
 
 def _is_linked(config: Config) -> bool:
-    from pynchy.chat import whatsapp_session as session
+    from pynchy.whatsapp import session
 
     try:
         return session.linked(config.home.store / session.NAME, ours=False) is not None

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from pynchy import itself
-from pynchy.chat import whatsapp_session as session
 from pynchy.cli.client import Failure, NotRunning, open_connection, printable
 from pynchy.cli.edit import set_secret, set_setting
-from pynchy.config import CREDENTIALS, Config, ConfigError, from_environ
+from pynchy.config import itself
+from pynchy.config.paths import Home
+from pynchy.config.settings import CREDENTIALS, Config, ConfigError, from_environ
 from pynchy.exits import Exit
-from pynchy.home import Home
 from pynchy.logs import escape
+from pynchy.whatsapp import session
 
 if TYPE_CHECKING:
-    from pynchy.doctor import Patient
+    from pynchy.doctor.checks import Patient
 
 ENGINES: Final = ("auto", "docker", "podman", "container", "bwrap")
 
@@ -90,7 +90,7 @@ def _look_credential(patient: Patient) -> Seen:
     advice = "--credential FILE, - for stdin, or env; or --offline"
     if config.credential is None:
         return Seen(False, "there is none: the offline model answers", advice)
-    from pynchy.config import find
+    from pynchy.config.settings import find
 
     origin = find(patient.environ).credential_origin
     return Seen(True, f"{config.credential.kind}, from {origin}")
@@ -183,9 +183,9 @@ def _set_engine(patient: Patient, wish: Wish) -> None:
 def _look_image(patient: Patient) -> Seen:
     import trio
 
-    from pynchy import doctor
+    from pynchy.doctor import checks
 
-    found = trio.run(doctor.check_image, patient)
+    found = trio.run(checks.check_image, patient)
     return Seen(found.level == "ok", found.what, found.advice)
 
 
@@ -428,7 +428,7 @@ def _with_advice(seen: Seen) -> str:
 
 
 def _runs() -> bool:
-    from pynchy.lock import is_held
+    from pynchy.daemon.lock import is_held
 
     return is_held(Home.of(os.environ).lock)
 
@@ -436,7 +436,7 @@ def _runs() -> bool:
 def _examine() -> Patient:
     import trio
 
-    from pynchy import doctor
+    from pynchy.doctor import checks
 
     home = Home.of(os.environ)
     try:
@@ -446,7 +446,7 @@ def _examine() -> Patient:
         raise Failure(
             f"mend the configuration in {home.root} first:\n{problems}", Exit.CONFIG
         ) from None
-    return trio.run(partial(doctor.examine, os.environ, user_home=Path.home()))
+    return trio.run(partial(checks.examine, os.environ, user_home=Path.home()))
 
 
 def _config(patient: Patient) -> Config:

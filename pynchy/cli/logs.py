@@ -13,8 +13,8 @@ import click
 
 from pynchy.cli import words
 from pynchy.cli.client import Failure, printable
+from pynchy.config.paths import Home
 from pynchy.exits import Exit
-from pynchy.home import Home
 
 LOOK: Final = 0.5  # seconds between two looks at a file that grows
 

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from pynchy.chat.whatsapp_read import chat_id
 from pynchy.cli.client import Connection, NotRunning, Refused, open_connection, printable
-from pynchy.home import Home
+from pynchy.config.paths import Home
+from pynchy.whatsapp.read import chat_id
 
 T = TypeVar("T")
 
@@ -115,14 +115,14 @@ class _Rows:
         return self._call(lambda db, now: groups.chats_of(db, MAIN))
 
     def set(self, chat: str) -> None:
-        from pynchy.registration import set_main
+        from pynchy.control.registration import set_main
 
         self._call(lambda db, now: set_main(db, chat or None, now=now))
 
     def _call(self, work: Callable[[Any, Any], T]) -> T:
         import trio
 
-        from pynchy.lock import AlreadyRunning, open_lock
+        from pynchy.daemon.lock import AlreadyRunning, open_lock
         from pynchy.model import Micros
         from pynchy.store import groups
         from pynchy.store.database import Database, StoreError, open_store

@@ -29,7 +29,7 @@ def init() -> None:
     \b
     pynchy mounts init
     """
-    from pynchy.container.mounts import TEMPLATE
+    from pynchy.container.mounts.rules import TEMPLATE
 
     path = _path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -49,8 +49,8 @@ def check() -> None:
     \b
     pynchy mounts check
     """
-    from pynchy.container.allowlist import read_allowlist, real_roots
-    from pynchy.container.mounts import BadAllowlist
+    from pynchy.container.mounts.allowlist import read_allowlist, real_roots
+    from pynchy.container.mounts.rules import BadAllowlist
 
     path = _path()
     try:
@@ -103,7 +103,7 @@ def list_mounts(as_json: bool) -> None:
 
 
 def _path() -> Path:
-    from pynchy.config import ConfigError, from_environ
+    from pynchy.config.settings import ConfigError, from_environ
 
     try:
         config = from_environ(os.environ)

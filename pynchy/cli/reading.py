@@ -12,8 +12,8 @@ from typing import Any, Final
 import click
 
 from pynchy.cli.client import Failure, NotRunning, Refused, open_connection
+from pynchy.config.paths import Home
 from pynchy.exits import Exit
-from pynchy.home import Home
 
 DOWN: Final = "(pynchy is not running; this is what its database says)"
 
@@ -41,12 +41,12 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
 
     import trio
 
-    from pynchy.config import ConfigError, from_environ, machine_timezone
-    from pynchy.control import OpFailed
-    from pynchy.inspection import Inspection
+    from pynchy.config.settings import ConfigError, from_environ, machine_timezone
+    from pynchy.control.inspection import Inspection
+    from pynchy.control.server import OpFailed
     from pynchy.model import Micros
     from pynchy.store.database import StoreError
-    from pynchy.store.unowned import OtherSchema, open_unowned
+    from pynchy.store.offline_reader import OtherSchema, open_unowned
 
     async def nobody(*_: object) -> None:
         raise AssertionError("a question rings no bell")

@@ -10,8 +10,8 @@ import click
 
 from pynchy.cli.client import STOP_FIRST
 from pynchy.cli.progress import growing
+from pynchy.config.paths import Home, part_of, stamp_of
 from pynchy.exits import Exit
-from pynchy.home import Home, part_of, stamp_of
 
 
 @click.command()
@@ -30,7 +30,7 @@ def command(path: Path | None, accept: bool, empty: bool) -> None:
     pynchy restore ~/.pynchy/store/backups/pynchy-1795000000.db
     pynchy restore --accept
     """
-    from pynchy.lock import AlreadyRunning, open_lock
+    from pynchy.daemon.lock import AlreadyRunning, open_lock
     from pynchy.store.database import StoreError
 
     if (path is not None) + accept + empty != 1:

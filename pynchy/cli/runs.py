@@ -11,7 +11,7 @@ import click
 from pynchy.cli import reading, words
 from pynchy.cli.client import printable
 from pynchy.cli.table import moment, table
-from pynchy.home import Home
+from pynchy.config.paths import Home
 
 
 @click.command()

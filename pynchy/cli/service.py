@@ -13,12 +13,13 @@ from typing import Final
 
 import click
 
-from pynchy import itself, service
 from pynchy.cli.client import Failure, open_connection, printable
-from pynchy.config import ConfigError, from_environ
+from pynchy.config import itself
+from pynchy.config.paths import Home
+from pynchy.config.settings import ConfigError, from_environ
+from pynchy.daemon import service_files
+from pynchy.daemon.lock import is_held
 from pynchy.exits import Exit
-from pynchy.home import Home
-from pynchy.lock import is_held
 
 PLATFORM: Final = sys.platform
 TO_COME: Final = 30.0  # seconds until a launch agent that was started should answer
@@ -51,7 +52,7 @@ def install(only_print: bool, no_start: bool) -> None:
     if only_print:
         click.echo(data.decode(), nl=False)
         return
-    path = service.places(Path.home(), os.environ, platform=PLATFORM)[0]
+    path = service_files.places(Path.home(), os.environ, platform=PLATFORM)[0]
     if not no_start:
         path = _reach_manager()
         if is_held(home.lock) and not _runs():
@@ -65,8 +66,8 @@ def install(only_print: bool, no_start: bool) -> None:
     click.echo(f"written: {path}")
     if no_start:
         return
-    _start(home, service.to_install(path, platform=PLATFORM, uid=os.getuid()))
-    if (asked := service.to_outlive_logout(platform=PLATFORM)) is None:
+    _start(home, service_files.to_install(path, platform=PLATFORM, uid=os.getuid()))
+    if (asked := service_files.to_outlive_logout(platform=PLATFORM)) is None:
         return
     if _ask(asked.argv).returncode == 0:
         click.echo("it goes on when you log out; loginctl disable-linger would change that")
@@ -84,10 +85,10 @@ def uninstall() -> None:
     if (path := _found()) is None:
         click.echo("it is not installed")
         return
-    for each in service.to_uninstall(platform=PLATFORM, uid=os.getuid()):
+    for each in service_files.to_uninstall(platform=PLATFORM, uid=os.getuid()):
         _carry_out(each)
     path.unlink()
-    for each in service.to_forget(platform=PLATFORM):
+    for each in service_files.to_forget(platform=PLATFORM):
         _carry_out(each)
     click.echo(f"removed: {path}")
 
@@ -103,7 +104,7 @@ def start() -> None:
     if is_held(home.lock) and _runs():
         click.echo("it runs already")
         return
-    _start(home, service.to_start(path, platform=PLATFORM, uid=os.getuid()))
+    _start(home, service_files.to_start(path, platform=PLATFORM, uid=os.getuid()))
 
 
 @command.command("stop")
@@ -114,7 +115,7 @@ def stop() -> None:
     pynchy service stop && pynchy restore COPY && pynchy service start
     """
     _installed()
-    for each in service.to_stop(platform=PLATFORM, uid=os.getuid()):
+    for each in service_files.to_stop(platform=PLATFORM, uid=os.getuid()):
         _carry_out(each)
     click.echo("stopped; pynchy service start")
 
@@ -127,7 +128,7 @@ def restart() -> None:
     pynchy service restart
     """
     path = _installed()
-    _start(Home.of(os.environ), service.to_restart(path, platform=PLATFORM, uid=os.getuid()))
+    _start(Home.of(os.environ), service_files.to_restart(path, platform=PLATFORM, uid=os.getuid()))
 
 
 @command.command("status")
@@ -139,9 +140,9 @@ def status() -> None:
     """
     _installed()
     if PLATFORM == "darwin":
-        asked = ["launchctl", "print", f"gui/{os.getuid()}/{service.LABEL}"]
+        asked = ["launchctl", "print", f"gui/{os.getuid()}/{service_files.LABEL}"]
     else:
-        asked = ["systemctl", "--user", "--no-pager", "status", service.UNIT]
+        asked = ["systemctl", "--user", "--no-pager", "status", service_files.UNIT]
     seen = _ask(asked, shown=True)
     if seen.returncode:
         if PLATFORM != "darwin" and seen.returncode != _DEAD:
@@ -160,11 +161,11 @@ def logs(follow: bool) -> None:
     home = Home.of(os.environ)
     more = ["-f"] if follow else []
     if PLATFORM == "darwin":
-        file = service.errors_of(home.root)
+        file = service_files.errors_of(home.root)
     else:
         # Not --user: that looks into files of your own, which a journal in memory has not.
         asked = ["journalctl", "--quiet", "--no-pager", "-n", str(LINES), "--user-unit"]
-        asked.append(service.UNIT)
+        asked.append(service_files.UNIT)
         seen = _ask(asked)
         if seen.returncode == 0 and seen.stdout.strip():
             if follow:
@@ -182,22 +183,24 @@ def logs(follow: bool) -> None:
 def _render(home: Home) -> bytes:
     python, environ = Path(sys.executable), os.environ
     if PLATFORM == "darwin":
-        return service.launchd_plist(
+        return service_files.launchd_plist(
             python=python, home=home.root, environ=environ, stop=_patience()
         )
-    return service.systemd_unit(python=python, home=home.root, environ=environ).encode()
+    return service_files.systemd_unit(python=python, home=home.root, environ=environ).encode()
 
 
 def _patience() -> float:
     """Seconds that a stop may take, as things are set now: launchd is told once, systemd each time."""
     try:
-        return max(service.STOP, from_environ(os.environ).limits.stopping + service.SLACK)
+        return max(
+            service_files.STOP, from_environ(os.environ).limits.stopping + service_files.SLACK
+        )
     except ConfigError:  # said by the start itself
-        return service.STOP
+        return service_files.STOP
 
 
 def _found() -> Path | None:
-    return service.installed(Path.home(), os.environ, platform=PLATFORM)
+    return service_files.installed(Path.home(), os.environ, platform=PLATFORM)
 
 
 def _installed() -> Path:
@@ -208,7 +211,7 @@ def _installed() -> Path:
 
 def _reach_manager() -> Path:
     """Where the manager, which must be there, looks for the file."""
-    places = service.places(Path.home(), os.environ, platform=PLATFORM)
+    places = service_files.places(Path.home(), os.environ, platform=PLATFORM)
     if PLATFORM == "darwin":
         return places[0]
     seen = _ask(["systemctl", "--user", "show", "--property=UnitPath", "--value"])
@@ -226,12 +229,14 @@ def _reach_manager() -> Path:
 def _runs() -> bool:
     """Whether the manager has a living one, or is about to."""
     if PLATFORM == "darwin":
-        return _ask(["launchctl", "print", f"gui/{os.getuid()}/{service.LABEL}"]).returncode == 0
-    seen = _ask(["systemctl", "--user", "is-active", service.UNIT])
+        return (
+            _ask(["launchctl", "print", f"gui/{os.getuid()}/{service_files.LABEL}"]).returncode == 0
+        )
+    seen = _ask(["systemctl", "--user", "is-active", service_files.UNIT])
     return seen.stdout.strip() in ("active", "activating", "deactivating", "reloading")
 
 
-def _start(home: Home, calls: Sequence[service.Call]) -> None:
+def _start(home: Home, calls: Sequence[service_files.Call]) -> None:
     """Carry them out, and see that it comes up. A person asked: crashes of before cost no wait."""
     home.starts.unlink(missing_ok=True)
     try:
@@ -260,10 +265,17 @@ def _wait_until_up() -> None:
 def _why(home: Home) -> str:
     """What is known of why it does not run, as the rest of a sentence."""
     if PLATFORM == "darwin":
-        file = service.errors_of(home.root)
+        file = service_files.errors_of(home.root)
         told = _last(file.read_text(errors="replace")) if file.exists() else ""
     else:
-        asked = ["systemctl", "--user", "show", "--property=StatusText", "--value", service.UNIT]
+        asked = [
+            "systemctl",
+            "--user",
+            "show",
+            "--property=StatusText",
+            "--value",
+            service_files.UNIT,
+        ]
         told = _last(_ask(asked).stdout)
     return f": {told}" if told else "; pynchy service logs may say why"
 
@@ -272,7 +284,7 @@ def _last(text: str) -> str:
     return printable((text.strip().splitlines() or [""])[-1])
 
 
-def _carry_out(asked: service.Call) -> None:
+def _carry_out(asked: service_files.Call) -> None:
     for attempt in range(asked.tries):
         done = _ask(asked.argv, shown=not asked.expected)
         if done.returncode not in asked.again or attempt == asked.tries - 1:

@@ -21,17 +21,20 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from pynchy import itself, logs
-from pynchy.config import Config, ConfigError, from_environ
+from pynchy import logs
+from pynchy.config import itself
+from pynchy.config.paths import NotPrivate
+from pynchy.config.settings import Config, ConfigError, from_environ
+from pynchy.daemon.lock import AlreadyRunning
 from pynchy.exits import Exit, is_of_disk, of_disk
-from pynchy.home import NotPrivate
-from pynchy.lock import AlreadyRunning
 
 if TYPE_CHECKING:
-    from pynchy.service import Manager
+    from pynchy.daemon.service_files import Manager
 
 LONG: Final = 1024 * 1024  # bytes of a file that nobody rotates
-SERVICE: Final = "PYNCHY_SERVICE"  # as in `pynchy.service`, which a plain start does not load here
+SERVICE: Final = (
+    "PYNCHY_SERVICE"  # as in `pynchy.daemon.service_files`, which a plain start does not load here
+)
 NO_CREDENTIAL: Final = (
     "no credential: pynchy init asks for one, or put ANTHROPIC_API_KEY=… or "
     "CLAUDE_CODE_OAUTH_TOKEN=… into {env}, or start with --offline"
@@ -57,9 +60,9 @@ def start(flags: Mapping[str, object]) -> Exit:
 def _take_manager() -> Manager | None:
     if "NOTIFY_SOCKET" not in os.environ:
         return None
-    from pynchy import service  # a plain start does without it
+    from pynchy.daemon import service_files
 
-    return service.take_manager(os.environ)
+    return service_files.take_manager(os.environ)
 
 
 def _start(flags: Mapping[str, object], manager: Manager | None) -> tuple[Exit, Sequence[str]]:
@@ -120,10 +123,10 @@ def _run_as_service(config: Config, manager: Manager | None) -> tuple[Exit, Sequ
     """Run where a manager starts us again: the more often of late, the longer it waits first."""
     import time
 
-    from pynchy import service
+    from pynchy.daemon import service_files
 
     starts = config.home.starts
-    if wait := service.slow_down(starts, now=time.time()):
+    if wait := service_files.slow_down(starts, now=time.time()):
         told = f"it did not end in order lately, so this start waits {wait:g} s first"
         if manager is not None:
             manager.starting(told, wait)
@@ -153,7 +156,7 @@ def _run(config: Config, manager: Manager | None, *, terminal: bool) -> tuple[Ex
 async def _live(config: Config, manager: Manager | None, terminal: bool) -> Exit:
     import trio
 
-    from pynchy import daemon
+    from pynchy.daemon import wiring
 
     watchdog = trio.CancelScope()
     limits = config.limits
@@ -194,7 +197,7 @@ async def _live(config: Config, manager: Manager | None, terminal: bool) -> Exit
         try:
             if manager is not None:
                 manager.starting("starting", limits.engine_wait)
-            await daemon.run(config, ready=ready, stopping=stopping)
+            await wiring.run(config, ready=ready, stopping=stopping)
         finally:
             watchdog.cancel()
     return code
@@ -220,7 +223,7 @@ async def _chat(config: Config) -> None:
 
 def verdict(error: BaseException) -> tuple[Exit, str]:
     """What an end means: the exit code of the first cause that has one, and its sentence."""
-    from pynchy.container.runtime import NoRuntime
+    from pynchy.container.engines.runtime import NoRuntime
     from pynchy.store.database import StoreError, StoreNotOurs, StoreTooNew
 
     causes = list(_leaves(error))

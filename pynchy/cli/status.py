@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from pynchy.cli.client import NotRunning, open_connection, printable
-from pynchy.disk import spell_bytes
+from pynchy.config.paths import Home
 from pynchy.exits import Exit
-from pynchy.home import Home
+from pynchy.maintenance.disk import spell_bytes
 
 
 @click.command()

@@ -9,8 +9,8 @@ import click
 
 from pynchy.cli.backup import make_copy
 from pynchy.cli.client import STOP_FIRST, Failure
+from pynchy.config.paths import Home
 from pynchy.exits import Exit
-from pynchy.home import Home
 
 
 @click.command()
@@ -26,8 +26,8 @@ def command(check: bool, as_json: bool) -> None:
     \b
     pynchy upgrade --check && pynchy service restart
     """
-    from pynchy.config import find
-    from pynchy.lock import AlreadyRunning
+    from pynchy.config.settings import find
+    from pynchy.daemon.lock import AlreadyRunning
     from pynchy.logs import escape
     from pynchy.store.database import StoreError, see_that_it_is_ours
 
@@ -70,7 +70,7 @@ def _try(home: Home) -> dict[str, object]:
 def _do(home: Home) -> dict[str, object]:
     import time
 
-    from pynchy.lock import open_lock
+    from pynchy.daemon.lock import open_lock
     from pynchy.store import backup
     from pynchy.store.database import open_file
 

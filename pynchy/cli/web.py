@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from pynchy.cli.client import Failure
+from pynchy.config.paths import Home, NotPrivate
 from pynchy.exits import Exit
-from pynchy.home import Home, NotPrivate
 
 PORT = 8710
 OPENER = "open-page.html"

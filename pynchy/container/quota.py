@@ -21,7 +21,7 @@ import trio
 
 from pynchy.container.session import Broken, Traffic
 from pynchy.container.usage import Most, Usage, usage_of
-from pynchy.disk import Floor, Space, spell_bytes
+from pynchy.maintenance.disk import Floor, Space, spell_bytes
 
 LOOK: Final = 2.0  # seconds between two statvfs
 REST: Final = 60.0  # seconds after which the folders are walked in any case

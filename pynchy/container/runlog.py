@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from pynchy import safe_text
 from pynchy.logs import logger
+from pynchy.text import safe
 
 MAX_LINES: Final = 2000  # the newest
 MAX_NOTE: Final = 2000  # characters of one
@@ -33,7 +33,7 @@ class Diary:
         """``at``: seconds since the run began."""
         if len(self._lines) == MAX_LINES:
             self._dropped += 1
-        self._lines.append(f"{at:9.3f}  {safe_text.escaped(what[:MAX_NOTE])}")
+        self._lines.append(f"{at:9.3f}  {safe.escaped(what[:MAX_NOTE])}")
 
     def lines(self) -> Iterable[str]:
         if self._dropped:
@@ -68,7 +68,7 @@ def kept(folder: Path, name: str, *, secret: str) -> Iterator[RunLog]:
 
 def _write(folder: Path, name: str, diary: Diary, *, stderr: bytes, secret: str) -> None:
     tail = stderr[-MAX_STDERR:].decode("utf-8", "backslashreplace").replace(secret, "[token]")
-    shown = safe_text.escaped(tail, lines=True)
+    shown = safe.escaped(tail, lines=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{name}.log"
     with open(path, "w", encoding="utf-8", errors="backslashreplace", opener=_private) as file:

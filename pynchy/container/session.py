@@ -15,8 +15,8 @@ from typing import Final
 import attrs
 import trio
 
+from pynchy.container.engines.runtime import Container, ContainerGone
 from pynchy.container.runlog import Diary
-from pynchy.container.runtime import Container, ContainerGone
 from pynchy.reader_budget import Reader, TooManyPieces
 from pynchy_agent import wire
 

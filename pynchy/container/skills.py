@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from pynchy.config.paths import Home
 from pynchy.container.spec import HOME, Mount
-from pynchy.home import Home
 from pynchy.model import GroupId
 
 SKILLS: Final = f"{HOME}/.claude/skills"

@@ -15,7 +15,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pynchy.walk import Walk
+from pynchy.container.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,14 +27,14 @@ from pynchy.chat.text import (
     within,
 )
 from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
-from pynchy.container.runtime import SpawnFailed
+from pynchy.container.engines.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
 from pynchy.groups.dispatcher import RunHandle
-from pynchy.groups.effects import Bounds
 from pynchy.groups.queue import Kind
 from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
 from pynchy.policy import failures
+from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call, Trouble
 from pynchy.store import groups, holds, runs, serving, turns
 from pynchy.store.database import Store, StoreError

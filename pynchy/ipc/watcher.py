@@ -21,17 +21,19 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from pynchy.changes import Watch
+from pynchy.actions import commands as handlers
+from pynchy.actions import later
+from pynchy.actions.call import Awaits, Done, Scaffold, no_folders
+from pynchy.actions.later import Bells
 from pynchy.container import trees
-from pynchy.groups.effects import UNBOUNDED, Bounds
-from pynchy.ipc import errors, files, handlers, later
-from pynchy.ipc.call import Awaits, Done, Scaffold, no_folders
-from pynchy.ipc.later import Bells
+from pynchy.folder_changes import Watch
+from pynchy.ipc import errors, files
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger
 from pynchy.model import GroupId, Micros, RunId
+from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.reader_budget import Reader
-from pynchy.store import audit, callers
+from pynchy.store import audit, authority
 from pynchy.store.database import Database, Store, StoreError
 from pynchy_agent import wire
 
@@ -105,7 +107,7 @@ async def swept(desk: Desk, run: RunId) -> AsyncIterator[None]:
     What an earlier run left is carried out as its, what ``run`` leaves as this one's. A container
     of the group may live only inside the block.
     """
-    await sweep(desk, await desk.store.call(callers.last_run, desk.folder, but=run))
+    await sweep(desk, await desk.store.call(authority.last_run, desk.folder, but=run))
     try:
         yield
     finally:
@@ -132,7 +134,7 @@ async def sweep(desk: Desk, run: RunId | None) -> int:
     except BrokenSpool as error:
         if desk.commands.is_symlink() or desk.commands.exists():
             logger.error("commands of {}: {}", desk.folder, error)
-    kept = await desk.store.call(callers.open_files, desk.folder)
+    kept = await desk.store.call(authority.open_files, desk.folder)
     files.clear(desk.outgoing, but=kept)
     await clerk.report()
     return found

@@ -16,18 +16,18 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.whatsapp_read import plain
+from pynchy.config.dotenv import BadEnvFile, parse_env
+from pynchy.config.paths import Home
 from pynchy.container import folders
-from pynchy.container.mounts import BadAllowlist, Wish, parse_allowlist
-from pynchy.dotenv import BadEnvFile, parse_env
-from pynchy.groups import settings
-from pynchy.home import Home
+from pynchy.container.mounts.rules import BadAllowlist, Wish, parse_allowlist
 from pynchy.model import MAIN, ChatId, Group, GroupId, Message, Micros, SenderId, Seq, TaskId
 from pynchy.moving import old_home, trees
 from pynchy.moving.old_home import OldGroup, OldHome, OldTask
+from pynchy.policy import group_settings
 from pynchy.schedule.times import BadSchedule, parse
-from pynchy.store import arrivals, audit, callers, groups, messages, old_messages, tasks
+from pynchy.store import arrivals, audit, authority, groups, messages, old_messages, tasks
 from pynchy.store.database import Database
+from pynchy.whatsapp.read import plain
 
 MAX_DOCUMENT: Final = 32 << 20  # bytes of one JSON file
 NOT_COPIED: Final = frozenset({"logs", "node_modules", ".git"})  # at the top of a group's folder
@@ -235,7 +235,7 @@ def _bring_group(
         document = groups.settings(db, folder)
         for mount in group.mounts:
             wish = Wish(mount.path, mount.name, mount.writable)
-            document = settings.with_mount(document, wish)
+            document = group_settings.with_mount(document, wish)
         groups.set_settings(db, folder, document)
     row: dict[str, Any] = {
         "folder": folder,
@@ -345,7 +345,7 @@ def _bring_task(
             prompt=task.prompt,
             schedule=schedule,
             context="group" if task.context == "group" else "isolated",
-            creator=callers.OWNER if group.folder == MAIN else SenderId(""),
+            creator=authority.OWNER if group.folder == MAIN else SenderId(""),
             now=now,
         )
     except (BadSchedule, tasks.CannotSchedule) as error:

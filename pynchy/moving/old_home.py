@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.whatsapp_read import chat_id
 from pynchy.model import Micros
+from pynchy.whatsapp.read import chat_id
 
 NEVER: Final = Micros(0)
 _FOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)

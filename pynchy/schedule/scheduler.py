@@ -17,10 +17,10 @@ from typing import Final, NoReturn
 
 import trio
 
-from pynchy.clock_watch import ClockWatch
-from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.logs import logger
 from pynchy.model import MINUTE, GroupId, Micros
+from pynchy.policy.effect_limits import UNBOUNDED, Bounds
+from pynchy.schedule.clock_watch import ClockWatch
 from pynchy.store import approvals, derived_times, tasks
 from pynchy.store.database import Database, NewId, Store
 

@@ -17,9 +17,8 @@ from typing import Final, Literal
 import attrs
 
 from pynchy.model import DAY, HOUR, ChatId, GroupId, Micros, RunId, TurnId, after
-
-from . import audit, groups, turns
-from .database import Database
+from pynchy.store import audit, groups, turns
+from pynchy.store.database import Database
 
 LIFETIME: Final = 1.0 * HOUR  # how long a request can be approved
 MOST_OPEN: Final = 3  # requests of one group that nobody has decided

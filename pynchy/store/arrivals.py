@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pynchy.model import ChatId, GroupId, Micros, SenderId, Seq
-
-from . import groups, search
-from .database import Database
+from pynchy.store import groups, search
+from pynchy.store.database import Database
 
 
 def seq_of(db: Database, chat: ChatId, sender: SenderId, message_id: str) -> Seq | None:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pynchy.model import GroupId, Micros
-
-from .database import Database
+from pynchy.store.database import Database
 
 
 def record(

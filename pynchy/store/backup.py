@@ -18,12 +18,11 @@ from typing import Final
 
 import attrs
 
-from pynchy.home import STAMP, part_of, stamp_of
+from pynchy.config.paths import STAMP, part_of, stamp_of
 from pynchy.model import DAY, Micros, after
-
-from . import mark as marks
-from .database import StoreBroken, open_reader, refuse_newer
-from .mark import Mark
+from pynchy.store import mark as marks
+from pynchy.store.database import StoreBroken, open_reader, refuse_newer
+from pynchy.store.mark import Mark
 
 _BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file
 _KEPT: Final = ("", "-wal")  # of a store: its index of the log is made anew by whoever opens it

@@ -16,10 +16,9 @@ from typing import Final
 
 import attrs
 
-from pynchy.home import stamp_of
-
-from . import mark as marks
-from .mark import Mark, MarkFile
+from pynchy.config.paths import stamp_of
+from pynchy.store import mark as marks
+from pynchy.store.mark import Mark, MarkFile
 
 _FILES: Final = ("", "-wal", "-shm")  # what SQLite has open, by what follows the name
 

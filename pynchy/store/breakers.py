@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import attrs
 
-from pynchy.groups.effects import Bounds, Kind, told_to_main
 from pynchy.model import GroupId, Micros
-
-from . import audit, effects, notices
-from .database import Database, NewId
+from pynchy.policy.effect_limits import Bounds, Kind, told_to_main
+from pynchy.store import audit, effect_counts, notices
+from pynchy.store.database import Database, NewId
 
 
 @attrs.frozen
@@ -34,7 +33,7 @@ def held(
     kinds: tuple[Kind, ...] = (kind, "tokens") if kind == "turns" else (kind,)
     for each in kinds:
         bound = bounds.of(each)
-        if bound and effects.done(db, folder, each, now=now) >= bound:
+        if bound and effect_counts.done(db, folder, each, now=now) >= bound:
             _hold_back(db, folder, each, bound, now=now, new_id=new_id)
             return Held(each, told=True)
     return None
@@ -59,6 +58,6 @@ def let_go_on(db: Database, folder: GroupId, *, by: str, now: Micros) -> bool:
     """A person lets a group go on, with a new count; False if it was not held back."""
     gone = db.execute("DELETE FROM breakers WHERE folder = ?", (folder,)).rowcount == 1
     if gone:
-        effects.begin_anew(db, folder, now=now)
+        effect_counts.begin_anew(db, folder, now=now)
         audit.record(db, actor=by, action="group let go on", folder=folder, now=now)
     return gone

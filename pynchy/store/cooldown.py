@@ -9,8 +9,7 @@ from typing import Any
 
 from pynchy.model import ChatId, Micros, after
 from pynchy.policy import failures
-
-from .database import Database
+from pynchy.store.database import Database
 
 
 def may_tell(

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, 
 import attrs
 import trio
 
-from . import migrations
+from pynchy.store import migrations
 
 if TYPE_CHECKING:
-    from .belonging import Belonging
-    from .health import Health
+    from pynchy.store.belonging import Belonging
+    from pynchy.store.health import Health
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -138,13 +138,13 @@ class Store:
     async def health(self) -> Health:
         """Read all of it, its indexes included, beside the calls. Raises `StoreBroken` if it cannot be
         read, which breaks no call."""
-        from . import health
+        from pynchy.store import health
 
         return await self._aside(partial(health.look, self._path))
 
     async def copy_to(self, path: Path) -> None:
         """Write a sound copy of everything committed so far, beside the calls; see `backup`."""
-        from . import backup
+        from pynchy.store import backup
 
         await self._run_sync(self._look, limiter=self._limiter)
         await self._aside(partial(backup.write_copy, self._path, path))
@@ -196,7 +196,7 @@ class Store:
     def _stay(self, look: Callable[[], None]) -> None:
         """Raise `StoreBroken` where a file was moved away below us: what was committed since is not where
         a start would find it."""
-        from .belonging import Displaced
+        from pynchy.store.belonging import Displaced
 
         try:
             look()
@@ -325,8 +325,8 @@ def open_file(path: Path, *, mark: Path | None = None) -> Opened:
     copied into ``backups`` before it is brought up to date."""
     if mark is None:
         return _open_file(path)
-    from . import belonging  # here: simulations and tools on copies have no home
-    from .mark import Mark, MarkFile
+    from pynchy.store import belonging  # here: simulations and tools on copies have no home
+    from pynchy.store.mark import Mark, MarkFile
 
     copies = path.parent / "backups"
     try:
@@ -353,7 +353,7 @@ def open_file(path: Path, *, mark: Path | None = None) -> Opened:
 
 def see_that_it_is_ours(path: Path, mark: Path) -> None:
     """Raise `StoreNotOurs` where the files of a store are not those that this home had. Opens nothing."""
-    from . import belonging
+    from pynchy.store import belonging
 
     try:
         belonging.examine(path, mark, copies=path.parent / "backups")
@@ -381,7 +381,7 @@ def _open_file(
         if version == 0:
             migrate(connection)
         elif version < migrations.SCHEMA:
-            from . import upgrade  # here: most starts have nothing to bring up
+            from pynchy.store import upgrade  # here: most starts have nothing to bring up
 
             upgrade.apply(connection, path, version)
     except sqlite3.DatabaseError as error:

@@ -11,9 +11,8 @@ from typing import Final
 import attrs
 
 from pynchy.model import ChatId, GroupId, Micros, RunId, TurnId
-
-from . import turns
-from .database import Database
+from pynchy.store import turns
+from pynchy.store.database import Database
 
 DEEPEST: Final = 2  # a helper may have helpers, and they none
 MOST: Final = 32  # helpers of a group that have not ended

@@ -16,11 +16,10 @@ import attrs
 
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import DAY, Micros, after
-from pynchy.policy import failures
+from pynchy.policy import failures, retries
 from pynchy.schedule.times import BadSchedule, next_slot
-
-from . import holds, notices, retries, tasks
-from .database import Database, NewId
+from pynchy.store import holds, notices, tasks
+from pynchy.store.database import Database, NewId
 
 SPREAD: Final = 1.5  # times the longest wait: what chance adds to one is less
 

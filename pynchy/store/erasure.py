@@ -11,9 +11,8 @@ import json
 from typing import Final
 
 from pynchy.model import ChatId, GroupId, Micros, RunId
-
-from . import audit, groups, questions, search, turns
-from .database import Database
+from pynchy.store import audit, groups, questions, search, turns
+from pynchy.store.database import Database
 
 #: Tables that say nothing of what was said.
 KEPT: Final = frozenset({"audit", "usage"})

@@ -23,8 +23,7 @@ from pynchy.model import (
     channel_of,
     folder_of,
 )
-
-from .database import Database
+from pynchy.store.database import Database
 
 
 class CannotRegister(ValueError):

@@ -14,8 +14,7 @@ import attrs
 
 from pynchy.model import GroupId, Micros, RunId, after
 from pynchy.policy import failures
-
-from .database import Database
+from pynchy.store.database import Database
 
 #: What a new start may have changed: settings, credentials, the engine. It is tried again at once.
 MENDED_BY_A_START: Final = ("credential", "billing", "budget", "budget_of_all", "machine")

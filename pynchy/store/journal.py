@@ -10,8 +10,7 @@ from typing import Final
 import attrs
 
 from pynchy.model import DAY, GroupId, Micros, after
-
-from .database import Database
+from pynchy.store.database import Database
 
 KEEP: Final = 7.0 * DAY
 

@@ -10,9 +10,8 @@ from typing import Final
 import attrs
 
 from pynchy.model import ChatId, GroupId, Micros
-
-from . import search
-from .database import Database
+from pynchy.store import search
+from pynchy.store.database import Database
 
 MOST_MEMORIES: Final = 2000  # of one group, and of all together
 

@@ -24,9 +24,8 @@ from pynchy.model import (
     SenderId,
     Seq,
 )
-
-from . import groups, pace, questions, search
-from .database import Database
+from pynchy.store import bot_loop, groups, questions, search
+from pynchy.store.database import Database
 
 
 @attrs.frozen
@@ -102,7 +101,7 @@ def receive(db: Database, message: Message, *, now: Micros, command: bool = Fals
             wakes = answered.wakes and not group.paused
             return Received(seq, group.folder, wakes=wakes, answers=answered.question)
         db.execute("UPDATE inbox SET triggers = ? WHERE seq = ?", (triggers, seq))
-    if triggers and (found := pace.judge(db, message, seq=seq, now=now)) != "human":
+    if triggers and (found := bot_loop.judge(db, message, seq=seq, now=now)) != "human":
         db.execute("UPDATE inbox SET triggers = 0 WHERE seq = ?", (seq,))
         return Received(seq, group.folder, wakes=False, loops=found == "begins")
     if triggers:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from pynchy.model import ChatId, GroupId, Micros, TurnId
 from pynchy.policy import failures
-
-from . import cooldown, groups, outbox
-from .database import Database, NewId
+from pynchy.store import cooldown, groups, outbox
+from pynchy.store.database import Database, NewId
 
 
 def tell(

@@ -19,11 +19,11 @@ from typing import Any, Final
 import attrs
 
 from pynchy.chat.text import notice as in_the_hosts_name
-from pynchy.groups.effects import Kind
 from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
-
-from . import cooldown, effects, groups, messages, retries, search
-from .database import Database, NewId
+from pynchy.policy import retries
+from pynchy.policy.effect_limits import Kind
+from pynchy.store import cooldown, effect_counts, groups, messages, search
+from pynchy.store.database import Database, NewId
 
 
 @attrs.frozen
@@ -96,7 +96,7 @@ def enqueue(
     """
     if turn is not None and not notice and not answer:
         kind: Kind = "messages" if file is None else "files"
-        effects.count(db, folder, kind, number=max(1, len(texts)), now=now)
+        effect_counts.count(db, folder, kind, number=max(1, len(texts)), now=now)
     if notice:
         texts = [in_the_hosts_name(text) for text in texts]
     if file is not None or reaction_to is not None:

@@ -33,8 +33,7 @@ from pynchy.model import (
     TurnId,
     after,
 )
-
-from .database import Database
+from pynchy.store.database import Database
 
 PATIENCE: Final = 2.0 * MINUTE  # how long a call waits; later answers wake the agent
 KEEP: Final = 7.0 * DAY  # after which a message is no answer to it any more
@@ -212,7 +211,7 @@ def answerer(db: Database, turn: TurnId) -> tuple[SenderId, bool] | None:
 
 
 def _wake(db: Database, id: str, *, now: Micros) -> None:
-    from . import turns  # here: turns come from messages, and messages answer questions
+    from pynchy.store import turns  # here: turns come from messages, and messages answer questions
 
     folder, chat, question, said, name = db.execute(
         "SELECT folder, chat, question, answer, sender_name FROM questions WHERE id = ?", (id,)

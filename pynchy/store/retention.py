@@ -11,9 +11,8 @@ from typing import Final
 import attrs
 
 from pynchy.model import Micros
-
-from . import search
-from .database import Database
+from pynchy.store import search
+from pynchy.store.database import Database
 
 WINDOW: Final = 1000  # rows that one call looks at: nobody waits long for it
 

@@ -11,9 +11,8 @@ from typing import Any, Literal
 import attrs
 
 from pynchy.model import GroupId, Micros, RunId
-
-from . import delegates, holds, questions, turns
-from .database import Database, NewId
+from pynchy.store import delegates, holds, questions, turns
+from pynchy.store.database import Database, NewId
 
 Kind = Literal["session", "task", "delegate"]
 State = Literal["starting", "running", "stopping"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from .database import Database
+from pynchy.store.database import Database
 
 Index = Literal["inbox_fts", "outbox_fts", "memories_fts"]
 

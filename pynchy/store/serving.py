@@ -12,9 +12,8 @@ import attrs
 
 from pynchy.model import DAY, Group, GroupId, Micros, RunId, TurnId
 from pynchy.policy import failures
-
-from . import groups, holds, notices, runs, turns
-from .database import Database, NewId
+from pynchy.store import groups, holds, notices, runs, turns
+from pynchy.store.database import Database, NewId
 
 #: Failures that are the daemon's doing and not an attempt that failed.
 UNCOUNTED: Final = frozenset({"interrupted", "superseded"})

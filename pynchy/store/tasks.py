@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from pynchy.chat.text import NOTICE_PREFIX, within
-from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.model import DAY, MAIN, MINUTE, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
+from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.schedule.times import (
     MIN_PERIOD,
     MIN_PERIOD_MAIN,
@@ -28,9 +28,8 @@ from pynchy.schedule.times import (
     next_slot,
     slots,
 )
-
-from . import breakers, notices, turns
-from .database import Database, NewId
+from pynchy.store import breakers, notices, turns
+from pynchy.store.database import Database, NewId
 
 SHORTEST: Final = 4  # letters of an id that name a task
 MOST_TASKS: Final = 50  # of one group, active or paused

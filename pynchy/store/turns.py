@@ -22,7 +22,6 @@ from typing import Any, Final, Literal
 import attrs
 
 from pynchy.chat.text import NOTICE_PREFIX, PromptMessage, PromptTask
-from pynchy.groups.effects import UNBOUNDED, Bounds
 from pynchy.model import (
     MAIN_CONSOLE,
     ChatId,
@@ -36,9 +35,9 @@ from pynchy.model import (
     after,
 )
 from pynchy.policy import failures
-
-from . import breakers, effects, groups, holds, messages, notices, outbox
-from .database import Database, NewId
+from pynchy.policy.effect_limits import UNBOUNDED, Bounds
+from pynchy.store import breakers, effect_counts, groups, holds, messages, notices, outbox
+from pynchy.store.database import Database, NewId
 
 Kind = Literal["message", "task", "delegate", "notice"]
 
@@ -167,7 +166,7 @@ def add(
         (folder, chat, kind, prompt, source, isolated or kind == "delegate", now, now, steps),
     ).fetchone()
     if kind != "notice" or steps:
-        effects.count(db, folder, "turns", now=now)
+        effect_counts.count(db, folder, "turns", now=now)
     return TurnId(row[0])
 
 
@@ -830,7 +829,7 @@ def _give_up(
     )
     _end(db, turn.id, "dead", now=now, outcome=error)
     if turn.kind == "task":
-        from . import tasks  # here: tasks make turns
+        from pynchy.store import tasks  # here: tasks make turns
 
         tasks.pause_if_failing(db, turn.id, now=now, new_id=new_id)
     if turn.kind != "delegate":  # its parent is told, by the handle it waits on
@@ -971,7 +970,7 @@ def _end(
     if row[1] == "message":
         groups.settle_cursor(db, ChatId(row[0]))
     elif row[1] == "task":
-        from . import tasks  # here: tasks make turns
+        from pynchy.store import tasks  # here: tasks make turns
 
         tasks.settle(db, turn, state, now=now)
     _close_attempt(db, turn, outcome or state, now=now)

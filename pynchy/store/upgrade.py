@@ -12,8 +12,8 @@ from pathlib import Path
 
 import attrs
 
-from . import backup, database, migrations
-from .database import Connection, StoreBroken
+from pynchy.store import backup, database, migrations
+from pynchy.store.database import Connection, StoreBroken
 
 
 @attrs.frozen

@@ -14,9 +14,8 @@ from typing import Any
 import attrs
 
 from pynchy.model import GroupId
-
-from . import groups, tasks
-from .database import Database
+from pynchy.store import groups, tasks
+from pynchy.store.database import Database
 
 
 def about(db: Database, folder: GroupId) -> dict[str, Any] | None:

@@ -26,10 +26,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pynchy import safe_text
-from pynchy.changes import Watch
-from pynchy.home import Home
+from pynchy.config.paths import Home
+from pynchy.folder_changes import Watch
 from pynchy.reader_budget import Reader, TooManyPieces
+from pynchy.text import safe
 from pynchy.web import asking, gate, journal
 
 SMALLEST: Final = 16  # bytes of a body's pieces, on average, once they are many
@@ -154,14 +154,14 @@ class Page:
                     504, "no_answer", "pynchy runs and does not answer; its log may say why"
                 )
             )
-        return JSONResponse(safe_text.tree(result))
+        return JSONResponse(safe.tree(result))
 
     async def run_log(self, request: Request) -> Response:
         run = (await _body(request)).get("run")
         text = journal.run_log(self.home.run_logs, run) if isinstance(run, str) else None
         if text is None:
             return _no(gate.Refused(404, "no_log", "there is no log of this run yet"))
-        return JSONResponse({"text": safe_text.block(text)})
+        return JSONResponse({"text": safe.block(text)})
 
     # --- streams ---
 
@@ -211,7 +211,7 @@ class Page:
         source = self.news if scope["path"] == "/news" else self.log
 
         async def tell(event: Mapping[str, object]) -> None:
-            data = f"data: {json.dumps(safe_text.tree(event))}\n\n".encode()
+            data = f"data: {json.dumps(safe.tree(event))}\n\n".encode()
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         self._streams += 1

@@ -17,7 +17,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as serve_app
 from starlette.types import ASGIApp
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.web import gate, page
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from typing import Any
 
 import attrs
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.model import GroupId
 from tests.benchmarks import gateway, observed, peers
 from tests.edges.test_whatsapp import link

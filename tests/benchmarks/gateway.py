@@ -21,11 +21,11 @@ from pathlib import Path
 import trio
 
 from pynchy.gateway.exchange import RunIdentity
-from pynchy.gateway.ledger import StoreLedger
 from pynchy.gateway.proxy import SOCKET, open_gateway
 from pynchy.gateway.upstream import ApiKey, open_anthropic
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store.database import open_store
+from pynchy.store.ledger import StoreLedger
 from tests.processes import processor_time
 
 TOKEN = "0" * 64

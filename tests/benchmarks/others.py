@@ -25,7 +25,7 @@ from typing import Any
 
 import attrs
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from tests.benchmarks.recorder import MODEL
 from tests.end_to_end.house import Talk
 

@@ -352,7 +352,7 @@ def _fill(part: Any) -> None:
 
 if __name__ == "__main__":
     os.environ["SPHINX"] = "1"
-    from pynchy.chat import whatsapp_bridge
+    from pynchy.whatsapp import bridge
 
-    whatsapp_bridge.load().gocode = FakeGo(json.loads(sys.argv[1]))
-    whatsapp_bridge.main(sys.argv[2:])
+    bridge.load().gocode = FakeGo(json.loads(sys.argv[1]))
+    bridge.main(sys.argv[2:])

@@ -12,19 +12,19 @@ from typing import Any
 import attrs
 import trio
 
-from pynchy import control
 from pynchy.chat import receiver
 from pynchy.chat.channel import ChatSeen
 from pynchy.chat.console import Console, open_console
+from pynchy.config.paths import Home
 from pynchy.container import folders
-from pynchy.home import Home
+from pynchy.control import server
+from pynchy.control.operations import Live, Operations
+from pynchy.control.registration import Registration
+from pynchy.control.subscriptions import Watching
 from pynchy.model import ChatId, GroupId, Message, Micros, Seq, TurnId, TurnTold
-from pynchy.operations import Live, Operations
-from pynchy.registration import Registration
 from pynchy.store import groups, messages, outbox
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.store.turns import Turn
-from pynchy.watch import Watching
 
 MAIN = ChatId("console:main")
 
@@ -157,7 +157,7 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
             await nursery.start(daemon.watching.run)
             await nursery.start(
                 partial(
-                    control.run,
+                    server.run,
                     home.control_socket,
                     {
                         **console.ops,

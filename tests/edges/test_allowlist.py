@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.container.allowlist import TooLarge, find_sensitive, look, read_allowlist, real_roots
-from pynchy.container.mounts import (
+from pynchy.container.mounts.allowlist import (
+    TooLarge,
+    find_sensitive,
+    look,
+    read_allowlist,
+    real_roots,
+)
+from pynchy.container.mounts.rules import (
     TEMPLATE,
     Allowlist,
     BadAllowlist,
@@ -16,7 +22,7 @@ from pynchy.container.mounts import (
     World,
     judge,
 )
-from pynchy.container.sensitive import SECRETS
+from pynchy.container.mounts.sensitive import SECRETS
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.model import MAIN_CONSOLE, Message, Micros, SenderId
 from pynchy.store import backup, groups, mark, messages
 from pynchy.store.database import (
@@ -67,7 +67,7 @@ async def live(home: Home, *numbers: int) -> None:
 WRITER = """
 import os, sys
 from pathlib import Path
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.store.database import Store, open_file
 home = Home(Path(sys.argv[1]))
 def say(db, number):

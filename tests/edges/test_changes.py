@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.changes import RESCAN, Rescan, Watches, open_watches
+from pynchy.daemon.edges import warnings
+from pynchy.folder_changes import RESCAN, Rescan, Watches, open_watches
 from pynchy.ipc.spool import open_spool
-from pynchy.openings import warnings
 
 NAME = "0" * 32 + ".json"
 
@@ -88,7 +88,7 @@ import ctypes, os, sys, trio
 from pathlib import Path
 from pynchy import changes
 from pynchy.ipc.spool import open_spool
-from pynchy.openings import warnings
+from pynchy.daemon.edges import warnings
 
 libc = ctypes.CDLL(None)
 held = []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.model import Message, Seq, TurnId, TurnTold
 from tests.edges.small_daemon import MAIN, Daemon, running
 from tests.terminal import terminal

@@ -13,8 +13,8 @@ import pytest
 import trio
 
 import pynchy
-from pynchy.control import MAX_CLIENTS
-from pynchy.home import Home
+from pynchy.config.paths import Home
+from pynchy.control.server import MAX_CLIENTS
 from pynchy.model import Message, Seq, TurnId, TurnTold
 from tests.edges.small_daemon import MAIN, Daemon, running
 from tests.terminal import terminal

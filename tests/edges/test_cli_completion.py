@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.model import ChatId, GroupId, Micros
 from pynchy.store import groups
 from tests.edges.small_daemon import running

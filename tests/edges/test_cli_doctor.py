@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pynchy.config.paths import Home
 from pynchy.container.spec import ENGINE_NAMES
-from pynchy.home import Home
 
 
 def doctor(home: Home, *argv: str, engine: str = "bwrap") -> subprocess.CompletedProcess[str]:

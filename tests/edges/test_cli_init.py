@@ -17,10 +17,10 @@ import pytest
 import trio
 
 from pynchy.cli.edit import set_secret, set_setting
-from pynchy.config import from_environ
-from pynchy.dotenv import parse_env
-from pynchy.home import Home
-from pynchy.lock import open_lock
+from pynchy.config.dotenv import parse_env
+from pynchy.config.paths import Home
+from pynchy.config.settings import from_environ
+from pynchy.daemon.lock import open_lock
 from tests.terminal import Terminal, terminal
 
 KEY = "sk-ant-api03-planted"
@@ -193,7 +193,7 @@ def test_the_service_is_installed_by_the_manager_of_this_machine(
     done = init(home, "--offline", "--service", PATH=path)
     assert done.returncode == 0, done.stdout
     assert 'Now: pynchy send main "hello"' in done.stdout
-    assert "--user restart pynchy.service" in (tmp_path / "log").read_text()
+    assert "--user restart pynchy.daemon.service_files" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.runtime("bwrap")

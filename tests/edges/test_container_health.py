@@ -8,8 +8,8 @@ from typing import cast
 import attrs
 import pytest
 
-from pynchy.container.health import Health
-from pynchy.container.runtime import Runtime, SpawnFailed
+from pynchy.container.engines.health import Health
+from pynchy.container.engines.runtime import Runtime, SpawnFailed
 
 HELD = {"memory": "cgroup", "cpus": "cgroup", "seccomp": "filter"}
 

@@ -12,8 +12,9 @@ import pytest
 import trio
 import trio.testing
 
-from pynchy import control
-from pynchy.control import (
+from pynchy.config.paths import Home, NotPrivate, make_private
+from pynchy.control import server
+from pynchy.control.server import (
     MAX_CLIENTS,
     MAX_LINE,
     MAX_WAITING,
@@ -22,7 +23,6 @@ from pynchy.control import (
     mismatch,
     xucred_uid,
 )
-from pynchy.home import Home, NotPrivate, make_private
 
 
 class Lines:
@@ -78,7 +78,7 @@ class World:
         return None
 
     @property
-    def ops(self) -> dict[str, control.Op]:
+    def ops(self) -> dict[str, server.Op]:
         return {n: getattr(self, n) for n in ("echo", "refuse", "stumble", "crash", "join")}
 
 
@@ -91,7 +91,7 @@ async def serving(path: Path, world: World) -> AsyncIterator[Callable[[], Awaita
             async def connect() -> Lines:
                 return Lines(await clients.enter_async_context(await trio.open_unix_socket(path)))
 
-            run = control.run
+            run = server.run
             await nursery.start(lambda task_status: run(path, world.ops, task_status=task_status))
             yield connect
             nursery.cancel_scope.cancel()
@@ -173,7 +173,7 @@ async def test_what_an_op_raises_is_contained_but_not_what_is_fatal(tmp_path: Pa
     async def serve_and_crash() -> None:
         async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
             await nursery.start(
-                lambda task_status: control.run(
+                lambda task_status: server.run(
                     path, world.ops, fatal=(Broken,), task_status=task_status
                 )
             )
@@ -277,7 +277,7 @@ async def test_only_we_may_connect(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == 0o600
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            assert control.peer_uid(ours) == os.getuid()
+            assert server.peer_uid(ours) == os.getuid()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")

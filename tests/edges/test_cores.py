@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from pynchy import itself
+from pynchy.config import itself
 
 HANG = 60.0
 
@@ -73,7 +73,7 @@ def test_a_program_that_does_not_care_leaves_one(tmp_path: Path) -> None:
     [
         (["pynchy", "run", "--offline", "--set", "container.engine=bwrap"], "ready"),
         (["pynchy", "web", "--port", "0"], "http://127.0.0.1"),
-        (["pynchy.chat.whatsapp_bridge", "{folder}/store"], "store"),
+        (["pynchy.whatsapp.bridge", "{folder}/store"], "store"),
     ],
 )
 def test_whoever_holds_a_secret_leaves_none(tmp_path: Path, argv: list[str], ready: str) -> None:

@@ -11,10 +11,10 @@ import attrs
 import pytest
 import trio
 
-from pynchy import credentials
-from pynchy.changes import open_watches
-from pynchy.config import Credential, credential_now
-from pynchy.home import Home
+from pynchy.config import credentials
+from pynchy.config.paths import Home
+from pynchy.config.settings import Credential, credential_now
+from pynchy.folder_changes import open_watches
 from tests.end_to_end.house import HANG
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy import desktop
+from pynchy.daemon import desktop
 from tests.end_to_end.house import HANG, running
 
 

@@ -14,23 +14,24 @@ import attrs
 import pytest
 import trio
 
-from pynchy import doctor, service
-from pynchy.chat import whatsapp_session as session
-from pynchy.config import GIB, MIB, Config, Container, WhatsApp
-from pynchy.container.runtime import Runtime, SpawnFailed
-from pynchy.disk import Space
+from pynchy.config.paths import Home
+from pynchy.config.settings import GIB, MIB, Config, Container, WhatsApp
+from pynchy.container.engines.runtime import Runtime, SpawnFailed
+from pynchy.daemon import service_files
+from pynchy.daemon.lock import open_lock
+from pynchy.doctor import checks
 from pynchy.gateway.upstream import Verdict
-from pynchy.home import Home
-from pynchy.lock import open_lock
+from pynchy.maintenance.disk import Space
+from pynchy.whatsapp import session
 
 from .test_whatsapp_session import killed_while_writing
 
 
 @pytest.fixture
-def patient(tmp_path: Path) -> doctor.Patient:
+def patient(tmp_path: Path) -> checks.Patient:
     home = Home(tmp_path / "home")
     home.make()
-    return doctor.Patient(
+    return checks.Patient(
         home=home,
         environ={},
         user_home=tmp_path,
@@ -75,16 +76,16 @@ BROKEN: dict[str, tuple[str, Callable[[Home], object]]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-async def test_what_is_broken_is_found_with_what_to_do(name: str, patient: doctor.Patient) -> None:
+async def test_what_is_broken_is_found_with_what_to_do(name: str, patient: checks.Patient) -> None:
     level, spoil = BROKEN[name]
-    assert (await doctor.CHECKS[name](patient)).level == "ok"
+    assert (await checks.CHECKS[name](patient)).level == "ok"
     spoil(patient.home)
-    found = await doctor.CHECKS[name](patient)
+    found = await checks.CHECKS[name](patient)
     assert found.level == level
     assert found.advice
     if found.fix is not None:
         await found.fix()
-        assert (await doctor.CHECKS[name](patient)).level == "ok"
+        assert (await checks.CHECKS[name](patient)).level == "ok"
 
 
 @attrs.frozen
@@ -109,12 +110,12 @@ class Engine:
         return {"memory": "cgroup", "cpus": ""}
 
 
-def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
+def wrong_facts(patient: checks.Patient) -> dict[str, checks.Patient]:
     """For each check a patient whom it must not find well."""
     enabled = Config(home=patient.home, whatsapp=WhatsApp(enabled=True))
     engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
     nothing = attrs.evolve(patient, is_installed=lambda module: False)
-    (installed,) = service.places(patient.user_home, {}, platform="linux")
+    (installed,) = service_files.places(patient.user_home, {}, platform="linux")
     installed.parent.mkdir(parents=True)
     installed.write_text("")
     enforce = patient.user_home / "enforce"
@@ -148,52 +149,52 @@ def wrong_facts(patient: doctor.Patient) -> dict[str, doctor.Patient]:
     }
 
 
-async def test_facts_that_are_wrong_are_found(patient: doctor.Patient) -> None:
+async def test_facts_that_are_wrong_are_found(patient: checks.Patient) -> None:
     _write(patient.build, "#!/bin/sh\nexit 1\n", 0o755)
     (patient.home.root / "other" / "logs" / "pynchy.log").mkdir(parents=True)
     for name, each in wrong_facts(patient).items():
-        found = await doctor.CHECKS[name](each)
+        found = await checks.CHECKS[name](each)
         assert found.level != "ok", name
         assert found.advice, name
 
 
-def test_every_check_is_broken_on_purpose(patient: doctor.Patient) -> None:
-    assert {*BROKEN, *wrong_facts(patient)} == set(doctor.CHECKS)
+def test_every_check_is_broken_on_purpose(patient: checks.Patient) -> None:
+    assert {*BROKEN, *wrong_facts(patient)} == set(checks.CHECKS)
 
 
-async def test_selinux_is_no_trouble_where_it_is_off_or_not_there(patient: doctor.Patient) -> None:
+async def test_selinux_is_no_trouble_where_it_is_off_or_not_there(patient: checks.Patient) -> None:
     engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
     for place, content in ((patient.user_home / "permissive", "0"), (patient.user_home / "no", "")):
         if content:
             place.write_text(content)
-        assert (await doctor.check_selinux(attrs.evolve(engine, selinux=place))).level == "ok"
+        assert (await checks.check_selinux(attrs.evolve(engine, selinux=place))).level == "ok"
 
 
-async def test_limits_that_cannot_be_seen_are_not_called_enforced(patient: doctor.Patient) -> None:
+async def test_limits_that_cannot_be_seen_are_not_called_enforced(patient: checks.Patient) -> None:
     class Bare(Engine):
         async def limits_held(self) -> dict[str, str]:
             raise SpawnFailed("podman", "there is no image")
 
-    seen = await doctor.check_limits(attrs.evolve(patient, runtime=cast("Runtime", Bare())))
+    seen = await checks.check_limits(attrs.evolve(patient, runtime=cast("Runtime", Bare())))
     assert (seen.level, seen.what) == ("warn", "cannot be seen: there is no image")
 
 
-async def test_an_image_that_is_not_there_is_not_called_old(patient: doctor.Patient) -> None:
+async def test_an_image_that_is_not_there_is_not_called_old(patient: checks.Patient) -> None:
     engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
     for code, level, what in ((1, "warn", "older"), (3, "warn", "not built"), (69, "ok", "cannot")):
         _write(patient.build, f"#!/bin/sh\nexit {code}\n", 0o755)
-        seen = await doctor.check_image(engine)
+        seen = await checks.check_image(engine)
         assert (seen.level, seen.what.startswith(what)) == (level, True)
 
 
 async def test_an_image_that_is_up_to_date_and_one_of_your_own_are_well(
-    patient: doctor.Patient,
+    patient: checks.Patient,
 ) -> None:
     _write(patient.build, '#!/bin/sh\n[ "$*" = "--check podman" ]\n', 0o755)
     engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
-    assert (await doctor.check_image(engine)).what == "up to date"
+    assert (await checks.check_image(engine)).what == "up to date"
     mine = Config(home=patient.home, container=Container(image="registry.example/mine:1"))
-    assert (await doctor.check_image(attrs.evolve(engine, config=mine))).level == "ok"
+    assert (await checks.check_image(attrs.evolve(engine, config=mine))).level == "ok"
 
 
 @asynccontextmanager
@@ -229,8 +230,8 @@ async def test_a_credential_is_tried_by_one_call_that_costs_nothing(
                 "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-planted",
                 "PATH": os.environ["PATH"],
             }
-            patient = await doctor.examine(environ, user_home=tmp_path, online=True)
-    found = await doctor.check_credential(patient)
+            patient = await checks.examine(environ, user_home=tmp_path, online=True)
+    found = await checks.check_credential(patient)
     assert found.level == level
     assert "planted" not in found.what + found.advice
     (request,) = seen
@@ -238,7 +239,7 @@ async def test_a_credential_is_tried_by_one_call_that_costs_nothing(
     assert b"\r\nauthorization: bearer sk-ant-oat01-planted\r\n" in request.lower()
 
 
-async def test_nobody_who_answers_is_no_refusal(patient: doctor.Patient, tmp_path: Path) -> None:
+async def test_nobody_who_answers_is_no_refusal(patient: checks.Patient, tmp_path: Path) -> None:
     environ = {
         "PYNCHY_HOME": str(tmp_path / "home"),
         "PYNCHY_CONTAINER_ENGINE": "bwrap",
@@ -246,37 +247,37 @@ async def test_nobody_who_answers_is_no_refusal(patient: doctor.Patient, tmp_pat
         "ANTHROPIC_API_KEY": "sk-ant-planted",
         "PATH": os.environ["PATH"],
     }
-    silent = await doctor.examine(environ, user_home=tmp_path, online=True)
-    assert (await doctor.check_credential(silent)).level == "warn"
-    offline = await doctor.examine(environ, user_home=tmp_path)
-    assert (await doctor.check_credential(offline)).level == "ok"
+    silent = await checks.examine(environ, user_home=tmp_path, online=True)
+    assert (await checks.check_credential(silent)).level == "warn"
+    offline = await checks.examine(environ, user_home=tmp_path)
+    assert (await checks.check_credential(offline)).level == "ok"
 
 
-async def test_a_clock_is_compared_with_the_api_and_with_the_log(patient: doctor.Patient) -> None:
+async def test_a_clock_is_compared_with_the_api_and_with_the_log(patient: checks.Patient) -> None:
     late = attrs.evolve(patient, online=True, verdict=Verdict(200, 3600.0))
-    assert "3600 s behind" in (await doctor.check_clock(late)).what
+    assert "3600 s behind" in (await checks.check_clock(late)).what
     near = attrs.evolve(patient, online=True, verdict=Verdict(200, -3.0))
-    assert (await doctor.check_clock(near)).level == "ok"
+    assert (await checks.check_clock(near)).level == "ok"
     patient.home.log.write_text("")
     behind = attrs.evolve(patient, now=patient.home.log.stat().st_mtime - 3600)
-    assert (await doctor.check_clock(behind)).level == "warn"
+    assert (await checks.check_clock(behind)).level == "warn"
 
 
-async def test_a_socket_is_not_removed_under_a_daemon(patient: doctor.Patient) -> None:
+async def test_a_socket_is_not_removed_under_a_daemon(patient: checks.Patient) -> None:
     _left_over(patient.home)
-    found = await doctor.CHECKS["control"](patient)
+    found = await checks.CHECKS["control"](patient)
     assert found.fix is not None
     with open_lock(patient.home.lock):
         await found.fix()
     assert patient.home.control_socket.exists()
 
 
-async def test_a_check_that_fails_is_a_finding(patient: doctor.Patient) -> None:
+async def test_a_check_that_fails_is_a_finding(patient: checks.Patient) -> None:
     patient.home.log.symlink_to(patient.home.log)
     patient.home.env.symlink_to(patient.home.env)
-    found = dict(await doctor.diagnose(patient))
+    found = dict(await checks.diagnose(patient))
     assert found["env file"].level == "fail"
-    assert len(found) == len(doctor.CHECKS) >= 20
+    assert len(found) == len(checks.CHECKS) >= 20
 
 
 async def test_the_command_works_on_an_empty_home_and_makes_nothing(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ async def test_the_command_works_on_an_empty_home_and_makes_nothing(tmp_path: Pa
     assert not (tmp_path / "none").exists()
 
 
-async def test_a_whatsapp_session_is_looked_into(patient: doctor.Patient) -> None:
+async def test_a_whatsapp_session_is_looked_into(patient: checks.Patient) -> None:
     """A file alone is no link, and one that cannot be read is no proof that there is none."""
     enabled = attrs.evolve(
         patient, config=Config(home=patient.home, whatsapp=WhatsApp(enabled=True))
@@ -307,15 +308,15 @@ async def test_a_whatsapp_session_is_looked_into(patient: doctor.Patient) -> Non
     store.mkdir(parents=True, exist_ok=True)
     path = store / "whatsapp.db"
     path.touch()
-    assert (await doctor.check_whatsapp(enabled)).what == "enabled, but not linked"
+    assert (await checks.check_whatsapp(enabled)).what == "enabled, but not linked"
     path.write_bytes(b"no database " * 500)
-    damaged = await doctor.check_whatsapp(enabled)
+    damaged = await checks.check_whatsapp(enabled)
     assert (damaged.level, damaged.advice) == (
         "fail",
         "pynchy auth whatsapp --again (the chats stay)",
     )
     path.unlink()
     path = killed_while_writing(store)
-    assert (await doctor.check_whatsapp(enabled)).level == "warn"
+    assert (await checks.check_whatsapp(enabled)).level == "warn"
     assert session.linked(path, ours=True) is not None  # and the kill's traces are gone
-    assert (await doctor.check_whatsapp(enabled)).what == "linked as +4917"
+    assert (await checks.check_whatsapp(enabled)).what == "linked as +4917"

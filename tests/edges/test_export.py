@@ -10,7 +10,7 @@ import trio
 from click.testing import CliRunner, Result
 
 from pynchy.cli.app import pynchy
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.model import ChatId, GroupId, Message, Micros, SenderId
 from pynchy.store import arrivals, groups, memory, messages
 from pynchy.store.database import Database, open_store

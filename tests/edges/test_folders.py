@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pynchy.config.paths import Home
 from pynchy.container import folders, skills
-from pynchy.home import Home
 from pynchy.model import Group, GroupId, RunId
 
 SKILLS = Path(__file__).parents[2] / "agent" / "skills"

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy import forgetting, operations
+from pynchy.config.paths import Home
 from pynchy.container import folders
-from pynchy.control import OpFailed
-from pynchy.forgetting import Forgetting
-from pynchy.home import Home
+from pynchy.control import operations
+from pynchy.control.server import OpFailed
+from pynchy.maintenance import erasure as forgetting
+from pynchy.maintenance.erasure import Forgetting
 from pynchy.model import MAIN, ChatId, Group, GroupId, Micros, RunId
 from pynchy.store import audit, erasure, groups, memory, migrations, runs
 from pynchy.store.database import Store, open_file, open_reader, open_store, transaction
@@ -43,7 +44,7 @@ from functools import partial
 from pathlib import Path
 from pynchy import operations
 from pynchy.container import folders
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.store.database import open_file, transaction
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree"}

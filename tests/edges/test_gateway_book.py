@@ -10,11 +10,11 @@ import attrs
 import trio
 
 from pynchy.gateway.exchange import Limits, RunIdentity, Usage
-from pynchy.gateway.ledger import Line, StoreLedger, used
 from pynchy.gateway.prices import cost
 from pynchy.gateway.upstream import ApiKey, open_anthropic
 from pynchy.model import Micros
 from pynchy.store.database import open_store
+from pynchy.store.ledger import Line, StoreLedger, used
 from tests.edges.gateway_world import (
     KEY,
     START,

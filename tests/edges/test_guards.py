@@ -7,13 +7,13 @@ from pathlib import Path
 import attrs
 import pytest
 
-from pynchy.config import from_environ
-from pynchy.container.extras import MOST_COVERS, Allowed, Swapped
-from pynchy.container.mounts import Wish
-from pynchy.container.runtime import NoRuntime
+from pynchy.config.settings import from_environ
+from pynchy.container.engines.runtime import NoRuntime
+from pynchy.container.mounts.extra import MOST_COVERS, Allowed, Swapped
+from pynchy.container.mounts.rules import Wish
+from pynchy.daemon.edges import warn_of_escapes
 from pynchy.gateway.exchange import Limits
-from pynchy.groups import settings
-from pynchy.openings import warn_of_escapes
+from pynchy.policy import group_settings
 
 
 def allowed(tmp_path: Path) -> Allowed:
@@ -82,52 +82,63 @@ def test_more_secrets_than_a_sandbox_can_cover_are_not_mounted(tmp_path: Path) -
     ],
 )
 def test_settings_that_cannot_be_read_are_an_error(row: dict[str, object]) -> None:
-    with pytest.raises(settings.BadSettings):
-        settings.read(row)
+    with pytest.raises(group_settings.BadSettings):
+        group_settings.read(row)
 
 
 def test_a_group_that_sees_more_reaches_less_unless_the_owner_says_so() -> None:
-    def kind(own: settings.Settings, default: str, *, mounted: bool) -> str:
-        return settings.egress_of(own, default=default, mounted=mounted, denied=()).kind
+    def kind(own: group_settings.Settings, default: str, *, mounted: bool) -> str:
+        return group_settings.egress_of(own, default=default, mounted=mounted, denied=()).kind
 
-    plain, open_ = settings.Settings(), settings.Settings(egress="public")
+    plain, open_ = group_settings.Settings(), group_settings.Settings(egress="public")
     assert kind(plain, "public", mounted=False) == "public"
     assert kind(plain, "public", mounted=True) == "allowlist"
     assert kind(plain, "none", mounted=True) == "none"
     assert kind(open_, "none", mounted=True) == "public"
-    assert kind(settings.CLOSED, "public", mounted=False) == "none"
+    assert kind(group_settings.CLOSED, "public", mounted=False) == "none"
 
 
 def test_what_a_groups_folders_may_hold_is_set_as_people_write_it() -> None:
-    found = settings.with_value({}, "disk", "500m")
-    found = settings.with_value(found, "files", "1000")
-    own = settings.read(found)
+    found = group_settings.with_value({}, "disk", "500m")
+    found = group_settings.with_value(found, "files", "1000")
+    own = group_settings.read(found)
     assert (own.disk, own.files) == (500 << 20, 1000)
-    assert settings.read(settings.with_value(found, "disk", "")).disk is None
+    assert group_settings.read(group_settings.with_value(found, "disk", "")).disk is None
     for key, text in (("disk", "much"), ("disk", "-1"), ("files", "1k"), ("disk", "g")):
-        with pytest.raises(settings.BadSettings):
-            settings.with_value({}, key, text)
+        with pytest.raises(group_settings.BadSettings):
+            group_settings.with_value({}, key, text)
 
 
 def test_new_hosts_of_a_group_have_one_owner_and_old_ones_stay_readable() -> None:
-    with pytest.raises(settings.BadSettings, match="name one host"):
-        settings.with_value({}, "hosts", "example.org,*.github.io")
+    with pytest.raises(group_settings.BadSettings, match="name one host"):
+        group_settings.with_value({}, "hosts", "example.org,*.github.io")
     old = {"hosts": ["*.github.io"]}
-    assert settings.with_value(old, "hosts", "*.github.io,example.org")["hosts"][1] == "example.org"
+    assert (
+        group_settings.with_value(old, "hosts", "*.github.io,example.org")["hosts"][1]
+        == "example.org"
+    )
 
 
 def test_a_group_has_one_image_or_the_other() -> None:
-    chosen = settings.with_value({}, "image", "agent-browser")
-    assert settings.IMAGES[settings.read(chosen).image] == "localhost/pynchy-agent-browser:latest"
-    assert settings.IMAGES[settings.read(settings.with_value(chosen, "image", "")).image] is None
-    with pytest.raises(settings.BadSettings, match="agent or agent-browser"):
-        settings.with_value({}, "image", "docker.io/somebody/else")
+    chosen = group_settings.with_value({}, "image", "agent-browser")
+    assert (
+        group_settings.IMAGES[group_settings.read(chosen).image]
+        == "localhost/pynchy-agent-browser:latest"
+    )
+    assert (
+        group_settings.IMAGES[
+            group_settings.read(group_settings.with_value(chosen, "image", "")).image
+        ]
+        is None
+    )
+    with pytest.raises(group_settings.BadSettings, match="agent or agent-browser"):
+        group_settings.with_value({}, "image", "docker.io/somebody/else")
 
 
 def test_a_groups_own_budget_wins_figure_by_figure() -> None:
-    own = settings.read({"budget": {"day_dollars": 2.5, "run_tokens": 0}})
+    own = group_settings.read({"budget": {"day_dollars": 2.5, "run_tokens": 0}})
     default = Limits(day_money=1, day_tokens=2, run_money=3, run_tokens=4)
-    assert settings.limits_of(own, default) == Limits(
+    assert group_settings.limits_of(own, default) == Limits(
         day_money=2_500_000, day_tokens=2, run_money=3, run_tokens=None
     )
 

@@ -12,8 +12,8 @@ import trio
 from click.testing import CliRunner
 
 from pynchy.cli.app import pynchy
-from pynchy.home import Home
-from pynchy.lock import open_lock
+from pynchy.config.paths import Home
+from pynchy.daemon.lock import open_lock
 from pynchy.model import MAIN, ChatId, GroupId, Message, Micros, SenderId
 from pynchy.moving import importer
 from pynchy.store import arrivals, groups, memory, messages, tasks

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.config import from_environ
-from pynchy.container.runtime import NoRuntime
-from pynchy.home import Home
-from pynchy.installation import install_id, known_install_id, last_engine
-from pynchy.openings import find_runtime
+from pynchy.config.installation import install_id, known_install_id, last_engine
+from pynchy.config.paths import Home
+from pynchy.config.settings import from_environ
+from pynchy.container.engines.runtime import NoRuntime
+from pynchy.daemon.edges import find_runtime
 
 HANG = 30.0
 

@@ -19,9 +19,9 @@ import trio
 from loguru import logger
 from trio.testing import MockClock
 
-from pynchy.disk import Floor, Space
-from pynchy.home import Home
-from pynchy.keeper import AGAIN, PIECE, Keeper, Plan
+from pynchy.config.paths import Home
+from pynchy.maintenance.disk import Floor, Space
+from pynchy.maintenance.nightly import AGAIN, PIECE, Keeper, Plan
 from pynchy.model import DAY, HOUR, MINUTE, GroupId, Micros, RunId, after
 from pynchy.store import backup, groups, health, journal, runs
 from pynchy.store.database import Database, Store, open_store

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.lock import AlreadyRunning, open_lock
+from pynchy.daemon.lock import AlreadyRunning, open_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from pynchy.lock import open_lock
+from pynchy.daemon.lock import open_lock
 with open_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -14,8 +14,8 @@ from pynchy.container import trees
 from pynchy.container.quota import LOOK, REST, Quota, Watch, watched
 from pynchy.container.session import Broken, Traffic
 from pynchy.container.usage import Most, Usage, usage_of
-from pynchy.disk import Floor, Space
-from pynchy.walk import DEEPEST
+from pynchy.container.walk import DEEPEST
+from pynchy.maintenance.disk import Floor, Space
 
 ANY = Most(bytes=None, files=None)
 BLOCK = 4096

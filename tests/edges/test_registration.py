@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from pynchy.actions import groups as group_commands
+from pynchy.actions.call import Call, Refused
 from pynchy.chat.channel import ChatSeen
-from pynchy.home import Home
-from pynchy.ipc import group_commands
-from pynchy.ipc.call import Call, Refused
-from pynchy.ipc.policy import Caller
+from pynchy.config.paths import Home
 from pynchy.model import MAIN, ChatId, GroupId, Message, Micros, RunId, SenderId, TurnId
+from pynchy.policy.tools import Caller
 from pynchy.store import groups, messages
 from pynchy.store.database import Database
 from tests.edges.small_daemon import Daemon, now, running

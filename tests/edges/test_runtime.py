@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from pynchy.config.paths import Home
 from pynchy.container import folders, skills
-from pynchy.container.runtime import ContainerGone, SpawnFailed
+from pynchy.container.engines.runtime import ContainerGone, SpawnFailed
 from pynchy.container.spec import Limits, Mount, Spec
-from pynchy.home import Home
 from pynchy.model import Group, GroupId, RunId
 from tests.edges.runtimes import Lab, daemon_like, everything, line, living, open_lab
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from pynchy.container.bwrap import (
+from pynchy.container.engines.bwrap import (
     LEASH,
     SHARED,
     SHARED_RLIMITS,
@@ -27,8 +27,8 @@ from pynchy.container.bwrap import (
     host_tree,
     start_time,
 )
-from pynchy.container.cgroups import Cgroups, find_cgroups
-from pynchy.container.runtime import NoRuntime
+from pynchy.container.engines.cgroups import Cgroups, find_cgroups
+from pynchy.container.engines.runtime import NoRuntime
 from pynchy.container.spec import Limits
 from tests.edges.runtimes import Lab, everything, line, living, open_lab
 
@@ -400,7 +400,7 @@ def test_version_2_groups_are_used_where_they_are_delegated(
     tmp_path: Path, runtime_name: str
 ) -> None:
     """No machine of ours has them; a folder with the same files stands in for the kernel's."""
-    unit = tmp_path / "user.slice" / "pynchy.service"
+    unit = tmp_path / "user.slice" / "pynchy.daemon.service_files"
     unit.mkdir(parents=True)
     (unit / "cgroup.procs").write_text(f"{os.getpid()}\n")
     (unit / "cgroup.controllers").write_text("cpu memory pids\n")

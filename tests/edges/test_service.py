@@ -16,9 +16,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from pynchy import service
+from pynchy.config.paths import Home
 from pynchy.container.spec import ENGINE_NAMES, client_environ
-from pynchy.home import Home
+from pynchy.daemon import service_files
 
 PYTHON = Path("/opt/my python/bin/python3")
 HOME = Path("/home/100% me/$x")
@@ -28,21 +28,21 @@ ENVIRON = {"PATH": "/usr/bin", "DOCKER_HOST": "unix:///run/user/1000/docker.sock
 def test_the_unit_says_what_it_must() -> None:
     unit = configparser.RawConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[method-assign,assignment]  # as the documentation says
-    unit.read_string(service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON))
+    unit.read_string(service_files.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON))
     told = unit["Service"]
     assert shlex.split(told["ExecStart"]) == [str(PYTHON), "-P", "-m", "pynchy", "run"]
     assert told["RestartPreventExitStatus"] == "69 78"
     assert (told["Type"], told["Delegate"]) == ("notify", "yes")
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"  # it slows down, and never gives up
-    assert f'Environment="{service.SERVICE}=systemd"' in unit_text()
+    assert f'Environment="{service_files.SERVICE}=systemd"' in unit_text()
     assert 'Environment="DOCKER_HOST=unix:///run/user/1000/docker.sock"' in unit_text()
     assert "EDITOR" not in unit_text()
-    text = service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON)
+    text = service_files.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON)
     assert 'Environment="PYNCHY_HOME=/home/100%% me/$x"' in text
 
 
 def unit_text() -> str:
-    return service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON)
+    return service_files.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON)
 
 
 def test_crashes_slow_the_next_starts_down_and_an_hour_later_they_are_forgotten(
@@ -50,13 +50,13 @@ def test_crashes_slow_the_next_starts_down_and_an_hour_later_they_are_forgotten(
 ) -> None:
     starts = tmp_path / "run" / "starts"
     now = 1_790_000_000.0
-    waits = [service.slow_down(starts, now=now + number) for number in range(12)]
+    waits = [service_files.slow_down(starts, now=now + number) for number in range(12)]
     assert waits[:6] == [0, 0, 0, 5, 10, 20]
-    assert waits[-1] == service.LONGEST == max(waits)
-    assert service.slow_down(starts, now=now + 3700) == 0
+    assert waits[-1] == service_files.LONGEST == max(waits)
+    assert service_files.slow_down(starts, now=now + 3700) == 0
     starts.write_text("not\na number")
-    assert service.slow_down(starts, now=now) == 0
-    assert service.wait_before([now + 10] * 9, now=now) == 0  # the clock was set back
+    assert service_files.slow_down(starts, now=now) == 0
+    assert service_files.wait_before([now + 10] * 9, now=now) == 0  # the clock was set back
 
 
 def test_a_start_by_a_manager_is_noted_until_it_ends_in_order(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_start_by_a_manager_is_noted_until_it_ends_in_order(tmp_path: Path) ->
         "PYNCHY_HOME": str(home.root),
         "PATH": os.environ["PATH"],
         "PYNCHY_CONTAINER_ENGINE": "bwrap",
-        service.SERVICE: "1",
+        service_files.SERVICE: "1",
     }
     argv = [sys.executable, "-m", "pynchy", "run", "--offline"]
     for how in (signal.SIGKILL, signal.SIGTERM):
@@ -85,13 +85,15 @@ def starts_of(home: Home) -> int:
 
 def test_a_line_end_makes_no_second_setting() -> None:
     with pytest.raises(ValueError, match="cannot be in a unit"):
-        service.systemd_unit(python=PYTHON, home=Path("/a\nExecStartPre=/bad"), environ={})
+        service_files.systemd_unit(python=PYTHON, home=Path("/a\nExecStartPre=/bad"), environ={})
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / service.UNIT
-    unit.write_text(service.systemd_unit(python=Path("/bin/true"), home=HOME, environ=ENVIRON))
+    unit = tmp_path / service_files.UNIT
+    unit.write_text(
+        service_files.systemd_unit(python=Path("/bin/true"), home=HOME, environ=ENVIRON)
+    )
     seen = subprocess.run(
         ["systemd-analyze", "verify", "--user", str(unit)],
         capture_output=True,
@@ -99,28 +101,28 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
         check=False,
         timeout=60,
     )
-    assert service.UNIT not in seen.stderr
+    assert service_files.UNIT not in seen.stderr
 
 
 def test_the_plist_says_what_it_must() -> None:
-    told = plistlib.loads(service.launchd_plist(python=PYTHON, home=HOME, environ=ENVIRON))
+    told = plistlib.loads(service_files.launchd_plist(python=PYTHON, home=HOME, environ=ENVIRON))
     assert told["ProgramArguments"] == [str(PYTHON), "-P", "-m", "pynchy", "run"]
     assert told["KeepAlive"] == {"SuccessfulExit": False}
     assert told["ProcessType"] == "Interactive"  # others are throttled, with all that they start
-    assert told["ExitTimeOut"] == service.STOP
+    assert told["ExitTimeOut"] == service_files.STOP
     assert told["EnvironmentVariables"]["DOCKER_HOST"] == ENVIRON["DOCKER_HOST"]
-    patient = service.launchd_plist(python=PYTHON, home=HOME, environ=ENVIRON, stop=630.0)
+    patient = service_files.launchd_plist(python=PYTHON, home=HOME, environ=ENVIRON, stop=630.0)
     assert plistlib.loads(patient)["ExitTimeOut"] == 630
     assert told["EnvironmentVariables"]["PYNCHY_HOME"] == str(HOME)
 
 
 def test_where_memory_runs_out_the_daemon_goes_on() -> None:
-    unit = service.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON).splitlines()
+    unit = service_files.systemd_unit(python=PYTHON, home=HOME, environ=ENVIRON).splitlines()
     assert {"OOMScoreAdjust=100", "OOMPolicy=continue"} <= set(unit)
 
 
 def test_nobody_at_the_screen_of_a_mac_is_said() -> None:
-    calls = service.to_start(Path("/x.plist"), platform="darwin", uid=501)
+    calls = service_files.to_start(Path("/x.plist"), platform="darwin", uid=501)
     assert calls[-1].argv == ("launchctl", "bootstrap", "gui/501", "/x.plist")
     assert "nobody is logged in" in calls[-1].hints[125]
 
@@ -191,7 +193,7 @@ def test_a_launch_agent_is_installed_restarted_in_order_and_removed(mac: Mac) ->
     assert log.read_text().count("stopped") == 1
 
     # Nobody rotates what launchd keeps, so the log is not in it; a start shortens it.
-    kept = service.errors_of(mac.home.root)
+    kept = service_files.errors_of(mac.home.root)
     assert "ready: " in log.read_text()
     assert "ready: " not in kept.read_text()
     with kept.open("a") as file:
@@ -205,7 +207,7 @@ def test_a_launch_agent_is_installed_restarted_in_order_and_removed(mac: Mac) ->
     assert "it runs already" in mac.service("start")
     assert "OFFLINE" in mac.service("logs")
     assert "removed" in mac.service("uninstall")
-    assert service.installed(mac.folder, {}, platform="darwin") is None
+    assert service_files.installed(mac.folder, {}, platform="darwin") is None
     assert log.read_text().count("stopping: SIGTERM") == 4
     assert "kickstart" not in (mac.launchd / "asked").read_text()
 
@@ -254,19 +256,19 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
         installed = run("install")
         assert installed.returncode == 0
         assert told in installed.stdout
-    unit = service.installed(tmp_path, {}, platform="linux")
+    unit = service_files.installed(tmp_path, {}, platform="linux")
     assert unit is not None
     asked = log.read_text().splitlines()
     assert asked == 2 * [
         "--user show --property=UnitPath --value",
         "--user daemon-reload",
-        "--user enable pynchy.service",
-        "--user restart pynchy.service",
+        "--user enable pynchy.daemon.service_files",
+        "--user restart pynchy.daemon.service_files",
         "--no-ask-password enable-linger",
     ]
     refused = run("restart", code=1)
     assert refused.returncode == 1
-    assert "systemctl --user restart pynchy.service failed (1)" in refused.stderr
+    assert "systemctl --user restart pynchy.daemon.service_files failed (1)" in refused.stderr
     assert run("uninstall").returncode == 0
     assert not unit.exists()
     assert (tmp_path / "home" / "store").is_dir()
@@ -274,28 +276,28 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
 
 
 def test_the_manager_is_told(tmp_path: Path) -> None:
-    told = service.Manager(str(tmp_path / "notify"), 0)
+    told = service_files.Manager(str(tmp_path / "notify"), 0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(5)
         manager.bind(told.where)
-        told.tell("READY=1", "STATUS=für dich", service.patience(1.5))
+        told.tell("READY=1", "STATUS=für dich", service_files.patience(1.5))
         assert manager.recv(64).decode() == "READY=1\nSTATUS=für dich\nEXTEND_TIMEOUT_USEC=1500000"
     told.tell("READY=1")  # nobody listens any more
 
 
 def test_no_child_speaks_in_our_name() -> None:
     environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "4000000", "WATCHDOG_PID": str(os.getpid())}
-    assert service.take_manager(environ) == service.Manager("@x", 2.0)
+    assert service_files.take_manager(environ) == service_files.Manager("@x", 2.0)
     assert environ == {}
-    assert service.take_manager(environ) is None
-    assert service.take_manager(
+    assert service_files.take_manager(environ) is None
+    assert service_files.take_manager(
         {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
-    ) == service.Manager("@x", 0)
+    ) == service_files.Manager("@x", 0)
 
 
 def test_what_a_service_keeps_of_the_environment_reaches_the_engine() -> None:
     environ = dict.fromkeys([*ENGINE_NAMES, "PATH", "ANTHROPIC_API_KEY"], "x")
-    kept = service.to_keep(environ)
+    kept = service_files.to_keep(environ)
     assert set(kept) == {*ENGINE_NAMES, "PATH"}
     assert kept.items() <= client_environ(environ).items()
 

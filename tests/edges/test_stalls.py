@@ -6,8 +6,8 @@ import time
 import pytest
 import trio
 
-from pynchy import stalls
-from pynchy.stalls import Stall, Watch, open_watch
+from pynchy.daemon import loop_watchdog
+from pynchy.daemon.loop_watchdog import Stall, Watch, open_watch
 
 HANG = 60.0  # seconds; nothing here takes one of them
 
@@ -81,8 +81,8 @@ def test_the_log_says_who_and_where(capsys: pytest.CaptureFixture[str]) -> None:
     from pynchy import logs
 
     logs.configure(logs.Setup(file=None))
-    stalls.tell_log(Stall(1.25, "turns of family", "x.py:3 wait"))
-    stalls.tell_log(Stall(1.25))
+    loop_watchdog.tell_log(Stall(1.25, "turns of family", "x.py:3 wait"))
+    loop_watchdog.tell_log(Stall(1.25))
     told = capsys.readouterr().err
     assert "held since 1.2 s by turns of family: x.py:3 wait" in told
     assert "it was over before it was seen" in told

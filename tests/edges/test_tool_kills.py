@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.model import Micros
 from pynchy.store import backup, groups, migrations
 from pynchy.store.database import open_file
@@ -25,7 +25,7 @@ from tests.edges.test_belonging import count_in, die, log_of
 KILLER = """
 import itertools, os, shutil, signal, sys
 from pathlib import Path
-from pynchy.home import Home
+from pynchy.config.paths import Home
 what, template, top, stride = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 STEPS = {
     "open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "os.link", "os.truncate", "os.chmod",

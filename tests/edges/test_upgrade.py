@@ -12,8 +12,8 @@ import sqlite_utils
 from click.testing import CliRunner, Result
 
 from pynchy.cli.app import pynchy
-from pynchy.home import Home
-from pynchy.lock import open_lock
+from pynchy.config.paths import Home
+from pynchy.daemon.lock import open_lock
 from pynchy.model import MAIN, MAIN_CONSOLE, Micros
 from pynchy.store import backup, groups, memory, messages, migrations, outbox, tasks, upgrade
 from pynchy.store.database import StoreBroken, open_file, open_reader, open_store

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from pynchy.config.paths import Home
 from pynchy.container import trees
-from pynchy.home import Home
+from pynchy.container.walk import DEEPEST, SHUT, TOO_DEEP, TOO_MANY, Walk
 from pynchy.model import GroupId, Micros
 from pynchy.moving import exporter
 from pynchy.moving import trees as merging
 from pynchy.store import backup, groups
 from pynchy.store.database import open_file, transaction
-from pynchy.walk import DEEPEST, SHUT, TOO_DEEP, TOO_MANY, Walk
 from tests.edges.test_trees import deep
 
 FAMILY = GroupId("family")

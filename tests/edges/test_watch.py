@@ -8,12 +8,12 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from pynchy import control
-from pynchy.home import Home
+from pynchy.config.paths import Home
+from pynchy.control import server
+from pynchy.control.subscriptions import FRESH, KEPT, Watching
 from pynchy.model import GroupId, Micros
 from pynchy.store import groups
 from pynchy.store.database import Store, open_store
-from pynchy.watch import FRESH, KEPT, Watching
 from tests.edges.small_daemon import running
 from tests.edges.test_control import Lines
 
@@ -28,7 +28,7 @@ async def watched(folder: Path) -> AsyncIterator[tuple[Watching, Store, Lines]]:
         async with open_store(folder / "pynchy.db") as store, trio.open_nursery() as nursery:
             store.tell_changes(watching.changed)
             await nursery.start(watching.run)
-            await nursery.start(partial(control.run, folder / "s", watching.ops))
+            await nursery.start(partial(server.run, folder / "s", watching.ops))
             async with await trio.open_unix_socket(folder / "s") as stream:
                 client = Lines(stream)
                 assert await client.ask(id=1, op="watch") == {

@@ -16,9 +16,9 @@ import attrs
 import pytest
 import trio
 
-from pynchy.changes import open_watch
+from pynchy.actions.call import Done
+from pynchy.folder_changes import open_watch
 from pynchy.ipc import errors, files, watcher
-from pynchy.ipc.call import Done
 from pynchy.ipc.files import FILE_LIMIT, Staged, Unfit
 from pynchy.ipc.spool import SCAN_LIMIT, Spool
 from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.web import journal
 from pynchy.web.page import MAX_STREAMS, static_files
 from tests.edges.small_daemon import running

@@ -15,7 +15,6 @@ import pytest
 import trio
 import trio.testing
 
-from pynchy.chat import whatsapp_session as session
 from pynchy.chat.channel import (
     ChannelEvent,
     ChatSeen,
@@ -25,8 +24,9 @@ from pynchy.chat.channel import (
     SendUncertain,
     StateChanged,
 )
-from pynchy.chat.whatsapp import Terms, WhatsApp, open_whatsapp
 from pynchy.model import ChatId, Outgoing
+from pynchy.whatsapp import session
+from pynchy.whatsapp.channel import Terms, WhatsApp, open_whatsapp
 
 from .fake_whatsapp import CHAT, OTHER, protobufs_alone
 

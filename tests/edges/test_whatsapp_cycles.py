@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from pynchy.chat.channel import StateChanged
-from pynchy.chat.whatsapp import Terms, open_whatsapp
 from pynchy.model import ChatId
+from pynchy.whatsapp.channel import Terms, open_whatsapp
 
 from .test_whatsapp_library import link
 

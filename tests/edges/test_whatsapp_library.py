@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-BRIDGE = (sys.executable, "-m", "pynchy.chat.whatsapp_bridge")
+BRIDGE = (sys.executable, "-m", "pynchy.whatsapp.bridge")
 START = {"line": "start", "name": "P", "chats": {}, "media_limit": 1, "transcribe": []}
 #: Nothing listens there: the library takes its way out from the environment when it is loaded.
 NO_WAY_OUT = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "NEONIZE_BOT_TAG": "off"}
@@ -100,7 +100,7 @@ def test_the_library_never_fetches_its_shared_object(tmp_path: Path) -> None:
     assert b"requests" not in done.stderr
 
 
-@pytest.mark.parametrize("module", ["pynchy.daemon", "pynchy.chat.whatsapp"])
+@pytest.mark.parametrize("module", ["pynchy.daemon.wiring", "pynchy.whatsapp.channel"])
 def test_the_daemon_never_loads_the_library(module: str) -> None:
     script = f"import sys, {module}; print(any('neonize' in name for name in sys.modules))"
     done = subprocess.run(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pynchy.chat import whatsapp_session as session
 from pynchy.cli.auth import _show
+from pynchy.whatsapp import session
 
 from .test_whatsapp import link
 

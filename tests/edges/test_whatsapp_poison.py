@@ -9,8 +9,8 @@ from pathlib import Path
 import trio
 
 from pynchy.chat.channel import Incoming, SetAside
-from pynchy.chat.whatsapp import Terms, WhatsApp, open_whatsapp
-from pynchy.chat.whatsapp_journal import DELIVERIES, Journal
+from pynchy.whatsapp.channel import Terms, WhatsApp, open_whatsapp
+from pynchy.whatsapp.journal import DELIVERIES, Journal
 
 from .test_whatsapp import GROUP, connected, hear, incoming, journal, terms
 

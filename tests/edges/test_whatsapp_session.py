@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.chat import whatsapp_session as session
-from pynchy.chat.whatsapp import open_whatsapp
+from pynchy.whatsapp import session
+from pynchy.whatsapp.channel import open_whatsapp
 
 from .test_whatsapp import connected, incoming, link, state, terms
 

@@ -48,7 +48,7 @@ def test_the_guest_brings_its_skills(uv: str, checkout: Path, tmp_path: Path) ->
     assert {f"pynchy_agent/skills/{name}/SKILL.md" for name in skills} <= set(names)
     # And whoever is installed with it finds them there, not in a checkout.
     source = (
-        "from pynchy.agents import own_skills; import pynchy_agent;"
+        "from pynchy.groups.agent import own_skills; import pynchy_agent;"
         "print(own_skills(), pynchy_agent.__file__)"
     )
     found = subprocess.run(

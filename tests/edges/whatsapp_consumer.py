@@ -17,10 +17,10 @@ from pathlib import Path
 import trio
 
 from pynchy.chat import receiver
-from pynchy.chat.whatsapp import Terms, open_whatsapp
 from pynchy.model import ChatId, GroupId, Message, Micros
 from pynchy.store import groups, messages
 from pynchy.store.database import Database, open_store
+from pynchy.whatsapp.channel import Terms, open_whatsapp
 
 CHAT = ChatId("120363000000000001@g.us")
 FAKE = Path(__file__).with_name("fake_whatsapp.py")

@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from tests.processes import parents
 
 HANG = 90.0  # seconds after which something hangs; nothing here takes a tenth of it

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from tests.end_to_end.house import HANG, environment, running
 from tests.end_to_end.test_looking_in import asked
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.model import MAIN, MAIN_CONSOLE
 from pynchy.store import backup
 from pynchy.store.migrations import SCHEMA

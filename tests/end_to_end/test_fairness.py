@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from tests.end_to_end.house import Daemon, Talk, running
 
 AGENT = Path(__file__).with_name("selfish_agent.py")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from pynchy.model import GroupId
 from tests.end_to_end.house import running
 
@@ -172,7 +172,7 @@ def test_nothing_that_an_agent_left_is_started_by_us(tmp_path: Path) -> None:
 def test_a_part_of_us_is_started_without_a_look_at_the_working_directory(tmp_path: Path) -> None:
     """The daemon itself may have been started in a group's folder."""
     # threat L16
-    from pynchy import itself
+    from pynchy.config import itself
 
     mark = tmp_path / "ran"
     for name in ("json", "pynchy", "runpy"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from tests.terminal import terminal
 
 BWRAP = {"PYNCHY_CONTAINER_ENGINE": "bwrap"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.service import UNIT
+from pynchy.daemon.service_files import UNIT
 from tests.end_to_end.user_manager import HOME, Machine, machine
 
 SETTINGS = """\

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.home import Home
+from pynchy.config.paths import Home
 from tests.end_to_end.house import HANG, environment, running
 
 PAGE = 4096

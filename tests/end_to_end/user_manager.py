@@ -20,8 +20,8 @@ from typing import Any, Final
 import attrs
 import pytest
 
-from pynchy.home import Home
-from pynchy.service import UNIT
+from pynchy.config.paths import Home
+from pynchy.daemon.service_files import UNIT
 from tests.end_to_end.house import HANG
 from tests.processes import parents
 

@@ -18,8 +18,8 @@ import attrs
 import trio
 import trio.testing
 
-from pynchy import control
 from pynchy.container.session import Heard, Traffic, open_session
+from pynchy.control import server
 from pynchy.gateway import egress
 from pynchy.gateway.exchange import Egress, RunIdentity
 from pynchy.gateway.hosts import Destination
@@ -207,14 +207,14 @@ async def frames(folder: Path, data: bytes) -> None:
 async def control_lines(folder: Path, data: bytes) -> None:
     folder.mkdir(exist_ok=True)
 
-    async def echo(client: control.Client, *, text: str = "") -> object:
+    async def echo(client: server.Client, *, text: str = "") -> object:
         await trio.lowlevel.checkpoint()
         return text
 
     async with trio.open_nursery() as nursery:
         path = folder / "control.sock"
         await nursery.start(
-            lambda task_status: control.run(path, {"echo": echo}, task_status=task_status)
+            lambda task_status: server.run(path, {"echo": echo}, task_status=task_status)
         )
         await _pour(path, data)
         nursery.cancel_scope.cancel()

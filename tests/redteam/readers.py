@@ -22,25 +22,18 @@ from xml.etree import ElementTree
 import attrs
 import h11
 
-from pynchy import config, dotenv, safe_text
-from pynchy.chat import (
-    commands,
-    text,
-    whatsapp_format,
-    whatsapp_lines,
-    whatsapp_read,
-    whatsapp_write,
-)
+from pynchy.chat import commands, text
 from pynchy.cli.client import printable
-from pynchy.container import mounts, spec
-from pynchy.control import mismatch
+from pynchy.config import dotenv
+from pynchy.config import settings as config
+from pynchy.container import spec
+from pynchy.container.mounts import rules
+from pynchy.control.server import mismatch
 from pynchy.gateway import body, hello, hosts
 from pynchy.gateway import policy as gate
 from pynchy.gateway.exchange import Egress, Limits, RunIdentity
 from pynchy.gateway.meter import Meter
 from pynchy.gateway.policy import Refusal
-from pynchy.groups import settings
-from pynchy.ipc import policy, requests
 from pynchy.logs import escape
 from pynchy.model import (
     Attachment,
@@ -54,9 +47,14 @@ from pynchy.model import (
     SenderId,
 )
 from pynchy.moving import old_home
+from pynchy.policy import group_settings, requests, tools
 from pynchy.schedule import times
 from pynchy.store import questions, search
+from pynchy.text import safe
 from pynchy.web import gate as web
+from pynchy.whatsapp import format, write
+from pynchy.whatsapp import lines as whatsapp_lines
+from pynchy.whatsapp import read as whatsapp_read
 from pynchy_agent import archive, toolset, wire
 from tests.edges.fake_whatsapp import message
 from tests.rules.test_container_spec import HOST, USER, a_spec, flags_of, parse_bwrap, parse_mount
@@ -152,13 +150,13 @@ def readers() -> Iterator[Reader]:
     places = (b"example.org:443", b"[2001:db8::1]:443", b"http://example.org/x?y=z")
     yield Reader("places to connect to", _place, places, (Refusal, ValueError))
     # B7: what becomes an argv
-    yield Reader("the allowlist", mounts.parse_allowlist, (_ALLOWLIST,), (mounts.BadAllowlist,))
+    yield Reader("the allowlist", rules.parse_allowlist, (_ALLOWLIST,), (rules.BadAllowlist,))
     yield Reader("config.toml", _config, (_CONFIG,), (config.ConfigError,))
     yield Reader(
         ".env", dotenv.parse_env, (b"A=b\nexport C=\"d\\n\"\nE='f' # g\n",), (dotenv.BadEnvFile,)
     )
     yield Reader(
-        "settings of a group", _settings, (_SETTINGS,), (settings.BadSettings, wire.BadFrame)
+        "settings of a group", _settings, (_SETTINGS,), (group_settings.BadSettings, wire.BadFrame)
     )
     yield Reader("argv of engines", _argv, (_MOUNTED,), (spec.BadSpec, wire.BadFrame))
     # B8: another's database, and what is kept as JSON in ours
@@ -259,7 +257,7 @@ def _frames(data: bytes) -> None:
 
 def _command(data: bytes) -> None:
     command = wire.decode_command(data)
-    if command.name in policy.COMMANDS and policy.misfit(command.name, command.args) is None:
+    if command.name in tools.COMMANDS and tools.misfit(command.name, command.args) is None:
         shown = requests.Request(GroupId("family"), command.name, command.args)
         assert requests.read(shown.canonical) == shown
         for line in requests.lines(shown):
@@ -359,10 +357,10 @@ def _answer(data: bytes) -> None:
     text.hides_the_rest(words)
     shown = text.clean_reply(words)
     if shown is not None:
-        assert safe_text.NOTICE_MARK not in shown
+        assert safe.NOTICE_MARK not in shown
         for piece in text.split_reply(shown):
             assert len(piece) <= text.REPLY_LIMIT
-            assert safe_text.NOTICE_MARK not in whatsapp_format.to_whatsapp(piece)
+            assert safe.NOTICE_MARK not in format.to_whatsapp(piece)
 
 
 @cache
@@ -380,7 +378,7 @@ def _search(data: bytes) -> None:
 
 
 def _picture(data: bytes) -> None:
-    size = whatsapp_write.size_of(data)
+    size = write.size_of(data)
     assert size is None or all(0 < each < 2**31 for each in size)
 
 
@@ -508,9 +506,9 @@ def _shown(data: bytes) -> None:
     words = _told(data)
     assert "\n" not in escape(words)
     assert requests.visible(words).isprintable()
-    assert safe_text.NOTICE_MARK not in requests.visible(words)
-    assert not re.search(f"[\\n\\r\\x1b\\u2028\\u202e{safe_text.NOTICE_MARK}]", text.within(words))
-    assert text.notice(words).count(safe_text.NOTICE_MARK) == 1
+    assert safe.NOTICE_MARK not in requests.visible(words)
+    assert not re.search(f"[\\n\\r\\x1b\\u2028\\u202e{safe.NOTICE_MARK}]", text.within(words))
+    assert text.notice(words).count(safe.NOTICE_MARK) == 1
     assert not re.search(r"[\x1b\x07\x9b\u202e]", printable(words) + escape(words))
 
 
@@ -528,7 +526,7 @@ def _tool(data: bytes) -> None:
     tool = toolset.TOOLS.get(command.name)
     if tool is not None and toolset.misfit(command.args, tool.schema) is None:
         assert wire.decode_command(wire.encode_command(command)) == command
-        assert policy.misfit(command.name, command.args) is None, command
+        assert tools.misfit(command.name, command.args) is None, command
 
 
 async def _op(
@@ -561,7 +559,7 @@ def _page(data: bytes) -> None:
 
 
 def _settings(data: bytes) -> None:
-    settings.read(wire.loads_strict(data))
+    group_settings.read(wire.loads_strict(data))
 
 
 def _bridge(data: bytes) -> None:

@@ -35,7 +35,7 @@ ATTACK: Final = 15  # seconds of one attack; a longer one is several in a row
 SOON: Final = 0.05  # seconds between two questions of the group that is served
 LONGEST: Final = 0.1  # seconds of the processor that a reader may take of the loop at once
 # Tasks that read what the attacker writes.
-READERS: Final = ("pynchy.gateway", "stdout", "stderr", "commands", "pynchy.control", "turn")
+READERS: Final = ("pynchy.gateway", "stdout", "stderr", "commands", "pynchy.control.server", "turn")
 MOST_MEMORY: Final = 32 << 20  # bytes that the daemon may grow by
 
 

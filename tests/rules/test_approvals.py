@@ -10,21 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat import commands, orders
+from pynchy.actions.approvals import CannotDecide, Decided, decide
+from pynchy.actions.call import Done
+from pynchy.chat import command_handlers, commands
 from pynchy.chat.receiver import Asked
-from pynchy.ipc import policy
-from pynchy.ipc.approvals import CannotDecide, Decided, decide
-from pynchy.ipc.call import Done
-from pynchy.ipc.requests import (
-    ALPHABET,
-    Request,
-    code_of,
-    digest,
-    question,
-    read,
-    read_code,
-    visible,
-)
 from pynchy.model import (
     DAY,
     MAIN,
@@ -36,6 +25,17 @@ from pynchy.model import (
     Micros,
     SenderId,
     after,
+)
+from pynchy.policy import tools
+from pynchy.policy.requests import (
+    ALPHABET,
+    Request,
+    code_of,
+    digest,
+    question,
+    read,
+    read_code,
+    visible,
 )
 from pynchy.store import approvals, audit, groups, tasks, turns
 from tests.rules.test_policy import ANN, CHAT, FAMILY, NOON, WORK, World
@@ -192,7 +192,7 @@ def test_what_leaves_a_groups_own_powers_is_asked_for(
 ) -> None:
     from tests.rules.test_policy import caller
 
-    assert policy.asks(caller(main=main, trusted=trusted), name, args) is asks
+    assert tools.asks(caller(main=main, trusted=trusted), name, args) is asks
 
 
 def test_what_is_asked_is_shown_in_main_in_full_and_nothing_is_done() -> None:
@@ -525,7 +525,7 @@ def order(there: World, text: str, *, sender: SenderId, chat: ChatId, own: bool 
         raise AssertionError
 
     before = len(there.outbox())
-    orders.carry_out(
+    command_handlers.carry_out(
         there.db,
         Asked(order=found, message=message, group=group, refusal=refusal),
         now=NOON,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat import orders
+from pynchy.chat import command_handlers
 from pynchy.chat.commands import COMMANDS, Order, help_text, parse, refusal
 from pynchy.model import Attachment, ChatId, Group, GroupId, Message, Micros, SenderId
 
@@ -146,4 +146,4 @@ def test_any_text_is_a_known_order_or_none(text: str, main: bool) -> None:
 
 
 def test_every_command_is_carried_out_by_somebody() -> None:
-    assert set(COMMANDS) == set(orders.ORDERS)
+    assert set(COMMANDS) == set(command_handlers.ORDERS)

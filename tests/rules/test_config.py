@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.config import (
+from pynchy.config.settings import (
     GIB,
     SECTIONS,
     Config,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.container.mounts import (
+from pynchy.container.mounts.rules import (
     NOTHING,
     TEMPLATE,
     Allowlist,
@@ -27,7 +27,7 @@ from pynchy.container.mounts import (
     masks,
     parse_allowlist,
 )
-from pynchy.container.sensitive import SECRETS, matched_by
+from pynchy.container.mounts.sensitive import SECRETS, matched_by
 from pynchy.container.spec import BadSpec, Mount
 
 ALLOWED = Allowlist((Root("/data/projects", writable=True), Root("/data/papers")))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pynchy.container.health import advice_on_limits, spell_loose
-from pynchy.container.probe import NAMES, held
+from pynchy.container.engines.health import advice_on_limits, spell_loose
+from pynchy.container.engines.probe import NAMES, held
 from pynchy.container.spec import Limits
 
 LIMITS = Limits()

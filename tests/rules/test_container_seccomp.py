@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pynchy.container import seccomp
-from pynchy.container.escapes import TABLE, known_escapes, parse_version
+from pynchy.container.engines import seccomp
+from pynchy.container.engines.escapes import TABLE, known_escapes, parse_version
 
 ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 NO_FAMILY = 0x00050061

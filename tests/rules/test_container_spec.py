@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pynchy.container.engines.submounts import parse_mount_points, submounts_of
 from pynchy.container.spec import (
     BadSpec,
     HostTree,
@@ -27,7 +28,6 @@ from pynchy.container.spec import (
     mount_field,
     podman_argv,
 )
-from pynchy.container.submounts import parse_mount_points, submounts_of
 
 USER = (1000, 1000)
 

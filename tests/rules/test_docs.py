@@ -11,7 +11,7 @@ import click
 import pytest
 
 import pynchy
-from pynchy.config import SECTIONS
+from pynchy.config.settings import SECTIONS
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.dotenv import BadEnvFile, parse_env
+from pynchy.config.dotenv import BadEnvFile, parse_env
 
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 

@@ -7,13 +7,14 @@ from typing import Any
 import attrs
 import pytest
 
-from pynchy.groups.effects import COMMANDS, UNBOUNDED, Bounds
-from pynchy.ipc import handlers, policy
-from pynchy.ipc.call import Done
+from pynchy.actions import commands
+from pynchy.actions.call import Done
 from pynchy.ipc.files import Staged
 from pynchy.model import ChatId, GroupId, RunId, SenderId, TaskId, after
+from pynchy.policy import tools
+from pynchy.policy.effect_limits import COMMANDS, UNBOUNDED, Bounds
 from pynchy.schedule.times import Schedule
-from pynchy.store import breakers, delegates, effects, runs, tasks, turns
+from pynchy.store import breakers, delegates, effect_counts, runs, tasks, turns
 from pynchy_agent import wire
 from tests.rules.store_world import CHAT, FAMILY, World
 
@@ -35,7 +36,7 @@ class Agent:
     bounds: Bounds = UNBOUNDED
 
     def call(self, name: str, /, **args: Any) -> Done:
-        return handlers.handle(
+        return commands.handle(
             self.world.db,
             wire.Command(name=name, args=args),
             folder=FAMILY,
@@ -179,7 +180,7 @@ def test_every_act_that_says_something_or_makes_a_turn_is_counted_and_bounded(na
             agent.world.db.execute("UPDATE questions SET state = 'dropped'")
         done = agent.call(name, **args)
         assert done.ok, done.text
-    assert effects.done(agent.world.db, FAMILY, kind, now=agent.world.now) == 3
+    assert effect_counts.done(agent.world.db, FAMILY, kind, now=agent.world.now) == 3
     args = EACH[name] | ({"task_id": tasks_made[3]} if name == "run_task_now" else {})
     done = agent.call(name, **args)
     assert not done.ok
@@ -196,17 +197,17 @@ def test_every_command_with_an_effect_has_a_bound() -> None:
     keeps = {"remember", "forget", "pause_task", "cancel_task"}  # rows that make and say nothing
     mains = {"refresh_groups", "register_group", "update_group", "unregister_group"}
     by_approval = {"request_mount", "request_host"}
-    assert policy.COMMANDS.keys() == COMMANDS.keys() | looks | keeps | mains | by_approval
+    assert tools.COMMANDS.keys() == COMMANDS.keys() | looks | keeps | mains | by_approval
 
 
 def test_within_the_hour_counts_and_no_longer() -> None:
     world = World.with_family()
-    effects.count(world.db, FAMILY, "turns", now=world.now, number=2)
-    assert effects.done(world.db, FAMILY, "turns", now=after(world.now, HOUR - 61)) == 2
-    assert effects.done(world.db, FAMILY, "turns", now=after(world.now, HOUR + 60)) == 0
-    assert effects.done(world.db, FAMILY, "turns", now=after(world.now, -HOUR)) == 0
-    effects.count(world.db, FAMILY, "turns", now=after(world.now, -HOUR))
-    assert effects.done(world.db, FAMILY, "turns", now=world.now) == 0, "a clock was set back"
+    effect_counts.count(world.db, FAMILY, "turns", now=world.now, number=2)
+    assert effect_counts.done(world.db, FAMILY, "turns", now=after(world.now, HOUR - 61)) == 2
+    assert effect_counts.done(world.db, FAMILY, "turns", now=after(world.now, HOUR + 60)) == 0
+    assert effect_counts.done(world.db, FAMILY, "turns", now=after(world.now, -HOUR)) == 0
+    effect_counts.count(world.db, FAMILY, "turns", now=after(world.now, -HOUR))
+    assert effect_counts.done(world.db, FAMILY, "turns", now=world.now) == 0, "a clock was set back"
 
 
 def test_tokens_hold_back_what_nobody_asked_for() -> None:
@@ -350,8 +351,8 @@ def test_answers_to_people_are_never_counted() -> None:
         run = world.begin()
         world.commit(run, world.claim(run), say=["hello"])
         world.end(run)
-    assert effects.done(world.db, FAMILY, "messages", now=world.now) == 0
-    assert effects.done(world.db, FAMILY, "turns", now=world.now) == 0
+    assert effect_counts.done(world.db, FAMILY, "messages", now=world.now) == 0
+    assert effect_counts.done(world.db, FAMILY, "turns", now=world.now) == 0
 
 
 def test_helpers_that_nobody_waits_for_are_refused_where_they_would_have_no_slot() -> None:

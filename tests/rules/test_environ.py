@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from pynchy.environ import CERTIFICATES, PROXIES, for_whatsapp, unused
+from pynchy.config.environ import CERTIFICATES, PROXIES, for_whatsapp, unused
 
 ROOT = Path(__file__).parents[2]
 

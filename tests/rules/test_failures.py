@@ -31,7 +31,7 @@ from pynchy.policy.failures import (
     of_answer,
     row_of,
 )
-from pynchy.store import groups, guards, holds, messages, runs, serving, turns
+from pynchy.store import groups, guard_reports, holds, messages, runs, serving, turns
 from tests.rules.store_world import BEGINNING, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 KINDS = sorted(TABLE)
@@ -673,7 +673,7 @@ class TestWhatPeopleHear:
         expected, before = [], "none"
         for each in starts:
             refused = [] if each == "none" else [("photos", f"reason {each}")]
-            guards.mounts_refused(
+            guard_reports.mounts_refused(
                 world.db, folder=FAMILY, run=RunId("r"), refused=refused, now=world.now, new_id=world.new_id
             )  # fmt: skip
             if each not in (before, "none"):

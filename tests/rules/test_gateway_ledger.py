@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pynchy.gateway.exchange import Limits, OverBudget, Reserved, RunIdentity, Usage, Wanted
-from pynchy.gateway.ledger import USEFUL, prune, reserve, settle, summed, used
 from pynchy.gateway.prices import cost, input_bound
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store.database import Connection, open_memory
+from pynchy.store.ledger import USEFUL, prune, reserve, settle, summed, used
 
 NOW = Micros(1_000_000)
 MODEL = "claude-opus-5-5"  # $20 for a million tokens of output, $8 at most for input

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pynchy.chat.text import NOTICE_PREFIX, notice, within
 from pynchy.model import MAIN_CONSOLE, Micros, SenderId
 from pynchy.policy.failures import Trouble
-from pynchy.safe_text import NOTICE_MARK
-from pynchy.store import groups, guards, messages, outbox, tasks, turns
+from pynchy.store import groups, guard_reports, messages, outbox, tasks, turns
+from pynchy.text.safe import NOTICE_MARK
 from tests.rules.test_approvals import order
 from tests.rules.test_policy import CHAT, FAMILY, NOON, RUN, World
 
@@ -131,7 +131,7 @@ def test_a_chats_name_begins_no_line_in_main() -> None:
 def test_what_the_guards_say_has_the_mark() -> None:
     # threat P8, X6
     there = World()
-    guards.mounts_refused(
+    guard_reports.mounts_refused(
         there.db, folder=FAMILY, run=RUN, refused=[("x", FORGED), (FORGED, "no")], now=NOON, new_id=there.new_id
     )  # fmt: skip
     said = in_the_hosts_name(there)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.disk import BACK, Floor, Space, spell_bytes
-from pynchy.keeper import next_hour
+from pynchy.maintenance.disk import BACK, Floor, Space, spell_bytes
+from pynchy.maintenance.nightly import next_hour
 from pynchy.model import HOUR, Micros
 
 MIB = 1 << 20

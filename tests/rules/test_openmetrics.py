@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.openmetrics import Family, by, one, render
+from pynchy.control.openmetrics import Family, by, one, render
 from tests import openmetrics
 
 NUMBERS = st.floats(min_value=0) | st.integers(0, 2**53).map(float)

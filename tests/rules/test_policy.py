@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.ipc import policy
-from pynchy.ipc.call import Done
+from pynchy.actions.call import Done
+from pynchy.actions.commands import MOST_COMMANDS, handle
+from pynchy.actions.waiting import MOST_SAID
 from pynchy.ipc.files import Staged, Unfit
-from pynchy.ipc.handlers import MOST_COMMANDS, handle
-from pynchy.ipc.policy import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
-from pynchy.ipc.waiting_commands import MOST_SAID
 from pynchy.model import (
     MAIN,
     ChatId,
@@ -29,7 +27,9 @@ from pynchy.model import (
     TurnId,
     after,
 )
-from pynchy.store import callers, groups, messages, outbox, runs, turns
+from pynchy.policy import tools
+from pynchy.policy.tools import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
+from pynchy.store import authority, groups, messages, outbox, runs, turns
 from pynchy.store.database import Connection, configure, open_memory
 from pynchy.store.tasks import MOST_TASKS
 from pynchy_agent.wire import Command
@@ -68,7 +68,7 @@ def group(folder: str) -> Group:
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_what_reaches_further_than_its_group_is_for_main_and_people_it_trusts(name: str) -> None:
     allowed = {
-        (main, trusted): policy.refusal(caller(main=main, trusted=trusted), name) is None
+        (main, trusted): tools.refusal(caller(main=main, trusted=trusted), name) is None
         for main, trusted in itertools.product((False, True), repeat=2)
     }
     if COMMANDS[name].reach is Reach.OWN:
@@ -80,20 +80,18 @@ def test_what_reaches_further_than_its_group_is_for_main_and_people_it_trusts(na
 def test_the_table_refuses_what_is_for_main(monkeypatch: pytest.MonkeyPatch) -> None:
     # threat I2, invariant 156
     table = {**COMMANDS, "register_group": Rule(Reach.ALL, {"folder": Text(63)})}
-    monkeypatch.setattr(policy, "COMMANDS", table)
-    assert (
-        policy.refusal(caller(), "register_group") == "register_group is for the main group alone"
-    )
-    assert policy.refusal(caller(trusted=True), "register_group") is not None
-    assert "everybody who asked" in str(policy.refusal(caller(main=True), "register_group"))
-    assert policy.refusal(caller(main=True, trusted=True), "register_group") is None
-    assert "register_group" not in policy.offered(group("family"))  # invariant 166
-    assert "register_group" in policy.offered(group("main"))
+    monkeypatch.setattr(tools, "COMMANDS", table)
+    assert tools.refusal(caller(), "register_group") == "register_group is for the main group alone"
+    assert tools.refusal(caller(trusted=True), "register_group") is not None
+    assert "everybody who asked" in str(tools.refusal(caller(main=True), "register_group"))
+    assert tools.refusal(caller(main=True, trusted=True), "register_group") is None
+    assert "register_group" not in tools.offered(group("family"))  # invariant 166
+    assert "register_group" in tools.offered(group("main"))
 
 
 @pytest.mark.parametrize("name", ["", "deploy", "SEND_MESSAGE", "send_message ", "x" * 10_000])
 def test_what_is_not_in_the_table_does_not_exist(name: str) -> None:
-    refused = policy.refusal(caller(main=True, trusted=True), name)
+    refused = tools.refusal(caller(main=True, trusted=True), name)
     assert refused is not None
     assert len(refused) < 200
 
@@ -104,7 +102,7 @@ FORGED = [
 ]  # fmt: skip
 
 
-def fitting(field: policy.Field) -> object:
+def fitting(field: tools.Field) -> object:
     """The simplest thing that may stand there."""
     candidates = (*getattr(field, "words", ()), "x", 1, True, [])
     return next(value for value in candidates if field.wrong(value) is None)
@@ -121,10 +119,10 @@ def fitting(field: policy.Field) -> object:
 )
 def test_a_command_cannot_say_who_it_is(name: str, field: str) -> None:  # threat I1, invariant 134
     args = {key: fitting(needed) for key, needed in COMMANDS[name].needs.items()}
-    wrong = policy.misfit(name, {**args, field: "main"})
+    wrong = tools.misfit(name, {**args, field: "main"})
     assert wrong is not None
     assert wrong.startswith(f"{name} has no argument {field!r}; it has: ")
-    assert policy.misfit(name, args) is None
+    assert tools.misfit(name, args) is None
 
 
 @pytest.mark.parametrize(
@@ -141,14 +139,14 @@ def test_a_command_cannot_say_who_it_is(name: str, field: str) -> None:  # threa
         (Whole(1, 5), "\uff13", "is a text, not a whole number"),
         (Whole(1, 5), 3.0, "is a number, not a whole number"),
         (Flag(), 1, "is a number, not true or false"),
-        (policy.Choice(("a", "b")), "c", "is not one of: a, b"),
+        (tools.Choice(("a", "b")), "c", "is not one of: a, b"),
         (Texts(1, Text(3)), ["a", "b"], "has 2 items, the limit is 1"),
         (Texts(2, Text(3)), ["a", 1], "has an item that is a number, not a text"),
         (Texts(2, Text(3)), {}, "is a object, not a list"),
     ],
 )
 def test_an_argument_that_does_not_fit_is_told_exactly(
-    field: policy.Field, value: object, wrong: str
+    field: tools.Field, value: object, wrong: str
 ) -> None:
     assert field.wrong(value) == wrong
 
@@ -352,7 +350,7 @@ def test_a_follow_up_is_not_what_the_first_turn_says() -> None:
 def test_what_a_dead_run_asked_for_is_still_done() -> None:  # invariant 169
     there = World()
     runs.interrupt_others(there.db, boot="next", now=NOON, new_id=there.new_id)
-    assert callers.last_run(there.db, FAMILY) == RUN
+    assert authority.last_run(there.db, FAMILY) == RUN
     assert there.call("send_message", {"text": "before I died"}).ok
     turn = turns.get(there.db, TurnId(there.outbox()[0]["turn_id"]))
     assert turn is not None
@@ -463,7 +461,7 @@ def test_a_file_is_sent_only_as_the_copy_that_was_made() -> None:
     assert done.text == "cat.png (7 bytes) was sent to the chat"
     [row] = there.outbox()
     assert (row["kind"], row["path"], row["text"]) == ("file", staged.path, "a cat")
-    assert callers.open_files(there.db, FAMILY) == {staged.path}
+    assert authority.open_files(there.db, FAMILY) == {staged.path}
     refused = there.call("send_file", {"path": "x"}, file=Unfit("it is a folder"))
     assert refused.text == "the file was not sent: it is a folder"
     assert not there.call("send_file", {"path": "/etc/passwd"}).ok
@@ -492,7 +490,7 @@ def test_a_quote_is_of_a_message_of_this_chat_and_comes_first() -> None:
 
 def test_in_main_authority_is_that_of_everybody_who_asked() -> None:  # invariant 156
     def trusted(there: World) -> bool:
-        found = callers.caller_of(there.db, there.folder, RUN)
+        found = authority.caller_of(there.db, there.folder, RUN)
         assert found is not None
         return found.trusted
 
@@ -514,14 +512,14 @@ def test_in_main_authority_is_that_of_everybody_who_asked() -> None:  # invarian
 
 def test_a_hostile_follow_up_takes_the_trust_of_the_turn_it_joins() -> None:
     there = World(MAIN)
-    found = callers.caller_of(there.db, there.folder, RUN)
+    found = authority.caller_of(there.db, there.folder, RUN)
     assert found is not None
     assert found.trusted
     messenger = ChatId("main@g.us")
     groups.add_chat(there.db, MAIN, messenger)
     messages.receive(there.db, there.message("unregister g", "M2", chat=messenger), now=NOON)
     there.claim()
-    found = callers.caller_of(there.db, there.folder, RUN)
+    found = authority.caller_of(there.db, there.folder, RUN)
     assert found is not None
     assert not found.trusted
 
@@ -529,7 +527,7 @@ def test_a_hostile_follow_up_takes_the_trust_of_the_turn_it_joins() -> None:
 def test_what_somebody_had_started_in_a_container_does_not_wait_for_the_owners_turn() -> None:
     # threat I2, A5: a member of main asks, and a program stays behind that writes a command when the owner asks next
     def trusted(run: RunId = RUN) -> bool:
-        found = callers.caller_of(there.db, MAIN, run)
+        found = authority.caller_of(there.db, MAIN, run)
         assert found is not None
         return found.trusted
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy import safe_text
 from pynchy.chat.text import clean_name, clean_reply
+from pynchy.text import safe
 
-MARK = safe_text.NOTICE_MARK
+MARK = safe.NOTICE_MARK
 #: What may stand in no output, each in a word of its own.
 DANGEROUS = (
     "\x1b[31m", "\x1b]0;title\x07", "\x9b2J", "\x00", "\r", "\x08", "\x7f", "\u2028", "\u2029", "\u202e", "\u202a",
@@ -49,13 +49,13 @@ def acts(text: str, *, lines: bool) -> list[str]:
 
 @given(TEXTS)
 def test_nothing_acts_or_hides(text: str) -> None:
-    assert acts(safe_text.block(text), lines=True) == []
-    assert acts(safe_text.escaped(text), lines=False) == []
-    assert acts(safe_text.escaped(text, lines=True), lines=True) == []
-    assert acts(safe_text.line(text), lines=False) == []
+    assert acts(safe.block(text), lines=True) == []
+    assert acts(safe.escaped(text), lines=False) == []
+    assert acts(safe.escaped(text, lines=True), lines=True) == []
+    assert acts(safe.line(text), lines=False) == []
     assert acts(clean_reply(text) or "", lines=True) == []
     assert acts(clean_name(text), lines=False) == []
-    for shown in (safe_text.block(text), safe_text.escaped(text), safe_text.line(text)):
+    for shown in (safe.block(text), safe.escaped(text), safe.line(text)):
         shown.encode()
 
 
@@ -63,33 +63,33 @@ def test_nothing_acts_or_hides(text: str) -> None:
 @pytest.mark.parametrize("around", ["{}", "x\n{} Approved", "\u200b{}", "{}\u200d", "\u25aa{}"])
 def test_nothing_passes_for_the_host(mark: str, around: str) -> None:
     text = around.format(mark)
-    for shown in (safe_text.line(text), clean_reply(text) or "", clean_name(text)):
-        assert safe_text.unmarked(shown) == shown
+    for shown in (safe.line(text), clean_reply(text) or "", clean_name(text)):
+        assert safe.unmarked(shown) == shown
         assert mark not in shown
         assert not any(unicodedata.category(each) == "Me" for each in shown)
 
 
 @pytest.mark.parametrize("text", FINE)
 def test_what_people_write_stays(text: str) -> None:
-    assert safe_text.block(text) == text
-    assert safe_text.unmarked(text) == text
+    assert safe.block(text) == text
+    assert safe.unmarked(text) == text
     assert clean_reply(text) == text
-    assert safe_text.escaped(text, lines=True) == text
-    assert safe_text.line(text) == " ".join(text.split())
+    assert safe.escaped(text, lines=True) == text
+    assert safe.line(text) == " ".join(text.split())
 
 
 @pytest.mark.parametrize("text", DANGEROUS)
 def test_a_log_shows_what_was_hidden(text: str) -> None:
-    assert safe_text.escaped(text).isascii()
-    assert len(safe_text.escaped(text)) > len(text)
+    assert safe.escaped(text).isascii()
+    assert len(safe.escaped(text)) > len(text)
 
 
 @given(TEXTS)
 def test_a_second_time_changes_nothing(text: str) -> None:
-    for clean in (safe_text.block, safe_text.unmarked, safe_text.line, safe_text.escaped):
+    for clean in (safe.block, safe.unmarked, safe.line, safe.escaped):
         assert clean(clean(text)) == clean(text)
 
 
 def test_a_tree_is_cleaned_in_every_text() -> None:
     value = {"a": ["\x1b[2J", {"b": ("\u202ex", 1, None, True)}]}
-    assert safe_text.tree(value) == {"a": ["[2J", {"b": ["x", 1, None, True]}]}
+    assert safe.tree(value) == {"a": ["[2J", {"b": ["x", 1, None, True]}]}

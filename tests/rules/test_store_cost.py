@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pynchy.model import ChatId, GroupId, RunId, SenderId
-from pynchy.store import figures, groups, journal, lives, messages, outbox, runs, serving, turns
+from pynchy.store import groups, journal, messages, metrics, outbox, runs, serving, trace, turns
 from tests.rules.store_world import FAMILY, World
 
 #: Indexes that hold only what is under way, so that going through all of one costs nothing.
@@ -138,7 +138,7 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
         messages.waiting_groups(world.db, now=world.now)
         messages.next_retry(world.db, folders[0])
         turns.waiting_tasks(world.db, now=world.now)
-        figures.count(world.db)
+        metrics.count(world.db)
         turns.retries_ahead(world.db, now=world.now)
         serving.left(world.db, folders[0], kind="session", now=world.now)
         serving.left(world.db, folders[0], kind="task", now=world.now)
@@ -147,8 +147,8 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
         runs.live(world.db)
         groups.by_chat(world.db, chats[0])
         journal.answered(world.db, FAMILY, "c", "h")
-        lives.why(world.db, "new3")
-        lives.unended(world.db, before=world.now)
+        trace.why(world.db, "new3")
+        trace.unended(world.db, before=world.now)
         messages.history(world.db, chats[0], limit=20)
 
     def restart() -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from pynchy.model import ChatId, GroupId, RunId, Seq
 from pynchy.policy.failures import MOST_STRIKES, TABLE
-from pynchy.store import groups, lives, messages, outbox, turns
+from pynchy.store import groups, messages, outbox, trace, turns
 from tests.rules.store_world import CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 SECOND_CHAT = ChatId("console:family")
@@ -71,7 +71,7 @@ class Histories(RuleBasedStateMachine):
     def somebody_edits(self, data: st.DataObject, asks: bool) -> None:
         edited = data.draw(st.sampled_from(self.all))
         versions = [each for each in self.all if each.root == edited.root]
-        states = [lives.why_seq(self.world.db, each.seq).state for each in versions]
+        states = [trace.why_seq(self.world.db, each.seq).state for each in versions]
         replaced = [each for each in versions if self._is_pending(each)]
         open_question = any(each.asks for each in replaced)
         may_ask = open_question or not {"answered", "silent", "failed", "cancelled"} & set(states)
@@ -98,7 +98,7 @@ class Histories(RuleBasedStateMachine):
         self.world.hear("", id="r", chat=message.chat, revokes=message.root)
 
     def _is_pending(self, message: Question) -> bool:
-        state = lives.why_seq(self.world.db, message.seq).state
+        state = trace.why_seq(self.world.db, message.seq).state
         if state in ("pending", "retrying", "context"):
             return True
         row = self.world.db.execute(
@@ -247,7 +247,7 @@ class Histories(RuleBasedStateMachine):
             assert cursor >= self.cursors[chat]
             self.cursors[chat] = cursor
         for question in self.all:
-            state = lives.why_seq(self.world.db, question.seq).state
+            state = trace.why_seq(self.world.db, question.seq).state
             if question.asks and question.seq <= self.cursors[question.chat]:
                 assert state not in ("pending", "working", "retrying", "passed over")
             if question.answers:
@@ -261,7 +261,7 @@ class Histories(RuleBasedStateMachine):
         for chat in CHATS:
             folder = self._folder(chat)
             states = [
-                lives.why_seq(self.world.db, each.seq).state
+                trace.why_seq(self.world.db, each.seq).state
                 for each in self.all
                 if each.chat == chat
             ]
@@ -285,9 +285,9 @@ class Histories(RuleBasedStateMachine):
                 while (claimed := self.world.try_claim(self.runs[folder], folder)) is not None:
                     self.world.commit(self.runs[folder], claimed, say=["well"])
         assert self.world.waiting() == []
-        assert lives.unended(self.world.db, before=self.world.now, thorough=True) == []
+        assert trace.unended(self.world.db, before=self.world.now, thorough=True) == []
         for question in self.all:
-            state = lives.why_seq(self.world.db, question.seq).state
+            state = trace.why_seq(self.world.db, question.seq).state
             if not question.asks and not question.gone:
                 assert state in ("context", "seen", "passed over")
                 continue

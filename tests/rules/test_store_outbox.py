@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.model import ChatId, Micros, Outgoing
-from pynchy.store import cooldown, groups, journal, outbox, retries
+from pynchy.policy import retries
+from pynchy.store import cooldown, groups, journal, outbox
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 OTHER = ChatId("4919@s.whatsapp.net")

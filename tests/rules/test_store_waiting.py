@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pynchy.model import ChatId, GroupId, Message, Quoted, RunId, SenderId, TurnId
 from pynchy.store import (
-    callers,
+    authority,
     delegates,
     groups,
     messages,
@@ -336,7 +336,7 @@ def test_helpers_go_two_deep_and_are_so_many() -> None:
     world = asking.world
     run, claimed = helper(world, delegate(world, asking.run, asking.claimed))
     below, deepest = helper(world, delegate(world, run, claimed))
-    caller = callers.caller_of(world.db, FAMILY, below)
+    caller = authority.caller_of(world.db, FAMILY, below)
     assert caller is not None
     assert caller.depth == 2
     with pytest.raises(delegates.TooMany, match="no helpers of its own"):
@@ -353,7 +353,7 @@ def test_a_helper_of_main_has_nobodys_authority() -> None:
     world.hear("hello", chat=chat, sender=SenderId("owner"))
     run = world.begin(main)
     claimed = world.claim(run, main)
-    caller = callers.caller_of(world.db, main, run)
+    caller = authority.caller_of(world.db, main, run)
     assert caller is not None
     assert caller.trusted
     turn = delegates.ask(
@@ -368,7 +368,7 @@ def test_a_helper_of_main_has_nobodys_authority() -> None:
     )
     helping = world.begin(main, kind="delegate")
     turns.claim(world.db, main, helping, now=world.now, new_id=world.new_id, turn=turn)
-    caller = callers.caller_of(world.db, main, helping)
+    caller = authority.caller_of(world.db, main, helping)
     assert caller is not None
     assert not caller.trusted  # decision: a helper looks, and asks for nothing
 

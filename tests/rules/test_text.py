@@ -32,7 +32,7 @@ from pynchy.model import (
     Quoted,
     SenderId,
 )
-from pynchy.safe_text import NOTICE_MARK
+from pynchy.text.safe import NOTICE_MARK
 
 NOON = Micros(1_700_000_000_000_000)
 BOUNDARY = "3f2a" * 8

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat.whatsapp_format import to_whatsapp
+from pynchy.whatsapp.format import to_whatsapp
 
 
 @pytest.mark.parametrize(

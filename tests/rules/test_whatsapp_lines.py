@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat import whatsapp_lines as lines
 from pynchy.chat.text import TEXT_LIMIT
 from pynchy.model import Attachment, ChatId, Message, Micros, Quoted, SenderId
+from pynchy.whatsapp import lines
 
 TEXTS = st.text(st.characters(exclude_categories=())) | st.sampled_from(
     ["x" * 3_000_000, "\U0001f600" * 70_000, "\ud800", "\x00", "a\u202eb", "y" * 64_990]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat.whatsapp_read import Own, Read, chat_id, failure_state, outcome, plain, read
+from pynchy.whatsapp.read import Own, Read, chat_id, failure_state, outcome, plain, read
 from tests.edges.fake_whatsapp import jid, message, protobufs_alone
 
 OWN = Own(number="4917@s.whatsapp.net", lid="8001@lid", name="Pynchy")

@@ -3,7 +3,7 @@
 import math
 from itertools import accumulate, pairwise
 
-from pynchy.chat.whatsapp import FIRST_WAIT, HEALTHY, LAST_WAIT, pause_after
+from pynchy.whatsapp.channel import FIRST_WAIT, HEALTHY, LAST_WAIT, pause_after
 
 
 def test_attempts_come_ever_less_often_and_never_cease() -> None:  # invariants 73, 80

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pynchy.chat.whatsapp_write import kind_of, size_of
+from pynchy.whatsapp.write import kind_of, size_of
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 640, 480)
 #: As a camera writes it: a segment of its own first, fillers, then the frame.

@@ -82,7 +82,7 @@ BUGS: Final = (
     ),
     Bug(
         "containers of an earlier life are left alone",
-        "pynchy.daemon",
+        "pynchy.daemon.wiring",
         "        await runtime.remove(name)\n",
         "        pass\n",
     ),
@@ -172,7 +172,7 @@ BUGS: Final = (
     ),
     Bug(
         "a command is carried out again when it comes again",
-        "pynchy.ipc.handlers",
+        "pynchy.actions.commands",
         "    known = journal.answered(db, folder, command_id, sha256)\n",
         "    known = None\n    db.execute('DELETE FROM journal WHERE command_id = ?', (command_id,))\n",
     ),
@@ -184,7 +184,7 @@ BUGS: Final = (
     ),
     Bug(
         "nobody is rung at the start",
-        "pynchy.daemon",
+        "pynchy.daemon.wiring",
         "        for group in sessions:\n            await ring(group)\n",
         "",
     ),
@@ -262,7 +262,7 @@ BUGS: Final = (
     ),
     Bug(
         "a new key is taken up and nobody is told",
-        "pynchy.daemon",
+        "pynchy.daemon.wiring",
         '        released(await store.call(holds.lift_kind, "credential", now=now()))\n',
         "        pass\n",
     ),

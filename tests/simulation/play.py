@@ -1,6 +1,6 @@
 """One play: a world, the daemon's lives in it, the people who talk to it, and the verdict.
 
-The daemon is the real one: `pynchy.daemon.serve` with its services, queue, turns and store. Only the
+The daemon is the real one: `pynchy.daemon.wiring.serve` with its services, queue, turns and store. Only the
 edges are the world's.
 """
 
@@ -17,15 +17,15 @@ import attrs
 import trio
 from loguru import logger
 
-from pynchy import daemon
-from pynchy.config import Assistant, Config, Container, Limits
-from pynchy.home import Home
-from pynchy.ipc.later import Bells
+from pynchy.actions.later import Bells
+from pynchy.config.paths import Home
+from pynchy.config.settings import Assistant, Config, Container, Limits
+from pynchy.daemon import wiring
+from pynchy.daemon.clock import World as Surroundings
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
 from pynchy.schedule.times import parse
-from pynchy.store import callers, groups, tasks
+from pynchy.store import authority, groups, tasks
 from pynchy.store.database import Opened, Store, StoreError
-from pynchy.world import World as Surroundings
 from tests.simulation import oracle
 from tests.simulation.engine import Hold, simulate
 from tests.simulation.world import (
@@ -279,7 +279,7 @@ class _Play:
                 schedule=parse(kind, value, timezone=zone, now=world.now(), from_main=True),
                 context=dice.choice(("group", "isolated")),
                 catch_up=dice.choice(("coalesce", "skip")),
-                creator=callers.OWNER,
+                creator=authority.OWNER,
                 now=world.now(),
             )
 
@@ -436,7 +436,7 @@ class _Play:
 
         world.signals, signals = trio.open_memory_channel[int](10)
         store = Store(Opened(world.db), life.run_sync)
-        await daemon.serve(
+        await wiring.serve(
             self.config,
             signals=signals,
             store=store,

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from pynchy.model import DAY, MAIN, MAIN_CONSOLE, GroupId, Micros, RunId, TaskId, TurnId, after
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import parse
-from pynchy.store import approvals, callers, derived_times, groups, outbox, tasks, turns
+from pynchy.store import approvals, authority, derived_times, groups, outbox, tasks, turns
 from pynchy.store.database import Connection, Opened, Store, open_memory
 
 NOON = Micros(1_796_040_000_000_000)
@@ -52,7 +52,7 @@ class Machine:
             prompt=f"{kind} {value}",
             schedule=parse(kind, value, timezone="Europe/Berlin", now=NOON, from_main=True),
             context="group",
-            creator=callers.OWNER,
+            creator=authority.OWNER,
             now=NOON,
         ).id
 

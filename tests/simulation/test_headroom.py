@@ -8,9 +8,9 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from pynchy.disk import Floor, Space
 from pynchy.groups.queue import Held, Released
-from pynchy.headroom import EVERY, Headroom
+from pynchy.maintenance.disk import Floor, Space
+from pynchy.maintenance.disk_guard import EVERY, Headroom
 
 FLOOR = Floor(bytes=1000, share=0)
 

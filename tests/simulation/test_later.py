@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from pynchy.ipc import later
-from pynchy.ipc.call import Awaits, Done
-from pynchy.ipc.later import Bells
+from pynchy.actions import later
+from pynchy.actions.call import Awaits, Done
+from pynchy.actions.later import Bells
 from pynchy.store import questions
 from tests.rules.test_store_waiting import Asking, ask
 

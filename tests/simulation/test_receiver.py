@@ -24,7 +24,7 @@ from pynchy.chat.channel import (
 from pynchy.chat.receiver import Asked
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId
-from pynchy.store import groups, notices, outbox, pace
+from pynchy.store import bot_loop, groups, notices, outbox
 from pynchy.store.database import Connection, Database, Opened, Store, StoreBroken, open_memory
 
 T = TypeVar("T")
@@ -220,7 +220,7 @@ async def test_who_is_taken_for_a_program_is_said_once_in_the_chat() -> None:  #
     async with world() as there:
         there.db.execute(
             "INSERT INTO pace (chat, sender, quick, held_until) VALUES (?, ?, ?, 0)",
-            (CHAT, ANN, pace.MOST - 1),
+            (CHAT, ANN, bot_loop.MOST - 1),
         )
         there.db.execute(
             "INSERT INTO turns (folder, chat, kind, state, lo, hi, retry_at, created_at, ended_at) "

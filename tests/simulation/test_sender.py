@@ -15,7 +15,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from pynchy.chat.channel import ChannelEvent, NotConnected, SendRefused, SendUncertain
 from pynchy.chat.sender import Pace, Sender
 from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, Outgoing, after, channel_of
-from pynchy.store import groups, messages, outbox, retries
+from pynchy.policy import retries
+from pynchy.store import groups, messages, outbox
 from pynchy.store.database import Connection, Opened, Store, open_memory
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from pynchy.container.runtime import ContainerGone
+from pynchy.container.engines.runtime import ContainerGone
 from pynchy.container.session import (
     MAX_BAD_FRAMES,
     MAX_TURN_BYTES,

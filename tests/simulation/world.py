@@ -26,6 +26,7 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
+from pynchy.actions.call import Done
 from pynchy.chat.channel import (
     ChannelEvent,
     Incoming,
@@ -35,14 +36,13 @@ from pynchy.chat.channel import (
     State,
     StateChanged,
 )
-from pynchy.container.runtime import ContainerGone, SpawnFailed
+from pynchy.container.engines.runtime import ContainerGone, SpawnFailed
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.ipc import watcher
-from pynchy.ipc.call import Done
 from pynchy.ipc.spool import Scan
 from pynchy.model import ChatId, Group, GroupId, Message, Micros, Outgoing, RunId, SenderId
 from pynchy.policy.failures import Call
-from pynchy.store import callers
+from pynchy.store import authority
 from pynchy.store.database import Connection, Store, StoreBroken, StoreFull, configure, open_memory
 from pynchy_agent import wire
 
@@ -1043,7 +1043,7 @@ class SimAgents:
         return self.life.world.calls.get(run)
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:
-        run = await self.store.call(callers.last_run, group, but=None)
+        run = await self.store.call(authority.last_run, group, but=None)
         await watcher.sweep(self._desk(group, committed), run)
 
     @asynccontextmanager

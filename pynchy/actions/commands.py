@@ -1,0 +1,207 @@
+"""What each command does: one function for each, in one transaction with the journal.
+
+Procedure. A command takes effect exactly once and is answered always: who asks again is told what
+was done, and who uses an id for something else is refused. The rule that keeps it so: what a handler
+wrote before it raised `Refused` is undone, and it touches nothing but the database; registering makes
+the group's folders, too, before the commit, so that there is no row without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pynchy.actions import approvals, groups, memory, tasks, waiting
+from pynchy.actions.call import Call, Done, Refused, Scaffold, no_folders, undone_if_refused
+from pynchy.actions.waiting import MOST_SAID
+from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
+from pynchy.ipc.files import Staged, Unfit
+from pynchy.model import MINUTE, GroupId, Micros, RunId
+from pynchy.policy import effect_limits, tools
+from pynchy.policy.effect_limits import UNBOUNDED, Bounds
+from pynchy.store import audit, authority, breakers, journal, outbox
+from pynchy.store.database import Database, NewId
+from pynchy_agent import wire
+
+MOST_COMMANDS: Final = 120  # commands of one group within a minute
+
+
+def handle(
+    db: Database,
+    command: wire.Command,
+    *,
+    folder: GroupId,
+    run: RunId,
+    command_id: str,
+    sha256: str,
+    now: Micros,
+    new_id: NewId,
+    file: Staged | Unfit | None = None,
+    timezone: str = "UTC",
+    scaffold: Scaffold = no_folders,
+    bounds: Bounds = UNBOUNDED,
+) -> Done:
+    """Carry a command out, or say what came of it before, or why it is refused.
+
+    One transaction: the effects are there exactly if the answer is in the journal.
+    """
+    known = journal.answered(db, folder, command_id, sha256)
+    if isinstance(known, journal.Conflict):
+        text = "this command id was used before, for something else"
+        return Done(ok=False, text=text, offence="replay")
+    if known is not None:
+        return Done(ok=known.ok, text=known.text)
+    if authority.count_commands(db, folder, now=now, seconds=MINUTE) >= MOST_COMMANDS:
+        text = f"more than {MOST_COMMANDS} commands within a minute; wait a little"
+        return Done(ok=False, text=text, offence="flood")  # not in the journal: it may come again
+    done = _carry_out(
+        db,
+        command,
+        folder=folder,
+        run=run,
+        now=now,
+        new_id=new_id,
+        file=file,
+        timezone=timezone,
+        scaffold=scaffold,
+        bounds=bounds,
+    )
+    journal.record(db, folder, command_id, sha256, ok=done.ok, text=done.text, now=now)
+    return done
+
+
+def _carry_out(
+    db: Database,
+    command: wire.Command,
+    *,
+    folder: GroupId,
+    run: RunId,
+    now: Micros,
+    new_id: NewId,
+    file: Staged | Unfit | None,
+    timezone: str,
+    scaffold: Scaffold,
+    bounds: Bounds,
+) -> Done:
+    caller = authority.caller_of(db, folder, run)
+    if caller is None:
+        return Done(ok=False, text="this turn is over; nothing was done")
+    if (reason := tools.refusal(caller, command.name)) is not None:
+        return Done(ok=False, text=reason, offence="forbidden")
+    if (reason := tools.misfit(command.name, command.args)) is not None:
+        return Done(ok=False, text=reason, offence="misfit")
+    kind = effect_limits.COMMANDS.get(command.name)
+    if kind is not None:
+        held = breakers.held(db, folder, kind, bounds=bounds, now=now, new_id=new_id)
+        if held is not None:
+            text = effect_limits.refusal(held.kind)
+            return Done(ok=False, text=text, speaks=held.told, offence="too much", fresh=held.told)
+    call = Call(db, caller, command.args, now, new_id, file, timezone, scaffold, bounds)
+    try:
+        with undone_if_refused(db):
+            if tools.asks(caller, command.name, command.args):
+                return approvals.ask(call, command.name)
+            done = _HANDLERS[command.name](call)
+    except Refused as error:
+        return Done(ok=False, text=str(error))
+    if done.ok and command.name in _REGISTRATIONS:
+        audit.record(
+            db,
+            actor=f"agent of {folder}",
+            action=command.name.replace("_", " "),
+            folder=GroupId(str(command.args.get("folder", folder))),
+            detail={"run": run, "turn": caller.turn, **_told(command.args)},
+            now=now,
+        )
+    return done
+
+
+# What changes who is answered, and how: kept in the audit with what was asked for.
+_REGISTRATIONS: Final = frozenset({"update_group", "unregister_group"})
+
+
+def _told(args: Mapping[str, Any]) -> dict[str, object]:
+    return {"asked": {name: str(value)[:200] for name, value in args.items()}}
+
+
+# --- in the chat ---------------------------------------------------------------------------------
+
+
+def _send_message(call: Call) -> Done:
+    text = clean_reply(call.args["text"])
+    if text is None:
+        raise Refused("nothing of the text is for the chat; nothing was sent")
+    if (sender := clean_name(call.args.get("sender", ""), fallback="")) != "":
+        text = f"*{sender}:* {text}"
+    quotes = call.args.get("reply_to")
+    if quotes is not None and not authority.has_message(call.db, call.caller.chat, quotes):
+        raise Refused("there is no message of that id in this chat; nothing was sent")
+    pieces = split_reply(text)
+    _enqueue(call, texts=pieces, quotes=quotes)
+    parts = "" if len(pieces) == 1 else f", in {len(pieces)} parts"
+    return Done(ok=True, text=f"sent to the chat{parts}", speaks=True, fresh=True)
+
+
+def _send_file(call: Call) -> Done:
+    match call.file:
+        case Staged(path, name, size):
+            caption = clean_reply(call.args.get("caption", "")) or ""
+            _enqueue(call, texts=[caption], file=path)
+            text = f"{name} ({size} bytes) was sent to the chat"
+            return Done(ok=True, text=text, speaks=True, fresh=True)
+        case Unfit(reason):
+            raise Refused(f"the file was not sent: {reason}")
+        case None:
+            raise Refused("the file was not sent: files cannot be sent from here")
+
+
+def _react(call: Call) -> Done:
+    emoji = clean_reply(call.args["emoji"])
+    if emoji is None or not is_one_grapheme(emoji) or emoji.isalnum():
+        raise Refused("a reaction is one emoji")
+    target = call.args.get("message_id")
+    if target is None:
+        target = authority.last_asked(call.db, call.caller.turn)
+        if target is None:
+            raise Refused("there is no message to react to; name one by its message_id")
+    elif not authority.has_message(call.db, call.caller.chat, target):
+        raise Refused("there is no message of that id in this chat")
+    _enqueue(call, texts=[emoji], reaction_to=target)
+    return Done(ok=True, text=f"reacted with {emoji}", speaks=True, fresh=True)
+
+
+def _enqueue(
+    call: Call,
+    *,
+    texts: list[str],
+    file: str | None = None,
+    reaction_to: str | None = None,
+    quotes: str | None = None,
+) -> None:
+    """Say it in the chat of the caller's turn, as output of that turn."""
+    if authority.count_said(call.db, call.caller.turn) + len(texts) > MOST_SAID:
+        raise Refused(f"this turn has said {MOST_SAID} things; say the rest in your answer")
+    outbox.enqueue(
+        call.db,
+        folder=call.caller.folder,
+        chat=call.caller.chat,
+        texts=texts,
+        file=file,
+        reaction_to=reaction_to,
+        quotes=quotes,
+        turn=call.caller.turn,
+        run=call.caller.run,
+        now=call.now,
+        new_id=call.new_id,
+    )
+
+
+_HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
+    "send_message": _send_message,
+    "send_file": _send_file,
+    "react": _react,
+    **tasks.HANDLERS,
+    **memory.HANDLERS,
+    **groups.HANDLERS,
+    **waiting.HANDLERS,
+}

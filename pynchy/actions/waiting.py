@@ -1,0 +1,99 @@
+"""Commands that are answered later: a question to people, work for a helper.
+
+Procedure: the handlers of one subject. Each does its part now and says in `Done.awaits` what its answer
+waits for; `later` gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pynchy.actions.call import Awaits, Call, Delegated, Done, Refused
+from pynchy.chat.text import clean_reply, split_reply
+from pynchy.store import authority, delegates, outbox, questions
+
+#: What a call is told that was asked again after a crash, and one that waited in vain.
+ASKED: Final = (
+    "asked; nobody has answered yet. You will be woken with the answer, whenever it comes:"
+    " end your turn, without asking again"
+)
+MOST_SAID: Final = 100  # entries of the outbox that one turn may make before its answer
+
+
+def _ask_user(call: Call) -> Done:
+    question = clean_reply(call.args["question"])
+    if question is None:
+        raise Refused("nothing of the question is for the chat; it was not asked")
+    options = [" ".join((clean_reply(each) or "").split()) for each in call.args.get("options", [])]
+    if "" in options or len({each.casefold() for each in options}) < len(options):
+        raise Refused("the options must be different texts for the chat, none of them empty")
+    lines = [f"{number}. {option}" for number, option in enumerate(options, start=1)]
+    pieces = split_reply("\n".join([question, *lines]))
+    caller = call.caller
+    if authority.count_said(call.db, caller.turn) + len(pieces) > MOST_SAID:
+        raise Refused(f"this turn has said {MOST_SAID} things; ask in your answer")
+    entries = outbox.enqueue(
+        call.db,
+        folder=caller.folder,
+        chat=caller.chat,
+        texts=pieces,
+        turn=caller.turn,
+        run=caller.run,
+        now=call.now,
+        new_id=call.new_id,
+    )
+    id = call.new_id()
+    questions.ask(
+        call.db,
+        id=id,
+        folder=caller.folder,
+        chat=caller.chat,
+        run=caller.run,
+        turn=caller.turn,
+        entry=entries[-1],
+        question=question,
+        options=options,
+        now=call.now,
+    )
+    return Done(ok=True, text=ASKED, speaks=True, fresh=True, awaits=Awaits("answer", id))
+
+
+def _delegate(call: Call) -> Done:
+    waits = call.args.get("wait", True)
+    caller = call.caller
+    if caller.depth and not waits:
+        raise Refused("a helper is not woken again; wait for its helpers")
+    if not waits and not call.bounds.background:
+        raise Refused("there are too few slots for helpers that you do not wait for; wait for it")
+    try:
+        turn = delegates.ask(
+            call.db,
+            folder=caller.folder,
+            chat=caller.chat,
+            parent=caller.turn,
+            run=caller.run,
+            prompt=call.args["prompt"],
+            waits=waits,
+            now=call.now,
+        )
+    except delegates.TooMany as error:
+        raise Refused(str(error)) from None
+    return Done(
+        ok=True,
+        text=f"helper {turn} has the work; you will be woken with its answer",
+        fresh=True,
+        awaits=Awaits("delegate", str(turn)) if waits else None,
+        delegated=Delegated(
+            group=caller.folder,
+            turn=turn,
+            parent=caller.turn if caller.depth else None,
+            waits=waits,
+        ),
+    )
+
+
+HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
+    "ask_user": _ask_user,
+    "delegate": _delegate,
+}

@@ -1,0 +1,81 @@
+"""Which installation this home is, and which engine held its agents last.
+
+An engine's containers carry the installation's id, and whoever has that id may remove them. So the id belongs to a
+place: a home that was copied or moved is another installation, and never takes the original's containers for its own.
+
+The rule that keeps it so: a few short files in the home, each replaced in one step.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+from pynchy.config.paths import Home
+from pynchy.logs import logger
+
+MACHINE_ID: Final = Path("/etc/machine-id")
+_NOBODY: Final = "00000000"  # no installation has it
+
+
+def install_id(home: Home, *, machine_id: Path = MACHINE_ID) -> str:
+    """This installation's id: 8 hex digits, made at the first start, and anew where the home is a copy or was moved."""
+    here = _place(home, machine_id)
+    known, place = _read(home.install_id), _read(home.install_place)
+    if known and place in ("", here):
+        if not place:  # of a version that did not note it
+            _write(home.install_place, here)
+        return known
+    made = secrets.token_hex(4)
+    _write(home.install_id, made)
+    _write(home.install_place, here)
+    if known:
+        logger.warning(
+            "this home was copied or moved here, so it has an id of its own now; containers of the original"
+            " are not touched"
+        )
+    return made
+
+
+def known_install_id(home: Home, *, machine_id: Path = MACHINE_ID) -> str:
+    """The id, for who only looks: one that nobody has where the home is new, a copy, or was moved."""
+    try:
+        known, place = _read(home.install_id), _read(home.install_place)
+    except (OSError, UnicodeDecodeError):
+        return _NOBODY
+    return known if known and place in ("", _place(home, machine_id)) else _NOBODY
+
+
+def last_engine(home: Home) -> str | None:
+    """The engine that held this home's agents last where it chose by itself; None before the first start."""
+    try:
+        return _read(home.engine) or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def remember_engine(home: Home, name: str) -> None:
+    if last_engine(home) != name:
+        _write(home.engine, name)
+
+
+def _place(home: Home, machine_id: Path) -> str:
+    try:
+        machine = machine_id.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        machine = ""
+    return ascii(f"{machine} {home.root.resolve()}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_suffix(".new")
+    aside.write_text(text + "\n", encoding="ascii")
+    aside.replace(path)

@@ -1,0 +1,117 @@
+"""The disk's side of mounts: reads the owner's allowlist, and looks at the paths that groups ask for.
+
+Read at start and on request, never because a container ran. The rule that keeps it so: this module finds facts and
+`mounts` judges them; a file that others could have written is no allowlist.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from pynchy.container.mounts.rules import (
+    MAX_BYTES,
+    Allowlist,
+    BadAllowlist,
+    Hit,
+    Seen,
+    parse_allowlist,
+)
+from pynchy.container.mounts.sensitive import HOST_PROGRAMS, last_matched_by
+
+MAX_WALK: Final = 50_000  # entries of a tree that is searched for secrets
+
+
+class TooLarge(Exception):
+    """A tree has more entries than are looked through, so it cannot be said to hold no secrets."""
+
+
+def read_allowlist(path: Path) -> Allowlist | None:
+    """What the file says; None if there is none, which may be otherwise next time. Raises `BadAllowlist`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadAllowlist(f"{path}: {error.strerror}") from error
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            raise BadAllowlist(f"{path} is not a regular file")
+        if seen.st_uid not in {0, os.geteuid()} or seen.st_mode & 0o022:
+            raise BadAllowlist(f"{path} can be written by others: chmod 600 it")
+        if seen.st_size > MAX_BYTES:
+            raise BadAllowlist(f"{path} has more than {MAX_BYTES} bytes")
+        data = os.read(fd, MAX_BYTES + 1)
+    finally:
+        os.close(fd)
+    try:
+        return parse_allowlist(data)
+    except BadAllowlist as error:
+        raise BadAllowlist(f"{path}: {error}") from None
+
+
+def look(path: str, *, user_home: Path) -> Seen | None:
+    """Where a path really is and what it is; None if it is not there, or not to be entered."""
+    written = user_home / path[2:] if path.startswith("~/") else Path(path)
+    try:
+        real = written.resolve(strict=True)
+        mode = real.stat().st_mode
+    except (OSError, ValueError, RuntimeError):
+        return None
+    kind = "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+    return Seen(real, kind)
+
+
+def real_roots(allowlist: Allowlist, *, user_home: Path) -> tuple[Path | None, ...]:
+    """Where the allowed roots really are, in their order."""
+    seen = [look(root.path, user_home=user_home) for root in allowlist.roots]
+    return tuple(found.real if found and found.kind == "folder" else None for found in seen)
+
+
+def find_sensitive(
+    tree: Path,
+    blocked: Iterable[str],
+    *,
+    writable: bool = False,
+    programs: Collection[Path] = (),
+    limit: int = MAX_WALK,
+) -> tuple[Hit, ...]:
+    """What in a tree is blocked, and in one that is ``writable`` what may only be read: names in our table, and the
+    folders of ``programs``. The outermost of each.
+
+    Follows no link. Raises `TooLarge`, OSError.
+    """
+    blocked = tuple(blocked)
+    hits: list[Hit] = []
+    left = limit
+    todo: list[PurePosixPath] = [PurePosixPath()]
+    while todo:
+        here = todo.pop()
+        for entry in _entries(tree / here):
+            left -= 1
+            if left < 0:
+                raise TooLarge(f"{tree} has more than {limit} entries")
+            place = here / entry.name
+            folder = entry.is_dir(follow_symlinks=False)
+            secret = last_matched_by(place.parts, blocked) is not None
+            if secret or (
+                writable
+                and (last_matched_by(place.parts, HOST_PROGRAMS) or tree / place in programs)
+            ):
+                # A link leads nowhere in the container that is not mounted itself.
+                if not entry.is_symlink():
+                    hits.append(Hit(place, folder, secret))
+                if folder and not secret:
+                    todo.append(place)  # a secret in it stays one
+            elif folder:
+                todo.append(place)
+    return tuple(sorted(hits, key=lambda hit: str(hit.place)))
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from entries

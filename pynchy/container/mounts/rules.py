@@ -1,0 +1,313 @@
+"""Which folders of the host a group may see: the owner's allowlist, and the judgement on each wish.
+
+A wish is granted only if every rule below says so; there is no default that lets something through. The rule that
+keeps it so: pure. What the disk says of a path (`Seen`: its real path and kind) comes in as a fact, and no text of a
+path is ever compared without its components.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, Final
+
+import attrs
+
+from pynchy.container.mounts.sensitive import HOST_PROGRAMS, SECRETS, fold, matched_by
+from pynchy.container.spec import BadSpec, Mount
+from pynchy_agent import wire
+
+MAX_BYTES: Final = 64 << 10  # of the allowlist file
+EXTRA: Final = "/workspace/extra"
+
+# Trees of the system's: neither they nor anything in them, whatever the allowlist says.
+_SYSTEM: Final[tuple[PurePath, ...]] = tuple(
+    PurePath(path)
+    for path in (
+        "/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/etc",
+        "/var/lib", "/var/spool", "/usr", "/bin", "/sbin", "/lib", "/lib64",
+        "/private/etc", "/private/var/run", "/private/var/db", "/System", "/Library",
+    )
+)  # fmt: skip
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_INVISIBLE: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+class BadAllowlist(ValueError):
+    """The allowlist cannot be used, so nothing may be mounted: the owner's to repair."""
+
+
+@attrs.frozen
+class Root:
+    """A folder under which mounts are allowed. ``path`` is as written; the edge finds where it really is."""
+
+    path: str
+    writable: bool = False
+    description: str = ""
+
+
+@attrs.frozen
+class Allowlist:
+    """What the owner allows."""
+
+    roots: tuple[Root, ...] = ()
+    blocked: tuple[str, ...] = SECRETS
+    non_main_read_only: bool = True
+
+
+NOTHING: Final = Allowlist()
+
+
+def parse_allowlist(data: bytes) -> Allowlist:
+    """The allowlist that a file says, or `BadAllowlist`. Unknown names are refused; ``_comment`` may be anywhere."""
+    try:
+        document = wire.loads_strict(data, max_bytes=MAX_BYTES)
+    except wire.BadFrame as error:
+        raise BadAllowlist(f"not a JSON object: {error}") from None
+    _known(document, {"allowedRoots", "blockedPatterns", "nonMainReadOnly"})
+    roots = []
+    for item in _each(document, "allowedRoots", dict):
+        _known(item, {"path", "allowReadWrite", "description"})
+        path = _one(item, "path", str, None)
+        _check_written(path)
+        writable = _one(item, "allowReadWrite", bool, False)
+        roots.append(Root(path, writable, _one(item, "description", str, "")))
+    patterns = []
+    for pattern in _each(document, "blockedPatterns", str):
+        if not pattern.strip("/ ") or len(pattern) > 255:
+            raise BadAllowlist(f"not a pattern: {pattern!r}")
+        patterns.append(pattern)
+    blocked = tuple(dict.fromkeys((*SECRETS, *patterns)))
+    return Allowlist(tuple(roots), blocked, _one(document, "nonMainReadOnly", bool, True))
+
+
+def _known(item: dict[str, Any], names: set[str]) -> None:
+    if unknown := sorted(item.keys() - names - {"_comment"}):
+        raise BadAllowlist(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(names))}")
+
+
+def _one(item: dict[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = item.get(name, default)
+    if type(value) is not kind:
+        raise BadAllowlist(f"{name} is not a {kind.__name__}: {value!r}"[:200])
+    return value
+
+
+def _each(item: dict[str, Any], name: str, kind: type) -> list[Any]:
+    values = _one(item, name, list, [])
+    for value in values:
+        if type(value) is not kind:
+            raise BadAllowlist(f"{name} holds something that is not a {kind.__name__}")
+    return list(values)
+
+
+# --- paths -----------------------------------------------------------------------------------------
+
+
+def _check_written(path: str) -> None:
+    """A path as a person writes it: absolute, or ``~/…``; plain components."""
+    text = path.removeprefix("~") if path.startswith("~/") else path
+    parts = text.split("/")[1:]
+    if not text.startswith("/") or any(part in {"", ".", ".."} for part in parts):
+        raise BadAllowlist(f"not an absolute path without dots and double slashes: {path!r}")
+    if any(unicodedata.category(char) in _INVISIBLE for char in path) or len(path) > 4000:
+        raise BadAllowlist(f"characters that cannot be seen in {path!r}")
+
+
+def contains(outer: PurePath, inner: PurePath) -> bool:
+    """Whether one path is the other, or above it."""
+    return outer == inner or outer in inner.parents
+
+
+# --- the judgement ---------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Wish:
+    """A mount that a group's settings ask for."""
+
+    path: str
+    name: str
+    writable: bool = False
+
+
+@attrs.frozen
+class Seen:
+    """What the disk says of a path: where it really is, and whether it is a ``folder``, a ``file`` or ``other``."""
+
+    real: Path
+    kind: str
+
+
+@attrs.frozen
+class World:
+    """What else is there: all real paths.
+
+    ``roots`` are the allowlist's, in its order, None where one does not exist. ``ours`` is our state, our code and our
+    settings. ``written`` are the trees that any container can write, ``sources`` the sources of all other mounts.
+    ``programs`` are the folders in which the owner's shell looks for programs.
+    """
+
+    roots: tuple[Path | None, ...] = ()
+    ours: tuple[Path, ...] = ()
+    written: tuple[Path, ...] = ()
+    sources: tuple[Path, ...] = ()
+    programs: tuple[Path, ...] = ()
+
+
+@attrs.frozen
+class Granted:
+    """The mount that a wish becomes; ``note`` says where it is less than was asked."""
+
+    mount: Mount
+    note: str = ""
+
+
+@attrs.frozen
+class Refused:
+    """Why not, in a sentence for the owner."""
+
+    wish: Wish
+    reason: str
+
+
+def name_after(path: str) -> str:
+    """What a mount of a path is called where nobody says."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def unfit(wish: Wish) -> str | None:
+    """Why a wish could be granted nowhere, by how it is written; None if it might be."""
+    if not _NAME.fullmatch(wish.name) or ".." in wish.name:
+        return f"not a name: {wish.name!r}"
+    try:
+        _check_written(wish.path)
+    except BadAllowlist as error:
+        return str(error)
+    return None
+
+
+def judge(
+    wish: Wish, seen: Seen | None, *, allowlist: Allowlist, world: World, is_main: bool
+) -> Granted | Refused:
+    """Whether a group gets a mount. Never raises."""
+    if (reason := unfit(wish)) is not None:
+        return Refused(wish, reason)
+    if seen is None:
+        return Refused(wish, f"{wish.path} is not there")
+    if seen.kind not in {"folder", "file"}:
+        return Refused(wish, f"{wish.path} is neither a folder nor a file")
+    real = seen.real
+    for parts in (PurePosixPath(wish.path).parts, real.parts):
+        if pattern := matched_by(parts, allowlist.blocked):
+            return Refused(wish, f"{wish.path} is blocked by {pattern!r}")
+    for tree in _SYSTEM:
+        if contains(tree, real) or contains(real, tree):
+            return Refused(wish, f"{tree} is the system's")
+    for mine in world.ours:
+        if contains(mine, real) or contains(real, mine):
+            return Refused(wish, f"{wish.path} and our own {mine} lie in each other")
+    root = _root_of(real, allowlist, world)
+    if root is None:
+        return Refused(wish, f"{real} lies below no allowed root")
+    for written in world.written:
+        if written in real.parents:
+            return Refused(wish, f"{real} lies in {written}, where a container can write")
+    writable, note = wish.writable, ""
+    if writable and not root.writable:
+        writable, note = False, f"read-only: so is {root.path}"
+    elif writable and not is_main and allowlist.non_main_read_only:
+        writable, note = False, "read-only: only main may write"
+    if writable and (pattern := matched_by(real.parts, HOST_PROGRAMS)):
+        writable, note = False, f"read-only: your own programs run what lies in {pattern!r}"
+    elif writable and any(contains(folder, real) for folder in world.programs):
+        writable, note = False, "read-only: your shell looks for programs there"
+    if writable and (inner := [s for s in world.sources if real in s.parents]):
+        return Refused(wish, f"{inner[0]} is mounted elsewhere, and lies in it")
+    try:
+        return Granted(Mount(real, f"{EXTRA}/{wish.name}", writable), note)
+    except BadSpec as error:
+        return Refused(wish, str(error))
+
+
+def _root_of(real: Path, allowlist: Allowlist, world: World) -> Root | None:
+    """The deepest root that it lies below; a root itself is not below it."""
+    around = [
+        (len(where.parts), root)
+        for root, where in zip(allowlist.roots, world.roots, strict=True)
+        if where is not None and where in real.parents
+    ]
+    return max(around, key=lambda pair: pair[0])[1] if around else None
+
+
+def judge_all(
+    wishes: Sequence[tuple[Wish, Seen | None]],
+    *,
+    allowlist: Allowlist,
+    world: World,
+    is_main: bool,
+) -> tuple[Granted | Refused, ...]:
+    """One group's wishes in order. Each sees what the ones before it were granted, so two can never conflict."""
+    verdicts: list[Granted | Refused] = []
+    names: set[str] = set()
+    for wish, seen in wishes:
+        if fold(wish.name) in names:
+            verdicts.append(Refused(wish, f"there is another mount called {wish.name!r}"))
+            continue
+        verdict = judge(wish, seen, allowlist=allowlist, world=world, is_main=is_main)
+        verdicts.append(verdict)
+        if isinstance(verdict, Granted):
+            names.add(fold(wish.name))
+            source = verdict.mount.source
+            world = attrs.evolve(
+                world,
+                sources=(*world.sources, source),
+                written=(*world.written, source) if verdict.mount.writable else world.written,
+            )
+    return tuple(verdicts)
+
+
+# --- secrets inside a mounted tree -----------------------------------------------------------------
+
+
+@attrs.frozen
+class Hit:
+    """Something inside a granted tree that a table of `sensitive` names. ``place`` is relative to the tree. ``secret``:
+    it is not to be seen; else it may be read and not written."""
+
+    place: PurePosixPath
+    folder: bool
+    secret: bool = True
+
+
+def masks(
+    granted: Granted, hits: Iterable[Hit], *, empty_file: Path, empty_folder: Path
+) -> tuple[Mount, ...]:
+    """Read-only mounts over each hit: of nothing over a secret, of itself over what may only be read. Raises `BadSpec`
+    where a place has no plain name, or two hits lie in each other's way: such a tree is not mounted at all."""
+
+    def cover(hit: Hit) -> Path:
+        if not hit.secret:
+            return granted.mount.source / hit.place
+        return empty_folder if hit.folder else empty_file
+
+    return tuple(Mount(cover(hit), f"{granted.mount.target}/{hit.place}") for hit in hits)
+
+
+TEMPLATE: Final = """{
+  "_comment": "Folders of this machine that groups may ask for. Nothing is mounted that is not below one of them.",
+  "allowedRoots": [
+    {
+      "_comment": "Remove this example, or make it yours. A root itself is never mounted, only what is below it.",
+      "path": "~/projects",
+      "allowReadWrite": false,
+      "description": "source code"
+    }
+  ],
+  "blockedPatterns": ["*.sqlite", "private"],
+  "nonMainReadOnly": true
+}
+"""

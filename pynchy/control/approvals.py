@@ -1,0 +1,88 @@
+"""The owner's view of what agents ask for: the ops that list it, approve it and deny it.
+
+The rule that keeps it so: what a decision does is in `ipc.approvals`, the same as by a message in main. Who
+may ask has been settled by the socket: whoever reaches it is the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from pynchy.actions.approvals import CannotDecide, decide
+from pynchy.actions.call import Done, Scaffold, no_folders
+from pynchy.control.server import Client, Op, OpFailed
+from pynchy.model import Micros
+from pynchy.policy.requests import lines, read, read_code
+from pynchy.store import approvals
+from pynchy.store.approvals import Approval
+from pynchy.store.database import NewId, Store
+
+
+@attrs.frozen
+class Approvals:
+    """The table of ops. ``committed`` is told what a decision has set in motion."""
+
+    store: Store
+    now: Callable[[], Micros]
+    new_id: NewId
+    committed: Callable[[Done], None]
+    scaffold: Scaffold = no_folders
+
+    @property
+    def ops(self) -> Mapping[str, Op]:
+        return {"approvals": self.list, "approve": self.approve, "deny": self.deny}
+
+    async def list(self, client: Client, *, every: bool = False, limit: int = 100) -> object:
+        """What agents have asked people in main for and nobody has decided, the oldest first; with ``every`` all
+        that was ever asked, the newest first. ``text`` is the whole of a request, as a person reads it."""
+        if not 1 <= limit <= 1000:
+            raise OpFailed("bad_request", "limit: expected 1 to 1000")
+        found = await self.store.call(approvals.recent, every=every, limit=limit)
+        return [shown(each) for each in found]
+
+    async def approve(self, client: Client, *, code: str, sha256: str = "") -> object:
+        """Approve a request: it is carried out before the answer, or the answer says why it cannot be. ``sha256``,
+        if given, must be that of the request: so that what is approved is what was shown."""
+        return await self._decide(code, approve=True, sha256=sha256)
+
+    async def deny(self, client: Client, *, code: str) -> object:
+        """Deny a request. Its agent is told."""
+        return await self._decide(code, approve=False)
+
+    async def _decide(self, code: str, *, approve: bool, sha256: str = "") -> object:
+        try:
+            decided = await self.store.call(
+                decide,
+                read_code(code),
+                approve=approve,
+                by="owner",
+                now=self.now(),
+                new_id=self.new_id,
+                scaffold=self.scaffold,
+                sha256=sha256,
+            )
+        except CannotDecide as error:
+            raise OpFailed(error.code, str(error)) from None
+        self.committed(decided.done)
+        state = "denied" if not approve else "done" if decided.done.ok else "failed"
+        return {"code": decided.approval.code, "state": state, "text": decided.text}
+
+
+def shown(approval: Approval) -> dict[str, object]:
+    """One request, for the owner's programs."""
+    return {
+        "code": approval.code,
+        "folder": approval.folder,
+        "command": approval.command,
+        "text": "\n".join(lines(read(approval.request))),
+        "request": approval.request,
+        "sha256": approval.sha256,
+        "state": approval.state,
+        "asked_at": approval.asked_at,
+        "expires_at": approval.expires_at,
+        "decided_at": approval.decided_at,
+        "decided_by": approval.decided_by,
+        "outcome": approval.outcome,
+    }

@@ -1,0 +1,227 @@
+"""The edges that need looking for: an engine that is not up yet, the model behind a credential, a messenger that is
+wanted, the allowlist of mounts.
+
+The rule that keeps it so: each is opened here as the settings say, and what uses it does not ask how.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import trio
+
+import pynchy
+from pynchy.config import installation
+from pynchy.config.settings import Config, Credential
+from pynchy.container.engines.escapes import known_escapes
+from pynchy.container.engines.runtime import NoRuntime, Runtime, open_runtime
+from pynchy.container.mounts.extra import Allowed
+from pynchy.container.mounts.rules import BadAllowlist
+from pynchy.daemon.clock import World, day_of
+from pynchy.folder_changes import Watches
+from pynchy.gateway.exchange import RunIdentity, Upstream
+from pynchy.gateway.proxy import Gateway, open_gateway
+from pynchy.logs import logger
+from pynchy.model import SECOND, ChatId, channel_of
+from pynchy.store import groups, guard_reports
+from pynchy.store.database import Store, StoreError
+from pynchy.store.ledger import StoreLedger
+from pynchy_agent import wire
+
+if TYPE_CHECKING:
+    from pynchy.whatsapp.channel import WhatsApp
+
+LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
+
+
+async def find_runtime(
+    config: Config, signals: AsyncIterator[int], *, told: Callable[[str], object]
+) -> Runtime | None:
+    """The container engine, waiting a bounded time for one that is not up yet; None if a signal ends the wait.
+    ``told`` hears what the owner should know of the choice."""
+    deadline = trio.current_time() + config.limits.engine_wait
+    home, auto = config.home, config.container.engine == "auto"
+    said = False
+    while True:
+        notes: list[str] = []
+        try:
+            runtime = await open_runtime(
+                None if auto else config.container.engine,
+                install=installation.install_id(home),
+                image=config.container.image,
+                sandboxes=home.sandboxes,
+                environ=os.environ,
+                last=installation.last_engine(home) if auto else None,
+                told=notes.append,
+            )
+        except NoRuntime as error:
+            if trio.current_time() + LOOK_AGAIN > deadline or not error.heals:
+                raise
+            if not said:
+                logger.warning("waiting for a container engine: {}", error)
+                said = True
+        else:
+            if auto:
+                installation.remember_engine(home, runtime.name)
+            for note in notes:
+                logger.warning("{}", note)
+                told(note)
+            return runtime
+        with trio.move_on_after(LOOK_AGAIN):
+            logger.info("stopping: {}", signal.Signals(await anext(signals)).name)
+            return None
+
+
+class HasVersions(Protocol):
+    """Of an engine, what is asked for here."""
+
+    async def versions(self) -> dict[str, str]: ...
+
+
+async def warn_of_escapes(config: Config, runtime: HasVersions) -> tuple[str, ...]:
+    """Ways out of containers that this engine's version is known for: a warning, or no start at all if the owner
+    wants it so."""
+    found = tuple(known_escapes(await runtime.versions()))
+    if found and config.container.require_patched:
+        raise NoRuntime(f"container.require_patched is set, and {'; '.join(found)}")
+    for each in found:
+        logger.warning("{}", each)
+    return found
+
+
+def warnings(known: Sequence[str], watches: Watches) -> tuple[str, ...]:
+    """What is wrong at this moment with what the daemon stands on, for `pynchy status`."""
+    return (*known, *filter(None, [watches.trouble]))
+
+
+@asynccontextmanager
+async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
+    """Who answers: the model API with the owner's credential, or the built-in model."""
+    if config.model.offline or config.credential is None:
+        from pynchy.gateway.offline import OfflineModel
+
+        yield OfflineModel()
+        return
+    from pynchy.gateway.upstream import Way, credential_of, open_anthropic
+
+    credential = credential_of(config.credential.kind, config.credential.secret)
+    way = Way(config.gateway.proxy, config.gateway.ca_file)
+    async with open_anthropic(credential, base_url=config.model.base_url, way=way) as upstream:
+        yield upstream
+
+
+def renewing(config: Config, upstream: Upstream) -> Callable[[Credential], None] | None:
+    """What takes up a new credential, where the model has one."""
+    if config.credential is None or config.model.offline:
+        return None
+    from pynchy.gateway.upstream import Anthropic, credential_of
+
+    assert isinstance(upstream, Anthropic)
+
+    def use(found: Credential) -> None:
+        upstream.renew(credential_of(found.kind, found.secret))
+
+    return use
+
+
+def open_way_out(
+    config: Config, upstream: Upstream, store: Store, world: World
+) -> AbstractAsyncContextManager[Gateway]:
+    """The one way out of a container, with its book in the store."""
+    return open_gateway(
+        upstream=upstream,
+        ledger=StoreLedger(store, now=world.now, day_of=partial(day_of, config.assistant.timezone)),
+        tell=partial(_budget_used_up, store, world),
+        report=partial(_refused, store, world),
+        install=installation.install_id(config.home),
+    )
+
+
+async def _budget_used_up(store: Store, world: World, who: RunIdentity, reason: str) -> None:
+    await store.call(
+        guard_reports.budget_used_up,
+        folder=who.group,
+        run=who.run,
+        reason=reason,
+        now=world.now(),
+    )
+
+
+async def _refused(store: Store, world: World, who: RunIdentity, what: str, times: int) -> None:
+    await store.call(
+        guard_reports.egress_refused,
+        folder=who.group,
+        run=who.run,
+        what=what,
+        times=times,
+        now=world.now(),
+    )
+
+
+@asynccontextmanager
+async def open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp | None]:
+    """The WhatsApp channel, if it is wanted; its module is imported only then."""
+    if not config.whatsapp.enabled:
+        yield None
+        return
+    from pynchy.whatsapp.channel import Terms, open_whatsapp
+
+    home = config.home
+
+    async def registered() -> Mapping[ChatId, Path]:
+        chats = await store.call(groups.registered_chats)
+        return {
+            chat: home.media(folder) for chat, folder in chats if channel_of(chat) == "whatsapp"
+        }
+
+    terms = Terms(
+        store=home.store,
+        log=home.logs / "whatsapp.log",
+        name=config.assistant.name,
+        own_number=config.assistant.has_own_number,
+        media_limit=config.whatsapp.media_limit,
+        transcribe=config.whatsapp.transcribe,
+        read_receipts=config.whatsapp.read_receipts,
+        registered=registered,
+        proxy=config.gateway.proxy,
+        ca_file=config.gateway.ca_file,
+    )
+    async with open_whatsapp(terms) as channel:
+        try:
+            yield channel
+        except* StoreError:  # what was in hand did not do it
+            channel.spare()
+            raise
+
+
+def _program_folders(user_home: Path) -> tuple[Path, ...]:
+    """Where the owner's shell looks for programs: PATH as we have it, and what a login shell adds."""
+    written = [Path(each) for each in os.environ.get("PATH", "").split(os.pathsep)]
+    return tuple(
+        each
+        for each in (*written, user_home / "bin", user_home / ".local" / "bin")
+        if each.is_absolute()
+    )
+
+
+async def allowed(config: Config) -> Allowed:
+    """The allowlist of extra mounts, read now. One that cannot be used allows nothing, and says so in the log."""
+    home = config.home
+    code = {Path(pynchy.__file__).parents[1], Path(wire.__file__).parents[1], Path(sys.prefix)}
+    allowed = Allowed(
+        path=config.container.mount_allowlist or home.mount_allowlist,
+        ours=(home.root, *sorted(code)),
+        empty=home.data / "agent",
+        user_home=Path.home(),
+        programs=_program_folders(Path.home()),
+    )
+    with suppress(BadAllowlist):
+        await trio.to_thread.run_sync(allowed.reload)
+    return allowed

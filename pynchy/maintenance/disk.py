@@ -1,0 +1,90 @@
+"""How much room a file system has, and how little is too little.
+
+Edge to statvfs, which answers from memory in microseconds. The rule that keeps it so: nothing here
+writes, waits or decides what follows.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from pynchy.config.settings import Disk
+
+FEW_FILES: Final = 0.01  # of all the files a file system can hold
+BACK: Final = 1.1  # times the floor is room again; between the two nothing changes
+
+_KIB: Final = 1024
+
+
+@attrs.frozen
+class Space:
+    """The room there is for us. ``files`` is 0 where a file system has no fixed number of them."""
+
+    free: int  # bytes
+    total: int
+    files_free: int = 0
+    files: int = 0
+
+    def is_short_of_files(self, share: float = FEW_FILES) -> bool:
+        """Whether few more files can be made: less than this share of all."""
+        return self.files > 0 and self.files_free < share * self.files
+
+    def less(self, taken: int) -> Space:
+        """The same when so many bytes more are taken."""
+        return attrs.evolve(self, free=self.free - taken)
+
+
+ENDLESS: Final = Space(free=1 << 60, total=1 << 60)
+
+
+@attrs.frozen
+class Floor:
+    """The least room that must be left: ``bytes``, or ``share`` of the whole where that is more."""
+
+    bytes: int
+    share: float
+
+    @classmethod
+    def of(cls, settings: Disk) -> Floor:
+        """The one that the configuration sets."""
+        return cls(bytes=settings.free, share=settings.free_percent / 100)
+
+    def least(self, space: Space) -> int:
+        """So many bytes must be free."""
+        return max(self.bytes, int(self.share * space.total))
+
+    def is_low(self, space: Space, *, was: bool = False) -> bool:
+        """Whether there is too little room. What ``was`` low stays so until there is a tenth more."""
+        times = BACK if was else 1.0
+        few = space.is_short_of_files(FEW_FILES * times)
+        return few or space.free < self.least(space) * times
+
+    def is_critical(self, space: Space) -> bool:
+        """Whether even half of it is gone: what runs on will take the rest."""
+        return space.is_short_of_files(FEW_FILES / 2) or space.free < self.least(space) / 2
+
+
+def space_of(path: Path) -> Space:
+    """The room where ``path`` is, for a user who is not root."""
+    seen = os.statvfs(path)
+    return Space(
+        free=seen.f_bavail * seen.f_frsize,
+        total=seen.f_blocks * seen.f_frsize,
+        files_free=seen.f_favail,
+        files=seen.f_files,
+    )
+
+
+def spell_bytes(count: int) -> str:
+    """A number of bytes for people."""
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if abs(amount) < _KIB:
+            return f"{amount:.0f} {unit}"
+        amount /= _KIB
+    return f"{amount:.1f} GiB"

@@ -1,0 +1,54 @@
+"""The rows of a store that no daemon has open, for whoever wants to know something all the same.
+
+The rule: the file is opened to be read, so that nothing here can change it, and only where its rows mean what our
+questions think they do.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+import trio
+
+from pynchy.store import migrations
+from pynchy.store.database import (
+    Database,
+    Opened,
+    RunSync,
+    Store,
+    StoreBroken,
+    StoreError,
+    open_reader,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class OtherSchema(StoreError):
+    """Another version wrote it."""
+
+
+@contextmanager
+def open_unowned(path: Path) -> Iterator[Store]:
+    """A store whose calls only read. Raises `OtherSchema`, and `StoreBroken` for what cannot be read."""
+    try:
+        with open_reader(path) as reader:
+            schema = reader.execute("PRAGMA user_version").fetchone()[0]
+            if schema != migrations.SCHEMA:
+                raise OtherSchema(f"{path} has schema {schema}, not {migrations.SCHEMA}")
+            yield _Unowned(Opened(reader, path), cast("RunSync", trio.to_thread.run_sync))
+    except sqlite3.Error as error:
+        raise StoreBroken(f"{path}: {error}") from error
+
+
+class _Unowned(Store):
+    async def call(
+        self, fn: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        await trio.lowlevel.checkpoint()
+        return fn(self._connection, *args, **kwargs)  # in no transaction: nobody else writes

@@ -1,0 +1,462 @@
+"""WhatsApp, as the daemon sees it: the channel over the bridge process.
+
+The bridge is started when the block is entered and again whenever it ends, after ever longer waits;
+what needs a person (not linked, logged out, outdated) is waited for. Messages come with the numbers
+of the bridge's journal and come again until they are acknowledged. The rule that keeps it so: nothing
+is kept here that a crash must not lose, and no library of WhatsApp's is ever imported here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NoReturn, Protocol, get_args
+
+import attrs
+import trio
+
+from pynchy.chat.channel import (
+    ChannelEvent,
+    ChatSeen,
+    Incoming,
+    NotConnected,
+    SendRefused,
+    SendUncertain,
+    SetAside,
+    State,
+    StateChanged,
+)
+from pynchy.config import itself
+from pynchy.config.environ import for_whatsapp
+from pynchy.logs import logger
+from pynchy.model import DAY, HOUR, MINUTE, SECOND, ChatId, Outgoing
+from pynchy.reader_budget import Reader
+from pynchy.whatsapp import lines
+from pynchy.whatsapp.format import to_whatsapp
+
+COMMAND: Final = tuple(itself.argv("pynchy.whatsapp.bridge"))
+BURST: Final = 100  # events that wait for the receiver; then the bridge waits
+FIRST_WAIT: Final = 2 * SECOND  # from the end of a bridge to the next …
+LAST_WAIT: Final = HOUR  # … and ever longer up to this
+HEALTHY: Final = 5 * MINUTE  # connected this long, a bridge has earned a short wait again
+GOODBYE: Final = 5 * SECOND  # from the end of its input to the kill
+TYPING_AGAIN: Final = 4 * SECOND  # WhatsApp forgets it after a little more
+GROUPS_AGAIN: Final = DAY
+ANSWER_WAIT: Final = 10 * SECOND  # for an answer that the bridge has without the network
+GROUPS_WAIT: Final = 20 * SECOND  # for one that WhatsApp has; who asks on a terminal waits for it
+
+
+@attrs.frozen
+class Terms:
+    """What the channel has to know of the installation."""
+
+    store: Path
+    log: Path
+    name: str  # the assistant's
+    own_number: bool  # the account is its own: no name in front of what it says
+    media_limit: int  # bytes
+    transcribe: Sequence[str]  # a command that prints what a voice note says; empty: none
+    registered: Callable[[], Awaitable[Mapping[ChatId, Path]]]  # chats, each with its media folder
+    read_receipts: bool = False  # mark what was said as read, once it is answered
+    proxy: str = ""  # on the way to WhatsApp
+    ca_file: Path | None = None  # certificates to trust there
+    command: Sequence[str] = COMMAND
+
+
+@asynccontextmanager
+async def open_whatsapp(terms: Terms) -> AsyncIterator[WhatsApp]:
+    """The channel for the length of the block, and its process gone after."""
+    sender, receiver = trio.open_memory_channel[ChannelEvent](BURST)
+    async with sender, receiver, trio.open_nursery() as nursery:
+        channel = WhatsApp(terms, sender, receiver, nursery)
+        nursery.start_soon(channel.keep_bridge, name="whatsapp bridge")
+        try:
+            yield channel
+            channel.spare()
+        finally:
+            nursery.cancel_scope.cancel("the channel is closed")
+
+
+class Borrower(Protocol):
+    """A client of the control socket that wants the link for itself."""
+
+    def when_gone(self, goodbye: Callable[[], None]) -> None: ...
+
+
+@attrs.define(eq=False)
+class _Answer:
+    came: trio.Event = attrs.field(factory=trio.Event)
+    line: dict[str, Any] | None = None  # None: the bridge ended first
+
+
+@attrs.define(eq=False)
+class WhatsApp:
+    """The WhatsApp `Channel`."""
+
+    _terms: Terms
+    _sender: trio.MemorySendChannel[ChannelEvent]
+    _receiver: trio.MemoryReceiveChannel[ChannelEvent]
+    _nursery: trio.Nursery
+    number: str = ""  # our own account, once known
+    state: StateChanged = attrs.field(factory=lambda: StateChanged("connecting"))
+    _bridge: trio.Process | None = None
+    _writing: trio.Lock = attrs.field(factory=trio.Lock)
+    _again: trio.Event = attrs.field(factory=trio.Event)
+    _listened: trio.Event = attrs.field(factory=trio.Event)  # somebody takes what comes
+    _spared: bool = False
+    _borrowers: int = 0  # who have the link for themselves
+    _running: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # around a bridge
+    _ended: trio.Event = attrs.field(factory=trio.Event)  # no bridge runs
+    _last_request: int = 0
+    _asked: dict[int, _Answer] = attrs.field(factory=dict)
+    _typing: dict[ChatId, trio.CancelScope] = attrs.field(factory=dict)
+
+    @property
+    def name(self) -> str:
+        return "whatsapp"
+
+    async def receive(self) -> ChannelEvent:
+        self._listened.set()
+        return await self._receiver.receive()
+
+    async def acknowledge(self, number: int) -> None:
+        await self._tell(line="ack", numbers=[number])
+
+    async def reject(self, number: int, reason: str) -> None:
+        await self._tell(line="reject", number=number, reason=reason)
+
+    def spare(self) -> None:
+        """The end that comes is no message's doing: a delivery that it cuts off does not count."""
+        self._spared = True
+
+    async def send(self, out: Outgoing) -> None:
+        if self.state.state != "connected":
+            raise NotConnected
+        text = out.text
+        if out.kind != "reaction":
+            text = text if out.plain else to_whatsapp(text)
+            if text and not self._terms.own_number:
+                text = f"{self._terms.name}: {text}"
+        answer = await self._ask(
+            math.inf,  # the sender has a limit for all channels
+            line="send",
+            message_id=out.message_id,
+            chat=out.chat,
+            kind=out.kind,
+            text=text,
+            path=out.path,
+            target=out.target,
+            target_sender=out.target_sender,
+            target_text=out.target_text,
+        )
+        if answer is None:
+            raise SendUncertain("the WhatsApp process ended before it answered")
+        reason = answer["reason"]
+        match answer["outcome"]:
+            case "sent":
+                if self._terms.read_receipts:
+                    with suppress(NotConnected):
+                        await self._tell(line="read", chat=out.chat)
+                return
+            case "not_connected":
+                raise NotConnected
+            case "uncertain":
+                raise SendUncertain(reason)
+            case outcome:
+                raise SendRefused(
+                    reason,
+                    permanent=outcome in ("refused", "never"),
+                    hopeless=outcome == "never",
+                )
+
+    async def was_sent(self, message_id: str) -> bool | None:
+        try:
+            answer = await self._ask(ANSWER_WAIT, line="was_sent", message_id=message_id)
+        except NotConnected:
+            return None
+        return None if answer is None else answer["sent"]
+
+    async def set_typing(self, chat: ChatId, on: bool) -> None:
+        """Shown again every few seconds, for as long as it is on and no longer."""
+        if on == (chat in self._typing):
+            return
+        if on:
+            scope = self._typing[chat] = trio.CancelScope()
+            self._nursery.start_soon(self._keep_typing, chat, scope, name=f"typing in {chat}")
+        else:
+            self._typing.pop(chat).cancel("done")
+            await self._show_typing(chat, on=False)
+
+    async def _keep_typing(self, chat: ChatId, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                await self._show_typing(chat, on=True)
+                await trio.sleep(TYPING_AGAIN)
+
+    async def _show_typing(self, chat: ChatId, *, on: bool) -> None:
+        if self.state.state == "connected":
+            with suppress(NotConnected):
+                await self._tell(line="typing", chat=chat, on=on)
+
+    # --- for whoever changes what the bridge goes by
+
+    def registration_changed(self) -> None:
+        """Chats were registered or forgotten: the bridge is to know, for it keeps only theirs."""
+        self._nursery.start_soon(self._tell_chats, name="whatsapp chats")
+
+    async def refresh_groups(self) -> Sequence[ChatSeen]:
+        """The groups that the account is in. They are told as `ChatSeen` too."""
+        if self.state.state != "connected":
+            await trio.lowlevel.checkpoint()
+            raise NotConnected
+        answer = await self._ask(GROUPS_WAIT, line="groups")
+        if answer is None or answer["groups"] is None:
+            raise NotConnected
+        return [ChatSeen(ChatId(chat), str(name)) for chat, name in answer["groups"]]
+
+    def start_again(self) -> None:
+        """Wait no longer: the account was linked, or somebody thinks that it is time."""
+        self._again.set()
+
+    @property
+    def ops(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
+        """For clients of the control socket."""
+        return {"whatsapp.start": self._op_start, "whatsapp.lend": self._op_lend}
+
+    async def _op_lend(self, client: Borrower, *, force: bool = False) -> object:
+        """What it is connected as. Where it is not, or with ``force``, leave the link to the client
+        instead, for as long as it stays, and connect again then."""
+        if self.state.state == "connected" and not force:
+            await trio.lowlevel.checkpoint()
+            return {"number": self.number}
+        self._borrowers += 1
+        client.when_gone(self._given_back)
+        self._running.cancel("the link is lent")
+        await self._ended.wait()
+        return {"number": ""}
+
+    def _given_back(self) -> None:
+        self._borrowers -= 1
+        if not self._borrowers:
+            self.start_again()
+
+    async def _op_start(self, client: object) -> object:
+        """Connect now, if it is not connected."""
+        await trio.lowlevel.checkpoint()
+        self.start_again()
+        return {"state": self.state.state}
+
+    async def _tell_chats(self) -> None:
+        with suppress(NotConnected):
+            await self._tell(line="chats", chats=await self._chats())
+
+    async def _chats(self) -> dict[str, str]:
+        registered = await self._terms.registered()
+        return {chat: str(folder) for chat, folder in registered.items()}
+
+    # --- the process
+
+    async def keep_bridge(self) -> NoReturn:
+        """Run one bridge after the other. Runs until cancelled."""
+        wait = FIRST_WAIT
+        while True:
+            await self._until_ours()
+            self._again, self._ended = trio.Event(), trio.Event()
+            began = trio.current_time()
+            self._running = trio.CancelScope()
+            try:
+                with self._running:
+                    await self._run_bridge()
+            except* (lines.BadLine, OSError) as errors:
+                words = f"the bridge: {errors.exceptions[0]}"
+                await self._change(StateChanged("disconnected", words))
+            self._ended.set()
+            if self._borrowers:
+                wait = FIRST_WAIT
+                continue
+            state = self.state
+            if state.state in ("connecting", "connected"):
+                state = StateChanged("disconnected", "the WhatsApp process ended")
+                await self._change(state)
+            pause, wait = pause_after(state.state, wait, lived=trio.current_time() - began)
+            when = "when it is linked" if pause == math.inf else f"in {pause:.0f} s"
+            logger.info("whatsapp: {}; next start {}", state.state, when)
+            with trio.move_on_after(pause):
+                await self._again.wait()
+                wait = FIRST_WAIT
+
+    async def _until_ours(self) -> None:
+        while self._borrowers:
+            await self._change(StateChanged("disconnected", "an account is being linked"))
+            self._again = trio.Event()
+            await self._again.wait()
+
+    async def _run_bridge(self) -> None:
+        terms = self._terms
+        process = await trio.lowlevel.open_process(
+            [*terms.command, str(terms.store), "--log", str(terms.log)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=for_whatsapp(os.environ, proxy=terms.proxy, ca_file=terms.ca_file),
+            start_new_session=True,  # a Ctrl-C in the terminal is the daemon's, which says goodbye
+        )
+        assert process.stdout is not None
+        self._bridge = process
+        try:
+            await self._tell(
+                line="start",
+                name=terms.name,
+                chats=await self._chats(),
+                media_limit=terms.media_limit,
+                transcribe=list(terms.transcribe),
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ask_for_groups)
+                nursery.start_soon(self._say_ready)
+                await self._read(process.stdout)
+                nursery.cancel_scope.cancel("the bridge ended")
+        except* NotConnected:
+            pass  # it ended before it was told anything
+        finally:
+            self._bridge = None
+            for answer in self._asked.values():
+                answer.came.set()
+            with trio.CancelScope(shield=True):
+                await _end(process, spared=self._spared or self._borrowers > 0)
+
+    async def _say_ready(self) -> None:
+        """What comes in is in hand from here on: no sooner than somebody takes it."""
+        await self._listened.wait()
+        with suppress(NotConnected):
+            await self._tell(line="ready")
+
+    async def _ask_for_groups(self) -> None:
+        while True:
+            await trio.sleep(GROUPS_AGAIN)
+            with suppress(NotConnected):
+                await self.refresh_groups()
+
+    async def _read(self, stream: trio.abc.ReceiveStream) -> None:
+        rest, reader = bytearray(), Reader("the bridge")
+        while chunk := await stream.receive_some(65536):
+            await reader.took(len(chunk), chunk.count(b"\n"))
+            if b"\n" not in chunk:
+                rest += chunk
+            else:
+                first, *whole, tail = chunk.split(b"\n")
+                await self._hear(lines.decode(bytes(rest + first)))
+                for raw in whole:
+                    await reader.worked(len(raw))
+                    await self._hear(lines.decode(bytes(raw)))
+                rest = bytearray(tail)
+            if len(rest) > lines.LONGEST:
+                raise lines.BadLine("too long")
+
+    async def _hear(self, line: dict[str, Any]) -> None:
+        try:
+            event = await self._understand(line)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise lines.BadLine(f"{type(error).__name__}: {error}") from None
+        if event is not None:
+            await self._sender.send(event)
+
+    async def _understand(self, line: dict[str, Any]) -> ChannelEvent | None:
+        """What a line is for the receiver; None for one that is ours alone."""
+        match line.get("line"):
+            case "message":
+                number = int(line["number"])
+                try:
+                    return Incoming(lines.message_in(line["message"]), number)
+                except lines.BadLine as error:  # one message's trouble: the bridge has it still
+                    with suppress(NotConnected):
+                        await self.reject(number, str(error))
+            case "aside":
+                chat, who, reason = (str(line[key]) for key in ("chat", "who", "reason"))
+                return SetAside(ChatId(chat), who, reason, int(line["number"]))
+            case "chat":
+                return ChatSeen(ChatId(str(line["chat"])), str(line["name"]))
+            case "state" if line.get("state") in get_args(State):
+                await self._change(StateChanged(line["state"], str(line.get("detail", ""))))
+            case "me":
+                self.number = str(line["number"])
+            case "answer":
+                if answer := self._asked.get(int(line["request"])):
+                    answer.line = line
+                    answer.came.set()
+            case other:
+                raise lines.BadLine(f"{other!r} is no line of a bridge")
+        return None
+
+    async def _change(self, change: StateChanged) -> None:
+        if change != self.state:
+            self.state = change
+            await self._sender.send(change)
+
+    async def _ask(self, limit: float, **line: object) -> dict[str, Any] | None:
+        """Ask the bridge; None if it ended, or ``limit`` passed, before it answered."""
+        self._last_request += 1
+        request, answer = self._last_request, _Answer()
+        self._asked[request] = answer
+        try:
+            await self._tell(**line, request=request)
+            with trio.move_on_after(limit):
+                await answer.came.wait()
+        finally:
+            del self._asked[request]
+        return answer.line
+
+    async def _tell(self, **line: object) -> None:
+        bridge = self._bridge
+        if bridge is None or bridge.stdin is None:
+            await trio.lowlevel.checkpoint()
+            raise NotConnected
+        async with self._writing:
+            # A line cut in two would end the bridge: what is begun is written, or it is gone.
+            with trio.CancelScope(shield=True), trio.move_on_after(GOODBYE) as limit:
+                try:
+                    await bridge.stdin.send_all(lines.encode(line))
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    raise NotConnected from None
+            if limit.cancelled_caught:
+                bridge.kill()
+                raise NotConnected
+
+
+def pause_after(state: State, wait: float, *, lived: float) -> tuple[float, float]:
+    """How long to leave WhatsApp alone after a bridge that ended so and lived so long, and the wait that
+    comes after this one. For ever, where only a person can change it."""
+    wait = FIRST_WAIT if lived > HEALTHY else wait
+    longer = min(2 * wait, LAST_WAIT)
+    match state:
+        case "logged_out" | "outdated":
+            return math.inf, longer
+        case "banned":
+            return max(wait, HOUR), longer
+        case "replaced":  # or the two throw each other out for ever
+            return max(wait, 30 * SECOND), longer
+        case _:
+            return wait, longer
+
+
+async def _end(process: trio.Process, *, spared: bool) -> None:
+    """Close its input, give it a moment to take in what it has, and kill it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with trio.move_on_after(GOODBYE) as limit:
+        if spared:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await process.stdin.send_all(lines.encode({"line": "bye"}))
+        await process.stdin.aclose()
+        # Its last words would otherwise fill the pipe, and it would wait for us.
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await process.stdout.receive_some(65536):
+                pass
+        await process.wait()
+    if limit.cancelled_caught:
+        process.kill()
+    await process.wait()
+    await process.stdout.aclose()

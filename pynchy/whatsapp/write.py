@@ -1,0 +1,136 @@
+"""What we say, as WhatsApp's message: words, quotes, reactions, and files by their kind.
+
+The rule that keeps it so: pure functions that fill in the library's protobuf objects, which are handed
+in as ``wa`` and never imported. Nothing here looks for mentions or links in what is said: the library's
+own builders do, and ask the network about what they find.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+
+from pynchy.whatsapp.read import GROUPS
+
+#: What phones play or show in the chat; every other file is a document.
+_SHOWN: Final = {
+    "image/jpeg": "image",
+    "image/png": "image",
+    "video/mp4": "video",
+    "video/3gpp": "video",
+    "audio/mpeg": "audio",
+    "audio/mp4": "audio",
+    "audio/aac": "audio",
+    "audio/amr": "audio",
+    "audio/ogg": "audio",
+}
+_FIELDS: Final = {
+    "image": "imageMessage",
+    "video": "videoMessage",
+    "audio": "audioMessage",
+    "document": "documentMessage",
+}
+
+
+@attrs.frozen
+class Target:
+    """A message that is quoted or reacted to. ``sender`` is its sender's id as WhatsApp gave it."""
+
+    chat: str
+    id: str
+    sender: str
+    ours: bool = False
+    text: str = ""
+
+
+def kind_of(media_type: str, *, captioned: bool) -> str:
+    """``image``, ``video``, ``audio`` or ``document``. Audio has no place for a caption."""
+    kind = _SHOWN.get(media_type, "document")
+    return "document" if kind == "audio" and captioned else kind
+
+
+def words(wa: Any, text: str, *, quotes: Target | None) -> Any:
+    """A text, quoting or not."""
+    if quotes is None:
+        return wa.Message(conversation=text)
+    said = wa.ExtendedTextMessage(text=text, contextInfo=_quote(wa, quotes))
+    return wa.Message(extendedTextMessage=said)
+
+
+def reaction(wa: Any, sign: str, *, to: Target, at_ms: int) -> Any:
+    """A reaction; an empty sign takes one back."""
+    said = wa.ReactionMessage(text=sign, senderTimestampMS=at_ms)
+    said.key.remoteJID = to.chat
+    said.key.ID = to.id
+    said.key.fromMe = to.ours
+    if to.chat.endswith(f"@{GROUPS}") and to.sender:
+        said.key.participant = to.sender
+    return wa.Message(reactionMessage=said)
+
+
+def file(
+    wa: Any,
+    kind: str,
+    uploaded: Any,
+    *,
+    media_type: str,
+    name: str,
+    caption: str,
+    quotes: Target | None,
+    size: tuple[int, int] | None = None,
+) -> Any:
+    """A file that was uploaded as this kind."""
+    message = wa.Message()
+    part = getattr(message, _FIELDS[kind])
+    part.URL, part.directPath = uploaded.url, uploaded.DirectPath
+    part.mediaKey = uploaded.MediaKey
+    part.fileEncSHA256, part.fileSHA256 = uploaded.FileEncSHA256, uploaded.FileSHA256
+    part.fileLength = uploaded.FileLength
+    part.mimetype = "audio/ogg; codecs=opus" if media_type == "audio/ogg" else media_type
+    if kind == "document":
+        part.fileName = part.title = name
+    if caption:
+        part.caption = caption
+    if kind == "image" and size is not None:
+        part.width, part.height = size
+    if quotes is not None:
+        part.contextInfo.CopyFrom(_quote(wa, quotes))
+    return message
+
+
+def size_of(content: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG or JPEG, from its head; None if it is neither.
+
+    Nothing more of it is read: what an agent sends is not given to a decoder on the host. So there is
+    no small picture to show while a phone fetches the whole one.
+    """
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        if len(content) < 24 or content[12:16] != b"IHDR":
+            return None
+        return _sized(content[16:20], content[20:24])
+    if not content.startswith(b"\xff\xd8"):
+        return None
+    at = 2
+    while at + 9 <= len(content) and content[at] == 0xFF:
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4])
+        if marker == 0xFF:  # a filler
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return _sized(content[at + 7 : at + 9], content[at + 5 : at + 7])
+        else:
+            at += 2 + max(length, 2)
+    return None
+
+
+def _sized(width: bytes, height: bytes) -> tuple[int, int] | None:
+    found = int.from_bytes(width), int.from_bytes(height)
+    return found if all(0 < each < 2**31 for each in found) else None
+
+
+def _quote(wa: Any, target: Target) -> Any:
+    return wa.ContextInfo(
+        stanzaID=target.id,
+        participant=target.sender,
+        quotedMessage=wa.Message(conversation=target.text),
+    )
