@@ -18,13 +18,13 @@ from pynchy.actions import tasks
 from pynchy.actions.call import Call, Done, Refused, Scaffold, no_folders, undone_if_refused
 from pynchy.container.mounts.rules import Wish, name_after, unfit
 from pynchy.gateway.hosts import check_owner, check_pattern
-from pynchy.model import MAIN, GroupId, Micros, folder_of
+from pynchy.model import MAIN, GroupId, folder_of
 from pynchy.policy import group_settings
 from pynchy.policy.requests import Request, code_of, digest, question, read
 from pynchy.policy.tools import Caller
 from pynchy.store import approvals, audit, groups, guard_reports, notices
 from pynchy.store.approvals import Approval
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Tx
 
 
 class CannotDecide(Exception):
@@ -60,7 +60,7 @@ def ask(call: Call, command: str) -> Done:
         code = code_of(call.new_id())
     try:
         asked = approvals.ask(
-            call.db,
+            Tx(call.db, call.now),
             code=code,
             folder=request.folder,
             chat=call.caller.chat,
@@ -69,20 +69,18 @@ def ask(call: Call, command: str) -> Done:
             command=command,
             request=canonical,
             sha256=sha256,
-            now=call.now,
         )
     except approvals.TooMany as error:
         raise Refused(str(error)) from None
     minutes = round(approvals.LIFETIME / 60)
     for said in question(request, code=code, minutes=minutes):
-        notices.tell(call.db, chat, said, now=call.now, new_id=call.new_id)
+        notices.tell(Tx(call.db, call.now, call.new_id), chat, said)
     audit.record(
-        call.db,
+        Tx(call.db, call.now),
         actor=f"agent of {request.folder}",
         action="approval asked",
         folder=request.folder,
         detail={"code": code, "command": command, "sha256": sha256, "turn": call.caller.turn},
-        now=call.now,
     )
     return Done(ok=True, text=_waits(asked), fresh=True, speaks=True, schedules=True)
 
@@ -95,41 +93,33 @@ def _waits(approval: Approval) -> str:
 
 
 def decide(
-    db: Database,
-    code: str,
-    *,
-    approve: bool,
-    by: str,
-    now: Micros,
-    new_id: NewId,
-    scaffold: Scaffold = no_folders,
-    sha256: str = "",
+    tx: Tx, code: str, *, approve: bool, by: str, scaffold: Scaffold = no_folders, sha256: str = ""
 ) -> Decided:
     """Take a person's word on a request. Whether they may give it has been settled by the caller.
 
     ``sha256``, if given, is what they were shown. Raises `CannotDecide`; nothing was changed then.
     """
-    found = approvals.get(db, code)
+    found = approvals.get(tx, code)
     if found is None:
         raise CannotDecide("unknown_code", "There is no request of that code.")
     if found.state != "asked":
         raise CannotDecide("not_open", f"That request is over: {_STATES[found.state]}.")
-    if found.expires_at <= now:
+    if found.expires_at <= tx.now:
         raise CannotDecide("not_open", "That request has expired; it must be asked for again.")
     if sha256 not in ("", found.sha256) or digest(found.request) != found.sha256:
         raise CannotDecide("changed", "That is not the request that was shown.")
     if not approve:
-        woken = approvals.end(db, found, "denied", by=by, outcome="", now=now)
+        woken = approvals.end(tx, found, "denied", by=by, outcome="")
         text = f"Denied: {found.command} of {found.folder}."
         return Decided(found, text, Done(ok=True, text=text, fresh=True, wakes=woken))
     try:
-        with undone_if_refused(db):
-            done = _carry_out(db, found, by=by, now=now, new_id=new_id, scaffold=scaffold)
+        with undone_if_refused(tx):
+            done = _carry_out(tx, found, by=by, scaffold=scaffold)
     except Refused as error:
-        woken = approvals.end(db, found, "failed", by=by, outcome=str(error), now=now)
+        woken = approvals.end(tx, found, "failed", by=by, outcome=str(error))
         text = f"Approved, but it could not be done: {error}."
         return Decided(found, text, Done(ok=False, text=text, fresh=True, wakes=woken))
-    woken = approvals.end(db, found, "done", by=by, outcome=done.text, now=now)
+    woken = approvals.end(tx, found, "done", by=by, outcome=done.text)
     text = f"Approved, for {found.folder}: {done.text}."
     return Decided(found, text, attrs.evolve(done, wakes=woken))
 
@@ -142,17 +132,9 @@ _STATES: Final = {
 }
 
 
-def _carry_out(
-    db: Database,
-    approval: Approval,
-    *,
-    by: str,
-    now: Micros,
-    new_id: NewId,
-    scaffold: Scaffold,
-) -> Done:
+def _carry_out(tx: Tx, approval: Approval, *, by: str, scaffold: Scaffold) -> Done:
     request = read(approval.request)
-    if not groups.is_since(db, request.folder, approval.asked_at):
+    if not groups.is_since(tx, request.folder, approval.asked_at):
         raise Refused("the group that asked is gone")
     caller = Caller(
         folder=request.folder,
@@ -164,7 +146,7 @@ def _carry_out(
     )
     args = dict(request.args)
     timezone = str(args.pop("timezone", "UTC"))
-    call = Call(db, caller, args, now, new_id, None, timezone, scaffold)
+    call = Call(tx, caller, args, tx.now, tx.new_id, None, timezone, scaffold)
     return _EFFECTS[request.command](call, by)
 
 
@@ -263,7 +245,7 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
 
 def _changed(call: Call, action: str, detail: dict[str, object], *, by: str) -> None:
     guard_reports.settings_changed(
-        call.db, folder=call.caller.folder, action=action, detail=detail, now=call.now, by=by
+        Tx(call.db, call.now), folder=call.caller.folder, action=action, detail=detail, by=by
     )
 
 

@@ -16,26 +16,24 @@ from pynchy.actions.call import Call, Done, Refused, Scaffold, no_folders, undon
 from pynchy.actions.waiting import MOST_SAID
 from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
 from pynchy.ipc.files import Staged, Unfit
-from pynchy.model import MINUTE, GroupId, Micros, RunId
+from pynchy.model import MINUTE, GroupId, RunId
 from pynchy.policy import effect_limits, tools
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.store import audit, authority, breakers, journal, outbox
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Tx
 from pynchy_agent import wire
 
 MOST_COMMANDS: Final = 120  # commands of one group within a minute
 
 
 def handle(
-    db: Database,
+    tx: Tx,
     command: wire.Command,
     *,
     folder: GroupId,
     run: RunId,
     command_id: str,
     sha256: str,
-    now: Micros,
-    new_id: NewId,
     file: Staged | Unfit | None = None,
     timezone: str = "UTC",
     scaffold: Scaffold = no_folders,
@@ -45,45 +43,41 @@ def handle(
 
     One transaction: the effects are there exactly if the answer is in the journal.
     """
-    known = journal.answered(db, folder, command_id, sha256)
+    known = journal.answered(tx, folder, command_id, sha256)
     if isinstance(known, journal.Conflict):
         text = "this command id was used before, for something else"
         return Done(ok=False, text=text, offence="replay")
     if known is not None:
         return Done(ok=known.ok, text=known.text)
-    if authority.count_commands(db, folder, now=now, seconds=MINUTE) >= MOST_COMMANDS:
+    if authority.count_commands(tx, folder, seconds=MINUTE) >= MOST_COMMANDS:
         text = f"more than {MOST_COMMANDS} commands within a minute; wait a little"
         return Done(ok=False, text=text, offence="flood")  # not in the journal: it may come again
     done = _carry_out(
-        db,
+        tx,
         command,
         folder=folder,
         run=run,
-        now=now,
-        new_id=new_id,
         file=file,
         timezone=timezone,
         scaffold=scaffold,
         bounds=bounds,
     )
-    journal.record(db, folder, command_id, sha256, ok=done.ok, text=done.text, now=now)
+    journal.record(tx, folder, command_id, sha256, ok=done.ok, text=done.text)
     return done
 
 
 def _carry_out(
-    db: Database,
+    tx: Tx,
     command: wire.Command,
     *,
     folder: GroupId,
     run: RunId,
-    now: Micros,
-    new_id: NewId,
     file: Staged | Unfit | None,
     timezone: str,
     scaffold: Scaffold,
     bounds: Bounds,
 ) -> Done:
-    caller = authority.caller_of(db, folder, run)
+    caller = authority.caller_of(tx, folder, run)
     if caller is None:
         return Done(ok=False, text="this turn is over; nothing was done")
     if (reason := tools.refusal(caller, command.name)) is not None:
@@ -92,13 +86,13 @@ def _carry_out(
         return Done(ok=False, text=reason, offence="misfit")
     kind = effect_limits.COMMANDS.get(command.name)
     if kind is not None:
-        held = breakers.held(db, folder, kind, bounds=bounds, now=now, new_id=new_id)
+        held = breakers.held(tx, folder, kind, bounds=bounds)
         if held is not None:
             text = effect_limits.refusal(held.kind)
             return Done(ok=False, text=text, speaks=held.told, offence="too much", fresh=held.told)
-    call = Call(db, caller, command.args, now, new_id, file, timezone, scaffold, bounds)
+    call = Call(tx, caller, command.args, tx.now, tx.new_id, file, timezone, scaffold, bounds)
     try:
-        with undone_if_refused(db):
+        with undone_if_refused(tx):
             if tools.asks(caller, command.name, command.args):
                 return approvals.ask(call, command.name)
             done = _HANDLERS[command.name](call)
@@ -106,12 +100,11 @@ def _carry_out(
         return Done(ok=False, text=str(error))
     if done.ok and command.name in _REGISTRATIONS:
         audit.record(
-            db,
+            tx,
             actor=f"agent of {folder}",
             action=command.name.replace("_", " "),
             folder=GroupId(str(command.args.get("folder", folder))),
             detail={"run": run, "turn": caller.turn, **_told(command.args)},
-            now=now,
         )
     return done
 
@@ -182,7 +175,7 @@ def _enqueue(
     if authority.count_said(call.db, call.caller.turn) + len(texts) > MOST_SAID:
         raise Refused(f"this turn has said {MOST_SAID} things; say the rest in your answer")
     outbox.enqueue(
-        call.db,
+        Tx(call.db, call.now, call.new_id),
         folder=call.caller.folder,
         chat=call.caller.chat,
         texts=texts,
@@ -191,8 +184,6 @@ def _enqueue(
         quotes=quotes,
         turn=call.caller.turn,
         run=call.caller.run,
-        now=call.now,
-        new_id=call.new_id,
     )
 
 

@@ -14,6 +14,7 @@ from pynchy.container.folders import InTheWay
 from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId, folder_of
 from pynchy.schedule.times import spell
 from pynchy.store import groups, turns
+from pynchy.store.database import Tx
 
 MOST_SEEN: Final = 100  # chats that are not registered, in a list
 
@@ -65,13 +66,12 @@ def register(call: Call) -> Done:
     folder = GroupId(whole["folder"])
     try:
         group = groups.register(
-            call.db,
+            Tx(call.db, call.now),
             folder=folder,
             name=whole["name"],
             chats=(ChatId(whole["chat"]),),
             trigger=whole["trigger"],
             requires_trigger=whole["requires_trigger"],
-            now=call.now,
         )
         call.scaffold(group)
     except (groups.CannotRegister, InTheWay) as error:
@@ -120,7 +120,7 @@ def _unregister_group(call: Call) -> Done:
     folder = _known(call).folder
     if folder == MAIN:
         raise Refused("main cannot be unregistered")
-    turns.cancel(call.db, folder, now=call.now, all_of_it=True)
+    turns.cancel(Tx(call.db, call.now), folder, all_of_it=True)
     groups.remove(call.db, folder)
     text = f"{folder} is not answered any more; its files stay"
     return Done(ok=True, text=text, fresh=True, removed=folder)

@@ -14,6 +14,7 @@ from pynchy.actions.call import Call, Done, Refused
 from pynchy.chat.text import clean_text
 from pynchy.schedule.times import spell
 from pynchy.store import memory
+from pynchy.store.database import Tx
 
 DEFAULT_LIMIT: Final = 10
 SHOWN: Final = 1000  # characters of one message that was found
@@ -28,11 +29,10 @@ def _remember(call: Call) -> Done:
         raise Refused("only main remembers for all groups, in a turn that its owner asked for")
     try:
         kept = memory.remember(
-            call.db,
+            Tx(call.db, call.now),
             None if shared else call.caller.folder,
             call.args["text"],
             id=call.new_id(),
-            now=call.now,
         )
     except memory.Full as error:
         raise Refused(str(error)) from None

@@ -14,6 +14,7 @@ from pynchy.actions.call import Call, Done, Refused
 from pynchy.model import ChatId, GroupId, Micros, TaskId, after, channel_of
 from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse, spell
 from pynchy.store import authority, groups, tasks
+from pynchy.store.database import Tx
 
 SHOWN: Final = 200  # characters of a prompt, or of what was said, in a list
 
@@ -37,7 +38,7 @@ def schedule_for(call: Call, folder: GroupId) -> Done:
     creator, depth = authority.creator_of(call.db, call.caller)
     try:
         task = tasks.create(
-            call.db,
+            Tx(call.db, call.now),
             id=TaskId(call.new_id()),
             folder=folder,
             chat=chat,
@@ -47,7 +48,6 @@ def schedule_for(call: Call, folder: GroupId) -> Done:
             context=call.args["context_mode"],
             creator=creator,
             depth=depth,
-            now=call.now,
         )
     except tasks.CannotSchedule as error:
         raise Refused(str(error)) from None
@@ -97,13 +97,12 @@ def _update_task(call: Call) -> Done:
             since = tasks.last_run(call.db, task.id) or call.now
             _not_too_soon(call, task.folder, schedule, since)
     changed = tasks.change(
-        call.db,
+        Tx(call.db, call.now),
         task.id,
         prompt=args.get("prompt"),
         script=args.get("script"),
         context=args.get("context_mode"),
         schedule=schedule,
-        now=call.now,
     )
     if changed is None:
         raise Refused(f"the task is {task.state} and can no longer be changed")
@@ -120,7 +119,7 @@ def _pause_task(call: Call) -> Done:
 def _resume_task(call: Call) -> Done:
     task = _own(call)
     try:
-        if not tasks.resume(call.db, task.id, now=call.now):
+        if not tasks.resume(Tx(call.db, call.now), task.id):
             raise Refused(f"the task is {task.state}, not paused")
     except tasks.CannotSchedule as error:
         raise Refused(str(error)) from None
@@ -129,7 +128,7 @@ def _resume_task(call: Call) -> Done:
 
 def _cancel_task(call: Call) -> Done:
     task = _own(call)
-    if not tasks.cancel(call.db, task.id, now=call.now):
+    if not tasks.cancel(Tx(call.db, call.now), task.id):
         raise Refused(f"the task is {task.state} already")
     return _changed("cancelled for good")
 
@@ -137,7 +136,7 @@ def _cancel_task(call: Call) -> Done:
 def _run_task_now(call: Call) -> Done:
     task = _own(call)
     try:
-        made = tasks.run_now(call.db, task.id, now=call.now, asked_in=call.caller.steps)
+        made = tasks.run_now(Tx(call.db, call.now), task.id, asked_in=call.caller.steps)
     except tasks.CannotSchedule as error:
         raise Refused(str(error)) from None
     if not made:

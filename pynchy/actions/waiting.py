@@ -12,6 +12,7 @@ from typing import Final
 from pynchy.actions.call import Awaits, Call, Delegated, Done, Refused
 from pynchy.chat.text import clean_reply, split_reply
 from pynchy.store import authority, delegates, outbox, questions
+from pynchy.store.database import Tx
 
 #: What a call is told that was asked again after a crash, and one that waited in vain.
 ASKED: Final = (
@@ -34,18 +35,16 @@ def _ask_user(call: Call) -> Done:
     if authority.count_said(call.db, caller.turn) + len(pieces) > MOST_SAID:
         raise Refused(f"this turn has said {MOST_SAID} things; ask in your answer")
     entries = outbox.enqueue(
-        call.db,
+        Tx(call.db, call.now, call.new_id),
         folder=caller.folder,
         chat=caller.chat,
         texts=pieces,
         turn=caller.turn,
         run=caller.run,
-        now=call.now,
-        new_id=call.new_id,
     )
     id = call.new_id()
     questions.ask(
-        call.db,
+        Tx(call.db, call.now),
         id=id,
         folder=caller.folder,
         chat=caller.chat,
@@ -54,7 +53,6 @@ def _ask_user(call: Call) -> Done:
         entry=entries[-1],
         question=question,
         options=options,
-        now=call.now,
     )
     return Done(ok=True, text=ASKED, speaks=True, fresh=True, awaits=Awaits("answer", id))
 
@@ -68,14 +66,13 @@ def _delegate(call: Call) -> Done:
         raise Refused("there are too few slots for helpers that you do not wait for; wait for it")
     try:
         turn = delegates.ask(
-            call.db,
+            Tx(call.db, call.now),
             folder=caller.folder,
             chat=caller.chat,
             parent=caller.turn,
             run=caller.run,
             prompt=call.args["prompt"],
             waits=waits,
-            now=call.now,
         )
     except delegates.TooMany as error:
         raise Refused(str(error)) from None

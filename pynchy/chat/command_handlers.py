@@ -24,7 +24,7 @@ from pynchy.model import DAY, ChatId, Group, GroupId, Micros, after
 from pynchy.policy import failures
 from pynchy.policy.requests import read_code
 from pynchy.store import breakers, groups, holds, ledger, messages, notices, questions, runs, turns
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, NewId, Tx
 
 Then = Callable[[], Awaitable[None]]
 Stop = Callable[[GroupId, Sequence[turns.Turn]], Awaitable[None]]  # with what was cancelled
@@ -44,12 +44,10 @@ class _Hands:
 
 
 def carry_out(
-    db: Database,
+    tx: Tx,
     asked: Asked,
     /,
     *,
-    now: Micros,
-    new_id: NewId,
     stop: Stop,
     tell: Callable[[queue.Event], Awaitable[None]],
     committed: Callable[[Done], None],
@@ -61,9 +59,9 @@ def carry_out(
     else:
         message = asked.message
         by = "owner" if is_owner(message) else message.sender
-        hands = _Hands(message.chat, by, new_id, stop, tell, committed, scaffold)
-        text, then = ORDERS[asked.order.name](db, asked.group, asked.order, now, hands)
-    notices.tell(db, asked.message.chat, f"{NOTICE_PREFIX}{text}", now=now, new_id=new_id)
+        hands = _Hands(message.chat, by, tx.new_id, stop, tell, committed, scaffold)
+        text, then = ORDERS[asked.order.name](tx, asked.group, asked.order, tx.now, hands)
+    notices.tell(tx, asked.message.chat, f"{NOTICE_PREFIX}{text}")
     return then
 
 
@@ -75,7 +73,7 @@ def _help(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) 
 
 
 def _stop(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    stopped = turns.cancel(db, group.folder, now=now)
+    stopped = turns.cancel(Tx(db, now), group.folder)
     asked = questions.drop(db, group.folder)
     live = [run for run in runs.live(db, group.folder) if run.kind != "task" or stopped]
 
@@ -96,7 +94,7 @@ def _stop(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) 
 
 
 def _new(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    stopped = turns.cancel(db, group.folder, now=now)
+    stopped = turns.cancel(Tx(db, now), group.folder)
     questions.drop(db, group.folder)
     groups.new_session(db, group.folder)
 
@@ -110,14 +108,13 @@ def _compact(db: Database, group: Group, order: Order, now: Micros, hands: _Hand
     if group.session is None:
         return "There is no conversation yet.", None
     turns.add(
-        db,
+        Tx(db, now),
         folder=group.folder,
         chat=hands.chat,
         kind="notice",
         prompt="/compact",
         source=turns.COMPACT,
         steps=0,
-        now=now,
     )
 
     async def then() -> None:
@@ -210,7 +207,7 @@ def _resume(db: Database, group: Group, order: Order, now: Micros, hands: _Hands
     if groups.get(db, folder) is None:
         return f"There is no group {folder}.", None
     resumed = groups.set_paused(db, folder, paused=False)
-    if breakers.let_go_on(db, folder, by=hands.by, now=now):
+    if breakers.let_go_on(Tx(db, now), folder, by=hands.by):
         resumed = True
     if not resumed:
         return f"{folder} is neither paused nor held back.", None
@@ -235,12 +232,10 @@ def _deny(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) 
 def _decide(db: Database, order: Order, now: Micros, hands: _Hands, *, approve: bool) -> _Answer:
     try:
         decided = approvals.decide(
-            db,
+            Tx(db, now, hands.new_id),
             read_code(order.argument),
             approve=approve,
             by=hands.by,
-            now=now,
-            new_id=hands.new_id,
             scaffold=hands.scaffold,
         )
     except approvals.CannotDecide as error:

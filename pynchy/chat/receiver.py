@@ -29,7 +29,7 @@ from pynchy.chat.text import NOTICE_PREFIX, clean_name, within
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, Message, Micros
 from pynchy.store import groups, messages, notices
-from pynchy.store.database import Database, Store, StoreError
+from pynchy.store.database import Database, Store, StoreError, Tx
 
 BURST: Final = 100  # messages that wait while a commit is under way, and the most in one commit
 LOOPS: Final = "I take it for a program and do not answer it for an hour; others I do."
@@ -165,9 +165,7 @@ class _Receiver:
 
     async def _keep_all(self, batch: Sequence[ChannelEvent], refused: set[int]) -> list[_Kept]:
         try:
-            return await self.store.call(
-                _keep, batch, on_command=self.on_command, now=self.now(), new_id=self.new_id
-            )
+            return await self.store.call(_keep, batch, on_command=self.on_command)
         except StoreError:
             raise
         except Exception as error:  # contained here, and only here: one message's trouble
@@ -206,25 +204,16 @@ class _Receiver:
             logger.info("{}: gone before message {} was acknowledged", self.channel.name, number)
 
 
-def _keep(
-    db: Database,
-    batch: Sequence[ChannelEvent],
-    *,
-    on_command: OnCommand,
-    now: Micros,
-    new_id: Callable[[], str],
-) -> list[_Kept]:
+def _keep(tx: Tx, batch: Sequence[ChannelEvent], *, on_command: OnCommand) -> list[_Kept]:
     """Store what is in a burst, in order, in one transaction."""
     kept: list[_Kept] = []
     for event in batch:
         match event:
             case Incoming(message):
                 message = _named(message)
-                kept.append(
-                    _keep_message(db, message, on_command=on_command, now=now, new_id=new_id)
-                )
+                kept.append(_keep_message(tx, message, on_command=on_command))
             case ChatSeen(chat, name):
-                groups.see_chat(db, chat, name=clean_name(name, fallback=""))
+                groups.see_chat(tx, chat, name=clean_name(name, fallback=""))
             case SetAside():  # told apart, at its acknowledgement
                 pass
             case StateChanged():
@@ -239,21 +228,14 @@ def _named(message: Message) -> Message:
     return attrs.evolve(message, sender_name=sender_name, chat_name=chat_name)
 
 
-def _keep_message(
-    db: Database,
-    message: Message,
-    *,
-    on_command: OnCommand,
-    now: Micros,
-    new_id: Callable[[], str],
-) -> _Kept:
-    group = groups.by_chat(db, message.chat)
+def _keep_message(tx: Tx, message: Message, *, on_command: OnCommand) -> _Kept:
+    group = groups.by_chat(tx, message.chat)
     order = None if group is None else commands.parse(message, group)
-    received = messages.receive(db, message, now=now, command=order is not None)
+    received = messages.receive(tx, message, command=order is not None)
     if received.loops:
         who = clean_name(message.sender_name)
         words = f"{NOTICE_PREFIX}{who} answers me faster than people do, every time. {LOOPS}"
-        notices.tell(db, message.chat, words, now=now, new_id=new_id)
+        notices.tell(tx, message.chat, words)
         return _Kept(message, received, told=True)
     if group is None or order is None or received.seq is None:
         return _Kept(
@@ -261,20 +243,16 @@ def _keep_message(
         )  # a second delivery, and what we sent ourselves, order nothing
     refusal = commands.refusal(order, message, group)
     asked = Asked(order=order, message=message, group=group, refusal=refusal)
-    return _Kept(message, received, told=True, then=on_command(db, asked, now=now))
+    return _Kept(message, received, told=True, then=on_command(tx, asked, now=tx.now))
 
 
-def _tell_main(
-    db: Database, kind: str, text: str, *, now: Micros, new_id: Callable[[], str]
-) -> bool:
-    return notices.tell_main_once(db, kind, f"{NOTICE_PREFIX}{text}", now=now, new_id=new_id)
+def _tell_main(tx: Tx, kind: str, text: str) -> bool:
+    return notices.tell_main_once(tx, kind, f"{NOTICE_PREFIX}{text}")
 
 
-def _tell_set_aside(
-    db: Database, event: SetAside, *, now: Micros, new_id: Callable[[], str]
-) -> bool:
+def _tell_set_aside(tx: Tx, event: SetAside) -> bool:
     who = f" of {clean_name(event.who)}" if event.who else ""
-    group = groups.by_chat(db, event.chat)
+    group = groups.by_chat(tx, event.chat)
     place = within((group.name if group else event.chat) or "a chat that cannot be told")
     text = f"A message{who} in {place} was given up: {within(event.reason)}. Ask for it again."
-    return _tell_main(db, f"aside:{event.chat}", text, now=now, new_id=new_id)
+    return _tell_main(tx, f"aside:{event.chat}", text)

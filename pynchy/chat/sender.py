@@ -21,7 +21,7 @@ from pynchy.chat.channel import Channel, NotConnected, SendRefused, SendUncertai
 from pynchy.logs import logger
 from pynchy.model import MINUTE, SECOND, ChatId, Micros, Outgoing, channel_of
 from pynchy.store import outbox
-from pynchy.store.database import Database, Store
+from pynchy.store.database import Store, Tx
 
 LANES: Final = 32  # entries of one channel on their way at once
 SEND_LIMIT: Final = 2 * MINUTE  # a channel that gave no word by then gave none
@@ -78,11 +78,16 @@ class _Survey:
     due: Micros | None
 
 
-def _survey(db: Database, *, now: Micros, moment: Micros, new_id: Callable[[], str]) -> _Survey:
+def _take(tx: Tx, entry: int, moment: Micros) -> Outgoing | None:
+    """Take an entry that was due at ``moment``: the clock may have been set back since."""
+    return outbox.take(tx.at(max(moment, tx.now)), entry)
+
+
+def _survey(tx: Tx, *, moment: Micros) -> _Survey:
     return _Survey(
-        given_up=outbox.expire(db, now=max(now, moment), new_id=new_id),
-        heads=outbox.heads(db, now=moment),
-        due=outbox.next_due(db, now=moment),
+        given_up=outbox.expire(tx.at(max(tx.now, moment))),
+        heads=outbox.heads(tx.at(moment)),
+        due=outbox.next_due(tx.at(moment)),
     )
 
 
@@ -129,7 +134,7 @@ class Sender:
     ) -> NoReturn:
         """Runs until cancelled. What was on its way when an earlier daemon died is uncertain first. A try that is
         cancelled here is left as it is, for the next start to find."""
-        await self._store.call(outbox.recover, now=self._now())
+        await self._store.call(outbox.recover)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -184,9 +189,7 @@ class Sender:
 
     async def _look(self, moment: Micros, nursery: trio.Nursery) -> tuple[float, Micros | None]:
         """Start what may go. Returns until when to sleep, and what falls due then by the wall."""
-        survey = await self._store.call(
-            _survey, now=self._now(), moment=moment, new_id=self._new_id
-        )
+        survey = await self._store.call(_survey, moment=moment)
         for each in survey.given_up:
             self._log(each)
             self._told.set()  # there is a next one in its chat, and a line to main
@@ -223,7 +226,7 @@ class Sender:
                 return
             if name in self._buckets:
                 await self._buckets[name].take()
-            out = await self._store.call(outbox.take, head.out.id, now=max(moment, self._now()))
+            out = await self._store.call(_take, head.out.id, moment)
             if out is not None:
                 await self._try(channel, out)
 
@@ -247,7 +250,7 @@ class Sender:
         with trio.move_on_after(SEND_LIMIT):
             known = await channel.was_sent(head.out.message_id)
         if known:
-            await self._store.call(outbox.sent, head.out.id, now=self._now())
+            await self._store.call(outbox.sent, head.out.id)
             logger.info("outbox {}: had been sent", head.out.id)
         return bool(known)
 
@@ -279,39 +282,26 @@ class Sender:
             logger.exception("outbox {}: the {} channel failed", entry, channel.name)
             await self._refused(entry, type(error).__name__, permanent=False)
             return
-        await self._store.call(outbox.sent, entry, now=self._now())
+        await self._store.call(outbox.sent, entry)
         self._down.pop(channel.name, None)
         logger.info("outbox {}: sent by {}", entry, channel.name)
 
     async def _uncertain(self, entry: int, reason: str) -> None:
         failed = await self._store.call(
-            outbox.uncertain,
-            entry,
-            reason=reason,
-            now=self._now(),
-            jitter=self._jitter(),
-            new_id=self._new_id,
+            outbox.uncertain, entry, reason=reason, jitter=self._jitter()
         )
         logger.warning("outbox {}: uncertain: {}", entry, reason)
         self._log(failed)
 
     async def _refused(self, entry: int, reason: str, *, permanent: bool) -> None:
         failed = await self._store.call(
-            outbox.refused,
-            entry,
-            reason=reason,
-            permanent=permanent,
-            now=self._now(),
-            jitter=self._jitter(),
-            new_id=self._new_id,
+            outbox.refused, entry, reason=reason, permanent=permanent, jitter=self._jitter()
         )
         logger.warning("outbox {}: refused: {}", entry, reason)
         self._log(failed)
 
     async def _fail(self, entry: int, reason: str) -> None:
-        failed = await self._store.call(
-            outbox.failed, entry, reason=reason, now=self._now(), new_id=self._new_id
-        )
+        failed = await self._store.call(outbox.failed, entry, reason=reason)
         self._log(failed)
 
     def _mark_down(self, name: str) -> None:

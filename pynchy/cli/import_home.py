@@ -119,7 +119,6 @@ def _write(
 ) -> Report:
     import trio
 
-    from pynchy.model import Micros
     from pynchy.moving import importer
     from pynchy.store.database import open_store
 
@@ -131,7 +130,6 @@ def _write(
                 assistant=config.assistant.name,
                 timezone=config.assistant.timezone,
                 scaffold=scaffold,
-                now=Micros(time.time_ns() // 1000),
             )
 
     return trio.run(write)

@@ -15,6 +15,7 @@ import click
 
 from pynchy.cli.client import Connection, NotRunning, Refused, open_connection, printable
 from pynchy.config.paths import Home
+from pynchy.store.database import Tx
 from pynchy.whatsapp.read import chat_id
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ class _Rows:
     def set(self, chat: str) -> None:
         from pynchy.control.registration import set_main
 
-        self._call(lambda db, now: set_main(db, chat or None, now=now))
+        self._call(lambda db, now: set_main(Tx(db, now), chat or None))
 
     def _call(self, work: Callable[[Any, Any], T]) -> T:
         import trio
@@ -130,7 +131,7 @@ class _Rows:
         now = Micros(time.time_ns() // 1000)
 
         def with_main(db: Database) -> T:
-            groups.ensure_main(db, name="Main", trigger=self._assistant, now=now)
+            groups.ensure_main(Tx(db, now), name="Main", trigger=self._assistant)
             return work(db, now)
 
         async def call() -> T:

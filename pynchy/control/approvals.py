@@ -58,8 +58,6 @@ class Approvals:
                 read_code(code),
                 approve=approve,
                 by="owner",
-                now=self.now(),
-                new_id=self.new_id,
                 scaffold=self.scaffold,
                 sha256=sha256,
             )

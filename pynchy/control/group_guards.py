@@ -19,7 +19,7 @@ from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import Group, GroupId, Micros
 from pynchy.policy import group_settings
 from pynchy.store import groups, guard_reports
-from pynchy.store.database import Database, Store
+from pynchy.store.database import Database, Store, Tx
 
 
 async def _nobody(group: GroupId) -> None:
@@ -72,15 +72,13 @@ class Guards:
         The answer says whether the allowlist lets it through. A run that is warm ends.
         """
         wish = Wish(path, name or name_after(path), writable)
-        await self.store.call(_change_mounts, GroupId(folder), add=wish, remove="", now=self.now())
+        await self.store.call(_change_mounts, GroupId(folder), add=wish, remove="")
         await self.outdated(GroupId(folder))
         return await self._verdicts(GroupId(folder))
 
     async def unmount(self, client: Client, *, folder: str, name: str) -> object:
         """Take a mount away, from the group's next run on."""
-        await self.store.call(
-            _change_mounts, GroupId(folder), add=None, remove=name, now=self.now()
-        )
+        await self.store.call(_change_mounts, GroupId(folder), add=None, remove=name)
         await self.outdated(GroupId(folder))
         return await self._verdicts(GroupId(folder))
 
@@ -91,9 +89,7 @@ class Guards:
         agent-browser), ``budget.day_dollars`` and so on, and ``disk`` (as 5g) and ``files`` for what its folders
         may hold.
         """
-        after = await self.store.call(
-            _change_value, GroupId(folder), key=key, value=value, now=self.now()
-        )
+        after = await self.store.call(_change_value, GroupId(folder), key=key, value=value)
         await self.outdated(GroupId(folder))
         return after
 
@@ -144,29 +140,23 @@ def _readable(row: Mapping[str, Any]) -> group_settings.Settings | None:
         return None  # that group gets nothing either
 
 
-def _change_value(
-    db: Database, folder: GroupId, *, key: str, value: str, now: Micros
-) -> dict[str, Any]:
-    if groups.get(db, folder) is None:
+def _change_value(tx: Tx, folder: GroupId, *, key: str, value: str) -> dict[str, Any]:
+    if groups.get(tx, folder) is None:
         raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
     try:
-        after = group_settings.with_value(groups.settings(db, folder), key, value)
+        after = group_settings.with_value(groups.settings(tx, folder), key, value)
     except group_settings.BadSettings as error:
         raise OpFailed("bad_request", str(error)) from None
-    groups.set_settings(db, folder, after)
+    groups.set_settings(tx, folder, after)
     detail: dict[str, object] = {"key": key, "value": value[:200]}
-    guard_reports.settings_changed(
-        db, folder=folder, action="setting changed", detail=detail, now=now
-    )
+    guard_reports.settings_changed(tx, folder=folder, action="setting changed", detail=detail)
     return after
 
 
-def _change_mounts(
-    db: Database, folder: GroupId, *, add: Wish | None, remove: str, now: Micros
-) -> None:
-    if groups.get(db, folder) is None:
+def _change_mounts(tx: Tx, folder: GroupId, *, add: Wish | None, remove: str) -> None:
+    if groups.get(tx, folder) is None:
         raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
-    before = groups.settings(db, folder)
+    before = groups.settings(tx, folder)
     after = (
         group_settings.with_mount(before, add)
         if add
@@ -178,7 +168,7 @@ def _change_mounts(
         group_settings.read(after)
     except group_settings.BadSettings as error:
         raise OpFailed("bad_request", str(error)) from None
-    groups.set_settings(db, folder, after)
+    groups.set_settings(tx, folder, after)
     detail: dict[str, object] = {**attrs.asdict(add)} if add else {"name": remove}
     action = "mount added" if add else "mount removed"
-    guard_reports.settings_changed(db, folder=folder, action=action, detail=detail, now=now)
+    guard_reports.settings_changed(tx, folder=folder, action=action, detail=detail)

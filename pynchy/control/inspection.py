@@ -16,7 +16,7 @@ from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import HOUR, ChatId, GroupId, Micros, SenderId, TaskId, after
 from pynchy.schedule.times import BadSchedule, parse, spell
 from pynchy.store import audit, authority, groups, ledger, memory, outbox, runs, tasks, trace
-from pynchy.store.database import Database, Store, StoreError
+from pynchy.store.database import Database, Store, StoreError, Tx
 from pynchy.store.migrations import SCHEMA
 
 MOST: Final = 500  # rows of one answer
@@ -232,7 +232,7 @@ class Inspection:
         """Let a task that rests go on."""
         found = await self._one(task)
         try:
-            resumed = await self.store.call(tasks.resume, found.id, now=self.now())
+            resumed = await self.store.call(tasks.resume, found.id)
         except tasks.CannotSchedule as error:
             raise OpFailed("not_allowed", str(error)) from None
         if not resumed:
@@ -242,7 +242,7 @@ class Inspection:
     async def run_task(self, client: Client, *, task: str) -> object:
         """Run a task once, now."""
         found = await self._one(task)
-        if not await self.store.call(tasks.run_now, found.id, now=self.now()):
+        if not await self.store.call(tasks.run_now, found.id):
             raise OpFailed("not_allowed", "the task waits to run already, or is over")
         await self.due(found.folder)
         return self._task(found)
@@ -250,7 +250,7 @@ class Inspection:
     async def remove_task(self, client: Client, *, task: str) -> object:
         """End a task for good."""
         found = await self._one(task)
-        if not await self.store.call(tasks.cancel, found.id, now=self.now()):
+        if not await self.store.call(tasks.cancel, found.id):
             raise OpFailed("not_allowed", f"the task is {found.state} already")
         return await self._changed(found.id)
 
@@ -320,12 +320,12 @@ def _lives(db: Database, message: str) -> list[trace.Life]:
     return found
 
 
-def _add_task(db: Database, /, folder: GroupId, **task: Any) -> tasks.Task:
-    chats = groups.chats_of(db, folder)
+def _add_task(tx: Tx, /, folder: GroupId, **task: Any) -> tasks.Task:
+    chats = groups.chats_of(tx, folder)
     if not chats:
         raise tasks.CannotSchedule(f"{folder} has no chat to speak in")
     creator: SenderId = authority.OWNER
-    return tasks.create(db, folder=folder, chat=ChatId(chats[-1]), creator=creator, **task)
+    return tasks.create(tx, folder=folder, chat=ChatId(chats[-1]), creator=creator, **task)
 
 
 def _bounded(limit: int) -> int:

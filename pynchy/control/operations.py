@@ -23,7 +23,7 @@ from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import ChatId, Group, GroupId, Micros, folder_of
 from pynchy.policy import failures
 from pynchy.store import audit, breakers, groups, holds, messages, questions, runs, turns
-from pynchy.store.database import Database, Store
+from pynchy.store.database import Database, Store, Tx
 from pynchy.whatsapp.read import chat_id
 
 PROTOCOL: Final = 1
@@ -78,7 +78,7 @@ class Operations:
     async def status(self, client: Client) -> object:
         """How the daemon is, and what it is doing."""
         live, now = self.live(), self.now()
-        stored = await self.store.call(_stored, now=now)
+        stored = await self.store.call(_stored)
         return {
             "running": True,
             "protocol": PROTOCOL,
@@ -147,7 +147,6 @@ class Operations:
                 trigger=trigger.removeprefix("@"),
                 requires_trigger=requires_trigger,
                 assistant=self.assistant,
-                now=self.now(),
                 scaffold=self.scaffold,
             )
         except (groups.CannotRegister, InTheWay) as error:
@@ -158,7 +157,7 @@ class Operations:
     async def remove_group(self, client: Client, *, folder: str) -> object:
         """Forget a group. Its files and its history stay."""
         try:
-            cancelled = await self.store.call(_remove, GroupId(folder), now=self.now())
+            cancelled = await self.store.call(_remove, GroupId(folder))
         except groups.CannotRegister as error:
             raise OpFailed("not_allowed", str(error)) from None
         await self.stop(GroupId(folder), cancelled)
@@ -167,7 +166,7 @@ class Operations:
 
     async def stop_group(self, client: Client, *, folder: str) -> object:
         """Stop what a group works on, as ``/stop`` in its chat does: how many turns; ``ended`` if an agent was."""
-        stopped, live = await self.store.call(_stop, GroupId(folder), now=self.now())
+        stopped, live = await self.store.call(_stop, GroupId(folder))
         if stopped or live:  # an agent that has answered may still run programs
             await self.stop(GroupId(folder), stopped)
         told = {"folder": folder, "stopped": len(stopped)}
@@ -179,12 +178,12 @@ class Operations:
 
     async def resume_group(self, client: Client, *, folder: str) -> object:
         """Answer a group again, beginning with what came meanwhile; one that was held back goes on, too."""
-        if await self.store.call(breakers.let_go_on, GroupId(folder), by="owner", now=self.now()):
+        if await self.store.call(breakers.let_go_on, GroupId(folder), by="owner"):
             self.let_go_on()
         return await self._set_paused(GroupId(folder), False)
 
     async def _set_paused(self, folder: GroupId, paused: bool) -> object:
-        if await self.store.call(_set_paused, folder, paused=paused, now=self.now()):
+        if await self.store.call(_set_paused, folder, paused=paused):
             await self.pause(folder, paused)
         return {"folder": folder, "paused": paused}
 
@@ -192,37 +191,37 @@ class Operations:
 # --- queries: each one transaction ---------------------------------------------------------------
 
 
-def _stored(db: Database, *, now: Micros) -> dict[str, object]:
-    counts = db.execute(
+def _stored(tx: Tx) -> dict[str, object]:
+    counts = tx.execute(
         "SELECT state, count(*) FROM outbox WHERE sent_at IS NULL AND failed_at IS NULL "
         "GROUP BY state"
     )
-    waiting = db.execute("SELECT count(*) FROM turns WHERE ended_at IS NULL AND state = 'waiting'")
+    waiting = tx.execute("SELECT count(*) FROM turns WHERE ended_at IS NULL AND state = 'waiting'")
     return {
-        "groups": _groups(db),
+        "groups": _groups(tx),
         "runs": [
             {
                 "run": run.id,
                 "folder": run.folder,
                 "kind": run.kind,
                 "state": run.state,
-                "seconds": round((now - run.started_at) / 1e6, 1),
-                "turns": [turn.id for turn in turns.held(db, run.id)],
+                "seconds": round((tx.now - run.started_at) / 1e6, 1),
+                "turns": [turn.id for turn in turns.held(tx, run.id)],
             }
-            for run in runs.live(db)
+            for run in runs.live(tx)
         ],
-        "unanswered": messages.waiting_groups(db, now=now),
+        "unanswered": messages.waiting_groups(tx),
         "retrying": waiting.fetchone()[0],
         "retries": [
             dict(row)
-            for row in db.query(
+            for row in tx.query(
                 "SELECT id AS turn, folder, chat, attempt, retry_at AS at, give_up_at AS until, error, "
                 "waits_for AS held_by FROM turns "
                 "WHERE ended_at IS NULL AND state = 'waiting' AND error IS NOT NULL "
                 "ORDER BY retry_at, id LIMIT 50"
             )
         ],
-        "held": [_held(hold) for hold in holds.everything(db)],
+        "held": [_held(hold) for hold in holds.everything(tx)],
         "outbox": {"pending": 0, "sending": 0, "uncertain": 0} | dict(counts.fetchall()),
     }
 
@@ -289,7 +288,7 @@ def _moment(entry: dict[str, object]) -> int:
 
 
 def _add(
-    db: Database,
+    tx: Tx,
     *,
     chat: ChatId,
     folder: GroupId,
@@ -297,35 +296,33 @@ def _add(
     trigger: str,
     requires_trigger: bool | None,
     assistant: str,
-    now: Micros,
     scaffold: Scaffold,
 ) -> dict[str, object]:
-    called = groups.chat_name(db, chat)
-    folder = folder or _free_folder(db, called or chat.partition("@")[0])
-    if groups.get(db, folder) is None:
+    called = groups.chat_name(tx, chat)
+    folder = folder or _free_folder(tx, called or chat.partition("@")[0])
+    if groups.get(tx, folder) is None:
         group = groups.register(
-            db,
+            tx,
             folder=folder,
             name=name or _one_line(called) or folder,
             chats=(chat,),
             trigger=trigger or assistant,
             requires_trigger=requires_trigger is not False,
-            now=now,
         )
         scaffold(group)
-        _note(db, "group registered", folder, now=now, chat=chat)
-        return _shown(db, group)
-    groups.add_chat(db, folder, chat)
+        _note(tx, "group registered", folder, chat=chat)
+        return _shown(tx, group)
+    groups.add_chat(tx, folder, chat)
     changed = groups.update(
-        db,
+        tx,
         folder,
         name=name or None,
         trigger=trigger or None,
         requires_trigger=requires_trigger,
     )
-    _note(db, "group changed", folder, now=now, chat=chat)
+    _note(tx, "group changed", folder, chat=chat)
     assert changed is not None  # it was there a moment ago, in this transaction
-    return _shown(db, changed)
+    return _shown(tx, changed)
 
 
 def _free_folder(db: Database, called: str) -> GroupId:
@@ -343,30 +340,30 @@ def _one_line(name: str) -> str:
     return found[0] if found else ""
 
 
-def _remove(db: Database, folder: GroupId, *, now: Micros) -> list[turns.Turn]:
-    _there(db, folder)
-    cancelled = turns.cancel(db, folder, now=now, all_of_it=True)
-    _note(db, "group removed", folder, now=now)
-    groups.remove(db, folder)
+def _remove(tx: Tx, folder: GroupId) -> list[turns.Turn]:
+    _there(tx, folder)
+    cancelled = turns.cancel(tx, folder, all_of_it=True)
+    _note(tx, "group removed", folder)
+    groups.remove(tx, folder)
     return cancelled
 
 
-def _stop(db: Database, folder: GroupId, *, now: Micros) -> tuple[list[turns.Turn], bool]:
+def _stop(tx: Tx, folder: GroupId) -> tuple[list[turns.Turn], bool]:
     """The turns that were stopped, and whether an agent is there whose run ends with them."""
-    _there(db, folder)
-    stopped = turns.cancel(db, folder, now=now)
-    questions.drop(db, folder)
-    live = any(run.kind != "task" or stopped for run in runs.live(db, folder))
+    _there(tx, folder)
+    stopped = turns.cancel(tx, folder)
+    questions.drop(tx, folder)
+    live = any(run.kind != "task" or stopped for run in runs.live(tx, folder))
     if stopped or live:
-        _note(db, "turns stopped" if stopped else "agent ended", folder, now=now)
+        _note(tx, "turns stopped" if stopped else "agent ended", folder)
     return stopped, live
 
 
-def _set_paused(db: Database, folder: GroupId, *, paused: bool, now: Micros) -> bool:
-    _there(db, folder)
-    changed = groups.set_paused(db, folder, paused=paused)
+def _set_paused(tx: Tx, folder: GroupId, *, paused: bool) -> bool:
+    _there(tx, folder)
+    changed = groups.set_paused(tx, folder, paused=paused)
     if changed:
-        _note(db, "group paused" if paused else "group resumed", folder, now=now)
+        _note(tx, "group paused" if paused else "group resumed", folder)
     return changed
 
 
@@ -375,6 +372,6 @@ def _there(db: Database, folder: GroupId) -> None:
         raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
 
 
-def _note(db: Database, action: str, folder: GroupId, *, now: Micros, **detail: str) -> None:
+def _note(tx: Tx, action: str, folder: GroupId, **detail: str) -> None:
     """Whoever reaches the control socket is the owner."""
-    audit.record(db, actor="owner", action=action, folder=folder, detail=detail, now=now)
+    audit.record(tx, actor="owner", action=action, folder=folder, detail=detail)

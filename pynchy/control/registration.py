@@ -16,7 +16,7 @@ from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import MAIN, ChatId, GroupId, Micros, SenderId, channel_of
 from pynchy.policy.group_settings import OTHERS
 from pynchy.store import audit, groups
-from pynchy.store.database import Database, Store
+from pynchy.store.database import Database, Store, Tx
 from pynchy.whatsapp.read import GROUPS, chat_id
 
 
@@ -52,7 +52,7 @@ class Registration:
         if chat and wanted is None:
             raise OpFailed("bad_request", f"{chat[:80]!r}: expected a WhatsApp id or a number")
         try:
-            chats = await self.store.call(set_main, wanted, now=self.now())
+            chats = await self.store.call(set_main, wanted)
         except groups.CannotRegister as error:
             raise OpFailed("taken", str(error)) from None
         self.changed()
@@ -80,42 +80,34 @@ class Registration:
                 GroupId(folder),
                 None if ids is None else tuple(SenderId(str(each)) for each in ids),
                 others=others,
-                now=self.now(),
             )
         except LookupError:
             raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group") from None
 
 
-def set_main(db: Database, chat: str | None, *, now: Micros) -> list[ChatId]:
+def set_main(tx: Tx, chat: str | None) -> list[ChatId]:
     """Give main this WhatsApp chat and no other one; all its chats. Raises `CannotRegister`."""
-    for other in groups.chats_of(db, MAIN):
+    for other in groups.chats_of(tx, MAIN):
         if channel_of(other) == "whatsapp" and other != chat:
-            groups.remove_chat(db, other)
+            groups.remove_chat(tx, other)
     if chat is not None:
-        groups.add_chat(db, MAIN, ChatId(chat))
-    audit.record(
-        db, actor="owner", action="main's chat", folder=MAIN, detail={"chat": chat or ""}, now=now
-    )
-    return groups.chats_of(db, MAIN)
+        groups.add_chat(tx, MAIN, ChatId(chat))
+    audit.record(tx, actor="owner", action="main's chat", folder=MAIN, detail={"chat": chat or ""})
+    return groups.chats_of(tx, MAIN)
 
 
 def _allow(
-    db: Database,
-    folder: GroupId,
-    senders: tuple[SenderId, ...] | None,
-    *,
-    others: str,
-    now: Micros,
+    tx: Tx, folder: GroupId, senders: tuple[SenderId, ...] | None, *, others: str
 ) -> dict[str, object]:
-    if groups.get(db, folder) is None:
+    if groups.get(tx, folder) is None:
         raise LookupError(folder)
-    groups.set_allowed_senders(db, folder, senders)
-    settings = groups.settings(db, folder)
+    groups.set_allowed_senders(tx, folder, senders)
+    settings = groups.settings(tx, folder)
     if others:
         settings["others"] = others
-        groups.set_settings(db, folder, settings)
+        groups.set_settings(tx, folder, settings)
     detail = {"senders": "everybody" if senders is None else list(senders), "others": others}
-    audit.record(db, actor="owner", action="allowed senders", folder=folder, detail=detail, now=now)
+    audit.record(tx, actor="owner", action="allowed senders", folder=folder, detail=detail)
     return {
         "folder": folder,
         "senders": senders,

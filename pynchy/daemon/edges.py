@@ -145,23 +145,12 @@ def open_way_out(
 
 
 async def _budget_used_up(store: Store, world: World, who: RunIdentity, reason: str) -> None:
-    await store.call(
-        guard_reports.budget_used_up,
-        folder=who.group,
-        run=who.run,
-        reason=reason,
-        now=world.now(),
-    )
+    await store.call(guard_reports.budget_used_up, folder=who.group, run=who.run, reason=reason)
 
 
 async def _refused(store: Store, world: World, who: RunIdentity, what: str, times: int) -> None:
     await store.call(
-        guard_reports.egress_refused,
-        folder=who.group,
-        run=who.run,
-        what=what,
-        times=times,
-        now=world.now(),
+        guard_reports.egress_refused, folder=who.group, run=who.run, what=what, times=times
     )
 
 

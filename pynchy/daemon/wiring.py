@@ -127,7 +127,9 @@ async def run(
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
     ):
         async with (
-            open_store(home.database, mark=home.store_mark) as store,
+            open_store(
+                home.database, mark=home.store_mark, now=world.now, new_id=world.new_id
+            ) as store,
             edges.open_upstream(config) as upstream,
             edges.open_way_out(config, upstream, store, world) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
@@ -256,7 +258,7 @@ async def serve(
     async def outdated(group: GroupId) -> None:
         """A run of this group would now be begun with something else: one that is warm ends, and a budget that
         was used up may have been raised."""
-        released(await store.call(holds.lift_kind, "budget", now=now(), folder=group))
+        released(await store.call(holds.lift_kind, "budget", folder=group))
         await events_in.send(queue.Outdated(group))
 
     async def begin_anew(changed: GroupId | None, woken: GroupId | None) -> None:
@@ -323,14 +325,14 @@ async def serve(
 
     async def tell_owner(text: str, kind: str) -> None:
         words = f"{NOTICE_PREFIX}{text}"
-        if await store.call(notices.tell_once, MAIN_CONSOLE, kind, words, now=now(), new_id=new_id):
+        if await store.call(notices.tell_once, MAIN_CONSOLE, kind, words):
             outgoing.ring()
             if notify is not None:
                 await notify(config.assistant.name, text)
 
     async def tell_main(text: str, kind: str) -> None:
         words = f"{NOTICE_PREFIX}{text}"
-        if await store.call(notices.tell_main_once, kind, words, now=now(), new_id=new_id):
+        if await store.call(notices.tell_main_once, kind, words):
             outgoing.ring()
 
     floor = Floor.of(config.disk)
@@ -367,7 +369,7 @@ async def serve(
             nursery.start_soon(task_due, group)
 
     async def credential_changed() -> None:
-        released(await store.call(holds.lift_kind, "credential", now=now()))
+        released(await store.call(holds.lift_kind, "credential"))
 
     def alert(text: str) -> None:
         """The owner was told this in a chat, and is to hear of it on the desktop, too."""
@@ -396,7 +398,6 @@ async def serve(
         tell=events_in.send,
         committed=after_command,
         scaffold=scaffold,
-        new_id=new_id,
     )
 
     terms = turn.Terms(
@@ -435,7 +436,7 @@ async def serve(
             if key[1] is not None:
                 bells.ring(Awaits("delegate", key[1]))
                 await ring(key[0])
-            elif kind is queue.Kind.TASK and await store.call(serving.woken, key[0], now=now()):
+            elif kind is queue.Kind.TASK and await store.call(serving.woken, key[0]):
                 await ring(key[0])
 
         @asynccontextmanager
@@ -721,11 +722,11 @@ async def _recover(
         await runtime.remove(name)
     for group in dict.fromkeys(run.folder for run in left):
         await sweep(group)
-    await store.call(runs.interrupt_others, boot=boot, now=world.now(), new_id=world.new_id)
-    await store.call(holds.recover, now=world.now())
-    await store.call(outbox.recover, now=world.now())
+    await store.call(runs.interrupt_others, boot=boot)
+    await store.call(holds.recover)
+    await store.call(outbox.recover)
     name = config.assistant.name
-    await store.call(groups.ensure_main, name="Main", trigger=name, now=world.now())
+    await store.call(groups.ensure_main, name="Main", trigger=name)
 
 
 def _plan(config: Config) -> Plan:

@@ -226,12 +226,7 @@ class ContainedAgents:
         committed: Callable[[Done], None],
     ) -> None:
         told = await self.store.call(
-            guard_reports.mounts_refused,
-            folder=group,
-            run=run,
-            refused=refused,
-            now=self.world.now(),
-            new_id=self.world.new_id,
+            guard_reports.mounts_refused, folder=group, run=run, refused=refused
         )
         committed(Done(ok=True, text="", speaks=told))
 

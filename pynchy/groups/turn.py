@@ -219,15 +219,11 @@ class _Run:
             prewarm=self.handle.prewarm,
             container=container,
             boot=self.terms.boot,
-            now=self.now(),
-            new_id=self.new_id,
             terms=self.terms.failing,
         )
         if begun is None:
             self.outbox.ring()  # what is held back has been told so, perhaps
-            return await self.store.call(
-                serving.left, self.group, kind=self.handle.kind.value, now=self.now()
-            )
+            return await self.store.call(serving.left, self.group, kind=self.handle.kind.value)
         self.resting = self.handle.prewarm  # so the queue takes it, until it hears otherwise
         if self.resting and begun.claimed is not None:
             self.resting = False
@@ -371,7 +367,7 @@ class _Run:
         taken = [each for each in prompts if each in self.owed and each not in self.taken]
         if taken:
             self.taken += taken
-            await self.store.call(turns.accepted, self.run, taken, now=self.now())
+            await self.store.call(turns.accepted, self.run, taken)
 
     async def _in_session(self, session: str | None) -> None:
         """Keep the session as soon as it is known: a run that dies in its first turn is resumed in it."""
@@ -386,7 +382,7 @@ class _Run:
         well = tuple(each for each in self.probes if answered or each == "machine")
         if well:
             self.probes = tuple(each for each in self.probes if each not in well)
-            self.released(await self.store.call(holds.lift, well, now=self.now()))
+            self.released(await self.store.call(holds.lift, well))
 
     async def _commit(
         self,
@@ -438,8 +434,6 @@ class _Run:
             take=self.chat if self.chat is not None and self.outbox.free(self.chat) else None,
             reached=(seen := self.last_call(self.run)) is not None and seen.kind is None,
             bounds=self.terms.bounds,
-            now=self.now(),
-            new_id=self.new_id,
         )
         if committed.superseded:
             self._fail(
@@ -488,8 +482,6 @@ class _Run:
                 turns.claim,
                 self.group,
                 self.run,
-                now=self.now(),
-                new_id=self.new_id,
                 chat=self.chat if self.owed else None,
                 terms=self.terms.failing,
             )
@@ -503,7 +495,7 @@ class _Run:
         if not self.owed and deadlines.phase is Phase.IDLE:
             self.resting = True
             self.outbox.ring()  # a chat may have been told that it has to wait
-            left = await self.store.call(serving.left, self.group, kind="session", now=self.now())
+            left = await self.store.call(serving.left, self.group, kind="session")
             await self.handle.idle(retry_after=left.retry_after)
 
     async def _error(self, error: wire.Error, session: Session, deadlines: Deadlines) -> None:
@@ -575,9 +567,7 @@ class _Run:
             trouble=failure,
             accepted=self.taken,
             session=self.session,
-            now=self.now(),
             jitter=self.jitter(),
-            new_id=self.new_id,
             terms=self.terms.failing,
             probes=self.probes,
         )

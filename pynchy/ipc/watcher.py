@@ -34,7 +34,7 @@ from pynchy.model import GroupId, Micros, RunId
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.reader_budget import Reader
 from pynchy.store import audit, authority
-from pynchy.store.database import Database, Store, StoreError
+from pynchy.store.database import Store, StoreError, Tx
 from pynchy_agent import wire
 
 PATIENCE: Final = (
@@ -275,22 +275,17 @@ class _Clerk:
         if self.offences:
             counts, self.offences = dict(sorted(self.offences.items())), Counter()
             with trio.move_on_after(LAST_LOOK, shield=True):
-                await self.desk.store.call(
-                    _report, self.desk.folder, self.run, counts=counts, now=self.desk.now()
-                )
+                await self.desk.store.call(_report, self.desk.folder, self.run, counts=counts)
 
 
-def _report(
-    db: Database, folder: GroupId, run: RunId, *, counts: dict[str, int], now: Micros
-) -> None:
+def _report(tx: Tx, folder: GroupId, run: RunId, *, counts: dict[str, int]) -> None:
     for kind, count in counts.items():
         audit.record(
-            db,
+            tx,
             actor=f"agent of {folder}",
             action=f"command refused: {kind}",
             folder=folder,
             detail={"run": run, "count": count},
-            now=now,
         )
 
 

@@ -58,14 +58,14 @@ class Forgetting:
             return await self._carry_out(group)
 
     async def _carry_out(self, group: GroupId) -> dict[str, object]:
-        await self.store.call(erasure.hush, group, now=self.now())
+        await self.store.call(erasure.hush, group)
         for _ in range(TRIES):
             await self.end(group)
             runs = await self.store.call(erasure.runs_of, group)
             if runs is None:
                 continue
             left = await trio.to_thread.run_sync(folders.forget, self.home, group, runs)
-            counts = await self.store.call(erasure.erase, group, now=self.now())
+            counts = await self.store.call(erasure.erase, group)
             if counts is None:
                 continue
             await self.store.tidy()  # the log beside the file has the old pages, too

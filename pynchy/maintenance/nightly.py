@@ -27,7 +27,7 @@ from pynchy.maintenance.disk import Floor, Space, spell_bytes
 from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
 from pynchy.schedule.clock_watch import ClockWatch
 from pynchy.store import journal, ledger, runs
-from pynchy.store.database import Database, Store, StoreError, size_of
+from pynchy.store.database import Store, StoreError, Tx, size_of
 
 if TYPE_CHECKING:
     from pynchy.store.health import Health
@@ -204,7 +204,7 @@ class Keeper:
         now = self.now()
         since = after(now, -self.plan.usage)
         day = datetime.fromtimestamp(since / 1e6, UTC).date().isoformat()
-        answers, calls = await self.store.call(_prune, now=now, before=day)
+        answers, calls = await self.store.call(_prune, before=day)
         done = [f"{answers} answers to commands and {calls} model calls forgotten"]
         if self.plan.messages:
             done.append(f"{await self._prune_messages()} old messages deleted")
@@ -240,8 +240,8 @@ class Keeper:
         return [*done, f"{halves} half-written files removed"]
 
 
-def _prune(db: Database, *, now: Micros, before: str) -> tuple[int, int]:
-    return journal.prune(db, now=now), ledger.prune(db, before=before)
+def _prune(tx: Tx, *, before: str) -> tuple[int, int]:
+    return journal.prune(tx), ledger.prune(tx, before=before)
 
 
 def _clear(

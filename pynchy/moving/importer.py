@@ -26,7 +26,7 @@ from pynchy.moving.old_home import OldGroup, OldHome, OldTask
 from pynchy.policy import group_settings
 from pynchy.schedule.times import BadSchedule, parse
 from pynchy.store import arrivals, audit, authority, groups, messages, old_messages, tasks
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 from pynchy.whatsapp.read import plain
 
 MAX_DOCUMENT: Final = 32 << 20  # bytes of one JSON file
@@ -183,27 +183,23 @@ def bring_allowlist(place: Path | None, home: Home, *, dry: bool) -> str:
 
 
 def write(
-    db: Database,
-    old: OldHome,
-    *,
-    assistant: str,
-    timezone: str,
-    scaffold: Callable[[Group], None],
-    now: Micros,
+    tx: Tx, old: OldHome, *, assistant: str, timezone: str, scaffold: Callable[[Group], None]
 ) -> Report:
     """Write what a home says into our rows, as far as they do not have it.
 
     ``scaffold`` makes the folders of a group before its row counts.
     """
     report = Report(problems=list(old.problems))
-    groups.ensure_main(db, name="Main", trigger=assistant, now=now)
+    groups.ensure_main(tx, name="Main", trigger=assistant)
     said: dict[str, list[old_home.OldMessage]] = {}
     for message in old.messages:
         said.setdefault(message.jid, []).append(message)
     for group in old.groups:
-        report.groups.append(_bring_group(db, old, group, said, report, assistant, scaffold, now))
+        report.groups.append(
+            _bring_group(tx, old, group, said, report, assistant, scaffold, tx.now)
+        )
     for task in old.tasks:
-        report.tasks += _bring_task(db, old, task, report, timezone, now)
+        report.tasks += _bring_task(tx, old, task, report, timezone, tx.now)
     return report
 
 
@@ -222,13 +218,12 @@ def _bring_group(
     new = there is None or (folder == MAIN and not _speaks(db))
     if there is None:
         there = groups.register(
-            db,
+            Tx(db, now),
             folder=folder,
             name=group.name,
             chats=(),
             trigger=group.trigger or assistant,
             requires_trigger=group.requires_trigger,
-            now=now,
         )
         scaffold(there)
     if new:
@@ -260,12 +255,11 @@ def _bring_group(
     row["session"] = session is not None and arrivals.keep_session(db, folder, session)
     if new:
         audit.record(
-            db,
+            Tx(db, now),
             actor="owner",
             action="group imported",
             folder=folder,
             detail={"chat": group.chat or group.jid},
-            now=now,
         )
     return row
 
@@ -308,7 +302,7 @@ def _bring_messages(
             from_me=each.from_me,
             chat_name=old.chat_names.get(group.jid) or None,
         )
-        seq = messages.receive(db, message, now=each.at).seq
+        seq = messages.receive(Tx(db, each.at), message).seq
         new += seq is not None
         if each.at <= upto:
             known = seq or arrivals.seq_of(db, chat, message.sender, each.id)
@@ -338,7 +332,7 @@ def _bring_task(
             task.kind, value, timezone=timezone, now=now, from_main=group.folder == MAIN
         )
         tasks.create(
-            db,
+            Tx(db, now),
             id=id,
             folder=GroupId(group.folder),
             chat=chats[-1],
@@ -346,7 +340,6 @@ def _bring_task(
             schedule=schedule,
             context="group" if task.context == "group" else "isolated",
             creator=authority.OWNER if group.folder == MAIN else SenderId(""),
-            now=now,
         )
     except (BadSchedule, tasks.CannotSchedule) as error:
         report.problems.append(

@@ -22,7 +22,7 @@ from pynchy.model import MINUTE, GroupId, Micros
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.schedule.clock_watch import ClockWatch
 from pynchy.store import approvals, derived_times, tasks
-from pynchy.store.database import Database, NewId, Store
+from pynchy.store.database import Store, Tx
 
 CHUNK: Final = 1 * MINUTE
 
@@ -56,7 +56,7 @@ async def run(
         if jumped := clock.take():
             await _correct(store, jumped, now=now, new_id=new_id)
             outbox_bell()  # what waited to be sent may be due by now
-        fired, expired = await store.call(_fall_due, now=now(), new_id=new_id, bounds=bounds)
+        fired, expired = await store.call(_fall_due, bounds=bounds)
         if fired.told:
             outbox_bell()
         for group in fired.groups:
@@ -71,9 +71,7 @@ async def _correct(
     store: Store, jumped: float, *, now: Callable[[], Micros], new_id: Callable[[], str]
 ) -> bool:
     """Bring back what lies too far ahead. Whether a chat was told."""
-    corrected, told = await store.call(
-        derived_times.correct_and_tell, now=now(), new_id=new_id, jumped=jumped
-    )
+    corrected, told = await store.call(derived_times.correct_and_tell, jumped=jumped)
     if jumped:
         logger.warning("the clock was set by {:.0f} s; brought back: {}", jumped, corrected)
     elif corrected:
@@ -81,10 +79,8 @@ async def _correct(
     return told
 
 
-def _fall_due(
-    db: Database, *, now: Micros, new_id: NewId, bounds: Bounds
-) -> tuple[tasks.Fired, approvals.Expired]:
-    return tasks.fire_due(db, now=now, new_id=new_id, bounds=bounds), approvals.expire(db, now=now)
+def _fall_due(tx: Tx, *, bounds: Bounds) -> tuple[tasks.Fired, approvals.Expired]:
+    return tasks.fire_due(tx, bounds=bounds), approvals.expire(tx)
 
 
 async def _until(

@@ -18,7 +18,7 @@ import attrs
 
 from pynchy.model import DAY, HOUR, ChatId, GroupId, Micros, RunId, TurnId, after
 from pynchy.store import audit, groups, turns
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 LIFETIME: Final = 1.0 * HOUR  # how long a request can be approved
 MOST_OPEN: Final = 3  # requests of one group that nobody has decided
@@ -69,7 +69,7 @@ _COLUMNS: Final = (
 
 
 def ask(
-    db: Database,
+    tx: Tx,
     *,
     code: str,
     folder: GroupId,
@@ -79,26 +79,25 @@ def ask(
     command: str,
     request: str,
     sha256: str,
-    now: Micros,
 ) -> Approval:
     """Keep a request until somebody decides. Raises `TooMany`."""
-    waiting = db.execute(
+    waiting = tx.execute(
         "SELECT count(*) FROM approvals WHERE folder = ? AND state = 'asked'", (folder,)
     ).fetchone()[0]
     if waiting >= MOST_OPEN:
         raise TooMany(f"{waiting} requests of this group wait for a person already")
-    lately = db.execute(
+    lately = tx.execute(
         "SELECT count(*) FROM approvals WHERE folder = ? AND asked_at > ? AND asked_at <= ?",
-        (folder, after(now, -DAY), after(now, DAY)),  # later than that: the clock was wrong
+        (folder, after(tx.now, -DAY), after(tx.now, DAY)),  # later than that: the clock was wrong
     ).fetchone()[0]
     if lately >= MOST_A_DAY:
         raise TooMany(f"this group has asked for {lately} things within a day; that is enough")
-    db.execute(
+    tx.execute(
         "INSERT INTO approvals (code, folder, chat, run_id, turn_id, command, request, sha256, state, "
         "asked_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?)",
-        (code, folder, chat, run, turn, command, request, sha256, now, after(now, LIFETIME)),
+        (code, folder, chat, run, turn, command, request, sha256, tx.now, after(tx.now, LIFETIME)),
     )
-    found = get(db, code)
+    found = get(tx, code)
     assert found is not None  # it was written in this transaction
     return found
 
@@ -129,43 +128,33 @@ def recent(db: Database, *, every: bool = False, limit: int = 100) -> list[Appro
     return [Approval(*row) for row in rows]
 
 
-def end(
-    db: Database,
-    approval: Approval,
-    state: End,
-    *,
-    by: str,
-    outcome: str,
-    now: Micros,
-) -> GroupId | None:
+def end(tx: Tx, approval: Approval, state: End, *, by: str, outcome: str) -> GroupId | None:
     """A request has ended. The group to be woken: its agent hears of it in a turn of its own.
 
     The schema sees to it that nothing ends twice.
     """
-    db.execute(
+    tx.execute(
         "UPDATE approvals SET state = ?, decided_at = ?, decided_by = ?, outcome = ? WHERE code = ?",
-        (state, now, by, outcome, approval.code),
+        (state, tx.now, by, outcome, approval.code),
     )
     audit.record(
-        db,
+        tx,
         actor=by,
         action=_ACTIONS[state],
         folder=approval.folder,
         detail={"code": approval.code, "command": approval.command, "sha256": approval.sha256},
-        now=now,
     )
-    chat = _chat_of(db, approval)
+    chat = _chat_of(tx, approval)
     if chat is None:
         return None
     turns.add(
-        db,
+        tx,
         folder=approval.folder,
         chat=chat,
         kind="notice",
         prompt=f"You asked for {approval.command} ({approval.code}). {_TOLD[state]} {outcome}".strip(),
         source="approval",
-        steps=max(1, turns.steps(db, approval.turn)),
-        now=now,
+        steps=max(1, turns.steps(tx, approval.turn)),
     )
     return approval.folder
 
@@ -184,16 +173,16 @@ _TOLD: Final = {
 }
 
 
-def expire(db: Database, *, now: Micros) -> Expired:
+def expire(tx: Tx) -> Expired:
     """End what nobody decided in time, and what was asked at a time that is still far ahead: the clock was
     wrong then, and a request must not stay open for longer than any other."""
-    rows = db.execute(
+    rows = tx.execute(
         f"SELECT {_COLUMNS} FROM approvals WHERE state = 'asked' AND (expires_at <= ? OR asked_at > ?) "
         "ORDER BY expires_at, code",
-        (now, after(now, LIFETIME)),
+        (tx.now, after(tx.now, LIFETIME)),
     ).fetchall()
-    woken = [end(db, Approval(*row), "expired", by="daemon", outcome="", now=now) for row in rows]
-    (next_at,) = db.execute(
+    woken = [end(tx, Approval(*row), "expired", by="daemon", outcome="") for row in rows]
+    (next_at,) = tx.execute(
         "SELECT min(expires_at) FROM approvals WHERE state = 'asked'"
     ).fetchone()
     return Expired(tuple(dict.fromkeys(each for each in woken if each is not None)), next_at)

@@ -6,23 +6,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pynchy.model import GroupId, Micros
-from pynchy.store.database import Database
+from pynchy.model import GroupId
+from pynchy.store.database import Database, Tx
 
 
 def record(
-    db: Database,
+    tx: Tx,
     *,
     actor: str,
     action: str,
-    now: Micros,
     folder: GroupId | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Add a line. ``actor`` is a sender, a group's agent or the daemon; no secrets, no message text."""
-    db.execute(
+    tx.execute(
         "INSERT INTO audit (at, actor, action, folder, detail) VALUES (?, ?, ?, ?, ?)",
-        (now, actor, action, folder, json.dumps(dict(detail or {}))),
+        (tx.now, actor, action, folder, json.dumps(dict(detail or {}))),
     )
 
 

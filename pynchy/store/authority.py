@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from pynchy.model import MAIN, ChatId, GroupId, Micros, RunId, SenderId, TurnId, after, channel_of
+from pynchy.model import MAIN, ChatId, GroupId, RunId, SenderId, TurnId, after, channel_of
 from pynchy.policy.tools import Caller
 from pynchy.store import delegates, groups, questions, turns
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 
 def caller_of(db: Database, folder: GroupId, run: RunId) -> Caller | None:
@@ -104,12 +104,12 @@ def count_said(db: Database, turn: TurnId) -> int:
     return int(row[0])
 
 
-def count_commands(db: Database, folder: GroupId, *, now: Micros, seconds: float) -> int:
+def count_commands(tx: Tx, folder: GroupId, *, seconds: float) -> int:
     """How many commands a group has given lately. What was given later than now, by a clock that was
     set back since, is not lately."""
-    row = db.execute(
+    row = tx.execute(
         "SELECT count(*) FROM journal INDEXED BY journal_at WHERE at > ? AND at <= ? AND folder = ?",
-        (after(now, -seconds), now, folder),
+        (after(tx.now, -seconds), tx.now, folder),
     ).fetchone()
     return int(row[0])
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pynchy.model import HOUR, Message, Micros, Seq, after, channel_of
-from pynchy.store.database import Database
+from pynchy.model import HOUR, Message, Seq, after, channel_of
+from pynchy.store.database import Tx
 
 QUICK: Final = 10.0  # seconds after our answer in which nobody has read it, thought, and written
 MOST: Final = 20  # quick answers in a row
@@ -19,7 +19,7 @@ HOLD: Final = 1.0 * HOUR  # for which a program is not answered
 Pace = Literal["human", "begins", "held"]
 
 
-def judge(db: Database, message: Message, *, seq: Seq, now: Micros) -> Pace:
+def judge(tx: Tx, message: Message, *, seq: Seq) -> Pace:
     """Whether a new message, kept as ``seq``, that asks for an answer shall have one. "begins": from now on it
     shall not.
 
@@ -28,22 +28,24 @@ def judge(db: Database, message: Message, *, seq: Seq, now: Micros) -> Pace:
     if message.from_me or channel_of(message.chat) == "console":
         return "human"
     key = (message.chat, message.sender)
-    row = db.execute(
+    row = tx.execute(
         "SELECT quick, held_until FROM pace WHERE chat = ? AND sender = ?", key
     ).fetchone()
-    if row is not None and now < row[1] <= after(now, HOLD):  # later than that: a clock went back
+    if row is not None and tx.now < row[1] <= after(
+        tx.now, HOLD
+    ):  # later than that: a clock went back
         return "held"
-    last = db.execute(
+    last = tx.execute(
         "SELECT ended_at, hi FROM turns WHERE chat = ? AND kind = 'message' ORDER BY hi DESC LIMIT 1",
         (message.chat,),
     ).fetchone()
     if last is None or last[0] is None:
         return "human"
-    if not last[0] <= now < after(last[0], QUICK):
+    if not last[0] <= tx.now < after(last[0], QUICK):
         if row is not None:
-            db.execute("DELETE FROM pace WHERE chat = ? AND sender = ?", key)
+            tx.execute("DELETE FROM pace WHERE chat = ? AND sender = ?", key)
         return "human"
-    before = db.execute(
+    before = tx.execute(
         "SELECT 1 FROM inbox WHERE chat = ? AND sender = ? AND seq > ? AND seq < ? LIMIT 1",
         (*key, last[1], seq),
     ).fetchone()
@@ -51,9 +53,9 @@ def judge(db: Database, message: Message, *, seq: Seq, now: Micros) -> Pace:
         return "human"
     quick = 1 if row is None else row[0] + 1
     ends = quick >= MOST
-    db.execute(
+    tx.execute(
         "INSERT INTO pace (chat, sender, quick, held_until) VALUES (?1, ?2, ?3, ?4) "
         "ON CONFLICT (chat, sender) DO UPDATE SET quick = ?3, held_until = ?4",
-        (*key, 0 if ends else quick, after(now, HOLD) if ends else 0),
+        (*key, 0 if ends else quick, after(tx.now, HOLD) if ends else 0),
     )
     return "begins" if ends else "human"

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import attrs
 
-from pynchy.model import GroupId, Micros
+from pynchy.model import GroupId
 from pynchy.policy.effect_limits import Bounds, Kind, told_to_main
 from pynchy.store import audit, effect_counts, notices
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, Tx
 
 
 @attrs.frozen
@@ -22,31 +22,27 @@ class Held:
     told: bool = False
 
 
-def held(
-    db: Database, folder: GroupId, kind: Kind, *, bounds: Bounds, now: Micros, new_id: NewId
-) -> Held | None:
+def held(tx: Tx, folder: GroupId, kind: Kind, *, bounds: Bounds) -> Held | None:
     """Whether the group may do one more thing of a kind now; if not, why. From the first time on that it may
     not, it is held back, and main knows."""
-    row = db.execute("SELECT kind FROM breakers WHERE folder = ?", (folder,)).fetchone()
+    row = tx.execute("SELECT kind FROM breakers WHERE folder = ?", (folder,)).fetchone()
     if row is not None:
         return Held(row[0])
     kinds: tuple[Kind, ...] = (kind, "tokens") if kind == "turns" else (kind,)
     for each in kinds:
         bound = bounds.of(each)
-        if bound and effect_counts.done(db, folder, each, now=now) >= bound:
-            _hold_back(db, folder, each, bound, now=now, new_id=new_id)
+        if bound and effect_counts.done(tx, folder, each) >= bound:
+            _hold_back(tx, folder, each, bound)
             return Held(each, told=True)
     return None
 
 
-def _hold_back(
-    db: Database, folder: GroupId, kind: Kind, bound: int, *, now: Micros, new_id: NewId
-) -> None:
-    db.execute("INSERT INTO breakers (folder, kind, at) VALUES (?, ?, ?)", (folder, kind, now))
+def _hold_back(tx: Tx, folder: GroupId, kind: Kind, bound: int) -> None:
+    tx.execute("INSERT INTO breakers (folder, kind, at) VALUES (?, ?, ?)", (folder, kind, tx.now))
     detail = {"kind": kind, "limit": bound}
-    audit.record(db, actor="host", action="group held back", folder=folder, detail=detail, now=now)
+    audit.record(tx, actor="host", action="group held back", folder=folder, detail=detail)
     text = told_to_main(folder, kind, bound)
-    notices.tell_main(db, text, now=now, new_id=new_id)
+    notices.tell_main(tx, text)
 
 
 def held_back(db: Database) -> dict[GroupId, Kind]:
@@ -54,10 +50,10 @@ def held_back(db: Database) -> dict[GroupId, Kind]:
     return {GroupId(row[0]): row[1] for row in db.execute("SELECT folder, kind FROM breakers")}
 
 
-def let_go_on(db: Database, folder: GroupId, *, by: str, now: Micros) -> bool:
+def let_go_on(tx: Tx, folder: GroupId, *, by: str) -> bool:
     """A person lets a group go on, with a new count; False if it was not held back."""
-    gone = db.execute("DELETE FROM breakers WHERE folder = ?", (folder,)).rowcount == 1
+    gone = tx.execute("DELETE FROM breakers WHERE folder = ?", (folder,)).rowcount == 1
     if gone:
-        effect_counts.begin_anew(db, folder, now=now)
-        audit.record(db, actor=by, action="group let go on", folder=folder, now=now)
+        effect_counts.begin_anew(tx, folder)
+        audit.record(tx, actor=by, action="group let go on", folder=folder)
     return gone

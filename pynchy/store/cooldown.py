@@ -7,29 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from pynchy.model import ChatId, Micros, after
+from pynchy.model import ChatId, after
 from pynchy.policy import failures
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 
 def may_tell(
-    db: Database,
-    chat: ChatId,
-    kind: str,
-    *,
-    now: Micros,
-    cooldown: float = failures.NOTICE_COOLDOWN,
+    tx: Tx, chat: ChatId, kind: str, *, cooldown: float = failures.NOTICE_COOLDOWN
 ) -> bool:
     """Whether to say it now; a yes begins the cooldown, a no is counted."""
-    said = db.execute(
+    said = tx.execute(
         "INSERT INTO notices (chat, class, last_at) VALUES (?1, ?2, ?3) "
         "ON CONFLICT (chat, class) DO UPDATE SET last_at = ?3, held = 0 "
         "WHERE last_at <= ?4 OR last_at > ?3",
-        (chat, kind, now, after(now, -cooldown)),
+        (chat, kind, tx.now, after(tx.now, -cooldown)),
     )
     if said.rowcount == 1:
         return True
-    db.execute("UPDATE notices SET held = held + 1 WHERE chat = ? AND class = ?", (chat, kind))
+    tx.execute("UPDATE notices SET held = held + 1 WHERE chat = ? AND class = ?", (chat, kind))
     return False
 
 

@@ -11,7 +11,9 @@ whoever else wants to know something asks the daemon, or reads a copy.
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, 
 import attrs
 import trio
 
+from pynchy.model import Micros
 from pynchy.store import migrations
 
 if TYPE_CHECKING:
@@ -47,6 +50,42 @@ class Database(Protocol):
     def query(
         self, sql: str, params: Sequence[Any] | dict[str, Any] = ..., /
     ) -> Iterator[dict[str, Any]]: ...
+
+
+def wall_clock() -> Micros:
+    """Microseconds since 1970, by this machine's clock."""
+    return Micros(time.time_ns() // 1000)
+
+
+def random_id() -> str:
+    """32 hex digits that nobody can guess."""
+    return secrets.token_hex(16)
+
+
+@attrs.frozen(eq=False)
+class Tx:
+    """One transaction: the database as it is in it, the moment that it happens at, and a source of fresh ids.
+
+    It is a `Database`, so whatever only reads or writes rows takes it, too.
+    """
+
+    _db: Database
+    now: Micros
+    new_id: NewId = random_id
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), /
+    ) -> sqlite3.Cursor:
+        return self._db.execute(sql, parameters)
+
+    def query(
+        self, sql: str, params: Sequence[Any] | dict[str, Any] = (), /
+    ) -> Iterator[dict[str, Any]]:
+        return self._db.query(sql, params)
+
+    def at(self, now: Micros) -> Tx:
+        """The same transaction, as it would be at another moment."""
+        return Tx(self._db, now, self.new_id)
 
 
 class Connection(sqlite3.Connection):
@@ -93,7 +132,16 @@ class RunSync(Protocol):
 class Store:
     """Our side of the database: `call` and nothing else."""
 
-    def __init__(self, opened: Opened, run_sync: RunSync) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        run_sync: RunSync,
+        *,
+        now: Callable[[], Micros] = wall_clock,
+        new_id: NewId = random_id,
+    ) -> None:
+        self._now = now
+        self._new_id = new_id
         self._connection = opened.connection
         self._path = opened.path
         self._belonging = opened.belonging
@@ -107,7 +155,7 @@ class Store:
         self.stopped_uncleanly: Final = opened.stopped_uncleanly
 
     async def call(
-        self, fn: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Carry out ``fn(db, ...)`` as one durable transaction, after those that came before.
 
@@ -115,12 +163,18 @@ class Store:
         Cancelling the caller doesn't stop a call that has begun. Raises `StoreBroken` when the
         database fails, then for every call after.
         """
-        work = partial(self._transact, partial(fn, self._connection, *args, **kwargs))
+
+        def work() -> T:
+            return self._transact(lambda: fn(self._begun(), *args, **kwargs))
+
         result = await self._run_sync(work, limiter=self._limiter)
         if self._rows != self._told:
             self._told = self._rows
             self._tell()
         return result
+
+    def _begun(self) -> Tx:
+        return Tx(self._connection, self._now(), self._new_id)
 
     def tell_changes(self, tell: Callable[[], None]) -> None:
         """Call this, in the loop, after each call that changed a row."""
@@ -302,6 +356,8 @@ async def open_store(
     *,
     mark: Path | None = None,
     run_sync: RunSync = cast("RunSync", trio.to_thread.run_sync),
+    now: Callable[[], Micros] = wall_clock,
+    new_id: NewId = random_id,
 ) -> AsyncIterator[Store]:
     """The store for the length of the block; closed, and its WAL folded in, after.
 
@@ -313,7 +369,7 @@ async def open_store(
     """
     limiter = trio.CapacityLimiter(1)
     opened = await run_sync(partial(open_file, path, mark=mark), limiter=limiter)
-    store = Store(opened, run_sync)
+    store = Store(opened, run_sync, now=now, new_id=new_id)
     try:
         yield store
     finally:

@@ -10,9 +10,9 @@ from typing import Final
 
 import attrs
 
-from pynchy.model import ChatId, GroupId, Micros, RunId, TurnId
+from pynchy.model import ChatId, GroupId, RunId, TurnId
 from pynchy.store import turns
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 DEEPEST: Final = 2  # a helper may have helpers, and they none
 MOST: Final = 32  # helpers of a group that have not ended
@@ -33,21 +33,13 @@ class Outcome:
 
 
 def ask(
-    db: Database,
-    *,
-    folder: GroupId,
-    chat: ChatId,
-    parent: TurnId,
-    run: RunId,
-    prompt: str,
-    waits: bool,
-    now: Micros,
+    tx: Tx, *, folder: GroupId, chat: ChatId, parent: TurnId, run: RunId, prompt: str, waits: bool
 ) -> TurnId:
     """Make a helper's turn. Raises `TooMany`, having written nothing."""
-    above = depth(db, parent)
+    above = depth(tx, parent)
     if above >= DEEPEST:
         raise TooMany("a helper's helper has no helpers of its own; do it yourself")
-    open_now = db.execute(
+    open_now = tx.execute(
         "SELECT count(*) FROM delegates JOIN turns ON turns.id = turn_id "
         "WHERE delegates.folder = ? AND ended_at IS NULL",
         (folder,),
@@ -55,15 +47,9 @@ def ask(
     if open_now >= MOST:
         raise TooMany(f"{MOST} helpers are at work already; wait for one")
     turn = turns.add(
-        db,
-        folder=folder,
-        chat=chat,
-        kind="delegate",
-        prompt=prompt,
-        steps=turns.steps(db, parent),
-        now=now,
+        tx, folder=folder, chat=chat, kind="delegate", prompt=prompt, steps=turns.steps(tx, parent)
     )
-    db.execute(
+    tx.execute(
         "INSERT INTO delegates (turn_id, folder, parent_turn, parent_run, depth, waits) "
         "VALUES (?, ?, ?, ?, ?, ?)",
         (turn, folder, parent, run, above + 1, waits),
@@ -91,33 +77,32 @@ def outcome(db: Database, turn: TurnId) -> Outcome | None:
     return Outcome(ok=False, text=f"the helper failed: {reason}")
 
 
-def run_ended(db: Database, run: RunId, *, now: Micros) -> None:
+def run_ended(tx: Tx, run: RunId) -> None:
     """A run is gone. Its own turn ends if it was a helper's, and so do the helpers it asked for that
     have not begun. Whoever does not wait for a helper is woken with what came of it."""
-    unfinished = db.execute(
+    unfinished = tx.execute(
         "SELECT turn_id, turns.run_id IS ?1 FROM delegates JOIN turns ON turns.id = turn_id "
         "WHERE ended_at IS NULL AND (turns.run_id = ?1 OR (parent_run = ?1 AND state = 'waiting'))",
         (run,),
     ).fetchall()
     for turn, own in unfinished:
-        turns.give_up(db, turn, None if own else "the run that asked for it ended", now=now)
-    ended = db.execute(
+        turns.give_up(tx, turn, None if own else "the run that asked for it ended")
+    ended = tx.execute(
         "SELECT turn_id, delegates.folder, chat, turns.steps FROM delegates JOIN turns ON turns.id = turn_id "
         "WHERE waits = 0 AND told = 0 AND ended_at IS NOT NULL AND state <> 'cancelled' "
         "AND (turns.run_id = ?1 OR parent_run = ?1) AND depth = 1 ORDER BY turn_id",
         (run,),
     ).fetchall()
     for turn, folder, chat, steps in ended:
-        came = outcome(db, turn)
+        came = outcome(tx, turn)
         assert came is not None, "it has ended"
         turns.add(
-            db,
+            tx,
             folder=folder,
             chat=chat,
             kind="notice",
             prompt=f"Helper {turn} has ended. {'Its answer:' if came.ok else ''}\n{came.text}",
             source="delegate",
             steps=max(1, steps),
-            now=now,
         )
-        db.execute("UPDATE delegates SET told = 1 WHERE turn_id = ?", (turn,))
+        tx.execute("UPDATE delegates SET told = 1 WHERE turn_id = ?", (turn,))

@@ -19,7 +19,7 @@ from pynchy.model import DAY, Micros, after
 from pynchy.policy import failures, retries
 from pynchy.schedule.times import BadSchedule, next_slot
 from pynchy.store import holds, notices, tasks
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, Tx
 
 SPREAD: Final = 1.5  # times the longest wait: what chance adds to one is less
 
@@ -37,53 +37,53 @@ class Corrected:
         return any(attrs.astuple(self))
 
 
-def correct(db: Database, *, now: Micros) -> Corrected:
+def correct(tx: Tx) -> Corrected:
     """Bring every stored moment within what its rule allows from now. Cheap enough for each start."""
-    missed = _correct_ledger(db, now=now)
-    holds.correct(db, now=now)
+    missed = _correct_ledger(tx)
+    holds.correct(tx)
     return Corrected(
-        tasks=missed + _correct_tasks(db, now=now),
+        tasks=missed + _correct_tasks(tx),
         turns=_bound(
-            db,
+            tx,
             "turns",
             "retry_at",
             "state = 'waiting' AND waits_for IS NULL AND give_up_at IS NULL",
             failures.LONGEST_WAIT,
-            now,
+            tx.now,
         ),
         replies=_bound(
-            db,
+            tx,
             "outbox",
             "next_at",
             "sent_at IS NULL AND failed_at IS NULL",
             retries.SEND_BACKOFF_CAP,
-            now,
+            tx.now,
         )
-        + _bound(db, "outbox", "created_at", "sent_at IS NULL AND failed_at IS NULL", 0.0, now),
-        questions=_bound(db, "questions", "asked_at", "state IN ('waiting', 'open')", 0.0, now),
+        + _bound(tx, "outbox", "created_at", "sent_at IS NULL AND failed_at IS NULL", 0.0, tx.now),
+        questions=_bound(tx, "questions", "asked_at", "state IN ('waiting', 'open')", 0.0, tx.now),
     )
 
 
-def _correct_tasks(db: Database, *, now: Micros) -> int:
+def _correct_tasks(tx: Tx) -> int:
     corrected = 0
-    rows = db.execute(
-        "SELECT id FROM tasks WHERE state = 'active' AND kind <> 'once' AND next_run > ?", (now,)
+    rows = tx.execute(
+        "SELECT id FROM tasks WHERE state = 'active' AND kind <> 'once' AND next_run > ?", (tx.now,)
     ).fetchall()
     for (id,) in rows:
-        task = tasks.get(db, id)
+        task = tasks.get(tx, id)
         assert task is not None
         assert task.next_run is not None
         try:
-            following = next_slot(task.schedule, now)
+            following = next_slot(task.schedule, tx.now)
         except BadSchedule:
             continue  # it is set aside when it falls due
         if following is not None and following.at < task.next_run:
-            db.execute("UPDATE tasks SET next_run = ? WHERE id = ?", (following.at, id))
+            tx.execute("UPDATE tasks SET next_run = ? WHERE id = ?", (following.at, id))
             corrected += 1
     return corrected
 
 
-def _correct_ledger(db: Database, *, now: Micros) -> int:
+def _correct_ledger(tx: Tx) -> int:
     """Take back what was noted of slots that are yet to come, by a clock that was ahead; how many tasks are due by
     that.
 
@@ -91,24 +91,24 @@ def _correct_ledger(db: Database, *, now: Micros) -> int:
     stays, so that nothing runs twice; beyond that it is noted for now, under another key.
     """
     ahead = "WHERE due_at > ?1 AND fired_at > ?2"
-    day_on = after(now, DAY)
+    day_on = after(tx.now, DAY)
     # What fell due while the clock was wrong was noted as missed: it is due now.
-    missed = (after(now, -tasks.WINDOW), day_on)
+    missed = (after(tx.now, -tasks.WINDOW), day_on)
     count = 0
-    for task, due in db.execute(
+    for task, due in tx.execute(
         f"SELECT task_id, min(due_at) FROM fires {ahead} AND turn_id IS NULL GROUP BY task_id",
         missed,
     ).fetchall():
-        count += db.execute(
+        count += tx.execute(
             "UPDATE tasks SET next_run = ?1 WHERE id = ?2 AND state = 'active' AND next_run > ?1",
             (due, task),
         ).rowcount
-    db.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", missed)
-    db.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", (now, now))
-    db.execute(
+    tx.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", missed)
+    tx.execute(f"DELETE FROM fires {ahead} AND turn_id IS NULL", (tx.now, tx.now))
+    tx.execute(
         "UPDATE fires SET slot = 'early-' || slot || '-' || ?1, due_at = ?1, fired_at = ?1 "
         f"{ahead} AND turn_id IS NOT NULL",
-        (now, day_on),
+        (tx.now, day_on),
     )
     return count
 
@@ -121,16 +121,14 @@ def _bound(db: Database, table: str, column: str, where: str, longest: float, no
     ).rowcount
 
 
-def correct_and_tell(
-    db: Database, *, now: Micros, new_id: NewId, jumped: float
-) -> tuple[Corrected, bool]:
+def correct_and_tell(tx: Tx, *, jumped: float) -> tuple[Corrected, bool]:
     """`correct`, and tell main if the clock ``jumped`` by seconds worth a word or tasks would have waited
     in vain; whether it was told."""
-    corrected = correct(db, now=now)
+    corrected = correct(tx)
     words = _words(corrected, jumped)
     if words is None:
         return corrected, False
-    told = notices.tell_main_once(db, "clock", NOTICE_PREFIX + words, now=now, new_id=new_id)
+    told = notices.tell_main_once(tx, "clock", NOTICE_PREFIX + words)
     return corrected, told
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from pynchy.model import ChatId, GroupId, Micros, RunId
+from pynchy.model import ChatId, GroupId, RunId
 from pynchy.store import audit, groups, questions, search, turns
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 #: Tables that say nothing of what was said.
 KEPT: Final = frozenset({"audit", "usage"})
@@ -34,11 +34,11 @@ def is_known(db: Database, folder: GroupId) -> bool:
     return bool(db.execute(f"SELECT EXISTS ({asked})", {"folder": folder}).fetchone()[0])
 
 
-def hush(db: Database, folder: GroupId, *, now: Micros) -> None:
+def hush(tx: Tx, folder: GroupId) -> None:
     """Let a group begin nothing more: what it works on is over, and it is served no longer."""
-    turns.cancel(db, folder, now=now, all_of_it=True)
-    questions.drop(db, folder)
-    groups.set_paused(db, folder, paused=True)
+    turns.cancel(tx, folder, all_of_it=True)
+    questions.drop(tx, folder)
+    groups.set_paused(tx, folder, paused=True)
 
 
 def runs_of(db: Database, folder: GroupId) -> list[RunId] | None:
@@ -47,21 +47,21 @@ def runs_of(db: Database, folder: GroupId) -> list[RunId] | None:
     return None if any(state != "gone" for _, state in rows) else [RunId(run) for run, _ in rows]
 
 
-def erase(db: Database, folder: GroupId, *, now: Micros) -> dict[str, int] | None:
+def erase(tx: Tx, folder: GroupId) -> dict[str, int] | None:
     """Delete the rows of a group; how many messages, replies, tasks and memories went. None, and nothing
     was done, if a run of it may still have a container.
 
     What was said in a chat that belongs to another group by now stays: it is that group's.
     """
-    if runs_of(db, folder) is None:
+    if runs_of(tx, folder) is None:
         return None
-    secure = db.execute("PRAGMA secure_delete").fetchone()[0]
-    db.execute("PRAGMA secure_delete = ON")  # the freed pages are overwritten, too
+    secure = tx.execute("PRAGMA secure_delete").fetchone()[0]
+    tx.execute("PRAGMA secure_delete = ON")  # the freed pages are overwritten, too
     try:
-        counts = _erase(db, folder)
+        counts = _erase(tx, folder)
     finally:
-        db.execute(f"PRAGMA secure_delete = {int(secure):d}")
-    audit.record(db, actor="owner", action="group forgotten", folder=folder, detail=counts, now=now)
+        tx.execute(f"PRAGMA secure_delete = {int(secure):d}")
+    audit.record(tx, actor="owner", action="group forgotten", folder=folder, detail=counts)
     return counts
 
 

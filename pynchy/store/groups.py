@@ -23,7 +23,7 @@ from pynchy.model import (
     channel_of,
     folder_of,
 )
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 
 class CannotRegister(ValueError):
@@ -47,14 +47,13 @@ _COLUMNS: Final = (
 
 
 def register(
-    db: Database,
+    tx: Tx,
     *,
     folder: GroupId,
     name: str,
     chats: tuple[ChatId, ...],
     trigger: str,
     requires_trigger: bool,
-    now: Micros,
     model: str | None = None,
     allowed_senders: tuple[SenderId, ...] | None = None,
     settings: dict[str, Any] | None = None,
@@ -62,11 +61,11 @@ def register(
     """Make a group with its chats. Raises `CannotRegister` if the folder or a chat is taken, or none."""
     if folder_of(folder) is None:
         raise CannotRegister(f"{folder[:80]!r} is no name for a folder: a-z, 0-9 and -, 63 at most")
-    if get(db, folder) is not None:
+    if get(tx, folder) is not None:
         raise CannotRegister(f"folder {folder} is registered already")
     for chat in chats:  # before anything is written
-        _check_free(db, folder, chat)
-    db.execute(
+        _check_free(tx, folder, chat)
+    tx.execute(
         f"INSERT INTO groups ({_COLUMNS}, settings, created_at) "
         "VALUES (?, ?, ?, ?, ?, 0, ?, NULL, ?, ?, ?, ?)",
         (
@@ -76,30 +75,24 @@ def register(
             requires_trigger,
             folder == MAIN,
             model,
-            _first_epoch(db, folder),
+            _first_epoch(tx, folder),
             _senders_out(allowed_senders),
             json.dumps(settings or {}),
-            now,
+            tx.now,
         ),
     )
     for chat in chats:
-        add_chat(db, folder, chat)
-    return _must(db, folder)
+        add_chat(tx, folder, chat)
+    return _must(tx, folder)
 
 
-def ensure_main(db: Database, *, name: str, trigger: str, now: Micros) -> Group:
+def ensure_main(tx: Tx, *, name: str, trigger: str) -> Group:
     """The main group, made with `console:main` if this is the first start."""
-    found = get(db, MAIN)
+    found = get(tx, MAIN)
     if found is not None:
         return found
     return register(
-        db,
-        folder=MAIN,
-        name=name,
-        chats=(MAIN_CONSOLE,),
-        trigger=trigger,
-        requires_trigger=False,
-        now=now,
+        tx, folder=MAIN, name=name, chats=(MAIN_CONSOLE,), trigger=trigger, requires_trigger=False
     )
 
 

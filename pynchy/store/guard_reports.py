@@ -12,35 +12,28 @@ from hashlib import sha256
 from pynchy.chat.text import within
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store import audit, groups, notices
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Tx
 
 
 def mounts_refused(
-    db: Database,
-    *,
-    folder: GroupId,
-    run: RunId,
-    refused: Sequence[tuple[str, str]],
-    now: Micros,
-    new_id: NewId,
+    tx: Tx, *, folder: GroupId, run: RunId, refused: Sequence[tuple[str, str]]
 ) -> bool:
     """Mounts (name, reason) that a run goes on without; main is told, once for these until something about them
     changes. Whether it was told now."""
     for name, reason in refused:
         audit.record(
-            db,
+            tx,
             actor="daemon",
             action="mount refused",
             folder=folder,
             detail={"run": run, "mount": name, "reason": reason[:300]},
-            now=now,
         )
-    chat = groups.main_chat(db)
+    chat = groups.main_chat(tx)
     if chat is None:
         return False
     shown = "".join(sorted(f"{name}\0{reason}\0" for name, reason in refused))
     kind = f"mounts of {folder}: {sha256(shown.encode()).hexdigest()[:16]}"
-    db.execute(
+    tx.execute(
         "DELETE FROM notices WHERE chat = ? AND class GLOB ? AND class <> ?",
         (chat, f"mounts of {folder}: *", kind),
     )
@@ -48,43 +41,33 @@ def mounts_refused(
         return False
     lines = "\n".join(f"{within(name)}: {within(reason, 300)}" for name, reason in refused)
     text = f"{folder} runs without some of its mounts:\n{lines}"
-    return notices.tell_once(db, chat, kind, text, now=now, new_id=new_id, since=Micros(0))
+    return notices.tell_once(tx, chat, kind, text, since=Micros(0))
 
 
-def budget_used_up(db: Database, *, folder: GroupId, run: RunId, reason: str, now: Micros) -> None:
+def budget_used_up(tx: Tx, *, folder: GroupId, run: RunId, reason: str) -> None:
     """A budget is used up. Whoever asked hears of it when the turn that needs it fails."""
     audit.record(
-        db,
+        tx,
         actor="gateway",
         action="budget used up",
         folder=folder,
         detail={"run": run, "reason": reason[:300]},
-        now=now,
     )
 
 
-def egress_refused(
-    db: Database, *, folder: GroupId, run: RunId, what: str, times: int, now: Micros
-) -> None:
+def egress_refused(tx: Tx, *, folder: GroupId, run: RunId, what: str, times: int) -> None:
     """A run was refused something by the gateway, so many times."""
     audit.record(
-        db,
+        tx,
         actor=f"agent of {folder}",
         action="gateway refused",
         folder=folder,
         detail={"run": run, "what": what[:300], "count": times},
-        now=now,
     )
 
 
 def settings_changed(
-    db: Database,
-    *,
-    folder: GroupId,
-    action: str,
-    detail: dict[str, object],
-    now: Micros,
-    by: str = "owner",
+    tx: Tx, *, folder: GroupId, action: str, detail: dict[str, object], by: str = "owner"
 ) -> None:
     """What a group may do was changed, by the owner or by whoever approved it."""
-    audit.record(db, actor=by, action=action, folder=folder, detail=detail, now=now)
+    audit.record(tx, actor=by, action=action, folder=folder, detail=detail)

@@ -14,7 +14,7 @@ import attrs
 
 from pynchy.model import GroupId, Micros, RunId, after
 from pynchy.policy import failures
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 #: What a new start may have changed: settings, credentials, the engine. It is tried again at once.
 MENDED_BY_A_START: Final = ("credential", "billing", "budget", "budget_of_all", "machine")
@@ -68,12 +68,11 @@ def closed(held: Sequence[Hold], *, now: Micros) -> Hold | None:
 
 
 def enter(
-    db: Database,
+    tx: Tx,
     scope: str,
     run: RunId,
     trouble: failures.Trouble,
     *,
-    now: Micros,
     jitter: float,
     terms: failures.Terms,
     end: Micros | None = None,
@@ -83,37 +82,37 @@ def enter(
     The next try is no later than the end of whoever waits: ``end`` is that of the turn that failed. Only the run that
     tried for all moves the next try; one that was under way when the trouble began does not.
     """
-    row = db.execute(f"SELECT {_COLUMNS} FROM holds WHERE scope = ?", (scope,)).fetchone()
+    row = tx.execute(f"SELECT {_COLUMNS} FROM holds WHERE scope = ?", (scope,)).fetchone()
     before = None if row is None else _hold(row)
     if before is not None and before.kind == trouble.kind and before.prober not in (None, run):
         return before
     same = before is not None and before.kind == trouble.kind
     tries = before.tries + 1 if before is not None and same else 1
-    if before is not None and same and before.probe_at > now and before.prober is None:
+    if before is not None and same and before.probe_at > tx.now and before.prober is None:
         return before  # somebody who was under way: the next try stands
-    past = failures.Past(same=tries, since=now)
-    verdict = failures.decide(trouble, past, now=now, jitter=jitter, terms=terms)
-    ends = db.execute(
+    past = failures.Past(same=tries, since=tx.now)
+    verdict = failures.decide(trouble, past, now=tx.now, jitter=jitter, terms=terms)
+    ends = tx.execute(
         "SELECT min(give_up_at) FROM turns WHERE waits_for = ? AND state = 'waiting' AND give_up_at > ?",
-        (scope, now),
+        (scope, tx.now),
     ).fetchone()[0]
-    at = now if verdict.retry_at is None else verdict.retry_at
-    at = min(at, *(each for each in (ends, end) if each is not None and each > now), at)
+    at = tx.now if verdict.retry_at is None else verdict.retry_at
+    at = min(at, *(each for each in (ends, end) if each is not None and each > tx.now), at)
     hold = Hold(
         scope=scope,
         kind=trouble.kind,
-        since=before.since if before is not None and same else now,
+        since=before.since if before is not None and same else tx.now,
         tries=tries,
         probe_at=at,
         until=verdict.until if named(trouble.kind, trouble.moment) else None,
         prober=None,
         reason=trouble.message[:500],
     )
-    db.execute(
+    tx.execute(
         f"INSERT OR REPLACE INTO holds ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         attrs.astuple(hold),
     )
-    _move(db, scope, hold.probe_at, now=now)
+    _move(tx, scope, hold.probe_at)
     return hold
 
 
@@ -123,56 +122,54 @@ def named(kind: str, moment: Micros | None) -> bool:
     return again is failures.Again.DAY or (again is failures.Again.MOMENT and moment is not None)
 
 
-def take(db: Database, held: Sequence[Hold], run: RunId, *, now: Micros) -> tuple[str, ...]:
+def take(tx: Tx, held: Sequence[Hold], run: RunId) -> tuple[str, ...]:
     """This run tries for all whom these hold back; everybody else goes on waiting. The names of the holds."""
     for hold in held:
-        lease = after(now, failures.PROBE_LEASE)
-        db.execute(
+        lease = after(tx.now, failures.PROBE_LEASE)
+        tx.execute(
             "UPDATE holds SET prober = ?, probe_at = ? WHERE scope = ?", (run, lease, hold.scope)
         )
-        _move(db, hold.scope, lease, now=now)
+        _move(tx, hold.scope, lease)
     return tuple(hold.scope for hold in held)
 
 
-def lift(db: Database, scopes: Sequence[str], *, now: Micros) -> list[GroupId]:
+def lift(tx: Tx, scopes: Sequence[str]) -> list[GroupId]:
     """These are well again: what waited for them is due now. The groups that have to be rung."""
     found: set[str] = set()
     for scope in scopes:
-        if db.execute("DELETE FROM holds WHERE scope = ?", (scope,)).rowcount == 0:
+        if tx.execute("DELETE FROM holds WHERE scope = ?", (scope,)).rowcount == 0:
             continue
-        rows = db.execute(
+        rows = tx.execute(
             "UPDATE turns SET retry_at = min(retry_at, ?2), waits_for = NULL, freed = freed + 1 "
             "WHERE waits_for = ?1 AND state = 'waiting' RETURNING folder, chat",
-            (scope, now),
+            (scope, tx.now),
         ).fetchall()
         found.update(folder for folder, _ in rows)
-        keep_order(db, {chat for _, chat in rows}, now=now)
+        keep_order(tx, {chat for _, chat in rows})
     return [GroupId(folder) for folder in sorted(found)]
 
 
-def lift_over(db: Database, folder: GroupId, *, now: Micros) -> list[GroupId]:
+def lift_over(tx: Tx, folder: GroupId) -> list[GroupId]:
     """The model has answered this group: whatever held it back is well again."""
-    return lift(db, [each.scope for each in over(db, folder)], now=now)
+    return lift(tx, [each.scope for each in over(tx, folder)])
 
 
-def lift_kind(
-    db: Database, kind: str, *, now: Micros, folder: GroupId | None = None
-) -> list[GroupId]:
+def lift_kind(tx: Tx, kind: str, *, folder: GroupId | None = None) -> list[GroupId]:
     """What this kind of trouble waits for has changed (a credential, a group's budget): try at once."""
     scopes = [
         each.scope
-        for each in everything(db)
+        for each in everything(tx)
         if each.kind == kind and (folder is None or each.scope == f"group:{folder}")
     ]
-    return lift(db, scopes, now=now)
+    return lift(tx, scopes)
 
 
-def nobody_waits(db: Database, *, now: Micros) -> None:
+def nobody_waits(tx: Tx) -> None:
     """People have stopped what waited: where that was all, whoever asks next tries at once."""
-    db.execute(
+    tx.execute(
         "UPDATE holds SET probe_at = min(probe_at, ?) WHERE prober IS NULL AND NOT EXISTS ("
         "  SELECT 1 FROM turns WHERE waits_for = scope AND state = 'waiting')",
-        (now,),
+        (tx.now,),
     )
 
 
@@ -188,59 +185,59 @@ def waiting_for(db: Database, scopes: Sequence[str]) -> list[GroupId]:
     return [GroupId(folder) for folder in sorted(found)]
 
 
-def run_ended(db: Database, run: RunId, *, now: Micros) -> None:
+def run_ended(tx: Tx, run: RunId) -> None:
     """A run that tried for all ended without an answer to that: somebody else may try."""
-    rows = db.execute("SELECT scope FROM holds WHERE prober = ?", (run,)).fetchall()
+    rows = tx.execute("SELECT scope FROM holds WHERE prober = ?", (run,)).fetchall()
     for (scope,) in rows:
-        db.execute("UPDATE holds SET prober = NULL, probe_at = ? WHERE scope = ?", (now, scope))
-        _move(db, scope, now, now=now)
+        tx.execute("UPDATE holds SET prober = NULL, probe_at = ? WHERE scope = ?", (tx.now, scope))
+        _move(tx, scope, tx.now)
 
 
-def recover(db: Database, *, now: Micros) -> None:
+def recover(tx: Tx) -> None:
     """At a start: nobody tries any more, and what a start may have mended is tried at once."""
-    for hold in everything(db):
-        if hold.prober is not None or hold.kind in MENDED_BY_A_START or hold.since > now:
-            db.execute(
+    for hold in everything(tx):
+        if hold.prober is not None or hold.kind in MENDED_BY_A_START or hold.since > tx.now:
+            tx.execute(
                 "UPDATE holds SET prober = NULL, probe_at = ?1, since = min(since, ?1) "
                 "WHERE scope = ?2",
-                (now, hold.scope),
+                (tx.now, hold.scope),
             )
-            _move(db, hold.scope, now, now=now)
+            _move(tx, hold.scope, tx.now)
 
 
-def correct(db: Database, *, now: Micros) -> None:
+def correct(tx: Tx) -> None:
     """The clock was wrong: what began in the future begins now, and nothing waits longer than it can be told to."""
-    for hold in everything(db):
+    for hold in everything(tx):
         longest = failures.longest_hold(hold.kind)
-        if hold.since > now or (longest is not None and hold.probe_at > after(now, longest)):
-            db.execute(
+        if hold.since > tx.now or (longest is not None and hold.probe_at > after(tx.now, longest)):
+            tx.execute(
                 "UPDATE holds SET since = min(since, ?1), probe_at = ?1 WHERE scope = ?2",
-                (now, hold.scope),
+                (tx.now, hold.scope),
             )
-            _move(db, hold.scope, now, now=now)
-    db.execute(
+            _move(tx, hold.scope, tx.now)
+    tx.execute(
         "UPDATE turns SET give_up_at = give_up_at - failing_since + ?1, failing_since = ?1, "
         "retry_at = min(retry_at, ?1) WHERE state = 'waiting' AND failing_since > ?1",
-        (now,),
+        (tx.now,),
     )
 
 
-def _move(db: Database, scope: str, at: Micros, *, now: Micros) -> None:
+def _move(tx: Tx, scope: str, at: Micros) -> None:
     """What waits is looked at again at this moment, or when it is to be given up."""
-    rows = db.execute(
+    rows = tx.execute(
         "UPDATE turns SET retry_at = min(?1, coalesce(give_up_at, ?1)) "
         "WHERE waits_for = ?2 AND state = 'waiting' RETURNING chat",
         (at, scope),
     ).fetchall()
-    keep_order(db, {chat for (chat,) in rows}, now=now)
+    keep_order(tx, {chat for (chat,) in rows})
 
 
-def keep_order(db: Database, chats: Iterable[str], *, now: Micros) -> None:
+def keep_order(tx: Tx, chats: Iterable[str]) -> None:
     """Nothing of a chat is due before what is older and waits, too. What is not held back itself is put off until the
     next look at most: it is parked then."""
-    most = after(now, failures.LONGEST_WAIT)
+    most = after(tx.now, failures.LONGEST_WAIT)
     for chat in chats:
-        db.execute(
+        tx.execute(
             "UPDATE turns SET retry_at = max(retry_at, min("
             "  (SELECT max(older.retry_at) FROM turns AS older "
             "   WHERE older.chat = ?1 AND older.id <= turns.id AND older.ended_at IS NULL "

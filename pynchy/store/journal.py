@@ -9,8 +9,8 @@ from typing import Final
 
 import attrs
 
-from pynchy.model import DAY, GroupId, Micros, after
-from pynchy.store.database import Database
+from pynchy.model import DAY, GroupId, after
+from pynchy.store.database import Database, Tx
 
 KEEP: Final = 7.0 * DAY
 
@@ -41,23 +41,14 @@ def answered(
     return Answered(bool(row[1]), row[2]) if row[0] == sha256 else Conflict()
 
 
-def record(
-    db: Database,
-    folder: GroupId,
-    command_id: str,
-    sha256: str,
-    *,
-    ok: bool,
-    text: str,
-    now: Micros,
-) -> None:
+def record(tx: Tx, folder: GroupId, command_id: str, sha256: str, *, ok: bool, text: str) -> None:
     """Keep what a command was told. A second record for one id is refused by the database."""
-    db.execute(
+    tx.execute(
         "INSERT INTO journal (folder, command_id, sha256, ok, answer, at) VALUES (?, ?, ?, ?, ?, ?)",
-        (folder, command_id, sha256, ok, text, now),
+        (folder, command_id, sha256, ok, text, tx.now),
     )
 
 
-def prune(db: Database, *, now: Micros) -> int:
+def prune(tx: Tx) -> int:
     """Forget answers a week old: no container that could ask again lives so long."""
-    return db.execute("DELETE FROM journal WHERE at < ?", (after(now, -KEEP),)).rowcount
+    return tx.execute("DELETE FROM journal WHERE at < ?", (after(tx.now, -KEEP),)).rowcount

@@ -15,7 +15,7 @@ import attrs
 from pynchy.gateway.exchange import OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.prices import SEARCH, cost, input_bound, output_bound, output_for
 from pynchy.model import GroupId, Micros
-from pynchy.store.database import Database, Store
+from pynchy.store.database import Database, Store, Tx
 
 USEFUL: Final = 1_024  # tokens of output; a budget that affords fewer is used up
 
@@ -28,9 +28,7 @@ _STANDS = """
 """
 
 
-def reserve(
-    db: Database, who: RunIdentity, wanted: Wanted, *, day: str, now: Micros
-) -> Reserved | OverBudget:
+def reserve(tx: Tx, who: RunIdentity, wanted: Wanted, *, day: str) -> Reserved | OverBudget:
     """Reserve for one call, or say which budget is used up.
 
     A budget that affords some output but not all that is wanted grants what it affords: the limit is
@@ -52,7 +50,7 @@ def reserve(
     ):
         if money is None and tokens is None:
             continue
-        spent, used = db.execute(
+        spent, used = tx.execute(
             f"SELECT {_STANDS} FROM usage WHERE {clause}", key
         ).fetchone()  # constants above
         affords = wanted.output
@@ -78,10 +76,10 @@ def reserve(
     reserved_cost = (
         0 if wanted.free else input_cost + output_bound(wanted.model, output, input=wanted.input)
     )
-    row = db.execute(
+    row = tx.execute(
         "INSERT INTO usage (folder, run_id, model, day, state, reserved_tokens, reserved_cost,"
         " created_at) VALUES (?, ?, ?, ?, 'reserved', ?, ?, ?) RETURNING id",
-        (who.group, who.run, wanted.model, day, wanted.input + output, reserved_cost, now),
+        (who.group, who.run, wanted.model, day, wanted.input + output, reserved_cost, tx.now),
     ).fetchone()
     return Reserved(row[0], wanted.model, output, wanted.free)
 
@@ -108,9 +106,9 @@ def _too_dear(words: str, wanted: Wanted, input_cost: int) -> str:
     return f"what is left of {words} does not pay for this call, which may come to {it}"
 
 
-def settle(db: Database, reserved: Reserved, usage: Usage, *, now: Micros) -> None:
+def settle(tx: Tx, reserved: Reserved, usage: Usage) -> None:
     """Replace a reservation by what was used. A second settlement changes nothing."""
-    db.execute(
+    tx.execute(
         "UPDATE usage SET state = 'settled', input_tokens = ?, output_tokens = ?,"
         " cache_read_tokens = ?, cache_write_tokens = ?, cost = ?, estimated = ?, settled_at = ?"
         " WHERE id = ? AND state = 'reserved'",
@@ -121,7 +119,7 @@ def settle(db: Database, reserved: Reserved, usage: Usage, *, now: Micros) -> No
             usage.cache_write + usage.cache_write_hour,
             0 if reserved.free else cost(reserved.model, usage),
             usage.estimated,
-            now,
+            tx.now,
             reserved.id,
         ),
     )
@@ -198,7 +196,7 @@ class StoreLedger:
 
     async def reserve(self, who: RunIdentity, wanted: Wanted) -> Reserved | OverBudget:
         now = self._now()
-        return await self._store.call(reserve, who, wanted, day=self._day_of(now), now=now)
+        return await self._store.call(reserve, who, wanted, day=self._day_of(now))
 
     async def settle(self, reserved: Reserved, usage: Usage) -> None:
-        await self._store.call(settle, reserved, usage, now=self._now())
+        await self._store.call(settle, reserved, usage)

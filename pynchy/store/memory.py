@@ -11,7 +11,7 @@ import attrs
 
 from pynchy.model import ChatId, GroupId, Micros
 from pynchy.store import search
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 MOST_MEMORIES: Final = 2000  # of one group, and of all together
 
@@ -40,22 +40,22 @@ class Said:
     text: str
 
 
-def remember(db: Database, folder: GroupId | None, text: str, *, id: str, now: Micros) -> Memory:
+def remember(tx: Tx, folder: GroupId | None, text: str, *, id: str) -> Memory:
     """Keep a fact for a group, or (None) for all. What is there already word for word stays once."""
-    row = db.execute(
+    row = tx.execute(
         "SELECT id, created_at FROM memories WHERE folder IS ? AND text = ?", (folder, text)
     ).fetchone()
     if row is not None:
         return Memory(row[0], text, folder is None, row[1])
-    count = db.execute("SELECT count(*) FROM memories WHERE folder IS ?", (folder,)).fetchone()[0]
+    count = tx.execute("SELECT count(*) FROM memories WHERE folder IS ?", (folder,)).fetchone()[0]
     if count >= MOST_MEMORIES:
         raise Full(f"{MOST_MEMORIES} facts are remembered already; forget some first")
-    row = db.execute(
+    row = tx.execute(
         "INSERT INTO memories (id, folder, text, created_at) VALUES (?, ?, ?, ?) RETURNING rowid",
-        (id, folder, text, now),
+        (id, folder, text, tx.now),
     ).fetchone()
-    search.add(db, "memories_fts", row[0], text)
-    return Memory(id, text, folder is None, now)
+    search.add(tx, "memories_fts", row[0], text)
+    return Memory(id, text, folder is None, tx.now)
 
 
 def recall(db: Database, folder: GroupId, question: str, *, limit: int) -> list[Memory]:

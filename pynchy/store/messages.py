@@ -25,7 +25,7 @@ from pynchy.model import (
     Seq,
 )
 from pynchy.store import bot_loop, groups, questions, search
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 
 @attrs.frozen
@@ -60,52 +60,52 @@ class Stored:
     edited: bool
 
 
-def receive(db: Database, message: Message, *, now: Micros, command: bool = False) -> Received:
+def receive(tx: Tx, message: Message, *, command: bool = False) -> Received:
     """Keep a message once, however often it comes.
 
     ``command``: it is a chat command, kept for its identity alone; the agent never sees it. A second
     delivery has ``seq`` None, so what a command does can be done in the same transaction, once.
     """
-    group = groups.by_chat(db, message.chat)
-    db.execute(
+    group = groups.by_chat(tx, message.chat)
+    tx.execute(
         "INSERT INTO chats (chat, name, last_at) VALUES (?1, ?2, ?3) ON CONFLICT (chat) DO UPDATE "
         "SET name = CASE ?2 WHEN '' THEN name ELSE ?2 END, last_at = max(coalesce(last_at, 0), ?3)",
-        (message.chat, message.chat_name or "", min(message.sent_at, now)),
+        (message.chat, message.chat_name or "", min(message.sent_at, tx.now)),
     )
     if group is None:
         return Received(None, None, wakes=False)
     nothing = Received(None, group.folder, wakes=False)
-    if not is_allowed(message, group) and _ignores_others(db, group.folder):
+    if not is_allowed(message, group) and _ignores_others(tx, group.folder):
         return nothing
     if message.revokes is not None:
-        _revoke(db, message, message.revokes, now=now)
+        _revoke(tx, message, message.revokes)
         return nothing
-    if is_empty(message) or is_own_output(db, message.id):
+    if is_empty(message) or is_own_output(tx, message.id):
         return nothing
 
     triggers = not command and is_trigger(message, group)
     if message.edits is not None:
-        may_ask = _edit(db, message, message.edits)
+        may_ask = _edit(tx, message, message.edits)
         if may_ask is None:
             return nothing
         triggers = triggers and may_ask
     asked = None
     if not command:
-        asked = questions.fitting(db, message, group, triggers=triggers)
-    seq = _insert(db, message, triggers=triggers and asked is None, command=command, now=now)
+        asked = questions.fitting(tx, message, group, triggers=triggers)
+    seq = _insert(tx, message, triggers=triggers and asked is None, command=command)
     if seq is None:
         return nothing
     if asked is not None:
-        answered = questions.answer(db, asked, message, group, now=now)
+        answered = questions.answer(tx, asked, message, group)
         if answered is not None:
             wakes = answered.wakes and not group.paused
             return Received(seq, group.folder, wakes=wakes, answers=answered.question)
-        db.execute("UPDATE inbox SET triggers = ? WHERE seq = ?", (triggers, seq))
-    if triggers and (found := bot_loop.judge(db, message, seq=seq, now=now)) != "human":
-        db.execute("UPDATE inbox SET triggers = 0 WHERE seq = ?", (seq,))
+        tx.execute("UPDATE inbox SET triggers = ? WHERE seq = ?", (triggers, seq))
+    if triggers and (found := bot_loop.judge(tx, message, seq=seq)) != "human":
+        tx.execute("UPDATE inbox SET triggers = 0 WHERE seq = ?", (seq,))
         return Received(seq, group.folder, wakes=False, loops=found == "begins")
     if triggers:
-        db.execute("UPDATE chats SET wanted_seq = ? WHERE chat = ?", (seq, message.chat))
+        tx.execute("UPDATE chats SET wanted_seq = ? WHERE chat = ?", (seq, message.chat))
     return Received(seq, group.folder, wakes=triggers and not group.paused)
 
 
@@ -113,9 +113,9 @@ def _ignores_others(db: Database, folder: GroupId) -> bool:
     return groups.settings(db, folder).get("others") == "ignored"
 
 
-def receive_many(db: Database, messages: Iterable[Message], *, now: Micros) -> list[Received]:
+def receive_many(tx: Tx, messages: Iterable[Message]) -> list[Received]:
     """Keep a burst in one transaction, in order."""
-    return [receive(db, message, now=now) for message in messages]
+    return [receive(tx, message) for message in messages]
 
 
 def is_own_output(db: Database, message_id: str) -> bool:
@@ -124,23 +124,23 @@ def is_own_output(db: Database, message_id: str) -> bool:
     return found is not None
 
 
-def add_notice(db: Database, chat: ChatId, *, id: str, text: str, now: Micros) -> None:
+def add_notice(tx: Tx, chat: ChatId, *, id: str, text: str) -> None:
     """Something the agent of a chat is to know with its next prompt. It wakes nobody; once per ``id``."""
-    db.execute(
+    tx.execute(
         "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
         "kind, text, triggers, own) SELECT chat, 'pynchy', '', ?2, ?3, ?3, 'notice', ?4, 0, 0 "
         "FROM chats WHERE chat = ?1 AND folder IS NOT NULL",
-        (chat, id, now, text),
+        (chat, id, tx.now, text),
     )
 
 
-def waiting_groups(db: Database, *, now: Micros) -> list[GroupId]:
+def waiting_groups(tx: Tx) -> list[GroupId]:
     """Groups with something for a session to do now: unanswered triggers, due retries, notices.
 
     One indexed question, however many groups and messages there are. Paused groups are left out, and
     chats whose oldest turn waits for its retry: see `next_retry`.
     """
-    rows = db.execute(
+    rows = tx.execute(
         "SELECT folder FROM groups WHERE paused = 0 AND folder IN ("
         "  SELECT folder FROM chats INDEXED BY chats_waiting"
         "  WHERE folder IS NOT NULL AND wanted_seq > claimed_seq AND NOT EXISTS ("
@@ -149,7 +149,7 @@ def waiting_groups(db: Database, *, now: Micros) -> list[GroupId]:
         "  UNION SELECT folder FROM turns WHERE state = 'waiting' AND retry_at <= ?"
         "  AND kind IN ('message', 'notice')"
         ") ORDER BY folder",
-        (now,),
+        (tx.now,),
     )
     return [GroupId(row[0]) for row in rows]
 
@@ -201,10 +201,8 @@ COLUMNS = (
 )
 
 
-def _insert(
-    db: Database, message: Message, *, triggers: bool, command: bool, now: Micros
-) -> Seq | None:
-    row = db.execute(
+def _insert(tx: Tx, message: Message, *, triggers: bool, command: bool) -> Seq | None:
+    row = tx.execute(
         "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
         "kind, text, triggers, own, mentions, edits, quoted, attachments) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
@@ -214,7 +212,7 @@ def _insert(
             message.sender_name,
             message.id,
             message.sent_at,
-            now,
+            tx.now,
             "command" if command else "text",
             message.text,
             triggers,
@@ -230,7 +228,7 @@ def _insert(
     if row is None:
         return None
     if not command:
-        search.add(db, "inbox_fts", row[0], message.text)
+        search.add(tx, "inbox_fts", row[0], message.text)
     return Seq(row[0])
 
 
@@ -278,15 +276,15 @@ def _edit(db: Database, message: Message, original: str) -> bool | None:
     return asked_again or not any(each.answered for each in versions)
 
 
-def _revoke(db: Database, message: Message, original: str, *, now: Micros) -> None:
-    for each in _versions(db, message, original):
+def _revoke(tx: Tx, message: Message, original: str) -> None:
+    for each in _versions(tx, message, original):
         if each.pending and each.gone is None:
-            _take_back(db, message.chat, each.seq, gone="revoked")
+            _take_back(tx, message.chat, each.seq, gone="revoked")
     # It may come before what it takes back: its place is kept, so that the late one is ignored.
-    db.execute(
+    tx.execute(
         "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
         "kind, text, triggers, own, gone) VALUES (?, ?, '', ?, ?, ?, 'text', '', 0, 0, 'revoked')",
-        (message.chat, message.sender, original, message.sent_at, now),
+        (message.chat, message.sender, original, message.sent_at, tx.now),
     )
 
 

@@ -16,12 +16,12 @@ import trio
 
 from pynchy.store import migrations
 from pynchy.store.database import (
-    Database,
     Opened,
     RunSync,
     Store,
     StoreBroken,
     StoreError,
+    Tx,
     open_reader,
 )
 
@@ -48,7 +48,7 @@ def open_unowned(path: Path) -> Iterator[Store]:
 
 class _Unowned(Store):
     async def call(
-        self, fn: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         await trio.lowlevel.checkpoint()
-        return fn(self._connection, *args, **kwargs)  # in no transaction: nobody else writes
+        return fn(self._begun(), *args, **kwargs)  # in no transaction: nobody else writes

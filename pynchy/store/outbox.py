@@ -23,7 +23,7 @@ from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId,
 from pynchy.policy import retries
 from pynchy.policy.effect_limits import Kind
 from pynchy.store import cooldown, effect_counts, groups, messages, search
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, Tx
 
 
 @attrs.frozen
@@ -73,7 +73,7 @@ _HEADS: Final = f"""
 
 
 def enqueue(
-    db: Database,
+    tx: Tx,
     *,
     folder: GroupId,
     chat: ChatId,
@@ -85,8 +85,6 @@ def enqueue(
     run: RunId | None = None,
     notice: bool = False,
     answer: bool = False,
-    now: Micros,
-    new_id: NewId,
 ) -> list[int]:
     """Put texts, in order, or one file or reaction (with one text) at the end of a chat's list.
 
@@ -96,7 +94,7 @@ def enqueue(
     """
     if turn is not None and not notice and not answer:
         kind: Kind = "messages" if file is None else "files"
-        effect_counts.count(db, folder, kind, number=max(1, len(texts)), now=now)
+        effect_counts.count(tx, folder, kind, number=max(1, len(texts)))
     if notice:
         texts = [in_the_hosts_name(text) for text in texts]
     if file is not None or reaction_to is not None:
@@ -107,86 +105,77 @@ def enqueue(
         entries = [("text", text, None, None if n else quotes) for n, text in enumerate(texts)]
     ids = []
     for what, text, path, target in entries:
-        row = db.execute(
+        row = tx.execute(
             "INSERT INTO outbox (folder, chat, turn_id, run_id, ord, message_id, kind, text, path, "
             "target, notice, state, next_at, created_at) VALUES (?1, ?2, ?3, ?4, "
             "CASE WHEN ?3 IS NULL THEN NULL ELSE "
             "coalesce((SELECT max(ord) FROM outbox WHERE turn_id = ?3), -1) + 1 END, "
             "?5, ?6, ?7, ?8, ?9, ?10, 'pending', ?11, ?11) RETURNING id",
-            (folder, chat, turn, run, new_id(), what, text, path, target, notice, now),
+            (folder, chat, turn, run, tx.new_id(), what, text, path, target, notice, tx.now),
         ).fetchone()
         ids.append(int(row[0]))
         if what == "text":
-            search.add(db, "outbox_fts", row[0], text)
+            search.add(tx, "outbox_fts", row[0], text)
     return ids
 
 
-def heads(db: Database, *, now: Micros) -> list[Head]:
+def heads(tx: Tx) -> list[Head]:
     """What may be sent now: the first entry of each chat, where it is due and none is in flight."""
-    rows = db.execute(
+    rows = tx.execute(
         f"{_HEADS} SELECT {_OUT}, state = 'uncertain', attempt FROM outbox "
         "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at <= ? ORDER BY id",
-        (now,),
+        (tx.now,),
     )
     return [Head(_outgoing(row[:10]), bool(row[10]), row[11]) for row in rows]
 
 
-def next_due(db: Database, *, now: Micros) -> Micros | None:
+def next_due(tx: Tx) -> Micros | None:
     """When the next entry falls due that waits for a later try, or for the end of its day."""
-    later = db.execute(
+    later = tx.execute(
         f"{_HEADS} SELECT min(next_at) FROM outbox "
         "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at > ?",
-        (now,),
+        (tx.now,),
     ).fetchone()[0]
-    oldest = db.execute(
+    oldest = tx.execute(
         f"SELECT min(created_at) FROM outbox INDEXED BY outbox_age WHERE {_OPEN} "
         "AND state <> 'sending'"
     ).fetchone()[0]
     moments = [] if later is None else [Micros(later)]
     if oldest is not None:
-        moments.append(max(now, after(Micros(oldest), retries.SEND_EXPIRY)))
+        moments.append(max(tx.now, after(Micros(oldest), retries.SEND_EXPIRY)))
     return min(moments, default=None)
 
 
-def take(db: Database, entry: int, *, now: Micros) -> Outgoing | None:
+def take(tx: Tx, entry: int) -> Outgoing | None:
     """Begin a try. None if it is not at the head of its chat, not due, or another is in flight."""
-    row = db.execute(
+    row = tx.execute(
         "UPDATE outbox SET state = 'sending', attempt = attempt + 1, tried_at = ?2 WHERE id = ?1 "
         "AND state IN ('pending', 'uncertain') AND next_at <= ?2 AND NOT EXISTS ("
         "  SELECT 1 FROM outbox AS earlier WHERE earlier.chat = outbox.chat "
         "  AND earlier.id < outbox.id AND earlier.sent_at IS NULL AND earlier.failed_at IS NULL) "
         "RETURNING id",
-        (entry, now),
+        (entry, tx.now),
     ).fetchone()
     if row is None:
         return None
     # A question of its own: what RETURNING asks of another table goes through all of it.
-    return _outgoing(db.execute(f"SELECT {_OUT} FROM outbox WHERE id = ?", (entry,)).fetchone())
+    return _outgoing(tx.execute(f"SELECT {_OUT} FROM outbox WHERE id = ?", (entry,)).fetchone())
 
 
-def sent(db: Database, entry: int, *, now: Micros) -> bool:
+def sent(tx: Tx, entry: int) -> bool:
     """The channel has it: by its acknowledgement, or because it says so when asked after doubt."""
-    changed = db.execute(
+    changed = tx.execute(
         "UPDATE outbox SET state = 'sent', sent_at = ?, error = NULL "
         "WHERE id = ? AND state IN ('sending', 'uncertain')",
-        (now, entry),
+        (tx.now, entry),
     )
     return changed.rowcount == 1
 
 
-def refused(
-    db: Database,
-    entry: int,
-    *,
-    reason: str,
-    permanent: bool,
-    now: Micros,
-    jitter: float,
-    new_id: NewId,
-) -> Failed | None:
+def refused(tx: Tx, entry: int, *, reason: str, permanent: bool, jitter: float) -> Failed | None:
     """The channel did not take it. It is tried again later, after some tries as plain text, and given
     up when refused for good or too often: what was given up is returned."""
-    row = db.execute(
+    row = tx.execute(
         "SELECT attempt, kind, plain, created_at FROM outbox WHERE id = ? AND state = 'sending'",
         (entry,),
     ).fetchone()
@@ -195,19 +184,19 @@ def refused(
     attempt, kind, plain, created_at = row
     if permanent and kind == "text" and not plain:
         # The formatting may be what is refused. One more try without it, at once.
-        db.execute(
+        tx.execute(
             "UPDATE outbox SET state = 'pending', plain = 1, next_at = ?, error = ? WHERE id = ?",
-            (now, reason, entry),
+            (tx.now, reason, entry),
         )
         return None
-    if permanent or attempt >= retries.SEND_ATTEMPTS or _is_old(created_at, now):
-        return _give_up(db, entry, reason=reason, now=now, new_id=new_id)
-    db.execute(
+    if permanent or attempt >= retries.SEND_ATTEMPTS or _is_old(created_at, tx.now):
+        return _give_up(tx, entry, reason=reason)
+    tx.execute(
         "UPDATE outbox SET state = 'pending', plain = max(plain, ?), next_at = ?, error = ? "
         "WHERE id = ?",
         (
             attempt >= retries.PLAIN_FROM and kind == "text",
-            retries.send_retry(attempt=attempt, now=now, jitter=jitter),
+            retries.send_retry(attempt=attempt, now=tx.now, jitter=jitter),
             reason,
             entry,
         ),
@@ -215,12 +204,10 @@ def refused(
     return None
 
 
-def uncertain(
-    db: Database, entry: int, *, reason: str, now: Micros, jitter: float, new_id: NewId
-) -> Failed | None:
+def uncertain(tx: Tx, entry: int, *, reason: str, jitter: float) -> Failed | None:
     """No word from the channel: it may or may not have been sent. Tried again under its id, but not
     for ever; what was given up is returned."""
-    row = db.execute(
+    row = tx.execute(
         "UPDATE outbox SET state = 'uncertain', error = ? WHERE id = ? AND state = 'sending' "
         "RETURNING attempt, created_at",
         (reason, entry),
@@ -228,10 +215,10 @@ def uncertain(
     if row is None:
         return None
     attempt, created_at = row
-    if attempt >= retries.UNCERTAIN_ATTEMPTS or _is_old(created_at, now):
-        return _give_up(db, entry, reason=reason, now=now, new_id=new_id)
-    next_at = retries.send_retry(attempt=attempt, now=now, jitter=jitter)
-    db.execute("UPDATE outbox SET next_at = ? WHERE id = ?", (next_at, entry))
+    if attempt >= retries.UNCERTAIN_ATTEMPTS or _is_old(created_at, tx.now):
+        return _give_up(tx, entry, reason=reason)
+    next_at = retries.send_retry(attempt=attempt, now=tx.now, jitter=jitter)
+    tx.execute("UPDATE outbox SET next_at = ? WHERE id = ?", (next_at, entry))
     return None
 
 
@@ -245,30 +232,28 @@ def postponed(db: Database, entry: int, *, until: Micros) -> None:
     )
 
 
-def failed(db: Database, entry: int, *, reason: str, now: Micros, new_id: NewId) -> Failed | None:
+def failed(tx: Tx, entry: int, *, reason: str) -> Failed | None:
     """Give an entry up at once."""
-    return _give_up(db, entry, reason=reason, now=now, new_id=new_id)
+    return _give_up(tx, entry, reason=reason)
 
 
-def expire(db: Database, *, now: Micros, new_id: NewId, limit: int = 100) -> list[Failed]:
+def expire(tx: Tx, *, limit: int = 100) -> list[Failed]:
     """Give up what could not be sent for a day; call it again while it returns anything."""
-    rows = db.execute(
+    rows = tx.execute(
         f"SELECT id FROM outbox INDEXED BY outbox_age WHERE {_OPEN} AND state <> 'sending' "
         "AND created_at <= ? ORDER BY created_at, id LIMIT ?",
-        (after(now, -retries.SEND_EXPIRY), limit),
+        (after(tx.now, -retries.SEND_EXPIRY), limit),
     ).fetchall()
-    found = [
-        _give_up(db, row[0], reason="not sent within a day", now=now, new_id=new_id) for row in rows
-    ]
+    found = [_give_up(tx, row[0], reason="not sent within a day") for row in rows]
     return [each for each in found if each is not None]
 
 
-def recover(db: Database, *, now: Micros) -> int:
+def recover(tx: Tx) -> int:
     """At start: what was in flight when we died is uncertain now, and due at once."""
-    return db.execute(
+    return tx.execute(
         "UPDATE outbox SET state = 'uncertain', next_at = ?, error = 'interrupted' "
         f"WHERE state = 'sending' AND {_OPEN}",
-        (now,),
+        (tx.now,),
     ).rowcount
 
 
@@ -296,27 +281,26 @@ def get(db: Database, entry: int) -> dict[str, Any] | None:
     return next(db.query("SELECT * FROM outbox WHERE id = ?", (entry,)), None)
 
 
-def _give_up(db: Database, entry: int, *, reason: str, now: Micros, new_id: NewId) -> Failed | None:
-    row = db.execute(
+def _give_up(tx: Tx, entry: int, *, reason: str) -> Failed | None:
+    row = tx.execute(
         "UPDATE outbox SET state = 'failed', failed_at = ?, error = ? "
         f"WHERE id = ? AND {_OPEN} RETURNING chat, message_id, text, notice",
-        (now, reason, entry),
+        (tx.now, reason, entry),
     ).fetchone()
     if row is None:
         return None
     chat, message_id, text, notice = row
     if not notice:
         messages.add_notice(
-            db,
+            tx,
             chat,
             id=f"undelivered:{message_id}",
             text=retries.undelivered_for_agent(text=text, reason=reason),
-            now=now,
         )
-        words = retries.undelivered_for_main(chat=groups.chat_name(db, chat) or chat, reason=reason)
-        main = groups.main_chat(db, but=chat)
-        if main is not None and cooldown.may_tell(db, main, f"undelivered:{chat}", now=now):
-            enqueue(db, folder=MAIN, chat=main, texts=(words,), notice=True, now=now, new_id=new_id)
+        words = retries.undelivered_for_main(chat=groups.chat_name(tx, chat) or chat, reason=reason)
+        main = groups.main_chat(tx, but=chat)
+        if main is not None and cooldown.may_tell(tx, main, f"undelivered:{chat}"):
+            enqueue(tx, folder=MAIN, chat=main, texts=(words,), notice=True)
     return Failed(entry, chat, reason)
 
 

@@ -33,7 +33,7 @@ from pynchy.model import (
     TurnId,
     after,
 )
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 
 PATIENCE: Final = 2.0 * MINUTE  # how long a call waits; later answers wake the agent
 KEEP: Final = 7.0 * DAY  # after which a message is no answer to it any more
@@ -73,7 +73,7 @@ _COLUMNS: Final = (
 
 
 def ask(
-    db: Database,
+    tx: Tx,
     *,
     id: str,
     folder: GroupId,
@@ -83,18 +83,17 @@ def ask(
     entry: int,
     question: str,
     options: Sequence[str],
-    now: Micros,
 ) -> None:
     """A question was said in a chat, by this ``entry`` of the outbox. It takes the place of one that was open there."""
-    db.execute(
+    tx.execute(
         "UPDATE questions SET state = 'dropped' WHERE chat = ? AND state IN ('waiting', 'open')",
         (chat,),
     )
-    db.execute(
+    tx.execute(
         "INSERT INTO questions (id, folder, chat, epoch, run_id, turn_id, message_id, question, "
         "options, state, asked_at) SELECT ?1, groups.folder, ?3, epoch, ?4, ?5, message_id, ?7, "
         "?8, 'waiting', ?9 FROM groups JOIN outbox ON outbox.id = ?6 WHERE groups.folder = ?2",
-        (id, folder, chat, run, turn, entry, question, json.dumps(list(options)), now),
+        (id, folder, chat, run, turn, entry, question, json.dumps(list(options)), tx.now),
     )
 
 
@@ -147,30 +146,28 @@ def chosen(text: str, options: Sequence[str]) -> str | None:
     return None
 
 
-def answer(
-    db: Database, question: Question, message: Message, group: Group, *, now: Micros
-) -> Answered | None:
+def answer(tx: Tx, question: Question, message: Message, group: Group) -> Answered | None:
     """Take ``message`` for the answer; None if the question is too old for one.
 
     The call that asked gets it if it still waits, else the agent is woken with it.
     """
-    if now > after(question.asked_at, KEEP):
-        db.execute("UPDATE questions SET state = 'dropped' WHERE id = ?", (question.id,))
+    if tx.now > after(question.asked_at, KEEP):
+        tx.execute("UPDATE questions SET state = 'dropped' WHERE id = ?", (question.id,))
         return None
     text = after_name(message.text, group.trigger).strip() or message.text.strip()
     said = chosen(text, question.options) or text
-    db.execute(
+    tx.execute(
         "UPDATE questions SET state = 'answered', answer = ?, answered_at = ?, sender = ?, "
         "sender_name = ?, own = ? WHERE id = ?",
-        (said, now, message.sender, message.sender_name, message.from_me, question.id),
+        (said, tx.now, message.sender, message.sender_name, message.from_me, question.id),
     )
-    live = db.execute(
+    live = tx.execute(
         "SELECT 1 FROM runs WHERE id = ? AND state <> 'gone'", (question.run,)
     ).fetchone()
-    waits = question.state == "waiting" and now < after(question.asked_at, PATIENCE)
+    waits = question.state == "waiting" and tx.now < after(question.asked_at, PATIENCE)
     if live is not None and waits:
         return Answered(question.id, wakes=False)
-    _wake(db, question.id, now=now)
+    _wake(tx, question.id)
     return Answered(question.id, wakes=True)
 
 
@@ -180,18 +177,18 @@ def wait_no_longer(db: Database, id: str) -> Question | None:
     return get(db, id)
 
 
-def run_ended(db: Database, run: RunId, *, now: Micros) -> None:
+def run_ended(tx: Tx, run: RunId) -> None:
     """The run that asked is gone. An answer that reached it in a turn which it did not finish wakes
     the agent; one yet to come will."""
-    db.execute("UPDATE questions SET state = 'open' WHERE run_id = ? AND state = 'waiting'", (run,))
-    rows = db.execute(
+    tx.execute("UPDATE questions SET state = 'open' WHERE run_id = ? AND state = 'waiting'", (run,))
+    rows = tx.execute(
         "SELECT questions.id FROM questions JOIN turns ON turns.id = turn_id WHERE questions.run_id = ? "
         "AND questions.state = 'answered' AND woke IS NULL AND turns.state IN ('waiting', 'dead') "
         "ORDER BY answered_at",
         (run,),
     ).fetchall()
     for (id,) in rows:
-        _wake(db, id, now=now)
+        _wake(tx, id)
 
 
 def drop(db: Database, folder: GroupId) -> list[str]:
@@ -210,23 +207,22 @@ def answerer(db: Database, turn: TurnId) -> tuple[SenderId, bool] | None:
     return None if row is None else (SenderId(row[0]), bool(row[1]))
 
 
-def _wake(db: Database, id: str, *, now: Micros) -> None:
+def _wake(tx: Tx, id: str) -> None:
     from pynchy.store import turns  # here: turns come from messages, and messages answer questions
 
-    folder, chat, question, said, name = db.execute(
+    folder, chat, question, said, name = tx.execute(
         "SELECT folder, chat, question, answer, sender_name FROM questions WHERE id = ?", (id,)
     ).fetchone()
     turn = turns.add(
-        db,
+        tx,
         folder=folder,
         chat=chat,
         kind="notice",
         prompt=f"You asked: {question}\n{name or 'Somebody'} answered: {said}",
         source="question",
         steps=0,
-        now=now,
     )
-    db.execute("UPDATE questions SET woke = ? WHERE id = ?", (turn, id))
+    tx.execute("UPDATE questions SET woke = ? WHERE id = ?", (turn, id))
 
 
 def _question(row: tuple[Any, ...]) -> Question:

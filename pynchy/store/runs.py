@@ -12,7 +12,7 @@ import attrs
 
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store import delegates, holds, questions, turns
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, Tx
 
 Kind = Literal["session", "task", "delegate"]
 State = Literal["starting", "running", "stopping"]
@@ -37,22 +37,13 @@ class Run:
 _COLUMNS = "id, folder, kind, container, state, boot, epoch, started_at, ended_at, reason"
 
 
-def begin(
-    db: Database,
-    *,
-    run: RunId,
-    folder: GroupId,
-    kind: Kind,
-    container: str,
-    boot: str,
-    now: Micros,
-) -> Run:
+def begin(tx: Tx, *, run: RunId, folder: GroupId, kind: Kind, container: str, boot: str) -> Run:
     """Announce a run. The database refuses a second one of a group (delegates aside)."""
-    row = db.execute(
+    row = tx.execute(
         "INSERT INTO runs (id, folder, kind, container, state, boot, epoch, started_at) "
         f"SELECT ?, folder, ?, ?, 'starting', ?, epoch, ? FROM groups WHERE folder = ? "
         f"RETURNING {_COLUMNS}",
-        (run, kind, container, boot, now, folder),
+        (run, kind, container, boot, tx.now, folder),
     ).fetchone()
     if row is None:
         raise LookupError(f"no group {folder}")
@@ -64,45 +55,43 @@ def set_state(db: Database, run: RunId, state: State) -> None:
     db.execute("UPDATE runs SET state = ? WHERE id = ? AND state <> 'gone'", (state, run))
 
 
-def end(
-    db: Database, run: RunId, *, reason: str, now: Micros, new_id: NewId
-) -> list[turns.Failure]:
+def end(tx: Tx, run: RunId, *, reason: str) -> list[turns.Failure]:
     """The container is verified gone. Turns it still held go back, see `turns.release`.
 
     Call `turns.fail` first when they failed. Harmless a second time.
     """
-    released = turns.release(db, run, now=now, new_id=new_id)
-    db.execute(
+    released = turns.release(tx, run)
+    tx.execute(
         "UPDATE runs SET state = 'gone', ended_at = ?, reason = ? WHERE id = ? AND state <> 'gone'",
-        (now, reason, run),
+        (tx.now, reason, run),
     )
-    _settle_waiting(db, run, now=now)
+    _settle_waiting(tx, run)
     return released
 
 
-def _settle_waiting(db: Database, run: RunId, *, now: Micros) -> None:
+def _settle_waiting(tx: Tx, run: RunId) -> None:
     """What its agent waited for, and who waited for it: neither is in vain."""
-    holds.run_ended(db, run, now=now)
-    questions.run_ended(db, run, now=now)
-    delegates.run_ended(db, run, now=now)
+    holds.run_ended(tx, run)
+    questions.run_ended(tx, run)
+    delegates.run_ended(tx, run)
 
 
-def interrupt_others(db: Database, *, boot: str, now: Micros, new_id: NewId) -> list[str]:
+def interrupt_others(tx: Tx, *, boot: str) -> list[str]:
     """End the runs that an earlier life of the daemon left, and give back what they held.
 
     Returns the names of their containers, which may still exist.
     """
-    left = db.execute(
+    left = tx.execute(
         "SELECT id, container FROM runs WHERE state <> 'gone' AND boot <> ? ORDER BY started_at, id",
         (boot,),
     ).fetchall()
     for run, _ in left:
-        turns.release(db, RunId(run), now=now, new_id=new_id, message="the daemon stopped")
-        db.execute(
+        turns.release(tx, RunId(run), message="the daemon stopped")
+        tx.execute(
             "UPDATE runs SET state = 'gone', ended_at = ?, reason = 'interrupted' WHERE id = ?",
-            (now, run),
+            (tx.now, run),
         )
-        _settle_waiting(db, RunId(run), now=now)
+        _settle_waiting(tx, RunId(run))
     return [container for _, container in left]
 
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import attrs
 
-from pynchy.model import DAY, Group, GroupId, Micros, RunId, TurnId
+from pynchy.model import DAY, Group, GroupId, RunId, TurnId
 from pynchy.policy import failures
 from pynchy.store import groups, holds, notices, runs, turns
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, Tx
 
 #: Failures that are the daemon's doing and not an attempt that failed.
 UNCOUNTED: Final = frozenset({"interrupted", "superseded"})
@@ -47,7 +47,7 @@ class Settled:
 
 
 def begin(
-    db: Database,
+    tx: Tx,
     *,
     run: RunId,
     folder: GroupId,
@@ -56,25 +56,23 @@ def begin(
     prewarm: bool,
     container: str,
     boot: str,
-    now: Micros,
-    new_id: NewId,
     terms: failures.Terms = failures.USUAL,
 ) -> Begun | None:
     """Announce a run and claim its first turn; None, and no trace, if there is nothing for it to do, or if what it
     would do is held back."""
-    group = groups.get(db, folder)
+    group = groups.get(tx, folder)
     if group is None or (group.paused and kind != "delegate"):
         return None
-    runs.begin(db, run=run, folder=folder, kind=kind, container=container, boot=boot, now=now)
-    claimed = turns.claim(db, folder, run, now=now, new_id=new_id, turn=turn, terms=terms)
-    if claimed is None and (not prewarm or turns.is_held(db, folder, now=now)):
-        db.execute("DELETE FROM runs WHERE id = ?", (run,))
+    runs.begin(tx, run=run, folder=folder, kind=kind, container=container, boot=boot)
+    claimed = turns.claim(tx, folder, run, turn=turn, terms=terms)
+    if claimed is None and (not prewarm or turns.is_held(tx, folder)):
+        tx.execute("DELETE FROM runs WHERE id = ?", (run,))
         return None
     return Begun(group, claimed)
 
 
 def settle(
-    db: Database,
+    tx: Tx,
     run: RunId,
     *,
     folder: GroupId,
@@ -83,9 +81,7 @@ def settle(
     trouble: failures.Trouble | None,
     accepted: Sequence[str],
     session: str | None,
-    now: Micros,
     jitter: float,
-    new_id: NewId,
     terms: failures.Terms = failures.USUAL,
     probes: Sequence[str] = (),
 ) -> Settled:
@@ -98,43 +94,36 @@ def settle(
     failed: list[turns.Failure] = []
     if trouble is not None and trouble.kind not in UNCOUNTED:
         failed = turns.fail(
-            db,
-            run,
-            trouble,
-            prompts=list(accepted) or None,
-            now=now,
-            jitter=jitter,
-            new_id=new_id,
-            terms=terms,
+            tx, run, trouble, prompts=list(accepted) or None, jitter=jitter, terms=terms
         )
         anew = [each for each in failed if each.anew]
-        if anew and session is not None and groups.clear_session(db, folder, session=session):
+        if anew and session is not None and groups.clear_session(tx, folder, session=session):
             for chat in dict.fromkeys(each.chat for each in anew):
-                notices.tell(db, chat, failures.begun_anew(trouble.kind), now=now, new_id=new_id)
+                notices.tell(tx, chat, failures.begun_anew(trouble.kind))
     alert = next((each.alert for each in failed if each.alert), "")
-    failed += runs.end(db, run, reason=reason, now=now, new_id=new_id)
-    look_again = [each for each in holds.waiting_for(db, probes) if each != folder]
-    return Settled(failed, alert, look_again, left(db, folder, kind=kind, now=now))
+    failed += runs.end(tx, run, reason=reason)
+    look_again = [each for each in holds.waiting_for(tx, probes) if each != folder]
+    return Settled(failed, alert, look_again, left(tx, folder, kind=kind))
 
 
-def left(db: Database, folder: GroupId, *, kind: runs.Kind, now: Micros) -> Left:
+def left(tx: Tx, folder: GroupId, *, kind: runs.Kind) -> Left:
     """What waits for the group's next session or task run, asked when one has ended or rests. Nothing waits for a
     helper's: each is asked for by name."""
     if kind == "delegate":
         return Left(ready=False, retry_after=None)
     if (
-        db.execute("SELECT 1 FROM groups WHERE folder = ? AND paused = 0", (folder,)).fetchone()
+        tx.execute("SELECT 1 FROM groups WHERE folder = ? AND paused = 0", (folder,)).fetchone()
         is None
     ):
         return Left(ready=False, retry_after=None)  # paused or gone: nothing is to be served
     kinds = ("task", "task") if kind == "task" else ("message", "notice")
-    ready, ahead = db.execute(
+    ready, ahead = tx.execute(
         "SELECT count(*) FILTER (WHERE retry_at <= ?2), min(retry_at) FILTER (WHERE retry_at > ?2) "
         "FROM turns WHERE folder = ?1 AND state = 'waiting' AND kind IN (?3, ?4)",
-        (folder, now, *kinds),
+        (folder, tx.now, *kinds),
     ).fetchone()
     if kind == "session" and not ready:
-        ready = db.execute(
+        ready = tx.execute(
             "SELECT 1 FROM chats INDEXED BY chats_waiting WHERE folder = ? AND folder IS NOT NULL "
             "AND wanted_seq > claimed_seq AND NOT EXISTS ("
             "  SELECT 1 FROM turns INDEXED BY turns_live"
@@ -144,7 +133,7 @@ def left(db: Database, folder: GroupId, *, kind: runs.Kind, now: Micros) -> Left
         ).fetchone()
     if ahead is None:
         return Left(bool(ready), None)
-    seconds = (ahead - now) / 1_000_000
+    seconds = (ahead - tx.now) / 1_000_000
     if seconds > 2 * DAY:
         return Left(bool(ready), None)  # nothing but a change outside ends that, and it rings
     # What waits is due by the wall clock and waited for by the other one: look again after a while, for
@@ -152,13 +141,13 @@ def left(db: Database, folder: GroupId, *, kind: runs.Kind, now: Micros) -> Left
     return Left(bool(ready), min(seconds, failures.LONGEST_WAIT))
 
 
-def woken(db: Database, folder: GroupId, *, now: Micros) -> bool:
+def woken(tx: Tx, folder: GroupId) -> bool:
     """Whether the end of a run left word for the group's session, which nobody else rings: a helper
     that never began, an answer that its turn did not live to use."""
-    found = db.execute(
+    found = tx.execute(
         "SELECT 1 FROM turns WHERE folder = ? AND state = 'waiting' AND kind = 'notice' "
         "AND retry_at <= ? LIMIT 1",
-        (folder, now),
+        (folder, tx.now),
     ).fetchone()
     return found is not None
 

@@ -29,7 +29,7 @@ from pynchy.schedule.times import (
     slots,
 )
 from pynchy.store import breakers, notices, turns
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, Tx
 
 SHORTEST: Final = 4  # letters of an id that name a task
 MOST_TASKS: Final = 50  # of one group, active or paused
@@ -90,7 +90,7 @@ _NOT_HELD: Final = "AND folder NOT IN (SELECT folder FROM breakers)"
 
 
 def create(
-    db: Database,
+    tx: Tx,
     *,
     id: TaskId,
     folder: GroupId,
@@ -99,7 +99,6 @@ def create(
     schedule: Schedule,
     context: Context,
     creator: SenderId,
-    now: Micros,
     name: str = "",
     script: str | None = None,
     catch_up: CatchUp = "coalesce",
@@ -108,13 +107,13 @@ def create(
     """Make a task. Raises `CannotSchedule` if the group has too many, or tasks make tasks too deep."""
     if depth > MOST_DEPTH:
         raise CannotSchedule("a task made by a task cannot make another one")
-    count = db.execute(
+    count = tx.execute(
         "SELECT count(*) FROM tasks WHERE folder = ? AND state IN ('active', 'paused')", (folder,)
     ).fetchone()[0]
     if count >= MOST_TASKS:
         raise CannotSchedule(f"the group has {MOST_TASKS} tasks; cancel one first")
-    first = next_slot(schedule, Micros(now - 1))
-    db.execute(
+    first = next_slot(schedule, Micros(tx.now - 1))
+    tx.execute(
         "INSERT INTO tasks (id, folder, chat, name, prompt, script, kind, value, timezone, anchor, "
         "context, catch_up, creator, depth, state, next_run, created_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'active', ?, ?)",
@@ -134,10 +133,10 @@ def create(
             creator,
             depth,
             None if first is None else first.at,
-            now,
+            tx.now,
         ),
     )
-    found = get(db, id)
+    found = get(tx, id)
     assert found is not None
     return found
 
@@ -177,10 +176,9 @@ def of_group(db: Database, folder: GroupId | None, *, ended: bool = False) -> li
 
 
 def change(
-    db: Database,
+    tx: Tx,
     task: TaskId,
     *,
-    now: Micros,
     prompt: str | None = None,
     name: str | None = None,
     script: str | None = None,
@@ -188,17 +186,17 @@ def change(
     context: Context | None = None,
 ) -> Task | None:
     """Change what is given of a task that is not over; None if there is no such task."""
-    found = get(db, task)
+    found = get(tx, task)
     if found is None or found.state not in ("active", "paused"):
         return None
-    db.execute(
+    tx.execute(
         "UPDATE tasks SET prompt = coalesce(?2, prompt), name = coalesce(?3, name), "
         "script = coalesce(?4, script), context = coalesce(?5, context) WHERE id = ?1",
         (task, prompt, name, script, context),
     )
     if schedule is not None:
-        first = next_slot(schedule, Micros(now - 1))
-        db.execute(
+        first = next_slot(schedule, Micros(tx.now - 1))
+        tx.execute(
             "UPDATE tasks SET kind = ?2, value = ?3, timezone = ?4, anchor = ?5, failures = 0, "
             "next_run = CASE state WHEN 'active' THEN ?6 END WHERE id = ?1",
             (
@@ -210,7 +208,7 @@ def change(
                 None if first is None else first.at,
             ),
         )
-    return get(db, task)
+    return get(tx, task)
 
 
 def pause(db: Database, task: TaskId, *, reason: str) -> bool:
@@ -223,61 +221,61 @@ def pause(db: Database, task: TaskId, *, reason: str) -> bool:
     return changed.rowcount == 1
 
 
-def resume(db: Database, task: TaskId, *, now: Micros) -> bool:
+def resume(tx: Tx, task: TaskId) -> bool:
     """Wake a paused task; False if it was not paused. What it missed meanwhile is not made up for."""
-    found = get(db, task)
+    found = get(tx, task)
     if found is None or found.state != "paused":
         return False
-    first = next_slot(found.schedule, now)
+    first = next_slot(found.schedule, tx.now)
     if first is None:
         raise CannotSchedule("its time has passed; give it another one")
-    db.execute(
+    tx.execute(
         "UPDATE tasks SET state = 'active', reason = NULL, failures = 0, next_run = ? WHERE id = ?",
         (first.at, task),
     )
     return True
 
 
-def cancel(db: Database, task: TaskId, *, now: Micros) -> bool:
+def cancel(tx: Tx, task: TaskId) -> bool:
     """End a task for good, with what waits of it; False if it is over already. A run that goes on is
     left to end."""
-    changed = db.execute(
+    changed = tx.execute(
         "UPDATE tasks SET state = 'cancelled', next_run = NULL "
         "WHERE id = ? AND state IN ('active', 'paused')",
         (task,),
     )
     if changed.rowcount != 1:
         return False
-    for (turn,) in db.execute(
+    for (turn,) in tx.execute(
         "SELECT turn_id FROM fires JOIN turns ON turns.id = turn_id "
         "WHERE task_id = ? AND fires.state = 'waiting' AND turns.state = 'waiting'",
         (task,),
     ).fetchall():
-        turns.cancel_one(db, TurnId(turn), now=now)
+        turns.cancel_one(tx, TurnId(turn))
     return True
 
 
-def run_now(db: Database, task: TaskId, *, now: Micros, asked_in: int = 0) -> bool:
+def run_now(tx: Tx, task: TaskId, *, asked_in: int = 0) -> bool:
     """Make a turn of a task out of its order; False if it is over, or waits to run already.
 
     ``asked_in``: how many steps the turn that asks for it is from a person's word. Raises `CannotSchedule` if
     tasks run tasks too deep, or one is run more often by turns that nobody asked for than it may fall due.
     """
-    found = get(db, task)
-    if found is None or found.state not in ("active", "paused") or _waits(db, task) is not None:
+    found = get(tx, task)
+    if found is None or found.state not in ("active", "paused") or _waits(tx, task) is not None:
         return False
-    if not _still_its(db, found):
+    if not _still_its(tx, found):
         return False
     steps = max(found.depth, asked_in) + 1
     if asked_in:
         if steps > MOST_DEPTH + 1:
             raise CannotSchedule("a task that a task has run does not run another one")
-        last = last_run(db, task)
-        if last is not None and last <= now < after(last, least_period(found.folder)):
+        last = last_run(tx, task)
+        if last is not None and last <= tx.now < after(last, least_period(found.folder)):
             raise CannotSchedule(
                 f"it ran less than {least_period(found.folder):.0f} s ago, and nobody asked for this"
             )
-    _claim(db, found, Slot(now, f"now-{now}"), missed=0, steps=steps, now=now)
+    _claim(tx, found, Slot(tx.now, f"now-{tx.now}"), missed=0, steps=steps)
     return True
 
 
@@ -319,37 +317,35 @@ def ledger(db: Database, task: TaskId, *, limit: int = 20) -> list[dict[str, Any
 # --- what falls due ---
 
 
-def fire_due(db: Database, *, now: Micros, new_id: NewId, bounds: Bounds = UNBOUNDED) -> Fired:
+def fire_due(tx: Tx, *, bounds: Bounds = UNBOUNDED) -> Fired:
     """Claim the slots that are due, each with its task's next one, and say when to look again.
 
     What is due in a group that is held back stays due: it is caught up with when the group may go on.
     """
-    rows = db.execute(
+    rows = tx.execute(
         f"SELECT {_COLUMNS} FROM tasks WHERE state = 'active' AND next_run <= ? {_NOT_HELD} "
         "ORDER BY next_run, id LIMIT ?",
-        (now, BATCH),
+        (tx.now, BATCH),
     ).fetchall()
     groups: dict[GroupId, None] = {}
     told = False
     for row in rows:
         task = _task(row)
-        if not _still_its(db, task):
-            _set_aside(db, task, "its chat is not its group's any more", now=now, new_id=new_id)
+        if not _still_its(tx, task):
+            _set_aside(tx, task, "its chat is not its group's any more")
             told = True
             continue
-        stop = breakers.held(db, task.folder, "turns", bounds=bounds, now=now, new_id=new_id)
+        stop = breakers.held(tx, task.folder, "turns", bounds=bounds)
         if stop is not None:
             told = told or stop.told
             continue
         try:
-            if _fire(db, task, now=now):
+            if _fire(tx, task):
                 groups[task.folder] = None
         except BadSchedule as error:
-            _set_aside(
-                db, task, f"its schedule cannot be understood: {error}", now=now, new_id=new_id
-            )
+            _set_aside(tx, task, f"its schedule cannot be understood: {error}")
             told = True
-    ahead = db.execute(
+    ahead = tx.execute(
         f"SELECT min(next_run) FROM tasks WHERE state = 'active' {_NOT_HELD}"
     ).fetchone()[0]
     return Fired(tuple(groups), None if ahead is None else Micros(ahead), told)
@@ -363,21 +359,21 @@ def _still_its(db: Database, task: Task) -> bool:
     return found is not None
 
 
-def _fire(db: Database, task: Task, *, now: Micros) -> bool:
+def _fire(tx: Tx, task: Task) -> bool:
     """Give every due slot of a task its row; whether there is a turn to run."""
     assert task.next_run is not None
     begin = Micros(task.next_run - 1)
-    horizon = after(now, -WINDOW)
+    horizon = after(tx.now, -WINDOW)
     if task.schedule.kind != "once" and begin < horizon:
-        first = next(slots(task.schedule, begin, now), None)
-        if first is not None and not _has_row(db, task, first):
+        first = next(slots(task.schedule, begin, tx.now), None)
+        if first is not None and not _has_row(tx, task, first):
             reason = "the daemon was down; what was due until a day ago was not counted"
-            _record(db, task, first, "skipped", reason, now=now)
+            _record(tx, task, first, "skipped", reason)
         begin = horizon
     # A clock that was set, or a new time zone, can bring a moment round again: it has had its row.
-    due = [slot for slot in slots(task.schedule, begin, now) if not _has_row(db, task, slot)]
-    following = next_slot(task.schedule, now)
-    db.execute(
+    due = [slot for slot in slots(task.schedule, begin, tx.now) if not _has_row(tx, task, slot)]
+    following = next_slot(task.schedule, tx.now)
+    tx.execute(
         "UPDATE tasks SET next_run = ? WHERE id = ?",
         (None if following is None else following.at, task.id),
     )
@@ -386,21 +382,21 @@ def _fire(db: Database, task: Task, *, now: Micros) -> bool:
     *missed, last = due
     if task.catch_up == "skip":
         for slot in missed:
-            _record(db, task, slot, "skipped", "missed", now=now)
-        if now - last.at > SKIP_LATE * 1_000_000:
-            _record(db, task, last, "skipped", "missed", now=now)
-            _end_if_over(db, task.id)
+            _record(tx, task, slot, "skipped", "missed")
+        if tx.now - last.at > SKIP_LATE * 1_000_000:
+            _record(tx, task, last, "skipped", "missed")
+            _end_if_over(tx, task.id)
             return False
         missed, due = [], [last]  # the others have their rows
-    waits = _waits(db, task.id)
+    waits = _waits(tx, task.id)
     if waits is not None:
-        db.execute("UPDATE fires SET missed = missed + ? WHERE turn_id = ?", (len(due), waits))
+        tx.execute("UPDATE fires SET missed = missed + ? WHERE turn_id = ?", (len(due), waits))
         for slot in due:
-            _record(db, task, slot, "coalesced", "the one before still waits", now=now)
+            _record(tx, task, slot, "coalesced", "the one before still waits")
         return False
     for slot in missed:
-        _record(db, task, slot, "coalesced", f"missed; {last.key} runs for it", now=now)
-    _claim(db, task, last, missed=len(missed), steps=task.depth + 1, now=now)
+        _record(tx, task, slot, "coalesced", f"missed; {last.key} runs for it")
+    _claim(tx, task, last, missed=len(missed), steps=task.depth + 1)
     return True
 
 
@@ -411,9 +407,9 @@ def _has_row(db: Database, task: Task, slot: Slot) -> bool:
     return found is not None
 
 
-def _claim(db: Database, task: Task, slot: Slot, *, missed: int, steps: int, now: Micros) -> None:
+def _claim(tx: Tx, task: Task, slot: Slot, *, missed: int, steps: int) -> None:
     turn = turns.add(
-        db,
+        tx,
         folder=task.folder,
         chat=task.chat,
         kind="task",
@@ -421,27 +417,25 @@ def _claim(db: Database, task: Task, slot: Slot, *, missed: int, steps: int, now
         source=f"task {task.id}",
         isolated=task.context == "isolated",
         steps=steps,
-        now=now,
     )
-    _record(db, task, slot, "waiting", None, now=now, turn=turn, missed=missed)
+    _record(tx, task, slot, "waiting", None, turn=turn, missed=missed)
 
 
 def _record(
-    db: Database,
+    tx: Tx,
     task: Task,
     slot: Slot,
     state: str,
     reason: str | None,
     *,
-    now: Micros,
     turn: TurnId | None = None,
     missed: int = 0,
 ) -> None:
     """The row of a slot. The primary key refuses a second one, and the transaction with it."""
-    db.execute(
+    tx.execute(
         "INSERT INTO fires (task_id, slot, due_at, fired_at, turn_id, missed, state, reason) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (task.id, slot.key, slot.at, now, turn, missed, state, reason),
+        (task.id, slot.key, slot.at, tx.now, turn, missed, state, reason),
     )
 
 
@@ -458,9 +452,9 @@ def _waits(db: Database, task: TaskId) -> TurnId | None:
 # --- how it ended ---
 
 
-def settle(db: Database, turn: TurnId, ended: str, *, now: Micros) -> None:
+def settle(tx: Tx, turn: TurnId, ended: str) -> None:
     """A task's turn has ended: its slot says how, and a task of one moment is over."""
-    row = db.execute(
+    row = tx.execute(
         "SELECT task_id, slot, due_at, coalesce(claimed_at, fired_at) FROM fires "
         "JOIN turns ON turns.id = turn_id WHERE turn_id = ?",
         (turn,),
@@ -476,13 +470,13 @@ def settle(db: Database, turn: TurnId, ended: str, *, now: Micros) -> None:
         "dead": ("failed", "its turn failed"),
         "cancelled": ("skipped", "stopped by a person"),
     }[ended]
-    db.execute(
+    tx.execute(
         "UPDATE fires SET state = ?, reason = ? WHERE task_id = ? AND slot = ?",
         (state, reason, task, slot),
     )
     failures = "failures + 1" if ended == "dead" else "0"
-    db.execute(f"UPDATE tasks SET failures = {failures} WHERE id = ?", (task,))
-    _end_if_over(db, task)
+    tx.execute(f"UPDATE tasks SET failures = {failures} WHERE id = ?", (task,))
+    _end_if_over(tx, task)
 
 
 def _end_if_over(db: Database, task: TaskId) -> None:
@@ -494,25 +488,25 @@ def _end_if_over(db: Database, task: TaskId) -> None:
     )
 
 
-def pause_if_failing(db: Database, turn: TurnId, *, now: Micros, new_id: NewId) -> None:
+def pause_if_failing(tx: Tx, turn: TurnId) -> None:
     """Pause the task of a turn that is dead, if it failed too often in a row, and tell its chat."""
-    row = db.execute("SELECT task_id FROM fires WHERE turn_id = ?", (turn,)).fetchone()
-    task = None if row is None else get(db, row[0])
+    row = tx.execute("SELECT task_id FROM fires WHERE turn_id = ?", (turn,)).fetchone()
+    task = None if row is None else get(tx, row[0])
     if task is not None and task.state == "active" and task.failures >= MOST_FAILURES:
         reason = f"it failed {task.failures} times in a row"
-        _set_aside(db, task, reason, now=now, new_id=new_id)
+        _set_aside(tx, task, reason)
 
 
-def _set_aside(db: Database, task: Task, reason: str, *, now: Micros, new_id: NewId) -> None:
-    pause(db, task.id, reason=reason)
-    if not _still_its(db, task):  # what it says would be read by strangers
+def _set_aside(tx: Tx, task: Task, reason: str) -> None:
+    pause(tx, task.id, reason=reason)
+    if not _still_its(tx, task):  # what it says would be read by strangers
         name = within(task.name or task.id, 60)
         text = f"{NOTICE_PREFIX}The task “{name}” of {task.folder} is paused: {reason}."
-        notices.tell_main(db, text, now=now, new_id=new_id)
+        notices.tell_main(tx, text)
         return
     name = within(task.name or task.prompt, 60)
     text = f"{NOTICE_PREFIX}The task “{name}” is paused: {reason}."
-    notices.tell(db, task.chat, text, now=now, new_id=new_id)
+    notices.tell(tx, task.chat, text)
 
 
 def _task(row: tuple[Any, ...]) -> Task:

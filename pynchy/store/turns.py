@@ -37,7 +37,7 @@ from pynchy.model import (
 from pynchy.policy import failures
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.store import breakers, effect_counts, groups, holds, messages, notices, outbox
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, Tx
 
 Kind = Literal["message", "task", "delegate", "notice"]
 
@@ -143,13 +143,12 @@ _COLUMNS: Final = (
 
 
 def add(
-    db: Database,
+    tx: Tx,
     *,
     folder: GroupId,
     chat: ChatId,
     kind: Literal["task", "delegate", "notice"],
     prompt: str,
-    now: Micros,
     source: str | None = None,
     isolated: bool = False,
     steps: int = 1,
@@ -160,13 +159,13 @@ def add(
     schedule stand between a person's word and this; 0 if it is the answer to one. It counts as an
     effect of the group, unless a person's word woke the agent.
     """
-    row = db.execute(
+    row = tx.execute(
         "INSERT INTO turns (folder, chat, kind, state, prompt, source, isolated, retry_at, "
         "created_at, steps) VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?, ?, ?) RETURNING id",
-        (folder, chat, kind, prompt, source, isolated or kind == "delegate", now, now, steps),
+        (folder, chat, kind, prompt, source, isolated or kind == "delegate", tx.now, tx.now, steps),
     ).fetchone()
     if kind != "notice" or steps:
-        effect_counts.count(db, folder, "turns", now=now)
+        effect_counts.count(tx, folder, "turns")
     return TurnId(row[0])
 
 
@@ -177,12 +176,10 @@ def steps(db: Database, turn: TurnId) -> int:
 
 
 def claim(
-    db: Database,
+    tx: Tx,
     folder: GroupId,
     run: RunId,
     *,
-    now: Micros,
-    new_id: NewId,
     chat: ChatId | None = None,
     turn: TurnId | None = None,
     max_messages: int = MAX_MESSAGES,
@@ -198,7 +195,7 @@ def claim(
     unanswered of the chat that asked first. A task run gets the oldest due task, a delegate only the
     ``turn`` it was begun for. With ``chat`` only that chat counts. A run of an older epoch gets nothing.
     """
-    row = db.execute(
+    row = tx.execute(
         "SELECT runs.kind FROM runs JOIN groups USING (folder) "
         "WHERE runs.id = ? AND folder = ? AND state <> 'gone' AND runs.epoch = groups.epoch "
         "AND (paused = 0 OR kind = 'delegate')",
@@ -207,73 +204,65 @@ def claim(
     if row is None:
         return None
     run_kind = str(row[0])
-    held = holds.over(db, folder) if run_kind != "delegate" else []  # a helper's parent is at work
-    if (hold := holds.closed(held, now=now)) is not None:
+    held = holds.over(tx, folder) if run_kind != "delegate" else []  # a helper's parent is at work
+    if (hold := holds.closed(held, now=tx.now)) is not None:
         while run_kind == "session" and _gather(
-            db, folder, now=now, chat=chat, limit=max_messages, context=max_context
+            tx, folder, chat=chat, limit=max_messages, context=max_context
         ):
             pass
-        _park(db, folder, run_kind, hold, now=now, new_id=new_id, terms=terms)
+        _park(tx, folder, run_kind, hold, terms=terms)
         return None
-    waiting = _waiting(db, folder, run_kind, now=now, chat=chat, turn=turn)
-    while waiting is not None and _is_void(db, waiting):
-        _end(db, waiting, "cancelled", now=now)
-        waiting = _waiting(db, folder, run_kind, now=now, chat=chat, turn=turn)
+    waiting = _waiting(tx, folder, run_kind, chat=chat, turn=turn)
+    while waiting is not None and _is_void(tx, waiting):
+        _end(tx, waiting, "cancelled")
+        waiting = _waiting(tx, folder, run_kind, chat=chat, turn=turn)
     if waiting is None and run_kind == "session" and turn is None:
-        waiting = _gather(db, folder, now=now, chat=chat, limit=max_messages, context=max_context)
+        waiting = _gather(tx, folder, chat=chat, limit=max_messages, context=max_context)
     if waiting is None:
         return None
-    claimed = _hand_over(db, waiting, run, now=now, new_id=new_id)
-    probes = holds.take(db, held, run, now=now)
+    claimed = _hand_over(tx, waiting, run)
+    probes = holds.take(tx, held, run)
     return claimed if claimed is None else attrs.evolve(claimed, probes=probes)
 
 
-def is_held(db: Database, folder: GroupId, *, now: Micros) -> bool:
+def is_held(tx: Tx, folder: GroupId) -> bool:
     """Whether a run of this group would be given nothing for now."""
-    return holds.closed(holds.over(db, folder), now=now) is not None
+    return holds.closed(holds.over(tx, folder), now=tx.now) is not None
 
 
 def _park(
-    db: Database,
-    folder: GroupId,
-    run_kind: str,
-    hold: holds.Hold,
-    *,
-    now: Micros,
-    new_id: NewId,
-    terms: failures.Terms,
+    tx: Tx, folder: GroupId, run_kind: str, hold: holds.Hold, *, terms: failures.Terms
 ) -> None:
     """Let what is due in a group wait for what holds it back, and tell its chats, each once. What has waited for as
     long as it was told it would is given up."""
-    rows = db.execute(
+    rows = tx.execute(
         f"SELECT {_COLUMNS} FROM turns WHERE folder = ? AND state = 'waiting' AND retry_at <= ? "
         "AND kind IN (?, ?) ORDER BY id",
-        (folder, now, *_RUN_KINDS[run_kind]),
+        (folder, tx.now, *_RUN_KINDS[run_kind]),
     ).fetchall()
     due = [_turn(row) for row in rows]
     for turn in due:
-        if _is_void(db, turn.id):
-            _end(db, turn.id, "cancelled", now=now)
+        if _is_void(tx, turn.id):
+            _end(tx, turn.id, "cancelled")
             continue
         same = turn.failing == hold.kind and turn.failing_since is not None
-        since = turn.failing_since if same and turn.failing_since is not None else now
+        since = turn.failing_since if same and turn.failing_since is not None else tx.now
         end = failures.give_up_at(hold.kind, since, named=hold.until is not None, terms=terms)
         trouble = failures.Trouble(hold.kind, hold.reason)
-        if end is not None and end <= now and hold.prober is None:
+        if end is not None and end <= tx.now and hold.prober is None:
             verdict = failures.Verdict(None, until=end)
-            _give_up(db, turn, trouble, verdict, now=now, new_id=new_id, terms=terms)
+            _give_up(tx, turn, trouble, verdict, terms=terms)
             continue
-        at = hold.probe_at if end is None or end <= now else min(hold.probe_at, end)
-        db.execute(
+        at = hold.probe_at if end is None or end <= tx.now else min(hold.probe_at, end)
+        tx.execute(
             "UPDATE turns SET retry_at = ?, waits_for = ?, failing = ?, failing_since = ?, give_up_at = ?, "
             "error = coalesce(error, ?) WHERE id = ?",
             (at, hold.scope, hold.kind, since, end, f"{hold.kind}: {hold.reason}"[:2000], turn.id),
         )
         _tell_waiting(
-            db, turn, hold.kind, since=hold.since, until=hold.until or end,
-            named=hold.until is not None, now=now, new_id=new_id, terms=terms,
-        )  # fmt: skip
-    holds.keep_order(db, {turn.chat for turn in due}, now=now)
+            tx, turn, hold.kind, since=hold.since, until=hold.until or end,
+            named=hold.until is not None, terms=terms)  # fmt: skip
+    holds.keep_order(tx, {turn.chat for turn in due})
 
 
 _RUN_KINDS: Final = {
@@ -284,21 +273,15 @@ _RUN_KINDS: Final = {
 
 
 def _waiting(
-    db: Database,
-    folder: GroupId,
-    run_kind: str,
-    *,
-    now: Micros,
-    chat: ChatId | None,
-    turn: TurnId | None,
+    tx: Tx, folder: GroupId, run_kind: str, *, chat: ChatId | None, turn: TurnId | None
 ) -> TurnId | None:
     if run_kind == "delegate" and turn is None:
         return None
-    row = db.execute(
+    row = tx.execute(
         "SELECT id FROM turns WHERE folder = ?1 AND state = 'waiting' AND retry_at <= ?2 "
         "AND kind IN (?3, ?4) AND (?5 IS NULL OR chat = ?5) AND (?6 IS NULL OR id = ?6) "
         "ORDER BY id LIMIT 1",
-        (folder, now, *_RUN_KINDS[run_kind], chat, turn),
+        (folder, tx.now, *_RUN_KINDS[run_kind], chat, turn),
     ).fetchone()
     return None if row is None else TurnId(row[0])
 
@@ -315,16 +298,10 @@ def _is_void(db: Database, turn: TurnId) -> bool:
 
 
 def _gather(
-    db: Database,
-    folder: GroupId,
-    *,
-    now: Micros,
-    chat: ChatId | None,
-    limit: int,
-    context: int,
+    tx: Tx, folder: GroupId, *, chat: ChatId | None, limit: int, context: int
 ) -> TurnId | None:
     """Make a turn of everything unanswered in the chat that asked first."""
-    row = db.execute(
+    row = tx.execute(
         "SELECT chat, claimed_seq, (SELECT min(seq) FROM inbox WHERE inbox.chat = chats.chat "
         "  AND triggers = 1 AND gone IS NULL AND seq > claimed_seq) AS asked "
         "FROM chats INDEXED BY chats_waiting "
@@ -338,16 +315,16 @@ def _gather(
     if row is None:
         return None
     where, lo, _ = row
-    asking, hi = _asking(db, where, lo, limit=limit)
-    shown, omitted = _context(db, where, lo, hi, limit=limit, budget=context)
-    turn = db.execute(
+    asking, hi = _asking(tx, where, lo, limit=limit)
+    shown, omitted = _context(tx, where, lo, hi, limit=limit, budget=context)
+    turn = tx.execute(
         "INSERT INTO turns (folder, chat, kind, state, lo, hi, omitted, retry_at, created_at) "
         "VALUES (?, ?, 'message', 'waiting', ?, ?, ?, ?, ?) RETURNING id",
-        (folder, where, lo, hi, omitted, now, now),
+        (folder, where, lo, hi, omitted, tx.now, tx.now),
     ).fetchone()[0]
     for seq in sorted(asking + shown):
-        db.execute("INSERT INTO turn_inputs (seq, turn_id) VALUES (?, ?)", (seq, turn))
-    db.execute("UPDATE chats SET claimed_seq = ? WHERE chat = ?", (hi, where))
+        tx.execute("INSERT INTO turn_inputs (seq, turn_id) VALUES (?, ?)", (seq, turn))
+    tx.execute("UPDATE chats SET claimed_seq = ? WHERE chat = ?", (hi, where))
     return TurnId(turn)
 
 
@@ -394,33 +371,31 @@ def _context(
     return shown, total - len(shown)
 
 
-def _hand_over(
-    db: Database, turn: TurnId, run: RunId, *, now: Micros, new_id: NewId
-) -> Claimed | None:
-    prompt_id = _uuid(new_id())
-    row = db.execute(
+def _hand_over(tx: Tx, turn: TurnId, run: RunId) -> Claimed | None:
+    prompt_id = _uuid(tx.new_id())
+    row = tx.execute(
         "UPDATE turns SET state = 'claimed', run_id = ?, prompt_id = ?, claimed_at = ? WHERE id = ? "
         "RETURNING chat, kind, attempt, spoke, omitted, prompt, source, isolated",
-        (run, prompt_id, now, turn),
+        (run, prompt_id, tx.now, turn),
     ).fetchone()
     chat, kind, attempt, spoke, omitted, prompt, source, isolated = row
-    db.execute(
+    tx.execute(
         "INSERT INTO attempts (prompt_id, turn_id, run_id, claimed_at) VALUES (?, ?, ?, ?)",
-        (prompt_id, turn, run, now),
+        (prompt_id, turn, run, tx.now),
     )
-    inputs = db.execute(
+    inputs = tx.execute(
         f"SELECT {messages.COLUMNS}, kind FROM turn_inputs JOIN inbox USING (seq) "
         "WHERE turn_id = ? AND gone IS NULL ORDER BY seq",
         (turn,),
     ).fetchall()
-    said = db.execute(
+    said = tx.execute(
         "SELECT text FROM outbox WHERE turn_id = ? AND notice = 0 ORDER BY ord", (turn,)
     )
     return Claimed(
         turn=turn,
         prompt_id=prompt_id,
         chat=chat,
-        chat_name=groups.chat_name(db, chat),
+        chat_name=groups.chat_name(tx, chat),
         kind=kind,
         attempt=attempt + 1,
         resume=bool(spoke),
@@ -430,8 +405,8 @@ def _hand_over(
         notices=tuple(each[6] for each in inputs if each[-1] == "notice"),
         prompt=prompt,
         source=source,
-        task=_task(db, turn, prompt) if kind == "task" else None,
-        script=_script(db, turn) if kind == "task" and not spoke else None,
+        task=_task(tx, turn, prompt) if kind == "task" else None,
+        script=_script(tx, turn) if kind == "task" and not spoke else None,
         isolated=bool(isolated),
         seqs=tuple(each[0] for each in inputs if each[-1] == "text"),
     )
@@ -470,18 +445,18 @@ def _script(db: Database, turn: TurnId) -> str | None:
     return None if row is None else row[0] or None
 
 
-def accepted(db: Database, run: RunId, prompt_ids: Sequence[str], *, now: Micros) -> None:
+def accepted(tx: Tx, run: RunId, prompt_ids: Sequence[str]) -> None:
     """The agent has these prompts. That is for `why` to tell; nothing is done by it."""
     for prompt_id in prompt_ids:
-        db.execute(
+        tx.execute(
             "UPDATE attempts SET accepted_at = ? WHERE prompt_id = ? AND run_id = ? "
             "AND accepted_at IS NULL",
-            (now, prompt_id, run),
+            (tx.now, prompt_id, run),
         )
 
 
 def commit(
-    db: Database,
+    tx: Tx,
     run: RunId,
     *,
     answered: Sequence[str],
@@ -490,8 +465,6 @@ def commit(
     take: ChatId | None = None,
     reached: bool = False,
     bounds: Bounds = UNBOUNDED,
-    now: Micros,
-    new_id: NewId,
 ) -> Committed:
     """A result: the turns it names are done, its pieces are to be sent, the session is kept; at once.
 
@@ -505,7 +478,7 @@ def commit(
     group, and is left out when it is held back. In the chat ``take`` the first piece's try begins with this, if
     nothing is in front of it.
     """
-    row = db.execute(
+    row = tx.execute(
         "SELECT runs.kind, runs.folder, groups.epoch IS runs.epoch FROM runs "
         "LEFT JOIN groups USING (folder) WHERE runs.id = ?",
         (run,),
@@ -514,12 +487,12 @@ def commit(
         return Committed((), (), None, superseded=True)
     run_kind, folder, _ = row
     if session is not None:
-        groups.set_session(db, run, session)
+        groups.set_session(tx, run, session)
 
     found: list[tuple[TurnId, ChatId]] = []
     unknown: list[str] = []
     for prompt_id in dict.fromkeys(answered):
-        turn = db.execute(
+        turn = tx.execute(
             "SELECT id, chat FROM turns WHERE prompt_id = ? AND run_id = ? AND state = 'claimed'",
             (prompt_id, run),
         ).fetchone()
@@ -529,40 +502,38 @@ def commit(
             found.append((turn[0], turn[1]))
     speaker = found[-1] if found else None
     if not answered:
-        speaker = _afterthought(db, run)
+        speaker = _afterthought(tx, run)
 
     entries: list[int] = []
-    answer = any(not steps(db, turn_id) for turn_id, _ in found)  # a person waits for it
+    answer = any(not steps(tx, turn_id) for turn_id, _ in found)  # a person waits for it
     held: breakers.Held | None = None
     if speaker is not None and pieces and not answer and run_kind != "delegate":
-        held = breakers.held(db, folder, "messages", bounds=bounds, now=now, new_id=new_id)
+        held = breakers.held(tx, folder, "messages", bounds=bounds)
         pieces = () if held is not None else pieces
     if speaker is not None and pieces and run_kind == "delegate":
-        db.execute("UPDATE turns SET result = ? WHERE id = ?", ("\n\n".join(pieces), speaker[0]))
-    elif speaker is not None and pieces and not _was_said(db, speaker, found, pieces):
+        tx.execute("UPDATE turns SET result = ? WHERE id = ?", ("\n\n".join(pieces), speaker[0]))
+    elif speaker is not None and pieces and not _was_said(tx, speaker, found, pieces):
         entries = outbox.enqueue(
-            db,
+            tx,
             folder=folder,
             chat=speaker[1],
             texts=pieces,
             turn=speaker[0],
             run=run,
             answer=answer,
-            now=now,
-            new_id=new_id,
         )
     for turn_id, _ in found:
-        _end(db, turn_id, "done", now=now)
+        _end(tx, turn_id, "done")
         if speaker is not None and pieces:
-            db.execute("UPDATE turns SET answered_by = ? WHERE id = ?", (speaker[0], turn_id))
+            tx.execute("UPDATE turns SET answered_by = ? WHERE id = ?", (speaker[0], turn_id))
     at_once = entries and speaker is not None and speaker[1] == take
-    released = holds.lift_over(db, folder, now=now) if reached else []
+    released = holds.lift_over(tx, folder) if reached else []
     return Committed(
         turns=tuple(turn_id for turn_id, _ in found),
         outbox=tuple(entries),
         chat=None if speaker is None else speaker[1],
         unknown=tuple(unknown),
-        taken=outbox.take(db, entries[0], now=now) if at_once else None,
+        taken=outbox.take(tx, entries[0]) if at_once else None,
         released=tuple(released),
         held=held is not None,
     )
@@ -602,13 +573,11 @@ def _afterthought(db: Database, run: RunId) -> tuple[TurnId, ChatId] | None:
 
 
 def fail(
-    db: Database,
+    tx: Tx,
     run: RunId,
     trouble: failures.Trouble,
     *,
-    now: Micros,
     jitter: float,
-    new_id: NewId,
     prompts: Sequence[str] | None = None,
     terms: failures.Terms = failures.USUAL,
 ) -> list[Failure]:
@@ -619,35 +588,31 @@ def fail(
     even if nothing was owed.
     """
     found = []
-    for turn in _held(db, run):
+    for turn in _held(tx, run):
         if prompts is not None and turn.prompt_id not in prompts:
             continue
-        found.append(
-            _fail(db, turn, run, trouble, now=now, jitter=jitter, new_id=new_id, terms=terms)
-        )
-    if trouble.kind == "quota" and not found and (last := _last_chat(db, run)) is not None:
+        found.append(_fail(tx, turn, run, trouble, jitter=jitter, terms=terms))
+    if trouble.kind == "quota" and not found and (last := _last_chat(tx, run)) is not None:
         words = failures.given_up(
-            trouble, failures.Verdict(None), spoke=False, bought=0, now=now, terms=terms
+            trouble, failures.Verdict(None), spoke=False, bought=0, now=tx.now, terms=terms
         )
-        notices.tell_once(db, last, trouble.kind, words, now=now, new_id=new_id)
+        notices.tell_once(tx, last, trouble.kind, words)
     return found
 
 
 def _fail(
-    db: Database,
+    tx: Tx,
     turn: Turn,
     run: RunId,
     trouble: failures.Trouble,
     *,
-    now: Micros,
     jitter: float,
-    new_id: NewId,
     terms: failures.Terms,
 ) -> Failure:
     """One turn has failed."""
     row = failures.row_of(trouble.kind)
     again = turn.failing == trouble.kind and turn.failing_since is not None
-    since = turn.failing_since if again and turn.failing_since is not None else now
+    since = turn.failing_since if again and turn.failing_since is not None else tx.now
     past = failures.Past(
         same=turn.same + 1 if again else 1,
         since=since,
@@ -657,34 +622,32 @@ def _fail(
         spoke=turn.spoke,
         resumed=turn.resumed,
     )
-    verdict = failures.decide(trouble, past, now=now, jitter=jitter, terms=terms)
-    db.execute(
+    verdict = failures.decide(trouble, past, now=tx.now, jitter=jitter, terms=terms)
+    tx.execute(
         "UPDATE turns SET attempt = ?, failing = ?, failing_since = ?, same = ?, strikes = ?, bought = ?, "
         "give_up_at = NULL, waits_for = NULL WHERE id = ?",
         (past.attempts, trouble.kind, since, past.same, past.strikes, past.bought, turn.id),
     )
     turn = attrs.evolve(turn, attempt=past.attempts, bought=past.bought)
     if verdict.retry_at is None:
-        return _give_up(db, turn, trouble, verdict, now=now, new_id=new_id, terms=terms)
+        return _give_up(tx, turn, trouble, verdict, terms=terms)
     if not row.again.waits:
-        failed = _wait(db, turn, trouble, verdict.retry_at, resumes=True, now=now)
+        failed = _wait(tx, turn, trouble, verdict.retry_at, resumes=True)
         return attrs.evolve(failed, anew=verdict.anew)
     return _hold_back(
-        db, turn, run, trouble, verdict, since=since, now=now, jitter=jitter, new_id=new_id, terms=terms
+        tx, turn, run, trouble, verdict, since=since, jitter=jitter, terms=terms
     )  # fmt: skip
 
 
 def _hold_back(
-    db: Database,
+    tx: Tx,
     turn: Turn,
     run: RunId,
     trouble: failures.Trouble,
     verdict: failures.Verdict,
     *,
     since: Micros,
-    now: Micros,
     jitter: float,
-    new_id: NewId,
     terms: failures.Terms,
 ) -> Failure:
     """A turn waits until something outside is well again; whoever that concerns waits with it.
@@ -696,28 +659,27 @@ def _hold_back(
     end = failures.give_up_at(trouble.kind, since, named=named, terms=terms)
     at, cause, scope = verdict.retry_at, since, None
     if trouble.sure and turn.kind != "delegate":
-        scope = failures.scope_of(trouble.kind, turn.folder, groups.model_of(db, turn.folder))
-    if scope is not None and (not turn.freed or holds.is_on(db, scope)):
-        hold = holds.enter(db, scope, run, trouble, now=now, jitter=jitter, terms=terms, end=end)
+        scope = failures.scope_of(trouble.kind, turn.folder, groups.model_of(tx, turn.folder))
+    if scope is not None and (not turn.freed or holds.is_on(tx, scope)):
+        hold = holds.enter(tx, scope, run, trouble, jitter=jitter, terms=terms, end=end)
         at, cause = max(hold.probe_at, failures.stepping_back(hold.probe_at, hold.kind)), hold.since
     else:
         scope = None
     if end is not None:
-        at = min(at, max(end, now))
-    failed = _wait(db, turn, trouble, at, resumes=False, now=now)
-    db.execute("UPDATE turns SET waits_for = ?, give_up_at = ? WHERE id = ?", (scope, end, turn.id))
+        at = min(at, max(end, tx.now))
+    failed = _wait(tx, turn, trouble, at, resumes=False)
+    tx.execute("UPDATE turns SET waits_for = ?, give_up_at = ? WHERE id = ?", (scope, end, turn.id))
     owner = failures.for_owner(trouble, folder=turn.folder) if turn.kind != "delegate" else None
-    where = _owners_chat(db, trouble.kind)
+    where = _owners_chat(tx, trouble.kind)
     told = _tell_waiting(
-        db, turn, trouble.kind, since=cause, until=verdict.until if named else end, named=named,
-        now=now, new_id=new_id, terms=terms, more=owner if where == turn.chat else None,
-    )  # fmt: skip
+        tx, turn, trouble.kind, since=cause, until=verdict.until if named else end, named=named,
+        terms=terms, more=owner if where == turn.chat else None)  # fmt: skip
     if owner is None:
         return failed
     if where != turn.chat:
         group = f" of {turn.folder}" if scope is not None and scope.startswith("group:") else ""
         told = notices.tell_once(
-            db, where, f"owner: {trouble.kind}{group}", NOTICE_PREFIX + owner, now=now, new_id=new_id, since=cause
+            tx, where, f"owner: {trouble.kind}{group}", NOTICE_PREFIX + owner, since=cause
         )  # fmt: skip
     return attrs.evolve(failed, alert=owner if told else "")
 
@@ -729,24 +691,22 @@ def _owners_chat(db: Database, kind: str) -> ChatId:
 
 
 def _tell_waiting(
-    db: Database,
+    tx: Tx,
     turn: Turn,
     kind: str,
     *,
     since: Micros,
     until: Micros | None,
     named: bool,
-    now: Micros,
-    new_id: NewId,
     terms: failures.Terms,
     more: str | None = None,
 ) -> bool:
     """Tell a chat that it has to wait, and ``more``: once for each cause. Whether it was told now."""
     if turn.kind == "delegate" or not failures.row_of(kind).waits:
         return False
-    words = failures.waiting(kind, until=until, named=named, now=now, terms=terms)
+    words = failures.waiting(kind, until=until, named=named, now=tx.now, terms=terms)
     words = words if more is None else f"{words} {more}"
-    return notices.tell_once(db, turn.chat, kind, words, now=now, new_id=new_id, since=since)
+    return notices.tell_once(tx, turn.chat, kind, words, since=since)
 
 
 def _last_chat(db: Database, run: RunId) -> ChatId | None:
@@ -760,11 +720,9 @@ def _last_chat(db: Database, run: RunId) -> ChatId | None:
 
 
 def release(
-    db: Database,
+    tx: Tx,
     run: RunId,
     *,
-    now: Micros,
-    new_id: NewId,
     message: str = "the run ended before it answered",
     terms: failures.Terms = failures.USUAL,
 ) -> list[Failure]:
@@ -775,93 +733,85 @@ def release(
     again is given up, since it may be the cause. One that spoke is resumed once, as after any failure.
     """
     released = []
-    for turn in _held(db, run):
-        row = db.execute(
+    for turn in _held(tx, run):
+        row = tx.execute(
             "UPDATE turns SET interrupted = interrupted + 1 WHERE id = ? RETURNING interrupted",
             (turn.id,),
         ).fetchone()
         lost = turn.resumed if turn.spoke else row[0] > failures.INTERRUPTIONS
         trouble = failures.Trouble("interrupted", message)
         released.append(
-            _give_up(db, turn, trouble, failures.Verdict(None), now=now, new_id=new_id, terms=terms)
+            _give_up(tx, turn, trouble, failures.Verdict(None), terms=terms)
             if lost
-            else _wait(db, turn, trouble, now, resumes=True, now=now)
+            else _wait(tx, turn, trouble, tx.now, resumes=True)
         )
     return released
 
 
 def _wait(
-    db: Database,
-    turn: Turn,
-    trouble: failures.Trouble,
-    retry_at: Micros,
-    *,
-    resumes: bool,
-    now: Micros,
+    tx: Tx, turn: Turn, trouble: failures.Trouble, retry_at: Micros, *, resumes: bool
 ) -> Failure:
     """A turn waits for its next try. ``resumes``: that is the one time that a turn which spoke is resumed."""
     error = f"{trouble.kind}: {trouble.message}"[:2000]
-    retry_at = _in_order(db, turn, retry_at, now=now)
-    db.execute(
+    retry_at = _in_order(tx, turn, retry_at)
+    tx.execute(
         "UPDATE turns SET state = 'waiting', attempt = ?, retry_at = ?, error = ?, "
         "resumed = max(resumed, spoke AND ?) WHERE id = ?",
         (turn.attempt, retry_at, error, resumes, turn.id),
     )
-    _close_attempt(db, turn.id, error, now=now)
+    _close_attempt(tx, turn.id, error)
     return Failure(turn.id, turn.chat, turn.attempt, retry_at, dead=False)
 
 
 def _give_up(
-    db: Database,
+    tx: Tx,
     turn: Turn,
     trouble: failures.Trouble,
     verdict: failures.Verdict,
     *,
-    now: Micros,
-    new_id: NewId,
     terms: failures.Terms,
 ) -> Failure:
     """A turn will not be tried again: it ends, and that is said in the same transaction."""
     error = f"{trouble.kind}: {trouble.message}"[:2000]
-    db.execute(
+    tx.execute(
         "UPDATE turns SET attempt = ?, error = ?, waits_for = NULL WHERE id = ?",
         (turn.attempt, error, turn.id),
     )
-    _end(db, turn.id, "dead", now=now, outcome=error)
+    _end(tx, turn.id, "dead", outcome=error)
     if turn.kind == "task":
         from pynchy.store import tasks  # here: tasks make turns
 
-        tasks.pause_if_failing(db, turn.id, now=now, new_id=new_id)
+        tasks.pause_if_failing(tx, turn.id)
     if turn.kind != "delegate":  # its parent is told, by the handle it waits on
         words = failures.given_up(
-            trouble, verdict, spoke=turn.spoke, bought=turn.bought, now=now, terms=terms
+            trouble, verdict, spoke=turn.spoke, bought=turn.bought, now=tx.now, terms=terms
         )
-        notices.tell(db, turn.chat, words, now=now, new_id=new_id, turn=turn.id)
-        notices.forget(db, turn.chat, trouble.kind)  # whoever asks again is told anew
+        notices.tell(tx, turn.chat, words, turn=turn.id)
+        notices.forget(tx, turn.chat, trouble.kind)  # whoever asks again is told anew
         if turn.folder != "main" and failures.row_of(trouble.kind).main:
             words = failures.given_up_for_main(
                 folder=turn.folder, kind=trouble.kind, error=trouble.message
             )
             cause = f"given up in {turn.folder}: {trouble.kind}"
-            if (chat := groups.main_chat(db, but=turn.chat)) is not None:
-                notices.tell_once(db, chat, cause, words, now=now, new_id=new_id)
+            if (chat := groups.main_chat(tx, but=turn.chat)) is not None:
+                notices.tell_once(tx, chat, cause, words)
     return Failure(turn.id, turn.chat, turn.attempt, None, dead=True)
 
 
-def _in_order(db: Database, turn: Turn, retry_at: Micros, *, now: Micros) -> Micros:
+def _in_order(tx: Tx, turn: Turn, retry_at: Micros) -> Micros:
     """When a turn may be tried again if nothing of its chat is to overtake anything: not before what
     is older, and what is newer not before it. Nobody is put off for longer than until the next look: what is held
     back for longer is parked then, and let go with what holds it."""
     if turn.kind not in _RUN_KINDS["session"]:
         return retry_at
-    older = db.execute(
+    older = tx.execute(
         "SELECT max(retry_at) FROM turns WHERE chat = ? AND id < ? AND ended_at IS NULL "
         "AND state = 'waiting' AND kind IN ('message', 'notice')",
         (turn.chat, turn.id),
     ).fetchone()[0]
-    most = after(now, failures.LONGEST_WAIT)
+    most = after(tx.now, failures.LONGEST_WAIT)
     own, retry_at = retry_at, max(retry_at, min(older or retry_at, most))
-    db.execute(
+    tx.execute(
         "UPDATE turns SET retry_at = ?1 WHERE chat = ?2 AND id > ?3 AND ended_at IS NULL "
         "AND state = 'waiting' AND kind IN ('message', 'notice') AND retry_at < ?1",
         (min(retry_at, most), turn.chat, turn.id),
@@ -870,19 +820,14 @@ def _in_order(db: Database, turn: Turn, retry_at: Micros, *, now: Micros) -> Mic
 
 
 def cancel(
-    db: Database,
-    folder: GroupId,
-    *,
-    now: Micros,
-    chat: ChatId | None = None,
-    all_of_it: bool = False,
+    tx: Tx, folder: GroupId, *, chat: ChatId | None = None, all_of_it: bool = False
 ) -> list[Turn]:
     """A person stopped it: what is running, and what waits to be tried again, is over.
 
     Messages that no run has been given yet stay, and so does, but for ``all_of_it``, what waits for its
     first try. Whatever the run still says about the cancelled is dropped by `commit`.
     """
-    rows = db.execute(
+    rows = tx.execute(
         f"SELECT {_COLUMNS} FROM turns WHERE folder = ?1 AND ended_at IS NULL "
         "AND state IN ('waiting', 'claimed') AND (?2 IS NULL OR chat = ?2) "
         "AND (?3 OR state = 'claimed' OR attempt > 0 OR interrupted > 0 "
@@ -891,43 +836,43 @@ def cancel(
     ).fetchall()
     found = [_turn(row) for row in rows]
     for turn in found:
-        _end(db, turn.id, "cancelled", now=now)
-    holds.nobody_waits(db, now=now)
+        _end(tx, turn.id, "cancelled")
+    holds.nobody_waits(tx)
     return found
 
 
-def cancel_one(db: Database, turn: TurnId, *, now: Micros) -> bool:
+def cancel_one(tx: Tx, turn: TurnId) -> bool:
     """This turn is not wanted any more; False if it has ended."""
-    row = db.execute("SELECT ended_at FROM turns WHERE id = ?", (turn,)).fetchone()
+    row = tx.execute("SELECT ended_at FROM turns WHERE id = ?", (turn,)).fetchone()
     if row is None or row[0] is not None:
         return False
-    _end(db, turn, "cancelled", now=now)
+    _end(tx, turn, "cancelled")
     return True
 
 
-def give_up(db: Database, turn: TurnId, error: str | None, *, now: Micros) -> None:
+def give_up(tx: Tx, turn: TurnId, error: str | None) -> None:
     """End a turn that will not be tried again, in silence: whoever waits for it looks at it. Without
     ``error`` what it failed with last stands."""
-    db.execute("UPDATE turns SET error = coalesce(?, error) WHERE id = ?", (error, turn))
-    _end(db, turn, "dead", now=now)
+    tx.execute("UPDATE turns SET error = coalesce(?, error) WHERE id = ?", (error, turn))
+    _end(tx, turn, "dead")
 
 
-def waiting_tasks(db: Database, *, now: Micros) -> list[GroupId]:
+def waiting_tasks(tx: Tx) -> list[GroupId]:
     """Groups with a task's turn that is due."""
-    rows = db.execute(
+    rows = tx.execute(
         "SELECT DISTINCT folder FROM turns JOIN groups USING (folder) WHERE state = 'waiting' "
         "AND retry_at <= ? AND kind = 'task' AND paused = 0 ORDER BY folder",
-        (now,),
+        (tx.now,),
     )
     return [GroupId(row[0]) for row in rows]
 
 
-def retries_ahead(db: Database, *, now: Micros) -> list[tuple[GroupId, Micros]]:
+def retries_ahead(tx: Tx) -> list[tuple[GroupId, Micros]]:
     """For each group with turns that wait for a later try: when the first of them falls due."""
-    rows = db.execute(
+    rows = tx.execute(
         "SELECT folder, min(retry_at) FROM turns WHERE state = 'waiting' AND retry_at > ? "
         "GROUP BY folder ORDER BY folder",
-        (now,),
+        (tx.now,),
     )
     return [(GroupId(folder), Micros(at)) for folder, at in rows]
 
@@ -960,27 +905,25 @@ def _held(db: Database, run: RunId) -> list[Turn]:
     return [_turn(row) for row in rows]
 
 
-def _end(
-    db: Database, turn: TurnId, state: str, *, now: Micros, outcome: str | None = None
-) -> None:
-    row = db.execute(
+def _end(tx: Tx, turn: TurnId, state: str, *, outcome: str | None = None) -> None:
+    row = tx.execute(
         "UPDATE turns SET state = ?, ended_at = ? WHERE id = ? RETURNING chat, kind",
-        (state, now, turn),
+        (state, tx.now, turn),
     ).fetchone()
     if row[1] == "message":
-        groups.settle_cursor(db, ChatId(row[0]))
+        groups.settle_cursor(tx, ChatId(row[0]))
     elif row[1] == "task":
         from pynchy.store import tasks  # here: tasks make turns
 
-        tasks.settle(db, turn, state, now=now)
-    _close_attempt(db, turn, outcome or state, now=now)
+        tasks.settle(tx, turn, state)
+    _close_attempt(tx, turn, outcome or state)
 
 
-def _close_attempt(db: Database, turn: TurnId, outcome: str, *, now: Micros) -> None:
-    db.execute(
+def _close_attempt(tx: Tx, turn: TurnId, outcome: str) -> None:
+    tx.execute(
         "UPDATE attempts SET ended_at = ?, outcome = ? WHERE ended_at IS NULL "
         "AND prompt_id = (SELECT prompt_id FROM turns WHERE id = ?)",
-        (now, outcome, turn),
+        (tx.now, outcome, turn),
     )
 
 

@@ -25,6 +25,7 @@ from pynchy.model import ChatId, GroupId, Message, Micros, Seq, TurnId, TurnTold
 from pynchy.store import groups, messages, outbox
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.store.turns import Turn
+from tests.transactions import at
 
 MAIN = ChatId("console:main")
 
@@ -65,17 +66,12 @@ class Daemon:
         """What the outbox and the sender do: one at a time, recorded before and after."""
         async with self.sending:
             (entry,) = await self.store.call(
-                outbox.enqueue,
-                folder=GroupId("main"),
-                chat=chat,
-                texts=[text],
-                now=now(),
-                new_id=self.new_id,
+                at(now(), outbox.enqueue), folder=GroupId("main"), chat=chat, texts=[text]
             )
-            row = await self.store.call(outbox.take, entry, now=now())
+            row = await self.store.call(at(now(), outbox.take), entry)
             assert row is not None
             await self.console.send(attrs.evolve(row, turn=turn))
-            await self.store.call(outbox.sent, entry, now=now())
+            await self.store.call(at(now(), outbox.sent), entry)
             return entry
 
 
@@ -109,7 +105,7 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
             open_console(now=now, new_id=new_id) as console,
             trio.open_nursery() as nursery,
         ):
-            await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=now())
+            await store.call(at(now(), groups.ensure_main), name="Main", trigger="Pynchy")
             daemon = Daemon(home, store, console, new_id, nursery, script)
 
             async def stop(group: GroupId, cancelled: Sequence[Turn]) -> None:

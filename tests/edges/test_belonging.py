@@ -20,6 +20,7 @@ from pynchy.store.database import (
     Store,
     StoreBroken,
     StoreNotOurs,
+    Tx,
     open_file,
     open_store,
 )
@@ -35,7 +36,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def say(db: Database, number: int) -> None:
-    groups.ensure_main(db, name="Main", trigger="Pynchy", now=NOW)
+    groups.ensure_main(Tx(db, NOW), name="Main", trigger="Pynchy")
     message = Message(
         chat=MAIN_CONSOLE,
         id=f"m{number}",
@@ -45,7 +46,7 @@ def say(db: Database, number: int) -> None:
         text=f"hello {number}",
         from_me=True,
     )
-    messages.receive(db, message, now=NOW)
+    messages.receive(Tx(db, NOW), message)
 
 
 def count(db: Database) -> int:

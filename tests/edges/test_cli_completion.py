@@ -13,6 +13,7 @@ from pynchy.config.paths import Home
 from pynchy.model import ChatId, GroupId, Micros
 from pynchy.store import groups
 from tests.edges.small_daemon import running
+from tests.transactions import at
 
 PYNCHY = (sys.executable, "-m", "pynchy")
 
@@ -52,13 +53,12 @@ async def test_it_completes_names_that_only_the_daemon_knows(tmp_path: Path) -> 
     async with running(home) as daemon:
         for folder in ("family", "fishing"):
             await daemon.store.call(
-                groups.register,
+                at(Micros(0), groups.register),
                 folder=GroupId(folder),
                 name=folder,
                 chats=(ChatId(f"console:{folder}"), ChatId(f"{folder}@g.us")),
                 trigger="Pynchy",
                 requires_trigger=True,
-                now=Micros(0),
             )
         for typed, offered in (
             ("pynchy groups pause fa", {"family"}),

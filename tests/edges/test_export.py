@@ -13,7 +13,7 @@ from pynchy.cli.app import pynchy
 from pynchy.config.paths import Home
 from pynchy.model import ChatId, GroupId, Message, Micros, SenderId
 from pynchy.store import arrivals, groups, memory, messages
-from pynchy.store.database import Database, open_store
+from pynchy.store.database import Database, Tx, open_store
 
 FAMILY = GroupId("family")
 CHAT = ChatId("console:family")
@@ -23,17 +23,16 @@ AT = Micros(1_700_000_000_000_000)
 def fill(db: Database) -> None:
     for folder in ("family", "work"):
         groups.register(
-            db,
+            Tx(db, AT),
             folder=GroupId(folder),
             name=folder.title(),
             chats=(ChatId(f"console:{folder}"),),
             trigger="Pynchy",
             requires_trigger=False,
-            now=AT,
         )
         chat = ChatId(f"console:{folder}")
         message = Message(chat, "m1", SenderId("console:Ann"), "Ann", AT, f"hello {folder} ü")
-        messages.receive(db, message, now=AT)
+        messages.receive(Tx(db, AT), message)
         arrivals.add_sent(
             db,
             folder=GroupId(folder),
@@ -42,7 +41,7 @@ def fill(db: Database) -> None:
             text="good day",
             at=Micros(AT + 1),
         )
-        memory.remember(db, GroupId(folder), f"{folder} likes tea", id=folder, now=AT)
+        memory.remember(Tx(db, AT), GroupId(folder), f"{folder} likes tea", id=folder)
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from pynchy.maintenance import erasure as forgetting
 from pynchy.maintenance.erasure import Forgetting
 from pynchy.model import MAIN, ChatId, Group, GroupId, Micros, RunId
 from pynchy.store import audit, erasure, groups, memory, migrations, runs
-from pynchy.store.database import Store, open_file, open_reader, open_store, transaction
+from pynchy.store.database import Store, Tx, open_file, open_reader, open_store, transaction
 from tests.rules.store_world import CHAT, FAMILY, World
+from tests.transactions import at
 
 NOW = Micros(1_780_000_000_000_000)
 SECRET = "xylophone"  # a word that was said, and nowhere else
@@ -109,14 +110,13 @@ def test_a_registration_that_is_killed_at_any_step_is_whole_or_not_there(tmp_pat
 
 def add(db: sqlite3.Connection, scaffold: object) -> dict[str, object]:
     return operations._add(
-        db,  # type: ignore[arg-type]
+        Tx(db, NOW),  # type: ignore[arg-type]
         chat=ChatId("console:family"),
         folder=GroupId("family"),
         name="The family",
         trigger="",
         requires_trigger=None,
         assistant="Pynchy",
-        now=NOW,
         scaffold=scaffold,  # type: ignore[arg-type]
     )
 
@@ -174,7 +174,7 @@ def lived_in() -> World:
             claimed = world.claim(run, folder)
             world.commit(run, claimed, say=[f"{SECRET} is the answer"])
             world.end(run)
-        memory.remember(world.db, folder, f"{SECRET} of {folder}", id=world.new_id(), now=world.now)
+        memory.remember(Tx(world.db, world.now), folder, f"{SECRET} of {folder}", id=world.new_id())
         fill(world, folder, chat, run, claimed.turn)
     return world
 
@@ -222,7 +222,7 @@ def test_every_row_of_a_group_is_gone_and_none_of_another() -> None:  # threat K
     before = counts(world)
     empty = {table for table, rows in before.items() if rows == 0} - {"audit"}
     assert not empty, "a table that this test leaves empty proves nothing"
-    gone = erasure.erase(world.db, FAMILY, now=NOW)
+    gone = erasure.erase(Tx(world.db, NOW), FAMILY)
     assert gone == {"messages": 2, "replies": 2, "tasks": 1, "memories": 1}
     after = counts(world)
     for table, rows in before.items():
@@ -244,7 +244,7 @@ def test_every_row_of_a_group_is_gone_and_none_of_another() -> None:  # threat K
 
 def test_it_begins_anew_after(tmp_path: Path) -> None:
     world = lived_in()
-    erasure.erase(world.db, FAMILY, now=NOW)
+    erasure.erase(Tx(world.db, NOW), FAMILY)
     world.register(FAMILY, CHAT, requires_trigger=False)
     assert memory.said(world.db, FAMILY, SECRET, limit=9) == []
     assert memory.recall(world.db, FAMILY, SECRET, limit=9) == []
@@ -259,7 +259,7 @@ def test_a_chat_that_is_anothers_now_stays_with_it() -> None:
     groups.remove_chat(world.db, CHAT)
     groups.add_chat(world.db, GroupId("kids"), CHAT)
     world.hear("said to the kids")
-    erasure.erase(world.db, FAMILY, now=NOW)
+    erasure.erase(Tx(world.db, NOW), FAMILY)
     texts = {row[0] for row in world.db.execute("SELECT text FROM inbox WHERE chat = ?", (CHAT,))}
     assert "said to the kids" in texts
     run = world.begin(GroupId("kids"))
@@ -270,7 +270,7 @@ def test_a_group_that_was_removed_before_is_forgotten_too() -> None:
     world = lived_in()
     groups.remove(world.db, FAMILY)
     assert erasure.is_known(world.db, FAMILY)
-    gone = erasure.erase(world.db, FAMILY, now=NOW)
+    gone = erasure.erase(Tx(world.db, NOW), FAMILY)
     assert gone is not None
     assert gone["messages"] == 2
     assert not erasure.is_known(world.db, FAMILY)
@@ -280,7 +280,7 @@ def test_nothing_is_erased_under_a_live_container() -> None:
     world = lived_in()
     world.begin()
     before = counts(world)
-    assert erasure.erase(world.db, FAMILY, now=NOW) is None
+    assert erasure.erase(Tx(world.db, NOW), FAMILY) is None
     assert counts(world) == before
 
 
@@ -304,22 +304,21 @@ async def quiet(group: GroupId) -> None:
 
 async def settled(store: Store, home: Home) -> None:
     """A group with a file and a finished run in the store at ``home``."""
-    await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=NOW)
+    await store.call(at(NOW, groups.ensure_main), name="Main", trigger="Pynchy")
     await store.call(add, partial(folders.scaffold, home))  # type: ignore[arg-type]
     await store.call(
-        memory.remember, GroupId("family"), f"the {SECRET} is ours", id="0" * 32, now=NOW
+        at(NOW, memory.remember), GroupId("family"), f"the {SECRET} is ours", id="0" * 32
     )
     run = RunId("ab" * 8)
     await store.call(
-        runs.begin,
+        at(NOW, runs.begin),
         run=run,
         folder=GroupId("family"),
         kind="session",
         container="c",
         boot="b",
-        now=NOW,
     )
-    await store.call(runs.end, run, reason="over", now=NOW, new_id=lambda: "1" * 32)
+    await store.call(at(NOW, runs.end), run, reason="over")
     (home.group(GroupId("family")) / "notes.txt").write_text("ours")
     (home.run_logs / f"20260101T000000Z-{run}.log").write_text("a line")
     (home.run_logs / f"20260101T000000Z-{'cd' * 8}.log").write_text("of another group")
@@ -361,13 +360,12 @@ async def test_a_run_is_ended_first(tmp_path: Path) -> None:
         await settled(store, home)
         run = RunId("ef" * 8)
         await store.call(
-            runs.begin,
+            at(NOW, runs.begin),
             run=run,
             folder=GroupId("family"),
             kind="session",
             container="d",
             boot="b",
-            now=NOW,
         )
         asked = 0
 
@@ -376,7 +374,7 @@ async def test_a_run_is_ended_first(tmp_path: Path) -> None:
             asked += 1
             assert (home.group(group) / "notes.txt").exists(), "nothing goes while it runs"
             if asked == 2:
-                await store.call(runs.end, run, reason="over", now=NOW, new_id=lambda: "2" * 32)
+                await store.call(at(NOW, runs.end), run, reason="over")
 
         op = Forgetting(store, home, lambda: NOW, end, lambda group: None)
         await op.forget(None, folder="family")  # type: ignore[arg-type]

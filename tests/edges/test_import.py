@@ -17,7 +17,7 @@ from pynchy.daemon.lock import open_lock
 from pynchy.model import MAIN, ChatId, GroupId, Message, Micros, SenderId
 from pynchy.moving import importer
 from pynchy.store import arrivals, groups, memory, messages, tasks
-from pynchy.store.database import open_store
+from pynchy.store.database import Tx, open_store
 
 T = TypeVar("T")
 
@@ -316,13 +316,12 @@ def test_a_message_that_waits_here_is_not_passed_over(home: Home, root: Path) ->
 
     def before(db: Any) -> None:
         groups.register(
-            db,
+            Tx(db, NOW),
             folder=GroupId("family-chat"),
             name="x",
             chats=(ChatId(FAMILY),),
             trigger="Andy",
             requires_trigger=True,
-            now=NOW,
         )
         ours = Message(
             chat=ChatId(FAMILY),
@@ -332,7 +331,7 @@ def test_a_message_that_waits_here_is_not_passed_over(home: Home, root: Path) ->
             sent_at=NOW,
             text="@Andy me too",
         )
-        messages.receive(db, ours, now=NOW)
+        messages.receive(Tx(db, NOW), ours)
 
     ask(home, before)
     told = bring(home, root)

@@ -24,7 +24,8 @@ from pynchy.maintenance.disk import Floor, Space
 from pynchy.maintenance.nightly import AGAIN, PIECE, Keeper, Plan
 from pynchy.model import DAY, HOUR, MINUTE, GroupId, Micros, RunId, after
 from pynchy.store import backup, groups, health, journal, runs
-from pynchy.store.database import Database, Store, open_store
+from pynchy.store.database import Database, Store, Tx, open_store
+from tests.transactions import at
 
 NOW = Micros(1_750_000_000_000_000)  # 2025-06-15T15:06:40Z
 SETTLE = 1 * MINUTE
@@ -62,7 +63,7 @@ async def night(tmp_path: Path) -> AsyncIterator[Night]:
     home.make()
     started = trio.current_time()
     async with open_store(home.database) as store:
-        await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=NOW)
+        await store.call(at(NOW, groups.ensure_main), name="Main", trigger="Pynchy")
 
         async def tell(text: str, kind: str) -> None:
             await made.tell(text, kind)
@@ -121,13 +122,12 @@ async def test_what_is_known_for_long_enough_is_forgotten(night: Night) -> None:
     def fill(db: Database) -> None:
         for days in (1, 6, 8, 100):
             journal.record(
-                db,
+                Tx(db, after(NOW, -days * DAY)),
                 GroupId("main"),
                 f"{days:032x}",
                 "0" * 64,
                 ok=True,
                 text="done",
-                now=after(NOW, -days * DAY),
             )
         for day in ("2020-01-01", "2025-06-14"):
             db.execute(
@@ -166,23 +166,11 @@ async def test_only_what_nobody_uses_is_removed(
 
     def fill(db: Database) -> None:
         runs.begin(
-            db,
-            run=dead,
-            folder=GroupId("main"),
-            kind="session",
-            container="c1",
-            boot="b",
-            now=NOW,
+            Tx(db, NOW), run=dead, folder=GroupId("main"), kind="session", container="c1", boot="b"
         )
-        runs.end(db, dead, reason="closed", now=NOW, new_id=lambda: "0" * 32)
+        runs.end(Tx(db, NOW, lambda: "0" * 32), dead, reason="closed")
         runs.begin(
-            db,
-            run=alive,
-            folder=GroupId("main"),
-            kind="session",
-            container="c2",
-            boot="b",
-            now=NOW,
+            Tx(db, NOW), run=alive, folder=GroupId("main"), kind="session", container="c2", boot="b"
         )
 
     await night.store.call(fill)
@@ -378,7 +366,7 @@ async def test_a_damaged_index_is_made_anew_and_told(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.make()
     async with open_store(home.database) as store:
-        await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=NOW)
+        await store.call(at(NOW, groups.ensure_main), name="Main", trigger="Pynchy")
     await trio.to_thread.run_sync(_lose_from_index, home.database, "inbox_message")
     told: list[str] = []
 

@@ -25,6 +25,7 @@ from tests.edges.test_cli import cli
 from tests.edges.test_whatsapp import link
 from tests.edges.test_whatsapp_library import NO_WAY_OUT
 from tests.terminal import terminal
+from tests.transactions import at
 
 FAMILY = ChatId("120363000000000001@g.us")
 CHESS = ChatId("120363000000000002@g.us")
@@ -48,7 +49,7 @@ async def somebody_wrote(daemon: Daemon) -> None:
         text="",
         chat_name="Anna",
     )
-    await daemon.store.call(messages.receive, message, now=now())
+    await daemon.store.call(at(now(), messages.receive), message)
     await daemon.store.call(groups.see_chat, LEFT, name="Left long ago")
 
 
@@ -168,7 +169,7 @@ async def test_who_is_not_allowed_is_context_or_nothing(home: Home) -> None:
 
         async def hear(sender: str, id: str) -> tuple[bool, bool]:
             """Whether it is kept, and whether it wakes."""
-            kept = await daemon.store.call(messages.receive, wrote(sender, id), now=now())
+            kept = await daemon.store.call(at(now(), messages.receive), wrote(sender, id))
             return kept.seq is not None, kept.wakes
 
         await cli(home, "groups", "add", FAMILY, "--folder", "family")

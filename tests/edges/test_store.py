@@ -28,8 +28,10 @@ from pynchy.store.database import (
     StoreError,
     StoreFull,
     StoreTooNew,
+    Tx,
     open_store,
 )
+from tests.transactions import at
 
 NOW = Micros(1_750_000_000_000_000)
 
@@ -39,7 +41,7 @@ def hello(number: int, *, text: str = "hello") -> Message:
 
 
 def make_main(db: Database) -> None:
-    groups.ensure_main(db, name="Main", trigger="Pynchy", now=NOW)
+    groups.ensure_main(Tx(db, NOW), name="Main", trigger="Pynchy")
 
 
 def count(db: Database) -> int:
@@ -55,7 +57,7 @@ class TestOpening:
     async def test_what_is_committed_is_there_next_time(self, path: Path) -> None:
         async with open_store(path) as store:
             await store.call(make_main)
-            assert (await store.call(messages.receive, hello(1), now=NOW)).wakes
+            assert (await store.call(at(NOW, messages.receive), hello(1))).wakes
         async with open_store(path) as store:
             assert await store.call(count) == 1
 
@@ -172,7 +174,7 @@ class TestOpening:
             await store.call(make_main)
             for start in range(0, 2000, 500):
                 batch = [hello(number, text="x" * 200) for number in range(start, start + 500)]
-                await store.call(messages.receive_many, batch, now=NOW)
+                await store.call(at(NOW, messages.receive_many), batch)
         size = path.stat().st_size
         with open(path, "r+b") as file:
             for page in range(20, size // 4096 - 5, 7):
@@ -197,14 +199,14 @@ class TestOpening:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(store.check)
                 for number in range(50):
-                    await store.call(messages.receive, hello(number), now=NOW)
+                    await store.call(at(NOW, messages.receive), hello(number))
             assert await store.call(count) == 50
 
 
 class TestCalls:
     async def test_a_call_that_raises_leaves_no_trace(self, path: Path) -> None:  # invariant 20
         def half(db: Database) -> None:
-            messages.receive(db, hello(1), now=NOW)
+            messages.receive(Tx(db, NOW), hello(1))
             raise RuntimeError("in the middle")
 
         async with open_store(path) as store:
@@ -228,7 +230,7 @@ class TestCalls:
             nonlocal inside
             inside += 1
             assert inside == 1
-            messages.receive(db, hello(number), now=NOW)
+            messages.receive(Tx(db, NOW), hello(number))
             inside -= 1
 
         async with open_store(path) as store, trio.open_nursery() as nursery:
@@ -247,7 +249,7 @@ class TestCalls:
 
                 def slow(db: Database) -> None:
                     trio.from_thread.run_sync(scope.cancel)
-                    messages.receive(db, hello(1), now=NOW)
+                    messages.receive(Tx(db, NOW), hello(1))
 
                 await store.call(slow)
             assert await store.call(count) == 1
@@ -277,7 +279,7 @@ async def fill(store: Store, *, batches: int = 200) -> int:
     for batch in range(batches):
         some = [hello(batch * 10 + number, text="x" * 1000) for number in range(10)]
         try:
-            await store.call(messages.receive_many, some, now=NOW)
+            await store.call(at(NOW, messages.receive_many), some)
         except StoreBroken:
             return batch * 10
     raise AssertionError("nothing failed")
@@ -293,7 +295,7 @@ class TestTrouble:
                     await store.call(count)
         async with open_store(path) as store:
             assert await store.call(count) >= acknowledged > 0
-            await store.call(messages.receive, hello(10_000), now=NOW)
+            await store.call(at(NOW, messages.receive), hello(10_000))
 
     async def test_a_database_that_is_full(self, path: Path) -> None:
         """SQLITE_FULL itself: the store refuses more, and has lost nothing of what it took."""
@@ -305,7 +307,7 @@ class TestTrouble:
             while full is None:
                 try:
                     await store.call(
-                        messages.receive, hello(acknowledged, text="x" * 3000), now=NOW
+                        at(NOW, messages.receive), hello(acknowledged, text="x" * 3000)
                     )
                     acknowledged += 1
                 except StoreBroken as error:
@@ -357,7 +359,7 @@ class TestTrouble:
             await store.call(make_main)
             await store.call(lambda db: db.execute("PRAGMA query_only = ON").fetchall())
             with pytest.raises(StoreBroken, match="READONLY"):
-                await store.call(messages.receive, hello(1), now=NOW)
+                await store.call(at(NOW, messages.receive), hello(1))
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
     async def test_a_file_without_permission(self, path: Path) -> None:
@@ -441,11 +443,11 @@ class TestBackups:
         copy = tmp_path / "backups" / "monday.db"
         async with open_store(path) as store:
             await store.call(make_main)
-            await store.call(messages.receive, hello(1), now=NOW)
+            await store.call(at(NOW, messages.receive), hello(1))
             await store.copy_to(copy)
-            await store.call(messages.receive, hello(2), now=NOW)
+            await store.call(at(NOW, messages.receive), hello(2))
             await store.copy_to(copy)
-            await store.call(messages.receive, hello(3), now=NOW)
+            await store.call(at(NOW, messages.receive), hello(3))
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
         assert [each.name for each in copy.parent.iterdir()] == ["monday.db"]
         kept = backup.restore(copy, path, stamp="1")
@@ -462,7 +464,7 @@ class TestBackups:
         async with open_store(path) as store:
             await store.call(make_main)
             await store.copy_to(copy)
-            await store.call(messages.receive, hello(1), now=NOW)
+            await store.call(at(NOW, messages.receive), hello(1))
             dead = tmp_path / "dead" / "pynchy.db"
             dead.parent.mkdir()
             for each in path.parent.iterdir():  # as a daemon that died leaves it
@@ -525,7 +527,7 @@ class TestBackups:
             await store.copy_to(copy)
             before = copy.read_bytes()
             some = [hello(number, text="x" * 1000) for number in range(500)]
-            await store.call(messages.receive_many, some, now=NOW)
+            await store.call(at(NOW, messages.receive_many), some)
             await store.tidy()
             with file_size_limit(100_000), pytest.raises(StoreBroken):
                 await store.copy_to(copy)

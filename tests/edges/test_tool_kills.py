@@ -16,7 +16,7 @@ import pytest
 from pynchy.config.paths import Home
 from pynchy.model import Micros
 from pynchy.store import backup, groups, migrations
-from pynchy.store.database import open_file
+from pynchy.store.database import Tx, open_file
 from tests.edges import old_stores
 from tests.edges.test_belonging import count_in, die, log_of
 
@@ -121,7 +121,7 @@ def template(tmp_path: Path) -> Path:
     die(home, 0, 1)
     open_file(home.database, mark=home.store_mark).close()
     with closing(open_file(home.database, mark=home.store_mark)) as opened:
-        groups.ensure_main(opened.connection, name="Main", trigger="Pynchy", now=Micros(1))
+        groups.ensure_main(Tx(opened.connection, Micros(1)), name="Main", trigger="Pynchy")
     backup.write_copy(home.database, home.root / "good.db")
     die(home, 50, 51)
     open_file(

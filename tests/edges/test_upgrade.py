@@ -18,6 +18,7 @@ from pynchy.model import MAIN, MAIN_CONSOLE, Micros
 from pynchy.store import backup, groups, memory, messages, migrations, outbox, tasks, upgrade
 from pynchy.store.database import StoreBroken, open_file, open_reader, open_store
 from tests.edges import old_stores
+from tests.transactions import at
 
 EARLIER = range(1, migrations.SCHEMA)
 NOW = Micros(1_790_000_000_000_000)
@@ -43,10 +44,10 @@ async def test_nothing_is_lost_on_the_way_up(home: Home, schema: int) -> None:
         assert [group.folder for group in found] == ["main", "family"]
         assert (found[0].session, found[0].epoch) == ("session-1", 3)
         assert found[1].allowed_senders == ("a",)
-        assert await store.call(messages.waiting_groups, now=NOW) == ["main"]
+        assert await store.call(at(NOW, messages.waiting_groups)) == ["main"]
         history = await store.call(messages.history, MAIN_CONSOLE, limit=9)
         assert [each.text for each in history] == ["first", "second", "unanswered"]
-        (head,) = await store.call(outbox.heads, now=NOW)
+        (head,) = await store.call(at(NOW, outbox.heads))
         entry = await store.call(outbox.get, head.out.id)
         assert entry is not None
         assert entry["text"] == "on its way"

@@ -17,7 +17,7 @@ from pynchy.model import GroupId, Micros
 from pynchy.moving import exporter
 from pynchy.moving import trees as merging
 from pynchy.store import backup, groups
-from pynchy.store.database import open_file, transaction
+from pynchy.store.database import Tx, open_file, transaction
 from tests.edges.test_trees import deep
 
 FAMILY = GroupId("family")
@@ -40,13 +40,12 @@ def home(pit: Path) -> Home:
     db = open_file(home.database).connection
     with closing(db), transaction(db):
         groups.register(
-            db,
+            Tx(db, Micros(1)),
             folder=FAMILY,
             name="Family",
             chats=(),
             trigger="Pynchy",
             requires_trigger=False,
-            now=Micros(1),
         )
     home.group(FAMILY).mkdir()
     return home

@@ -16,6 +16,7 @@ from pynchy.store import groups
 from pynchy.store.database import Store, open_store
 from tests.edges.small_daemon import running
 from tests.edges.test_control import Lines
+from tests.transactions import at
 
 MAIN = (GroupId("main"), None)
 
@@ -57,7 +58,7 @@ async def test_who_watches_is_told_of_a_commit_and_not_of_a_look(tmp_path: Path)
                 }
             ],
         }
-        await store.call(groups.ensure_main, name="Main", trigger="Pynchy", now=Micros(1))
+        await store.call(at(Micros(1), groups.ensure_main), name="Main", trigger="Pynchy")
         assert await client.hear() == {"event": "changed", "steps": []}
 
 

@@ -23,7 +23,7 @@ from pynchy.ipc.files import FILE_LIMIT, Staged, Unfit
 from pynchy.ipc.spool import SCAN_LIMIT, Spool
 from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId
 from pynchy.store import audit, groups, messages, outbox, runs, turns
-from pynchy.store.database import Connection, Opened, Store, open_memory
+from pynchy.store.database import Connection, Opened, Store, Tx, open_memory
 from pynchy_agent import wire
 from pynchy_agent.wire import Answer, Command, encode_command
 
@@ -93,15 +93,14 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     db = open_memory()
-    groups.ensure_main(db, name="Main", trigger="Pynchy", now=NOON)
+    groups.ensure_main(Tx(db, NOON), name="Main", trigger="Pynchy")
     groups.register(
-        db,
+        Tx(db, NOON),
         folder=FAMILY,
         name="Family",
         chats=(CHAT,),
         trigger="Pynchy",
         requires_trigger=False,
-        now=NOON,
     )
     message = Message(
         chat=CHAT,
@@ -111,15 +110,16 @@ def house(tmp_path: Path) -> Iterator[House]:
         sent_at=NOON,
         text="hello",
     )
-    messages.receive(db, message, now=NOON)
-    runs.begin(db, run=RUN, folder=FAMILY, kind="session", container="c", boot="b", now=NOON)
+    messages.receive(Tx(db, NOON), message)
+    runs.begin(Tx(db, NOON), run=RUN, folder=FAMILY, kind="session", container="c", boot="b")
     ids = iter(range(1, 1 << 40))
 
     def new_id() -> str:
         return f"{next(ids):032x}"
 
-    assert turns.claim(db, FAMILY, RUN, now=NOON, new_id=new_id) is not None
-    store = Store(Opened(db), trio.to_thread.run_sync)  # type: ignore[arg-type]  # as `open_store` casts it
+    assert turns.claim(Tx(db, NOON, new_id), FAMILY, RUN) is not None
+    run_sync = trio.to_thread.run_sync
+    store = Store(Opened(db), run_sync, now=lambda: NOON, new_id=new_id)  # type: ignore[arg-type]  # as `open_store` casts it
     rung: list[Done] = []
     desk = watcher.Desk(
         folder=FAMILY,
@@ -446,15 +446,15 @@ async def test_a_file_is_copied_before_it_is_sent(house: House) -> None:
     assert copy.stat().st_mode & 0o777 == 0o600
     await watcher.sweep(house.desk, RUN)
     assert copy.exists()  # still to be sent
-    assert outbox.take(house.db, row["id"], now=NOON) is not None
-    outbox.sent(house.db, row["id"], now=NOON)
+    assert outbox.take(Tx(house.db, NOON), row["id"]) is not None
+    outbox.sent(Tx(house.db, NOON), row["id"])
     await watcher.sweep(house.desk, RUN)
     assert list(house.desk.outgoing.iterdir()) == []  # sent: the copy is gone
 
 
 async def test_a_refused_file_leaves_no_copy(house: House) -> None:
     (house.desk.work / "cat.png").write_bytes(b"cat")
-    turns.cancel(house.db, FAMILY, now=NOON)
+    turns.cancel(Tx(house.db, NOON), FAMILY)
     async with house.live():
         house.put("send_file", {"path": "cat.png"})
         [answer] = await house.answered()

@@ -19,7 +19,7 @@ import trio
 from pynchy.chat import receiver
 from pynchy.model import ChatId, GroupId, Message, Micros
 from pynchy.store import groups, messages
-from pynchy.store.database import Database, open_store
+from pynchy.store.database import Database, Tx, open_store
 from pynchy.whatsapp.channel import Terms, open_whatsapp
 
 CHAT = ChatId("120363000000000001@g.us")
@@ -32,16 +32,15 @@ def now() -> Micros:
 
 def begin(db: Database) -> int:
     """Register the group, once. How many of its messages are there."""
-    groups.ensure_main(db, name="Main", trigger="Pynchy", now=now())
+    groups.ensure_main(Tx(db, now()), name="Main", trigger="Pynchy")
     if groups.by_chat(db, CHAT) is None:
         groups.register(
-            db,
+            Tx(db, now()),
             folder=GroupId("family"),
             name="Family",
             chats=(CHAT,),
             trigger="Pynchy",
             requires_trigger=True,
-            now=now(),
         )
     return int(db.execute("SELECT count(*) FROM inbox").fetchone()[0])
 

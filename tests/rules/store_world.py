@@ -11,7 +11,7 @@ import attrs
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, Message, Micros, RunId, SenderId
 from pynchy.policy.failures import Trouble
 from pynchy.store import groups, holds, messages, outbox, runs, turns
-from pynchy.store.database import Connection, configure, open_memory
+from pynchy.store.database import Connection, Tx, configure, open_memory
 
 FAMILY = GroupId("family")
 CHAT = ChatId("120363@g.us")
@@ -45,7 +45,7 @@ class World:
     def with_family(cls, *, requires_trigger: bool = True) -> World:
         """A world with main and one other group of one chat."""
         world = cls()
-        groups.ensure_main(world.db, name="Main", trigger="Pynchy", now=world.now)
+        groups.ensure_main(Tx(world.db, world.now), name="Main", trigger="Pynchy")
         world.register(FAMILY, CHAT, requires_trigger=requires_trigger)
         return world
 
@@ -59,13 +59,12 @@ class World:
 
     def register(self, folder: GroupId, *chats: ChatId, requires_trigger: bool = True) -> None:
         groups.register(
-            self.db,
+            Tx(self.db, self.now),
             folder=folder,
             name=folder.title(),
             chats=chats,
             trigger="Pynchy",
             requires_trigger=requires_trigger,
-            now=self.now,
         )
 
     def hear(
@@ -92,18 +91,17 @@ class World:
             revokes=revokes,
             from_me=from_me,
         )
-        return messages.receive(self.db, message, now=self.passes(0.001), command=command)
+        return messages.receive(Tx(self.db, self.passes(0.001)), message, command=command)
 
     def begin(self, folder: GroupId = FAMILY, kind: runs.Kind = "session") -> RunId:
         run = RunId(self.new_id()[-16:])
         runs.begin(
-            self.db,
+            Tx(self.db, self.passes(0.001)),
             run=run,
             folder=folder,
             kind=kind,
             container=f"pynchy-test-{run}",
             boot=self.boot,
-            now=self.passes(0.001),
         )
         return run
 
@@ -117,9 +115,7 @@ class World:
     def try_claim(
         self, run: RunId, folder: GroupId = FAMILY, *, chat: ChatId | None = None
     ) -> turns.Claimed | None:
-        return turns.claim(
-            self.db, folder, run, now=self.passes(0.001), new_id=self.new_id, chat=chat
-        )
+        return turns.claim(Tx(self.db, self.passes(0.001), self.new_id), folder, run, chat=chat)
 
     def commit(
         self,
@@ -130,14 +126,12 @@ class World:
         reached: bool = True,
     ) -> turns.Committed:
         return turns.commit(
-            self.db,
+            Tx(self.db, self.passes(0.001), self.new_id),
             run,
             answered=[each.prompt_id for each in answered],
             pieces=say,
             session=session,
             reached=reached,
-            now=self.passes(0.001),
-            new_id=self.new_id,
         )
 
     def fail(
@@ -152,53 +146,47 @@ class World:
         bought: bool = False,
     ) -> list[turns.Failure]:
         return turns.fail(
-            self.db,
+            Tx(self.db, self.passes(0.001), self.new_id),
             run,
             Trouble(kind, message, moment, sure, bought),
-            now=self.passes(0.001),
             jitter=jitter,
-            new_id=self.new_id,
         )
 
     def end(self, run: RunId, reason: str = "closed") -> list[turns.Failure]:
-        return runs.end(self.db, run, reason=reason, now=self.passes(0.001), new_id=self.new_id)
+        return runs.end(Tx(self.db, self.passes(0.001), self.new_id), run, reason=reason)
 
     def restart(self) -> list[str]:
         """The daemon dies and starts again: what it does first."""
         self.boot = f"boot-{self.new_id()[-4:]}"
-        left = runs.interrupt_others(
-            self.db, boot=self.boot, now=self.passes(0.001), new_id=self.new_id
-        )
-        holds.recover(self.db, now=self.now)
-        outbox.recover(self.db, now=self.now)
+        left = runs.interrupt_others(Tx(self.db, self.passes(0.001), self.new_id), boot=self.boot)
+        holds.recover(Tx(self.db, self.now))
+        outbox.recover(Tx(self.db, self.now))
         return left
 
     def say(self, text: str, *, chat: ChatId = CHAT, turn: turns.Claimed | None = None) -> int:
         """The agent says something while it works (or the host, without a turn)."""
         (entry,) = outbox.enqueue(
-            self.db,
+            Tx(self.db, self.now, self.new_id),
             folder=FAMILY,
             chat=chat,
             texts=(text,),
             turn=None if turn is None else turn.turn,
-            now=self.now,
-            new_id=self.new_id,
         )
         return entry
 
     def send_all(self) -> list[tuple[ChatId, str]]:
         """Send whatever is due, every try a success."""
         said: list[tuple[ChatId, str]] = []
-        while heads := outbox.heads(self.db, now=self.now):
+        while heads := outbox.heads(Tx(self.db, self.now)):
             for head in heads:
-                out = outbox.take(self.db, head.out.id, now=self.now)
+                out = outbox.take(Tx(self.db, self.now), head.out.id)
                 assert out is not None
                 said.append((out.chat, out.text))
-                outbox.sent(self.db, out.id, now=self.passes(0.001))
+                outbox.sent(Tx(self.db, self.passes(0.001)), out.id)
         return said
 
     def waiting(self) -> list[GroupId]:
-        return messages.waiting_groups(self.db, now=self.now)
+        return messages.waiting_groups(Tx(self.db, self.now))
 
     def cursor(self, chat: ChatId = CHAT) -> int:
         row = self.db.execute("SELECT done_seq FROM chats WHERE chat = ?", (chat,)).fetchone()

@@ -38,6 +38,7 @@ from pynchy.policy.requests import (
     visible,
 )
 from pynchy.store import approvals, audit, groups, tasks, turns
+from pynchy.store.database import Tx
 from tests.rules.test_policy import ANN, CHAT, FAMILY, NOON, WORK, World
 
 BOB = SenderId("4918@s.whatsapp.net")
@@ -63,11 +64,11 @@ def asked(there: World, name: str, args: dict[str, Any]) -> str:
 
 
 def yes(there: World, code: str, *, now: Micros = NOON, **more: Any) -> Decided:
-    return decide(there.db, code, approve=True, by="owner", now=now, new_id=there.new_id, **more)
+    return decide(Tx(there.db, now, there.new_id), code, approve=True, by="owner", **more)
 
 
 def no(there: World, code: str) -> Decided:
-    return decide(there.db, code, approve=False, by="owner", now=NOON, new_id=there.new_id)
+    return decide(Tx(there.db, NOON, there.new_id), code, approve=False, by="owner")
 
 
 def woken(there: World, folder: GroupId = FAMILY) -> list[str]:
@@ -442,11 +443,11 @@ def test_what_nobody_decides_expires_and_its_agent_is_told() -> None:  # threat 
     there = World()
     code = asked(there, "request_mount", MOUNT)
     end = after(NOON, approvals.LIFETIME)
-    assert approvals.expire(there.db, now=Micros(end - 1)) == approvals.Expired((), end)
+    assert approvals.expire(Tx(there.db, Micros(end - 1))) == approvals.Expired((), end)
     with pytest.raises(CannotDecide, match="has expired"):  # although nobody has noticed yet
         yes(there, code, now=end)
-    assert approvals.expire(there.db, now=end) == approvals.Expired((FAMILY,), None)
-    assert approvals.expire(there.db, now=end) == approvals.Expired((), None)
+    assert approvals.expire(Tx(there.db, end)) == approvals.Expired((FAMILY,), None)
+    assert approvals.expire(Tx(there.db, end)) == approvals.Expired((), None)
     assert state(there, code) == "expired"
     assert "Nobody decided in time" in woken(there)[0]
 
@@ -457,18 +458,17 @@ def test_a_group_that_was_removed_and_another_of_its_name_get_nothing() -> None:
         asked(there, "request_mount", MOUNT),
         asked(there, "request_host", {"host": "a.org"}),
     )
-    turns.cancel(there.db, FAMILY, now=NOON, all_of_it=True)
+    turns.cancel(Tx(there.db, NOON), FAMILY, all_of_it=True)
     groups.remove(there.db, FAMILY)
     decided = yes(there, first)
     assert (decided.done.ok, decided.done.wakes) == (False, None)
     groups.register(
-        there.db,
+        Tx(there.db, after(NOON, 60)),
         folder=FAMILY,
         name="Other",
         chats=(CHAT,),
         trigger="Pynchy",
         requires_trigger=False,
-        now=after(NOON, 60),
     )
     assert "the group that asked is gone" in yes(there, second, now=after(NOON, 61)).text
     assert groups.settings(there.db, FAMILY) == {}
@@ -526,10 +526,8 @@ def order(there: World, text: str, *, sender: SenderId, chat: ChatId, own: bool 
 
     before = len(there.outbox())
     command_handlers.carry_out(
-        there.db,
+        Tx(there.db, NOON, there.new_id),
         Asked(order=found, message=message, group=group, refusal=refusal),
-        now=NOON,
-        new_id=there.new_id,
         stop=nothing,
         tell=nothing,
         committed=lambda done: None,

@@ -15,6 +15,7 @@ from pynchy.policy import tools
 from pynchy.policy.effect_limits import COMMANDS, UNBOUNDED, Bounds
 from pynchy.schedule.times import Schedule
 from pynchy.store import breakers, delegates, effect_counts, runs, tasks, turns
+from pynchy.store.database import Tx
 from pynchy_agent import wire
 from tests.rules.store_world import CHAT, FAMILY, World
 
@@ -37,14 +38,12 @@ class Agent:
 
     def call(self, name: str, /, **args: Any) -> Done:
         return commands.handle(
-            self.world.db,
+            Tx(self.world.db, self.world.passes(1.0), self.world.new_id),
             wire.Command(name=name, args=args),
             folder=FAMILY,
             run=self.run,
             command_id=self.world.new_id(),
             sha256="0" * 64,
-            now=self.world.passes(1.0),
-            new_id=self.world.new_id,
             file=Staged(path="/outgoing/cat.png", name="cat.png", size=7),
             bounds=self.bounds,
         )
@@ -63,7 +62,7 @@ def scheduled(agent: Agent) -> Agent:
     """The next turn of the task that falls due, in a run of its own."""
     world = agent.world
     world.db.execute("UPDATE turns SET state = 'done', ended_at = 1 WHERE run_id = ?", (agent.run,))
-    runs.end(world.db, agent.run, reason="closed", now=world.now, new_id=world.new_id)
+    runs.end(Tx(world.db, world.now, world.new_id), agent.run, reason="closed")
     run = world.begin(kind="task")
     world.claim(run)
     return Agent(world, run, agent.bounds)
@@ -144,7 +143,7 @@ def test_a_task_does_not_move_itself_nearer_than_an_interval_may_be(unasked: Age
 def test_what_a_helper_that_a_task_asked_for_wakes_is_still_not_asked_for(unasked: Agent) -> None:
     assert unasked.call("delegate", prompt="work", wait=False).ok
     world = unasked.world
-    runs.end(world.db, unasked.run, reason="closed", now=world.now, new_id=world.new_id)
+    runs.end(Tx(world.db, world.now, world.new_id), unasked.run, reason="closed")
     run = world.begin()
     woken = world.claim(run)
     assert woken.kind == "notice"
@@ -180,7 +179,7 @@ def test_every_act_that_says_something_or_makes_a_turn_is_counted_and_bounded(na
             agent.world.db.execute("UPDATE questions SET state = 'dropped'")
         done = agent.call(name, **args)
         assert done.ok, done.text
-    assert effect_counts.done(agent.world.db, FAMILY, kind, now=agent.world.now) == 3
+    assert effect_counts.done(Tx(agent.world.db, agent.world.now), FAMILY, kind) == 3
     args = EACH[name] | ({"task_id": tasks_made[3]} if name == "run_task_now" else {})
     done = agent.call(name, **args)
     assert not done.ok
@@ -202,12 +201,12 @@ def test_every_command_with_an_effect_has_a_bound() -> None:
 
 def test_within_the_hour_counts_and_no_longer() -> None:
     world = World.with_family()
-    effect_counts.count(world.db, FAMILY, "turns", now=world.now, number=2)
-    assert effect_counts.done(world.db, FAMILY, "turns", now=after(world.now, HOUR - 61)) == 2
-    assert effect_counts.done(world.db, FAMILY, "turns", now=after(world.now, HOUR + 60)) == 0
-    assert effect_counts.done(world.db, FAMILY, "turns", now=after(world.now, -HOUR)) == 0
-    effect_counts.count(world.db, FAMILY, "turns", now=after(world.now, -HOUR))
-    assert effect_counts.done(world.db, FAMILY, "turns", now=world.now) == 0, "a clock was set back"
+    effect_counts.count(Tx(world.db, world.now), FAMILY, "turns", number=2)
+    assert effect_counts.done(Tx(world.db, after(world.now, HOUR - 61)), FAMILY, "turns") == 2
+    assert effect_counts.done(Tx(world.db, after(world.now, HOUR + 60)), FAMILY, "turns") == 0
+    assert effect_counts.done(Tx(world.db, after(world.now, -HOUR)), FAMILY, "turns") == 0
+    effect_counts.count(Tx(world.db, after(world.now, -HOUR)), FAMILY, "turns")
+    assert effect_counts.done(Tx(world.db, world.now), FAMILY, "turns") == 0, "a clock was set back"
 
 
 def test_tokens_hold_back_what_nobody_asked_for() -> None:
@@ -215,9 +214,7 @@ def test_tokens_hold_back_what_nobody_asked_for() -> None:
     bounds = Bounds(tokens=1000)
 
     def held() -> bool:
-        found = breakers.held(
-            world.db, FAMILY, "turns", bounds=bounds, now=world.now, new_id=world.new_id
-        )
+        found = breakers.held(Tx(world.db, world.now, world.new_id), FAMILY, "turns", bounds=bounds)
         return found is not None
 
     insert = (
@@ -229,9 +226,9 @@ def test_tokens_hold_back_what_nobody_asked_for() -> None:
     assert not held(), "what is read from the cache is left aside"
     world.db.execute(insert, (world.now,))
     assert held()
-    assert breakers.let_go_on(world.db, FAMILY, by="owner", now=world.now)
+    assert breakers.let_go_on(Tx(world.db, world.now), FAMILY, by="owner")
     assert not held(), "it is counted from here on"
-    assert not breakers.let_go_on(world.db, FAMILY, by="owner", now=world.now)
+    assert not breakers.let_go_on(Tx(world.db, world.now), FAMILY, by="owner")
 
 
 def test_without_bounds_nobody_is_held_back() -> None:
@@ -245,12 +242,12 @@ def test_without_bounds_nobody_is_held_back() -> None:
 
 
 def due(world: World, bounds: Bounds) -> tasks.Fired:
-    return tasks.fire_due(world.db, now=world.now, new_id=world.new_id, bounds=bounds)
+    return tasks.fire_due(Tx(world.db, world.now, world.new_id), bounds=bounds)
 
 
 def every(world: World, seconds: int, folder: GroupId = FAMILY, chat: ChatId = CHAT) -> TaskId:
     made = tasks.create(
-        world.db,
+        Tx(world.db, world.now),
         id=TaskId(world.new_id()),
         folder=folder,
         chat=chat,
@@ -258,7 +255,6 @@ def every(world: World, seconds: int, folder: GroupId = FAMILY, chat: ChatId = C
         schedule=Schedule("interval", str(seconds), "UTC", world.now),
         context="group",
         creator=SenderId("owner"),
-        now=world.now,
     )
     return made.id
 
@@ -279,7 +275,7 @@ def test_its_tasks_stay_due_and_are_caught_up_with_when_it_may_go_on() -> None:
     assert first.next_at is None, "it does not spin"
     world.passes(600)
     assert not due(world, bounds).told
-    assert breakers.let_go_on(world.db, FAMILY, by="owner", now=world.now)
+    assert breakers.let_go_on(Tx(world.db, world.now), FAMILY, by="owner")
     assert due(world, bounds).groups == (FAMILY,)
     [latest, *_] = tasks.ledger(world.db, task)
     assert latest["missed"] == 2
@@ -308,14 +304,12 @@ def test_it_says_nothing_that_nobody_asked_for_and_still_answers_people() -> Non
 
     def commit(run: RunId, *answered: turns.Claimed) -> turns.Committed:
         return turns.commit(
-            world.db,
+            Tx(world.db, world.passes(1.0), world.new_id),
             run,
             answered=[each.prompt_id for each in answered],
             pieces=[f"a word, {world.new_id()}"],
             session=None,
             bounds=bounds,
-            now=world.passes(1.0),
-            new_id=world.new_id,
         )
 
     run = world.begin(kind="task")
@@ -334,12 +328,11 @@ def test_it_says_nothing_that_nobody_asked_for_and_still_answers_people() -> Non
     world.hear("and now?")
     asked = world.claim(run)
     turns.add(
-        world.db,
+        Tx(world.db, world.now),
         folder=FAMILY,
         chat=CHAT,
         kind="notice",
         prompt="a helper has ended",
-        now=world.now,
     )
     assert commit(run, asked, world.claim(run)).outbox, "it answers a person among others"
 
@@ -351,8 +344,8 @@ def test_answers_to_people_are_never_counted() -> None:
         run = world.begin()
         world.commit(run, world.claim(run), say=["hello"])
         world.end(run)
-    assert effect_counts.done(world.db, FAMILY, "messages", now=world.now) == 0
-    assert effect_counts.done(world.db, FAMILY, "turns", now=world.now) == 0
+    assert effect_counts.done(Tx(world.db, world.now), FAMILY, "messages") == 0
+    assert effect_counts.done(Tx(world.db, world.now), FAMILY, "turns") == 0
 
 
 def test_helpers_that_nobody_waits_for_are_refused_where_they_would_have_no_slot() -> None:

@@ -32,6 +32,7 @@ from pynchy.policy.failures import (
     row_of,
 )
 from pynchy.store import groups, guard_reports, holds, messages, runs, serving, turns
+from pynchy.store.database import Tx
 from tests.rules.store_world import BEGINNING, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 KINDS = sorted(TABLE)
@@ -398,9 +399,8 @@ def answers(world: World, folder: GroupId) -> tuple[GroupId, ...]:
 def may_start(world: World, folder: GroupId) -> bool:
     """Whether a container would be started for what waits in this group."""
     begun = serving.begin(
-        world.db, run=RunId(world.new_id()[-16:]), folder=folder, kind="session", turn=None,
-        prewarm=False, container=world.new_id(), boot="b", now=world.now, new_id=world.new_id,
-    )  # fmt: skip
+        Tx(world.db, world.now, world.new_id), run=RunId(world.new_id()[-16:]), folder=folder, kind="session",
+        turn=None, prewarm=False, container=world.new_id(), boot="b")  # fmt: skip
     if begun is not None:
         live = runs.live(world.db, folder)
         world.end(live[-1].id)
@@ -501,7 +501,7 @@ class TestOneTriesForAll:
         assert may_start(world, OTHER)
         world.hear("@Pynchy three")
         assert not may_start(world, FAMILY)
-        assert holds.lift_kind(world.db, "budget", now=world.now, folder=FAMILY) == [FAMILY]
+        assert holds.lift_kind(Tx(world.db, world.now), "budget", folder=FAMILY) == [FAMILY]
         assert may_start(world, FAMILY)
 
     def test_what_an_agent_alone_says_holds_nobody_back(self) -> None:
@@ -519,7 +519,7 @@ class TestOneTriesForAll:
         fails(world, FAMILY, "credential")
         world.passes(30 * DAY)
         assert not may_start(world, FAMILY)
-        assert holds.lift_kind(world.db, "credential", now=world.now) == [FAMILY]
+        assert holds.lift_kind(Tx(world.db, world.now), "credential") == [FAMILY]
         assert may_start(world, FAMILY)
 
     @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ class TestOneTriesForAll:
         world.now = right
         world.hear("@Pynchy two", chat=OTHER_CHAT)
         assert may_start(world, OTHER)
-        holds.correct(world.db, now=world.now)
+        holds.correct(Tx(world.db, world.now))
         assert may_start(world, FAMILY)
 
 
@@ -644,14 +644,14 @@ class TestWhatPeopleHear:
         world.hear("@Pynchy one")
         fails(world, FAMILY, "credential")
         world.hear("@Pynchy more")
-        assert len(turns.cancel(world.db, FAMILY, now=world.now)) == 1
+        assert len(turns.cancel(Tx(world.db, world.now), FAMILY)) == 1
         assert messages.next_retry(world.db, FAMILY) is None
 
     def test_a_task_waits_as_a_message_does(self) -> None:
         world = two_groups()
         world.hear("@Pynchy one")
         fails(world, FAMILY, "outage")
-        turns.add(world.db, folder=OTHER, chat=OTHER_CHAT, kind="task", prompt="x", now=world.now)
+        turns.add(Tx(world.db, world.now), folder=OTHER, chat=OTHER_CHAT, kind="task", prompt="x")
         run = world.begin(OTHER, kind="task")
         assert world.try_claim(run, OTHER) is None
         world.end(run)
@@ -674,8 +674,7 @@ class TestWhatPeopleHear:
         for each in starts:
             refused = [] if each == "none" else [("photos", f"reason {each}")]
             guard_reports.mounts_refused(
-                world.db, folder=FAMILY, run=RunId("r"), refused=refused, now=world.now, new_id=world.new_id
-            )  # fmt: skip
+                Tx(world.db, world.now, world.new_id), folder=FAMILY, run=RunId("r"), refused=refused)  # fmt: skip
             if each not in (before, "none"):
                 expected.append(f"photos: reason {each}")
             before = each
@@ -687,7 +686,7 @@ class TestWhatPeopleHear:
         world.hear("@Pynchy one")
         fails(world, FAMILY, "outage")
         world.passes(1)
-        turns.cancel(world.db, FAMILY, now=world.now)
+        turns.cancel(Tx(world.db, world.now), FAMILY)
         world.hear("@Pynchy again")
         assert may_start(world, FAMILY)
 
@@ -700,19 +699,17 @@ class TestWhatPeopleHear:
         world.hear("@Pynchy two")
         world.claim(run)
         turns.fail(
-            world.db,
+            Tx(world.db, world.now, world.new_id),
             run,
             Trouble("credential", "no", sure=True),
             prompts=[first.prompt_id],
-            now=world.now,
             jitter=0.0,
-            new_id=world.new_id,
         )
         world.end(run)
         assert not may_start(world, FAMILY)
         world.passes(10 * MINUTE)
         assert not may_start(world, FAMILY)
-        holds.lift_kind(world.db, "credential", now=world.now)
+        holds.lift_kind(Tx(world.db, world.now), "credential")
         run = world.begin()
         assert world.claim(run).turn == first.turn
         assert [each.text for each in world.claim(run).messages] == ["@Pynchy two"]

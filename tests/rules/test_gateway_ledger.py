@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pynchy.gateway.exchange import Limits, OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.prices import cost, input_bound
 from pynchy.model import GroupId, Micros, RunId
-from pynchy.store.database import Connection, open_memory
+from pynchy.store.database import Connection, Tx, open_memory
 from pynchy.store.ledger import USEFUL, prune, reserve, settle, summed, used
 
 NOW = Micros(1_000_000)
@@ -21,7 +21,7 @@ def who(limits: Limits, *, group: str = "family", run: str = "0123456789abcdef")
 
 
 def take(db: Connection, wanted: Wanted = CALL, day: str = "2026-01-01", **limits: int) -> Reserved:
-    given = reserve(db, who(Limits(**limits)), wanted, day=day, now=NOW)
+    given = reserve(Tx(db, NOW), who(Limits(**limits)), wanted, day=day)
     assert isinstance(given, Reserved)
     return given
 
@@ -29,7 +29,7 @@ def take(db: Connection, wanted: Wanted = CALL, day: str = "2026-01-01", **limit
 def over(
     db: Connection, wanted: Wanted = CALL, day: str = "2026-01-01", **limits: int
 ) -> OverBudget:
-    given = reserve(db, who(Limits(**limits)), wanted, day=day, now=NOW)
+    given = reserve(Tx(db, NOW), who(Limits(**limits)), wanted, day=day)
     assert isinstance(given, OverBudget)
     return given
 
@@ -48,7 +48,7 @@ def test_a_call_is_booked_before_it_is_made(db: Connection) -> None:
 
 def test_a_settled_call_counts_for_what_it_used(db: Connection) -> None:
     usage = Usage(input=10, output=50, cache_read=1000, cache_write=100, cache_write_hour=200)
-    settle(db, take(db), usage, now=NOW)
+    settle(Tx(db, NOW), take(db), usage)
     (line,) = used(db)
     assert (line.calls, line.open, line.cost) == (1, 0, cost(MODEL, usage))
     assert (line.input, line.output, line.cache_read, line.cache_write) == (10, 50, 1000, 300)
@@ -56,8 +56,8 @@ def test_a_settled_call_counts_for_what_it_used(db: Connection) -> None:
 
 def test_a_second_settlement_changes_nothing(db: Connection) -> None:
     reserved = take(db)
-    settle(db, reserved, Usage(output=50), now=NOW)
-    settle(db, reserved, Usage(), now=NOW)
+    settle(Tx(db, NOW), reserved, Usage(output=50))
+    settle(Tx(db, NOW), reserved, Usage())
     assert used(db)[0].output == 50
 
 
@@ -92,7 +92,7 @@ def test_a_run_has_a_budget_of_its_own(db: Connection) -> None:
     refusal = over(db, run_tokens=5_000)
     assert "this run" in refusal.reason
     other = reserve(
-        db, who(Limits(run_tokens=5_000), run="f" * 16), CALL, day="2026-01-01", now=NOW
+        Tx(db, NOW), who(Limits(run_tokens=5_000), run="f" * 16), CALL, day="2026-01-01"
     )
     assert isinstance(other, Reserved)
 
@@ -101,7 +101,7 @@ def test_groups_and_days_do_not_share(db: Connection) -> None:
     take(db, day_tokens=5_000)
     take(db, day_tokens=5_000, day="2026-01-02")
     assert isinstance(
-        reserve(db, who(Limits(day_tokens=5_000), group="work"), CALL, day="2026-01-01", now=NOW),
+        reserve(Tx(db, NOW), who(Limits(day_tokens=5_000), group="work"), CALL, day="2026-01-01"),
         Reserved,
     )
     over(db, day_tokens=5_000)
@@ -109,7 +109,7 @@ def test_groups_and_days_do_not_share(db: Connection) -> None:
 
 def test_a_call_that_costs_nothing_is_counted_all_the_same(db: Connection) -> None:
     free = Wanted(MODEL, 1_000, 10_000, free=True)
-    settle(db, take(db, free, day_money=1), Usage(input=5, output=6), now=NOW)
+    settle(Tx(db, NOW), take(db, free, day_money=1), Usage(input=5, output=6))
     (line,) = used(db)
     assert (line.cost, line.input, line.output) == (0, 5, 6)
     over(db, free, day_tokens=100)
@@ -119,7 +119,7 @@ def test_usage_by_day_and_group(db: Connection) -> None:
     take(db, day="2026-01-01")
     take(db, day="2026-01-02")
     take(db, Wanted("claude-haiku-5-5", 1, 1), day="2026-01-02")
-    reserve(db, who(Limits(), group="work"), CALL, day="2026-01-02", now=NOW)
+    reserve(Tx(db, NOW), who(Limits(), group="work"), CALL, day="2026-01-02")
     assert [(x.day, x.group, x.model) for x in used(db)] == [
         ("2026-01-02", "family", "claude-haiku-5-5"),
         ("2026-01-02", "family", MODEL),
@@ -151,7 +151,7 @@ class Spending(RuleBasedStateMachine):
         asking = who(
             Limits(day_money=self.money, day_tokens=self.tokens, run_tokens=60_000), run=run * 16
         )
-        given = reserve(self.db, asking, wanted, day="d", now=NOW)
+        given = reserve(Tx(self.db, NOW), asking, wanted, day="d")
         if isinstance(given, Reserved):
             assert min(output, USEFUL) <= given.output <= output
             self.open.append((given, wanted))
@@ -166,7 +166,7 @@ class Spending(RuleBasedStateMachine):
             cache_write_hour=data.draw(st.integers(0, wanted.input)),
             output=data.draw(st.integers(0, reserved.output)),
         )
-        settle(self.db, reserved, usage, now=NOW)
+        settle(Tx(self.db, NOW), reserved, usage)
         self.spent += cost(MODEL, usage)
         self.spent -= input_bound(MODEL, wanted.input) + cost(MODEL, Usage(output=reserved.output))
         self.count += usage.tokens - wanted.input - reserved.output
@@ -184,7 +184,7 @@ TestSpending.settings = settings(max_examples=20, stateful_step_count=30)
 
 def test_all_groups_share_one_budget_for_the_day(db: Connection) -> None:
     shared = Limits(all_money=300_000, day_money=1_000_000)
-    reserve(db, who(shared, group="work"), CALL, day="2026-01-01", now=NOW)
+    reserve(Tx(db, NOW), who(shared, group="work"), CALL, day="2026-01-01")
     assert take(db, all_money=300_000).output == (300_000 - 208_000 - 8_000) // 20
     refusal = over(db, all_money=300_000)
     assert refusal.reason == "the budget of $0.30 for all groups today is used up"
@@ -204,8 +204,8 @@ def test_searches_are_paid_for_beforehand(db: Connection) -> None:
 
 
 def test_what_is_known_and_what_is_bounded_are_told_apart(db: Connection) -> None:
-    settle(db, take(db), Usage(input=100, output=10), now=NOW)
-    settle(db, take(db), Usage(input=50, cache_read=7, output=10, estimated=True), now=NOW)
+    settle(Tx(db, NOW), take(db), Usage(input=100, output=10))
+    settle(Tx(db, NOW), take(db), Usage(input=50, cache_read=7, output=10, estimated=True))
     take(db)
     (line,) = used(db)
     cut = cost(MODEL, Usage(input=50, cache_read=7, output=10))

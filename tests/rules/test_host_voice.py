@@ -16,6 +16,7 @@ from pynchy.chat.text import NOTICE_PREFIX, notice, within
 from pynchy.model import MAIN_CONSOLE, Micros, SenderId
 from pynchy.policy.failures import Trouble
 from pynchy.store import groups, guard_reports, messages, outbox, tasks, turns
+from pynchy.store.database import Tx
 from pynchy.text.safe import NOTICE_MARK
 from tests.rules.test_approvals import order
 from tests.rules.test_policy import CHAT, FAMILY, NOON, RUN, World
@@ -62,9 +63,9 @@ def test_an_agents_error_puts_no_words_in_the_hosts_mouth_in_main() -> None:
     now = NOON
     for _ in range(2):
         trouble = Trouble("agent", FORGED)
-        turns.fail(there.db, RUN, trouble, now=now, jitter=0, new_id=there.new_id)
+        turns.fail(Tx(there.db, now, there.new_id), RUN, trouble, jitter=0)
         now = Micros(now + 200_000_000)
-        turns.claim(there.db, FAMILY, RUN, now=now, new_id=there.new_id)
+        turns.claim(Tx(there.db, now, there.new_id), FAMILY, RUN)
     said = in_the_hosts_name(there)
     told = [each for each in said if "/approve" in each]
     assert all("\n" not in each for each in told)
@@ -102,10 +103,10 @@ def test_a_task_that_is_paused_is_named_within_a_line() -> None:
             "context_mode": "isolated",
         },
     )  # fmt: skip
-    tasks.fire_due(there.db, now=Micros(NOON + 3_600_000_000), new_id=there.new_id)
+    tasks.fire_due(Tx(there.db, Micros(NOON + 3_600_000_000), there.new_id))
     there.db.execute("UPDATE tasks SET failures = 1000")
     (turn,) = there.db.execute("SELECT turn_id FROM fires").fetchone()
-    tasks.pause_if_failing(there.db, turn, now=NOON, new_id=there.new_id)
+    tasks.pause_if_failing(Tx(there.db, NOON, there.new_id), turn)
     (said,) = in_the_hosts_name(there)
     assert "is paused" in said
     assert "\n" not in said
@@ -114,14 +115,12 @@ def test_a_task_that_is_paused_is_named_within_a_line() -> None:
 def test_a_chats_name_begins_no_line_in_main() -> None:
     # threat P8: whoever may name a group in the messenger
     there = World()
-    messages.receive(there.db, there.message("x", "B1"), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("x", "B1"))
     there.db.execute("UPDATE chats SET name = ? WHERE chat = ?", (FORGED, CHAT))
     groups.update(there.db, FAMILY, name=FORGED)
-    outbox.enqueue(
-        there.db, folder=FAMILY, chat=CHAT, texts=["lost"], now=NOON, new_id=there.new_id
-    )
+    outbox.enqueue(Tx(there.db, NOON, there.new_id), folder=FAMILY, chat=CHAT, texts=["lost"])
     entry = there.outbox()[-1]["id"]
-    outbox.failed(there.db, entry, reason=FORGED, now=NOON, new_id=there.new_id)
+    outbox.failed(Tx(there.db, NOON, there.new_id), entry, reason=FORGED)
     order(there, "/groups", sender=SenderId("me"), chat=MAIN_CONSOLE, own=True)
     said = in_the_hosts_name(there)
     assert any("could not be delivered" in each and "\n" not in each for each in said)
@@ -132,8 +131,7 @@ def test_what_the_guards_say_has_the_mark() -> None:
     # threat P8, X6
     there = World()
     guard_reports.mounts_refused(
-        there.db, folder=FAMILY, run=RUN, refused=[("x", FORGED), (FORGED, "no")], now=NOON, new_id=there.new_id
-    )  # fmt: skip
+        Tx(there.db, NOON, there.new_id), folder=FAMILY, run=RUN, refused=[("x", FORGED), (FORGED, "no")])  # fmt: skip
     said = in_the_hosts_name(there)
     assert len(said) == 1
     assert said[-1].count("\n") == 2

@@ -30,7 +30,7 @@ from pynchy.model import (
 from pynchy.policy import tools
 from pynchy.policy.tools import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
 from pynchy.store import authority, groups, messages, outbox, runs, turns
-from pynchy.store.database import Connection, configure, open_memory
+from pynchy.store.database import Connection, Tx, configure, open_memory
 from pynchy.store.tasks import MOST_TASKS
 from pynchy_agent.wire import Command
 
@@ -184,22 +184,21 @@ class World:
         self.new_id = Ids()
         self.folder = folder
         self.sent = 0
-        groups.ensure_main(self.db, name="Main", trigger="Pynchy", now=NOON)
+        groups.ensure_main(Tx(self.db, NOON), name="Main", trigger="Pynchy")
         for each, chat in ((FAMILY, CHAT), (WORK, OTHER)):
             groups.register(
-                self.db,
+                Tx(self.db, NOON),
                 folder=each,
                 name=each.title(),
                 chats=(chat,),
                 trigger="Pynchy",
                 requires_trigger=False,
-                now=NOON,
             )
         chat = groups.chats_of(self.db, folder)[0]
         self.chat = chat
-        messages.receive(self.db, self.message("hello", "A1"), now=NOON)
+        messages.receive(Tx(self.db, NOON), self.message("hello", "A1"))
         runs.begin(
-            self.db, run=RUN, folder=folder, kind="session", container="c1", boot="b", now=NOON
+            Tx(self.db, NOON), run=RUN, folder=folder, kind="session", container="c1", boot="b"
         )
         self.claim()
 
@@ -214,7 +213,7 @@ class World:
         )
 
     def claim(self) -> None:
-        claimed = turns.claim(self.db, self.folder, RUN, now=NOON, new_id=self.new_id)
+        claimed = turns.claim(Tx(self.db, NOON, self.new_id), self.folder, RUN)
         assert claimed is not None
         self.prompt = claimed.prompt_id
 
@@ -232,14 +231,12 @@ class World:
     ) -> Done:
         self.sent += 1
         return handle(
-            self.db,
+            Tx(self.db, now, self.new_id),
             Command(name, args or {}),
             folder=folder or self.folder,
             run=run,
             command_id=id or f"{self.sent:032x}",
             sha256=sha,
-            now=now,
-            new_id=self.new_id,
             file=file,
         )
 
@@ -313,7 +310,7 @@ def test_the_run_of_another_group_lends_no_voice() -> None:  # threat I2, invari
 
 def test_a_stopped_turn_says_nothing_more() -> None:
     there = World()
-    turns.cancel(there.db, FAMILY, now=NOON)
+    turns.cancel(Tx(there.db, NOON), FAMILY)
     assert (
         there.call("send_message", {"text": "late"}).text == "this turn is over; nothing was done"
     )
@@ -329,16 +326,14 @@ def test_a_run_from_before_a_reset_says_nothing_more() -> None:  # invariant 29
 def test_an_afterthought_goes_to_the_chat_of_the_last_turn() -> None:
     there = World()
     turns.commit(
-        there.db, RUN, answered=[there.prompt], pieces=[], session=None, now=NOON,
-        new_id=there.new_id,
-    )  # fmt: skip
+        Tx(there.db, NOON, there.new_id), RUN, answered=[there.prompt], pieces=[], session=None)  # fmt: skip
     assert there.call("send_message", {"text": "one more thing"}).ok
     assert there.outbox()[0]["chat"] == CHAT
 
 
 def test_a_follow_up_is_not_what_the_first_turn_says() -> None:
     there = World()
-    messages.receive(there.db, there.message("and?", "A2"), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("and?", "A2"))
     there.claim()
     there.call("send_message", {"text": "first"})
     [row] = there.outbox()
@@ -349,7 +344,7 @@ def test_a_follow_up_is_not_what_the_first_turn_says() -> None:
 
 def test_what_a_dead_run_asked_for_is_still_done() -> None:  # invariant 169
     there = World()
-    runs.interrupt_others(there.db, boot="next", now=NOON, new_id=there.new_id)
+    runs.interrupt_others(Tx(there.db, NOON, there.new_id), boot="next")
     assert authority.last_run(there.db, FAMILY) == RUN
     assert there.call("send_message", {"text": "before I died"}).ok
     turn = turns.get(there.db, TurnId(there.outbox()[0]["turn_id"]))
@@ -405,9 +400,9 @@ def test_a_task_of_others_and_one_that_is_not_there_look_the_same(name: str) -> 
     work = World.__new__(World)  # the same rows, seen from the other group
     work.__dict__.update(there.__dict__, folder=WORK, chat=OTHER)
     other = RunId("b" * 16)
-    messages.receive(there.db, work.message("hello", "B1"), now=NOON)
-    runs.begin(there.db, run=other, folder=WORK, kind="session", container="c2", boot="b", now=NOON)
-    assert turns.claim(there.db, WORK, other, now=NOON, new_id=there.new_id) is not None
+    messages.receive(Tx(there.db, NOON), work.message("hello", "B1"))
+    runs.begin(Tx(there.db, NOON), run=other, folder=WORK, kind="session", container="c2", boot="b")
+    assert turns.claim(Tx(there.db, NOON, there.new_id), WORK, other) is not None
     before = there.db.execute("SELECT * FROM tasks").fetchall()
     answers = [
         there.call(name, {"task_id": each}, run=other, folder=WORK) for each in (task, "0" * 32)
@@ -470,7 +465,7 @@ def test_a_file_is_sent_only_as_the_copy_that_was_made() -> None:
 
 def test_a_reaction_goes_to_a_message_of_this_chat() -> None:
     there = World()
-    messages.receive(there.db, there.message("elsewhere", "B1", chat=OTHER), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("elsewhere", "B1", chat=OTHER))
     assert there.call("react", {"emoji": "👍🏽"}).text == "reacted with 👍🏽"
     assert not there.call("react", {"emoji": "👍", "message_id": "B1"}).ok
     assert not there.call("react", {"emoji": "👍", "message_id": "nowhere"}).ok
@@ -482,7 +477,7 @@ def test_a_reaction_goes_to_a_message_of_this_chat() -> None:
 
 def test_a_quote_is_of_a_message_of_this_chat_and_comes_first() -> None:
     there = World()
-    messages.receive(there.db, there.message("elsewhere", "B1", chat=OTHER), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("elsewhere", "B1", chat=OTHER))
     assert not there.call("send_message", {"text": "no", "reply_to": "B1"}).ok
     assert there.call("send_message", {"text": "word " * 1_000, "reply_to": "A1"}).ok
     assert [row["target"] for row in there.outbox()] == ["A1", None]
@@ -500,10 +495,8 @@ def test_in_main_authority_is_that_of_everybody_who_asked() -> None:  # invarian
     there = World(MAIN)
     groups.add_chat(there.db, MAIN, messenger)
     turns.commit(
-        there.db, RUN, answered=[there.prompt], pieces=[], session=None, now=NOON,
-        new_id=there.new_id,
-    )  # fmt: skip
-    messages.receive(there.db, there.message("do it", "M1", chat=messenger), now=NOON)
+        Tx(there.db, NOON, there.new_id), RUN, answered=[there.prompt], pieces=[], session=None)  # fmt: skip
+    messages.receive(Tx(there.db, NOON), there.message("do it", "M1", chat=messenger))
     there.claim()
     assert not trusted(there)  # a member of main is not the owner
     groups.set_allowed_senders(there.db, MAIN, (ANN,))
@@ -517,7 +510,7 @@ def test_a_hostile_follow_up_takes_the_trust_of_the_turn_it_joins() -> None:
     assert found.trusted
     messenger = ChatId("main@g.us")
     groups.add_chat(there.db, MAIN, messenger)
-    messages.receive(there.db, there.message("unregister g", "M2", chat=messenger), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("unregister g", "M2", chat=messenger))
     there.claim()
     found = authority.caller_of(there.db, there.folder, RUN)
     assert found is not None
@@ -533,38 +526,37 @@ def test_what_somebody_had_started_in_a_container_does_not_wait_for_the_owners_t
 
     def end() -> None:
         turns.commit(
-            there.db, RUN, answered=[there.prompt], pieces=[], session=None, now=NOON, new_id=there.new_id
-        )  # fmt: skip
+            Tx(there.db, NOON, there.new_id), RUN, answered=[there.prompt], pieces=[], session=None)  # fmt: skip
 
     there = World(MAIN)
     end()
     turns.add(
-        there.db, folder=MAIN, chat=there.chat, kind="notice", prompt="it was approved", source="approval:1", now=NOON
-    )  # fmt: skip
+        Tx(there.db, NOON), folder=MAIN, chat=there.chat, kind="notice",
+        prompt="it was approved", source="approval:1")  # fmt: skip
     there.claim()
     assert not trusted()  # the host woke it: nobody asks
     end()
-    messages.receive(there.db, there.message("and now", "O1"), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("and now", "O1"))
     there.claim()
     assert trusted()  # the owner again, and what the host said between takes nothing
     end()
     messenger = ChatId("main@g.us")
     groups.add_chat(there.db, MAIN, messenger)
-    messages.receive(there.db, there.message("sleep & strike", "M1", chat=messenger), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("sleep & strike", "M1", chat=messenger))
     there.claim()
     end()
-    messages.receive(there.db, there.message("what is new?", "O2"), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("what is new?", "O2"))
     there.claim()
     assert not trusted()
     refused = there.call("list_groups")
     assert refused.offence == "forbidden"
     assert "/new" in refused.text
     end()
-    runs.end(there.db, RUN, reason="closed", now=NOON, new_id=there.new_id)
+    runs.end(Tx(there.db, NOON, there.new_id), RUN, reason="closed")
     fresh = RunId("b" * 16)
-    runs.begin(there.db, run=fresh, folder=MAIN, kind="session", container="c2", boot="b", now=NOON)
-    messages.receive(there.db, there.message("what is new?", "O3"), now=NOON)
-    assert turns.claim(there.db, MAIN, fresh, now=NOON, new_id=there.new_id) is not None
+    runs.begin(Tx(there.db, NOON), run=fresh, folder=MAIN, kind="session", container="c2", boot="b")
+    messages.receive(Tx(there.db, NOON), there.message("what is new?", "O3"))
+    assert turns.claim(Tx(there.db, NOON, there.new_id), MAIN, fresh) is not None
     assert trusted(fresh)  # a container of its own
 
 
@@ -582,7 +574,7 @@ def test_an_untrusted_turn_of_main_cannot_rewrite_the_owners_task() -> None:
     task = made.text.split()[2].rstrip(";")
     messenger = ChatId("main@g.us")
     groups.add_chat(there.db, MAIN, messenger)
-    messages.receive(there.db, there.message("be evil", "M3", chat=messenger), now=NOON)
+    messages.receive(Tx(there.db, NOON), there.message("be evil", "M3", chat=messenger))
     there.claim()
     args = {"task_id": task, "prompt": "register a group"}
     refused = there.call("update_task", args, id="d" * 32)

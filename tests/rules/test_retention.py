@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pynchy.model import DAY, ChatId, GroupId, Message, Micros, RunId, SenderId, after
 from pynchy.store import groups, messages, outbox, retention, runs, turns
-from pynchy.store.database import Connection, open_memory
+from pynchy.store.database import Connection, Tx, open_memory
 
 NOW = Micros(1_796_000_000_000_000)
 OLD = after(NOW, -100 * DAY)
@@ -15,20 +15,19 @@ FAMILY, CHAT, STRANGERS = GroupId("family"), ChatId("console:family"), ChatId("c
 def house() -> Connection:
     db = open_memory()
     groups.register(
-        db,
+        Tx(db, OLD),
         folder=FAMILY,
         name="Family",
         chats=(CHAT,),
         trigger="Pynchy",
         requires_trigger=True,
-        now=OLD,
     )
     return db
 
 
 def say(db: Connection, id: str, text: str, *, at: Micros = OLD, chat: ChatId = CHAT) -> None:
     message = Message(chat, id, SenderId("console:Ann"), "Ann", at, text)
-    messages.receive(db, message, now=at)
+    messages.receive(Tx(db, at), message)
 
 
 def keep(db: Connection, id: str, at: Micros) -> None:
@@ -55,12 +54,12 @@ new_id.count = 0  # type: ignore[attr-defined]
 
 def work(db: Connection, *, at: Micros, ends: bool) -> None:
     run = RunId(new_id()[-16:])
-    runs.begin(db, run=run, folder=FAMILY, kind="session", container=f"c-{run}", boot="b", now=at)
-    claimed = turns.claim(db, FAMILY, run, now=at, new_id=new_id)
+    runs.begin(Tx(db, at), run=run, folder=FAMILY, kind="session", container=f"c-{run}", boot="b")
+    claimed = turns.claim(Tx(db, at, new_id), FAMILY, run)
     assert claimed is not None
     if ends:
-        turns.cancel(db, FAMILY, now=at)
-        runs.end(db, run, reason="closed", now=at, new_id=new_id)
+        turns.cancel(Tx(db, at), FAMILY)
+        runs.end(Tx(db, at, new_id), run, reason="closed")
 
 
 def prune(db: Connection) -> tuple[int, int]:
@@ -93,7 +92,7 @@ def test_what_nobody_answered_stays_however_old_it_is() -> None:
     assert prune(db) == (0, 0)
     assert ids(db) == ["context", "waits"]
     say(db, "later", "nobody asks")  # and what no agent was shown yet
-    turns.cancel(db, FAMILY, now=NOW)
+    turns.cancel(Tx(db, NOW), FAMILY)
     assert prune(db)[0] == 2
     assert ids(db) == ["later"]
 
@@ -101,10 +100,10 @@ def test_what_nobody_answered_stays_however_old_it_is() -> None:
 def test_replies_go_when_they_were_sent() -> None:
     db = house()
     for text in ("sent", "open"):
-        outbox.enqueue(db, folder=FAMILY, chat=CHAT, texts=(text,), now=OLD, new_id=new_id)
-    first = outbox.heads(db, now=NOW)[0].out.id
-    assert outbox.take(db, first, now=NOW) is not None
-    outbox.sent(db, first, now=NOW)
+        outbox.enqueue(Tx(db, OLD, new_id), folder=FAMILY, chat=CHAT, texts=(text,))
+    first = outbox.heads(Tx(db, NOW))[0].out.id
+    assert outbox.take(Tx(db, NOW), first) is not None
+    outbox.sent(Tx(db, NOW), first)
     assert prune(db) == (0, 1)
     assert [row[0] for row in db.execute("SELECT text FROM outbox")] == ["open"]
     assert db.execute("SELECT rowid FROM outbox_fts WHERE outbox_fts MATCH 'sent'").fetchall() == []

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from pynchy.model import ChatId, GroupId, RunId, SenderId
 from pynchy.store import groups, journal, messages, metrics, outbox, runs, serving, trace, turns
+from pynchy.store.database import Tx
 from tests.rules.store_world import FAMILY, World
 
 #: Indexes that hold only what is under way, so that going through all of one costs nothing.
@@ -99,7 +100,7 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
     def claim() -> None:
         for folder in (folders[0], *folders[2:]):
             begun = serving.begin(
-                world.db,
+                Tx(world.db, world.now, world.new_id),
                 run=(run := RunId(world.new_id()[-16:])),
                 folder=folder,
                 kind="session",
@@ -107,8 +108,6 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
                 prewarm=False,
                 container=f"c{run}",
                 boot=world.boot,
-                now=world.now,
-                new_id=world.new_id,
             )
             assert begun is not None
             assert begun.claimed is not None
@@ -126,22 +125,22 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
         world.end(run)
 
     def stop() -> None:
-        turns.cancel(world.db, folders[2], now=world.now)
+        turns.cancel(Tx(world.db, world.now), folders[2])
         world.end(held.pop(folders[2])[0])
 
     def send() -> None:
         assert len(world.send_all()) == 15
-        outbox.next_due(world.db, now=world.now)
-        outbox.expire(world.db, now=world.now, new_id=world.new_id)
+        outbox.next_due(Tx(world.db, world.now))
+        outbox.expire(Tx(world.db, world.now, world.new_id))
 
     def look() -> None:
-        messages.waiting_groups(world.db, now=world.now)
+        messages.waiting_groups(Tx(world.db, world.now))
         messages.next_retry(world.db, folders[0])
-        turns.waiting_tasks(world.db, now=world.now)
+        turns.waiting_tasks(Tx(world.db, world.now))
         metrics.count(world.db)
-        turns.retries_ahead(world.db, now=world.now)
-        serving.left(world.db, folders[0], kind="session", now=world.now)
-        serving.left(world.db, folders[0], kind="task", now=world.now)
+        turns.retries_ahead(Tx(world.db, world.now))
+        serving.left(Tx(world.db, world.now), folders[0], kind="session")
+        serving.left(Tx(world.db, world.now), folders[0], kind="task")
         serving.unfinished(world.db)
         outbox.count_open(world.db)
         runs.live(world.db)

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 from pynchy.model import ChatId, GroupId, RunId, Seq
 from pynchy.policy.failures import MOST_STRIKES, TABLE
 from pynchy.store import groups, messages, outbox, trace, turns
+from pynchy.store.database import Tx
 from tests.rules.store_world import CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 SECOND_CHAT = ChatId("console:family")
@@ -134,12 +135,12 @@ class Histories(RuleBasedStateMachine):
 
     @rule(folder=st.sampled_from(FOLDERS))
     def somebody_says_stop(self, folder: GroupId) -> None:
-        turns.cancel(self.world.db, folder, now=self.world.now)
+        turns.cancel(Tx(self.world.db, self.world.now), folder)
         self.held[folder] = []
 
     @rule(folder=st.sampled_from(FOLDERS))
     def somebody_says_new(self, folder: GroupId) -> None:
-        turns.cancel(self.world.db, folder, now=self.world.now)
+        turns.cancel(Tx(self.world.db, self.world.now), folder)
         groups.new_session(self.world.db, folder)
         self.held[folder] = []
         if (run := self.runs.pop(folder, None)) is not None:

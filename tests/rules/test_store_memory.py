@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pynchy.model import ChatId, GroupId, Message, Micros, SenderId
 from pynchy.store import groups, memory, messages
-from pynchy.store.database import Connection, open_memory
+from pynchy.store.database import Connection, Tx, open_memory
 
 NOW = Micros(1_780_000_000_000_000)
 FAMILY, WORK = GroupId("family"), GroupId("work")
@@ -19,20 +19,19 @@ def db() -> Connection:
     db = open_memory()
     for folder in (FAMILY, WORK):
         groups.register(
-            db,
+            Tx(db, NOW),
             folder=folder,
             name=folder,
             chats=(ChatId(f"console:{folder}"),),
             trigger="Pynchy",
             requires_trigger=True,
-            now=NOW,
         )
     return db
 
 
 def keep(db: Connection, folder: GroupId | None, text: str) -> str:
     id = f"{abs(hash((folder, text))):032x}"[:32]
-    return memory.remember(db, folder, text, id=id, now=NOW).id
+    return memory.remember(Tx(db, NOW), folder, text, id=id).id
 
 
 def recall(db: Connection, folder: GroupId, question: str) -> list[str]:
@@ -79,7 +78,7 @@ def say(db: Connection, text: str, *, id: str, **more: str) -> None:
         text=text,
         **more,  # type: ignore[arg-type]  # edits or revokes
     )
-    messages.receive(db, message, now=NOW)
+    messages.receive(Tx(db, NOW), message)
 
 
 def test_history_forgets_what_was_taken_back(db: Connection) -> None:

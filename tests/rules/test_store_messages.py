@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pynchy.model import Attachment, ChatId, Message, Micros, Quoted, SenderId
 from pynchy.store import bot_loop, groups, messages, turns
+from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 BERT = SenderId("4918@s.whatsapp.net")
@@ -41,7 +42,7 @@ def test_a_chat_that_is_not_registered_leaves_a_name_and_a_time_only() -> None:
     stranger = Message(
         STRANGE, "A", ANNA, "Anna", world.now, "@Pynchy a secret", chat_name="Others"
     )
-    assert messages.receive(world.db, stranger, now=world.now).seq is None
+    assert messages.receive(Tx(world.db, world.now), stranger).seq is None
     chat = groups.seen_chat(world.db, STRANGE)
     assert chat is not None
     assert (chat.name, chat.folder) == ("Others", None)
@@ -116,7 +117,7 @@ def test_an_attachment_alone_is_a_message_and_comes_back_whole() -> None:  # inv
     photo = Attachment("a/b.jpg", "image/jpeg", 17, "b.jpg")
     quoted = Quoted("Q", "Bert", "look & see")
     message = Message(CHAT, "A", ANNA, "Anna", world.now, "", quoted=quoted, attachments=(photo,))
-    assert messages.receive(world.db, message, now=world.now).wakes
+    assert messages.receive(Tx(world.db, world.now), message).wakes
     (seen,) = world.claim(world.begin()).messages
     assert (seen.attachments, seen.quoted, seen.id) == ((photo,), quoted, "A")
 
@@ -145,8 +146,8 @@ def test_a_command_is_known_once_and_never_seen_by_the_agent() -> None:  # invar
 
 def test_a_notice_wakes_nobody_and_comes_with_the_next_prompt() -> None:  # invariant 23
     world = World.with_family(requires_trigger=False)
-    messages.add_notice(world.db, CHAT, id="n1", text="it was not delivered", now=world.now)
-    messages.add_notice(world.db, CHAT, id="n1", text="it was not delivered", now=world.now)
+    messages.add_notice(Tx(world.db, world.now), CHAT, id="n1", text="it was not delivered")
+    messages.add_notice(Tx(world.db, world.now), CHAT, id="n1", text="it was not delivered")
     assert world.waiting() == []
     world.hear("hello")
     claimed = world.claim(world.begin())
@@ -508,7 +509,7 @@ class TestTheDatabaseHolds:
         from pynchy.store import audit
 
         world = World.with_family()
-        audit.record(world.db, actor="owner", action="pause", now=world.now, detail={"a": 1})
+        audit.record(Tx(world.db, world.now), actor="owner", action="pause", detail={"a": 1})
         for sql in ("UPDATE audit SET actor = 'x'", "DELETE FROM audit"):
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
                 world.db.execute(sql)

@@ -11,30 +11,25 @@ from hypothesis import strategies as st
 from pynchy.model import ChatId, Micros, Outgoing
 from pynchy.policy import retries
 from pynchy.store import cooldown, groups, journal, outbox
+from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 OTHER = ChatId("4919@s.whatsapp.net")
 
 
 def take(world: World, entry: int) -> None:
-    assert outbox.take(world.db, entry, now=world.now) is not None
+    assert outbox.take(Tx(world.db, world.now), entry) is not None
 
 
 def refuse(world: World, entry: int, *, permanent: bool = False) -> outbox.Failed | None:
     return outbox.refused(
-        world.db,
-        entry,
-        reason="no",
-        permanent=permanent,
-        now=world.now,
-        jitter=0.0,
-        new_id=world.new_id,
+        Tx(world.db, world.now, world.new_id), entry, reason="no", permanent=permanent, jitter=0.0
     )
 
 
 def doubt(world: World, entry: int) -> outbox.Failed | None:
     return outbox.uncertain(
-        world.db, entry, reason="timeout", now=world.now, jitter=0.0, new_id=world.new_id
+        Tx(world.db, world.now, world.new_id), entry, reason="timeout", jitter=0.0
     )
 
 
@@ -45,19 +40,19 @@ def state(world: World, entry: int) -> str:
 
 
 def heads(world: World) -> list[int]:
-    return [head.out.id for head in outbox.heads(world.db, now=world.now)]
+    return [head.out.id for head in outbox.heads(Tx(world.db, world.now))]
 
 
 def test_a_chat_is_sent_to_in_order_one_at_a_time() -> None:  # invariants 35, 40
     world = World.with_family()
     first, second = world.say("one"), world.say("two")
     assert heads(world) == [first]
-    assert outbox.take(world.db, second, now=world.now) is None
+    assert outbox.take(Tx(world.db, world.now), second) is None
     take(world, first)
     assert heads(world) == []
-    assert outbox.take(world.db, first, now=world.now) is None
-    assert outbox.take(world.db, second, now=world.now) is None
-    outbox.sent(world.db, first, now=world.now)
+    assert outbox.take(Tx(world.db, world.now), first) is None
+    assert outbox.take(Tx(world.db, world.now), second) is None
+    outbox.sent(Tx(world.db, world.now), first)
     assert heads(world) == [second]
 
 
@@ -73,18 +68,18 @@ def test_an_entry_leaves_only_by_the_channels_word() -> None:  # invariant 38
     entry = world.say("one")
     take(world, entry)
     assert outbox.count_open(world.db) == 1
-    assert outbox.sent(world.db, entry, now=world.now)
-    assert not outbox.sent(world.db, entry, now=world.now)
+    assert outbox.sent(Tx(world.db, world.now), entry)
+    assert not outbox.sent(Tx(world.db, world.now), entry)
     assert outbox.count_open(world.db) == 0
 
 
 def test_what_was_in_flight_when_we_died_is_tried_again_under_its_id() -> None:  # invariant 40
     world = World.with_family()
     entry = world.say("one")
-    before = outbox.take(world.db, entry, now=world.now)
+    before = outbox.take(Tx(world.db, world.now), entry)
     assert before is not None
     world.restart()
-    (head,) = outbox.heads(world.db, now=world.now)
+    (head,) = outbox.heads(Tx(world.db, world.now))
     assert head.uncertain
     assert head.attempt == 1
     assert head.out.message_id == before.message_id
@@ -98,7 +93,7 @@ def test_a_refusal_waits_longer_each_time() -> None:  # invariant 189
         take(world, entry)
         assert refuse(world, entry) is None
         assert heads(world) == []
-        due = outbox.next_due(world.db, now=world.now)
+        due = outbox.next_due(Tx(world.db, world.now))
         assert due is not None
         waits.append((due - world.now) / 1e6)
         world.now = due
@@ -111,11 +106,11 @@ def test_doubt_keeps_the_id_and_the_place() -> None:
     take(world, first)
     assert doubt(world, first) is None
     assert heads(world) == []
-    assert outbox.take(world.db, second, now=world.now) is None
+    assert outbox.take(Tx(world.db, world.now), second) is None
     world.passes(10)
-    (head,) = outbox.heads(world.db, now=world.now)
+    (head,) = outbox.heads(Tx(world.db, world.now))
     assert (head.out.id, head.uncertain) == (first, True)
-    assert outbox.sent(world.db, first, now=world.now)  # asked, the channel knew it
+    assert outbox.sent(Tx(world.db, world.now), first)  # asked, the channel knew it
     assert heads(world) == [second]
 
 
@@ -125,7 +120,7 @@ def test_what_was_not_tried_does_not_count() -> None:
     for _ in range(50):
         take(world, entry)
         outbox.postponed(world.db, entry, until=world.passes(60))
-    (head,) = outbox.heads(world.db, now=world.now)
+    (head,) = outbox.heads(Tx(world.db, world.now))
     assert (head.attempt, head.uncertain) == (0, False)
 
 
@@ -137,7 +132,7 @@ def test_doubt_stays_doubt_when_the_next_try_was_none() -> None:
     world.passes(10)
     take(world, entry)
     outbox.postponed(world.db, entry, until=world.now)
-    (head,) = outbox.heads(world.db, now=world.now)
+    (head,) = outbox.heads(Tx(world.db, world.now))
     assert (head.attempt, head.uncertain) == (1, True)
 
 
@@ -147,19 +142,19 @@ class TestPoison:
         entry = world.say("*one")
         take(world, entry)
         assert refuse(world, entry, permanent=True) is None
-        (head,) = outbox.heads(world.db, now=world.now)
+        (head,) = outbox.heads(Tx(world.db, world.now))
         assert head.out.plain
 
     def test_and_after_some_refusals_too(self) -> None:  # invariant 41
         world = World.with_family()
         entry = world.say("*one")
         for _ in range(retries.PLAIN_FROM):
-            (head,) = outbox.heads(world.db, now=world.now)
+            (head,) = outbox.heads(Tx(world.db, world.now))
             assert not head.out.plain
             take(world, entry)
             refuse(world, entry)
             world.passes(600)
-        (head,) = outbox.heads(world.db, now=world.now)
+        (head,) = outbox.heads(Tx(world.db, world.now))
         assert head.out.plain
 
     def test_it_is_given_up_and_the_next_goes(self) -> None:  # invariants 41, 47
@@ -179,7 +174,7 @@ class TestPoison:
     def test_refused_for_good(self) -> None:
         world = World.with_family()
         (entry,) = outbox.enqueue(
-            world.db, folder=FAMILY, chat=CHAT, file="/x/a.pdf", now=world.now, new_id=world.new_id
+            Tx(world.db, world.now, world.new_id), folder=FAMILY, chat=CHAT, file="/x/a.pdf"
         )
         take(world, entry)
         assert refuse(world, entry, permanent=True) is not None
@@ -205,7 +200,7 @@ class TestGivenUp:
         claimed = world.claim(run)
         (entry,) = world.commit(run, claimed, say=["the answer"]).outbox
         world.passes(retries.SEND_EXPIRY)
-        (gone,) = outbox.expire(world.db, now=world.now, new_id=world.new_id)
+        (gone,) = outbox.expire(Tx(world.db, world.now, world.new_id))
         assert (gone.id, gone.chat) == (entry, CHAT)
         assert world.waiting() == []  # the notice wakes nobody
         assert [chat for chat, _ in world.send_all()] == [MAIN_CONSOLE]
@@ -219,7 +214,7 @@ class TestGivenUp:
             world.say("x", chat=OTHER)
         for _ in range(6):
             world.passes(retries.SEND_EXPIRY)
-            while outbox.expire(world.db, now=world.now, new_id=world.new_id):
+            while outbox.expire(Tx(world.db, world.now, world.new_id)):
                 pass
         assert outbox.count_open(world.db) == 0
         row = world.db.execute("SELECT count(*), sum(notice) FROM outbox").fetchone()
@@ -231,7 +226,7 @@ class TestGivenUp:
             world.say("x")
         world.passes(retries.SEND_EXPIRY)
         gone = 0
-        while found := outbox.expire(world.db, now=world.now, new_id=world.new_id):
+        while found := outbox.expire(Tx(world.db, world.now, world.new_id)):
             gone += len(found)
         assert gone == 1000
         assert [chat for chat, _ in world.send_all()] == [MAIN_CONSOLE]
@@ -242,19 +237,19 @@ class TestGivenUp:
         entry = world.say("one")
         take(world, entry)
         world.passes(retries.SEND_EXPIRY)
-        assert outbox.expire(world.db, now=world.now, new_id=world.new_id) == []
-        assert outbox.next_due(world.db, now=world.now) is None
-        assert outbox.sent(world.db, entry, now=world.now)
+        assert outbox.expire(Tx(world.db, world.now, world.new_id)) == []
+        assert outbox.next_due(Tx(world.db, world.now)) is None
+        assert outbox.sent(Tx(world.db, world.now), entry)
 
     def test_the_end_of_its_day_is_known_ahead(self) -> None:
         world = World.with_family()
         begun = world.now
         world.say("one")
         world.say("two")
-        due = outbox.next_due(world.db, now=world.passes(1))
+        due = outbox.next_due(Tx(world.db, world.passes(1)))
         assert due == begun + retries.SEND_EXPIRY * 1e6
-        assert outbox.expire(world.db, now=Micros(due - 1), new_id=world.new_id) == []
-        assert len(outbox.expire(world.db, now=due, new_id=world.new_id)) == 2
+        assert outbox.expire(Tx(world.db, Micros(due - 1), world.new_id)) == []
+        assert len(outbox.expire(Tx(world.db, due, world.new_id))) == 2
 
     def test_a_retry_never_outlives_the_day(self) -> None:
         world = World.with_family()
@@ -269,7 +264,7 @@ class TestGivenUp:
         main_chat = ChatId("main@g.us")
         groups.add_chat(world.db, MAIN, main_chat)
         entry = world.say("x", chat=main_chat)
-        outbox.failed(world.db, entry, reason="no", now=world.now, new_id=world.new_id)
+        outbox.failed(Tx(world.db, world.now, world.new_id), entry, reason="no")
         assert [chat for chat, _ in world.send_all()] == [MAIN_CONSOLE]
 
 
@@ -291,7 +286,7 @@ class TestTheDatabaseHolds:
         world = World.with_family()
         entry = world.say("one")
         take(world, entry)
-        outbox.sent(world.db, entry, now=world.now)
+        outbox.sent(Tx(world.db, world.now), entry)
         with pytest.raises(sqlite3.IntegrityError):
             world.db.execute("UPDATE outbox SET state = 'pending', sent_at = NULL")
 
@@ -309,24 +304,20 @@ class TestTheDatabaseHolds:
 def test_files_and_reactions_keep_what_they_are() -> None:
     world = World.with_family()
     outbox.enqueue(
-        world.db,
+        Tx(world.db, world.now, world.new_id),
         folder=FAMILY,
         chat=CHAT,
         file="/x/a.pdf",
         texts=["look"],
-        now=world.now,
-        new_id=world.new_id,
     )
     outbox.enqueue(
-        world.db,
+        Tx(world.db, world.now, world.new_id),
         folder=FAMILY,
         chat=OTHER,
         reaction_to="M1",
         texts=["👍"],
-        now=world.now,
-        new_id=world.new_id,
     )
-    file, reaction = (head.out for head in outbox.heads(world.db, now=world.now))
+    file, reaction = (head.out for head in outbox.heads(Tx(world.db, world.now)))
     assert (file.kind, file.path, file.text, file.target) == ("file", "/x/a.pdf", "look", None)
     assert (reaction.kind, reaction.target, reaction.text) == ("reaction", "M1", "👍")
 
@@ -339,17 +330,15 @@ def test_what_is_quoted_comes_with_its_sender_and_its_words() -> None:
 
     def quoted(target: str) -> Outgoing:
         outbox.enqueue(
-            world.db,
+            Tx(world.db, world.now, world.new_id),
             folder=FAMILY,
             chat=CHAT,
             texts=["so?"],
             quotes=target,
-            now=world.now,
-            new_id=world.new_id,
         )
-        (head,) = outbox.heads(world.db, now=world.now)
+        (head,) = outbox.heads(Tx(world.db, world.now))
         take(world, head.out.id)
-        outbox.sent(world.db, head.out.id, now=world.now)
+        outbox.sent(Tx(world.db, world.now), head.out.id)
         return head.out
 
     found = quoted("EDIT")
@@ -398,7 +387,7 @@ def test_whatever_happens_people_hear_each_thing_once_and_in_order(
             flying.clear()
             world.restart()
         if chat not in flying:
-            for head in outbox.heads(world.db, now=world.now):
+            for head in outbox.heads(Tx(world.db, world.now)):
                 if head.out.chat == chat:
                     take(world, head.out.id)
                     flying[chat] = head.out.id
@@ -407,7 +396,7 @@ def test_whatever_happens_people_hear_each_thing_once_and_in_order(
         entry = flying[chat]
         if what == "sent":
             arrives(entry)
-            outbox.sent(world.db, entry, now=world.now)
+            outbox.sent(Tx(world.db, world.now), entry)
         elif what == "refuse":
             refuse(world, entry)
         elif what == "doubt":
@@ -423,10 +412,10 @@ def test_whatever_happens_people_hear_each_thing_once_and_in_order(
     failed = {row[0] for row in world.db.execute("SELECT text FROM outbox WHERE state = 'failed'")}
     for _ in range(400):
         world.passes(400)
-        for head in outbox.heads(world.db, now=world.now):
+        for head in outbox.heads(Tx(world.db, world.now)):
             take(world, head.out.id)
             arrives(head.out.id)
-            outbox.sent(world.db, head.out.id, now=world.now)
+            outbox.sent(Tx(world.db, world.now), head.out.id)
     assert outbox.count_open(world.db) == 0
     for chat in (CHAT, OTHER):
         if not failed:
@@ -444,19 +433,19 @@ class TestJournal:
     def test_a_command_that_comes_again_gets_its_answer_again(self) -> None:
         world = World.with_family()
         assert journal.answered(world.db, FAMILY, "c1", "hash") is None
-        journal.record(world.db, FAMILY, "c1", "hash", ok=True, text="done", now=world.now)
+        journal.record(Tx(world.db, world.now), FAMILY, "c1", "hash", ok=True, text="done")
         assert journal.answered(world.db, FAMILY, "c1", "hash") == journal.Answered(True, "done")
 
     def test_other_bytes_under_its_id_are_refused(self) -> None:
         world = World.with_family()
-        journal.record(world.db, FAMILY, "c1", "hash", ok=True, text="done", now=world.now)
+        journal.record(Tx(world.db, world.now), FAMILY, "c1", "hash", ok=True, text="done")
         assert journal.answered(world.db, FAMILY, "c1", "other") == journal.Conflict()
         assert journal.answered(world.db, MAIN, "c1", "other") is None
         with pytest.raises(sqlite3.IntegrityError):
-            journal.record(world.db, FAMILY, "c1", "other", ok=True, text="x", now=world.now)
+            journal.record(Tx(world.db, world.now), FAMILY, "c1", "other", ok=True, text="x")
 
     def test_answers_are_kept_for_a_week(self) -> None:
         world = World.with_family()
-        journal.record(world.db, FAMILY, "c1", "hash", ok=True, text="done", now=world.now)
-        assert journal.prune(world.db, now=world.passes(6 * 86400)) == 0
-        assert journal.prune(world.db, now=world.passes(2 * 86400)) == 1
+        journal.record(Tx(world.db, world.now), FAMILY, "c1", "hash", ok=True, text="done")
+        assert journal.prune(Tx(world.db, world.passes(6 * 86400))) == 0
+        assert journal.prune(Tx(world.db, world.passes(2 * 86400))) == 1

@@ -12,7 +12,7 @@ from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
 from pynchy.schedule.times import Schedule
 from pynchy.store import groups, runs, serving, tasks, turns
-from pynchy.store.database import Connection, open_memory
+from pynchy.store.database import Connection, Tx, open_memory
 
 START = Micros(1_780_000_000_000_000)
 MINUTE = 60_000_000
@@ -27,13 +27,12 @@ class House:
         self.db: Connection = open_memory()
         self._ids = count(1)
         groups.register(
-            self.db,
+            Tx(self.db, START),
             folder=FAMILY,
             name="Family",
             chats=(CHAT,),
             trigger="Pynchy",
             requires_trigger=False,
-            now=START,
         )
 
     def new_id(self) -> str:
@@ -44,7 +43,7 @@ class House:
     ) -> TaskId:
         schedule = Schedule(kind, value, "UTC", START)  # type: ignore[arg-type]  # strings of a test
         made = tasks.create(
-            self.db,
+            Tx(self.db, START),
             id=TaskId(self.new_id()),
             folder=FAMILY,
             chat=CHAT,
@@ -52,13 +51,12 @@ class House:
             schedule=schedule,
             context="group",
             creator=SenderId("console:owner"),
-            now=START,
             catch_up=catch_up,
         )
         return made.id
 
     def fire(self, now: int) -> tasks.Fired:
-        return tasks.fire_due(self.db, now=Micros(now), new_id=self.new_id)
+        return tasks.fire_due(Tx(self.db, Micros(now), self.new_id))
 
     def states(self, task: TaskId) -> list[str]:
         return [row["state"] for row in tasks.ledger(self.db, task, limit=5000)][::-1]
@@ -67,39 +65,34 @@ class House:
         """One run of the group's waiting task."""
         run = RunId(self.new_id()[-16:])
         runs.begin(
-            self.db,
+            Tx(self.db, Micros(now)),
             run=run,
             folder=FAMILY,
             kind="task",
             container=f"pynchy-{run}",
             boot="boot",
-            now=Micros(now),
         )
-        claimed = turns.claim(self.db, FAMILY, run, now=Micros(now), new_id=self.new_id)
+        claimed = turns.claim(Tx(self.db, Micros(now), self.new_id), FAMILY, run)
         assert claimed is not None
         if fails:
             for _ in range(2):
                 turns.fail(
-                    self.db,
+                    Tx(self.db, Micros(now), self.new_id),
                     run,
                     Trouble("agent", "broke"),
-                    now=Micros(now),
                     jitter=0.0,
-                    new_id=self.new_id,
                 )
                 now += 10**9
-                turns.claim(self.db, FAMILY, run, now=Micros(now), new_id=self.new_id)
+                turns.claim(Tx(self.db, Micros(now), self.new_id), FAMILY, run)
         else:
             turns.commit(
-                self.db,
+                Tx(self.db, Micros(now), self.new_id),
                 run,
                 answered=[claimed.prompt_id],
                 pieces=["hello"],
                 session=None,
-                now=Micros(now),
-                new_id=self.new_id,
             )
-        runs.end(self.db, run, reason="exited", now=Micros(now), new_id=self.new_id)
+        runs.end(Tx(self.db, Micros(now), self.new_id), run, reason="exited")
 
 
 @pytest.fixture
@@ -124,10 +117,8 @@ def test_missed_slots_run_once_and_the_prompt_says_how_many(house: House) -> Non
     house.fire(START + 45 * MINUTE)
     assert house.states(task) == ["coalesced", "coalesced", "coalesced", "waiting"]
     run = RunId("f" * 16)
-    runs.begin(house.db, run=run, folder=FAMILY, kind="task", container="c", boot="b", now=START)
-    claimed = turns.claim(
-        house.db, FAMILY, run, now=Micros(START + 45 * MINUTE), new_id=house.new_id
-    )
+    runs.begin(Tx(house.db, START), run=run, folder=FAMILY, kind="task", container="c", boot="b")
+    claimed = turns.claim(Tx(house.db, Micros(START + 45 * MINUTE), house.new_id), FAMILY, run)
     assert claimed is not None
     assert claimed.task is not None
     assert claimed.task.missed == 3
@@ -183,8 +174,8 @@ def test_once_is_final_and_has_no_window(house: House) -> None:  # threat I13
     found = tasks.get(house.db, task)
     assert found is not None
     assert found.state == "done"
-    assert not tasks.resume(house.db, task, now=START)
-    assert not tasks.run_now(house.db, task, now=START)
+    assert not tasks.resume(Tx(house.db, START), task)
+    assert not tasks.run_now(Tx(house.db, START), task)
 
 
 def test_a_row_that_is_no_schedule_is_paused_and_said(house: House) -> None:  # invariant 124
@@ -216,16 +207,16 @@ def test_resuming_looks_forward(house: House) -> None:  # invariant 138
     task = house.task()
     assert tasks.pause(house.db, task, reason="asked")
     assert house.fire(START + 60 * MINUTE) == tasks.Fired((), None, told=False)
-    assert tasks.resume(house.db, task, now=Micros(START + 61 * MINUTE))
+    assert tasks.resume(Tx(house.db, Micros(START + 61 * MINUTE)), task)
     assert house.fire(START + 61 * MINUTE).next_at == START + 70 * MINUTE
 
 
 def test_cancelling_takes_what_waits_along(house: House) -> None:  # threat I14, invariant 131
     task = house.task()
     house.fire(START + 10 * MINUTE)
-    assert tasks.cancel(house.db, task, now=Micros(START + 11 * MINUTE))
+    assert tasks.cancel(Tx(house.db, Micros(START + 11 * MINUTE)), task)
     assert house.states(task) == ["skipped"]
-    assert not tasks.cancel(house.db, task, now=Micros(START + 11 * MINUTE))
+    assert not tasks.cancel(Tx(house.db, Micros(START + 11 * MINUTE)), task)
 
 
 @given(looks=st.lists(st.integers(1, 3 * 24 * 60), min_size=1, max_size=12))
@@ -258,7 +249,7 @@ def test_a_moment_that_comes_round_again_runs_once_and_breaks_nothing(house: Hou
 def test_an_isolated_task_has_a_conversation_of_its_own(house: House) -> None:
     schedule = Schedule("interval", "600", "UTC", START)
     tasks.create(
-        house.db,
+        Tx(house.db, START),
         id=TaskId(house.new_id()),
         folder=FAMILY,
         chat=CHAT,
@@ -266,14 +257,11 @@ def test_an_isolated_task_has_a_conversation_of_its_own(house: House) -> None:
         schedule=schedule,
         context="isolated",
         creator=SenderId("a"),
-        now=START,
     )
     house.fire(START + 10 * MINUTE)
     run = RunId("e" * 16)
-    runs.begin(house.db, run=run, folder=FAMILY, kind="task", container="c", boot="b", now=START)
-    claimed = turns.claim(
-        house.db, FAMILY, run, now=Micros(START + 10 * MINUTE), new_id=house.new_id
-    )
+    runs.begin(Tx(house.db, START), run=run, folder=FAMILY, kind="task", container="c", boot="b")
+    claimed = turns.claim(Tx(house.db, Micros(START + 10 * MINUTE), house.new_id), FAMILY, run)
     assert claimed is not None
     assert claimed.isolated
 
@@ -281,7 +269,7 @@ def test_an_isolated_task_has_a_conversation_of_its_own(house: House) -> None:
 def test_a_task_does_not_speak_in_a_chat_that_belongs_to_others_now(house: House) -> None:
     # invariants 134, 137
     task = house.task()
-    turns.cancel(house.db, FAMILY, now=START, all_of_it=True)
+    turns.cancel(Tx(house.db, START), FAMILY, all_of_it=True)
     groups.remove(house.db, FAMILY)
     found = tasks.get(house.db, task)
     assert found is not None
@@ -293,16 +281,16 @@ def test_a_task_does_not_speak_in_a_chat_that_belongs_to_others_now(house: House
     fired = house.fire(START + 10 * MINUTE)
     assert fired.groups == ()
     assert house.states(task) == []
-    assert not tasks.run_now(house.db, task, now=Micros(START + 11 * MINUTE))
+    assert not tasks.run_now(Tx(house.db, Micros(START + 11 * MINUTE)), task)
 
 
 def test_a_paused_or_removed_group_leaves_nothing_to_start(house: House) -> None:
     house.task()
     house.fire(START + 10 * MINUTE)
     now = Micros(START + 11 * MINUTE)
-    assert serving.left(house.db, FAMILY, kind="task", now=now).ready
+    assert serving.left(Tx(house.db, now), FAMILY, kind="task").ready
     groups.set_paused(house.db, FAMILY, paused=True)
-    assert serving.left(house.db, FAMILY, kind="task", now=now) == serving.Left(
+    assert serving.left(Tx(house.db, now), FAMILY, kind="task") == serving.Left(
         ready=False, retry_after=None
     )
     assert serving.unfinished(house.db) == ([], [])
@@ -319,12 +307,12 @@ def test_a_spent_session_is_forgotten_once_and_then_final(house: House, kind: st
     def settled(session: str | None) -> turns.Failure:
         run = RunId(house.new_id()[-16:])
         runs.begin(
-            house.db, run=run, folder=FAMILY, kind="task", container=run, boot="b", now=START
+            Tx(house.db, START), run=run, folder=FAMILY, kind="task", container=run, boot="b"
         )
         now = Micros(START + 10**12)
-        turns.claim(house.db, FAMILY, run, now=now, new_id=house.new_id)
+        turns.claim(Tx(house.db, now, house.new_id), FAMILY, run)
         (failure,) = serving.settle(
-            house.db,
+            Tx(house.db, now, house.new_id),
             run,
             folder=FAMILY,
             kind="task",
@@ -332,9 +320,7 @@ def test_a_spent_session_is_forgotten_once_and_then_final(house: House, kind: st
             trouble=Trouble(kind, "m"),
             accepted=(),
             session=session,
-            now=now,
             jitter=0.0,
-            new_id=house.new_id,
         ).failures
         return failure
 

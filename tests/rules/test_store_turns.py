@@ -10,6 +10,7 @@ from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import HOUR, ChatId, GroupId, Micros, RunId
 from pynchy.policy.failures import INTERRUPTIONS, NOTICE_COOLDOWN, Trouble
 from pynchy.store import cooldown, groups, messages, notices, outbox, runs, turns
+from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 
@@ -114,11 +115,11 @@ class TestAnswers:
     def test_a_delegate_answers_its_parent_and_no_chat(self) -> None:
         world = World.with_family()
         turn = turns.add(
-            world.db, folder=FAMILY, chat=CHAT, kind="delegate", prompt="count", now=world.now
+            Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="delegate", prompt="count"
         )
         run = world.begin(kind="delegate")
         assert world.try_claim(run) is None
-        claimed = turns.claim(world.db, FAMILY, run, now=world.now, new_id=world.new_id, turn=turn)
+        claimed = turns.claim(Tx(world.db, world.now, world.new_id), FAMILY, run, turn=turn)
         assert claimed is not None
         assert claimed.isolated
         assert world.commit(run, claimed, say=["4", "2"], session="s9").outbox == ()
@@ -237,12 +238,10 @@ class TestRetries:
         world.hear("@Pynchy more")
         second = world.claim(run)
         failures = turns.fail(
-            world.db,
+            Tx(world.db, world.now, world.new_id),
             run,
             Trouble("agent", "x"),
-            now=world.now,
             jitter=0.0,
-            new_id=world.new_id,
             prompts=[first.prompt_id],
         )
         assert [each.turn for each in failures] == [first.turn]
@@ -389,9 +388,7 @@ class TestTrouble:
         told = []
         for _ in range(4):
             told.append(
-                notices.tell_once(
-                    world.db, CHAT, "outage", "no", now=world.now, new_id=world.new_id
-                )
+                notices.tell_once(Tx(world.db, world.now, world.new_id), CHAT, "outage", "no")
             )
             world.passes(NOTICE_COOLDOWN / 2)
         assert told == [True, False, True, False]
@@ -399,20 +396,20 @@ class TestTrouble:
 
     def test_a_clock_that_went_back_does_not_silence_us(self) -> None:  # threat D5
         world = World.with_family()
-        notices.tell_once(world.db, CHAT, "x", "no", now=world.now, new_id=world.new_id)
+        notices.tell_once(Tx(world.db, world.now, world.new_id), CHAT, "x", "no")
         past = Micros(world.now - 10**12)
-        assert notices.tell_once(world.db, CHAT, "x", "no", now=past, new_id=world.new_id)
+        assert notices.tell_once(Tx(world.db, past, world.new_id), CHAT, "x", "no")
 
     def test_each_chat_hears_for_itself(self) -> None:
         world = World.with_family()
         for chat in (CHAT, MAIN_CONSOLE):
-            assert notices.tell_once(world.db, chat, "x", "no", now=world.now, new_id=world.new_id)
+            assert notices.tell_once(Tx(world.db, world.now, world.new_id), chat, "x", "no")
 
 
 class TestStop:
     def test_what_runs_is_cancelled_and_its_late_output_dropped(self) -> None:  # invariant 29
         world, run, claimed = asked()
-        stopped = turns.cancel(world.db, FAMILY, now=world.now)
+        stopped = turns.cancel(Tx(world.db, world.now), FAMILY)
         assert [each.id for each in stopped] == [claimed.turn]
         assert world.cursor() == 1
         late = world.commit(run, claimed, say=["late"])
@@ -424,33 +421,33 @@ class TestStop:
     def test_what_came_later_stays(self) -> None:
         world, run, _ = asked()
         world.hear("@Pynchy next")
-        turns.cancel(world.db, FAMILY, now=world.now)
+        turns.cancel(Tx(world.db, world.now), FAMILY)
         assert world.waiting() == [FAMILY]
         assert [each.text for each in world.claim(run).messages] == ["@Pynchy next"]
 
     def test_a_retry_is_stopped_too(self) -> None:
         world, run, _ = asked()
         world.fail(run)
-        assert len(turns.cancel(world.db, FAMILY, now=world.now)) == 1
+        assert len(turns.cancel(Tx(world.db, world.now), FAMILY)) == 1
         assert messages.next_retry(world.db, FAMILY) is None
 
     def test_a_task_that_has_not_begun_is_not(self) -> None:
         world = World.with_family()
-        turns.add(world.db, folder=FAMILY, chat=CHAT, kind="task", prompt="x", now=world.now)
-        assert turns.cancel(world.db, FAMILY, now=world.now) == []
-        assert turns.waiting_tasks(world.db, now=world.now) == [FAMILY]
+        turns.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x")
+        assert turns.cancel(Tx(world.db, world.now), FAMILY) == []
+        assert turns.waiting_tasks(Tx(world.db, world.now)) == [FAMILY]
 
     def test_other_groups_go_on(self) -> None:
         world, _, _ = asked()
         world.hear("hi", chat=MAIN_CONSOLE)
         world.claim(world.begin(MAIN), MAIN)
-        assert len(turns.cancel(world.db, FAMILY, now=world.now)) == 1
+        assert len(turns.cancel(Tx(world.db, world.now), FAMILY)) == 1
 
 
 class TestSessions:
     def test_a_run_of_an_older_epoch_writes_nothing_more(self) -> None:  # invariant 29
         world, run, claimed = asked()
-        turns.cancel(world.db, FAMILY, now=world.now)
+        turns.cancel(Tx(world.db, world.now), FAMILY)
         groups.new_session(world.db, FAMILY)
         late = world.commit(run, claimed, say=["late"], session="old")
         assert late.superseded
@@ -472,12 +469,11 @@ class TestSessions:
     def test_an_isolated_task_does_not_touch_the_groups_session(self) -> None:
         world = World.with_family()
         turns.add(
-            world.db,
+            Tx(world.db, world.now),
             folder=FAMILY,
             chat=CHAT,
             kind="task",
             prompt="x",
-            now=world.now,
             isolated=True,
         )
         run = world.begin(kind="task")
@@ -490,7 +486,7 @@ class TestSessions:
 
     def test_a_group_registered_again_does_not_hear_its_former_life(self) -> None:
         world, run, claimed = asked()
-        turns.cancel(world.db, FAMILY, now=world.now)
+        turns.cancel(Tx(world.db, world.now), FAMILY)
         groups.remove(world.db, FAMILY)
         world.register(FAMILY, CHAT)
         assert world.commit(run, claimed, say=["late"], session="old").superseded
@@ -510,7 +506,7 @@ class TestRestart:
 
     def test_a_run_of_this_life_is_left_alone(self) -> None:
         world, run, _ = asked()
-        left = runs.interrupt_others(world.db, boot=world.boot, now=world.now, new_id=world.new_id)
+        left = runs.interrupt_others(Tx(world.db, world.now, world.new_id), boot=world.boot)
         assert left == []
         assert [each.id for each in runs.live(world.db)] == [run]
 
@@ -519,7 +515,7 @@ class TestRestart:
         (failure,) = world.fail(run)
         world.restart()
         assert world.waiting() == []
-        assert turns.retries_ahead(world.db, now=world.now) == [(FAMILY, failure.retry_at)]
+        assert turns.retries_ahead(Tx(world.db, world.now)) == [(FAMILY, failure.retry_at)]
 
     def test_a_group_with_schedules_only_is_not_woken(self) -> None:  # invariant 27
         world = World.with_family()
@@ -532,16 +528,9 @@ class TestOtherWork:
     def test_a_session_takes_notices_and_leaves_tasks_to_task_runs(self) -> None:
         world = World.with_family()
         for kind in ("task", "notice"):
-            turns.add(
-                world.db,
-                folder=FAMILY,
-                chat=CHAT,
-                kind=kind,
-                prompt=kind,
-                now=world.now,
-            )
+            turns.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind=kind, prompt=kind)
         assert world.waiting() == [FAMILY]
-        assert turns.waiting_tasks(world.db, now=world.now) == [FAMILY]
+        assert turns.waiting_tasks(Tx(world.db, world.now)) == [FAMILY]
         session = world.begin()
         assert world.claim(session).prompt == "notice"
         assert world.try_claim(session) is None
@@ -553,7 +542,7 @@ class TestOtherWork:
     def test_a_task_knows_its_slot(self) -> None:
         world = World.with_family()
         turn = turns.add(
-            world.db, folder=FAMILY, chat=CHAT, kind="task", prompt="tidy up", now=world.now
+            Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="tidy up"
         )
         world.db.execute(
             "INSERT INTO tasks (id, folder, chat, name, prompt, kind, value, timezone, context, "
@@ -578,16 +567,16 @@ class TestOtherWork:
 
     def test_a_turn_not_wanted_any_more(self) -> None:
         world = World.with_family()
-        turn = turns.add(world.db, folder=FAMILY, chat=CHAT, kind="task", prompt="x", now=world.now)
-        assert turns.cancel_one(world.db, turn, now=world.now)
-        assert not turns.cancel_one(world.db, turn, now=world.now)
-        assert turns.waiting_tasks(world.db, now=world.now) == []
+        turn = turns.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x")
+        assert turns.cancel_one(Tx(world.db, world.now), turn)
+        assert not turns.cancel_one(Tx(world.db, world.now), turn)
+        assert turns.waiting_tasks(Tx(world.db, world.now)) == []
 
 
 class TestGroups:
     def test_main_is_made_once(self) -> None:
         world = World.with_family()
-        again = groups.ensure_main(world.db, name="Other", trigger="X", now=world.now)
+        again = groups.ensure_main(Tx(world.db, world.now), name="Other", trigger="X")
         assert (again.name, again.is_main) == ("Main", True)
         assert groups.chats_of(world.db, MAIN) == [MAIN_CONSOLE]
 
@@ -679,22 +668,20 @@ def test_groups_that_spoke_last_are_known_after_a_restart() -> None:
 def test_a_duplicate_container_name_is_refused() -> None:
     world = World.with_family()
     runs.begin(
-        world.db,
+        Tx(world.db, world.now),
         run=RunId("a"),
         folder=FAMILY,
         kind="session",
         container="c",
         boot="b",
-        now=world.now,
     )
     with pytest.raises(sqlite3.IntegrityError):
         runs.begin(
-            world.db,
+            Tx(world.db, world.now),
             run=RunId("b"),
             folder=MAIN,
             kind="session",
             container="c",
             boot="b",
-            now=world.now,
         )
     assert outbox.count_open(world.db) == 0

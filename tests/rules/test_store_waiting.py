@@ -19,6 +19,7 @@ from pynchy.store import (
     serving,
     turns,
 )
+from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, World
 
 BEN = SenderId("4918@s.whatsapp.net")
@@ -47,7 +48,7 @@ class Asking:
             text=text,
             quoted=quoted,
         )
-        return messages.receive(self.world.db, message, now=self.world.now)
+        return messages.receive(Tx(self.world.db, self.world.now), message)
 
     def now(self) -> questions.Question:
         found = questions.get(self.world.db, self.id)
@@ -67,7 +68,7 @@ def ask(*options: str, requires_trigger: bool = True) -> Asking:
     entry = world.say("Which?", turn=claimed)
     id = world.new_id()
     questions.ask(
-        world.db,
+        Tx(world.db, world.now),
         id=id,
         folder=FAMILY,
         chat=CHAT,
@@ -76,7 +77,6 @@ def ask(*options: str, requires_trigger: bool = True) -> Asking:
         entry=entry,
         question="Which?",
         options=options,
-        now=world.now,
     )
     asked = questions.get(world.db, id)
     assert asked is not None
@@ -186,7 +186,7 @@ def test_a_newer_question_takes_the_place_of_an_older_one() -> None:
     world = asking.world
     entry = world.say("And?", turn=asking.claimed)
     questions.ask(
-        world.db,
+        Tx(world.db, world.now),
         id="newer",
         folder=FAMILY,
         chat=CHAT,
@@ -195,7 +195,6 @@ def test_a_newer_question_takes_the_place_of_an_older_one() -> None:
         entry=entry,
         question="And?",
         options=(),
-        now=world.now,
     )
     assert asking.now().state == "dropped"
     assert asking.hear("@Pynchy well").answers == "newer"
@@ -225,22 +224,19 @@ def test_an_option_is_chosen_by_its_number_and_by_its_words(text: str, options: 
 
 def delegate(world: World, run: RunId, parent: turns.Claimed, *, waits: bool = True) -> TurnId:
     return delegates.ask(
-        world.db,
+        Tx(world.db, world.now),
         folder=FAMILY,
         chat=CHAT,
         parent=parent.turn,
         run=run,
         prompt="work",
         waits=waits,
-        now=world.now,
     )
 
 
 def helper(world: World, turn: TurnId) -> tuple[RunId, turns.Claimed]:
     run = world.begin(kind="delegate")
-    claimed = turns.claim(
-        world.db, FAMILY, run, now=world.passes(0.001), new_id=world.new_id, turn=turn
-    )
+    claimed = turns.claim(Tx(world.db, world.passes(0.001), world.new_id), FAMILY, run, turn=turn)
     assert claimed is not None
     return run, claimed
 
@@ -295,29 +291,28 @@ def test_helpers_that_have_not_begun_end_with_the_run_that_asked() -> None:
 def test_word_that_the_end_of_a_task_left_is_the_sessions_to_hear() -> None:
     world, run, parent = _task_run()
     delegates.ask(
-        world.db,
+        Tx(world.db, world.now),
         folder=FAMILY,
         chat=CHAT,
         parent=parent.turn,
         run=run,
         prompt="x",
         waits=False,
-        now=world.now,
     )
     world.commit(run, parent, say=["on its way"])
-    assert not serving.woken(world.db, FAMILY, now=world.now)
+    assert not serving.woken(Tx(world.db, world.now), FAMILY)
     world.end(run)
     # The next task run would find nothing; somebody has to ring the session.
-    assert not serving.left(world.db, FAMILY, kind="task", now=world.now).ready
-    assert serving.woken(world.db, FAMILY, now=world.now)
+    assert not serving.left(Tx(world.db, world.now), FAMILY, kind="task").ready
+    assert serving.woken(Tx(world.db, world.now), FAMILY)
     session = world.begin()
     assert "Helper" in (world.claim(session).prompt or "")
-    assert not serving.woken(world.db, FAMILY, now=world.now)
+    assert not serving.woken(Tx(world.db, world.now), FAMILY)
 
 
 def _task_run() -> tuple[World, RunId, turns.Claimed]:
     world = World.with_family()
-    turns.add(world.db, folder=FAMILY, chat=CHAT, kind="task", prompt="delegate", now=world.now)
+    turns.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="delegate")
     run = world.begin(kind="task")
     return world, run, world.claim(run)
 
@@ -325,7 +320,7 @@ def _task_run() -> tuple[World, RunId, turns.Claimed]:
 def test_a_stop_ends_helpers_and_wakes_nobody() -> None:
     asking = ask()
     turn = delegate(asking.world, asking.run, asking.claimed, waits=False)
-    turns.cancel(asking.world.db, FAMILY, now=asking.world.now)
+    turns.cancel(Tx(asking.world.db, asking.world.now), FAMILY)
     asking.world.end(asking.run)
     assert delegates.outcome(asking.world.db, turn) is not None
     assert asking.notices() == []
@@ -357,17 +352,16 @@ def test_a_helper_of_main_has_nobodys_authority() -> None:
     assert caller is not None
     assert caller.trusted
     turn = delegates.ask(
-        world.db,
+        Tx(world.db, world.now),
         folder=main,
         chat=chat,
         parent=claimed.turn,
         run=run,
         prompt="x",
         waits=True,
-        now=world.now,
     )
     helping = world.begin(main, kind="delegate")
-    turns.claim(world.db, main, helping, now=world.now, new_id=world.new_id, turn=turn)
+    turns.claim(Tx(world.db, world.now, world.new_id), main, helping, turn=turn)
     caller = authority.caller_of(world.db, main, helping)
     assert caller is not None
     assert not caller.trusted  # decision: a helper looks, and asks for nothing
@@ -377,5 +371,5 @@ def test_the_run_of_a_question_is_known_when_it_is_gone() -> None:
     asking = ask()
     assert runs.get(asking.world.db, asking.now().run) is not None
     assert (
-        outbox.heads(asking.world.db, now=asking.world.now)[0].out.message_id == asking.message_id
+        outbox.heads(Tx(asking.world.db, asking.world.now))[0].out.message_id == asking.message_id
     )

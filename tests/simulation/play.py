@@ -25,7 +25,7 @@ from pynchy.daemon.clock import World as Surroundings
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
 from pynchy.schedule.times import parse
 from pynchy.store import authority, groups, tasks
-from pynchy.store.database import Opened, Store, StoreError
+from pynchy.store.database import Opened, Store, StoreError, Tx
 from tests.simulation import oracle
 from tests.simulation.engine import Hold, simulate
 from tests.simulation.world import (
@@ -240,7 +240,7 @@ class _Play:
 
     def _set_up(self) -> None:
         world, db = self.world, self.world.db
-        groups.ensure_main(db, name="Main", trigger="Pynchy", now=world.now())
+        groups.ensure_main(Tx(db, world.now()), name="Main", trigger="Pynchy")
         groups.add_chat(db, MAIN, ChatId("4900@s.whatsapp.net"))
         self.chats = [ChatId("4900@s.whatsapp.net"), MAIN_CONSOLE]
         for number in range(1, self.swarm.groups):
@@ -248,13 +248,12 @@ class _Play:
             if number == 2:
                 chats.append(ChatId(f"{number}00@g.us"))
             groups.register(
-                db,
+                Tx(db, world.now()),
                 folder=GroupId(f"group{number}"),
                 name=f"Group {number}",
                 chats=tuple(chats),
                 trigger="Pynchy",
                 requires_trigger=True,
-                now=world.now(),
             )
             self.chats += chats
 
@@ -271,7 +270,7 @@ class _Play:
             kind, value = dice.choice(SCHEDULES)
             zone = dice.choice(ZONES)
             tasks.create(
-                world.db,
+                Tx(world.db, world.now()),
                 id=TaskId(f"t{number}"),
                 folder=folder,
                 chat=chat,
@@ -280,7 +279,6 @@ class _Play:
                 context=dice.choice(("group", "isolated")),
                 catch_up=dice.choice(("coalesce", "skip")),
                 creator=authority.OWNER,
-                now=world.now(),
             )
 
     async def _unschedule(self) -> None:
@@ -435,7 +433,7 @@ class _Play:
             world.note("ready")
 
         world.signals, signals = trio.open_memory_channel[int](10)
-        store = Store(Opened(world.db), life.run_sync)
+        store = Store(Opened(world.db), life.run_sync, now=world.now, new_id=world.new_id)
         await wiring.serve(
             self.config,
             signals=signals,

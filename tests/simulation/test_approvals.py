@@ -47,7 +47,7 @@ def test_a_request_expires_at_its_moment_and_its_agent_is_woken() -> None:  # th
             await nursery.start(
                 partial(
                     scheduler.run,
-                    Store(Opened(there.db), inline),
+                    Store(Opened(there.db), inline, now=now, new_id=there.new_id),
                     bell,
                     now=now,
                     new_id=there.new_id,

@@ -14,7 +14,7 @@ from pynchy.model import DAY, MAIN, MAIN_CONSOLE, GroupId, Micros, RunId, TaskId
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import parse
 from pynchy.store import approvals, authority, derived_times, groups, outbox, tasks, turns
-from pynchy.store.database import Connection, Opened, Store, open_memory
+from pynchy.store.database import Connection, Opened, Store, Tx, open_memory
 
 NOON = Micros(1_796_040_000_000_000)
 FAR = 400 * DAY
@@ -35,7 +35,7 @@ class Machine:
         self.off = 0.0  # seconds by which its clock is wrong
         self.due: list[tuple[float, GroupId]] = []
         self.ids = count(1)
-        groups.ensure_main(self.db, name="Main", trigger="Pynchy", now=NOON)
+        groups.ensure_main(Tx(self.db, NOON), name="Main", trigger="Pynchy")
 
     def new_id(self) -> str:
         return f"{next(self.ids):032x}"
@@ -45,7 +45,7 @@ class Machine:
 
     def task(self, kind: str, value: str) -> TaskId:
         return tasks.create(
-            self.db,
+            Tx(self.db, NOON),
             id=TaskId(self.new_id()),
             folder=MAIN,
             chat=MAIN_CONSOLE,
@@ -53,7 +53,6 @@ class Machine:
             schedule=parse(kind, value, timezone="Europe/Berlin", now=NOON, from_main=True),
             context="group",
             creator=authority.OWNER,
-            now=NOON,
         ).id
 
     def next_run(self, task: TaskId) -> float:
@@ -78,7 +77,7 @@ class Machine:
                 await nursery.start(
                     partial(
                         scheduler.run,
-                        Store(Opened(self.db), inline),
+                        Store(Opened(self.db), inline, now=self.now, new_id=self.new_id),
                         bell,
                         now=self.now,
                         new_id=self.new_id,
@@ -152,7 +151,7 @@ def test_a_clock_hours_ahead_for_a_minute_silences_no_task_for_hours() -> None:
 def test_a_start_brings_back_what_an_earlier_life_computed_from_a_wrong_clock() -> None:
     machine = Machine()
     task = machine.task("cron", "0 9 * * *")
-    tasks.fire_due(machine.db, now=after(NOON, FAR), new_id=machine.new_id)
+    tasks.fire_due(Tx(machine.db, after(NOON, FAR), machine.new_id))
 
     async def story() -> None:
         assert 0 < machine.next_run(task) <= DAY
@@ -190,37 +189,36 @@ def test_without_anything_wrong_nothing_is_corrected_and_nothing_said() -> None:
 
     machine.live(story)
     assert not machine.said()
-    assert not derived_times.correct(machine.db, now=after(NOON, 3 * DAY))
+    assert not derived_times.correct(Tx(machine.db, after(NOON, 3 * DAY)))
 
 
 def test_whatever_waits_for_a_moment_is_brought_back() -> None:
     machine = Machine()
     db, bad = machine.db, after(NOON, FAR)
     turn = turns.add(
-        db,
+        Tx(db, bad),
         folder=MAIN,
         chat=MAIN_CONSOLE,
         kind="task",
         prompt="",
         source="task 1",
         isolated=False,
-        now=bad,
     )
     [entry] = outbox.enqueue(
-        db, folder=MAIN, chat=MAIN_CONSOLE, texts=("hello",), now=bad, new_id=machine.new_id
+        Tx(db, bad, machine.new_id), folder=MAIN, chat=MAIN_CONSOLE, texts=("hello",)
     )
     db.execute("UPDATE outbox SET next_at = ? WHERE id = ?", (bad, entry))
-    assert outbox.heads(db, now=NOON) == []
-    corrected = derived_times.correct(db, now=NOON)
+    assert outbox.heads(Tx(db, NOON)) == []
+    corrected = derived_times.correct(Tx(db, NOON))
     assert corrected.turns == 1
     assert corrected.replies == 2
-    [head] = outbox.heads(db, now=NOON)
+    [head] = outbox.heads(Tx(db, NOON))
     assert head.out.id == entry
     found = turns.get(db, turn)
     assert found is not None
     assert found.retry_at == NOON
     # and it is not kept for 400 days either, if it cannot be sent
-    assert outbox.next_due(db, now=NOON) == after(NOON, DAY)
+    assert outbox.next_due(Tx(db, NOON)) == after(NOON, DAY)
 
 
 def test_a_request_of_a_day_to_come_does_not_stay_open_and_blocks_no_other() -> None:
@@ -229,7 +227,7 @@ def test_a_request_of_a_day_to_come_does_not_stay_open_and_blocks_no_other() -> 
 
     def ask(code: str, now: Micros) -> None:
         approvals.ask(
-            db,
+            Tx(db, now),
             code=code,
             folder=MAIN,
             chat=MAIN_CONSOLE,
@@ -238,7 +236,6 @@ def test_a_request_of_a_day_to_come_does_not_stay_open_and_blocks_no_other() -> 
             command="request_mount",
             request=code,
             sha256=f"{code:0>64}",
-            now=now,
         )
 
     for number in range(12):  # all that a group may ask for in a day
@@ -247,7 +244,7 @@ def test_a_request_of_a_day_to_come_does_not_stay_open_and_blocks_no_other() -> 
             "UPDATE approvals SET state = 'denied', decided_by = 'me', decided_at = ? WHERE code = ? AND ? < 11",
             (bad, f"AAAAAA{number:02d}", number),
         )
-    approvals.expire(db, now=NOON)
+    approvals.expire(Tx(db, NOON))
     last = approvals.get(db, "AAAAAA11")
     assert last is not None
     assert last.state == "expired"

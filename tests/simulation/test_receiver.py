@@ -25,7 +25,7 @@ from pynchy.chat.receiver import Asked
 from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId
 from pynchy.store import bot_loop, groups, notices, outbox
-from pynchy.store.database import Connection, Database, Opened, Store, StoreBroken, open_memory
+from pynchy.store.database import Connection, Database, Opened, Store, StoreBroken, Tx, open_memory
 
 T = TypeVar("T")
 
@@ -103,15 +103,14 @@ async def world() -> AsyncIterator[World]:
     deliver, incoming = trio.open_memory_channel[ChannelEvent](1000)
     happened: list[str] = []
     there = World(db, Line(deliver, incoming, happened), happened, [])
-    groups.ensure_main(db, name="Main", trigger="Pynchy", now=NOON)
+    groups.ensure_main(Tx(db, NOON), name="Main", trigger="Pynchy")
     groups.register(
-        db,
+        Tx(db, NOON),
         folder=FAMILY,
         name="Family",
         chats=(CHAT,),
         trigger="Pynchy",
         requires_trigger=True,
-        now=NOON,
     )
 
     def on_command(db: Database, asked: Asked, /, *, now: Micros) -> Any:
@@ -130,7 +129,7 @@ async def world() -> AsyncIterator[World]:
             there.commits.append(1)
 
     db.set_trace_callback(counted)
-    store = Store(Opened(db), inline)
+    store = Store(Opened(db), inline, now=lambda: NOON)
     async with trio.open_nursery() as nursery:
         await nursery.start(
             partial(
@@ -275,7 +274,7 @@ async def test_an_order_is_carried_out_in_the_commit_and_never_seen_by_the_agent
     async with world() as there:  # invariant 29
 
         def stop(db: Database, asked: Asked) -> Callable[[], Awaitable[None]]:
-            notices.tell(db, asked.message.chat, "stopped", now=NOON, new_id=lambda: "0" * 32)
+            notices.tell(Tx(db, NOON, lambda: "0" * 32), asked.message.chat, "stopped")
             assert db.execute("SELECT count(*) FROM inbox").fetchone() == (1,)
 
             async def effects() -> None:
@@ -301,7 +300,7 @@ async def test_an_order_that_fails_leaves_no_trace_and_stops_nobody() -> None:
     async with world() as there:
 
         def fails(db: Database, asked: Asked) -> None:
-            notices.tell(db, asked.message.chat, "half", now=NOON, new_id=lambda: "0" * 32)
+            notices.tell(Tx(db, NOON, lambda: "0" * 32), asked.message.chat, "half")
             raise ZeroDivisionError
 
         there.order = fails
@@ -317,12 +316,10 @@ async def test_an_order_that_fails_leaves_no_trace_and_stops_nobody() -> None:
 async def test_what_we_sent_ourselves_is_no_order_and_no_input() -> None:  # invariants 25, 69
     async with world() as there:
         outbox.enqueue(
-            there.db,
+            Tx(there.db, NOON, iter(["a" * 32, "b" * 32]).__next__),
             folder=FAMILY,
             chat=CHAT,
             texts=("/stop", "@Pynchy hello"),
-            now=NOON,
-            new_id=iter(["a" * 32, "b" * 32]).__next__,
         )
         await there.put(
             Incoming(message("/stop", "a" * 32, from_me=True), 1),

@@ -17,7 +17,7 @@ from pynchy.chat.sender import Pace, Sender
 from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, Outgoing, after, channel_of
 from pynchy.policy import retries
 from pynchy.store import groups, messages, outbox
-from pynchy.store.database import Connection, Opened, Store, open_memory
+from pynchy.store.database import Connection, Opened, Store, Tx, open_memory
 
 T = TypeVar("T")
 
@@ -106,9 +106,9 @@ class World:
         """As a tool does, or as a run's answer does: that one takes its first piece along, if it may."""
         at_once = AS_AN_ANSWER.get() and self.sender.free(chat)
         ids = outbox.enqueue(
-            self.db, folder=FAMILY, chat=chat, texts=texts, now=self.now(), new_id=self.new_id
+            Tx(self.db, self.now(), self.new_id), folder=FAMILY, chat=chat, texts=texts
         )
-        if at_once and (taken := outbox.take(self.db, ids[0], now=self.now())) is not None:
+        if at_once and (taken := outbox.take(Tx(self.db, self.now()), ids[0])) is not None:
             self.sender.carry(taken)
         else:
             self.sender.ring()
@@ -129,16 +129,24 @@ async def world(
 ) -> AsyncIterator[World]:
     db = open_memory()
     links, linked = trio.open_memory_channel[str](10)
-    there = World(db, Store(Opened(db), inline), Phone(), Phone("console"), links)
-    groups.ensure_main(db, name="Main", trigger="Pynchy", now=NOON)
+    there: World
+
+    def now() -> Micros:
+        return there.now()
+
+    def new_id() -> str:
+        return there.new_id()
+
+    store = Store(Opened(db), inline, now=now, new_id=new_id)
+    there = World(db, store, Phone(), Phone("console"), links)
+    groups.ensure_main(Tx(db, NOON), name="Main", trigger="Pynchy")
     groups.register(
-        db,
+        Tx(db, NOON),
         folder=FAMILY,
         name="Family",
         chats=(ANN, BOB),
         trigger="Pynchy",
         requires_trigger=True,
-        now=NOON,
     )
     if before is not None:
         before(there)
@@ -359,9 +367,9 @@ async def test_what_was_on_its_way_at_a_crash_goes_out_under_its_id() -> None:  
 
     def crashed(there: World) -> None:
         (entry, _) = outbox.enqueue(
-            there.db, folder=FAMILY, chat=ANN, texts=("x", "y"), now=NOON, new_id=there.new_id
+            Tx(there.db, NOON, there.new_id), folder=FAMILY, chat=ANN, texts=("x", "y")
         )
-        assert outbox.take(there.db, entry, now=NOON) is not None
+        assert outbox.take(Tx(there.db, NOON), entry) is not None
         row = outbox.get(there.db, entry)
         assert row is not None
         ids.append(row["message_id"])
@@ -392,9 +400,7 @@ async def test_many_paced_chats_leave_the_console_alone() -> None:
         for number in range(200):
             chat = ChatId(f"{number}@g.us")
             assert channel_of(chat) == "whatsapp"
-            outbox.enqueue(
-                there.db, folder=FAMILY, chat=chat, texts=("x",), now=NOON, new_id=there.new_id
-            )
+            outbox.enqueue(Tx(there.db, NOON, there.new_id), folder=FAMILY, chat=chat, texts=("x",))
 
     async with world(paces={"whatsapp": Pace(burst=1, rate=1.0)}, before=flood) as there:
         await trio.sleep(5)

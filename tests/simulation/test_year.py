@@ -25,10 +25,11 @@ from pynchy.policy.failures import Trouble
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import Kind, Schedule, spell
 from pynchy.store import groups, outbox, runs, serving, tasks, turns
-from pynchy.store.database import Opened, Store, transaction
+from pynchy.store.database import Opened, Store, Tx, transaction
 from tests.rules.minutes import due
 from tests.simulation.engine import simulate
 from tests.simulation.world import fresh_database
+from tests.transactions import at
 
 T = TypeVar("T")
 
@@ -198,7 +199,7 @@ class Year:
             for task in tasks.of_group(self.db, None):
                 if task.next_run is not None and task.next_run > self.now():
                     assert tasks.pause(self.db, task.id, reason="to see whether it is missed")
-                    assert tasks.resume(self.db, task.id, now=self.now())
+                    assert tasks.resume(Tx(self.db, self.now()), task.id)
         if self.life is not None:
             self.life.told.send_nowait(None)
 
@@ -217,7 +218,7 @@ class Life:
         self.year = year
         self.dead = False
         self.scope = trio.CancelScope()
-        self.store = Store(Opened(year.db), self.run_sync)
+        self.store = Store(Opened(year.db), self.run_sync, now=year.now, new_id=year.new_id)
         self.bells: dict[GroupId, trio.Event] = {}
         self.told, self.bell = trio.open_memory_channel[None](math.inf)
 
@@ -266,8 +267,8 @@ class Life:
     async def _recover(self) -> None:
         year = self.year
         boot = f"boot {year.lives}"
-        await self.store.call(runs.interrupt_others, boot=boot, now=year.now(), new_id=year.new_id)
-        await self.store.call(outbox.recover, now=year.now())
+        await self.store.call(at(year.now(), runs.interrupt_others), boot=boot)
+        await self.store.call(at(year.now(), outbox.recover))
 
     async def _ring(self, nursery: trio.Nursery, group: GroupId) -> None:
         if group not in self.bells:
@@ -282,7 +283,7 @@ class Life:
             self.bells[group] = trio.Event()
             while await self._one_run(group):
                 pass
-            left = await self.store.call(serving.left, group, kind="task", now=self.year.now())
+            left = await self.store.call(at(self.year.now(), serving.left), group, kind="task")
             if left.ready or left.retry_after is not None:
                 with trio.move_on_after(left.retry_after or 0.0):
                     await self.bells[group].wait()
@@ -291,7 +292,7 @@ class Life:
     async def _one_run(self, group: GroupId) -> bool:
         year, run = self.year, RunId(self.year.new_id()[-16:])
         begun = await self.store.call(
-            serving.begin,
+            at(year.now(), serving.begin),
             run=run,
             folder=group,
             kind="task",
@@ -299,8 +300,6 @@ class Life:
             prewarm=False,
             container=f"c-{run}",
             boot=f"boot {year.lives}",
-            now=year.now(),
-            new_id=year.new_id,
         )
         if begun is None or begun.claimed is None:
             return False
@@ -311,16 +310,14 @@ class Life:
         if not fails:
             missed = 0 if claimed.task is None else claimed.task.missed
             await self.store.call(
-                turns.commit,
+                at(year.now(), turns.commit),
                 run,
                 answered=[claimed.prompt_id],
                 pieces=[f"done, {missed} missed"],
                 session=None,
-                now=year.now(),
-                new_id=year.new_id,
             )
         await self.store.call(
-            serving.settle,
+            at(year.now(), serving.settle),
             run,
             folder=group,
             kind="task",
@@ -328,9 +325,7 @@ class Life:
             trouble=Trouble("agent", "it broke") if fails else None,
             accepted=[claimed.prompt_id],
             session=None,
-            now=year.now(),
             jitter=0.0,
-            new_id=year.new_id,
         )
         return True
 
@@ -341,18 +336,17 @@ def make(year: Year, plans: tuple[Plan, ...]) -> dict[TaskId, Plan]:
     for zone in (BERLIN, NEW_YORK):
         folder = GroupId(zone.rpartition("/")[2].lower().replace("_", "-"))
         groups.register(
-            year.db,
+            Tx(year.db, BEGIN),
             folder=folder,
             name=zone,
             chats=(ChatId(f"console:{folder}"),),
             trigger="Pynchy",
             requires_trigger=False,
-            now=BEGIN,
         )
         for plan in plans:
             if plan.zone == zone:
                 task = tasks.create(
-                    year.db,
+                    Tx(year.db, BEGIN),
                     id=TaskId(year.new_id()),
                     folder=folder,
                     chat=ChatId(f"console:{folder}"),
@@ -361,7 +355,6 @@ def make(year: Year, plans: tuple[Plan, ...]) -> dict[TaskId, Plan]:
                     context="isolated",
                     creator=SenderId("console:owner"),
                     catch_up=plan.catch_up,
-                    now=BEGIN,
                 )
                 made[task.id] = plan
     return made
