@@ -14,13 +14,15 @@ from typing import Any, Final
 from pynchy.actions import approvals, groups, memory, tasks, waiting
 from pynchy.actions.call import Call, Done, Refused, Scaffold, no_folders, undone_if_refused
 from pynchy.actions.waiting import MOST_SAID
-from pynchy.chat.text import clean_name, clean_reply, is_one_grapheme, split_reply
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.model import MINUTE, GroupId, RunId
 from pynchy.policy import effect_limits, tools
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.store import audit, authority, breakers, journal, outbox
 from pynchy.store.database import Tx
+from pynchy.text.names import clean_name
+from pynchy.text.reply import clean_reply
+from pynchy.text.splitting import is_one_grapheme, split_reply
 from pynchy_agent import wire
 
 MOST_COMMANDS: Final = 120  # commands of one group within a minute

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from pynchy.actions.call import Call, Done, Refused
-from pynchy.chat.text import clean_text
 from pynchy.schedule.times import spell
 from pynchy.store import memory
 from pynchy.store.database import Tx
+from pynchy.text.prompt import clean_text
 
 DEFAULT_LIMIT: Final = 10
 SHOWN: Final = 1000  # characters of one message that was found

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pynchy.actions.call import Awaits, Call, Delegated, Done, Refused
-from pynchy.chat.text import clean_reply, split_reply
 from pynchy.store import authority, delegates, outbox, questions
 from pynchy.store.database import Tx
+from pynchy.text.reply import clean_reply
+from pynchy.text.splitting import split_reply
 
 #: What a call is told that was asked again after a crash, and one that waited in vain.
 ASKED: Final = (

@@ -18,13 +18,14 @@ from pynchy.actions import approvals
 from pynchy.actions.call import Done, Scaffold, no_folders
 from pynchy.chat.commands import Order, help_text
 from pynchy.chat.receiver import Asked
-from pynchy.chat.text import NOTICE_PREFIX, is_owner, within
 from pynchy.groups import queue
 from pynchy.model import DAY, ChatId, Group, GroupId, Micros, after
 from pynchy.policy import failures
 from pynchy.policy.requests import read_code
 from pynchy.store import breakers, groups, holds, ledger, messages, notices, questions, runs, turns
 from pynchy.store.database import Database, NewId, Tx
+from pynchy.text.reply import NOTICE_PREFIX, within
+from pynchy.text.triggers import is_owner
 
 Then = Callable[[], Awaitable[None]]
 Stop = Callable[[GroupId, Sequence[turns.Turn]], Awaitable[None]]  # with what was cancelled

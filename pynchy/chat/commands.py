@@ -11,8 +11,8 @@ from typing import Final
 
 import attrs
 
-from pynchy.chat.text import begins_with_name, is_owner
 from pynchy.model import Group, Message
+from pynchy.text.triggers import begins_with_name, is_owner
 
 
 @attrs.frozen

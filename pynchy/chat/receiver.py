@@ -25,11 +25,12 @@ from pynchy.chat.channel import (
     StateChanged,
 )
 from pynchy.chat.commands import Order
-from pynchy.chat.text import NOTICE_PREFIX, clean_name, within
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, Message, Micros
 from pynchy.store import groups, messages, notices
 from pynchy.store.database import Database, Store, StoreError, Tx
+from pynchy.text.names import clean_name
+from pynchy.text.reply import NOTICE_PREFIX, within
 
 BURST: Final = 100  # messages that wait while a commit is under way, and the most in one commit
 LOOPS: Final = "I take it for a program and do not answer it for an hour; others I do."

@@ -27,7 +27,6 @@ from pynchy.actions.later import Bells
 from pynchy.chat import command_handlers, receiver, sender
 from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refreshable, StateChanged
 from pynchy.chat.console import Console, open_console
-from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.config import credentials
 from pynchy.config.installation import install_id
 from pynchy.config.settings import Config, credential_now
@@ -74,6 +73,7 @@ from pynchy.reader_budget import open_loop_time
 from pynchy.schedule import scheduler
 from pynchy.store import groups, holds, messages, notices, outbox, runs, serving, turns
 from pynchy.store.database import Store, StoreError, open_store
+from pynchy.text.reply import NOTICE_PREFIX
 from pynchy_agent import wire
 
 if TYPE_CHECKING:

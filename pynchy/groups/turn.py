@@ -17,15 +17,6 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from pynchy.chat.text import (
-    MEDIA_ROOT,
-    NOTICE_PREFIX,
-    clean_reply,
-    hides_the_rest,
-    render_prompt,
-    split_reply,
-    within,
-)
 from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
 from pynchy.container.engines.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
@@ -38,6 +29,9 @@ from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call, Trouble
 from pynchy.store import groups, holds, runs, serving, turns
 from pynchy.store.database import Store, StoreError
+from pynchy.text.prompt import MEDIA_ROOT, render_prompt
+from pynchy.text.reply import NOTICE_PREFIX, clean_reply, hides_the_rest, within
+from pynchy.text.splitting import split_reply
 from pynchy_agent import wire
 
 IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})

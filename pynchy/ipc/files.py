@@ -18,7 +18,7 @@ from typing import Final
 import attrs
 import trio
 
-from pynchy.chat.text import clean_name
+from pynchy.text.names import clean_name
 
 FILE_LIMIT: Final = 64 << 20  # bytes of one file
 STAGED_LIMIT: Final = 256 << 20  # bytes of all files of one group that are still to be sent

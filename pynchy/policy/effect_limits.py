@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import attrs
 
-from pynchy.chat.text import NOTICE_PREFIX
+from pynchy.text.reply import NOTICE_PREFIX
 
 Kind = Literal["turns", "messages", "files", "tokens"]
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.text import NOTICE_PREFIX, within
 from pynchy.model import DAY, HOUR, MINUTE, SECOND, GroupId, Micros, after
+from pynchy.text.reply import NOTICE_PREFIX, within
 
 #: The first waits of what is tried again, each twice as long as the one before; from then on the last one.
 FIRST_WAIT: Final = 5.0 * SECOND

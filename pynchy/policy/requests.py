@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import GroupId
+from pynchy.text.reply import NOTICE_PREFIX
 from pynchy.text.safe import unmarked
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from pynchy.chat.text import NOTICE_PREFIX, within
 from pynchy.model import DAY, MINUTE, SECOND, Micros, after
+from pynchy.text.reply import NOTICE_PREFIX, within
 
 #: An entry of the outbox: refused so often, it is sent as plain text, and then given up.
 SEND_ATTEMPTS: Final = 8

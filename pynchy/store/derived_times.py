@@ -14,12 +14,12 @@ from typing import Final
 
 import attrs
 
-from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import DAY, Micros, after
 from pynchy.policy import failures, retries
 from pynchy.schedule.times import BadSchedule, next_slot
 from pynchy.store import holds, notices, tasks
 from pynchy.store.database import Database, Tx
+from pynchy.text.reply import NOTICE_PREFIX
 
 SPREAD: Final = 1.5  # times the longest wait: what chance adds to one is less
 

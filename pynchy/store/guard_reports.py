@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
-from pynchy.chat.text import within
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store import audit, groups, notices
 from pynchy.store.database import Tx
+from pynchy.text.reply import within
 
 
 def mounts_refused(

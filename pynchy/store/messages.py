@@ -13,7 +13,6 @@ from typing import Any
 
 import attrs
 
-from pynchy.chat.text import is_allowed, is_empty, is_trigger
 from pynchy.model import (
     Attachment,
     ChatId,
@@ -26,6 +25,7 @@ from pynchy.model import (
 )
 from pynchy.store import bot_loop, groups, questions, search
 from pynchy.store.database import Database, Tx
+from pynchy.text.triggers import is_allowed, is_empty, is_trigger
 
 
 @attrs.frozen

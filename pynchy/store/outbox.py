@@ -18,12 +18,12 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.text import notice as in_the_hosts_name
 from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
 from pynchy.policy import retries
 from pynchy.policy.effect_limits import Kind
 from pynchy.store import cooldown, effect_counts, groups, messages, search
 from pynchy.store.database import Database, Tx
+from pynchy.text.reply import notice as in_the_hosts_name
 
 
 @attrs.frozen

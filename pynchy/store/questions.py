@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.chat.text import after_name, is_allowed
 from pynchy.model import (
     DAY,
     MINUTE,
@@ -34,6 +33,7 @@ from pynchy.model import (
     after,
 )
 from pynchy.store.database import Database, Tx
+from pynchy.text.triggers import after_name, is_allowed
 
 PATIENCE: Final = 2.0 * MINUTE  # how long a call waits; later answers wake the agent
 KEEP: Final = 7.0 * DAY  # after which a message is no answer to it any more

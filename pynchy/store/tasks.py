@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from pynchy.chat.text import NOTICE_PREFIX, within
 from pynchy.model import DAY, MAIN, MINUTE, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.schedule.times import (
@@ -30,6 +29,7 @@ from pynchy.schedule.times import (
 )
 from pynchy.store import breakers, notices, turns
 from pynchy.store.database import Database, Tx
+from pynchy.text.reply import NOTICE_PREFIX, within
 
 SHORTEST: Final = 4  # letters of an id that name a task
 MOST_TASKS: Final = 50  # of one group, active or paused

@@ -21,7 +21,6 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from pynchy.chat.text import NOTICE_PREFIX, PromptMessage, PromptTask
 from pynchy.model import (
     MAIN_CONSOLE,
     ChatId,
@@ -38,6 +37,8 @@ from pynchy.policy import failures
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.store import breakers, effect_counts, groups, holds, messages, notices, outbox
 from pynchy.store.database import Database, Tx
+from pynchy.text.prompt import PromptMessage, PromptTask
+from pynchy.text.reply import NOTICE_PREFIX
 
 Kind = Literal["message", "task", "delegate", "notice"]
 

@@ -85,8 +85,12 @@ PLAN: dict[str, Kind] = {
     "pynchy.chat.command_handlers": Kind.PROCEDURE,
     "pynchy.chat.receiver": Kind.SERVICE,
     "pynchy.chat.sender": Kind.SERVICE,
-    "pynchy.chat.text": Kind.RULES,
     "pynchy.text.safe": Kind.MODEL,
+    "pynchy.text.names": Kind.RULES,
+    "pynchy.text.prompt": Kind.RULES,
+    "pynchy.text.reply": Kind.RULES,
+    "pynchy.text.splitting": Kind.RULES,
+    "pynchy.text.triggers": Kind.RULES,
     "pynchy.whatsapp.channel": Kind.EDGE,
     "pynchy.whatsapp.bridge": Kind.EDGE,  # a process of its own
     "pynchy.whatsapp.format": Kind.RULES,

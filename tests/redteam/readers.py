@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 import attrs
 import h11
 
-from pynchy.chat import commands, text
+from pynchy.chat import commands
 from pynchy.cli.client import printable
 from pynchy.config import dotenv
 from pynchy.config import settings as config
@@ -50,7 +50,7 @@ from pynchy.moving import old_home
 from pynchy.policy import group_settings, requests, tools
 from pynchy.schedule import times
 from pynchy.store import questions, search
-from pynchy.text import safe
+from pynchy.text import names, prompt, reply, safe, splitting, triggers
 from pynchy.web import gate as web
 from pynchy.whatsapp import format, write
 from pynchy.whatsapp import lines as whatsapp_lines
@@ -321,17 +321,17 @@ def _words(data: bytes) -> None:
         if order is not None:
             commands.refusal(order, said, group)
             requests.read_code(order.argument)
-        text.is_trigger(said, group)
-    assert text.clean_name(words)
+        triggers.is_trigger(said, group)
+    assert names.clean_name(words)
     assert questions.chosen(words, ("yes", "no")) in {"yes", "no", None}
 
 
 def _prompt(data: bytes) -> None:
     words = _told(data)
-    kept = text.clean_text(words)
-    shown = text.render_prompt(
+    kept = prompt.clean_text(words)
+    shown = prompt.render_prompt(
         messages=[
-            text.PromptMessage(
+            prompt.PromptMessage(
                 sender_name=words, sent_at=_WINTER, text=words, triggers=True, id=words,
                 quoted=Quoted(id=words, sender_name=words, text=words),
                 attachments=(Attachment(path=words, media_type=words, size=1, name=words),),
@@ -339,7 +339,7 @@ def _prompt(data: bytes) -> None:
         ],
         omitted=0, timezone=words[:40].replace("\0", ""), now=_WINTER, boundary=_BOUNDARY, assistant=words,
         chat=words, said=[words], notices=[words], work=words,
-        task=text.PromptTask(id=words, prompt=words, due_at=_WINTER, name=words),
+        task=prompt.PromptTask(id=words, prompt=words, due_at=_WINTER, name=words),
     )  # fmt: skip
     assert shown.count(_BOUNDARY) == 2
     _, _, rest = shown.partition(f"=== {_BOUNDARY} begin ===\n")
@@ -349,17 +349,17 @@ def _prompt(data: bytes) -> None:
     assert [each.tag for each in root[4]] == ["quoted", "text", "attachment"]
     for each in (root[0], root[1], root[2], root[4][1]):
         assert (each.text or "") == kept, each.tag
-    assert root[4].get("id", "") == text.clean_text(words[:128])
+    assert root[4].get("id", "") == prompt.clean_text(words[:128])
 
 
 def _answer(data: bytes) -> None:
     words = _told(data)
-    text.hides_the_rest(words)
-    shown = text.clean_reply(words)
+    reply.hides_the_rest(words)
+    shown = reply.clean_reply(words)
     if shown is not None:
         assert safe.NOTICE_MARK not in shown
-        for piece in text.split_reply(shown):
-            assert len(piece) <= text.REPLY_LIMIT
+        for piece in splitting.split_reply(shown):
+            assert len(piece) <= splitting.REPLY_LIMIT
             assert safe.NOTICE_MARK not in format.to_whatsapp(piece)
 
 
@@ -507,8 +507,8 @@ def _shown(data: bytes) -> None:
     assert "\n" not in escape(words)
     assert requests.visible(words).isprintable()
     assert safe.NOTICE_MARK not in requests.visible(words)
-    assert not re.search(f"[\\n\\r\\x1b\\u2028\\u202e{safe.NOTICE_MARK}]", text.within(words))
-    assert text.notice(words).count(safe.NOTICE_MARK) == 1
+    assert not re.search(f"[\\n\\r\\x1b\\u2028\\u202e{safe.NOTICE_MARK}]", reply.within(words))
+    assert reply.notice(words).count(safe.NOTICE_MARK) == 1
     assert not re.search(r"[\x1b\x07\x9b\u202e]", printable(words) + escape(words))
 
 

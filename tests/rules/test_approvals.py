@@ -359,7 +359,7 @@ def test_a_trigger_is_a_name_and_never_a_pattern() -> None:  # threat I7
     yes(there, asked(there, "register_group", REGISTER | {"trigger": ".*"}))
     club = groups.get(there.db, GroupId("club"))
     assert club is not None
-    from pynchy.chat.text import is_trigger
+    from pynchy.text.triggers import is_trigger
 
     assert not is_trigger(there.message("@anything at all", "B1", SEEN), club)
     assert is_trigger(there.message("@.* hello", "B1", SEEN), club)

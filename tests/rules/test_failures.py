@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, RunId, after
 from pynchy.policy import failures
 from pynchy.policy.failures import (
@@ -33,6 +32,7 @@ from pynchy.policy.failures import (
 )
 from pynchy.store import groups, guard_reports, holds, messages, runs, serving, turns
 from pynchy.store.database import Tx
+from pynchy.text.reply import NOTICE_PREFIX
 from tests.rules.store_world import BEGINNING, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 KINDS = sorted(TABLE)

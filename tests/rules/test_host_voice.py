@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pynchy.chat.text import NOTICE_PREFIX, notice, within
 from pynchy.model import MAIN_CONSOLE, Micros, SenderId
 from pynchy.policy.failures import Trouble
 from pynchy.store import groups, guard_reports, messages, outbox, tasks, turns
 from pynchy.store.database import Tx
+from pynchy.text.reply import NOTICE_PREFIX, notice, within
 from pynchy.text.safe import NOTICE_MARK
 from tests.rules.test_approvals import order
 from tests.rules.test_policy import CHAT, FAMILY, NOON, RUN, World

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat.text import clean_name, clean_reply
 from pynchy.text import safe
+from pynchy.text.names import clean_name
+from pynchy.text.reply import clean_reply
 
 MARK = safe.NOTICE_MARK
 #: What may stand in no output, each in a word of its own.

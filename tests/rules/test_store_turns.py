@@ -6,11 +6,11 @@ import sqlite3
 
 import pytest
 
-from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import HOUR, ChatId, GroupId, Micros, RunId
 from pynchy.policy.failures import INTERRUPTIONS, NOTICE_COOLDOWN, Trouble
 from pynchy.store import cooldown, groups, messages, notices, outbox, runs, turns
 from pynchy.store.database import Tx
+from pynchy.text.reply import NOTICE_PREFIX
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 

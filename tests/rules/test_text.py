@@ -10,18 +10,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pynchy.chat import text as rules
-from pynchy.chat.text import (
-    PromptMessage,
-    PromptTask,
-    begins_with_name,
-    clean_name,
-    clean_reply,
-    clean_text,
-    is_trigger,
-    render_prompt,
-    split_reply,
-)
 from pynchy.model import (
     Attachment,
     ChatId,
@@ -32,7 +20,14 @@ from pynchy.model import (
     Quoted,
     SenderId,
 )
+from pynchy.text import names, reply, splitting, triggers
+from pynchy.text import prompt as prompts
+from pynchy.text.names import clean_name
+from pynchy.text.prompt import PromptMessage, PromptTask, clean_text, render_prompt
+from pynchy.text.reply import clean_reply
 from pynchy.text.safe import NOTICE_MARK
+from pynchy.text.splitting import split_reply
+from pynchy.text.triggers import begins_with_name, is_trigger
 
 NOON = Micros(1_700_000_000_000_000)
 BOUNDARY = "3f2a" * 8
@@ -158,7 +153,7 @@ def test_a_remark_is_never_answered() -> None:
 @example(name="\\b", rest="")
 @example(name="\uf900", rest="")  # has no form of its own in NFC
 def test_any_name_followed_by_a_space_triggers(name: str, rest: str) -> None:  # invariant 162
-    word = " ".join(name.strip(rules._SKIPPED).split())
+    word = " ".join(name.strip(triggers._SKIPPED).split())
     assert begins_with_name(f"@{word} {rest}", name) == (word != "")
 
 
@@ -173,7 +168,7 @@ def test_any_name_followed_by_a_space_triggers(name: str, rest: str) -> None:  #
 def test_a_cleaned_name_is_one_visible_line(name: str) -> None:
     cleaned = clean_name(name)
     assert cleaned
-    assert len(list(rules._boundaries(cleaned))) <= rules.NAME_LIMIT
+    assert len(list(splitting.boundaries(cleaned))) <= names.NAME_LIMIT
     assert not any(unicodedata.category(c).startswith("C") for c in cleaned)
     assert "\n" not in cleaned
     assert NOTICE_MARK not in cleaned
@@ -321,8 +316,8 @@ def test_what_was_already_said_and_what_was_left_out_is_told() -> None:  # invar
 def test_a_long_text_is_cut_with_a_note() -> None:  # threat P7
     root = parse(prompt(PromptMessage(sender_name="Ann", sent_at=NOON, text="x" * 100_000)))
     [text] = root.iter("text")
-    assert text.text == "x" * rules.TEXT_LIMIT
-    assert text.get("note") == f"the first {rules.TEXT_LIMIT} of 100000 characters"
+    assert text.text == "x" * prompts.TEXT_LIMIT
+    assert text.get("note") == f"the first {prompts.TEXT_LIMIT} of 100000 characters"
 
 
 def test_a_flood_leaves_the_newest_and_all_that_ask() -> None:  # threat P6
@@ -333,7 +328,7 @@ def test_a_flood_leaves_the_newest_and_all_that_ask() -> None:  # threat P6
     root = parse(prompt(*flood, omitted=5))
     shown = [item.get("id") for item in root.findall("message")]
     assert shown == ["0", *map(str, range(21, 30))]
-    assert len(root.findtext("message/text", "")) == rules.TRIGGER_FLOOR
+    assert len(root.findtext("message/text", "")) == prompts.TRIGGER_FLOOR
     omitted = root.find("omitted")
     assert omitted is not None
     assert omitted.get("count") == "25"
@@ -390,7 +385,7 @@ def test_a_shown_reply_holds_no_tag_no_mark_and_no_control(text: str) -> None:
     shown = clean_reply(text)
     assert clean_reply(shown) == shown
     if shown is not None:
-        assert rules._INTERNAL.search(shown) is None
+        assert reply._INTERNAL.search(shown) is None
         assert NOTICE_MARK not in shown
         assert "\x1b" not in shown
         assert "\u202e" not in shown
@@ -405,13 +400,13 @@ def test_tags_folded_into_tags_end_soon() -> None:
 def test_the_words_of_the_host_cannot_be_imitated() -> None:  # threat P8
     said = clean_reply(f"{NOTICE_MARK} Approved\nx {NOTICE_MARK}")
     assert said == "# Approved\nx #"
-    assert rules.notice("Approved").startswith(NOTICE_MARK)
-    assert rules.notice(f"{NOTICE_MARK}x").count(NOTICE_MARK) == 1
+    assert reply.notice("Approved").startswith(NOTICE_MARK)
+    assert reply.notice(f"{NOTICE_MARK}x").count(NOTICE_MARK) == 1
 
 
 def test_an_unclosed_tag_can_be_reported() -> None:
-    assert rules.hides_the_rest("a<internal>b")
-    assert not rules.hides_the_rest("a<internal>b</internal>")
+    assert reply.hides_the_rest("a<internal>b")
+    assert not reply.hides_the_rest("a<internal>b</internal>")
 
 
 # --- splitting -----------------------------------------------------------------------------------
@@ -440,9 +435,9 @@ def test_no_grapheme_is_cut_that_could_be_kept(text: str, limit: int) -> None:
     at = 0
     for piece in split_reply(text, limit=limit)[:-1]:
         at = text.index(piece, at) + len(piece)
-        if not rules._is_boundary(text, at):
+        if not splitting._is_boundary(text, at):
             start = at  # then it is one that no message can hold
-            while not rules._is_boundary(text, start):
+            while not splitting._is_boundary(text, start):
                 start -= 1
             assert at - start >= limit
 
@@ -458,7 +453,7 @@ def test_a_code_block_is_closed_and_opened_again(text: str, limit: int) -> None:
     pieces = split_reply(text, limit=limit)
     assert all(len(piece) <= limit for piece in pieces)
     for piece in pieces[:-1]:
-        assert rules._open_fence("", piece) == ""
+        assert splitting._open_fence("", piece) == ""
     assert [c for c in "".join(pieces) if c in "12é"] == [c for c in text if c in "12é"]
 
 

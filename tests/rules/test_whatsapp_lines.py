@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat.text import TEXT_LIMIT
 from pynchy.model import Attachment, ChatId, Message, Micros, Quoted, SenderId
+from pynchy.text.prompt import TEXT_LIMIT
 from pynchy.whatsapp import lines
 
 TEXTS = st.text(st.characters(exclude_categories=())) | st.sampled_from(

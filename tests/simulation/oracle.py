@@ -26,10 +26,10 @@ from typing import Final
 import attrs
 import trio
 
-from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import MAIN, Micros
 from pynchy.schedule.times import slots
 from pynchy.store import tasks
+from pynchy.text.reply import NOTICE_PREFIX
 from tests.simulation.world import ASK, World
 
 HALF: Final = re.compile(r"\[h\d+\]")

@@ -10,10 +10,10 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.chat.text import PromptMessage, PromptTask, render_prompt
 from pynchy.gateway.exchange import COUNT_TOKENS, MESSAGES, UpstreamRequest
 from pynchy.gateway.offline import Asked, OfflineModel, Reply, Text, ToolUse, answer, read
 from pynchy.model import Attachment, Micros, Quoted
+from pynchy.text.prompt import PromptMessage, PromptTask, render_prompt
 
 TOOLS = [
     {"name": "Bash"},

@@ -22,10 +22,10 @@ from pynchy.chat.channel import (
     StateChanged,
 )
 from pynchy.chat.receiver import Asked
-from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId
 from pynchy.store import bot_loop, groups, notices, outbox
 from pynchy.store.database import Connection, Database, Opened, Store, StoreBroken, Tx, open_memory
+from pynchy.text.reply import NOTICE_PREFIX
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from typing import Final
 import attrs
 import trio
 
-from pynchy.chat.text import NOTICE_PREFIX
 from pynchy.model import MAIN_CONSOLE, ChatId
+from pynchy.text.reply import NOTICE_PREFIX
 from tests.simulation.crashes import ONE, QUIET, TWO
 from tests.simulation.play import Verdict, play
 from tests.simulation.world import Mail, World

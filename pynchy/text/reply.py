@@ -1,0 +1,68 @@
+"""What an agent or the host says in a chat: hidden parts removed, and no agent can forge the mark of the host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from pynchy.text import safe
+from pynchy.text.safe import NOTICE_MARK
+
+NOTICE_PREFIX: Final = NOTICE_MARK + " "
+
+
+def clean_reply(text: str | None) -> str | None:
+    """What of an agent's text may be shown, or None if that is nothing.
+
+    ``<internal>…</internal>`` is left out, nested ones too, and so is everything after a tag that
+    is never closed. The result never contains the host's mark or what looks like it, nor what acts on
+    a reader's screen or hides there.
+    """
+    if text is None:
+        return None
+    text = safe.unmarked(safe.block(text))
+    for _ in range(_LAYERS):  # what is left may close up to a new tag
+        if _INTERNAL.search(text) is None:
+            return text.strip() or None
+        text = "".join(_outside(text))
+    return None
+
+
+def hides_the_rest(text: str) -> bool:
+    """Whether an ``<internal>`` is never closed, so that `clean_reply` drops what follows it."""
+    return _depth(text) > 0
+
+
+def notice(text: str) -> str:
+    """The host's words: recognisable, because nobody else's text can start like this. A notice stays as it is."""
+    return NOTICE_PREFIX + text.removeprefix(NOTICE_PREFIX).replace(NOTICE_MARK, "#")
+
+
+def within(text: str, limit: int = 200) -> str:
+    """Somebody else's words as they may stand within a line of the host's: see `safe_text.line`."""
+    return safe.line(text, limit)
+
+
+# Linear: neither class matches "<", so that no start is looked at twice.
+_INTERNAL: Final = re.compile(r"<(/?)\s*internal(?=[\s/>])[^<>]*>", re.ASCII | re.IGNORECASE)
+
+_LAYERS: Final = 8  # tags folded into tags more often than this are not written by accident
+
+
+def _outside(text: str) -> Iterator[str]:
+    depth = start = 0
+    for match in _INTERNAL.finditer(text):
+        if depth == 0:
+            yield text[start : match.start()]
+        depth = max(0, depth - 1) if match.group(1) else depth + 1
+        start = match.end()
+    if depth == 0:
+        yield text[start:]
+
+
+def _depth(text: str) -> int:
+    depth = 0
+    for match in _INTERNAL.finditer(text):
+        depth = max(0, depth - 1) if match.group(1) else depth + 1
+    return depth
