@@ -28,7 +28,7 @@ from pynchy.chat.commands import Order
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, Message, Micros
 from pynchy.store import groups, messages, notices
-from pynchy.store.database import Database, Store, StoreError, Tx
+from pynchy.store.database import Store, StoreError, Tx
 from pynchy.text.names import clean_name
 from pynchy.text.reply import NOTICE_PREFIX, within
 
@@ -54,9 +54,7 @@ class OnCommand(Protocol):
     in trio, and is for what is not in the database: stop a run, ring a bell.
     """
 
-    def __call__(
-        self, db: Database, asked: Asked, /, *, now: Micros
-    ) -> Callable[[], Awaitable[None]] | None: ...
+    def __call__(self, tx: Tx, asked: Asked, /) -> Callable[[], Awaitable[None]] | None: ...
 
 
 async def run(
@@ -187,7 +185,7 @@ class _Receiver:
         await self._tell(_tell_main, "unstored", text)
 
     async def _tell(self, tell: Callable[..., bool], *what: object) -> None:
-        if await self.store.call(tell, *what, now=self.now(), new_id=self.new_id):
+        if await self.store.call(tell, *what):
             self.outbox_bell()
 
     async def _carry_out(self, then: Callable[[], Awaitable[None]]) -> None:
@@ -244,7 +242,7 @@ def _keep_message(tx: Tx, message: Message, *, on_command: OnCommand) -> _Kept:
         )  # a second delivery, and what we sent ourselves, order nothing
     refusal = commands.refusal(order, message, group)
     asked = Asked(order=order, message=message, group=group, refusal=refusal)
-    return _Kept(message, received, told=True, then=on_command(tx, asked, now=tx.now))
+    return _Kept(message, received, told=True, then=on_command(tx, asked))
 
 
 def _tell_main(tx: Tx, kind: str, text: str) -> bool:

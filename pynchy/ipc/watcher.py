@@ -245,8 +245,6 @@ class _Clerk:
                 run=self.run,
                 command_id=command_id,
                 sha256=hashlib.sha256(data).hexdigest(),
-                now=desk.now(),
-                new_id=desk.new_id,
                 file=file,
                 timezone=desk.timezone,
                 scaffold=desk.scaffold,

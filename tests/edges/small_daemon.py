@@ -145,7 +145,7 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                     now=now,
                     new_id=new_id,
                     ring=ring,
-                    on_command=lambda db, asked, *, now: None,
+                    on_command=lambda tx, asked: None,
                     outbox_bell=lambda: None,
                     stored=daemon.stored,
                 )

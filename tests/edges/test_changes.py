@@ -86,7 +86,7 @@ def test_where_others_took_all_there_is_a_folder_is_looked_at_again_and_again() 
     program = f"""
 import ctypes, os, sys, trio
 from pathlib import Path
-from pynchy import changes
+from pynchy import folder_changes as changes
 from pynchy.ipc.spool import open_spool
 from pynchy.daemon.edges import warnings
 

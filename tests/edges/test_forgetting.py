@@ -43,10 +43,10 @@ REGISTERS = """
 import itertools, os, signal, sys
 from functools import partial
 from pathlib import Path
-from pynchy import operations
+from pynchy.control import operations
 from pynchy.container import folders
 from pynchy.config.paths import Home
-from pynchy.store.database import open_file, transaction
+from pynchy.store.database import Tx, open_file, transaction
 
 STEPS = {"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree"}
 
@@ -63,8 +63,8 @@ def register(home, last):
     sys.addaudithook(lambda event, _: count() if event in STEPS else None)
     with transaction(opened.connection):
         operations._add(
-            opened.connection, chat="console:family", folder="family", name="The family", trigger="",
-            requires_trigger=None, assistant="Pynchy", now=1, scaffold=partial(folders.scaffold, home),
+            Tx(opened.connection, 1), chat="console:family", folder="family", name="The family", trigger="",
+            requires_trigger=None, assistant="Pynchy", scaffold=partial(folders.scaffold, home),
         )
     count()
 

@@ -18,6 +18,7 @@ from pynchy.model import MAIN, ChatId, GroupId, Message, Micros, SenderId
 from pynchy.moving import importer
 from pynchy.store import arrivals, groups, memory, messages, tasks
 from pynchy.store.database import Tx, open_store
+from tests.transactions import at
 
 T = TypeVar("T")
 
@@ -230,7 +231,7 @@ def test_everything_comes_over(home: Home, root: Path) -> None:
 @both
 def test_what_was_not_answered_asks_and_what_was_does_not(home: Home, root: Path) -> None:
     bring(home, root)
-    assert ask(home, messages.waiting_groups, now=NOW) == ["family-chat"]
+    assert ask(home, at(NOW, messages.waiting_groups)) == ["family-chat"]
     assert ask(home, arrivals.waiting, ChatId(FAMILY)) == 1
     assert ask(home, arrivals.waiting, ChatId(MAIN_CHAT)) == 0
 
@@ -308,7 +309,7 @@ def test_answered_there_meanwhile_is_not_answered_here(home: Home, root: Path) -
             (json.dumps(until),),
         )
     assert bring(home, root)["groups"][1]["unanswered"] == 0
-    assert ask(home, messages.waiting_groups, now=NOW) == []
+    assert ask(home, at(NOW, messages.waiting_groups)) == []
 
 
 def test_a_message_that_waits_here_is_not_passed_over(home: Home, root: Path) -> None:

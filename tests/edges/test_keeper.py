@@ -8,6 +8,7 @@ import math
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -34,17 +35,18 @@ PLAN = Plan(hour=4, timezone="UTC", settle=SETTLE, copies=3, logs=30 * DAY, usag
 
 @attrs.define(eq=False)
 class Night:
-    """A keeper with everything it needs, and a clock that goes with trio's and can be set."""
+    """A keeper with everything it needs, and a clock that can be set."""
 
     home: Home
     store: Store
     keeper: Keeper
     set_by: float = 0.0
+    began: float = attrs.field(factory=time.monotonic)
     free: int = 1 << 40
     told: list[str] = attrs.field(factory=list)
 
     def now(self) -> Micros:
-        return after(NOW, trio.current_time() - START + self.set_by)
+        return after(NOW, time.monotonic() - self.began + self.set_by)
 
     async def tell(self, text: str, kind: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -54,15 +56,12 @@ class Night:
         return sorted(path.name for path in self.home.backups.iterdir())
 
 
-START = 1000.0
-
-
 @pytest.fixture
 async def night(tmp_path: Path) -> AsyncIterator[Night]:
     home = Home(tmp_path)
     home.make()
-    started = trio.current_time()
-    async with open_store(home.database) as store:
+    clock = [lambda: NOW]
+    async with open_store(home.database, now=lambda: clock[0]()) as store:
         await store.call(at(NOW, groups.ensure_main), name="Main", trigger="Pynchy")
 
         async def tell(text: str, kind: str) -> None:
@@ -77,7 +76,8 @@ async def night(tmp_path: Path) -> AsyncIterator[Night]:
             measure=lambda: Space(free=made.free, total=1 << 41),
             tell=tell,
         )
-        made = Night(home, store, keeper, set_by=START - started)
+        made = Night(home, store, keeper)
+        clock[0] = made.now
         yield made
 
 

@@ -44,7 +44,7 @@ async def main():
         os.write(acks, b"0")
         for number in range(1, int(sys.argv[3]) + 1):
             detail = {"padding": "x" * (number * 977 % 9000)}
-            await store.call(audit.record, actor=str(number), action="a row", detail=detail, now=number)
+            await store.call(audit.record, actor=str(number), action="a row", detail=detail)
             os.write(acks, str(number).encode())  # as a receiver acknowledges
             if number % 40 == 0:
                 await store.tidy()

@@ -396,7 +396,7 @@ WRITER = """
             await store.call(make_main)
             number = first
             while True:
-                await store.call(messages.receive, hello(number), now=NOW)
+                await store.call(messages.receive, hello(number))
                 print(number, flush=True)
                 number += 1
     trio.run(main, Path(sys.argv[1]), int(sys.argv[2]))

@@ -84,12 +84,14 @@ def test_linking_what_is_linked_says_so(tmp_path: Path) -> None:
     store = tmp_path / "store"
     link(store)
     code, lines = bridge(store, "--pair")
-    assert (code, lines) == (0, [{"line": "linked", "number": "4917@s.whatsapp.net", "new": False}])
+    (linked,) = lines
+    assert "dial" in linked.pop("doubt")  # it asked, and WhatsApp is not to be reached from here
+    assert (code, linked) == (0, {"line": "linked", "number": "4917@s.whatsapp.net", "new": False})
 
 
 def test_the_library_never_fetches_its_shared_object(tmp_path: Path) -> None:
     script = (
-        "from pynchy.chat import whatsapp_bridge as b, whatsapp_read\n"
+        "from pynchy.whatsapp import bridge as b\n"
         "b.load(); import neonize.download as d\n"
         "try: d.download()\nexcept RuntimeError: print('refused')"
     )

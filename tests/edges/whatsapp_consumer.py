@@ -102,7 +102,7 @@ async def main(folder: Path, total: int, pause: float | None) -> None:
                     now=now,
                     new_id=lambda: os.urandom(16).hex(),
                     ring=ring,
-                    on_command=lambda db, asked, *, now: None,
+                    on_command=lambda tx, asked: None,
                     outbox_bell=lambda: None,
                     stored=stored,
                 )

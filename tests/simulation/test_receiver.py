@@ -113,9 +113,9 @@ async def world() -> AsyncIterator[World]:
         requires_trigger=True,
     )
 
-    def on_command(db: Database, asked: Asked, /, *, now: Micros) -> Any:
+    def on_command(tx: Tx, asked: Asked, /) -> Any:
         happened.append(f"ordered {asked.order.name}")
-        return None if there.order is None else there.order(db, asked)
+        return None if there.order is None else there.order(tx, asked)
 
     async def ring(folder: GroupId) -> None:
         await trio.lowlevel.checkpoint()
