@@ -15,7 +15,8 @@ import attrs
 
 from pynchy.actions import groups as group_commands
 from pynchy.actions import tasks
-from pynchy.actions.call import Call, Done, Refused, Scaffold, no_folders, undone_if_refused
+from pynchy.actions.call import Call, Done, Scaffold, no_folders, undone_if_refused
+from pynchy.actions.refused import Refused
 from pynchy.container.mounts.rules import Wish, name_after, unfit
 from pynchy.gateway.hosts import check_owner, check_pattern
 from pynchy.model import MAIN, GroupId, folder_of

@@ -7,33 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
+from pynchy.actions.effects import Awaits, Delegated, Effects, Stopped
 from pynchy.ipc.files import Staged, Unfit
-from pynchy.model import Group, GroupId, Micros, TurnId
+from pynchy.model import Group, GroupId, Micros
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.policy.tools import Caller
 from pynchy.store.database import Database, NewId
-
-
-@attrs.frozen
-class Awaits:
-    """What the answer of a command waits for: a question's ``id``, or that of a helper's turn."""
-
-    kind: Literal["answer", "delegate"]
-    id: str
-
-
-@attrs.frozen
-class Delegated:
-    """A helper was asked for: its turn, and the turn of the helper that asked, if one did."""
-
-    group: GroupId
-    turn: TurnId
-    parent: TurnId | None
-    waits: bool
 
 
 @attrs.frozen
@@ -66,9 +49,26 @@ class Done:
     wakes: GroupId | None = None
     offence: str | None = None
 
-
-class Refused(Exception):
-    """The command is not carried out; the text is for the agent to read. No row was written."""
+    @property
+    def effects(self) -> Effects:
+        """What follows, apart from the answer."""
+        gone = () if self.removed is None else (self.removed,)
+        group, pausing = self.paused or (None, False)
+        changed = () if group is None else (group,)
+        return Effects(
+            speaks=self.speaks,
+            schedules=self.schedules,
+            refreshes=self.refreshes,
+            registered=self.ok and self.fresh,
+            look=() if self.wakes is None else (self.wakes,),
+            due=() if self.due is None else (self.due,),
+            paused=changed if pausing else (),
+            resumed=() if pausing else changed,
+            removed=gone,
+            outdated=() if self.outdated is None else (self.outdated,),
+            stopped=tuple(Stopped(each) for each in gone),
+            delegated=() if self.delegated is None else (self.delegated,),
+        )
 
 
 @contextmanager

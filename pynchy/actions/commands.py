@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pynchy.actions import approvals, groups, memory, tasks, waiting
-from pynchy.actions.call import Call, Done, Refused, Scaffold, no_folders, undone_if_refused
+from pynchy.actions.call import Call, Done, Scaffold, no_folders, undone_if_refused
+from pynchy.actions.refused import Refused
 from pynchy.actions.waiting import MOST_SAID
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.model import MINUTE, GroupId, RunId

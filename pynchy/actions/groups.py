@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pynchy.actions.call import Call, Done, Refused
+from pynchy.actions.call import Call, Done
+from pynchy.actions.refused import Refused
 from pynchy.container.folders import InTheWay
 from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId, folder_of
 from pynchy.schedule.times import spell

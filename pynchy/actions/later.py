@@ -14,7 +14,8 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from pynchy.actions.call import Awaits, Done
+from pynchy.actions.call import Done
+from pynchy.actions.effects import Awaits
 from pynchy.actions.waiting import ASKED
 from pynchy.model import TurnId
 from pynchy.store import delegates, questions

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from pynchy.actions.call import Call, Done, Refused
+from pynchy.actions.call import Call, Done
+from pynchy.actions.refused import Refused
 from pynchy.schedule.times import spell
 from pynchy.store import memory
 from pynchy.store.database import Tx

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pynchy.actions.call import Call, Done, Refused
+from pynchy.actions.call import Call, Done
+from pynchy.actions.refused import Refused
 from pynchy.model import ChatId, GroupId, Micros, TaskId, after, channel_of
 from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse, spell
 from pynchy.store import authority, groups, tasks

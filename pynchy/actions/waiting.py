@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pynchy.actions.call import Awaits, Call, Delegated, Done, Refused
+from pynchy.actions.call import Call, Done
+from pynchy.actions.effects import Awaits, Delegated
+from pynchy.actions.refused import Refused
 from pynchy.store import authority, delegates, outbox, questions
 from pynchy.store.database import Tx
 from pynchy.text.reply import clean_reply

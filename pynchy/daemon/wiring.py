@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 import attrs
 import trio
 
-from pynchy.actions.call import Awaits, Done
+from pynchy.actions.call import Done
+from pynchy.actions.effects import Awaits
 from pynchy.actions.later import Bells
 from pynchy.chat import command_handlers, receiver, sender
 from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refreshable, StateChanged

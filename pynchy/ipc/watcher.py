@@ -23,7 +23,8 @@ import trio
 
 from pynchy.actions import commands as handlers
 from pynchy.actions import later
-from pynchy.actions.call import Awaits, Done, Scaffold, no_folders
+from pynchy.actions.call import Done, Scaffold, no_folders
+from pynchy.actions.effects import Awaits
 from pynchy.actions.later import Bells
 from pynchy.container import trees
 from pynchy.folder_changes import Watch

@@ -13,7 +13,8 @@ import pytest
 import trio
 
 from pynchy.actions import groups as group_commands
-from pynchy.actions.call import Call, Refused
+from pynchy.actions.call import Call
+from pynchy.actions.refused import Refused
 from pynchy.chat.channel import ChatSeen
 from pynchy.config.paths import Home
 from pynchy.model import MAIN, ChatId, GroupId, Message, Micros, RunId, SenderId, TurnId

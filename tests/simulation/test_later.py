@@ -9,7 +9,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pynchy.actions import later
-from pynchy.actions.call import Awaits, Done
+from pynchy.actions.call import Done
+from pynchy.actions.effects import Awaits
 from pynchy.actions.later import Bells
 from pynchy.store import questions
 from tests.rules.test_store_waiting import Asking, ask
