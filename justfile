@@ -35,6 +35,10 @@ lint: setup-dev
 types: setup-dev
     .venv/bin/mypy
 
+# the map of the code: each room, and each module with what it is for; `just map WORD` narrows it
+map *WORDS: setup-dev
+    @.venv/bin/python -m tests.architecture.map "$@"
+
 # write the generated pages of docs/ anew
 docs: setup
     .venv/bin/python docs/generate.py

@@ -1,4 +1,4 @@
-"""The door: from the command line to what does it, by the shortest way.
+"""The entry point of `pynchy`: picks the command and imports only what it needs.
 
 Exit codes are in `pynchy.exits`. The rule that keeps it so: nothing is imported before it is known to
 be needed. ``--version`` needs nothing, and a plain start of the daemon does not need click, which

@@ -1,4 +1,4 @@
-"""No copy of our memory on a disk: it holds the key to the model.
+"""Turn core dumps off, because our memory holds the API key.
 
 A crash would leave a core dump, readable by this user and kept by some systems for weeks; and any program of this user
 could read our memory while we run. Both are switched off for the process; programs that it starts are not touched,

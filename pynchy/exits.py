@@ -1,4 +1,4 @@
-"""How `pynchy` ends: every exit code, in the one place they are documented.
+"""Every exit code of `pynchy`, with its meaning.
 
 systemd does not restart after 69 and 78 (``RestartPreventExitStatus``): only a person can help there.
 """

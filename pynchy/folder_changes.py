@@ -1,4 +1,4 @@
-"""Hearing that something changed in a folder, from the kernel: inotify, elsewhere kqueue.
+"""Watch folders for changes by inotify or kqueue.
 
 What it says is "look again", never what happened: who looks finds out. No file is read or named here.
 

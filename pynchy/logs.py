@@ -1,4 +1,4 @@
-"""The log: one line for each thing a person would tell, and nothing secret in any of them.
+"""The daemon's log: one line an event, with secrets removed.
 
 ``from pynchy.logs import logger`` is loguru's logger, imported at the first line that is really
 written: it costs a fifth of a start (45 of 250 ms), and a start has little to tell before it is ready.

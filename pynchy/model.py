@@ -1,4 +1,4 @@
-"""The nouns of the house: what every room may know and no room owns.
+"""The shared types: ids, messages and other facts that every room may use.
 
 Frozen facts and ids only. No behaviour beyond what a fact knows of itself, no I/O, no trio, no clock.
 Times are UTC microseconds (`Micros`) where they are stored or compared, seconds as floats where something waits.

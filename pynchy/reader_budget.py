@@ -1,4 +1,4 @@
-"""What reading bytes that somebody else wrote may cost the event loop.
+"""Limit how long parsing other people's bytes may block the event loop.
 
 Whoever reads such bytes in a loop counts them with a `Reader`: after so many bytes or pieces it lets other tasks
 go first, and a source that comes in absurdly small pieces raises `TooManyPieces`, so that its connection or run can

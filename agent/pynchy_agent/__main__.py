@@ -1,4 +1,4 @@
-"""The door of the container: takes stdin and stdout for the wire, starts the CLI, then runs the agent beside it.
+"""The entry point in the container: takes stdin and stdout for the wire, then runs the agent.
 
 Whatever else this process or its children print lands on stderr: the two descriptors are moved away before anything
 is imported that could write to them. The order here is for speed alone: the CLI and the imports of the SDK take about

@@ -1,4 +1,4 @@
-"""What an agent says in one turn, and which of it is the answer.
+"""Decide which of an agent's words in a turn are the answer.
 
 One answer of a model may come as several texts: its blocks within one message, and messages that continue each other
 when an output limit or a broken stream ended one of them. The CLI's own `result` is the last block alone, so the

@@ -1,4 +1,4 @@
-"""The archive: what was said so far as a page of markdown, kept before the agent compacts its memory of it.
+"""Save the conversation as a Markdown page before the agent compacts its context.
 
 A transcript is read line by line and only words are kept: what people wrote, also in the middle of a turn, and what
 the agent answered. Its tools, its thinking and the CLI's own notes are left out.

@@ -1,4 +1,4 @@
-"""Claude behind the wire: the SDK's client, what it is started with, and what its messages mean in frames.
+"""The Claude agent: start the SDK's client, and turn its messages into frames.
 
 The traps it steps round, each seen on the real CLI:
 

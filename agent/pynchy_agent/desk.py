@@ -1,4 +1,4 @@
-"""The desk: commands go out as files, answers come back by their id.
+"""Send commands to the host as files, and match the answers to them by id.
 
 A command is written aside and renamed into place, so that the host never sees half of one. The name is the order:
 sixteen hex digits of the clock, then sixteen of chance. An answer reaches the agent on its stdin and is handed to

@@ -1,4 +1,4 @@
-"""What the agent is told besides the conversation: who it is, where it is, how its words reach people.
+"""What the agent is told beside the conversation: who and where it is, how its words reach people.
 
 Pure text from plain arguments. The two CLAUDE.md files are read by the runner and capped here.
 """

@@ -1,4 +1,4 @@
-"""The agent's program: how the CLI that the SDK bundles is started.
+"""Start the CLI that the SDK bundles.
 
 The SDK would start it by itself, but only once it has been imported, which takes twice as long as the CLI needs to
 come up. So the door starts the CLI first and imports the SDK beside it. The rule that keeps this right: for the same

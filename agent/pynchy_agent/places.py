@@ -1,4 +1,4 @@
-"""Where things are in the container: one table, for everything that touches a path."""
+"""Every path in the container."""
 
 from __future__ import annotations
 

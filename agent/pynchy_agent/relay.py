@@ -1,4 +1,4 @@
-"""The relay: a loopback port in the container for the one door out of it.
+"""Relay a loopback port in the container to the gateway's socket.
 
 The model's program speaks HTTP over TCP; the container has no network, only the gateway's unix socket. This service
 carries bytes between the two and reads none of them: whom a byte belongs to is decided where the socket is served.

@@ -1,4 +1,4 @@
-"""The runner: one conversation of the real agent, driven from the wire.
+"""Run one conversation of the agent, driven by frames from the host.
 
 It reads lines from the host, feeds the prompts to one client of the Claude Agent SDK, and says in frames what
 happens. One task listens to the host, one feeds the agent in the order of the lines, one reads the agent from

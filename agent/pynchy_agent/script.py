@@ -1,4 +1,4 @@
-"""A task's script: the cheap look that decides whether the model is woken. Edge to the shell.
+"""Run a task's script, which decides whether the model is woken.
 
 It runs where the agent runs, as the agent, in its folder. The rule that keeps it so: it is bounded in time and
 output, and its exit code alone decides; what it prints is data for the prompt.

@@ -1,4 +1,4 @@
-"""The tool server: the offered tools of `toolset` as one MCP server, each call a command to the host.
+"""Offer the tools as one MCP server; each call becomes a command to the host.
 
 It is written on anyio and knows only `Desk`. The runner gives it to the SDK in process; other agents run it over
 stdio, ``python3 -P -s -m pynchy_agent.tools`` (docs/wire.md says what it expects of them).

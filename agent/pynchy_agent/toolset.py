@@ -1,4 +1,4 @@
-"""The tools as a model sees them: name, description, arguments. A table, and the check of arguments against it.
+"""The tools as a model sees them: name, description, arguments, and the check of arguments.
 
 Each schema is closed: unknown arguments are refused. What is written here helps a model to call rightly and permits
 nothing; who may do what is the host's own table.

@@ -1,4 +1,4 @@
-"""The pipe to the CLI: a process that already runs, as the SDK wants to talk to it. One JSON object a line."""
+"""The SDK's transport: JSON lines through pipes to a CLI that already runs."""
 
 from __future__ import annotations
 

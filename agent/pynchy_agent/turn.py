@@ -1,4 +1,4 @@
-"""One turn of the CLI: what is heard between two results, and the frame that it comes to.
+"""Collect what the CLI says in one turn, and make its result frame.
 
 The rules of what a failure is called are tables here, and pure; `claude` does the rest.
 """

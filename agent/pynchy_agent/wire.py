@@ -1,4 +1,4 @@
-"""The wire: every word that host and container say to each other, and how it is written.
+"""The protocol between host and container: every frame, and how it is encoded.
 
 Three streams, one module, so that no side can drift:
 

@@ -1,4 +1,4 @@
-"""Asking a person in main, and doing what they approve. Procedure.
+"""Approvals: ask a person in main, and carry out what they approve.
 
 What an agent asks for is checked as far as it can be, put into its one form and kept; main is shown all of
 it. What is approved is what was kept, looked at anew as things are then, and carried out in the transaction

@@ -1,4 +1,4 @@
-"""A command that passed the table, and what can come of it: the nouns of the handlers.
+"""The types that action handlers share: a permitted command, its context, and its possible outcomes.
 
 The rule that keeps it so: facts only; what a command does is in the module of its subject.
 """

@@ -1,4 +1,4 @@
-"""What each command does: one function for each, in one transaction with the journal.
+"""Run an agent's command: one function for each, in one transaction with the journal.
 
 Procedure. A command takes effect exactly once and is answered always: who asks again is told what
 was done, and who uses an id for something else is refused. The rule that keeps it so: what a handler

@@ -1,4 +1,4 @@
-"""What main's agent may do with groups. Procedure: the handlers of one subject.
+"""What main's agent may do with groups.
 
 The table lets only main in, and only in a turn that people main trusts asked for. A new group is approved by
 a person besides, see `approvals`. What is settled here by no agent at all: mounts, limits and egress.

@@ -1,4 +1,4 @@
-"""What agents may keep, look up and drop. Procedure: the handlers of one subject.
+"""What agents may remember, search and delete.
 
 A group has its own memory and reads what is for all; main, in a turn that people main trusts asked
 for, writes what is for all. What is found is marked as data: it may be what somebody wanted an agent

@@ -1,4 +1,4 @@
-"""What agents may do with scheduled tasks. Procedure: the handlers of one subject.
+"""What agents may do with scheduled tasks.
 
 A group has its own tasks. Main, in a turn that people main trusts asked for, has everybody's. A task of
 another group and one that does not exist look the same to everyone else. A task for another group that is

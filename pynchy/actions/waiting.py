@@ -1,4 +1,4 @@
-"""Commands that are answered later: a question to people, work for a helper.
+"""Commands that are answered later: questions to people, and work for a helper agent.
 
 Procedure: the handlers of one subject. Each does its part now and says in `Done.awaits` what its answer
 waits for; `later` gives it.

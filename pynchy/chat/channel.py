@@ -1,4 +1,4 @@
-"""The port to a messenger: what a channel reports, and what it is asked to do.
+"""The interface of a messenger: what a channel reports, and what it can be asked to do.
 
 The rule that keeps it so: ids are canonical and texts are plain before anything passes here, so
 that nothing behind this line knows which messenger a message came from.

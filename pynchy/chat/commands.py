@@ -1,4 +1,4 @@
-"""What people may order by a line that begins with a slash: which line is one, and who may.
+"""Parse the commands that people type in a chat, and decide who may give each.
 
 The rule that keeps it so: a table and two questions, no effects. A line is a command only if it is
 wholly one; "/new idea: …" and "/etc/passwd" are things people say, and go to the agent.

@@ -1,4 +1,4 @@
-"""The console: the channel that is always there. Its chats are ``console:<name>``.
+"""The console channel, always present. Its chats are named ``console:<name>``.
 
 People reach it over the control socket (`pynchy chat`, `pynchy send`): the ops ``attach``, ``detach``
 and ``send`` are its side of it. A message counts as received once the daemon has committed it, so

@@ -1,4 +1,4 @@
-"""What a channel brings goes in: into the store, then the channel may let go of it, then the bell.
+"""Store what a channel brings in, then acknowledge it to the channel, then ring the bell.
 
 The rule that keeps it so: nothing is acknowledged before its row is committed, and nothing of a
 message is decided here; the store knows what triggers, `commands` knows what is an order.

@@ -1,4 +1,4 @@
-"""What is to be said goes out: from the outbox to the channels.
+"""Send what is in the outbox to the channels.
 
 In each chat in order and one at a time; no chat waits for another, but all chats of one account
 share its pace. The rule that keeps it so: the outbox has the work and its state, this loop only

@@ -1,4 +1,4 @@
-"""`pynchy approvals`: what agents ask for, and the owner's word on it."""
+"""`pynchy approvals`: list what agents ask for, and approve or deny it."""
 
 from __future__ import annotations
 

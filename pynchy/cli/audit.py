@@ -1,4 +1,4 @@
-"""`pynchy audit`: decisions about security, the newest first."""
+"""`pynchy audit`: list security decisions, newest first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pynchy auth`: link a messenger's account."""
+"""`pynchy auth`: link a messenger account."""
 
 from __future__ import annotations
 

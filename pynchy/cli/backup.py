@@ -1,4 +1,4 @@
-"""`pynchy backup`: a sound copy of the database, while everything goes on."""
+"""`pynchy backup`: copy the database while the daemon runs."""
 
 from __future__ import annotations
 

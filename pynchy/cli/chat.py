@@ -1,4 +1,4 @@
-"""`pynchy chat`: a line at a time with a console chat, on a terminal or through a pipe.
+"""`pynchy chat`: talk with a console chat, on a terminal or through a pipe.
 
 The main thread reads lines and sends them; a second one reads events and shows them, over a
 connection of its own; a third waits for signals. They share a `Screen`.

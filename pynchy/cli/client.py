@@ -1,4 +1,4 @@
-"""The client side of the control socket, synchronous, so that a command starts in no time.
+"""The client of the control socket, synchronous, so that a command starts fast.
 
 The rule that keeps it so: the standard library and click alone. What an answer means is its command's business.
 """

@@ -1,4 +1,4 @@
-"""`pynchy completion`: what makes a shell complete this command's words."""
+"""`pynchy completion`: print the shell code that completes this command."""
 
 from __future__ import annotations
 

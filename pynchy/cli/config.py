@@ -1,4 +1,4 @@
-"""`pynchy config`: the settings in force, where each comes from, and what is wrong with them."""
+"""`pynchy config`: show the settings in force, where each comes from, and what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pynchy doctor`: what is wrong with this installation, and what to do about it."""
+"""`pynchy doctor`: find what is wrong with this installation, and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changing one thing in the user's own files, and leaving all else in them as it is.
+"""Change one setting in the user's own files and leave the rest as it is.
 
 The rule that keeps it so: a file is written aside, for its owner alone, and renamed into its place.
 """

@@ -1,4 +1,4 @@
-"""`pynchy export`: a group as one archive, to keep or to take elsewhere."""
+"""`pynchy export`: write one group to an archive, to keep or to move."""
 
 from __future__ import annotations
 

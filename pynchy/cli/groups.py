@@ -1,4 +1,4 @@
-"""`pynchy groups`: which chats are answered, and as whom."""
+"""`pynchy groups`: add, change and remove the chats that are answered."""
 
 from __future__ import annotations
 

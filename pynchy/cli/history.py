@@ -1,4 +1,4 @@
-"""`pynchy history`: what was said, and by whom."""
+"""`pynchy history`: show what was said, and by whom."""
 
 from __future__ import annotations
 

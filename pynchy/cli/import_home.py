@@ -1,4 +1,4 @@
-"""`pynchy import`: bring over a NanoClaw home, or one of an earlier Pynchy."""
+"""`pynchy import`: bring in a NanoClaw home, or one of an earlier Pynchy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pynchy init`: from nothing to an assistant that answers, a step at a time.
+"""`pynchy init`: guided set-up, from nothing to an assistant that answers.
 
 The rule that keeps it so: a step first looks whether it is done, and looks again after it has done
 something; it keeps nothing of its own, so that it may be run as often as one likes. What a step does

@@ -1,4 +1,4 @@
-"""`pynchy logs`: the daemon's log, of all or of one group, and as it is written."""
+"""`pynchy logs`: show or follow the daemon's log, for all groups or one."""
 
 from __future__ import annotations
 

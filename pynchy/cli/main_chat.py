@@ -1,4 +1,4 @@
-"""Which WhatsApp chat is main's: asked for when an account is linked, and settled.
+"""Choose which WhatsApp chat is main's, when an account is linked.
 
 The rule that keeps it so: a choice takes effect at once, whether the daemon runs or not; without one
 a chat that main has already is left alone, and nobody is asked.

@@ -1,4 +1,4 @@
-"""`pynchy memory`: what a group's agent remembers."""
+"""`pynchy memory`: show what a group's agent remembers."""
 
 from __future__ import annotations
 

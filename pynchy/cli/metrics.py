@@ -1,4 +1,4 @@
-"""`pynchy metrics`: figures for monitoring, as OpenMetrics text."""
+"""`pynchy metrics`: print metrics for monitoring, as OpenMetrics text."""
 
 from __future__ import annotations
 

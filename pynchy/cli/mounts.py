@@ -1,4 +1,4 @@
-"""`pynchy mounts`: the folders of this machine that groups may be given."""
+"""`pynchy mounts`: manage the folders of this machine that groups may be given."""
 
 from __future__ import annotations
 

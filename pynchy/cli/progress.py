@@ -1,4 +1,4 @@
-"""A bar for what takes long, where somebody looks on: how much of a file is there already."""
+"""A progress bar, shown only on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions that the database can answer by itself: asked of the daemon, or, while none runs, of the file.
+"""Answer a question from the daemon or, while none runs, from the database file.
 
 Whoever wants to know why it stopped need not start it first. The rule that keeps it so: nothing is written, and what
 only a living daemon knows is not made up.

@@ -1,4 +1,4 @@
-"""`pynchy restore`: put a copy of the database back, or say what to go on with."""
+"""`pynchy restore`: put a backup of the database back, or name the one to use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pynchy run`: the daemon, and on a terminal a chat with it."""
+"""`pynchy run`: start the daemon and, on a terminal, chat with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pynchy runs`: the newest containers, why they ended, and where each one's log is."""
+"""`pynchy runs`: list the newest containers, why they ended, and where their logs are."""
 
 from __future__ import annotations
 

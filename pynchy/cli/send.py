@@ -1,4 +1,4 @@
-"""`pynchy send`: say something in a console chat, print the answer."""
+"""`pynchy send`: send a message to a console chat and print the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pynchy service`: have the machine keep the daemon alive, by systemd or launchd."""
+"""`pynchy service`: install the daemon as a systemd or launchd service."""
 
 from __future__ import annotations
 

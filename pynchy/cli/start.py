@@ -1,4 +1,4 @@
-"""Starting the daemon in this process: what `pynchy run` does.
+"""Start the daemon in this process, as `pynchy run` does.
 
 On a terminal the chat with main comes along, as a process of its own that speaks to the control
 socket like any other client: the daemon stays what it is everywhere else, and a chat that is killed,

@@ -1,4 +1,4 @@
-"""`pynchy status`: how the daemon is, and what it is doing."""
+"""`pynchy status`: show the state of the daemon and what it is doing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as a table that a person can read.
+"""Print rows as a table.
 
 The rule that keeps it so: through a pipe nothing is cut; on a terminal only the last column is, so that
 a row is a line, or two where it is too narrow for one.

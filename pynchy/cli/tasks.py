@@ -1,4 +1,4 @@
-"""`pynchy tasks`: what is scheduled, and what became of each time it was due."""
+"""`pynchy tasks`: manage scheduled tasks, and show what came of each run."""
 
 from __future__ import annotations
 

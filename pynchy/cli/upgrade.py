@@ -1,4 +1,4 @@
-"""`pynchy upgrade`: bring the database up to this version's schema, or try that on a copy."""
+"""`pynchy upgrade`: migrate the database to this version's schema, or try that on a copy."""
 
 from __future__ import annotations
 

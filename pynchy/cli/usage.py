@@ -1,4 +1,4 @@
-"""`pynchy usage`: tokens and dollars, by group, day and model."""
+"""`pynchy usage`: show tokens and dollars by group, day and model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pynchy web`: a page on this machine that shows what goes on."""
+"""`pynchy web`: serve a page on this machine that shows what goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pynchy why`: the whole life of a message, and which messages have had no end."""
+"""`pynchy why`: trace one message, or list those that have not ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shell may offer for the words that only this installation knows: groups, chats, tasks, codes.
+"""Shell completion of an installation's own names: groups, chats, tasks, codes.
 
 The rule that keeps it so: a shell waits for us at a key press, so a daemon that runs is asked and nobody else, and
 whatever goes wrong, nothing is offered.

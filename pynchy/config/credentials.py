@@ -1,4 +1,4 @@
-"""The credential of the model API, taken up anew when the file that it stands in changes.
+"""The credential of the model API, read again when its file changes.
 
 The rule that keeps it so: it waits for the file to be told of and never looks at it in between, and a file that cannot
 be read, or holds no credential, changes nothing.

@@ -1,4 +1,4 @@
-"""The grammar of ``.env``: names and values, quoted as a shell would, and nothing is substituted.
+"""Parse ``.env`` files: names and values, quoted as in a shell, with no substitution.
 
 ``NAME=value`` a line, ``export`` before it allowed. A value is bare (it ends at `` #`` or at the
 line's end, blanks around it do not count), in single quotes (literal) or in double quotes (with the

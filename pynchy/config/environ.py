@@ -1,4 +1,4 @@
-"""Which variables of the environment reach the libraries that we use: decided here, and by nobody else.
+"""Decide which environment variables the libraries we use may see.
 
 Libraries read the environment by themselves, and differently: a proxy that one of them cannot use then breaks every
 call, far from whoever set it. So what matters is a setting of ours (``gateway.proxy``, ``gateway.ca_file``); httpx is

@@ -1,4 +1,4 @@
-"""Which installation this home is, and which engine held its agents last.
+"""This home's installation id, and the engine it used last.
 
 An engine's containers carry the installation's id, and whoever has that id may remove them. So the id belongs to a
 place: a home that was copied or moved is another installation, and never takes the original's containers for its own.

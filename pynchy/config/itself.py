@@ -1,4 +1,4 @@
-"""How this program starts a part of itself as a process of its own.
+"""The command line that starts a part of this program as its own process.
 
 Python looks for modules in the working directory first, and a person may have started us in a group's folder, where an
 agent may have left a `json.py`. So: the same Python, told not to (``-P``), and never without.

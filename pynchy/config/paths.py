@@ -1,4 +1,4 @@
-"""Where things live: every path below PYNCHY_HOME, and where a socket goes if its path is too long.
+"""Every path below PYNCHY_HOME, and where a socket goes when its path is too long.
 
 The rule that keeps it so: paths are named here and nowhere else, and nothing here opens a file.
 Folders are made by `make_private` and `Home.make`, all that touches the disk.

@@ -1,4 +1,4 @@
-"""Configuration: every setting, its default and its limits, in this one place.
+"""Every setting with its default and its limits.
 
 Order, first wins: flags, ``PYNCHY_<SECTION>_<KEY>`` in the environment, the same names in
 ``PYNCHY_HOME/.env``, ``config.toml``. Unknown names are errors that name the nearest; so are values

@@ -1,4 +1,4 @@
-"""How long a run may take over what: rules.
+"""How long each phase of a run may take. Rules.
 
 A run is in one `Phase` at a time, and each phase has one or two limits. `Deadlines.due` says which comes first; the
 caller waits until then and no longer. The rule that keeps it so: only real progress moves a deadline, and nothing

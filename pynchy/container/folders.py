@@ -1,4 +1,4 @@
-"""The folders a group's container sees, made ready on the host: edge to the file system.
+"""Prepare on the host the folders that a group's container sees.
 
 Folders are made before a container exists, never while one could write where we do. The rule that keeps it so: below a
 folder that a container may write nothing is created, opened or changed by name; only its top is made (aside, with a

@@ -1,4 +1,4 @@
-"""The places where mounts go inside other mounts: made by us, through descriptors, before an engine looks.
+"""Create the mount points that lie inside other mounts, safely, before an engine looks.
 
 A mount inside a folder that a container can write (settings.json in ``~/.claude``) needs a file or folder there to be
 mounted over. Left to an engine it would be made by path, through whatever link an agent has put there. The rule that

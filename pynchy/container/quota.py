@@ -1,4 +1,4 @@
-"""The watch over what one run writes: near the end of what its group may hold, the run is ended.
+"""Watch how much a run writes, and end it near its group's disk quota.
 
 Nothing tells us that a tree has grown, short of a watch on every folder in it, so there is a timer while
 a run lives. What it does each time is one statvfs; the folders themselves are only walked when the file

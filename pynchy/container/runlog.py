@@ -1,4 +1,4 @@
-"""The log of one run: what happened in it, when, and the last words on stderr.
+"""The log of one run: its events with their times, and the end of its stderr.
 
 Edge to `logs/runs/`. Bounded, and without what was said: frames are named, not quoted. The rule that keeps it so: a log
 that cannot be written (a full disk) is a warning and never the run's trouble.

@@ -1,4 +1,4 @@
-"""One conversation with one container: lines go in, frames come out, nothing is decided here.
+"""Talk with one container: send lines, receive frames, decide nothing.
 
 `open_session` holds the traffic of a run for the length of a block: a task that reads stdout and decodes it, one that
 waits for the exit, one that writes stdin. What is heard arrives as `Heard`, `Broken` or `Gone` on the channel that the

@@ -1,4 +1,4 @@
-"""Which skills a run is offered, and where each of them is on the host: edge to the file system.
+"""Find the skills that a run is offered, on the host.
 
 Those of the release are for every agent, but for what needs a browser. The owner's own are in
 `PYNCHY_HOME/skills/GROUP/`, and `skills/global/` is for all: a folder each, with a SKILL.md in it.

@@ -1,4 +1,4 @@
-"""What a container is started with: a `Spec`, and the argv of each engine made from it.
+"""What a container is started with: a `Spec`, and each engine's argv made from it.
 
 Every argument comes from a typed, validated value; nothing is ever joined into a shell line. A test parses each argv
 back by the engine's own rules. The rule that keeps it so: no I/O and no look at this machine. Whatever an argv needs

@@ -1,4 +1,4 @@
-"""Folders that an agent wrote, taken away or given to another owner: trees that may be built to hurt.
+"""Delete folders that an agent wrote, or change their owner; they may be hostile.
 
 Edge to the file system. The rule that keeps it so: nothing recurses, no link is followed, and the
 number of open descriptors does not grow with the depth: a tree ten thousand folders deep costs what a

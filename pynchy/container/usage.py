@@ -1,4 +1,4 @@
-"""How much an agent's folders hold: trees that are written while they are looked at, and may be built to hurt.
+"""Measure how much an agent's folders hold; they change meanwhile and may be hostile.
 
 Edge to the file system. The rule that keeps it so: a look has an end. It stops at the first thing that is
 too much, or that cannot be looked into (`pynchy.container.walk`). Nothing is changed.

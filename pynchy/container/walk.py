@@ -1,4 +1,4 @@
-"""Walk over a tree that an agent wrote, or that may have been built to hurt whoever looks at it.
+"""Walk a tree that an agent wrote and that may be hostile.
 
 Every walk over such a tree goes through here. Each folder is opened below the one that was opened
 before, so no link is ever followed and no path can grow too long. Nothing recurses; a walk has a

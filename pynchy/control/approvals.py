@@ -1,4 +1,4 @@
-"""The owner's view of what agents ask for: the ops that list it, approve it and deny it.
+"""Control ops to list, approve and deny what agents ask for.
 
 The rule that keeps it so: what a decision does is in `ipc.approvals`, the same as by a message in main. Who
 may ask has been settled by the socket: whoever reaches it is the owner.

@@ -1,4 +1,4 @@
-"""What the owner allows a group beyond its own folder: looked up for each run, changed by ops.
+"""A group's mounts and limits: read for each run, changed by control ops.
 
 The rule that keeps it so: an agent's words never come here. What a run gets follows from the rows and from the
 allowlist file alone, and what cannot be given is left out and said.

@@ -1,4 +1,4 @@
-"""The ops by which the owner looks into what happened, and after tasks and copies of the store.
+"""Control ops to inspect messages, runs, usage and tasks, and to make backups.
 
 The rule that keeps it so: each op is one or two query calls and a plain answer, as in `operations`; what
 takes effect rings the same bells as an agent's command.

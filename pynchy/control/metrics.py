@@ -1,4 +1,4 @@
-"""What the daemon says of itself in figures, for monitoring.
+"""Collect the daemon's metrics for monitoring.
 
 The rule that keeps it so: one op, one transaction, no figure that grows with the past, and no name of a
 person or a chat among the labels.

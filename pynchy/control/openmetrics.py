@@ -1,4 +1,4 @@
-"""Figures as OpenMetrics text, which Prometheus and its like read.
+"""Format metrics as OpenMetrics text, which Prometheus reads.
 
 The rule that keeps it so: pure, and strict: what the format forbids cannot be said.
 """

@@ -1,4 +1,4 @@
-"""The ops that need the store: status, groups, history. The console has its own.
+"""Control ops for status, groups and history.
 
 The rule that keeps it so: each op is one or two query calls and a plain answer. Who may ask has been
 settled by the socket: whoever reaches it is the owner.

@@ -1,4 +1,4 @@
-"""Which chats could be registered, which of them is main's, and to whom a group listens: the owner's questions.
+"""Control ops to discover and register chats, choose main's, and say whom a group listens to.
 
 The rule that keeps it so: what the messenger says of its groups and what is in the rows are put
 together here, in one transaction, so that nobody has to ask twice. Who may ask has been settled by

@@ -1,4 +1,4 @@
-"""The control socket: how tools of the same user talk to the daemon. docs/control.md is its manual.
+"""The control socket, by which the same user's tools talk to the daemon (docs/control.md).
 
 One JSON object a line. A request ``{"id": 1, "op": "status"}`` gets one answer with the same id,
 ``{"id": 1, "ok": true, "result": …}`` or ``{"id": 1, "ok": false, "code": "…", "error": "…"}``; events,

@@ -1,4 +1,4 @@
-"""Telling whoever looks on that something changed: the op ``watch``.
+"""The control op ``watch``: tell subscribers that something changed.
 
 A client that watches is told ``{"event": "changed", "steps": […]}`` soon after anything changed that an
 op would show, at most a few times a second, and asks for what it wants to see. Steps are what the

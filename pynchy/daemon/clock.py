@@ -1,4 +1,4 @@
-"""What the daemon cannot know by itself: the time, chance, how much room there is.
+"""What the daemon cannot know by itself: time, random numbers, free disk space.
 
 In one hand, so that a simulation can be another world.
 """

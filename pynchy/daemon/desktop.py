@@ -1,4 +1,4 @@
-"""A word on the owner's desktop, where this machine has one.
+"""Show a notification on the owner's desktop, if there is one.
 
 The rule that keeps it so: it is one more way to be heard and never the only one, so nothing waits for
 it long, and no trouble of it is anybody's trouble.

@@ -1,5 +1,4 @@
-"""The edges that need looking for: an engine that is not up yet, the model behind a credential, a messenger that is
-wanted, the allowlist of mounts.
+"""Open the edges that may need waiting for: the container engine, the model API, the messengers.
 
 The rule that keeps it so: each is opened here as the settings say, and what uses it does not ask how.
 """

@@ -1,4 +1,4 @@
-"""The instance lock: at most one daemon on a home, whatever died before. # invariant 32
+"""The instance lock: at most one daemon per home, even after a crash. # invariant 32
 
 The rule that keeps it so: the kernel holds the lock for as long as the process lives, and lets it go
 when it dies. The file's content is a courtesy to people, never the lock.

@@ -1,4 +1,4 @@
-"""Whoever holds the loop: noticed while it happens, by its task's name.
+"""Notice a task that blocks the event loop, while it blocks it, and name it.
 
 In a loop where everybody waits for their turn, one who does not give it back stops all, the watchdog's
 sign of life too. trio tells an instrument when a batch of tasks begins and when it waits again; a thread

@@ -1,4 +1,4 @@
-"""The files by which a service manager keeps the daemon alive, and the words it is told in between.
+"""Service files for systemd and launchd, and the messages to systemd while running.
 
 The rule that keeps it so: `systemd_unit` and `launchd_plist` only render; a `Manager` is told nothing
 unless it asked for it.

@@ -1,4 +1,4 @@
-"""The wiring page: which edges are opened, which services run, in which order everything stops.
+"""The wiring: opens the edges, starts the services, and stops them in order.
 
 `run` opens the edges, outermost first; `serve` starts the services in the one nursery and waits for
 a signal. A simulation calls `serve` with edges of its own. The rule that keeps it so: nothing is

@@ -1,4 +1,4 @@
-"""What `pynchy doctor` looks at: each check is a function that says ok, warn or fail, and what to do.
+"""The checks of `pynchy doctor`: each returns ok, warn or fail, and what to do.
 
 Works with the daemon down, on an empty home and on a broken one. The rule that keeps it so: a check
 looks and changes nothing; what may be mended without asking is the check's `Finding.fix`, which runs

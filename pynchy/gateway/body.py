@@ -1,4 +1,4 @@
-"""What may stand in the body of a model call.
+"""Check the body of a model call.
 
 Pure. The bytes are decoded strictly, once, and what is forwarded is written anew from what was
 checked: no reader further on can find something in it that was not seen here.

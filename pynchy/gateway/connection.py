@@ -1,4 +1,4 @@
-"""One run's connections: what a container says over HTTP, and what becomes of it.
+"""Serve one run's HTTP connections to the gateway.
 
 HTTP/1.1 by h11 over trio, so that what passes is read in one place and nothing is forwarded that
 was not parsed. What may pass is decided in `policy`, `body` and `hosts`; here is only how it passes,

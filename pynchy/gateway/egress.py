@@ -1,4 +1,4 @@
-"""Ways out to the network: CONNECT tunnels and plain HTTP, where a group may have them.
+"""Outgoing network connections (CONNECT and plain HTTP) for groups that are allowed them.
 
 A name is looked up once, here on the host, and the connection goes to an address that was looked
 at. A tunnel carries TLS that names the host it was opened for, and nothing else. Every connection

@@ -1,4 +1,4 @@
-"""The gateway's nouns: who calls, what is passed on, what comes back.
+"""The gateway's types: the caller, the request passed on, the response.
 
 Facts and protocols only; no I/O. The proxy, the upstreams and the ledger meet in these words and
 know nothing else of each other.

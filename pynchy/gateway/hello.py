@@ -1,4 +1,4 @@
-"""The host that a TLS client names in its first message.
+"""Read the host name in a TLS ClientHello.
 
 Pure, over bytes of which none is trusted. It exists so that a tunnel asked for one host is not used
 for another behind the same address. So a hello may hold no second, encrypted one (ECH): the server

@@ -1,4 +1,4 @@
-"""Where a container may connect to: names as they are asked for, addresses as they turn out.
+"""Decide where a container may connect, by host name and by resolved address.
 
 Pure. A name is compared as it was parsed, never as it was written; then it is looked up once, and
 every address that comes of it must be public. Who calls goes to one of exactly those addresses.

@@ -1,4 +1,4 @@
-"""Reading what a call used out of its answer, while the answer passes.
+"""Read a call's token usage from its answer as it passes.
 
 Pure: bytes go in as they come, in any pieces; nothing is changed and nothing held back. What cannot
 be read is bounded instead: a call that was cut off counts for what it can have produced.

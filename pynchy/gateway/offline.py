@@ -1,4 +1,4 @@
-"""The built-in offline model: a scripted Messages API, in process, without an account.
+"""The built-in offline model: a scripted Messages API in this process, without an account.
 
 It stands where the model API stands, so the real CLI, the real SDK, the tools and the sandbox all
 run; only the thinking is missing. It answers deterministically and keeps no state: whatever it says

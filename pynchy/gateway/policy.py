@@ -1,4 +1,4 @@
-"""What may pass the gateway: methods, paths, headers, betas. Everything else is refused.
+"""Which methods, paths, headers and betas may pass the gateway. All others are refused.
 
 Pure: a request's head goes in, what to forward or a `Refusal` comes out. Credentials that a
 container sends are compared with its run token and then dropped; nothing of them is forwarded.

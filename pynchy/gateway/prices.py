@@ -1,4 +1,4 @@
-"""What a call to a model costs, and the most that one not yet made can cost.
+"""What a model call costs, and the most that a call about to be made can cost.
 
 Pure. Prices are the public list prices in dollars for a million tokens, as the CLI that we ship
 knows them; money here is whole micro-dollars, rounded up. A model that is not in the table has the

@@ -1,4 +1,4 @@
-"""The model API, with the real key: Anthropic, or any endpoint that speaks the Messages API.
+"""Call the model API with the real key: Anthropic, or any endpoint that speaks the Messages API.
 
 The key is known here and nowhere else. It is added to what leaves and never to what comes back:
 response headers pass an allowlist, error bodies are searched for it, and no exception text of the

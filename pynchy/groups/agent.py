@@ -1,4 +1,4 @@
-"""One agent's life, from a group's row to a session that can be talked to, and back to nothing.
+"""The life of one agent: prepare its container, open a session, clean up after it.
 
 Folders, mounts, gateway, container, talk and commands are opened in this order, and end in the other. The rule that
 keeps it so: what a run gets is looked up anew for each, and whatever ends, what was opened is closed.

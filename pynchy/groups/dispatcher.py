@@ -1,4 +1,4 @@
-"""The thin shell round the queue: events in, decisions carried out.
+"""Feed events to the queue and carry out its decisions.
 
 Its law: **it awaits nothing but its inbox.** Runs are started through a function that returns at
 once, bells are rung without waiting, timers are a deadline on the next receive. So a run that

@@ -1,4 +1,4 @@
-"""Whose turn is it: every rule about slots, order and giving way, and nothing else.
+"""Decide which group runs next: all rules about slots, order and giving way.
 
 `GroupQueue.feed` takes one event, a frozen fact, and returns the decisions that follow from it. It
 knows no clock, no task and no database: work waits in rows, and "this group has some" is all it is

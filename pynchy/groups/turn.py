@@ -1,4 +1,4 @@
-"""One run of a group, from its first claim to its last commit: rows → container → commit.
+"""One run of a group, from claiming its first message to its last commit.
 
 The procedure between the store and a container. It claims turns, hands them over as prompts, commits each result in one
 transaction, and gives back what was not answered. Everything that can happen meanwhile (a frame, a bell, a request to

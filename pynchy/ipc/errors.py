@@ -1,4 +1,4 @@
-"""Bad command files, kept for a person to look at: edge to a folder of ours.
+"""Keep refused command files for a person to look at.
 
 No container ever sees this folder. The rule that keeps it so: a hundred files, 64 KiB each, names
 of our own making; the oldest goes.

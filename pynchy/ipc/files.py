@@ -1,4 +1,4 @@
-"""A file of a group's folder, taken out to where no container can write: edge to hostile trees.
+"""Copy a file out of a group's folder, to where no container can write.
 
 The rule that keeps it so: the group's folder is opened once and every step below it goes through a
 descriptor, following nothing; what is taken is copied before anybody is told of it, so what the

@@ -1,4 +1,4 @@
-"""A folder that a container may write and the host reads: edge to hostile files.
+"""Read a folder that a container may write and that may be hostile.
 
 Every name in it is chosen, and every byte written, by somebody we do not trust, who may change both
 at any moment. The rule that keeps it so: the folder is opened once and held by its descriptor;

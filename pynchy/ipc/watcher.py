@@ -1,4 +1,4 @@
-"""The commands of one group, from its folder to their answers.
+"""Read the commands of one group's agent from its folder, and answer them.
 
 A file comes into the folder, is read, decoded, permitted and carried out in one transaction,
 answered, and only then removed: whatever a crash leaves in the folder is taken up again at the next

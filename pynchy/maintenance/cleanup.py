@@ -1,4 +1,4 @@
-"""What nobody needs any more below PYNCHY_HOME: folders of sockets, old logs, old refused commands.
+"""Delete expired files below PYNCHY_HOME: socket folders, old logs, old refused commands.
 
 The rule that keeps it so: only names of our own making, in folders of ours that no container can write,
 and no link is followed.

@@ -1,4 +1,4 @@
-"""Whether there is room on the disk for new runs: too little, and they are held; room again, and they go on.
+"""Hold new runs back while the disk is nearly full, and let them go on afterwards.
 
 What is said meanwhile is stored all the same; runs that live go on. The rule that keeps it so: one
 look is one statvfs, and what follows from it is fed to the queue before anything else is. Looks are

@@ -1,4 +1,4 @@
-"""Deleting a group with everything it left: rows, files, logs of its runs. The owner's word alone.
+"""Delete a group with all its rows, files and logs. Only the owner can.
 
 Procedure. A mark on the disk comes first and goes last: whatever ends the daemon in between, the next
 start completes it, and until then nobody can register the folder again. The rule that keeps it so: each

@@ -1,4 +1,4 @@
-"""The nightly round: a copy of the database, and whatever nobody needs any more is forgotten.
+"""Once a night: back up the database and delete expired data.
 
 It sleeps until the hour; a round that was missed (the machine was off) is made up for soon after the
 start. What is due is computed from the wall clock and the newest copy, anew after each piece of the

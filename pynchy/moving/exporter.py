@@ -1,4 +1,4 @@
-"""A group as one archive that needs no Pynchy to be read: JSON and plain files.
+"""Export a group to an archive of JSON and plain files that needs no Pynchy to be read.
 
     group.json        its name, trigger, chats, settings
     messages.jsonl    what was said, in and out, a message a line

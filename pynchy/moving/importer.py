@@ -1,4 +1,4 @@
-"""Bringing a NanoClaw home, or one of an earlier Pynchy, over into ours.
+"""Import a NanoClaw home, or one of an earlier Pynchy.
 
 First all is read, then the files are copied, then the rows are written in one transaction; so whatever
 ends it half-way, doing it again completes it, and doing it once more changes nothing. The rule that

@@ -1,4 +1,4 @@
-"""What a NanoClaw home, or one of an earlier Pynchy, says: its documents and rows as facts.
+"""Read a NanoClaw home, or one of an earlier Pynchy: its documents and rows as facts.
 
 The rule that keeps it so: pure. What cannot be understood becomes a sentence in ``problems``, never a
 guess; a moment that cannot be read counts as the beginning of time, so that nothing is taken for

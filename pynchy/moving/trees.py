@@ -1,4 +1,4 @@
-"""Copying a tree of files that anybody may have written, into one that anybody may have written.
+"""Copy a file tree safely when both source and target may be hostile.
 
 The rule that keeps it so: each name is opened below the folder that was opened before, and no link is
 ever followed, on neither side. A file that is there already is never changed, unless the caller says

@@ -1,4 +1,4 @@
-"""How much a group's agents may do by themselves within an hour, and what is said when it was more.
+"""How much a group's agents may do by themselves within an hour. Rules.
 
 The rule that keeps it so: pure. The figures stand in the configuration (section ``effects``), what was
 done stands in rows, and what was done is compared in one place, `store.effects`.

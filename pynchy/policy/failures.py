@@ -1,4 +1,4 @@
-"""What a failure means: one table, for everything that has to know.
+"""What each failure means, in one table: retry, wait or give up, and what to tell people.
 
 For each kind of failure a row says when the turn is tried again, whom it holds back, what becomes of the session, what
 the chat hears, what the owner hears and what the owner can do. The retry, the session, the notices and `pynchy status`

@@ -1,4 +1,4 @@
-"""What the owner has set for one group beyond its row: mounts, ways out, models, budgets.
+"""The owner's settings for one group: mounts, network, models, budgets.
 
 Kept as JSON in `groups.settings`, written by control ops alone: no agent reaches it. The rule that keeps it so: pure,
 and strict both ways. What cannot be read is an error, never a default that allows more.

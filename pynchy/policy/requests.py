@@ -1,4 +1,4 @@
-"""What an agent may ask for and cannot do: the one form of a request, and what a person is shown of it.
+"""A request that needs a person's approval: its form, and how it is shown to them.
 
 The rule that keeps it so: pure, and what is shown is the whole of what is carried out. Nothing is cut,
 and nothing that would be shown as something else, or as nothing, is shown as itself.

@@ -1,4 +1,4 @@
-"""When a message that could not be sent is tried again, when it is given up, and what people are told then.
+"""When to send a message again, when to give up, and what people are told then.
 
 The rule: pure functions and tables. The words are the host's own, so they begin with its mark, which
 no agent can write; what in them is another's, a channel's error or a chat's name, stands within a line.

@@ -1,4 +1,4 @@
-"""Who may ask the host for what: one table.
+"""Which tools an agent may call, and which need a person's approval: one table.
 
 The rule that keeps it so: nothing here has an effect. Who asks is known from where the command
 arrived and from our own rows (`Caller`); nothing that a command says about itself is looked at. A

@@ -1,4 +1,4 @@
-"""Notices when the clock on the wall is set, by comparing it with one that nobody sets."""
+"""Notice when the wall clock is set, by comparing it with the monotonic clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sleeps until a task is due, a request expires, or until it is told; claims what is due, rings the bell.
+"""Sleep until a task is due or a request expires; then claim it and ring its group's bell.
 
 Slots are computed from the wall clock, waiting is on the monotonic one, in pieces of at most
 `CHUNK`: so a clock that is set, or a machine that slept, is noticed within that, a jump forward fires

@@ -1,4 +1,4 @@
-"""When a task is due: cron, interval and once, in the zone of the people who wait for it. Rules.
+"""When a task is due: cron, interval or once, in the task's time zone. Rules.
 
 Each moment at which a task is due is a `Slot`: an instant, and a key that names it for good. A
 schedule of fixed hours is keyed by the wall clock, so that an hour that comes twice (the night the

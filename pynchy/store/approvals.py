@@ -1,4 +1,4 @@
-"""What agents have asked people in main for, and what became of it.
+"""Rows for approvals: what agents asked people in main, and what came of it.
 
 The rule: a request is asked once and ends once, by the database's own word, and what follows from its end
 (the agent that asked is woken, the audit has its row) is in the transaction that ends it. The effect of an

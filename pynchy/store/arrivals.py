@@ -1,4 +1,4 @@
-"""What comes from another home: history that is kept as if it had been said here.
+"""Insert messages of an imported home as history.
 
 The rule: what was answered there asks for nothing here, and what was not, does. A cursor moves over
 what was answered, and never over a message that still waits.

@@ -1,4 +1,4 @@
-"""Who did what: approvals, registrations, refusals, settings. Append-only, by the database's own word."""
+"""The audit log: who did what. The database lets nobody change or delete its rows."""
 
 from __future__ import annotations
 

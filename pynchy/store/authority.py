@@ -1,4 +1,4 @@
-"""Who is behind a command: what our rows say of the run it came from.
+"""Resolve who is behind a command, from the rows of the run that it came from.
 
 The rule: a command says nothing about itself that counts. Chat, turn and authority are read here,
 in the transaction that carries the command out, so they are those of that moment.

@@ -1,4 +1,4 @@
-"""Copies of the store: written while the daemon runs, checked before they count, and put back.
+"""Back up the database while the daemon runs, check backups, and restore one.
 
 The rule: a copy that `write_copy` leaves behind has been read again from end to end. It is written
 aside and renamed, so there is never half of one under its name. Only copies with a nightly name are

@@ -1,4 +1,4 @@
-"""Whether the database that is open is still the one at its path, and which this home had.
+"""Check that the open database is still the file at its path, and the one this home had.
 
 The rule: nothing is acknowledged whose commit went into a file that no start will find again. What such
 a file holds is saved beside its place, as far as it can be.

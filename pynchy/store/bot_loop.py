@@ -1,4 +1,4 @@
-"""Who answers us faster than people do, again and again: another program, and the two would never stop.
+"""Detect bots among senders, to prevent endless reply loops.
 
 The rule: only a whole row of quick answers counts, one for each answer of ours, and one slow one ends the row:
 what a messenger hands over at once after an outage is no row. What comes from a program is

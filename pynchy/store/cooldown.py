@@ -1,4 +1,4 @@
-"""When a chat last heard of a class of trouble.
+"""When a chat was last told of a kind of trouble.
 
 The rule: it hears of it once within a cooldown, and what was held back meanwhile is counted.
 """

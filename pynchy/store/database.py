@@ -1,4 +1,4 @@
-"""The one connection to the one file, and the one door to it: `Store.call`.
+"""The one connection to the database, and the only way to use it: `Store.call`.
 
 The rule: a call is one transaction, one at a time, in a worker thread. Query functions are plain
 and sync, ``fn(db, ...)``; they neither commit nor know of threads.

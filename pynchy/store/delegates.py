@@ -1,4 +1,4 @@
-"""Helpers that agents ask for: whose they are, how deep, and that each one's end is told.
+"""Helpers that agents start: who started them, how deep they nest, and reporting their end.
 
 The rule: a helper's turn is tried once and belongs to the run that asked. When that run is gone, what has
 not begun is cancelled; when the helper's own run is gone, its turn has ended, one way or the other.

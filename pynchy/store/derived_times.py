@@ -1,4 +1,4 @@
-"""Bring back the moments in rows that were computed from a clock that was wrong.
+"""Recompute the times in rows that were derived from a wrong clock.
 
 A moment that is computed once and kept (a task's next run, a retry) is only as right as the clock was
 then. The rule: nothing waits longer, from now on, than the rule that set its moment would let it wait.

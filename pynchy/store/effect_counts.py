@@ -1,4 +1,4 @@
-"""What each group's agents did by themselves within the last hour.
+"""Count what each group's agents did by themselves within the last hour.
 
 The rule: whatever makes a turn that nobody asked for, or says something besides an answer to a person, is
 counted in the transaction that does it, by the two functions that every such act goes through:

@@ -1,4 +1,4 @@
-"""Forgetting a group: every row that it left, in one transaction, and out of the file as well.
+"""Delete every row of a group in one transaction, and scrub it from the file.
 
 The rule: what is kept is what the owner answers for, and says nothing of what was said: the audit
 trail, and what calls to the model cost. A table that is added later is erased if it names the group;

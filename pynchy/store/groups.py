@@ -1,4 +1,4 @@
-"""Groups and the chats that belong to them.
+"""Groups, and the chats that belong to them.
 
 The rule: a folder is an identity for good. Removing a group forgets its row, never its history, and
 registering the folder again starts at a higher epoch, so that nothing late from before can speak.

@@ -1,4 +1,4 @@
-"""What the guards report: an audit row each, and a line to people where somebody has to act.
+"""Record what the mount and network guards report: an audit row, and a notice if someone must act.
 
 The rule: a line in the audit for every decision against a run, in the transaction that tells people of it; people
 hear of one kind of trouble once within its cooldown.

@@ -1,4 +1,4 @@
-"""Whether the database is sound, its indexes included, and mending what can be made again from its rows."""
+"""Check the database and its indexes, and rebuild what can be rebuilt from rows."""
 
 from __future__ import annotations
 

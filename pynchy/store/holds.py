@@ -1,4 +1,4 @@
-"""What is held back, and by what: a row for each trouble that concerns more than one turn.
+"""What is held back and why: one row for each trouble that affects more than one turn.
 
 The rule: while a row stands, nobody in its scope begins anything but the one run that tries for all. What waits has the
 row's name in ``turns.waits_for`` and its moment in ``turns.retry_at``, so a crash forgets neither. The first success

@@ -1,4 +1,4 @@
-"""Commands of agents: each takes effect once and is answered always, also after a crash.
+"""The journal of agents' commands: each takes effect once and is answered, even after a crash.
 
 The rule: `record` is called in the transaction that carries the command's effects out.
 """

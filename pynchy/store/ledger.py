@@ -1,4 +1,4 @@
-"""The book of what models cost: reserve before a call, settle after it, say what was used.
+"""The ledger of model costs: reserve before a call, settle after it, report usage.
 
 Plain queries over the table ``usage``, and `StoreLedger`, which asks them through the store. A row is
 written before the call is made, so nothing can be spent that is not in the book; a row that nobody

@@ -1,4 +1,4 @@
-"""What a home remembers of its database, outside it: whether file, log and path still belong together.
+"""A small file by which a home recognises its own database.
 
 Nothing inside a database can tell that it is gone, that an older one stands in its place, or that the
 log beside it (``-wal``), which holds the newest rows, was removed or belongs to another time. So a small

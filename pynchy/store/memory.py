@@ -1,4 +1,4 @@
-"""What agents keep for good, and the search over it and over what was said in a group's chats.
+"""What agents remember, and the search over it and over their chats.
 
 The rule: a group sees its own and what is for all, and nothing of any other.
 """

@@ -1,4 +1,4 @@
-"""Messages on their way in: what is kept, and which groups have something to answer.
+"""Incoming messages: store them, and find the groups that have something to answer.
 
 The rule: identity is (chat, sender, id), order is ``seq``; a time is never compared. Whether a message
 is pending, done or dead is not written on it but follows from its chat's cursors and its turn, so the

@@ -1,4 +1,4 @@
-"""Counts for whoever draws curves.
+"""Counts for the metrics.
 
 The rule: what has been is never counted row by row. Totals are the numbers that rows were given, and what
 is counted is what is under way, through the index that holds only that.

@@ -1,4 +1,4 @@
-"""The schema as a list of steps, oldest first.
+"""The schema as a list of migrations, oldest first.
 
 The rule: a step that has been released is never edited, only followed by another. `SCHEMA` is the
 length of the list and what ``user_version`` must say. The constraints carry the promises, so that a

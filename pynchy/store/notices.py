@@ -1,4 +1,4 @@
-"""The host's own words to people: one for each chat and class of trouble within a cooldown.
+"""Notices from the host to people: one per chat and kind of trouble within a cooldown.
 
 The rule: whatever is given up is said here, in the transaction that gives it up. Never thousands,
 never silence.

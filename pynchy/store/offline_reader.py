@@ -1,4 +1,4 @@
-"""The rows of a store that no daemon has open, for whoever wants to know something all the same.
+"""Read the database file while no daemon runs.
 
 The rule: the file is opened to be read, so that nothing here can change it, and only where its rows mean what our
 questions think they do.

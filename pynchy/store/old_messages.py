@@ -1,4 +1,4 @@
-"""The database of a NanoClaw home or of an earlier Pynchy, read from a copy of ours.
+"""Read the messages of a NanoClaw or earlier Pynchy database, from a copy of ours.
 
 The rule: its file may have been written by anybody, a container too. So it is never opened where it is,
 nothing of its schema is trusted, and only plain tables are read, by statements of our own.

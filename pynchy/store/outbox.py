@@ -1,4 +1,4 @@
-"""What is to be said, durably and in order.
+"""The outbox: messages to be sent, durable and in order.
 
 The rule: an entry leaves the list only by the channel's word (`sent`) or loudly (`failed`). Its message
 id is chosen before the first try and never changes, so a try repeated is a message repeated to the

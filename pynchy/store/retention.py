@@ -1,4 +1,4 @@
-"""Delete what was said long ago, where the owner wants that.
+"""Delete old messages, if the owner has set how long to keep them.
 
 The rule: what nobody has answered stays, however old it is: messages that no agent has been shown yet,
 those of a turn that has no end, replies that are still to be sent.

@@ -1,4 +1,4 @@
-"""The full-text indexes beside the tables, and how a question is put to one.
+"""The full-text indexes, and how to query them.
 
 The rules: whoever writes or drops a text says so here, in the same transaction. And a question is words,
 never a query language: each is quoted before it reaches the index, so that nothing a model writes can

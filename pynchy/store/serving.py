@@ -1,4 +1,4 @@
-"""What a run asks the store at its two ends: the transactions that join runs, turns and sessions.
+"""The transactions at a run's start and end, which join runs, turns and sessions.
 
 The rule that keeps it so: each function here is one moment of a run's life, and so one transaction.
 """

@@ -1,4 +1,4 @@
-"""Scheduled work and its ledger: one row for each moment at which a task was due.
+"""Scheduled tasks, and one row for each time that a task was due.
 
 The rule: claiming a slot and moving the task to its next one are the same transaction, so neither a
 crash nor a clock that jumps can run a slot twice, and none goes by without a row that says what became

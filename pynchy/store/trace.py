@@ -1,4 +1,4 @@
-"""The whole life of one message, and the messages whose life has no end.
+"""Trace one message from arrival to answer, and find those that have not ended.
 
 The rule: nothing here is stored for telling. It is read from the rows that carry the promises, so what
 is told is what was done.

@@ -1,4 +1,4 @@
-"""Turns: units of agent work, from the claim of their messages to their one end.
+"""Turns: units of agent work, from the claim of their messages to their end.
 
 The rule: every change of a turn is one transaction with everything that must agree with it: the cursor,
 the replies, the notices.

@@ -1,4 +1,4 @@
-"""Bringing an older store up to date: a copy first, and back to it if anything goes wrong.
+"""Migrate an older database: back it up first, and go back to that if a step fails.
 
 The rule: a migration that was begun is either whole and checked, or the file is the one from before. The
 copy is named after the two schemas, so that trying again replaces it and nothing piles up.

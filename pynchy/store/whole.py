@@ -1,4 +1,4 @@
-"""All that is kept of one group, for whoever takes it elsewhere.
+"""Read all that is kept of one group, for export.
 
 The rule: plain facts in the order in which they happened, times as people write them; nothing in it is
 of another group.

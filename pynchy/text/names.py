@@ -1,4 +1,4 @@
-"""Names that people and groups gave themselves, made fit to be shown: one visible line of bounded length."""
+"""Clean up names that people and groups chose: one visible line of bounded length."""
 
 from __future__ import annotations
 

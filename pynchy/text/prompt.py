@@ -1,4 +1,4 @@
-"""The prompt of a turn: the messages of a chat as XML behind a fence, with everything that people wrote escaped.
+"""Build the prompt of a turn: messages as XML, with everything that people wrote escaped.
 
 Pure. Nothing that a person can write is parsed as markup or believed as structure, and nothing is shortened without
 saying so.

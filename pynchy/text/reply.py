@@ -1,4 +1,4 @@
-"""What an agent or the host says in a chat: hidden parts removed, and no agent can forge the mark of the host."""
+"""Clean up a reply: remove hidden parts, and stop an agent from forging the host's mark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other people's text on its way out: to a terminal, a log, a page, a chat.
+"""Make other people's text safe to show: on a terminal, in a log, on a page, in a chat.
 
 Agents, people and services fill names, errors, captions and words of progress. None of it may move a
 cursor, begin a line or a log entry of its own, turn the direction of what follows, hide, or look like

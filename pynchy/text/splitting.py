@@ -1,4 +1,4 @@
-"""Long answers cut into messages: at paragraphs, never inside a character, with code fences closed and reopened."""
+"""Split long answers into messages: at paragraphs, with code fences closed and reopened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which messages call the assistant, and who may call it.
+"""Decide which messages call the assistant, and who may call it.
 
 Pure. A name is compared letter by letter and never compiled as a pattern.
 """

@@ -1,4 +1,4 @@
-"""The page's side of the control socket: one connection for a question, one for as long as somebody looks.
+"""The page's connections to the control socket: one a question, one a subscription.
 
 Edge. The rule that keeps it so: what an answer means is the page's business, and nothing is kept.
 """

@@ -1,4 +1,4 @@
-"""Who may use the page: hosts, origins, the link, the cookie, and what may be asked through it.
+"""Decide who may use the page: hosts, origins, the link, the cookie, and the ops allowed.
 
 A page on loopback is within reach of every page that the browser shows: through names that resolve
 to 127.0.0.1, forms and images, frames. So each request says by which name we were called and which page

@@ -1,4 +1,4 @@
-"""The daemon's log as it grows, and the logs of runs: files that can be read with the daemon down.
+"""Read the daemon's log and the logs of runs, also while the daemon is down.
 
 Edge to `logs/`. The rule that keeps it so: the kernel says when to look again; what is read is bounded.
 """

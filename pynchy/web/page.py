@@ -1,4 +1,4 @@
-"""The page as an application: its files, the link, questions to the daemon, and two streams of news.
+"""The web application: its files, sign-in by link, questions to the daemon, two event streams.
 
     GET  /  /static/…   the empty page: anybody's who calls it by its name
     POST /login         the link's token for a cookie

@@ -1,4 +1,4 @@
-"""The page's process: a socket on loopback, the application, and the link that opens it.
+"""The web process: a loopback socket, the application, and the link that opens it.
 
 The rule that keeps it so: the process is a client of the daemon like any other, and needs none to start.
 """

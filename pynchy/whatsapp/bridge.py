@@ -1,4 +1,4 @@
-"""WhatsApp, in a process of its own: ``python -m pynchy.whatsapp.bridge STORE``.
+"""The WhatsApp process: ``python -m pynchy.whatsapp.bridge STORE``.
 
 The library is a Go program behind a C door, and it can end, or hang, the process that it is in. So
 this process is made to be lost. One process connects once, in one client: there is no second connect,

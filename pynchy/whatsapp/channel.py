@@ -1,4 +1,4 @@
-"""WhatsApp, as the daemon sees it: the channel over the bridge process.
+"""The WhatsApp channel in the daemon, which runs the bridge process.
 
 The bridge is started when the block is entered and again whenever it ends, after ever longer waits;
 what needs a person (not linked, logged out, outdated) is waited for. Messages come with the numbers

@@ -1,4 +1,4 @@
-"""Markdown, as models write it, in WhatsApp's own marks.
+"""Convert models' Markdown to WhatsApp's own formatting.
 
 What a person reads is what was said: words, addresses, paths and code stay as they are, and a mark goes
 only where it is certainly one. So a mark counts at the edges of words alone (``2**10``, ``src/**/*.ts`` and

@@ -1,4 +1,4 @@
-"""What WhatsApp brought and the daemon has not committed yet, and what became of each send.
+"""The bridge's journal: what WhatsApp brought that is not yet acknowledged, and what became of each send.
 
 The bridge writes an event here inside the library's callback, and lets go of it when the daemon has
 it. The rule that keeps it so: a payload lives until its acknowledgement and is erased with it; what

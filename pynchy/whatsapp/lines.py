@@ -1,4 +1,4 @@
-"""The lines between the daemon and the WhatsApp bridge: one JSON object each way a line.
+"""The protocol between daemon and bridge: one JSON object a line.
 
 Up: ``state``, ``chat``, ``message`` and ``aside`` (with their journal numbers), ``answer``, ``me``; when
 pairing ``qr``, ``code``, ``linked``, ``unlinked``, ``failed``. Down: ``start``, ``ready`` (messages may

@@ -1,4 +1,4 @@
-"""What a WhatsApp event says, as plain facts: canonical ids, texts of every kind, what is attached.
+"""Turn a WhatsApp event into plain facts: canonical ids, text, attachments.
 
 The rule that keeps it so: pure functions over the library's protobuf objects, looked at by field name
 and never imported; nothing of them leaves here. What cannot be read is None, never a guess.

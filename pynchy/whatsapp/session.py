@@ -1,4 +1,4 @@
-"""The library's own database, as far as we look into it: which account is linked, and whose a hidden id is.
+"""Read from the library's database which account is linked, and whose a hidden id is.
 
 A process that is killed while the library writes leaves a half-done change behind, which the next
 opener has to undo before it can read anything. So whoever owns the database (the bridge, before it loads

@@ -1,4 +1,4 @@
-"""What we say, as WhatsApp's message: words, quotes, reactions, and files by their kind.
+"""Build WhatsApp's messages: text, quotes, reactions and files.
 
 The rule that keeps it so: pure functions that fill in the library's protobuf objects, which are handed
 in as ``wa`` and never imported. Nothing here looks for mentions or links in what is said: the library's

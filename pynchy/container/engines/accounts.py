@@ -1,4 +1,4 @@
-"""The agent's user by name: the passwd and group files that every sandbox shows, whatever uid the agent has.
+"""The passwd and group files in a sandbox, so that the agent's user has a name under any uid.
 
 Without them `whoami`, `getpass.getuser()` and `ssh` fail for a uid that an image does not know.
 """

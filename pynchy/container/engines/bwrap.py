@@ -1,4 +1,4 @@
-"""bwrap: a sandbox made of namespaces, with the host's own /usr and Python in it read-only.
+"""The bubblewrap engine: a sandbox of namespaces, with the host's /usr and Python read-only in it.
 
 What the engine does not do itself is done here: names (a small registry of files), the leash between us and bwrap, the
 system-call filter, limits. Run by root, the agent is uid 1000 on the host as well: a sandboxed uid 0 would still own

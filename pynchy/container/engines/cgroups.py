@@ -1,4 +1,4 @@
-"""Control groups for sandboxes: memory, processes and processor time, where this machine lets us have them.
+"""Control groups for sandboxes: limits on memory, processes and CPU, where this machine allows them.
 
 Version 1, with a folder in each controller (root); version 2 where our own group has been delegated to us
 (``Delegate=yes`` in a systemd unit, or root). Elsewhere there is none, and `holds` says so.

@@ -1,4 +1,4 @@
-"""A container at the end of three pipes: what all engines have in common.
+"""What all engines share: a container behind three pipes.
 
 An engine's client (``docker start``, the leash of bwrap) is a process of ours whose stdin, stdout and stderr are the
 container's. `attach` holds it for the length of a block; how to end what it stands for is the engine's to say

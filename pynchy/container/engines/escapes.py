@@ -1,4 +1,4 @@
-"""Ways out of containers that are known by name, and the versions of the programs that had them.
+"""Known container escapes, and the program versions that had them.
 
 `known_escapes` is what `doctor` and `status` warn with; whether to refuse is configuration's. The rule that keeps it
 so: a table, compared with versions that were asked for elsewhere. A distribution may have repaired an old version

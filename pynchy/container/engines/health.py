@@ -1,4 +1,4 @@
-"""What is wrong with the engine that agents run in, in sentences for `status`, `doctor` and the log.
+"""Describe what is wrong with the engine, for `status`, `doctor` and the log.
 
 Asked once the daemon is up, since it takes a container of its own: a start does not wait for it. The rule that keeps it
 so: every sentence is of something that was looked at, and what cannot be seen is no sentence here.

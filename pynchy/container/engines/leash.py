@@ -1,4 +1,4 @@
-"""The leash: a small process between the daemon and bwrap, so that a sandbox never outlives either.
+"""A small process between the daemon and bwrap that ends the sandbox when either dies.
 
     python -I -S leash.py '{"daemon": PID, "program": "/usr/bin/bwrap", "args": [...], "command": [...], ...}'
 

@@ -1,4 +1,4 @@
-"""docker, podman and Apple's container: engines that keep containers by name, whoever started them.
+"""The engines docker, podman and Apple's container, which keep containers by name.
 
 Their client is not the container: a client that is killed leaves it running. So a container is made (`create`), then
 started attached, and ended by its name, and the engine is asked whether it still has it. That a container is made in

@@ -1,4 +1,4 @@
-"""What an engine really holds a container to: a script that looks from inside, and what its words mean.
+"""Test what an engine really enforces: a script that looks from inside, and how to read its output.
 
 An engine may be given a flag and not enforce it: rootless podman without delegated control groups drops the limits of
 memory, processes and CPU without an error. So what is reported is what a container finds, never what was asked for.

@@ -1,4 +1,4 @@
-"""Where containers come from: the one interface that all engines share, and the choice between them.
+"""The interface that all engines share, and the choice between them.
 
 `open_runtime` asks each engine of this machine to do something, and returns the first that answers; there is no
 choice without a sandbox. The rule that keeps it so: callers know `Runtime` and `Container` and no engine; an engine

@@ -1,4 +1,4 @@
-"""The system calls that an agent in bwrap may not make, as the BPF program that the kernel runs on each.
+"""The seccomp filter for bwrap: the system calls that an agent may not make, as a BPF program.
 
 A deny list: what is on it answers EPERM, a foreign architecture or the x32 numbers kill the process; and a short list
 of the kinds of sockets there are. The rule that keeps it so: pure, and small enough to be read whole. A test runs

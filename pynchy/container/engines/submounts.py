@@ -1,4 +1,4 @@
-"""File systems of the host that are mounted below a folder, so that a read-only mount of it is read-only throughout.
+"""Find file systems mounted below a folder, so that a read-only mount covers them too.
 
 The rule that keeps it so: pure. Whose table of mounts is looked at is the engine's to say: that of rootless podman is
 its own and may differ from ours, and where there is none (macOS, where an engine runs in a machine of its own and sees

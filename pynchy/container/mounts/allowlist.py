@@ -1,4 +1,4 @@
-"""The disk's side of mounts: reads the owner's allowlist, and looks at the paths that groups ask for.
+"""Read the owner's mount allowlist, and inspect the paths that groups ask for.
 
 Read at start and on request, never because a container ran. The rule that keeps it so: this module finds facts and
 `mounts` judges them; a file that others could have written is no allowlist.

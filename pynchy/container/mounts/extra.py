@@ -1,4 +1,4 @@
-"""The extra mounts of a run: the owner's allowlist as it was last read, put to the disk and to every group's wishes.
+"""Work out the extra mounts of a run, from the allowlist and the groups' requests.
 
 The allowlist is read at the start and when the owner says so. Only one that is missing is looked for again at each
 run. The rule that keeps it so: nothing is granted here. Facts go to `mounts`, and what it grants is handed on with

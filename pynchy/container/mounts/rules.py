@@ -1,4 +1,4 @@
-"""Which folders of the host a group may see: the owner's allowlist, and the judgement on each wish.
+"""Decide which host folders a group may see, by the owner's allowlist. Rules.
 
 A wish is granted only if every rule below says so; there is no default that lets something through. The rule that
 keeps it so: pure. What the disk says of a path (`Seen`: its real path and kind) comes in as a fact, and no text of a

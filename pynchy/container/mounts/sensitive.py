@@ -1,4 +1,4 @@
-"""Names of files that hold secrets, and of files that programs on this machine run by themselves.
+"""Names of files that hold secrets, and of files that programs run by themselves.
 
 The first are never mounted, and covered inside a folder that is; the second are never writable. Two tables, and how a
 path is matched against them. The rule that keeps it so: pure; names alone decide, for nothing here opens a file.
