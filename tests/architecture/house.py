@@ -210,6 +210,9 @@ LIBRARY_ROOMS: dict[str, tuple[str, ...]] = {
     "starlette": ("pynchy.web",),
 }
 
+# What host and guest both import of the guest: how they speak, and what a value may be.
+SHARED = ("pynchy_agent.wire", "pynchy_agent.values")
+
 # What nouns and rules may not touch: the clock, the machine, the network, chance, the log.
 IMPURE = {
     "asyncio", "ctypes", "fcntl", "glob", "httpx", "io", "logging", "loguru", "multiprocessing",

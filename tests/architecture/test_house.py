@@ -14,6 +14,7 @@ from tests.architecture.house import (
     LIBRARY_ROOMS,
     PLAN,
     ROOT,
+    SHARED,
     SIDEWAYS,
     Kind,
     Module,
@@ -107,11 +108,16 @@ def test_rules_are_pure(name: str) -> None:
     assert impurities(HOST[name]) == []
 
 
-def test_the_wire_is_pure() -> None:
-    wire = GUEST["pynchy_agent.wire"]
-    assert impurities(wire) == []
-    third_party = {name.partition(".")[0] for name in wire.imports} - sys.stdlib_module_names
-    assert third_party <= {"attrs", "pynchy_agent"}, "the host imports the wire: attrs alone"
+@pytest.mark.parametrize("name", SHARED)
+def test_what_host_and_guest_share_is_pure(name: str) -> None:
+    shared = GUEST[name]
+    assert impurities(shared) == []
+    third_party = {name.partition(".")[0] for name in shared.imports} - sys.stdlib_module_names
+    assert third_party <= {"attrs", "pynchy_agent"}, "the host imports it: attrs alone"
+    inside = {name for name in shared.imports if within(name, ("pynchy_agent",))}
+    assert all(within(name, ("pynchy_agent", *SHARED)) for name in inside), (
+        "and no more of the guest"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
@@ -125,9 +131,9 @@ def test_the_guest_knows_nothing_of_the_host(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(HOST))
-def test_the_host_knows_only_the_wire_of_the_guest(name: str) -> None:
+def test_the_host_knows_of_the_guest_only_what_they_share(name: str) -> None:
     known = {t for t in HOST[name].imports if within(t, ("pynchy_agent",))}
-    assert all(within(t, ("pynchy_agent.wire",)) for t in known - {"pynchy_agent"}), known
+    assert all(within(t, SHARED) for t in known - {"pynchy_agent"}), known
 
 
 @pytest.mark.parametrize("name", sorted(HOST))
