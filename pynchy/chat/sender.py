@@ -132,9 +132,7 @@ class Sender:
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
-        """Runs until cancelled. What was on its way when an earlier daemon died is uncertain first. A try that is
-        cancelled here is left as it is, for the next start to find."""
-        await self._store.call(outbox.recover)
+        """Runs until cancelled. A try that is cancelled here is left as it is, for the next start to find."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:

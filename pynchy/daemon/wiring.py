@@ -44,18 +44,19 @@ from pynchy.control.metrics import Figures
 from pynchy.control.operations import Live, Operations
 from pynchy.control.registration import Registration
 from pynchy.control.subscriptions import Watching
-from pynchy.daemon import desktop, edges
+from pynchy.daemon import desktop, edges, recovery
 from pynchy.daemon.clock import World, day_of, real_world
 from pynchy.daemon.lock import open_lock
 from pynchy.daemon.loop_watchdog import Watch as LoopWatch
 from pynchy.daemon.loop_watchdog import open_watch
+from pynchy.daemon.recovery import Recovery
 from pynchy.folder_changes import open_watches
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.groups.agent import ContainedAgents, bounds_of
 from pynchy.logs import logger
 from pynchy.maintenance.disk import Floor, space_of
 from pynchy.maintenance.disk_guard import Headroom
-from pynchy.maintenance.erasure import Forgetting, put_right
+from pynchy.maintenance.erasure import Forgetting
 from pynchy.maintenance.nightly import Keeper, Plan
 from pynchy.model import (
     MAIN_CONSOLE,
@@ -72,7 +73,7 @@ from pynchy.policy.failures import Call
 from pynchy.policy.failures import Terms as Failing
 from pynchy.reader_budget import open_loop_time
 from pynchy.schedule import scheduler
-from pynchy.store import groups, holds, messages, notices, outbox, runs, serving, turns
+from pynchy.store import groups, holds, messages, notices, serving, turns
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.text.reply import NOTICE_PREFIX
 from pynchy_agent import wire
@@ -167,7 +168,7 @@ async def run(
                 more_ops=lambda outdated: attrs.evolve(guard, outdated=outdated).ops,
                 warnings=partial(edges.warnings, known, watches),
                 look=Health(runtime, config.container.image, known).look,
-                put_right=partial(put_right, store, home, now=world.now),
+                steps=recovery.STEPS,
                 bells=bells,
                 world=world,
                 model=upstream.name,
@@ -206,7 +207,7 @@ async def serve(
     more_ops: Callable[[Outdated], Mapping[str, server.Op]] | None = None,
     warnings: Callable[[], tuple[str, ...]] = tuple,
     look: Callable[[], Awaitable[None]] | None = None,
-    put_right: Callable[[], Awaitable[None]] | None = None,
+    steps: Sequence[tuple[str, recovery.Step]] = recovery.ROWS,
     whatsapp: WhatsApp | None = None,
     keeping: bool = False,
     notify: Callable[[str, str], Awaitable[None]] | None = None,
@@ -418,16 +419,15 @@ async def serve(
     )
 
     async with trio.open_nursery() as nursery:
-        await _recover(
+        left = Recovery(
             store,
             runtime,
-            config,
-            boot=boot,
-            world=world,
-            sweep=partial(agents.sweep, committed=after_command),
+            config.home,
+            boot,
+            config.assistant.name,
+            partial(agents.sweep, committed=after_command),
         )
-        if put_right is not None:
-            await put_right()
+        await recovery.recover(left, steps)
 
         async def over(kind: queue.Kind, key: RunKey) -> None:
             """A run has ended. Whoever asked for a helper looks at what came of it; what a session's run
@@ -608,7 +608,7 @@ async def serve(
                 **approvals.ops,
                 **(more_ops(outdated) if more_ops is not None else {}),
                 **watching.ops,
-                **Forgetting(store, config.home, now, end_runs, group_removed).ops,
+                **Forgetting(store, config.home, end_runs, group_removed).ops,
             }
             if whatsapp is not None:
                 ops |= whatsapp.ops
@@ -699,35 +699,6 @@ class _Handing:
 
 async def _second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     scope.cancel(f"a second {signal.Signals(await anext(signals)).name}")
-
-
-# --- coming up ---
-
-
-async def _recover(
-    store: Store,
-    runtime: Runtime,
-    config: Config,
-    *,
-    boot: str,
-    world: World,
-    sweep: Callable[[GroupId], Awaitable[None]],
-) -> None:
-    """Put right what an earlier life left: its containers, its commands, its runs, what it was sending."""
-    left = await store.call(runs.live)
-    # In a copy of a home the rows name the original's containers, which may well live.
-    ours = f"pynchy-{install_id(config.home)}-"
-    named = {run.container for run in left if run.container.startswith(ours)}
-    for name in sorted({*named, *await runtime.list()}):
-        logger.warning("removing container {}, left by an earlier life", name)
-        await runtime.remove(name)
-    for group in dict.fromkeys(run.folder for run in left):
-        await sweep(group)
-    await store.call(runs.interrupt_others, boot=boot)
-    await store.call(holds.recover)
-    await store.call(outbox.recover)
-    name = config.assistant.name
-    await store.call(groups.ensure_main, name="Main", trigger=name)
 
 
 def _plan(config: Config) -> Plan:

@@ -18,8 +18,8 @@ from pynchy.config.paths import Home
 from pynchy.container import folders
 from pynchy.control.server import Client, Op, OpFailed
 from pynchy.logs import logger
-from pynchy.model import MAIN, GroupId, Micros, folder_of
-from pynchy.store import erasure, groups
+from pynchy.model import MAIN, GroupId, folder_of
+from pynchy.store import erasure
 from pynchy.store.database import Store
 
 TRIES: Final = 3  # to find the group at rest
@@ -32,7 +32,6 @@ class Forgetting:
 
     store: Store
     home: Home
-    now: Callable[[], Micros]
     end: Callable[[GroupId], Awaitable[None]]
     removed: Callable[[GroupId], None]
     _one: trio.Lock = attrs.field(factory=trio.Lock)
@@ -79,18 +78,15 @@ class Forgetting:
         raise OpFailed("busy", f"{group} does not come to rest; the next start will forget it")
 
 
-async def put_right(store: Store, home: Home, *, now: Callable[[], Micros]) -> None:
-    """At start, when no container is left: complete what was begun, and clear what was half made."""
+async def complete(store: Store, home: Home) -> None:
+    """At start, when no container is left: finish what was begun."""
 
     async def nothing_runs(group: GroupId) -> None:
         await trio.lowlevel.checkpoint()
 
-    forgetting = Forgetting(store, home, now, nothing_runs, lambda group: None)
+    forgetting = Forgetting(store, home, nothing_runs, lambda group: None)
     for group in await trio.to_thread.run_sync(marked, home):
         await forgetting._carry_out(group)
-    main = await store.call(groups.get, MAIN)
-    assert main is not None  # it is made before this
-    await trio.to_thread.run_sync(folders.mend, home, main)
 
 
 def mark(home: Home, group: GroupId) -> None:

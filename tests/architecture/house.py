@@ -46,6 +46,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.config.credentials": Kind.SERVICE,
     "pynchy.daemon.wiring": Kind.DOOR,
     "pynchy.daemon.desktop": Kind.EDGE,
+    "pynchy.daemon.recovery": Kind.PROCEDURE,
     "pynchy.maintenance.disk": Kind.EDGE,
     "pynchy.doctor.checks": Kind.PROCEDURE,
     "pynchy.config.dotenv": Kind.RULES,

@@ -341,7 +341,7 @@ async def test_files_logs_and_the_very_bytes_are_gone(tmp_path: Path) -> None:  
     async with open_store(home.database) as store:
         await settled(store, home)
         assert left_of(home) != []
-        op = Forgetting(store, home, lambda: NOW, quiet, removed.append)
+        op = Forgetting(store, home, quiet, removed.append)
         answer = await op.forget(None, folder="family")  # type: ignore[arg-type]
         assert answer == {
             "folder": "family", "messages": 0, "replies": 0, "tasks": 0, "memories": 1, "left": [],
@@ -376,7 +376,7 @@ async def test_a_run_is_ended_first(tmp_path: Path) -> None:
             if asked == 2:
                 await store.call(at(NOW, runs.end), run, reason="over")
 
-        op = Forgetting(store, home, lambda: NOW, end, lambda group: None)
+        op = Forgetting(store, home, end, lambda group: None)
         await op.forget(None, folder="family")  # type: ignore[arg-type]
         assert asked == 2
         assert left_of(home) == []
@@ -415,13 +415,13 @@ async def test_the_next_start_completes_what_was_begun(tmp_path: Path, step: str
     opened = open_file(home.database)
     store = Dying(opened, trio.to_thread.run_sync)  # type: ignore[arg-type]
     await settled(store, home)
-    op = Forgetting(store, home, lambda: NOW, end, lambda group: None)
+    op = Forgetting(store, home, end, lambda group: None)
     with pytest.raises(Killed):
         await op.forget(None, folder="family")  # type: ignore[arg-type]
     opened.connection.close()
     assert forgetting.marked(home) == [GroupId("family")]
     async with open_store(home.database) as reborn:
-        await forgetting.put_right(reborn, home, now=lambda: NOW)
+        await forgetting.complete(reborn, home)
         assert [group.folder for group in await reborn.call(groups.list_groups)] == ["main"]
     assert left_of(home) == []
     with open_reader(home.database) as reader:

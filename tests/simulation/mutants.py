@@ -82,8 +82,8 @@ BUGS: Final = (
     ),
     Bug(
         "containers of an earlier life are left alone",
-        "pynchy.daemon.wiring",
-        "        await runtime.remove(name)\n",
+        "pynchy.daemon.recovery",
+        "        await at.runtime.remove(name)\n",
         "        pass\n",
     ),
     Bug(

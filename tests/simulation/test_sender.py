@@ -373,6 +373,7 @@ async def test_what_was_on_its_way_at_a_crash_goes_out_under_its_id() -> None:  
         row = outbox.get(there.db, entry)
         assert row is not None
         ids.append(row["message_id"])
+        outbox.recover(Tx(there.db, NOON))  # the next start
 
     async with world(before=crashed) as there:
         await wait_all_tasks_blocked()
