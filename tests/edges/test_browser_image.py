@@ -13,6 +13,7 @@ import attrs
 import pytest
 import trio
 
+from pynchy.container.spec import AGENT_COMMAND
 from pynchy.gateway.exchange import Egress
 from tests.edges.gateway_world import WHO, served
 from tests.edges.runtimes import everything, open_lab
@@ -164,10 +165,12 @@ async def test_a_page_is_opened_through_the_gateway(runtime_name: str, tmp_path:
             who = attrs.evolve(WHO, egress=Egress(kind="allowlist", patterns=("page.example",)))
             async with (
                 served(lab.gateway, who=who, network=OnePage(port, asked)),
-                lab.open(lab.python(LOOKS)) as container,
+                lab.open(lab.spec(AGENT_COMMAND[0], "-I", "-c", LOOKS)) as container,
             ):
                 os.chown(lab.gateway / "gateway.sock", *lab.runtime.owner)
-                said = json.loads(await everything(container) or container.stderr_tail())
+                heard = await everything(container)
+                assert await container.wait() == 0, container.stderr_tail().decode()
+                said = json.loads(heard)
             nursery.cancel_scope.cancel()
     assert said["text"] == "42 it is", said
     assert "other.example is not on this group's list" in said["refused"], said

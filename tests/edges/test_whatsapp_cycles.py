@@ -46,7 +46,6 @@ async def test_bridges_come_and_go_without_a_trace(
     (way_out,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     assert isinstance(way_out, trio.SocketListener)
     port = way_out.socket.getsockname()[1]
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
     monkeypatch.delenv("SPHINX", raising=False)
     link(tmp_path / "store")
 
@@ -61,6 +60,7 @@ async def test_bridges_come_and_go_without_a_trace(
         media_limit=0,
         transcribe=(),
         registered=registered,
+        proxy=f"http://127.0.0.1:{port}",
     )
     seen: list[tuple[int, set[str], int]] = []
     for cycle in range(CYCLES):

@@ -72,7 +72,7 @@ def test_a_second_signal_ends_it_at_once_and_the_answer_comes_in_the_next_life(h
 
 def test_whoever_waits_for_an_answer_hears_that_the_turn_was_stopped(home: Path) -> None:
     with running(home, "bwrap") as daemon, daemon.talk() as waiting, daemon.talk() as other:
-        waiting.say("bash sleep 1000")
+        waiting.say("slow 1000")
         waiting.turn("started")
         assert "Stopped" in other.ask("/stop")
         waiting.turn("cancelled")
@@ -92,7 +92,7 @@ def test_whoever_waits_for_another_try_hears_that_it_was_stopped(home: Path) -> 
 def test_whoever_waits_for_a_group_that_is_removed_hears_it(home: Path) -> None:
     with running(home, "bwrap") as daemon, daemon.talk("console:family") as waiting:
         waiting.call("groups.add", chat="console:family", requires_trigger=False)
-        waiting.say("bash sleep 1000")
+        waiting.say("slow 1000")
         waiting.turn("started")
         waiting.call("groups.remove", folder="family")
         waiting.turn("cancelled")

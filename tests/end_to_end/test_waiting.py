@@ -89,9 +89,12 @@ def test_a_helper_that_is_not_waited_for_wakes_the_agent(home: Path) -> None:
 
 
 def test_a_helper_of_a_task_that_never_began_is_told_all_the_same(home: Path) -> None:
-    # With one slot the task's run ends before its helper could begin; nobody writes after that.
+    # The one slot for helpers is taken, so the task's run ends before its helper could begin; nobody writes after
+    # that.
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat()[:19]
-    with running(home, "bwrap", "limits.containers=1") as daemon, daemon.talk() as talk:
+    with running(home, "bwrap", "limits.containers=4") as daemon, daemon.talk() as talk:
+        busy = talk.ask(use("delegate", {"prompt": "slow 600", "wait": False}))
+        assert "has the work" in busy
         call = {
             "prompt": use("delegate", {"prompt": "echo from afar", "wait": False}),
             "schedule_type": "once",
@@ -102,7 +105,7 @@ def test_a_helper_of_a_task_that_never_began_is_told_all_the_same(home: Path) ->
         task = made.partition("scheduled as ")[2].partition(";")[0]
         talk.ask(use("run_task_now", {"task_id": task}))
         assert "has the work" in talk.reply()
-        assert "Helper" in talk.reply()
+        assert "the run that asked for it ended" in talk.reply()
 
 
 def test_helpers_have_helpers_but_no_deeper(home: Path) -> None:

@@ -55,11 +55,11 @@ BUGS: Final = (
     Bug(
         "a prompt counts as answered when it is handed over",
         "pynchy.store.turns",
-        '            "AND accepted_at IS NULL",\n            (now, prompt_id, run),\n        )\n',
-        '            "AND accepted_at IS NULL",\n            (now, prompt_id, run),\n        )\n'
-        '        for (turn,) in db.execute("SELECT id FROM turns WHERE prompt_id = ? AND ended_at IS NULL", '
+        '            "AND accepted_at IS NULL",\n            (tx.now, prompt_id, run),\n        )\n',
+        '            "AND accepted_at IS NULL",\n            (tx.now, prompt_id, run),\n        )\n'
+        '        for (turn,) in tx.execute("SELECT id FROM turns WHERE prompt_id = ? AND ended_at IS NULL", '
         "(prompt_id,)).fetchall():\n"
-        '            _end(db, turn, "done", now=now)\n',
+        '            _end(tx, turn, "done")\n',
     ),
     Bug(
         "a fresh id for each try",
@@ -154,13 +154,13 @@ BUGS: Final = (
     Bug(
         "what was in flight at a crash is forgotten",
         "pynchy.store.outbox",
-        "f\"WHERE state = 'sending' AND {_OPEN}\",\n        (now,),\n    ).rowcount",
-        "f\"WHERE state = 'sending' AND {_OPEN} AND 0\",\n        (now,),\n    ).rowcount",
+        "f\"WHERE state = 'sending' AND {_OPEN}\",\n        (tx.now,),\n    ).rowcount",
+        "f\"WHERE state = 'sending' AND {_OPEN} AND 0\",\n        (tx.now,),\n    ).rowcount",
     ),
     Bug(
         "what an interrupted run held is not given back",
         "pynchy.store.runs",
-        '        turns.release(db, RunId(run), now=now, new_id=new_id, message="the daemon stopped")\n',
+        '        turns.release(tx, RunId(run), message="the daemon stopped")\n',
         "",
     ),
     Bug(
@@ -173,8 +173,8 @@ BUGS: Final = (
     Bug(
         "a command is carried out again when it comes again",
         "pynchy.actions.commands",
-        "    known = journal.answered(db, folder, command_id, sha256)\n",
-        "    known = None\n    db.execute('DELETE FROM journal WHERE command_id = ?', (command_id,))\n",
+        "    known = journal.answered(tx, folder, command_id, sha256)\n",
+        "    known = None\n    tx.execute('DELETE FROM journal WHERE command_id = ?', (command_id,))\n",
     ),
     Bug(
         "a command's file is removed before it is carried out",
@@ -215,8 +215,8 @@ BUGS: Final = (
     Bug(
         "an exit that owes an answer is nobody's fault",
         "pynchy.groups.turn",
-        '                                "agent", f"the container exited',
-        '                                "interrupted", f"the container exited',
+        'self._judged(Trouble("agent", words))\n                        return "exited"',
+        'self._judged(Trouble("interrupted", words))\n                        return "exited"',
     ),
     Bug(
         "what falls due rings no bell",
@@ -227,20 +227,20 @@ BUGS: Final = (
     Bug(
         "the scheduler looks once",
         "pynchy.schedule.scheduler",
-        "        await _until(min(moments, default=None), told, now, chunk)\n",
-        "        await _until(None, told, now, chunk)\n",
+        "        await _until(min(moments, default=None), told, clock, chunk)\n",
+        "        await _until(None, told, clock, chunk)\n",
     ),
     Bug(
         "how a scheduled turn ended is not written down",
         "pynchy.store.turns",
-        "        tasks.settle(db, turn, state, now=now)\n",
+        "        tasks.settle(tx, turn, state)\n",
         "        pass\n",
     ),
     Bug(
         "every group tries for itself while the model does not answer",
         "pynchy.store.turns",
-        "    if (hold := holds.closed(held, now=now)) is not None:\n",
-        "    if (hold := holds.closed(held, now=now)) is not None and not run:\n",
+        "    if (hold := holds.closed(held, now=tx.now)) is not None:\n",
+        "    if (hold := holds.closed(held, now=tx.now)) is not None and not run:\n",
     ),
     Bug(
         "the first answer lets nobody go",
@@ -263,7 +263,7 @@ BUGS: Final = (
     Bug(
         "a new key is taken up and nobody is told",
         "pynchy.daemon.wiring",
-        '        released(await store.call(holds.lift_kind, "credential", now=now()))\n',
+        '        released(await store.call(holds.lift_kind, "credential"))\n',
         "        pass\n",
     ),
     Bug(
@@ -353,7 +353,7 @@ BUGS: Final = (
     Bug(
         "a chat is told of the same outage again and again",
         "pynchy.store.notices",
-        "    lasted = 0.0 if since is None else (now - since) / 1e6 + 1.0\n",
+        "    lasted = 0.0 if since is None else (tx.now - since) / 1e6 + 1.0\n",
         "    lasted = 0.0\n",
     ),
     Bug(
@@ -365,15 +365,19 @@ BUGS: Final = (
 )
 
 
+def planted(bug: Bug) -> str:
+    """The source of a bug's module with the bug in it."""
+    source = inspect.getsource(importlib.import_module(bug.module))
+    if (places := source.count(bug.old)) != 1:
+        raise LookupError(f"{bug.name}: its place stands {places} times in {bug.module}")
+    return source.replace(bug.old, bug.new)
+
+
 def plant(bug: Bug) -> None:
     """Load a module with the bug in the place of the real one, for this process."""
-    module = importlib.import_module(bug.module)
-    source = inspect.getsource(module)
-    if source.count(bug.old) != 1:
-        raise SystemExit(
-            f"{bug.name}: its place stands {source.count(bug.old)} times in {bug.module}"
-        )
-    exec(compile(source.replace(bug.old, bug.new), str(module.__file__), "exec"), module.__dict__)  # noqa: S102
+    source = planted(bug)
+    module = sys.modules[bug.module]
+    exec(compile(source, str(module.__file__), "exec"), module.__dict__)  # noqa: S102
 
 
 def plays(home: Path) -> Iterator[Verdict]:
