@@ -16,7 +16,7 @@ import click
 
 from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
-from pynchy.config.settings import CREDENTIALS, SECTIONS, spell_value
+from pynchy.config.settings import CREDENTIALS, SECTIONS
 from pynchy.control.approvals import Approvals
 from pynchy.control.group_guards import Guards
 from pynchy.control.inspection import Inspection
@@ -52,7 +52,8 @@ def config() -> Iterator[str]:
         yield "| key | default | what it is | what it may be |\n| --- | --- | --- | --- |"
         for field in attrs.fields(cls):
             kind = field.metadata["kind"]
-            default = spell(field.default, kind.expected)
+            text = kind.spell(field.default)
+            default = f"`{text}`" if text else "empty"
             cells = (f"`{field.name}`", default, field.metadata["doc"], kind.expected)
             yield "| " + " | ".join(cells) + " |"
         yield ""
@@ -78,12 +79,6 @@ def exits() -> Iterator[str]:
     for code in Exit:
         yield f"| {code.value} | {code.meaning} |"
     yield ""
-
-
-def spell(value: object, expected: str) -> str:
-    """A default as a person would write it."""
-    text = spell_value(value, expected)
-    return f"`{text}`" if text else "empty"
 
 
 def cli() -> Iterator[str]:

@@ -55,6 +55,12 @@ class Kind(Generic[T]):
         """The same as JSON Schema."""
         raise NotImplementedError
 
+    def spell(self, value: Any) -> str:
+        """A value of this kind as a person would write it; nothing for what is empty."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
     def _or_wrong(self, value: object, *, written: bool) -> T:
         try:
             return self._parse(value) if written else self._take(value)

@@ -20,7 +20,8 @@ from pynchy.cli.edit import set_setting
 from pynchy.config import itself
 from pynchy.config.environ import for_whatsapp
 from pynchy.config.paths import Home
-from pynchy.config.settings import Assistant, Config, ConfigError, Gateway, from_environ
+from pynchy.config.settings import Assistant, Config, Gateway
+from pynchy.config.sources import ConfigError, from_environ
 from pynchy.exits import Exit
 
 

@@ -11,7 +11,8 @@ import attrs
 import click
 
 from pynchy.cli.client import printable
-from pynchy.config.settings import SECTIONS, Found, find, spell_value
+from pynchy.config.settings import SECTIONS
+from pynchy.config.sources import Found, find
 from pynchy.exits import Exit
 from pynchy.logs import escape
 
@@ -73,7 +74,7 @@ def settings(found: Found) -> Iterator[dict[str, Any]]:
             yield {
                 "name": f"{section}.{field.name}",
                 "value": value if isinstance(value, bool | int | float | str) else _plain(value),
-                "shown": spell_value(value, field.metadata["kind"].expected),
+                "shown": field.metadata["kind"].spell(value),
                 "from": found.origins.get((section, field.name), "default"),
             }
     kind = "none" if found.credential is None else found.credential.kind

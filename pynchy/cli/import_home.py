@@ -14,7 +14,8 @@ import click
 
 from pynchy.cli.client import STOP_FIRST, Failure, printable
 from pynchy.config.paths import stamp_of
-from pynchy.config.settings import Config, ConfigError, from_environ
+from pynchy.config.settings import Config
+from pynchy.config.sources import ConfigError, from_environ
 from pynchy.exits import Exit
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from pynchy.cli.client import Failure, NotRunning, open_connection, printable
 from pynchy.cli.edit import set_secret, set_setting
 from pynchy.config import itself
 from pynchy.config.paths import Home
-from pynchy.config.settings import CREDENTIALS, Config, ConfigError, from_environ
+from pynchy.config.settings import CREDENTIALS, Config
+from pynchy.config.sources import ConfigError, from_environ
 from pynchy.exits import Exit
 from pynchy.logs import escape
 from pynchy.whatsapp import session
@@ -90,7 +91,7 @@ def _look_credential(patient: Patient) -> Seen:
     advice = "--credential FILE, - for stdin, or env; or --offline"
     if config.credential is None:
         return Seen(False, "there is none: the offline model answers", advice)
-    from pynchy.config.settings import find
+    from pynchy.config.sources import find
 
     origin = find(patient.environ).credential_origin
     return Seen(True, f"{config.credential.kind}, from {origin}")

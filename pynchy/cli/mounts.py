@@ -103,7 +103,7 @@ def list_mounts(as_json: bool) -> None:
 
 
 def _path() -> Path:
-    from pynchy.config.settings import ConfigError, from_environ
+    from pynchy.config.sources import ConfigError, from_environ
 
     try:
         config = from_environ(os.environ)

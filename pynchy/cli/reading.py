@@ -41,7 +41,8 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
 
     import trio
 
-    from pynchy.config.settings import ConfigError, from_environ, machine_timezone
+    from pynchy.config.sources import ConfigError, from_environ
+    from pynchy.config.timezone import machine_timezone
     from pynchy.control.inspection import Inspection
     from pynchy.control.server import OpFailed
     from pynchy.model import Micros

@@ -16,7 +16,7 @@ import click
 from pynchy.cli.client import Failure, open_connection, printable
 from pynchy.config import itself
 from pynchy.config.paths import Home
-from pynchy.config.settings import ConfigError, from_environ
+from pynchy.config.sources import ConfigError, from_environ
 from pynchy.daemon import service_files
 from pynchy.daemon.lock import is_held
 from pynchy.exits import Exit

@@ -24,7 +24,8 @@ import attrs
 from pynchy import logs
 from pynchy.config import itself
 from pynchy.config.paths import NotPrivate
-from pynchy.config.settings import Config, ConfigError, from_environ
+from pynchy.config.settings import Config
+from pynchy.config.sources import ConfigError, from_environ
 from pynchy.daemon.lock import AlreadyRunning
 from pynchy.exits import Exit, is_of_disk, of_disk
 

@@ -26,7 +26,7 @@ def command(check: bool, as_json: bool) -> None:
     \b
     pynchy upgrade --check && pynchy service restart
     """
-    from pynchy.config.settings import find
+    from pynchy.config.sources import find
     from pynchy.daemon.lock import AlreadyRunning
     from pynchy.logs import escape
     from pynchy.store.database import StoreError, see_that_it_is_ours

@@ -30,7 +30,8 @@ from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refresh
 from pynchy.chat.console import Console, open_console
 from pynchy.config import credentials
 from pynchy.config.installation import install_id
-from pynchy.config.settings import Config, credential_now
+from pynchy.config.settings import Config
+from pynchy.config.sources import credential_now
 from pynchy.container import folders
 from pynchy.container.deadlines import Patience
 from pynchy.container.engines.health import Health

@@ -27,7 +27,9 @@ from pynchy import folder_changes
 from pynchy.config import environ as environment
 from pynchy.config.installation import known_install_id, last_engine
 from pynchy.config.paths import MAX_SOCKET_PATH, Home
-from pynchy.config.settings import Config, ConfigError, from_environ, machine_timezone
+from pynchy.config.settings import Config
+from pynchy.config.sources import ConfigError, from_environ
+from pynchy.config.timezone import machine_timezone
 from pynchy.container.engines.escapes import known_escapes
 from pynchy.container.engines.health import BUILD, advice_on_limits, image_of, spell_loose
 from pynchy.container.engines.runtime import NoRuntime, Runtime, SpawnFailed, open_runtime

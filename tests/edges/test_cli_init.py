@@ -19,7 +19,7 @@ import trio
 from pynchy.cli.edit import set_secret, set_setting
 from pynchy.config.dotenv import parse_env
 from pynchy.config.paths import Home
-from pynchy.config.settings import from_environ
+from pynchy.config.sources import from_environ
 from pynchy.daemon.lock import open_lock
 from tests.terminal import Terminal, terminal
 

@@ -15,7 +15,8 @@ import pytest
 import trio
 
 from pynchy.config.paths import Home
-from pynchy.config.settings import GIB, MIB, Config, Container, WhatsApp
+from pynchy.config.settings import Config, Container, WhatsApp
+from pynchy.config.values import GIB, MIB
 from pynchy.container.engines.runtime import Runtime, SpawnFailed
 from pynchy.daemon import service_files
 from pynchy.daemon.lock import open_lock

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from pynchy.config.settings import from_environ
+from pynchy.config.sources import from_environ
 from pynchy.container.engines.runtime import NoRuntime
 from pynchy.container.mounts.extra import MOST_COVERS, Allowed, Swapped
 from pynchy.container.mounts.rules import Wish

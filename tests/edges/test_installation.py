@@ -11,7 +11,7 @@ import trio
 
 from pynchy.config.installation import install_id, known_install_id, last_engine
 from pynchy.config.paths import Home
-from pynchy.config.settings import from_environ
+from pynchy.config.sources import from_environ
 from pynchy.container.engines.runtime import NoRuntime
 from pynchy.daemon.edges import find_runtime
 

@@ -25,7 +25,7 @@ import h11
 from pynchy.chat import commands
 from pynchy.cli.client import printable
 from pynchy.config import dotenv
-from pynchy.config import settings as config
+from pynchy.config import sources as config
 from pynchy.container import spec
 from pynchy.container.mounts import rules
 from pynchy.control.server import mismatch

@@ -7,19 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.config.settings import (
-    GIB,
-    SECTIONS,
-    Config,
-    ConfigError,
-    Credential,
-    Kind,
-    from_environ,
-    machine_timezone,
-    spell_size,
-    spell_time,
-)
+from pynchy.config.settings import SECTIONS, Config, Credential
+from pynchy.config.sources import ConfigError, from_environ
+from pynchy.config.timezone import machine_timezone
+from pynchy.config.values import GIB, spell_size, spell_time
 from pynchy.model import HOUR, MINUTE
+from pynchy_agent.values import Kind
 
 
 @pytest.fixture
@@ -178,10 +171,10 @@ def test_everything_that_is_wrong_is_told_at_once(home: Path) -> None:
 def test_every_default_is_a_value_its_own_kind_takes() -> None:
     for cls in SECTIONS.values():
         for field in attrs.fields(cls):
-            kind: Kind = field.metadata["kind"]
+            kind: Kind[object] = field.metadata["kind"]
             default = field.default
             raw = list(default) if isinstance(default, tuple) else default
-            assert raw is None or kind.read(raw) == default, field.name
+            assert raw is None or kind.parse(raw) == default, field.name
             assert field.metadata["doc"]
 
 
