@@ -14,7 +14,7 @@ from pynchy.actions.call import Call, Done
 from pynchy.actions.refused import Refused
 from pynchy.model import ChatId, GroupId, Micros, TaskId, after, channel_of
 from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse, spell
-from pynchy.store import authority, groups, tasks
+from pynchy.store import authority, groups, task_rows, tasks
 from pynchy.store.database import Tx
 
 SHOWN: Final = 200  # characters of a prompt, or of what was said, in a list
@@ -112,7 +112,7 @@ def _update_task(call: Call) -> Done:
 
 def _pause_task(call: Call) -> Done:
     task = _own(call)
-    if not tasks.pause(call.db, task.id, reason="its agent asked"):
+    if not task_rows.pause(call.db, task.id, reason="its agent asked"):
         raise Refused(f"the task is {task.state}, not active")
     return _changed("paused; resume_task lets it go on")
 
@@ -152,9 +152,9 @@ def _reaches_all(call: Call) -> bool:
     return call.caller.is_main and call.caller.trusted
 
 
-def _own(call: Call) -> tasks.Task:
+def _own(call: Call) -> task_rows.Task:
     """The task that is named, if the caller may know that it exists."""
-    task = tasks.get(call.db, TaskId(call.args["task_id"]))
+    task = task_rows.get(call.db, TaskId(call.args["task_id"]))
     if task is None or (task.folder != call.caller.folder and not _reaches_all(call)):
         raise Refused("there is no task of that id; list_tasks shows them")
     return task
@@ -197,13 +197,13 @@ def _changed(text: str) -> Done:
     return Done(ok=True, text=text, fresh=True, schedules=True)
 
 
-def _next(task: tasks.Task, call: Call) -> str:
+def _next(task: task_rows.Task, call: Call) -> str:
     if task.next_run is None:
         return "it does not run by itself now"
     return f"the next run is {spell(task.next_run, call.timezone)}"
 
 
-def _line(task: tasks.Task, call: Call) -> str:
+def _line(task: task_rows.Task, call: Call) -> str:
     parts = [f"{task.id} {task.schedule.kind} {task.schedule.value} ({task.context}) {task.state}"]
     if task.folder != call.caller.folder:
         parts.append(f"of {task.folder}")

@@ -22,13 +22,24 @@ from pynchy.groups import queue
 from pynchy.model import DAY, ChatId, Group, GroupId, Micros, after
 from pynchy.policy import failures
 from pynchy.policy.requests import read_code
-from pynchy.store import breakers, groups, holds, ledger, messages, notices, questions, runs, turns
+from pynchy.store import (
+    breakers,
+    groups,
+    holds,
+    ledger,
+    messages,
+    notices,
+    questions,
+    runs,
+    turn_rows,
+    turns,
+)
 from pynchy.store.database import Database, NewId, Tx
 from pynchy.text.reply import NOTICE_PREFIX, within
 from pynchy.text.triggers import is_owner
 
 Then = Callable[[], Awaitable[None]]
-Stop = Callable[[GroupId, Sequence[turns.Turn]], Awaitable[None]]  # with what was cancelled
+Stop = Callable[[GroupId, Sequence[turn_rows.Turn]], Awaitable[None]]  # with what was cancelled
 
 
 @attrs.frozen
@@ -108,7 +119,7 @@ def _new(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -
 def _compact(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
     if group.session is None:
         return "There is no conversation yet.", None
-    turns.add(
+    turn_rows.add(
         Tx(db, now),
         folder=group.folder,
         chat=hands.chat,

@@ -15,7 +15,18 @@ import attrs
 from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import HOUR, ChatId, GroupId, Micros, SenderId, TaskId, after
 from pynchy.schedule.times import BadSchedule, parse, spell
-from pynchy.store import audit, authority, groups, ledger, memory, outbox, runs, tasks, trace
+from pynchy.store import (
+    audit,
+    authority,
+    groups,
+    ledger,
+    memory,
+    outbox,
+    runs,
+    task_rows,
+    tasks,
+    trace,
+)
 from pynchy.store.database import Database, Store, StoreError, Tx
 from pynchy.store.migrations import SCHEMA
 
@@ -224,7 +235,7 @@ class Inspection:
     async def pause_task(self, client: Client, *, task: str) -> object:
         """Let a task rest."""
         found = await self._one(task)
-        if not await self.store.call(tasks.pause, found.id, reason="the owner asked"):
+        if not await self.store.call(task_rows.pause, found.id, reason="the owner asked"):
             raise OpFailed("not_allowed", f"the task is {found.state}, not active")
         return await self._changed(found.id)
 
@@ -262,7 +273,7 @@ class Inspection:
             raise OpFailed("unknown_group", f"{name[:80]!r} is not a group")
         return found.folder
 
-    async def _one(self, task: str) -> tasks.Task:
+    async def _one(self, task: str) -> task_rows.Task:
         """The task of this id, or of which this is the beginning, or the name."""
         found = await self.store.call(tasks.called, task)
         if not found:
@@ -274,12 +285,12 @@ class Inspection:
 
     async def _changed(self, task: TaskId) -> object:
         self.scheduled()
-        found = await self.store.call(tasks.get, task)
+        found = await self.store.call(task_rows.get, task)
         if found is None:
             raise OpFailed("bad_request", "the task went with its group, just now")
         return self._task(found)
 
-    def _task(self, task: tasks.Task) -> dict[str, Any]:
+    def _task(self, task: task_rows.Task) -> dict[str, Any]:
         return {
             "id": task.id,
             "group": task.folder,
@@ -320,7 +331,7 @@ def _lives(db: Database, message: str) -> list[trace.Life]:
     return found
 
 
-def _add_task(tx: Tx, /, folder: GroupId, **task: Any) -> tasks.Task:
+def _add_task(tx: Tx, /, folder: GroupId, **task: Any) -> task_rows.Task:
     chats = groups.chats_of(tx, folder)
     if not chats:
         raise tasks.CannotSchedule(f"{folder} has no chat to speak in")

@@ -22,7 +22,7 @@ from pynchy.container.folders import InTheWay
 from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import ChatId, Group, GroupId, Micros, folder_of
 from pynchy.policy import failures
-from pynchy.store import audit, breakers, groups, holds, messages, questions, runs, turns
+from pynchy.store import audit, breakers, groups, holds, messages, questions, runs, turn_rows, turns
 from pynchy.store.database import Database, Store, Tx
 from pynchy.whatsapp.read import chat_id
 
@@ -58,7 +58,7 @@ class Operations:
     added: Callable[[GroupId], None]
     removed: Callable[[GroupId], None]
     scaffold: Scaffold  # makes the folders of a group, before its row counts
-    stop: Callable[[GroupId, Sequence[turns.Turn]], Awaitable[None]]
+    stop: Callable[[GroupId, Sequence[turn_rows.Turn]], Awaitable[None]]
     pause: Callable[[GroupId, bool], Awaitable[None]]
     let_go_on: Callable[[], None]
 
@@ -340,7 +340,7 @@ def _one_line(name: str) -> str:
     return found[0] if found else ""
 
 
-def _remove(tx: Tx, folder: GroupId) -> list[turns.Turn]:
+def _remove(tx: Tx, folder: GroupId) -> list[turn_rows.Turn]:
     _there(tx, folder)
     cancelled = turns.cancel(tx, folder, all_of_it=True)
     _note(tx, "group removed", folder)
@@ -348,7 +348,7 @@ def _remove(tx: Tx, folder: GroupId) -> list[turns.Turn]:
     return cancelled
 
 
-def _stop(tx: Tx, folder: GroupId) -> tuple[list[turns.Turn], bool]:
+def _stop(tx: Tx, folder: GroupId) -> tuple[list[turn_rows.Turn], bool]:
     """The turns that were stopped, and whether an agent is there whose run ends with them."""
     _there(tx, folder)
     stopped = turns.cancel(tx, folder)

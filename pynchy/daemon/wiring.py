@@ -74,7 +74,7 @@ from pynchy.policy.failures import Call
 from pynchy.policy.failures import Terms as Failing
 from pynchy.reader_budget import open_loop_time
 from pynchy.schedule import scheduler
-from pynchy.store import groups, holds, messages, notices, serving, turns
+from pynchy.store import groups, holds, messages, notices, serving, turn_rows
 from pynchy.store.database import Store, StoreError, open_store
 from pynchy.text.reply import NOTICE_PREFIX
 from pynchy_agent import wire
@@ -354,7 +354,7 @@ async def serve(
         await events_in.send(queue.Arrived(group))
         watching.changed()
 
-    async def stop(group: GroupId, cancelled: Sequence[turns.Turn] = ()) -> None:
+    async def stop(group: GroupId, cancelled: Sequence[turn_rows.Turn] = ()) -> None:
         """End a group's runs, and tell who waits for ``cancelled``."""
         for (folder, _), stopped in stops.items():
             if folder == group:

@@ -27,7 +27,7 @@ from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId
 from pynchy.policy import failures
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call, Trouble
-from pynchy.store import groups, holds, runs, serving, turns
+from pynchy.store import groups, holds, runs, serving, turn_rows, turns
 from pynchy.store.database import Store, StoreError
 from pynchy.text.prompt import MEDIA_ROOT, render_prompt
 from pynchy.text.reply import NOTICE_PREFIX, clean_reply, hides_the_rest, within
@@ -154,7 +154,7 @@ async def serve(
     await handle.ended(again=left.ready, retry_after=left.retry_after)
 
 
-def unheld(cancelled: Sequence[turns.Turn]) -> list[TurnTold]:
+def unheld(cancelled: Sequence[turn_rows.Turn]) -> list[TurnTold]:
     """What is to be told of turns that a person cancelled and no run holds: they waited for another try.
     Of the others their run tells, at its end."""
     return [

@@ -25,7 +25,16 @@ from pynchy.moving import old_home, trees
 from pynchy.moving.old_home import OldGroup, OldHome, OldTask
 from pynchy.policy import group_settings
 from pynchy.schedule.times import BadSchedule, parse
-from pynchy.store import arrivals, audit, authority, groups, messages, old_messages, tasks
+from pynchy.store import (
+    arrivals,
+    audit,
+    authority,
+    groups,
+    messages,
+    old_messages,
+    task_rows,
+    tasks,
+)
 from pynchy.store.database import Database, Tx
 from pynchy.whatsapp.read import plain
 
@@ -317,7 +326,7 @@ def _bring_task(
 ) -> bool:
     """A task that we do not have yet; whether it was new."""
     id = TaskId(hashlib.sha256(f"nanoclaw {task.id}".encode()).hexdigest()[:32])
-    if tasks.get(db, id) is not None:
+    if task_rows.get(db, id) is not None:
         return False
     group = next((each for each in old.groups if each.old_folder == task.old_folder), None)
     chats = [] if group is None else groups.chats_of(db, GroupId(group.folder))
@@ -348,5 +357,5 @@ def _bring_task(
         )
         return False
     if task.paused:
-        tasks.pause(db, id, reason="paused where it came from")
+        task_rows.pause(db, id, reason="paused where it came from")
     return True

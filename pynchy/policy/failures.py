@@ -489,6 +489,11 @@ def begun_anew(kind: str) -> str:
     return NOTICE_PREFIX + (row_of(kind).anew or TABLE["session"].anew)
 
 
+def task_paused(name: str, reason: str, *, folder: str = "") -> str:
+    """What a chat is told of a task that does not go on; main, with the ``folder`` that it is of."""
+    return f"The task “{within(name, 60)}”{folder and f' of {folder}'} is paused: {reason}."
+
+
 def for_owner(trouble: Trouble, *, folder: str) -> str | None:
     """What the owner is told, with what to do; None where there is nothing to be done."""
     row = row_of(trouble.kind)

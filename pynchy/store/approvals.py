@@ -17,7 +17,7 @@ from typing import Final, Literal
 import attrs
 
 from pynchy.model import DAY, HOUR, ChatId, GroupId, Micros, RunId, TurnId, after
-from pynchy.store import audit, groups, turns
+from pynchy.store import audit, groups, turn_rows
 from pynchy.store.database import Database, Tx
 
 LIFETIME: Final = 1.0 * HOUR  # how long a request can be approved
@@ -147,14 +147,14 @@ def end(tx: Tx, approval: Approval, state: End, *, by: str, outcome: str) -> Gro
     chat = _chat_of(tx, approval)
     if chat is None:
         return None
-    turns.add(
+    turn_rows.add(
         tx,
         folder=approval.folder,
         chat=chat,
         kind="notice",
         prompt=f"You asked for {approval.command} ({approval.code}). {_TOLD[state]} {outcome}".strip(),
         source="approval",
-        steps=max(1, turns.steps(tx, approval.turn)),
+        steps=max(1, turn_rows.steps(tx, approval.turn)),
     )
     return approval.folder
 

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 
 from pynchy.model import ChatId, GroupId, RunId, TurnId
-from pynchy.store import turns
+from pynchy.store import turn_rows, turns
 from pynchy.store.database import Database, Tx
 
 DEEPEST: Final = 2  # a helper may have helpers, and they none
@@ -46,8 +46,13 @@ def ask(
     ).fetchone()[0]
     if open_now >= MOST:
         raise TooMany(f"{MOST} helpers are at work already; wait for one")
-    turn = turns.add(
-        tx, folder=folder, chat=chat, kind="delegate", prompt=prompt, steps=turns.steps(tx, parent)
+    turn = turn_rows.add(
+        tx,
+        folder=folder,
+        chat=chat,
+        kind="delegate",
+        prompt=prompt,
+        steps=turn_rows.steps(tx, parent),
     )
     tx.execute(
         "INSERT INTO delegates (turn_id, folder, parent_turn, parent_run, depth, waits) "
@@ -65,7 +70,7 @@ def depth(db: Database, turn: TurnId) -> int:
 
 def outcome(db: Database, turn: TurnId) -> Outcome | None:
     """What came of a helper, or None while it is not over."""
-    found = turns.get(db, turn)
+    found = turn_rows.get(db, turn)
     if found is None:
         return Outcome(ok=False, text="the helper is not known any more")
     if found.state in ("waiting", "claimed"):
@@ -96,7 +101,7 @@ def run_ended(tx: Tx, run: RunId) -> None:
     for turn, folder, chat, steps in ended:
         came = outcome(tx, turn)
         assert came is not None, "it has ended"
-        turns.add(
+        turn_rows.add(
             tx,
             folder=folder,
             chat=chat,

@@ -17,7 +17,7 @@ import attrs
 from pynchy.model import DAY, Micros, after
 from pynchy.policy import failures, retries
 from pynchy.schedule.times import BadSchedule, next_slot
-from pynchy.store import holds, notices, tasks
+from pynchy.store import holds, notices, task_rows, tasks
 from pynchy.store.database import Database, Tx
 from pynchy.text.reply import NOTICE_PREFIX
 
@@ -70,7 +70,7 @@ def _correct_tasks(tx: Tx) -> int:
         "SELECT id FROM tasks WHERE state = 'active' AND kind <> 'once' AND next_run > ?", (tx.now,)
     ).fetchall()
     for (id,) in rows:
-        task = tasks.get(tx, id)
+        task = task_rows.get(tx, id)
         assert task is not None
         assert task.next_run is not None
         try:

@@ -8,13 +8,14 @@ removes the row and makes all of them due at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from pynchy.model import GroupId, Micros, RunId, after
 from pynchy.policy import failures
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import columns, to_value
 
 #: What a new start may have changed: settings, credentials, the engine. It is tried again at once.
 MENDED_BY_A_START: Final = ("credential", "billing", "budget", "budget_of_all", "machine")
@@ -34,7 +35,7 @@ class Hold:
     reason: str
 
 
-_COLUMNS: Final = "scope, kind, since, tries, probe_at, until, prober, reason"
+_COLUMNS: Final = columns(Hold)
 
 
 def over(db: Database, folder: GroupId) -> list[Hold]:
@@ -44,13 +45,13 @@ def over(db: Database, folder: GroupId) -> list[Hold]:
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM holds WHERE scope IN (?, ?, ?, ?) ORDER BY scope", scopes
     )
-    return [_hold(each) for each in rows]
+    return [to_value(Hold, each) for each in rows]
 
 
 def everything(db: Database) -> list[Hold]:
     """All there are, the oldest first."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM holds ORDER BY since, scope")
-    return [_hold(row) for row in rows]
+    return [to_value(Hold, row) for row in rows]
 
 
 def is_on(db: Database, scope: str) -> bool:
@@ -83,7 +84,7 @@ def enter(
     tried for all moves the next try; one that was under way when the trouble began does not.
     """
     row = tx.execute(f"SELECT {_COLUMNS} FROM holds WHERE scope = ?", (scope,)).fetchone()
-    before = None if row is None else _hold(row)
+    before = None if row is None else to_value(Hold, row)
     if before is not None and before.kind == trouble.kind and before.prober not in (None, run):
         return before
     same = before is not None and before.kind == trouble.kind
@@ -247,7 +248,3 @@ def keep_order(tx: Tx, chats: Iterable[str]) -> None:
             "AND kind IN ('message', 'notice')",
             (chat, most),
         )
-
-
-def _hold(row: tuple[Any, ...]) -> Hold:
-    return Hold(*row)

@@ -124,16 +124,6 @@ def is_own_output(db: Database, message_id: str) -> bool:
     return found is not None
 
 
-def add_notice(tx: Tx, chat: ChatId, *, id: str, text: str) -> None:
-    """Something the agent of a chat is to know with its next prompt. It wakes nobody; once per ``id``."""
-    tx.execute(
-        "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
-        "kind, text, triggers, own) SELECT chat, 'pynchy', '', ?2, ?3, ?3, 'notice', ?4, 0, 0 "
-        "FROM chats WHERE chat = ?1 AND folder IS NOT NULL",
-        (chat, id, tx.now, text),
-    )
-
-
 def waiting_groups(tx: Tx) -> list[GroupId]:
     """Groups with something for a session to do now: unanswered triggers, due retries, notices.
 

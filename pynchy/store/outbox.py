@@ -21,7 +21,7 @@ import attrs
 from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
 from pynchy.policy import retries
 from pynchy.policy.effect_limits import Kind
-from pynchy.store import cooldown, effect_counts, groups, messages, search
+from pynchy.store import cooldown, effect_counts, groups, inbox_notices, search
 from pynchy.store.database import Database, Tx
 from pynchy.text.reply import notice as in_the_hosts_name
 
@@ -291,7 +291,7 @@ def _give_up(tx: Tx, entry: int, *, reason: str) -> Failed | None:
         return None
     chat, message_id, text, notice = row
     if not notice:
-        messages.add_notice(
+        inbox_notices.add_notice(
             tx,
             chat,
             id=f"undelivered:{message_id}",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -32,7 +32,9 @@ from pynchy.model import (
     TurnId,
     after,
 )
+from pynchy.store import turn_rows
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import column, columns, to_value, tuple_of_json
 from pynchy.text.triggers import after_name, is_allowed
 
 PATIENCE: Final = 2.0 * MINUTE  # how long a call waits; later answers wake the agent
@@ -46,11 +48,11 @@ class Question:
     id: str
     folder: GroupId
     chat: ChatId
-    run: RunId
-    turn: TurnId
+    run: RunId = attrs.field(metadata=column("run_id"))
+    turn: TurnId = attrs.field(metadata=column("turn_id"))
     message_id: str
     question: str
-    options: tuple[str, ...]
+    options: tuple[str, ...] = attrs.field(metadata=column(read=tuple_of_json))
     state: str
     asked_at: Micros
     sender_name: str | None
@@ -66,10 +68,7 @@ class Answered:
     wakes: bool
 
 
-_COLUMNS: Final = (
-    "id, folder, chat, run_id, turn_id, message_id, question, options, state, asked_at, "
-    "sender_name, answer, woke"
-)
+_COLUMNS: Final = columns(Question)
 
 
 def ask(
@@ -100,7 +99,7 @@ def ask(
 def get(db: Database, id: str) -> Question | None:
     """One question."""
     row = db.execute(f"SELECT {_COLUMNS} FROM questions WHERE id = ?", (id,)).fetchone()
-    return None if row is None else _question(row)
+    return None if row is None else to_value(Question, row)
 
 
 def fitting(db: Database, message: Message, group: Group, *, triggers: bool) -> Question | None:
@@ -121,7 +120,7 @@ def fitting(db: Database, message: Message, group: Group, *, triggers: bool) -> 
     ).fetchone()
     if row is None:
         return None
-    found = _question(row)
+    found = to_value(Question, row)
     if message.sent_at < found.asked_at - round(MINUTE * 1e6):
         return None  # written before it was asked, and late to come in; clocks may differ a little
     if message.quoted is not None:
@@ -208,12 +207,10 @@ def answerer(db: Database, turn: TurnId) -> tuple[SenderId, bool] | None:
 
 
 def _wake(tx: Tx, id: str) -> None:
-    from pynchy.store import turns  # here: turns come from messages, and messages answer questions
-
     folder, chat, question, said, name = tx.execute(
         "SELECT folder, chat, question, answer, sender_name FROM questions WHERE id = ?", (id,)
     ).fetchone()
-    turn = turns.add(
+    turn = turn_rows.add(
         tx,
         folder=folder,
         chat=chat,
@@ -223,9 +220,3 @@ def _wake(tx: Tx, id: str) -> None:
         steps=0,
     )
     tx.execute("UPDATE questions SET woke = ? WHERE id = ?", (turn, id))
-
-
-def _question(row: tuple[Any, ...]) -> Question:
-    values = list(row)
-    values[7] = tuple(json.loads(values[7]))
-    return Question(*values)

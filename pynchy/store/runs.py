@@ -6,13 +6,14 @@ of an earlier life of the daemon are ended, and their containers named for remov
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Final, Literal
 
 import attrs
 
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store import delegates, holds, questions, turns
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import columns, to_value
 
 Kind = Literal["session", "task", "delegate"]
 State = Literal["starting", "running", "stopping"]
@@ -34,7 +35,7 @@ class Run:
     reason: str | None
 
 
-_COLUMNS = "id, folder, kind, container, state, boot, epoch, started_at, ended_at, reason"
+_COLUMNS: Final = columns(Run)
 
 
 def begin(tx: Tx, *, run: RunId, folder: GroupId, kind: Kind, container: str, boot: str) -> Run:
@@ -47,7 +48,7 @@ def begin(tx: Tx, *, run: RunId, folder: GroupId, kind: Kind, container: str, bo
     ).fetchone()
     if row is None:
         raise LookupError(f"no group {folder}")
-    return _run(row)
+    return to_value(Run, row)
 
 
 def set_state(db: Database, run: RunId, state: State) -> None:
@@ -98,7 +99,7 @@ def interrupt_others(tx: Tx, *, boot: str) -> list[str]:
 def get(db: Database, run: RunId) -> Run | None:
     """One run."""
     row = db.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (run,)).fetchone()
-    return _run(row) if row is not None else None
+    return to_value(Run, row) if row is not None else None
 
 
 def live(db: Database, folder: GroupId | None = None) -> list[Run]:
@@ -108,7 +109,7 @@ def live(db: Database, folder: GroupId | None = None) -> list[Run]:
         "ORDER BY started_at, id",
         (folder,),
     )
-    return [_run(row) for row in rows]
+    return [to_value(Run, row) for row in rows]
 
 
 def recent(db: Database, folder: GroupId | None = None, *, limit: int) -> list[Run]:
@@ -118,7 +119,7 @@ def recent(db: Database, folder: GroupId | None = None, *, limit: int) -> list[R
         "ORDER BY started_at DESC, id LIMIT ?2",
         (folder, limit),
     ).fetchall()
-    return [_run(row) for row in rows]
+    return [to_value(Run, row) for row in rows]
 
 
 def is_current(db: Database, run: RunId) -> bool:
@@ -129,7 +130,3 @@ def is_current(db: Database, run: RunId) -> bool:
         (run,),
     ).fetchone()
     return row is not None
-
-
-def _run(row: tuple[Any, ...]) -> Run:
-    return Run(*row)

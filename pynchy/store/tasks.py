@@ -12,7 +12,7 @@ of it. A task that cannot be understood or keeps failing is paused, and its chat
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 
@@ -27,47 +27,30 @@ from pynchy.schedule.times import (
     next_slot,
     slots,
 )
-from pynchy.store import breakers, notices, turns
+from pynchy.store import breakers, turn_rows, turns
 from pynchy.store.database import Database, Tx
-from pynchy.text.reply import NOTICE_PREFIX, within
+from pynchy.store.rows import to_value
+from pynchy.store.task_rows import (
+    COLUMNS,
+    CatchUp,
+    Context,
+    Task,
+    end_if_over,
+    get,
+    set_aside,
+    still_its,
+)
 
 SHORTEST: Final = 4  # letters of an id that name a task
 MOST_TASKS: Final = 50  # of one group, active or paused
 MOST_DEPTH: Final = 2  # a task made by a task made by a task
 WINDOW: Final = 1.0 * DAY  # how far back missed slots are counted one by one
-LATE: Final = 5.0  # seconds
 SKIP_LATE: Final = 1.0 * MINUTE  # a task that does not catch up lets a slot go after this
-MOST_FAILURES: Final = 5  # runs in a row that failed before a task is paused
 BATCH: Final = 200  # tasks of one transaction
-
-Context = Literal["group", "isolated"]
-CatchUp = Literal["coalesce", "skip"]
 
 
 class CannotSchedule(ValueError):
     """The task cannot be made or changed so; the message says why. Nothing was changed."""
-
-
-@attrs.frozen
-class Task:
-    """A task as it stands. ``next_run`` is None when nothing is to come."""
-
-    id: TaskId
-    folder: GroupId
-    chat: ChatId
-    name: str
-    prompt: str
-    script: str | None
-    schedule: Schedule
-    context: Context
-    catch_up: CatchUp
-    creator: SenderId
-    depth: int
-    state: Literal["active", "paused", "done", "cancelled"]
-    reason: str | None
-    next_run: Micros | None
-    failures: int
-    created_at: Micros
 
 
 @attrs.frozen
@@ -78,12 +61,6 @@ class Fired:
     groups: tuple[GroupId, ...]
     next_at: Micros | None
     told: bool
-
-
-_COLUMNS: Final = (
-    "id, folder, chat, name, prompt, script, kind, value, timezone, anchor, context, catch_up, "
-    "creator, depth, state, reason, next_run, failures, created_at"
-)
 
 
 _NOT_HELD: Final = "AND folder NOT IN (SELECT folder FROM breakers)"
@@ -141,12 +118,6 @@ def create(
     return found
 
 
-def get(db: Database, task: TaskId) -> Task | None:
-    """One task."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM tasks WHERE id = ?", (task,)).fetchone()
-    return None if row is None else _task(row)
-
-
 def called(db: Database, word: str) -> list[Task]:
     """The tasks that a person means by a word: the one with this id; else those whose id begins so, or that are
     called so, and of them those that are not over, if any is."""
@@ -156,23 +127,23 @@ def called(db: Database, word: str) -> list[Task]:
     low = word.lower()
     begins = len(low) >= SHORTEST and set(low) <= set("0123456789abcdef")
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM tasks WHERE (?1 AND id >= ?2 AND id < ?2 || 'g') "
+        f"SELECT {COLUMNS} FROM tasks WHERE (?1 AND id >= ?2 AND id < ?2 || 'g') "
         "OR (name = ?3 COLLATE NOCASE AND name <> '') ORDER BY created_at LIMIT 100",
         (begins, low, word),
     )
-    found = [_task(row) for row in rows]
+    found = [to_value(Task, row) for row in rows]
     return [task for task in found if task.state in ("active", "paused")] or found
 
 
 def of_group(db: Database, folder: GroupId | None, *, ended: bool = False) -> list[Task]:
     """The tasks of a group (None: of all), the next due first. ``ended``: those that are over, too."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM tasks WHERE (?1 IS NULL OR folder = ?1) "
+        f"SELECT {COLUMNS} FROM tasks WHERE (?1 IS NULL OR folder = ?1) "
         "AND (?2 OR state IN ('active', 'paused')) "
         "ORDER BY next_run IS NULL, next_run, created_at LIMIT 1000",
         (folder, ended),
     )
-    return [_task(row) for row in rows]
+    return [to_value(Task, row) for row in rows]
 
 
 def change(
@@ -209,16 +180,6 @@ def change(
             ),
         )
     return get(tx, task)
-
-
-def pause(db: Database, task: TaskId, *, reason: str) -> bool:
-    """Let a task rest; False if it was not active. What waits of it still runs."""
-    changed = db.execute(
-        "UPDATE tasks SET state = 'paused', reason = ?, next_run = NULL "
-        "WHERE id = ? AND state = 'active'",
-        (reason, task),
-    )
-    return changed.rowcount == 1
 
 
 def resume(tx: Tx, task: TaskId) -> bool:
@@ -264,7 +225,7 @@ def run_now(tx: Tx, task: TaskId, *, asked_in: int = 0) -> bool:
     found = get(tx, task)
     if found is None or found.state not in ("active", "paused") or _waits(tx, task) is not None:
         return False
-    if not _still_its(tx, found):
+    if not still_its(tx, found):
         return False
     steps = max(found.depth, asked_in) + 1
     if asked_in:
@@ -323,16 +284,16 @@ def fire_due(tx: Tx, *, bounds: Bounds = UNBOUNDED) -> Fired:
     What is due in a group that is held back stays due: it is caught up with when the group may go on.
     """
     rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM tasks WHERE state = 'active' AND next_run <= ? {_NOT_HELD} "
+        f"SELECT {COLUMNS} FROM tasks WHERE state = 'active' AND next_run <= ? {_NOT_HELD} "
         "ORDER BY next_run, id LIMIT ?",
         (tx.now, BATCH),
     ).fetchall()
     groups: dict[GroupId, None] = {}
     told = False
     for row in rows:
-        task = _task(row)
-        if not _still_its(tx, task):
-            _set_aside(tx, task, "its chat is not its group's any more")
+        task = to_value(Task, row)
+        if not still_its(tx, task):
+            set_aside(tx, task, "its chat is not its group's any more")
             told = True
             continue
         stop = breakers.held(tx, task.folder, "turns", bounds=bounds)
@@ -343,20 +304,12 @@ def fire_due(tx: Tx, *, bounds: Bounds = UNBOUNDED) -> Fired:
             if _fire(tx, task):
                 groups[task.folder] = None
         except BadSchedule as error:
-            _set_aside(tx, task, f"its schedule cannot be understood: {error}")
+            set_aside(tx, task, f"its schedule cannot be understood: {error}")
             told = True
     ahead = tx.execute(
         f"SELECT min(next_run) FROM tasks WHERE state = 'active' {_NOT_HELD}"
     ).fetchone()[0]
     return Fired(tuple(groups), None if ahead is None else Micros(ahead), told)
-
-
-def _still_its(db: Database, task: Task) -> bool:
-    """Whether the task's chat still belongs to its group: else it would speak to strangers."""
-    found = db.execute(
-        "SELECT 1 FROM chats WHERE chat = ? AND folder = ?", (task.chat, task.folder)
-    ).fetchone()
-    return found is not None
 
 
 def _fire(tx: Tx, task: Task) -> bool:
@@ -385,7 +338,7 @@ def _fire(tx: Tx, task: Task) -> bool:
             _record(tx, task, slot, "skipped", "missed")
         if tx.now - last.at > SKIP_LATE * 1_000_000:
             _record(tx, task, last, "skipped", "missed")
-            _end_if_over(tx, task.id)
+            end_if_over(tx, task.id)
             return False
         missed, due = [], [last]  # the others have their rows
     waits = _waits(tx, task.id)
@@ -408,7 +361,7 @@ def _has_row(db: Database, task: Task, slot: Slot) -> bool:
 
 
 def _claim(tx: Tx, task: Task, slot: Slot, *, missed: int, steps: int) -> None:
-    turn = turns.add(
+    turn = turn_rows.add(
         tx,
         folder=task.folder,
         chat=task.chat,
@@ -450,102 +403,3 @@ def _waits(db: Database, task: TaskId) -> TurnId | None:
 
 
 # --- how it ended ---
-
-
-def settle(tx: Tx, turn: TurnId, ended: str) -> None:
-    """A task's turn has ended: its slot says how, and a task of one moment is over."""
-    row = tx.execute(
-        "SELECT task_id, slot, due_at, coalesce(claimed_at, fired_at) FROM fires "
-        "JOIN turns ON turns.id = turn_id WHERE turn_id = ?",
-        (turn,),
-    ).fetchone()
-    if row is None:
-        return
-    task, slot, due_at, began_at = row
-    late = began_at - due_at > LATE * 1_000_000
-    state, reason = {
-        "done": ("late", f"{(began_at - due_at) / 1e6:.0f} s after its time")
-        if late
-        else ("ran", None),
-        "dead": ("failed", "its turn failed"),
-        "cancelled": ("skipped", "stopped by a person"),
-    }[ended]
-    tx.execute(
-        "UPDATE fires SET state = ?, reason = ? WHERE task_id = ? AND slot = ?",
-        (state, reason, task, slot),
-    )
-    failures = "failures + 1" if ended == "dead" else "0"
-    tx.execute(f"UPDATE tasks SET failures = {failures} WHERE id = ?", (task,))
-    _end_if_over(tx, task)
-
-
-def _end_if_over(db: Database, task: TaskId) -> None:
-    """A task of one moment is done when that has been."""
-    db.execute(
-        "UPDATE tasks SET state = 'done' WHERE id = ? AND kind = 'once' AND next_run IS NULL "
-        "AND state = 'active'",
-        (task,),
-    )
-
-
-def pause_if_failing(tx: Tx, turn: TurnId) -> None:
-    """Pause the task of a turn that is dead, if it failed too often in a row, and tell its chat."""
-    row = tx.execute("SELECT task_id FROM fires WHERE turn_id = ?", (turn,)).fetchone()
-    task = None if row is None else get(tx, row[0])
-    if task is not None and task.state == "active" and task.failures >= MOST_FAILURES:
-        reason = f"it failed {task.failures} times in a row"
-        _set_aside(tx, task, reason)
-
-
-def _set_aside(tx: Tx, task: Task, reason: str) -> None:
-    pause(tx, task.id, reason=reason)
-    if not _still_its(tx, task):  # what it says would be read by strangers
-        name = within(task.name or task.id, 60)
-        text = f"{NOTICE_PREFIX}The task “{name}” of {task.folder} is paused: {reason}."
-        notices.tell_main(tx, text)
-        return
-    name = within(task.name or task.prompt, 60)
-    text = f"{NOTICE_PREFIX}The task “{name}” is paused: {reason}."
-    notices.tell(tx, task.chat, text)
-
-
-def _task(row: tuple[Any, ...]) -> Task:
-    (
-        id,
-        folder,
-        chat,
-        name,
-        prompt,
-        script,
-        kind,
-        value,
-        timezone,
-        anchor,
-        context,
-        catch_up,
-        creator,
-        depth,
-        state,
-        reason,
-        next_run,
-        failures,
-        created_at,
-    ) = row
-    return Task(
-        id=id,
-        folder=folder,
-        chat=chat,
-        name=name,
-        prompt=prompt,
-        script=script,
-        schedule=Schedule(kind, value, timezone, anchor),
-        context=context,
-        catch_up=catch_up,
-        creator=creator,
-        depth=depth,
-        state=state,
-        reason=reason,
-        next_run=next_run,
-        failures=failures,
-        created_at=created_at,
-    )

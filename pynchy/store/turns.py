@@ -17,7 +17,7 @@ A chat whose oldest turn waits for its retry hands out nothing newer: order with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 
@@ -35,12 +35,11 @@ from pynchy.model import (
 )
 from pynchy.policy import failures
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
-from pynchy.store import breakers, effect_counts, groups, holds, messages, notices, outbox
+from pynchy.store import breakers, groups, holds, messages, notices, outbox, task_rows
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import to_value
+from pynchy.store.turn_rows import COLUMNS, Kind, Turn, steps
 from pynchy.text.prompt import PromptMessage, PromptTask
-from pynchy.text.reply import NOTICE_PREFIX
-
-Kind = Literal["message", "task", "delegate", "notice"]
 
 COMPACT: Final = "compact"  # the source of a notice that is an order: shorten the conversation
 
@@ -110,72 +109,6 @@ class Failure:
     alert: str = ""
 
 
-@attrs.frozen
-class Turn:
-    """A turn as it stands."""
-
-    id: TurnId
-    folder: GroupId
-    chat: ChatId
-    kind: Kind
-    state: str
-    run: RunId | None
-    prompt_id: str | None
-    attempt: int
-    resumed: bool
-    spoke: bool
-    retry_at: Micros
-    error: str | None
-    result: str | None
-    source: str | None
-    failing: str | None = None  # the kind of its last failure, or of what it waits for
-    failing_since: Micros | None = None
-    same: int = 0  # failures of this kind in a row
-    strikes: int = 0  # failures after which it did not wait
-    bought: int = 0  # failures whose output was paid for
-    freed: int = 0  # how often what it waited for was well again
-    give_up_at: Micros | None = None
-
-
-_COLUMNS: Final = (
-    "id, folder, chat, kind, state, run_id, prompt_id, attempt, resumed, spoke, retry_at, error, "
-    "result, source, failing, failing_since, same, strikes, bought, freed, give_up_at"
-)
-
-
-def add(
-    tx: Tx,
-    *,
-    folder: GroupId,
-    chat: ChatId,
-    kind: Literal["task", "delegate", "notice"],
-    prompt: str,
-    source: str | None = None,
-    isolated: bool = False,
-    steps: int = 1,
-) -> TurnId:
-    """Work that is not of messages: a task's slot, a delegate, an answer that wakes the agent.
-
-    ``isolated``: in a session of its own, which is not kept. ``steps``: how many steps of an agent or a
-    schedule stand between a person's word and this; 0 if it is the answer to one. It counts as an
-    effect of the group, unless a person's word woke the agent.
-    """
-    row = tx.execute(
-        "INSERT INTO turns (folder, chat, kind, state, prompt, source, isolated, retry_at, "
-        "created_at, steps) VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?, ?, ?) RETURNING id",
-        (folder, chat, kind, prompt, source, isolated or kind == "delegate", tx.now, tx.now, steps),
-    ).fetchone()
-    if kind != "notice" or steps:
-        effect_counts.count(tx, folder, "turns")
-    return TurnId(row[0])
-
-
-def steps(db: Database, turn: TurnId) -> int:
-    """How many steps a turn is from a person's word, see `add`."""
-    row = db.execute("SELECT steps FROM turns WHERE id = ?", (turn,)).fetchone()
-    return 0 if row is None else int(row[0])
-
-
 def claim(
     tx: Tx,
     folder: GroupId,
@@ -237,11 +170,11 @@ def _park(
     """Let what is due in a group wait for what holds it back, and tell its chats, each once. What has waited for as
     long as it was told it would is given up."""
     rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM turns WHERE folder = ? AND state = 'waiting' AND retry_at <= ? "
+        f"SELECT {COLUMNS} FROM turns WHERE folder = ? AND state = 'waiting' AND retry_at <= ? "
         "AND kind IN (?, ?) ORDER BY id",
         (folder, tx.now, *_RUN_KINDS[run_kind]),
     ).fetchall()
-    due = [_turn(row) for row in rows]
+    due = [to_value(Turn, row) for row in rows]
     for turn in due:
         if _is_void(tx, turn.id):
             _end(tx, turn.id, "cancelled")
@@ -680,7 +613,7 @@ def _hold_back(
     if where != turn.chat:
         group = f" of {turn.folder}" if scope is not None and scope.startswith("group:") else ""
         told = notices.tell_once(
-            tx, where, f"owner: {trouble.kind}{group}", NOTICE_PREFIX + owner, since=cause
+            tx, where, f"owner: {trouble.kind}{group}", owner, since=cause
         )  # fmt: skip
     return attrs.evolve(failed, alert=owner if told else "")
 
@@ -780,9 +713,7 @@ def _give_up(
     )
     _end(tx, turn.id, "dead", outcome=error)
     if turn.kind == "task":
-        from pynchy.store import tasks  # here: tasks make turns
-
-        tasks.pause_if_failing(tx, turn.id)
+        task_rows.pause_if_failing(tx, turn.id)
     if turn.kind != "delegate":  # its parent is told, by the handle it waits on
         words = failures.given_up(
             trouble, verdict, spoke=turn.spoke, bought=turn.bought, now=tx.now, terms=terms
@@ -829,13 +760,13 @@ def cancel(
     first try. Whatever the run still says about the cancelled is dropped by `commit`.
     """
     rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM turns WHERE folder = ?1 AND ended_at IS NULL "
+        f"SELECT {COLUMNS} FROM turns WHERE folder = ?1 AND ended_at IS NULL "
         "AND state IN ('waiting', 'claimed') AND (?2 IS NULL OR chat = ?2) "
         "AND (?3 OR state = 'claimed' OR attempt > 0 OR interrupted > 0 "
         "OR kind IN ('message', 'delegate')) ORDER BY id",
         (folder, chat, all_of_it),
     ).fetchall()
-    found = [_turn(row) for row in rows]
+    found = [to_value(Turn, row) for row in rows]
     for turn in found:
         _end(tx, turn.id, "cancelled")
     holds.nobody_waits(tx)
@@ -878,12 +809,6 @@ def retries_ahead(tx: Tx) -> list[tuple[GroupId, Micros]]:
     return [(GroupId(folder), Micros(at)) for folder, at in rows]
 
 
-def get(db: Database, turn: TurnId) -> Turn | None:
-    """One turn."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM turns WHERE id = ?", (turn,)).fetchone()
-    return _turn(row) if row is not None else None
-
-
 def held(db: Database, run: RunId) -> list[Turn]:
     """The turns a run has claimed and not ended, oldest first."""
     return _held(db, run)
@@ -901,9 +826,9 @@ def asked_by(db: Database, turn: TurnId) -> list[SenderId]:
 
 def _held(db: Database, run: RunId) -> list[Turn]:
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM turns WHERE run_id = ? AND state = 'claimed' ORDER BY id", (run,)
+        f"SELECT {COLUMNS} FROM turns WHERE run_id = ? AND state = 'claimed' ORDER BY id", (run,)
     )
-    return [_turn(row) for row in rows]
+    return [to_value(Turn, row) for row in rows]
 
 
 def _end(tx: Tx, turn: TurnId, state: str, *, outcome: str | None = None) -> None:
@@ -914,9 +839,7 @@ def _end(tx: Tx, turn: TurnId, state: str, *, outcome: str | None = None) -> Non
     if row[1] == "message":
         groups.settle_cursor(tx, ChatId(row[0]))
     elif row[1] == "task":
-        from pynchy.store import tasks  # here: tasks make turns
-
-        tasks.settle(tx, turn, state)
+        task_rows.settle(tx, turn, state)
     _close_attempt(tx, turn, outcome or state)
 
 
@@ -930,9 +853,3 @@ def _close_attempt(tx: Tx, turn: TurnId, outcome: str) -> None:
 
 def _uuid(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:32]}"
-
-
-def _turn(row: tuple[Any, ...]) -> Turn:
-    values = list(row)
-    values[8], values[9] = bool(values[8]), bool(values[9])
-    return Turn(*values)

@@ -4,10 +4,6 @@
 CIRCLES: list[set[str]] = [
     {f"pynchy.container.engines.{each}" for each in ("bwrap", "client", "oci", "runtime")},
     {f"pynchy.store.{each}" for each in ("backup", "database", "health", "upgrade")},
-    {
-        f"pynchy.store.{each}"
-        for each in ("breakers", "messages", "notices", "outbox", "questions", "tasks", "turns")
-    },
     {"pynchy.gateway.connection", "pynchy.gateway.proxy"},
     {"pynchy_agent.claude", "pynchy_agent.runner"},
 ]
@@ -68,7 +64,7 @@ WIDE: dict[str, int] = {
     "pynchy.store.tasks:create": 12,
     "pynchy.store.tasks:change": 7,
     "pynchy.store.tasks:_record": 7,
-    "pynchy.store.turns:add": 8,
+    "pynchy.store.turn_rows:add": 8,
     "pynchy.store.turns:claim": 8,
     "pynchy.store.turns:commit": 8,
     "pynchy.store.turns:_hold_back": 8,

@@ -24,7 +24,7 @@ from pynchy.control.subscriptions import Watching
 from pynchy.model import ChatId, GroupId, Message, Micros, Seq, TurnId, TurnTold
 from pynchy.store import groups, messages, outbox
 from pynchy.store.database import Store, StoreError, open_store
-from pynchy.store.turns import Turn
+from pynchy.store.turn_rows import Turn
 from tests.transactions import at
 
 MAIN = ChatId("console:main")

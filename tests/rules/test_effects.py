@@ -14,7 +14,7 @@ from pynchy.model import ChatId, GroupId, RunId, SenderId, TaskId, after
 from pynchy.policy import tools
 from pynchy.policy.effect_limits import COMMANDS, UNBOUNDED, Bounds
 from pynchy.schedule.times import Schedule
-from pynchy.store import breakers, delegates, effect_counts, runs, tasks, turns
+from pynchy.store import breakers, delegates, effect_counts, runs, tasks, turn_rows, turns
 from pynchy.store.database import Tx
 from pynchy_agent import wire
 from tests.rules.store_world import CHAT, FAMILY, World
@@ -147,7 +147,7 @@ def test_what_a_helper_that_a_task_asked_for_wakes_is_still_not_asked_for(unaske
     run = world.begin()
     woken = world.claim(run)
     assert woken.kind == "notice"
-    assert turns.steps(world.db, woken.turn) > 0
+    assert turn_rows.steps(world.db, woken.turn) > 0
     assert task_of(Agent(world, run).call("schedule_task", prompt="c", **YEARLY))
     [made] = [task for task in tasks.of_group(world.db, FAMILY) if task.prompt == "c"]
     assert made.depth > 0
@@ -327,7 +327,7 @@ def test_it_says_nothing_that_nobody_asked_for_and_still_answers_people() -> Non
     assert not commit(run).outbox, "an afterthought is no answer"
     world.hear("and now?")
     asked = world.claim(run)
-    turns.add(
+    turn_rows.add(
         Tx(world.db, world.now),
         folder=FAMILY,
         chat=CHAT,

@@ -30,7 +30,7 @@ from pynchy.policy.failures import (
     of_answer,
     row_of,
 )
-from pynchy.store import groups, guard_reports, holds, messages, runs, serving, turns
+from pynchy.store import groups, guard_reports, holds, messages, runs, serving, turn_rows, turns
 from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX
 from tests.rules.store_world import BEGINNING, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
@@ -651,7 +651,9 @@ class TestWhatPeopleHear:
         world = two_groups()
         world.hear("@Pynchy one")
         fails(world, FAMILY, "outage")
-        turns.add(Tx(world.db, world.now), folder=OTHER, chat=OTHER_CHAT, kind="task", prompt="x")
+        turn_rows.add(
+            Tx(world.db, world.now), folder=OTHER, chat=OTHER_CHAT, kind="task", prompt="x"
+        )
         run = world.begin(OTHER, kind="task")
         assert world.try_claim(run, OTHER) is None
         world.end(run)

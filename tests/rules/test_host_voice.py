@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pynchy.model import MAIN_CONSOLE, Micros, SenderId
 from pynchy.policy.failures import Trouble
-from pynchy.store import groups, guard_reports, messages, outbox, tasks, turns
+from pynchy.store import groups, guard_reports, messages, outbox, task_rows, tasks, turns
 from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX, notice, within
 from pynchy.text.safe import NOTICE_MARK
@@ -106,7 +106,7 @@ def test_a_task_that_is_paused_is_named_within_a_line() -> None:
     tasks.fire_due(Tx(there.db, Micros(NOON + 3_600_000_000), there.new_id))
     there.db.execute("UPDATE tasks SET failures = 1000")
     (turn,) = there.db.execute("SELECT turn_id FROM fires").fetchone()
-    tasks.pause_if_failing(Tx(there.db, NOON, there.new_id), turn)
+    task_rows.pause_if_failing(Tx(there.db, NOON, there.new_id), turn)
     (said,) = in_the_hosts_name(there)
     assert "is paused" in said
     assert "\n" not in said

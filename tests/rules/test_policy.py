@@ -29,7 +29,7 @@ from pynchy.model import (
 )
 from pynchy.policy import tools
 from pynchy.policy.tools import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
-from pynchy.store import authority, groups, messages, outbox, runs, turns
+from pynchy.store import authority, groups, messages, outbox, runs, turn_rows, turns
 from pynchy.store.database import Connection, Tx, configure, open_memory
 from pynchy.store.tasks import MOST_TASKS
 from pynchy_agent.wire import Command
@@ -250,7 +250,7 @@ def test_a_message_is_output_of_the_turn_that_runs() -> None:
     assert done == Done(ok=True, text="sent to the chat", speaks=True, fresh=True)
     [row] = there.outbox()
     assert (row["chat"], row["folder"], row["text"]) == (CHAT, FAMILY, "one moment")
-    turn = turns.get(there.db, TurnId(row["turn_id"]))
+    turn = turn_rows.get(there.db, TurnId(row["turn_id"]))
     assert turn is not None
     assert turn.spoke  # so it is never replayed, only resumed
 
@@ -347,7 +347,7 @@ def test_what_a_dead_run_asked_for_is_still_done() -> None:  # invariant 169
     runs.interrupt_others(Tx(there.db, NOON, there.new_id), boot="next")
     assert authority.last_run(there.db, FAMILY) == RUN
     assert there.call("send_message", {"text": "before I died"}).ok
-    turn = turns.get(there.db, TurnId(there.outbox()[0]["turn_id"]))
+    turn = turn_rows.get(there.db, TurnId(there.outbox()[0]["turn_id"]))
     assert turn is not None
     assert (turn.state, turn.spoke) == ("waiting", True)
 
@@ -530,7 +530,7 @@ def test_what_somebody_had_started_in_a_container_does_not_wait_for_the_owners_t
 
     there = World(MAIN)
     end()
-    turns.add(
+    turn_rows.add(
         Tx(there.db, NOON), folder=MAIN, chat=there.chat, kind="notice",
         prompt="it was approved", source="approval:1")  # fmt: skip
     there.claim()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.model import Attachment, ChatId, Message, Micros, Quoted, SenderId
-from pynchy.store import bot_loop, groups, messages, turns
+from pynchy.store import bot_loop, groups, inbox_notices, messages, turns
 from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
@@ -146,8 +146,8 @@ def test_a_command_is_known_once_and_never_seen_by_the_agent() -> None:  # invar
 
 def test_a_notice_wakes_nobody_and_comes_with_the_next_prompt() -> None:  # invariant 23
     world = World.with_family(requires_trigger=False)
-    messages.add_notice(Tx(world.db, world.now), CHAT, id="n1", text="it was not delivered")
-    messages.add_notice(Tx(world.db, world.now), CHAT, id="n1", text="it was not delivered")
+    inbox_notices.add_notice(Tx(world.db, world.now), CHAT, id="n1", text="it was not delivered")
+    inbox_notices.add_notice(Tx(world.db, world.now), CHAT, id="n1", text="it was not delivered")
     assert world.waiting() == []
     world.hear("hello")
     claimed = world.claim(world.begin())

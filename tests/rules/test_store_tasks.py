@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
 from pynchy.schedule.times import Schedule
-from pynchy.store import groups, runs, serving, tasks, turns
+from pynchy.store import groups, runs, serving, task_rows, tasks, turns
 from pynchy.store.database import Connection, Tx, open_memory
 
 START = Micros(1_780_000_000_000_000)
@@ -39,7 +39,11 @@ class House:
         return f"{next(self._ids):032x}"
 
     def task(
-        self, kind: str = "interval", value: str = "600", *, catch_up: tasks.CatchUp = "coalesce"
+        self,
+        kind: str = "interval",
+        value: str = "600",
+        *,
+        catch_up: task_rows.CatchUp = "coalesce",
     ) -> TaskId:
         schedule = Schedule(kind, value, "UTC", START)  # type: ignore[arg-type]  # strings of a test
         made = tasks.create(
@@ -143,7 +147,7 @@ def test_a_moment_that_is_not_made_up_for_is_over(house: House) -> None:
     task = house.task("once", "whenever", catch_up="skip")
     assert house.fire(START + 2 * MINUTE).groups == ()
     assert house.states(task) == ["skipped"]
-    found = tasks.get(house.db, task)
+    found = task_rows.get(house.db, task)
     assert found is not None
     assert found.state == "done"
 
@@ -171,7 +175,7 @@ def test_once_is_final_and_has_no_window(house: House) -> None:  # threat I13
     house.fire(START + 90 * 24 * 60 * MINUTE)
     assert house.states(task) == ["waiting"]
     house.run(START + 90 * 24 * 60 * MINUTE)
-    found = tasks.get(house.db, task)
+    found = task_rows.get(house.db, task)
     assert found is not None
     assert found.state == "done"
     assert not tasks.resume(Tx(house.db, START), task)
@@ -185,7 +189,7 @@ def test_a_row_that_is_no_schedule_is_paused_and_said(house: House) -> None:  # 
     fired = house.fire(START + 10 * MINUTE)
     assert fired.told
     assert fired.groups == (FAMILY,)
-    found = tasks.get(house.db, task)
+    found = task_rows.get(house.db, task)
     assert found is not None
     assert found.state == "paused"
     assert house.states(other) == ["waiting"]
@@ -193,10 +197,10 @@ def test_a_row_that_is_no_schedule_is_paused_and_said(house: House) -> None:  # 
 
 def test_a_task_that_keeps_failing_is_paused(house: House) -> None:  # invariant 135
     task = house.task()
-    for number in range(1, tasks.MOST_FAILURES + 1):
+    for number in range(1, task_rows.MOST_FAILURES + 1):
         house.fire(START + number * 10 * MINUTE)
         house.run(START + number * 10 * MINUTE, fails=True)
-    found = tasks.get(house.db, task)
+    found = task_rows.get(house.db, task)
     assert found is not None
     assert found.state == "paused"
     assert found.reason is not None
@@ -205,7 +209,7 @@ def test_a_task_that_keeps_failing_is_paused(house: House) -> None:  # invariant
 
 def test_resuming_looks_forward(house: House) -> None:  # invariant 138
     task = house.task()
-    assert tasks.pause(house.db, task, reason="asked")
+    assert task_rows.pause(house.db, task, reason="asked")
     assert house.fire(START + 60 * MINUTE) == tasks.Fired((), None, told=False)
     assert tasks.resume(Tx(house.db, Micros(START + 61 * MINUTE)), task)
     assert house.fire(START + 61 * MINUTE).next_at == START + 70 * MINUTE
@@ -271,7 +275,7 @@ def test_a_task_does_not_speak_in_a_chat_that_belongs_to_others_now(house: House
     task = house.task()
     turns.cancel(Tx(house.db, START), FAMILY, all_of_it=True)
     groups.remove(house.db, FAMILY)
-    found = tasks.get(house.db, task)
+    found = task_rows.get(house.db, task)
     assert found is not None
     assert found.state == "cancelled"
     # Its chat alone can change hands, too.

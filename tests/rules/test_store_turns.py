@@ -8,7 +8,7 @@ import pytest
 
 from pynchy.model import HOUR, ChatId, GroupId, Micros, RunId
 from pynchy.policy.failures import INTERRUPTIONS, NOTICE_COOLDOWN, Trouble
-from pynchy.store import cooldown, groups, messages, notices, outbox, runs, turns
+from pynchy.store import cooldown, groups, messages, notices, outbox, runs, turn_rows, turns
 from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
@@ -114,7 +114,7 @@ class TestAnswers:
 
     def test_a_delegate_answers_its_parent_and_no_chat(self) -> None:
         world = World.with_family()
-        turn = turns.add(
+        turn = turn_rows.add(
             Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="delegate", prompt="count"
         )
         run = world.begin(kind="delegate")
@@ -123,7 +123,7 @@ class TestAnswers:
         assert claimed is not None
         assert claimed.isolated
         assert world.commit(run, claimed, say=["4", "2"], session="s9").outbox == ()
-        ended = turns.get(world.db, turn)
+        ended = turn_rows.get(world.db, turn)
         assert ended is not None
         assert (ended.state, ended.result) == ("done", "4\n\n2")
         group = groups.get(world.db, FAMILY)
@@ -433,7 +433,7 @@ class TestStop:
 
     def test_a_task_that_has_not_begun_is_not(self) -> None:
         world = World.with_family()
-        turns.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x")
+        turn_rows.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x")
         assert turns.cancel(Tx(world.db, world.now), FAMILY) == []
         assert turns.waiting_tasks(Tx(world.db, world.now)) == [FAMILY]
 
@@ -468,7 +468,7 @@ class TestSessions:
 
     def test_an_isolated_task_does_not_touch_the_groups_session(self) -> None:
         world = World.with_family()
-        turns.add(
+        turn_rows.add(
             Tx(world.db, world.now),
             folder=FAMILY,
             chat=CHAT,
@@ -528,7 +528,7 @@ class TestOtherWork:
     def test_a_session_takes_notices_and_leaves_tasks_to_task_runs(self) -> None:
         world = World.with_family()
         for kind in ("task", "notice"):
-            turns.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind=kind, prompt=kind)
+            turn_rows.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind=kind, prompt=kind)
         assert world.waiting() == [FAMILY]
         assert turns.waiting_tasks(Tx(world.db, world.now)) == [FAMILY]
         session = world.begin()
@@ -541,7 +541,7 @@ class TestOtherWork:
 
     def test_a_task_knows_its_slot(self) -> None:
         world = World.with_family()
-        turn = turns.add(
+        turn = turn_rows.add(
             Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="tidy up"
         )
         world.db.execute(
@@ -567,7 +567,9 @@ class TestOtherWork:
 
     def test_a_turn_not_wanted_any_more(self) -> None:
         world = World.with_family()
-        turn = turns.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x")
+        turn = turn_rows.add(
+            Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x"
+        )
         assert turns.cancel_one(Tx(world.db, world.now), turn)
         assert not turns.cancel_one(Tx(world.db, world.now), turn)
         assert turns.waiting_tasks(Tx(world.db, world.now)) == []

@@ -17,6 +17,7 @@ from pynchy.store import (
     questions,
     runs,
     serving,
+    turn_rows,
     turns,
 )
 from pynchy.store.database import Tx
@@ -312,7 +313,7 @@ def test_word_that_the_end_of_a_task_left_is_the_sessions_to_hear() -> None:
 
 def _task_run() -> tuple[World, RunId, turns.Claimed]:
     world = World.with_family()
-    turns.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="delegate")
+    turn_rows.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="delegate")
     run = world.begin(kind="task")
     return world, run, world.claim(run)
 

@@ -233,7 +233,7 @@ BUGS: Final = (
     Bug(
         "how a scheduled turn ended is not written down",
         "pynchy.store.turns",
-        "        tasks.settle(tx, turn, state)\n",
+        "        task_rows.settle(tx, turn, state)\n",
         "        pass\n",
     ),
     Bug(

@@ -13,7 +13,16 @@ from trio.testing import MockClock
 from pynchy.model import DAY, MAIN, MAIN_CONSOLE, GroupId, Micros, RunId, TaskId, TurnId, after
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import parse
-from pynchy.store import approvals, authority, derived_times, groups, outbox, tasks, turns
+from pynchy.store import (
+    approvals,
+    authority,
+    derived_times,
+    groups,
+    outbox,
+    task_rows,
+    tasks,
+    turn_rows,
+)
 from pynchy.store.database import Connection, Opened, Store, Tx, open_memory
 
 NOON = Micros(1_796_040_000_000_000)
@@ -57,7 +66,7 @@ class Machine:
 
     def next_run(self, task: TaskId) -> float:
         """Seconds from now."""
-        found = tasks.get(self.db, task)
+        found = task_rows.get(self.db, task)
         assert found is not None
         assert found.next_run is not None
         return (found.next_run - self.now()) / 1e6
@@ -195,7 +204,7 @@ def test_without_anything_wrong_nothing_is_corrected_and_nothing_said() -> None:
 def test_whatever_waits_for_a_moment_is_brought_back() -> None:
     machine = Machine()
     db, bad = machine.db, after(NOON, FAR)
-    turn = turns.add(
+    turn = turn_rows.add(
         Tx(db, bad),
         folder=MAIN,
         chat=MAIN_CONSOLE,
@@ -214,7 +223,7 @@ def test_whatever_waits_for_a_moment_is_brought_back() -> None:
     assert corrected.replies == 2
     [head] = outbox.heads(Tx(db, NOON))
     assert head.out.id == entry
-    found = turns.get(db, turn)
+    found = turn_rows.get(db, turn)
     assert found is not None
     assert found.retry_at == NOON
     # and it is not kept for 400 days either, if it cannot be sent
@@ -265,6 +274,6 @@ def test_what_fell_due_while_the_clock_was_wrong_runs_once_when_it_is_right() ->
     machine.live(story)
     [today] = [row for row in tasks.ledger(machine.db, task) if row["slot"] == "2026-11-30T13:02"]
     assert today["state"] != "skipped"
-    found = tasks.get(machine.db, task)
+    found = task_rows.get(machine.db, task)
     assert found is not None
     assert found.next_run == after(NOON, 120 + DAY)

@@ -24,7 +24,7 @@ from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import Kind, Schedule, spell
-from pynchy.store import groups, outbox, runs, serving, tasks, turns
+from pynchy.store import groups, outbox, runs, serving, task_rows, tasks, turns
 from pynchy.store.database import Opened, Store, Tx, transaction
 from tests.rules.minutes import due
 from tests.simulation.engine import simulate
@@ -55,7 +55,7 @@ class Plan:
     kind: Kind
     value: str
     zone: str
-    catch_up: tasks.CatchUp = "coalesce"
+    catch_up: task_rows.CatchUp = "coalesce"
     anchor: Micros = BEGIN
 
     def minutes(self) -> list[int]:
@@ -198,7 +198,7 @@ class Year:
         with transaction(self.db):
             for task in tasks.of_group(self.db, None):
                 if task.next_run is not None and task.next_run > self.now():
-                    assert tasks.pause(self.db, task.id, reason="to see whether it is missed")
+                    assert task_rows.pause(self.db, task.id, reason="to see whether it is missed")
                     assert tasks.resume(Tx(self.db, self.now()), task.id)
         if self.life is not None:
             self.life.told.send_nowait(None)
@@ -406,7 +406,7 @@ def test_every_moment_has_one_row_and_at_most_one_run(seed: int) -> None:
             assert_row(year, row, plan)
         coalesced = sum(row["state"] == "coalesced" for row in its)
         assert coalesced == sum(row["missed"] for row in its), plan
-        task = tasks.get(year.db, id)
+        task = task_rows.get(year.db, id)
         assert task is not None
         assert task.state == ("done" if plan.kind == "once" else "active"), plan
     # Everything that can happen did, and most of it went well.
@@ -442,7 +442,7 @@ def assert_row(year: Year, row: dict[str, object], plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(("catch_up", "down"), [("coalesce", 10.0), ("skip", 1500.0)])
-def test_a_task_survives_a_kill_at_every_step(catch_up: tasks.CatchUp, down: float) -> None:
+def test_a_task_survives_a_kill_at_every_step(catch_up: task_rows.CatchUp, down: float) -> None:
     # threat D1
     plans = (
         Plan("interval", "600", BERLIN, catch_up),
@@ -463,7 +463,7 @@ def test_a_task_survives_a_kill_at_every_step(catch_up: tasks.CatchUp, down: flo
                 if row["state"] != "waiting":
                     assert_row(year, row, plan)
             if plan.kind == "once":
-                task = tasks.get(year.db, id)
+                task = task_rows.get(year.db, id)
                 assert task is not None
                 assert task.state == "done", step
     assert step > 60
