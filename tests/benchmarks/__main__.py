@@ -597,6 +597,8 @@ two busy processors.
   0.4 MB in the last 15,000.
 - Gateway: a commit before each call (what it may cost is in the book before it is made), then reading 60 kB of JSON,
   writing it again, and one hop more over loopback.
+- Watching for blocked loops: two calls for each batch of the event loop, 3 µs, and a thread that sleeps while the loop
+  waits and looks twice a second while it works: no wake-ups when idle.
 - A pre-warmed container is up and connected and has been sent nothing: its group's first words cost what a warm
   one's do, and what the CLI does before its first turn. It takes some 200 MB until it is spoken to or has been idle for
   `limits.idle`, which is why `container.prewarm` is 0 unless the owner says otherwise.
