@@ -88,3 +88,36 @@ def test_every_link_between_the_pages_leads_somewhere(checkout: Path) -> None:
     ]
     assert len(links) > 30
     assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_file_that_a_page_names_is_there(checkout: Path) -> None:
+    """A module that moves takes its name in the pages along."""
+    below = ("", "pynchy", "agent", "tests")
+    named = [
+        (page.name, name)
+        for page in [*checkout.glob("*.md"), *(checkout / "docs").glob("*.md")]
+        if page.name != "CHANGELOG.md"  # it tells of what was
+        for name in re.findall(r"`((?:[\w.-]+/)+\w+\.(?:py|sh))\b", page.read_text("utf-8"))
+    ]
+    assert len(named) > 100
+    assert [
+        (page, name)
+        for page, name in named
+        if not any((checkout / folder / name).exists() for folder in below)
+    ] == []
+
+
+def test_every_test_that_a_page_names_is_there(checkout: Path) -> None:
+    named = [
+        (page.name, file, test)
+        for page in (checkout / "docs").glob("*.md")
+        for file, test in re.findall(r"`([\w/]+)::(\w+)`", page.read_text("utf-8"))
+        if file != "dir/file"  # how to read the others
+    ]
+    assert len(named) > 100
+    assert [
+        (page, file, test)
+        for page, file, test in named
+        if not (source := checkout / "tests" / f"{file}.py").exists()
+        or f"def {test}(" not in source.read_text("utf-8")
+    ] == []
