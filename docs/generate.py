@@ -23,6 +23,7 @@ from pynchy.control.inspection import Inspection
 from pynchy.control.metrics import Figures
 from pynchy.control.operations import Operations
 from pynchy.control.registration import Registration
+from pynchy.control.server import Op, arguments_of
 from pynchy.control.subscriptions import Watching
 from pynchy.exits import Exit
 from pynchy.groups.queue import TRANSITIONS, Phase
@@ -108,7 +109,7 @@ def commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Com
 
 def ops() -> Iterator[str]:
     """The ops, from their signatures and docstrings: the part of control.md between the marks."""
-    names: dict[str, Callable[..., object]] = {
+    names: dict[str, Op] = {
         "attach": Console.attach,
         "detach": Console.detach,
         "send": Console.say,
@@ -154,19 +155,13 @@ def ops() -> Iterator[str]:
     }
     yield "| op | arguments | what it does |\n| --- | --- | --- |"
     for name, op in names.items():
+        taken = arguments_of(op)
         arguments = ", ".join(
-            f"`{parameter.name}`: {kind(parameter)}"
-            for parameter in inspect.signature(op, eval_str=True).parameters.values()
-            if parameter.kind is parameter.KEYWORD_ONLY
+            f"`{argument}`: {kind.expected}{'' if argument in taken.needs else ', optional'}"
+            for argument, kind in taken.fields.items()
         )
         doc = " ".join((inspect.getdoc(op) or "").replace("``", "`").split())
         yield f"| `{name}` | {arguments or 'none'} | {doc} |"
-
-
-def kind(parameter: inspect.Parameter) -> str:
-    types = {str: "text", int: "number", bool: "true or false", bool | None: "true or false"}
-    named = types[parameter.annotation]
-    return named if parameter.default is parameter.empty else f"{named}, optional"
 
 
 def tools() -> Iterator[str]:

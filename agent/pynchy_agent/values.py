@@ -288,6 +288,9 @@ class Optional(Kind[T | None]):
     def _take(self, value: object) -> T | None:
         return None if value is None else self.kind.take(value)
 
+    def _parse(self, value: object) -> T | None:
+        return None if value is None else self.kind.parse(value)
+
     def schema(self) -> dict[str, Any]:
         return {"anyOf": [self.kind.schema(), {"type": "null"}]}
 
@@ -347,7 +350,8 @@ class Record(Kind[dict[str, Any]]):
         fields = self.fields
         for key in value:
             if key not in fields:
-                raise Wrong(f"{str(key)[:SHOWN]!r}: unknown; known: {', '.join(fields) or 'none'}")
+                name = key if str(key).isidentifier() and len(key) <= SHOWN else found(key)
+                raise Wrong(f"{name}: unknown; known: {', '.join(fields) or 'none'}")
         for key in self.needs:
             if key not in value:
                 raise Wrong(f"{key}: missing")
@@ -403,10 +407,11 @@ def _range(
     """ " from 1 to 5", or as much of it as there is; ``nothing`` is a least bound that says nothing."""
     if least is not None and most is not None:
         return f"{of} {_plain(least)} to {_plain(most)}{unit}"
+    alone = of if unit else ","
     if most is not None:
-        return f"{of} at most {_plain(most)}{unit}"
+        return f"{alone} at most {_plain(most)}{unit}"
     if least is not None and least != nothing:
-        return f"{of} {_plain(least)} or more{unit}"
+        return f"{alone} {_plain(least)} or more{unit}"
     return ""
 
 

@@ -16,6 +16,7 @@ from pynchy.config.paths import Home
 from pynchy.config.timezone import is_zone
 from pynchy.config.values import (
     API_URL,
+    EGRESS,
     GIB,
     IMAGE,
     KIB,
@@ -214,7 +215,7 @@ class Gateway:
 
     egress: str = setting(
         "public",
-        Choice(("none", "allowlist", "public")),
+        EGRESS,
         "what agents reach besides the model; public: the internet, not this machine or its LAN",
     )
     proxy: str = setting(

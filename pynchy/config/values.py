@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from pynchy.model import DAY, HOUR, MINUTE, SECOND
-from pynchy_agent.values import Kind, Number, Pattern, Unfit, number_in
+from pynchy_agent.values import Choice, Kind, Number, Pattern, Unfit, number_in
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -187,6 +187,7 @@ class Words(Kind[tuple[str, ...]]):
         return {"type": "array", "items": {"type": "string"}}
 
 
+EGRESS: Final = Choice(("none", "allowlist", "public"))
 NAME: Final = Line(64, 1, "a name of 1 to 64 characters")
 IMAGE: Final = Pattern(
     re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}"),

@@ -20,13 +20,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 import trio
 
 from pynchy.logs import logger
 from pynchy.reader_budget import Account, Reader, charged_to
+from pynchy_agent.values import Flag, Kind, Optional, Record, Text, Whole
 from pynchy_agent.wire import BadFrame, loads_strict
 
 MAX_LINE: Final = 256 * 1024  # bytes of one request
@@ -279,22 +280,30 @@ async def _handle(
 
 
 def mismatch(op: Op, arguments: Mapping[str, object]) -> str | None:
-    """What is wrong with these arguments for this op, or None. The op's signature is the rule."""
-    wanted = {
-        name: parameter
-        for name, parameter in inspect.signature(op, eval_str=True).parameters.items()
+    """What is wrong with these arguments for this op, or None."""
+    return arguments_of(op).wrong(arguments)
+
+
+def arguments_of(op: Op) -> Record:
+    """What an op takes, as its signature says."""
+    wanted = [
+        parameter
+        for parameter in inspect.signature(op, eval_str=True).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    for name, value in arguments.items():
-        if name not in wanted:
-            return f"{name[:40]}: unknown; expected {', '.join(wanted) or 'nothing'}"
-        kind = wanted[name].annotation
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
-            return f"{name}: expected {getattr(kind, '__name__', kind)}"
-    for name, parameter in wanted.items():
-        if parameter.default is parameter.empty and name not in arguments:
-            return f"{name}: missing"
-    return None
+    ]
+    return Record(
+        {each.name: _KINDS[each.annotation] for each in wanted if each.default is each.empty},
+        {each.name: _KINDS[each.annotation] for each in wanted if each.default is not each.empty},
+    )
+
+
+_KINDS: Final[Mapping[object, Kind[Any]]] = {
+    str: Text(least=0),
+    int: Whole(),
+    bool: Flag(),
+    int | None: Optional(Whole()),
+    bool | None: Optional(Flag()),
+}
 
 
 def _failure(number: object, code: str, message: str) -> dict[str, object]:

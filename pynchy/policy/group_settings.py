@@ -6,41 +6,83 @@ and strict both ways. What cannot be read is an error, never a default that allo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
 
+from pynchy.config.values import EGRESS, TIB, Money, Size
 from pynchy.container.mounts.rules import Wish
 from pynchy.gateway.body import SERVER_TOOLS
 from pynchy.gateway.exchange import Egress, Limits
 from pynchy.gateway.hosts import check_owner, check_pattern
+from pynchy_agent.values import (
+    Choice,
+    Flag,
+    Items,
+    Kind,
+    Optional,
+    Record,
+    Text,
+    Unfit,
+    Whole,
+    Wrong,
+    found,
+)
 
-EGRESS: Final = ("none", "allowlist", "public")
 MAX_MOUNTS: Final = 16
-_BUDGET: Final = ("day_dollars", "run_dollars", "day_tokens", "run_tokens")
-_KNOWN: Final = {
-    "mounts",
-    "egress",
-    "hosts",
-    "models",
-    "server_tools",
-    "budget",
-    "disk",
-    "files",
-    "others",
-    "image",
-}
 #: The images that a group can have: the one of the configuration, or the one with a browser.
 IMAGES: Final[Mapping[str, str | None]] = {
     "agent": None,
     "agent-browser": "localhost/pynchy-agent-browser:latest",
 }
-
-
 #: What those are to a group who may not ask: heard all the same, or not even kept.
 OTHERS: Final = ("context", "ignored")
+
+
+@attrs.frozen
+class HostPattern(Kind[str]):
+    """The name of a host, or of all below one, that agents may reach."""
+
+    @property
+    def expected(self) -> str:
+        return "the name of a host"
+
+    def _take(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise Unfit
+        try:
+            return check_pattern(value)
+        except ValueError as error:
+            raise Wrong(str(error)) from None
+
+
+_BUDGET: Final[Mapping[str, Kind[Any]]] = {
+    "day_dollars": Money(),
+    "run_dollars": Money(),
+    "day_tokens": Whole(0),
+    "run_tokens": Whole(0),
+}
+#: What a person sets by name, each with a value; a budget by its own names.
+_NAMED: Final[Mapping[str, Kind[Any]]] = {
+    "egress": Optional(EGRESS),
+    "hosts": Items(HostPattern()),
+    "models": Items(Text(least=0)),
+    "server_tools": Items(Choice(tuple(SERVER_TOOLS))),
+    "image": Choice(tuple(IMAGES)),
+    "disk": Optional(Size(0, 1024 * TIB)),
+    "files": Optional(Whole(0)),
+}
+_MOUNT: Final = Record({"path": Text(least=0), "name": Text(least=0)}, {"writable": Flag()})
+_DOCUMENT: Final = Record(
+    may={
+        **_NAMED,
+        "mounts": Items(_MOUNT, MAX_MOUNTS),
+        "budget": Record(may=_BUDGET),
+        "others": Choice(OTHERS),
+    }
+)
+_SETTABLE: Final = {**_NAMED, **{f"budget.{name}": kind for name, kind in _BUDGET.items()}}
 
 
 class BadSettings(ValueError):
@@ -69,33 +111,13 @@ CLOSED: Final = Settings(egress="none")
 
 def read(document: Mapping[str, Any]) -> Settings:
     """The settings that a row holds, or `BadSettings`. Names that are not ours are an error, too."""
-    if unknown := sorted(document.keys() - _KNOWN):
-        raise BadSettings(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(_KNOWN))}")
-    egress = document.get("egress")
-    if egress is not None and egress not in EGRESS:
-        raise BadSettings(f"egress: expected {', '.join(EGRESS)}, got {egress!r}")
-    mounts = tuple(_wish(each) for each in _list(document, "mounts", dict))
-    if len(mounts) > MAX_MOUNTS:
-        raise BadSettings(f"mounts: at most {MAX_MOUNTS}")
     try:
-        hosts = tuple(check_pattern(each) for each in _list(document, "hosts", str))
-    except ValueError as error:
-        raise BadSettings(f"hosts: {error}") from None
-    tools = frozenset(_list(document, "server_tools", str))
-    if unknown := sorted(tools - SERVER_TOOLS.keys()):
-        raise BadSettings(f"server_tools: expected {', '.join(SERVER_TOOLS)}, got {unknown[0]!r}")
-    return Settings(
-        mounts=mounts,
-        egress=egress,
-        hosts=hosts,
-        models=tuple(_list(document, "models", str)),
-        server_tools=tools,
-        budget=_budget(document.get("budget", {})),
-        disk=_amount(document, "disk"),
-        files=_amount(document, "files"),
-        others=_one_of(document, "others", OTHERS),
-        image=_one_of(document, "image", IMAGES),
-    )
+        taken = _DOCUMENT.take(document)
+    except Wrong as error:
+        raise BadSettings(str(error)) from None
+    mounts = tuple(Wish(**each) for each in taken.pop("mounts", ()))
+    tools = frozenset(taken.pop("server_tools", ()))
+    return Settings(mounts=mounts, server_tools=tools, **taken)
 
 
 def egress_of(
@@ -135,33 +157,22 @@ def without_mount(document: Mapping[str, Any], name: str) -> dict[str, Any] | No
 def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, Any]:
     """The document with one setting as a person writes it: words with commas, a number; nothing takes it away.
     Checked: raises `BadSettings`."""
-    changed = dict(document)
+    if (kind := _SETTABLE.get(key)) is None:
+        raise BadSettings(f"{found(key)} is no setting of a group; known: {', '.join(_SETTABLE)}")
+    changed = {**document}
     top, _, inner = key.partition(".")
-    if top == "budget" and inner:
-        budget = dict(changed.get("budget", {}))
-        budget.pop(inner, None)
-        if text:
-            try:
-                budget[inner] = float(text) if inner.endswith("dollars") else int(text)
-            except ValueError:
-                raise BadSettings(f"{key}: expected a number, not {text[:80]!r}") from None
-        changed["budget"] = budget
-    elif key in {"egress", "hosts", "models", "server_tools", "image"}:
-        changed.pop(key, None)
-        if text:
-            one = key in {"egress", "image"}
-            changed[key] = text if one else [w for w in text.split(",") if w]
-        if key == "hosts":
-            _check_owners(changed.get(key, ()), known=document.get(key, ()))
-    elif key in {"disk", "files"}:
-        changed.pop(key, None)
-        if text:
-            changed[key] = _read_amount(key, text)
-    else:
-        known = "egress, hosts, models, server_tools, image, disk, files, " + ", ".join(
-            f"budget.{k}" for k in _BUDGET
-        )
-        raise BadSettings(f"{key[:80]!r} is no setting of a group; known: {known}")
+    holder = changed
+    if inner:
+        holder = changed[top] = {**document.get(top, {})}
+    holder.pop(inner or top, None)
+    if text:
+        try:
+            value = kind.parse(text)
+        except Wrong as error:
+            raise BadSettings(f"{key}: {error}") from None
+        holder[inner or top] = list(value) if isinstance(value, tuple) else value
+    if key == "hosts":
+        _check_owners(changed.get(key, ()), known=document.get(key, ()))
     read(changed)
     return changed
 
@@ -174,58 +185,6 @@ def _check_owners(hosts: Iterable[str], *, known: Iterable[str]) -> None:
                 check_owner(check_pattern(host))
     except ValueError as error:
         raise BadSettings(f"hosts: {error}") from None
-
-
-def _one_of(document: Mapping[str, Any], key: str, known: Iterable[str]) -> str:
-    """One of the known words; the first where nothing is said."""
-    words = tuple(known)
-    found = document.get(key, words[0])
-    if found not in words:
-        raise BadSettings(f"{key}: expected {' or '.join(words)}, got {found!r}")
-    return str(found)
-
-
-def _wish(item: dict[str, Any]) -> Wish:
-    path, name, writable = item.get("path"), item.get("name"), item.get("writable", False)
-    if item.keys() - {"path", "name", "writable"} or type(writable) is not bool:
-        raise BadSettings("mounts: expected path, name and writable")
-    if not isinstance(path, str) or not isinstance(name, str):
-        raise BadSettings("mounts: path and name are texts")
-    return Wish(path, name, writable)
-
-
-def _list(document: Mapping[str, Any], key: str, kind: type) -> list[Any]:
-    values = document.get(key, [])
-    if not isinstance(values, list) or any(type(value) is not kind for value in values):
-        raise BadSettings(f"{key}: expected a list")
-    return values
-
-
-def _budget(found: object) -> Mapping[str, float]:
-    if not isinstance(found, dict) or found.keys() - set(_BUDGET):
-        raise BadSettings(f"budget: expected {', '.join(_BUDGET)}")
-    for key, value in found.items():
-        if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
-            raise BadSettings(f"budget.{key}: expected a number, 0 for no limit")
-    return dict(found)
-
-
-def _amount(document: Mapping[str, Any], key: str) -> int | None:
-    found = document.get(key)
-    if found is not None and (type(found) is not int or found < 0):
-        raise BadSettings(f"{key}: expected a whole number, 0 for no limit")
-    return found
-
-
-def _read_amount(key: str, text: str) -> int:
-    """A whole number, of bytes with a unit if need be: 500m, 5g."""
-    powers = {"k": 10, "m": 20, "g": 30, "t": 40} if key == "disk" else {}
-    power = powers.get(text[-1:].lower(), 0)
-    digits = text[:-1] if power else text
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 15:
-        expected = "a size such as 500m or 5g" if key == "disk" else "a whole number"
-        raise BadSettings(f"{key}: expected {expected}, not {text[:80]!r}")
-    return int(digits) << power
 
 
 def _money(dollars: float) -> int | None:

@@ -131,8 +131,31 @@ def test_a_group_has_one_image_or_the_other() -> None:
         ]
         is None
     )
-    with pytest.raises(group_settings.BadSettings, match="agent or agent-browser"):
+    with pytest.raises(
+        group_settings.BadSettings,
+        match="image: expected one of agent, agent-browser, found ",
+    ):
         group_settings.with_value({}, "image", "docker.io/somebody/else")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "says"),
+    [
+        ("egress", "all", "egress: expected one of none, allowlist, public, found 'all'"),
+        ("disk", "much", "disk: expected a size such as"),
+        ("files", "1k", "files: expected a whole number, 0 or more, found '1k'"),
+        ("budget.day_dollars", "nan", "budget.day_dollars: expected an amount of dollars"),
+        ("budget.day_tokens", "1.5", "budget.day_tokens: expected a whole number"),
+        ("server_tools", "bash", "server_tools: item 1: expected one of "),
+        ("mounts", "/", "'mounts' is no setting of a group; known: egress, "),
+    ],
+)
+def test_a_wrong_value_says_which_setting_and_what_was_expected(
+    key: str, text: str, says: str
+) -> None:
+    with pytest.raises(group_settings.BadSettings) as caught:
+        group_settings.with_value({}, key, text)
+    assert str(caught.value).startswith(says)
 
 
 def test_a_groups_own_budget_wins_figure_by_figure() -> None:

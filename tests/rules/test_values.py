@@ -79,7 +79,9 @@ KINDS: dict[str, Kind[Any]] = {
         ("items", ["a", 1], "item 2: expected a text of 1 to 3 characters, found 1"),
         ("record", [], "expected an object with a, b, found a list of 0"),
         ("record", {}, "a: missing"),
-        ("record", {"a": "x", "c" * 99: 1}, f"'{'c' * 40}': unknown; known: a, b"),
+        ("record", {"a": "x", "c": 1}, "c: unknown; known: a, b"),
+        ("record", {"a": "x", "c\n": 1}, "'c\\n': unknown; known: a, b"),
+        ("record", {"a": "x", "c" * 99: 1}, "a text of 99 characters: unknown; known: a, b"),
         ("record", {"a": "x", "b": [1]}, "b: item 1: expected true or false, found 1"),
     ],
 )
