@@ -28,7 +28,8 @@ from pynchy.chat.commands import Order
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, Message, Micros
 from pynchy.store import groups, messages, notices
-from pynchy.store.database import Store, StoreError, Tx
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Store, Tx
 from pynchy.text.names import clean_name
 from pynchy.text.reply import NOTICE_PREFIX, within
 

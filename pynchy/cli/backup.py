@@ -59,7 +59,8 @@ def _copy(home: Home, path: Path) -> dict[str, Any]:
     """The same with nobody running, under the instance lock."""
     from pynchy.daemon.lock import AlreadyRunning, open_lock
     from pynchy.store import backup
-    from pynchy.store.database import StoreError, see_that_it_is_ours
+    from pynchy.store.connection import StoreError
+    from pynchy.store.database import see_that_it_is_ours
 
     if not home.database.exists():
         raise click.ClickException(f"there is no database in {home.store}")

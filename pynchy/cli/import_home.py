@@ -46,7 +46,7 @@ def command(path: Path, dry_run: bool, allowlist: Path | None, as_json: bool) ->
     """
     from pynchy.daemon.lock import AlreadyRunning, open_lock
     from pynchy.moving.importer import NoOldHome, read_home
-    from pynchy.store.database import StoreError
+    from pynchy.store.connection import StoreError
 
     try:
         config = from_environ(os.environ)

@@ -224,7 +224,7 @@ def _main_chats(home: Home) -> list[str]:
     """Main's chats, from the daemon, or from the rows of one that is down."""
     from pynchy.model import MAIN, MAIN_CONSOLE
     from pynchy.store import groups
-    from pynchy.store.database import open_reader
+    from pynchy.store.connection import open_reader
 
     try:
         with open_connection(home) as connection:

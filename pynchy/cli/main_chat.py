@@ -126,7 +126,8 @@ class _Rows:
         from pynchy.daemon.lock import AlreadyRunning, open_lock
         from pynchy.model import Micros
         from pynchy.store import groups
-        from pynchy.store.database import Database, StoreError, open_store
+        from pynchy.store.connection import StoreError
+        from pynchy.store.database import Database, open_store
 
         now = Micros(time.time_ns() // 1000)
 

@@ -46,7 +46,7 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     from pynchy.control.inspection import Inspection
     from pynchy.control.server import OpFailed
     from pynchy.model import Micros
-    from pynchy.store.database import StoreError
+    from pynchy.store.connection import StoreError
     from pynchy.store.offline_reader import OtherSchema, open_unowned
 
     async def nobody(*_: object) -> None:

@@ -31,7 +31,7 @@ def command(path: Path | None, accept: bool, empty: bool) -> None:
     pynchy restore --accept
     """
     from pynchy.daemon.lock import AlreadyRunning, open_lock
-    from pynchy.store.database import StoreError
+    from pynchy.store.connection import StoreError
 
     if (path is not None) + accept + empty != 1:
         raise click.UsageError("say the path of a copy, or --accept, or --empty")
@@ -66,7 +66,7 @@ def _put(home: Home, path: Path) -> str:
 
 def _accept(home: Home) -> str:
     from pynchy.store import backup
-    from pynchy.store.database import StoreBroken
+    from pynchy.store.connection import StoreBroken
 
     if not home.database.exists() or not home.database.stat().st_size:
         raise StoreBroken(f"there is no database in {home.store}: say a copy, or --empty")

@@ -225,7 +225,7 @@ async def _chat(config: Config) -> None:
 def verdict(error: BaseException) -> tuple[Exit, str]:
     """What an end means: the exit code of the first cause that has one, and its sentence."""
     from pynchy.container.engines.runtime import NoRuntime
-    from pynchy.store.database import StoreError, StoreNotOurs, StoreTooNew
+    from pynchy.store.connection import StoreError, StoreNotOurs, StoreTooNew
 
     causes = list(_leaves(error))
     for cause in causes:

@@ -29,7 +29,8 @@ def command(check: bool, as_json: bool) -> None:
     from pynchy.config.sources import find
     from pynchy.daemon.lock import AlreadyRunning
     from pynchy.logs import escape
-    from pynchy.store.database import StoreError, see_that_it_is_ours
+    from pynchy.store.connection import StoreError
+    from pynchy.store.database import see_that_it_is_ours
 
     home = Home.of(os.environ)
     problems = [escape(each) for each in find(os.environ).problems]

@@ -27,7 +27,8 @@ from pynchy.store import (
     tasks,
     trace,
 )
-from pynchy.store.database import Database, Store, StoreError, Tx
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Database, Store, Tx
 from pynchy.store.migrations import SCHEMA
 
 MOST: Final = 500  # rows of one answer

@@ -30,7 +30,8 @@ from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, channel_of
 from pynchy.store import groups, guard_reports
-from pynchy.store.database import Store, StoreError
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Store
 from pynchy.store.ledger import StoreLedger
 from pynchy_agent import wire
 

@@ -75,7 +75,8 @@ from pynchy.policy.failures import Terms as Failing
 from pynchy.reader_budget import open_loop_time
 from pynchy.schedule import scheduler
 from pynchy.store import groups, holds, messages, notices, serving, turn_rows
-from pynchy.store.database import Store, StoreError, open_store
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Store, open_store
 from pynchy.text.reply import NOTICE_PREFIX
 from pynchy_agent import wire
 

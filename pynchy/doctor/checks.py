@@ -41,7 +41,7 @@ from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
 from pynchy.maintenance.disk import Floor, Space, space_of, spell_bytes
 from pynchy.store import backup, belonging
-from pynchy.store.database import StoreError, StoreTooNew
+from pynchy.store.connection import StoreError, StoreTooNew
 from pynchy.whatsapp import session
 
 OLD_BACKUP: Final = 14 * 24 * 3600.0  # seconds

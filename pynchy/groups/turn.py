@@ -28,7 +28,8 @@ from pynchy.policy import failures
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call, Trouble
 from pynchy.store import groups, holds, runs, serving, turn_rows, turns
-from pynchy.store.database import Store, StoreError
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Store
 from pynchy.text.prompt import MEDIA_ROOT, render_prompt
 from pynchy.text.reply import NOTICE_PREFIX, clean_reply, hides_the_rest, within
 from pynchy.text.splitting import split_reply

@@ -35,7 +35,8 @@ from pynchy.model import GroupId, Micros, RunId
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.reader_budget import Reader
 from pynchy.store import audit, authority
-from pynchy.store.database import Store, StoreError, Tx
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Store, Tx
 from pynchy_agent import wire
 
 PATIENCE: Final = (

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn
 
 import attrs
 import trio
@@ -26,11 +26,9 @@ from pynchy.maintenance import cleanup
 from pynchy.maintenance.disk import Floor, Space, spell_bytes
 from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
 from pynchy.schedule.clock_watch import ClockWatch
-from pynchy.store import journal, ledger, runs
-from pynchy.store.database import Store, StoreError, Tx, size_of
-
-if TYPE_CHECKING:
-    from pynchy.store.health import Health
+from pynchy.store import health, journal, ledger, runs
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Store, Tx, size_of
 
 AGAIN: Final = 1 * HOUR  # after one that failed
 PIECE: Final = 5 * MINUTE  # of the wait
@@ -126,8 +124,6 @@ class Keeper:
     async def _look(self) -> list[str]:
         """Read all of the database, and make indexes anew that are wrong. Raises `NoCopy` for damage that
         cannot be mended: then the copies there are stay."""
-        from pynchy.store import health
-
         found = await self._health()
         if found.damage:
             raise NoCopy(
@@ -148,9 +144,9 @@ class Keeper:
         )
         return [f"{len(found.indexes)} damaged indexes made anew"]
 
-    async def _health(self) -> Health:
+    async def _health(self) -> health.Health:
         try:
-            return await self.store.health()
+            return await self.store.look(health.look)
         except StoreError as error:
             raise NoCopy(str(error)) from None
 

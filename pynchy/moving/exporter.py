@@ -30,7 +30,7 @@ from pynchy.config.paths import Home, part_of
 from pynchy.container.walk import Walk
 from pynchy.model import GroupId
 from pynchy.store import whole
-from pynchy.store.database import open_reader
+from pynchy.store.connection import open_reader
 
 HOLE: Final = 1 << 20  # bytes of holes in a file that are worth a list of its pieces
 MOST_PIECES: Final = 100_000

@@ -21,7 +21,7 @@ import attrs
 from pynchy.config.paths import STAMP, part_of, stamp_of
 from pynchy.model import DAY, Micros, after
 from pynchy.store import mark as marks
-from pynchy.store.database import StoreBroken, open_reader, refuse_newer
+from pynchy.store.connection import StoreBroken, open_reader, refuse_newer
 from pynchy.store.mark import Mark
 
 _BESIDE: Final = ("-wal", "-shm")  # what SQLite keeps beside a file

@@ -14,8 +14,8 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
@@ -25,10 +25,20 @@ import trio
 
 from pynchy.model import Micros
 from pynchy.store import migrations
+from pynchy.store.connection import (
+    Connection,
+    StoreBroken,
+    StoreFull,
+    StoreNotOurs,
+    configure,
+    connect,
+    migrate,
+    open_reader,
+    refuse_newer,
+)
 
 if TYPE_CHECKING:
     from pynchy.store.belonging import Belonging
-    from pynchy.store.health import Health
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -86,39 +96,6 @@ class Tx:
     def at(self, now: Micros) -> Tx:
         """The same transaction, as it would be at another moment."""
         return Tx(self._db, now, self.new_id)
-
-
-class Connection(sqlite3.Connection):
-    """A connection that also answers in dictionaries, as `sqlite_utils.Database.query` does."""
-
-    def query(
-        self, sql: str, params: Sequence[Any] | Mapping[str, Any] = (), /
-    ) -> Iterator[dict[str, Any]]:
-        cursor = self.execute(sql, params)
-        names = [column[0] for column in cursor.description]
-        return (dict(zip(names, row, strict=True)) for row in cursor)
-
-
-class StoreError(Exception):
-    """The store cannot be used; whoever relies on it must stop."""
-
-
-class StoreTooNew(StoreError):
-    """The file was written by a newer version of this program. Nothing was touched."""
-
-
-class StoreBroken(StoreError):
-    """The file cannot be trusted or written: corrupt, read-only, an I/O error, or a COMMIT whose
-    outcome is unknown. Every later call is refused; a new start reads what is really there."""
-
-
-class StoreFull(StoreBroken):
-    """The disk is full."""
-
-
-class StoreNotOurs(StoreError):
-    """The file, its log and what this home remembers of them do not belong together. Nothing was touched;
-    the message says what is missing and what to do."""
 
 
 class RunSync(Protocol):
@@ -189,16 +166,13 @@ class Store:
             self._broken = str(error)
             raise
 
-    async def health(self) -> Health:
-        """Read all of it, its indexes included, beside the calls. Raises `StoreBroken` if it cannot be
-        read, which breaks no call."""
-        from pynchy.store import health
-
-        return await self._aside(partial(health.look, self._path))
+    async def look(self, at: Callable[[Path], T]) -> T:
+        """Have the file read beside the calls; what is raised breaks no call."""
+        return await self._aside(partial(at, self._path))
 
     async def copy_to(self, path: Path) -> None:
         """Write a sound copy of everything committed so far, beside the calls; see `backup`."""
-        from pynchy.store import backup
+        from pynchy.store import backup  # here: a start has nothing to copy
 
         await self._run_sync(self._look, limiter=self._limiter)
         await self._aside(partial(backup.write_copy, self._path, path))
@@ -426,7 +400,7 @@ def _open_file(
         # SQLite removes its log when the last connection is closed, and at no other time.
         stopped_uncleanly = path.with_name(path.name + "-wal").exists()
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        connection = _connect(str(path))
+        connection = connect(str(path))
     except (OSError, sqlite3.Error) as error:
         raise StoreBroken(f"cannot open {path}: {error}") from error
     try:
@@ -455,26 +429,6 @@ def size_of(path: Path) -> int:
     return sum(each.stat().st_size for each in (path, log) if each.exists())
 
 
-def refuse_newer(path: Path, version: int) -> None:
-    """Raise `StoreTooNew` for a file with a schema that is yet to come."""
-    if version > migrations.SCHEMA:
-        raise StoreTooNew(
-            f"{path} has schema {version}, this version knows {migrations.SCHEMA}; "
-            "install the newer version, or restore a backup"
-        )
-
-
-@contextmanager
-def open_reader(path: Path) -> Iterator[Connection]:
-    """A connection that can only read, beside the one that writes."""
-    name = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(
-        sqlite3.connect(name, uri=True, isolation_level=None, timeout=5.0, factory=Connection)
-    ) as reader:
-        reader.execute("PRAGMA trusted_schema = OFF")
-        yield reader
-
-
 def _read_through(path: Path) -> None:
     try:
         with open_reader(path) as reader:
@@ -487,38 +441,7 @@ def _read_through(path: Path) -> None:
 
 def open_memory() -> Connection:
     """A fresh database in memory with the whole schema, for rules and simulations."""
-    connection = _connect(":memory:")
+    connection = connect(":memory:")
     configure(connection)
     migrate(connection)
     return connection
-
-
-def _connect(name: str) -> Connection:
-    return sqlite3.connect(
-        name, isolation_level=None, check_same_thread=False, factory=Connection, timeout=5.0
-    )
-
-
-def configure(db: Database) -> None:
-    """The settings that every promise of durability rests on."""
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",  # NORMAL may lose what was acknowledged, when the power goes
-        "busy_timeout = 5000",
-        "foreign_keys = ON",
-        "trusted_schema = OFF",
-        "cell_size_check = ON",
-        "mmap_size = 0",
-        "temp_store = MEMORY",
-        "wal_autocheckpoint = 1000",
-        "fullfsync = ON",  # macOS only; elsewhere these two do nothing
-        "checkpoint_fullfsync = ON",
-    ):
-        db.execute(f"PRAGMA {pragma}")
-
-
-def migrate(connection: Connection) -> None:
-    """Bring the schema up to date."""
-    import sqlite_utils
-
-    migrations.migrate(sqlite_utils.Database(connection))

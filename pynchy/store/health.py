@@ -9,7 +9,8 @@ from typing import Final
 
 import attrs
 
-from pynchy.store.database import Database, StoreBroken, open_reader
+from pynchy.store.connection import StoreBroken, open_reader
+from pynchy.store.database import Database
 
 MOST: Final = 1000  # findings of one look
 #: Findings that are about an index alone: everything in it is in its table, too.

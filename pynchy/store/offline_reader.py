@@ -15,15 +15,8 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 import trio
 
 from pynchy.store import migrations
-from pynchy.store.database import (
-    Opened,
-    RunSync,
-    Store,
-    StoreBroken,
-    StoreError,
-    Tx,
-    open_reader,
-)
+from pynchy.store.connection import StoreBroken, StoreError, open_reader
+from pynchy.store.database import Opened, RunSync, Store, Tx
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from pynchy.store.database import StoreBroken
+from pynchy.store.connection import StoreBroken
 
 TABLES: Final = (
     "chats",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import attrs
 
-from pynchy.store import backup, database, migrations
-from pynchy.store.database import Connection, StoreBroken
+from pynchy.store import backup, migrations
+from pynchy.store.connection import Connection, StoreBroken, configure, migrate
 
 
 @attrs.frozen
@@ -31,7 +31,7 @@ def rehearse(copy: Path) -> Rehearsal:
     before = backup.check(copy)
     connection = sqlite3.connect(copy, isolation_level=None, factory=Connection)
     try:
-        database.configure(connection)
+        configure(connection)
         _migrate(connection, before)
     finally:
         connection.close()
@@ -55,7 +55,7 @@ def apply(connection: Connection, path: Path, version: int) -> None:
 
 def _migrate(connection: Connection, version: int) -> None:
     try:
-        database.migrate(connection)
+        migrate(connection)
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         strays = connection.execute("PRAGMA foreign_key_check").fetchone()
     except Exception as error:  # whatever a step does wrong

@@ -175,6 +175,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.schedule.times": Kind.RULES,
     "pynchy.store.*": Kind.QUERIES,
     "pynchy.store.belonging": Kind.EDGE,
+    "pynchy.store.connection": Kind.EDGE,
     "pynchy.store.database": Kind.EDGE,
     "pynchy.store.mark": Kind.EDGE,
     "pynchy.store.offline_reader": Kind.EDGE,

@@ -3,7 +3,6 @@
 # Modules that import each other.
 CIRCLES: list[set[str]] = [
     {f"pynchy.container.engines.{each}" for each in ("bwrap", "client", "oci", "runtime")},
-    {f"pynchy.store.{each}" for each in ("backup", "database", "health", "upgrade")},
     {"pynchy.gateway.connection", "pynchy.gateway.proxy"},
     {"pynchy_agent.claude", "pynchy_agent.runner"},
 ]

@@ -23,7 +23,8 @@ from pynchy.control.registration import Registration
 from pynchy.control.subscriptions import Watching
 from pynchy.model import ChatId, GroupId, Message, Micros, Seq, TurnId, TurnTold
 from pynchy.store import groups, messages, outbox
-from pynchy.store.database import Store, StoreError, open_store
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Store, open_store
 from pynchy.store.turn_rows import Turn
 from tests.transactions import at
 

@@ -15,15 +15,8 @@ import trio
 from pynchy.config.paths import Home
 from pynchy.model import MAIN_CONSOLE, Message, Micros, SenderId
 from pynchy.store import backup, groups, mark, messages
-from pynchy.store.database import (
-    Database,
-    Store,
-    StoreBroken,
-    StoreNotOurs,
-    Tx,
-    open_file,
-    open_store,
-)
+from pynchy.store.connection import StoreBroken, StoreNotOurs
+from pynchy.store.database import Database, Store, Tx, open_file, open_store
 
 NOW = Micros(1_796_000_000_000_000)
 

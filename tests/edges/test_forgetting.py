@@ -20,7 +20,8 @@ from pynchy.maintenance import erasure as forgetting
 from pynchy.maintenance.erasure import Forgetting
 from pynchy.model import MAIN, ChatId, Group, GroupId, Micros, RunId
 from pynchy.store import audit, erasure, groups, memory, migrations, runs
-from pynchy.store.database import Store, Tx, open_file, open_reader, open_store, transaction
+from pynchy.store.connection import open_reader
+from pynchy.store.database import Store, Tx, open_file, open_store, transaction
 from tests.rules.store_world import CHAT, FAMILY, World
 from tests.transactions import at
 

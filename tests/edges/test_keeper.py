@@ -375,7 +375,7 @@ async def test_a_damaged_index_is_made_anew_and_told(tmp_path: Path) -> None:
         told.append(text)
 
     async with open_store(home.database) as store:
-        assert (await store.health()).indexes == ("inbox_message",)
+        assert (await store.look(health.look)).indexes == ("inbox_message",)
         keeper = Keeper(
             store=store,
             home=home,
@@ -386,7 +386,7 @@ async def test_a_damaged_index_is_made_anew_and_told(tmp_path: Path) -> None:
             tell=tell,
         )
         assert await keeper.round()
-        assert await store.health() == health.Health()
+        assert await store.look(health.look) == health.Health()
         found = await store.call(
             lambda db: db.execute(
                 "SELECT count(*) FROM inbox INDEXED BY inbox_message WHERE message_id = 'lost'"

@@ -21,16 +21,8 @@ import trio
 
 from pynchy.model import MAIN_CONSOLE, Message, Micros, SenderId
 from pynchy.store import backup, database, groups, messages, migrations
-from pynchy.store.database import (
-    Database,
-    Store,
-    StoreBroken,
-    StoreError,
-    StoreFull,
-    StoreTooNew,
-    Tx,
-    open_store,
-)
+from pynchy.store.connection import StoreBroken, StoreError, StoreFull, StoreTooNew
+from pynchy.store.database import Database, Store, Tx, open_store
 from tests.transactions import at
 
 NOW = Micros(1_750_000_000_000_000)

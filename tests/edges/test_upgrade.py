@@ -16,7 +16,8 @@ from pynchy.config.paths import Home
 from pynchy.daemon.lock import open_lock
 from pynchy.model import MAIN, MAIN_CONSOLE, Micros
 from pynchy.store import backup, groups, memory, messages, migrations, outbox, tasks, upgrade
-from pynchy.store.database import StoreBroken, open_file, open_reader, open_store
+from pynchy.store.connection import StoreBroken, open_reader
+from pynchy.store.database import open_file, open_store
 from tests.edges import old_stores
 from tests.transactions import at
 

@@ -23,7 +23,8 @@ from pynchy.ipc.files import FILE_LIMIT, Staged, Unfit
 from pynchy.ipc.spool import SCAN_LIMIT, Spool
 from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId
 from pynchy.store import audit, groups, messages, outbox, runs, turns
-from pynchy.store.database import Connection, Opened, Store, Tx, open_memory
+from pynchy.store.connection import Connection
+from pynchy.store.database import Opened, Store, Tx, open_memory
 from pynchy_agent import wire
 from pynchy_agent.wire import Answer, Command, encode_command
 

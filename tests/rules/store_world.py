@@ -11,7 +11,8 @@ import attrs
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, Message, Micros, RunId, SenderId
 from pynchy.policy.failures import Trouble
 from pynchy.store import groups, holds, messages, outbox, runs, turns
-from pynchy.store.database import Connection, Tx, configure, open_memory
+from pynchy.store.connection import Connection, configure
+from pynchy.store.database import Tx, open_memory
 
 FAMILY = GroupId("family")
 CHAT = ChatId("120363@g.us")

@@ -8,7 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pynchy.gateway.exchange import Limits, OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.prices import cost, input_bound
 from pynchy.model import GroupId, Micros, RunId
-from pynchy.store.database import Connection, Tx, open_memory
+from pynchy.store.connection import Connection
+from pynchy.store.database import Tx, open_memory
 from pynchy.store.ledger import USEFUL, prune, reserve, settle, summed, used
 
 NOW = Micros(1_000_000)

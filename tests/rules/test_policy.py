@@ -30,7 +30,8 @@ from pynchy.model import (
 from pynchy.policy import tools
 from pynchy.policy.tools import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
 from pynchy.store import authority, groups, messages, outbox, runs, turn_rows, turns
-from pynchy.store.database import Connection, Tx, configure, open_memory
+from pynchy.store.connection import Connection, configure
+from pynchy.store.database import Tx, open_memory
 from pynchy.store.tasks import MOST_TASKS
 from pynchy_agent.wire import Command
 

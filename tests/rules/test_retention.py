@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pynchy.model import DAY, ChatId, GroupId, Message, Micros, RunId, SenderId, after
 from pynchy.store import groups, messages, outbox, retention, runs, turns
-from pynchy.store.database import Connection, Tx, open_memory
+from pynchy.store.connection import Connection
+from pynchy.store.database import Tx, open_memory
 
 NOW = Micros(1_796_000_000_000_000)
 OLD = after(NOW, -100 * DAY)

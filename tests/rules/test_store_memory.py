@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pynchy.model import ChatId, GroupId, Message, Micros, SenderId
 from pynchy.store import groups, memory, messages
-from pynchy.store.database import Connection, Tx, open_memory
+from pynchy.store.connection import Connection
+from pynchy.store.database import Tx, open_memory
 
 NOW = Micros(1_780_000_000_000_000)
 FAMILY, WORK = GroupId("family"), GroupId("work")

@@ -12,7 +12,8 @@ from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
 from pynchy.schedule.times import Schedule
 from pynchy.store import groups, runs, serving, task_rows, tasks, turns
-from pynchy.store.database import Connection, Tx, open_memory
+from pynchy.store.connection import Connection
+from pynchy.store.database import Tx, open_memory
 
 START = Micros(1_780_000_000_000_000)
 MINUTE = 60_000_000

@@ -25,7 +25,8 @@ from pynchy.daemon.clock import World as Surroundings
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
 from pynchy.schedule.times import parse
 from pynchy.store import authority, groups, tasks
-from pynchy.store.database import Opened, Store, StoreError, Tx
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Opened, Store, Tx
 from tests.simulation import oracle
 from tests.simulation.engine import Hold, simulate
 from tests.simulation.world import (

@@ -23,7 +23,8 @@ from pynchy.store import (
     tasks,
     turn_rows,
 )
-from pynchy.store.database import Connection, Opened, Store, Tx, open_memory
+from pynchy.store.connection import Connection
+from pynchy.store.database import Opened, Store, Tx, open_memory
 
 NOON = Micros(1_796_040_000_000_000)
 FAR = 400 * DAY

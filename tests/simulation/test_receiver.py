@@ -24,7 +24,8 @@ from pynchy.chat.channel import (
 from pynchy.chat.receiver import Asked
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId
 from pynchy.store import bot_loop, groups, notices, outbox
-from pynchy.store.database import Connection, Database, Opened, Store, StoreBroken, Tx, open_memory
+from pynchy.store.connection import Connection, StoreBroken
+from pynchy.store.database import Database, Opened, Store, Tx, open_memory
 from pynchy.text.reply import NOTICE_PREFIX
 
 T = TypeVar("T")

@@ -17,7 +17,8 @@ from pynchy.chat.sender import Pace, Sender
 from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, Outgoing, after, channel_of
 from pynchy.policy import retries
 from pynchy.store import groups, messages, outbox
-from pynchy.store.database import Connection, Opened, Store, Tx, open_memory
+from pynchy.store.connection import Connection
+from pynchy.store.database import Opened, Store, Tx, open_memory
 
 T = TypeVar("T")
 

@@ -43,7 +43,8 @@ from pynchy.ipc.spool import Scan
 from pynchy.model import ChatId, Group, GroupId, Message, Micros, Outgoing, RunId, SenderId
 from pynchy.policy.failures import Call
 from pynchy.store import authority
-from pynchy.store.database import Connection, Store, StoreBroken, StoreFull, configure, open_memory
+from pynchy.store.connection import Connection, StoreBroken, StoreFull, configure
+from pynchy.store.database import Store, open_memory
 from pynchy_agent import wire
 
 T = TypeVar("T")
