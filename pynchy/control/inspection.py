@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from pynchy.control.server import Client, Op, OpFailed
-from pynchy.model import HOUR, ChatId, GroupId, Micros, SenderId, TaskId, after
+from pynchy.model import HOUR, ChatId, GroupId, Micros, TaskId, after
 from pynchy.schedule.times import BadSchedule, parse, spell
 from pynchy.store import (
     audit,
@@ -205,29 +205,32 @@ class Inspection:
         prompt: str,
         kind: str,
         value: str,
-        context: str = "group",
+        context: task_rows.Context = "group",
         name: str = "",
-        catch_up: str = "coalesce",
+        catch_up: task_rows.CatchUp = "coalesce",
     ) -> object:
         """Make a task in a group, in the owner's name."""
-        if context not in ("group", "isolated") or catch_up not in ("coalesce", "skip"):
-            raise OpFailed("bad_request", "context is group or isolated, catch_up coalesce or skip")
         if not prompt.strip():
             raise OpFailed("bad_request", "the task says nothing")
         folder = await self._group(group)
-        try:
-            schedule = parse(kind, value, timezone=self.timezone, now=self.now(), from_main=True)
-            made = await self.store.call(
-                _add_task,
-                folder,
+
+        def add(tx: Tx, /) -> task_rows.Task:
+            return tasks.create(
+                tx,
                 id=TaskId(self.new_id()),
+                folder=folder,
+                chat=_chat_to_speak_in(tx, folder),
                 prompt=prompt,
                 name=name,
                 schedule=schedule,
                 context=context,
                 catch_up=catch_up,
-                now=self.now(),
+                creator=authority.OWNER,
             )
+
+        try:
+            schedule = parse(kind, value, timezone=self.timezone, now=self.now(), from_main=True)
+            made = await self.store.call(add)
         except (BadSchedule, tasks.CannotSchedule) as error:
             raise OpFailed("bad_request", str(error)) from None
         self.scheduled()
@@ -332,12 +335,11 @@ def _lives(db: Database, message: str) -> list[trace.Life]:
     return found
 
 
-def _add_task(tx: Tx, /, folder: GroupId, **task: Any) -> task_rows.Task:
+def _chat_to_speak_in(tx: Tx, folder: GroupId) -> ChatId:
     chats = groups.chats_of(tx, folder)
     if not chats:
         raise tasks.CannotSchedule(f"{folder} has no chat to speak in")
-    creator: SenderId = authority.OWNER
-    return tasks.create(tx, folder=folder, chat=ChatId(chats[-1]), creator=creator, **task)
+    return ChatId(chats[-1])
 
 
 def _bounded(limit: int) -> int:

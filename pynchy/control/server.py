@@ -20,14 +20,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NoReturn, get_args, get_origin
 
 import attrs
 import trio
 
 from pynchy.logs import logger
 from pynchy.reader_budget import Account, Reader, charged_to
-from pynchy_agent.values import Flag, Kind, Optional, Record, Text, Whole
+from pynchy_agent.values import Choice, Flag, Kind, Optional, Record, Text, Whole
 from pynchy_agent.wire import BadFrame, loads_strict
 
 MAX_LINE: Final = 256 * 1024  # bytes of one request
@@ -292,9 +292,15 @@ def arguments_of(op: Op) -> Record:
         if parameter.kind is parameter.KEYWORD_ONLY
     ]
     return Record(
-        {each.name: _KINDS[each.annotation] for each in wanted if each.default is each.empty},
-        {each.name: _KINDS[each.annotation] for each in wanted if each.default is not each.empty},
+        {each.name: _kind(each.annotation) for each in wanted if each.default is each.empty},
+        {each.name: _kind(each.annotation) for each in wanted if each.default is not each.empty},
     )
+
+
+def _kind(annotation: object) -> Kind[Any]:
+    if get_origin(annotation) is Literal:
+        return Choice(get_args(annotation))
+    return _KINDS[annotation]
 
 
 _KINDS: Final[Mapping[object, Kind[Any]]] = {

@@ -20,7 +20,7 @@ from pynchy.config import itself
 from pynchy.container.spec import ENGINE_NAMES
 
 LABEL: Final = "org.pynchy.daemon"
-UNIT: Final = "pynchy.daemon.service_files"
+UNIT: Final = "pynchy.service"
 _NOT_LOADED: Final = frozenset({3, 36, 113})  # launchctl: no such process, in progress, unknown
 _IN_PROGRESS: Final = frozenset({5, 36, 37})  # launchctl: the one before has not quite ended
 _ALL: Final = frozenset(range(256))  # launchctl: whatever it says, it is not there any more

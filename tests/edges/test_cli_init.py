@@ -193,7 +193,7 @@ def test_the_service_is_installed_by_the_manager_of_this_machine(
     done = init(home, "--offline", "--service", PATH=path)
     assert done.returncode == 0, done.stdout
     assert 'Now: pynchy send main "hello"' in done.stdout
-    assert "--user restart pynchy.daemon.service_files" in (tmp_path / "log").read_text()
+    assert "--user restart pynchy.service" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.runtime("bwrap")

@@ -7,6 +7,7 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import trio
@@ -382,3 +383,11 @@ def test_optional_arguments_may_be_left_out_or_null_only_where_the_signature_say
     assert mismatch(op, {"a": ""}) is None
     assert mismatch(op, {"a": "", "b": None}) is None
     assert mismatch(op, {"a": None}) == "a: expected a text, found nothing"
+
+
+def test_an_argument_that_is_one_of_some_words_is_none_but_these() -> None:
+    async def op(client: Client, *, how: Literal["fast", "slow"] = "fast") -> object:
+        return None
+
+    assert mismatch(op, {"how": "slow"}) is None
+    assert mismatch(op, {"how": "well"}) == "how: expected one of fast, slow, found 'well'"

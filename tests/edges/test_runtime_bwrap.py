@@ -400,7 +400,7 @@ def test_version_2_groups_are_used_where_they_are_delegated(
     tmp_path: Path, runtime_name: str
 ) -> None:
     """No machine of ours has them; a folder with the same files stands in for the kernel's."""
-    unit = tmp_path / "user.slice" / "pynchy.daemon.service_files"
+    unit = tmp_path / "user.slice" / "pynchy.service"
     unit.mkdir(parents=True)
     (unit / "cgroup.procs").write_text(f"{os.getpid()}\n")
     (unit / "cgroup.controllers").write_text("cpu memory pids\n")

@@ -262,13 +262,13 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
     assert asked == 2 * [
         "--user show --property=UnitPath --value",
         "--user daemon-reload",
-        "--user enable pynchy.daemon.service_files",
-        "--user restart pynchy.daemon.service_files",
+        "--user enable pynchy.service",
+        "--user restart pynchy.service",
         "--no-ask-password enable-linger",
     ]
     refused = run("restart", code=1)
     assert refused.returncode == 1
-    assert "systemctl --user restart pynchy.daemon.service_files failed (1)" in refused.stderr
+    assert "systemctl --user restart pynchy.service failed (1)" in refused.stderr
     assert run("uninstall").returncode == 0
     assert not unit.exists()
     assert (tmp_path / "home" / "store").is_dir()
