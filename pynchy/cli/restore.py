@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ def command(path: Path | None, accept: bool, empty: bool) -> None:
 
     The copy is checked first; what was there is kept beside it. A start that finds the database gone, or
     another or older one than it had, refuses and says so: then this says what to go on with.
+    Without anything it lists the copies.
 
     \b
     pynchy restore ~/.pynchy/store/backups/pynchy-1795000000.db
@@ -33,9 +35,11 @@ def command(path: Path | None, accept: bool, empty: bool) -> None:
     from pynchy.daemon.lock import AlreadyRunning, open_lock
     from pynchy.store.connection import StoreError
 
-    if (path is not None) + accept + empty != 1:
-        raise click.UsageError("say the path of a copy, or --accept, or --empty")
     home = Home.of(os.environ)
+    if (path is not None) + accept + empty != 1:
+        raise click.UsageError(
+            f"say the path of a copy, or --accept, or --empty\n\n{_copies(home)}"
+        )
     if path is not None and home.database.exists() and path.samefile(home.database):
         raise click.UsageError(
             f"{path} is the database itself; say a copy, as pynchy backup makes them"
@@ -51,6 +55,19 @@ def command(path: Path | None, accept: bool, empty: bool) -> None:
         click.echo(f"pynchy: {error}", err=True)
         raise SystemExit(Exit.STORE) from None
     click.echo(told)
+
+
+def _copies(home: Home) -> str:
+    """The copies that this home has, the newest first, as lines."""
+    found = [(each.stat(), each) for each in home.backups.glob("*.db")]
+    if not found:
+        return f"There are no copies in {home.backups}."
+    found.sort(key=lambda pair: pair[0].st_mtime, reverse=True)
+    lines = ["Copies, the newest first:"]
+    for seen, each in found:
+        made = datetime.fromtimestamp(seen.st_mtime, UTC).astimezone()
+        lines.append(f"  {made:%Y-%m-%d %H:%M}  {seen.st_size / 1e6:8.1f} MB  {each}")
+    return "\n".join(lines)
 
 
 def _put(home: Home, path: Path) -> str:

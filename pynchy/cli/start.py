@@ -225,7 +225,7 @@ async def _chat(config: Config) -> None:
 def verdict(error: BaseException) -> tuple[Exit, str]:
     """What an end means: the exit code of the first cause that has one, and its sentence."""
     from pynchy.container.engines.runtime import NoRuntime
-    from pynchy.store.connection import StoreError, StoreNotOurs, StoreTooNew
+    from pynchy.store.connection import StoreDamaged, StoreError, StoreNotOurs, StoreTooNew
 
     causes = list(_leaves(error))
     for cause in causes:
@@ -234,6 +234,9 @@ def verdict(error: BaseException) -> tuple[Exit, str]:
                 return Exit.NO_RUNTIME, str(cause)
             case StoreTooNew() | StoreNotOurs():  # says what to do
                 return Exit.STORE, str(cause)
+            case StoreDamaged():
+                remedy = "pynchy restore lists the copies, and puts one back"
+                return Exit.STORE, f"{cause}; {remedy}"
             case StoreError():
                 return Exit.STORE, f"{cause}; pynchy doctor may say more"
             case AlreadyRunning():

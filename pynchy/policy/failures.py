@@ -569,6 +569,8 @@ def of_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes, *, n
         return Call("rate_limit", message, _over(dict(headers), now=now))
     if status == 402 or any(words in lower for words in _CANNOT_PAY):
         return Call("billing", message)
+    if status in (400, 403, 404) and any(words in lower for words in _NOT_THIS_MODEL):
+        return Call("policy", f"{message} (the setting is model.name, or /model in this chat)")
     if status in (401, 403) or any(words in lower for words in _NOT_THIS_KEY):
         return Call("credential", message)
     if status == 413 or (status == 400 and any(words in lower for words in _TOO_LONG)):
@@ -606,6 +608,11 @@ _TOO_LONG: Final = (
 #: What the API words as a bad request, though every other request would fail the same.
 _CANNOT_PAY: Final = ("credit balance", "usage limits", "organization has been disabled")
 _NOT_THIS_KEY: Final = ("credential is only authorized",)
+#: The key and the conversation are well: another model would answer.
+_NOT_THIS_MODEL: Final = (
+    "the specified model", "model_not_found", "model not found", "not a valid model", "invalid model", "unknown model",
+    "access to the model", "access to model", "permission to use the model", "no such model",
+)  # fmt: skip
 
 #: The status that stands for each kind of error that an answer may end in; all others are outages.
 _STATUS_OF: Final = {

@@ -35,6 +35,10 @@ class StoreBroken(StoreError):
     outcome is unknown. Every later call is refused; a new start reads what is really there."""
 
 
+class StoreDamaged(StoreBroken):
+    """What is in the file is no sound database."""
+
+
 class StoreFull(StoreBroken):
     """The disk is full."""
 

@@ -10,11 +10,12 @@ whoever else wants to know something asks the daemon, or reads a copy.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from pynchy.store import migrations
 from pynchy.store.connection import (
     Connection,
     StoreBroken,
+    StoreDamaged,
     StoreFull,
     StoreNotOurs,
     configure,
@@ -298,9 +300,20 @@ def _is_of_the_file(error: sqlite3.Error) -> bool:
 
 
 def _broken(error: sqlite3.Error, where: str) -> StoreBroken:
-    kind = StoreFull if _primary(error) == sqlite3.SQLITE_FULL else StoreBroken
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return kind(f"{where}: {error} ({name})")
+    return _KINDS.get(_primary(error), StoreBroken)(f"{where}: {error} ({name})")
+
+
+_KINDS: Final[Mapping[int, type[StoreBroken]]] = {
+    sqlite3.SQLITE_FULL: StoreFull,
+    sqlite3.SQLITE_CORRUPT: StoreDamaged,
+    sqlite3.SQLITE_NOTADB: StoreDamaged,
+}
+
+
+def _unreadable(error: sqlite3.Error, path: Path) -> StoreBroken:
+    """The same of a file that is being opened."""
+    return _KINDS.get(_primary(error), StoreBroken)(f"{path}: {error}")
 
 
 @attrs.frozen
@@ -375,7 +388,7 @@ def open_file(path: Path, *, mark: Path | None = None) -> Opened:
     except belonging.Displaced as error:
         raise StoreBroken(str(error)) from None
     except sqlite3.Error as error:
-        raise StoreBroken(f"{path}: {error}") from error
+        raise _unreadable(error, path) from error
     except OSError as error:
         raise StoreBroken(f"cannot open {path}: {error}") from error
     return attrs.evolve(opened, belonging=belongs)
@@ -402,6 +415,8 @@ def _open_file(
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         connection = connect(str(path))
     except (OSError, sqlite3.Error) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            raise StoreBroken(f"{path} is a link; move the database itself to that place") from None
         raise StoreBroken(f"cannot open {path}: {error}") from error
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -416,7 +431,7 @@ def _open_file(
             upgrade.apply(connection, path, version)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise StoreBroken(f"{path}: {error}") from error
+        raise _unreadable(error, path) from error
     except BaseException:
         connection.close()
         raise
@@ -434,9 +449,9 @@ def _read_through(path: Path) -> None:
         with open_reader(path) as reader:
             verdict = reader.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as error:
-        raise StoreBroken(f"{path}: {error}") from error
+        raise _unreadable(error, path) from error
     if verdict != "ok":
-        raise StoreBroken(f"{path} is damaged: {verdict}")
+        raise StoreDamaged(f"{path} is damaged: {verdict}")
 
 
 def open_memory() -> Connection:

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from pynchy.cli import start
 from pynchy.model import MAIN_CONSOLE, Message, Micros, SenderId
 from pynchy.store import backup, database, groups, messages, migrations
-from pynchy.store.connection import StoreBroken, StoreError, StoreFull, StoreTooNew
+from pynchy.store.connection import StoreBroken, StoreDamaged, StoreError, StoreFull, StoreTooNew
 from pynchy.store.database import Database, Store, Tx, open_store
 from tests.transactions import at
 
@@ -145,10 +146,11 @@ class TestOpening:
     async def test_what_is_no_database_is_said_and_left(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
-        with pytest.raises(StoreBroken):
+        with pytest.raises(StoreDamaged):
             async with open_store(path):
                 pass
         assert path.read_bytes() == content
+        assert "pynchy restore" in start.verdict(StoreDamaged("x"))[1]
 
     async def test_a_link_is_not_followed(
         self, path: Path, tmp_path: Path
@@ -156,7 +158,7 @@ class TestOpening:
         path.parent.mkdir(parents=True)
         target = tmp_path / "victim"
         path.symlink_to(target)
-        with pytest.raises(StoreBroken):
+        with pytest.raises(StoreBroken, match="is a link; move the database itself"):
             async with open_store(path):
                 pass
         assert not target.exists()
