@@ -25,7 +25,7 @@ import attrs
 import trio
 
 from pynchy.container.engines import accounts, cgroups, seccomp
-from pynchy.container.engines.client import attach, call
+from pynchy.container.engines.client import KILL_GRACE, attach, call
 from pynchy.container.engines.runtime import (
     Container,
     ContainerStays,
@@ -36,7 +36,6 @@ from pynchy.container.engines.runtime import (
 from pynchy.container.places import make_places
 from pynchy.container.spec import (
     AGENT_COMMAND,
-    STOP_GRACE,
     BadSpec,
     HostTree,
     Limits,
@@ -45,7 +44,6 @@ from pynchy.container.spec import (
 )
 
 AGENT: Final = 1000  # the agent's uid and gid under a root daemon
-KILL_GRACE: Final = 10.0  # seconds from SIGKILL until a process tree must be gone
 LEASH: Final = Path(__file__).with_name("leash.py")
 STAGE: Final = "/tmp"  # noqa: S108 - covered by a private, empty file system before use
 
@@ -204,9 +202,9 @@ class Bwrap:
             if living == name:
                 await _end(name, pid)
                 self._registry.forget(name)
-        await self._sweep(name)
+        await self.sweep(name)
 
-    async def _sweep(self, name: str) -> None:
+    async def sweep(self, name: str) -> None:
         """End what a leash that was killed has left of its sandbox. Normally that is nothing."""
         for found, pid in await trio.to_thread.run_sync(processes_of, name):
             if found == name:
@@ -223,19 +221,16 @@ class Bwrap:
         with self._cgroups.group(spec.name, spec.limits) as folders:
             order = self._order(spec, folders)
             argv = [sys.executable, "-I", "-S", str(LEASH), json.dumps(order)]
-            ending = Leashed(spec.name)
+            ending = Leashed(self, spec.name)
             try:
                 async with attach(
                     argv, name=spec.name, env={}, grace=grace, ending=ending
                 ) as client:
-                    ending.pid = client.pid
                     self._registry.note(spec.name, client.pid)
                     yield client
             except FileNotFoundError as error:
                 raise SpawnFailed("bwrap", f"{error.filename}: {error.strerror}") from error
             finally:
-                with trio.CancelScope(shield=True):  # bounded, as `_end` is
-                    await self._sweep(spec.name)
                 self._registry.forget(spec.name)
 
     def _command(self, spec: Spec) -> tuple[str, ...]:
@@ -336,32 +331,21 @@ def _heed_quit() -> None:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
+@attrs.frozen
 class Leashed:
-    """How a sandbox ends: a word to its leash, which has exited when all of it is gone."""
+    """How a sandbox ends: a signal to its leash, which exits when all of it is gone."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.pid = 0
+    runtime: Bwrap
+    name: str
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self.pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+    async def stop(self, client: trio.Process) -> None:
+        client.send_signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        self._signal(signal.SIGQUIT)
+    async def kill(self, client: trio.Process) -> None:
+        client.send_signal(signal.SIGQUIT)
 
-    async def stop(self, exited: trio.Event) -> None:
-        for number, seconds in ((signal.SIGTERM, STOP_GRACE), (signal.SIGQUIT, KILL_GRACE)):
-            if exited.is_set():
-                return
-            self._signal(number)
-            with trio.move_on_after(seconds):
-                await exited.wait()
-        if not exited.is_set():
-            raise ContainerStays(
-                f"the sandbox {self._name} did not end {KILL_GRACE:g} seconds after SIGKILL"
-            )
+    async def see_gone(self) -> None:
+        await self.runtime.sweep(self.name)
 
 
 # --- the registry ----------------------------------------------------------------------------------

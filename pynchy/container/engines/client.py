@@ -1,37 +1,45 @@
 """What all engines share: a container behind three pipes.
 
-An engine's client (``docker start``, the leash of bwrap) is a process of ours whose stdin, stdout and stderr are the
-container's. `attach` holds it for the length of a block; how to end what it stands for is the engine's to say
-(`Ending`). The rule that keeps it so: nothing here knows an engine, and every wait has a bound or an owner.
+An engine's client (`docker start`, the leash of bwrap) is a process of ours whose stdin, stdout and stderr are the
+container's. `attach` holds it for the length of a block and ends it in order: close its stdin, wait, ask the engine to
+stop it, kill it, kill the client, and see on every road out that the container is gone. How an engine does these is
+its `Ending`. Nothing here knows an engine, and every wait has a bound.
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Protocol
 
 import attrs
 import trio
 
 from pynchy.container.engines.runtime import ContainerGone
+from pynchy.container.spec import STOP_GRACE
 from pynchy.reader_budget import Reader
 
 CHUNK: Final = 64 << 10
 STDERR_KEPT: Final = 64 << 10
 CALL_TIMEOUT: Final = 30.0  # seconds for one question to an engine
+LAST_WORDS: Final = 0.2  # seconds from the end of a client to the end of its pipes
+KILL_GRACE: Final = 10.0  # seconds from a kill until a client must have ended
 
 
 class Ending(Protocol):
-    """How an engine ends one container. Each may be called at any time, and more than once."""
+    """How an engine ends one container. Each may be called more than once, and each returns in bounded time."""
 
-    def kill(self) -> None:
-        """Begin the end of the whole tree now, without waiting."""
+    async def stop(self, client: trio.Process) -> None:
+        """Ask it to end."""
 
-    async def stop(self, exited: trio.Event) -> None:
-        """Ask it to end, insist after a while, and return when it is gone. Bounded."""
+    async def kill(self, client: trio.Process) -> None:
+        """End the whole process tree."""
+
+    async def see_gone(self) -> None:
+        """Remove what is left of it. Raises `ContainerStays` where it cannot be seen to be gone."""
 
 
 class Ring:
@@ -55,12 +63,16 @@ class Ring:
 class Attached:
     """A `Container` by way of its client process."""
 
-    def __init__(self, name: str, process: trio.Process, ending: Ending) -> None:
+    def __init__(self, name: str, ending: Ending, nursery: trio.Nursery) -> None:
         self.name = name
-        self.exited = trio.Event()
-        self._process = process
+        self.patience = 0.0  # seconds from the end of its stdin until it is asked to end
         self._ending = ending
+        self._nursery = nursery
+        self._process: trio.Process
         self._ring = Ring(STDERR_KEPT)
+        # At the end a second task reads on, which may begin before the first has felt that it is cancelled.
+        self._reading, self._reading_stderr = trio.Lock(), trio.Lock()
+        self._killed = False
 
     @property
     def pid(self) -> int:
@@ -76,7 +88,8 @@ class Attached:
     async def receive(self) -> bytes:
         assert self._process.stdout is not None
         try:
-            return bytes(await self._process.stdout.receive_some(CHUNK))
+            async with self._reading:
+                return bytes(await self._process.stdout.receive_some(CHUNK))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
@@ -84,114 +97,117 @@ class Attached:
         return self._ring.tail()
 
     async def wait(self) -> int:
-        await self.exited.wait()
-        code = self._process.returncode
-        assert code is not None
+        code = await self._process.wait()
         return 128 - code if code < 0 else code
 
     def kill(self) -> None:
-        if not self.exited.is_set():
-            self._ending.kill()
+        if not self._killed and self._process.returncode is None:
+            self._killed = True
+            self._nursery.start_soon(self._ending.kill, self._process, name=f"kill {self.name}")
 
-    # --- the tasks of the block, and its end ---
+    # --- the client process, and its end ---
 
-    async def watch(self) -> None:
-        await self._process.wait()
-        self.exited.set()
+    async def start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        self._process = await self._nursery.start(
+            partial(
+                trio.run_process,
+                list(argv),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                check=False,  # an exit code is the caller's to judge
+                env=dict(env),
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is for the daemon, which ends its containers in order
+                deliver_cancel=self._end,
+            ),
+            name=f"client of {self.name}",
+        )
+        self._nursery.start_soon(self._drain_stderr, name=f"stderr of {self.name}")
 
-    async def drain_stderr(self) -> None:
+    async def _end(self, process: trio.Process) -> None:
+        """Ask, wait, stop, kill. Shielded from `run_process`, which cancels it as soon as the client has ended: a
+        `docker stop` cut short could leave the container running. `run_process` waits for the client without a bound,
+        so it is killed whatever happens here."""
+        self._process = process
+        assert process.stdin is not None
+        try:
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    # A full pipe would block the container's way out, and its readers are cancelled.
+                    nursery.start_soon(self._drain_stderr)
+                    nursery.start_soon(self._discard_stdout)
+                    await process.stdin.aclose()
+                    await _ended(process, self.patience)
+                    if process.returncode is None and not self._killed:
+                        await self._ending.stop(process)
+                        await _ended(process, STOP_GRACE)
+                    if process.returncode is None:
+                        await self._ending.kill(process)
+                        await _ended(process, KILL_GRACE)
+                    # Its last words are still in the pipes, which somebody else may hold open.
+                    nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS
+        finally:
+            process.kill()
+
+    async def _drain_stderr(self) -> None:
         assert self._process.stderr is not None
         reader = Reader("stderr")
-        while chunk := await self._process.stderr.receive_some(CHUNK):
-            self._ring.add(bytes(chunk))
-            await reader.took(len(chunk))
+        async with self._reading_stderr:
+            while chunk := await self._process.stderr.receive_some(CHUNK):
+                self._ring.add(bytes(chunk))
+                await reader.took(len(chunk))
 
-    async def leave(self, *, grace: float) -> None:
-        """The end of the conversation, in order: end of stdin, patience, the engine's ways, the client itself."""
-        assert self._process.stdin is not None
-        await self._process.stdin.aclose()
-        with trio.move_on_after(grace):
-            await self.exited.wait()
-        await self._ending.stop(self.exited)
-        if not self.exited.is_set():
-            self._process.kill()
-            await self.exited.wait()
-
-    async def discard(self) -> None:
-        """Read what nobody wants any more, so that it cannot block the agent's way out."""
+    async def _discard_stdout(self) -> None:
         reader = Reader("the rest of stdout")
         while chunk := await self.receive():
             await reader.took(len(chunk))
+
+
+async def _ended(process: trio.Process, seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        await process.wait()
 
 
 @asynccontextmanager
 async def attach(
     argv: Sequence[str], *, name: str, env: Mapping[str, str], grace: float, ending: Ending
 ) -> AsyncIterator[Attached]:
-    """Start a client and talk to its container for the length of the block. On leaving, by any road, ``ending`` has
-    seen to it that the container is gone, and the client has been reaped. OSError if there is no such program."""
-    async with plain_nursery() as nursery:
-        process = await trio.lowlevel.open_process(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is for the daemon, which ends its containers in order
-        )
-        container = Attached(name, process, ending)
-        helpers = Helpers(nursery)
-        politeness = 0.0
-        try:
-            helpers.start(container.watch, name=f"exit {name}")
-            helpers.start(container.drain_stderr, name=f"stderr {name}")
-            yield container
-            politeness = grace
-        finally:
-            with trio.CancelScope(
-                shield=True
-            ):  # bounded: `Ending.stop` is, and a client that is killed ends
-                helpers.start(container.discard, name=f"rest of {name}")
-                try:
-                    await container.leave(grace=politeness)
-                finally:
-                    helpers.cancel()
-
-
-class Helpers:
-    """Tasks that are needed until the very end, so that only we cancel them, not what cancels the block."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self._scopes: list[trio.CancelScope] = []
-
-    def start(self, task: Callable[[], Awaitable[None]], *, name: str) -> None:
-        scope = trio.CancelScope(shield=True)
-        self._scopes.append(scope)
-        self._nursery.start_soon(self._run, scope, task, name=name)
-
-    async def _run(self, scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:
-        with scope:
-            await task()
-
-    def cancel(self) -> None:
-        for scope in self._scopes:
-            scope.cancel("the container is gone")
+    """Start a client and talk to its container for the length of the block. On leaving, by any road, the client has
+    ended and ``ending`` has seen that the container is gone. Leaving by an exception does not wait ``grace`` seconds
+    first. OSError if there is no such program."""
+    has_program = True
+    try:
+        async with plain_nursery() as nursery:
+            container = Attached(name, ending, nursery)
+            try:
+                await container.start(argv, env)
+            except OSError:
+                has_program = False
+                raise
+            try:
+                yield container
+                container.patience = grace
+            finally:
+                nursery.cancel_scope.cancel("the conversation is over")
+    finally:
+        if has_program:
+            with trio.CancelScope(shield=True):  # bounded, as `Ending` is
+                await ending.see_gone()
 
 
 @asynccontextmanager
 async def plain_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery whose tasks never fail, so that an error of the block comes out as it is, and not in a group."""
+    """A nursery that raises an error which comes alone as it is, and not in a group."""
     error: BaseException
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
         return
     except BaseExceptionGroup as group:
-        if len(group.exceptions) != 1:
-            raise
-        error = group.exceptions[0]
+        error = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     raise error
 
 

@@ -25,7 +25,7 @@ import trio
 
 from pynchy.container.engines import probe, seccomp
 from pynchy.container.engines.accounts import write_accounts
-from pynchy.container.engines.client import Called, attach, call, plain_nursery
+from pynchy.container.engines.client import Called, attach, call
 from pynchy.container.engines.runtime import (
     Container,
     ContainerStays,
@@ -356,10 +356,9 @@ class Oci:
             argv = [*self._engine.start, spec.name]
         ending = Named(self, spec.name)
         try:
-            async with (
-                attach(argv, name=spec.name, env=self._env, grace=grace, ending=ending) as client,
-                ending.at_hand(),
-            ):
+            async with attach(
+                argv, name=spec.name, env=self._env, grace=grace, ending=ending
+            ) as client:
                 yield client
         except FileNotFoundError as error:
             raise SpawnFailed(self.name, f"{error.filename}: {error.strerror}") from error
@@ -416,32 +415,18 @@ def _is_taken(seen: Called) -> bool:
     return "already in use" in said or "already exists" in said
 
 
+@attrs.frozen
 class Named:
     """How a container ends whose engine knows it by name."""
 
-    def __init__(self, runtime: Oci, name: str) -> None:
-        self._runtime = runtime
-        self._name = name
-        self._killed = trio.Event()
+    runtime: Oci
+    name: str
 
-    def kill(self) -> None:
-        self._killed.set()
+    async def stop(self, client: trio.Process) -> None:
+        await self.runtime.stop(self.name)
 
-    @asynccontextmanager
-    async def at_hand(self) -> AsyncIterator[None]:
-        """Carry `kill` out at once while the block lasts."""
-        async with plain_nursery() as nursery:
-            nursery.start_soon(self._execute, name=f"kill {self._name}")
-            yield
-            nursery.cancel_scope.cancel("the conversation is over")
+    async def kill(self, client: trio.Process) -> None:
+        await self.runtime.kill(self.name)
 
-    async def _execute(self) -> None:
-        await self._killed.wait()
-        await self._runtime.kill(self._name)
-
-    async def stop(self, exited: trio.Event) -> None:
-        if not exited.is_set() and not self._killed.is_set():
-            await self._runtime.stop(self._name)
-        await self._runtime.see_gone(self._name)
-        with trio.move_on_after(STOP_GRACE):
-            await exited.wait()
+    async def see_gone(self) -> None:
+        await self.runtime.see_gone(self.name)
