@@ -8,27 +8,35 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+import attrs
 import trio
 
 import pynchy
+from pynchy.actions.effects import Effects
+from pynchy.chat.channel import Channel
+from pynchy.chat.console import Console
 from pynchy.config import installation
 from pynchy.config.settings import Config, Credential
 from pynchy.container.engines.escapes import known_escapes
 from pynchy.container.engines.runtime import NoRuntime, Runtime, open_runtime
 from pynchy.container.mounts.extra import Allowed
 from pynchy.container.mounts.rules import BadAllowlist
+from pynchy.container.session import Session, Traffic
+from pynchy.control.group_guards import Guards
 from pynchy.daemon.clock import World, day_of
+from pynchy.daemon.loop_watchdog import Watch as LoopWatch
 from pynchy.folder_changes import Watches
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.proxy import Gateway, open_gateway
 from pynchy.logs import logger
-from pynchy.model import SECOND, ChatId, channel_of
+from pynchy.model import SECOND, ChatId, Group, GroupId, RunId, channel_of
+from pynchy.policy.failures import Call
 from pynchy.store import groups, guard_reports
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store
@@ -39,6 +47,50 @@ if TYPE_CHECKING:
     from pynchy.whatsapp.channel import WhatsApp
 
 LOOK_AGAIN: Final = 1 * SECOND  # between two looks for an engine that is not up yet
+
+
+class Agents(Protocol):
+    """How agents come to life. A simulation has its own."""
+
+    def open(
+        self,
+        group: Group,
+        run: RunId,
+        start: wire.Start,
+        heard: trio.MemorySendChannel[Traffic],
+        *,
+        committed: Callable[[Effects], None],
+    ) -> AbstractAsyncContextManager[Session]: ...
+
+    async def sweep(self, group: GroupId, *, committed: Callable[[Effects], None]) -> None: ...
+
+    def last_call(self, run: RunId) -> Call | None: ...
+
+
+@attrs.frozen
+class Edges:
+    """What a daemon stands between. ``model`` names what answers.
+
+    ``has_home``: there are folders to put right at a start and to keep up afterwards. ``renewal`` is the service that
+    takes up a new credential, ``look`` has a look at the engine once the daemon is up, ``notify`` shows a text on the
+    owner's desktop. Where there is no ``console`` there is no control socket.
+    """
+
+    store: Store
+    runtime: Runtime
+    channels: Mapping[str, Channel]
+    agents: Agents
+    world: World
+    model: str
+    console: Console | None = None
+    whatsapp: WhatsApp | None = None
+    guard: Guards | None = None
+    stalls: LoopWatch | None = None
+    renewal: Callable[..., Awaitable[object]] | None = None
+    warnings: Callable[[], tuple[str, ...]] = tuple
+    look: Callable[[], Awaitable[None]] | None = None
+    notify: Callable[[str, str], Awaitable[None]] | None = None
+    has_home: bool = False
 
 
 async def find_runtime(

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from pynchy.actions.call import Done
+from pynchy.actions.effects import Effects
 from pynchy.actions.later import Bells
 from pynchy.config.paths import stamp_of
 from pynchy.config.settings import Config
@@ -71,7 +71,7 @@ class ContainedAgents:
     baselines: dict[str, Usage] = attrs.field(factory=dict)  # what each group held before its runs
     walks: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
 
-    def _desk(self, group: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
+    def _desk(self, group: GroupId, committed: Callable[[Effects], None]) -> watcher.Desk:
         home = self.config.home
         return watcher.Desk(
             folder=group,
@@ -90,7 +90,7 @@ class ContainedAgents:
             bounds=bounds_of(self.config),
         )
 
-    async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:
+    async def sweep(self, group: GroupId, *, committed: Callable[[Effects], None]) -> None:
         """Carry out the commands that a run of an earlier life left behind; no container is."""
         folders.clear_helper(self.config.home)
         desk = self._desk(group, committed)
@@ -104,7 +104,7 @@ class ContainedAgents:
         start: wire.Start,
         heard: trio.MemorySendChannel[Traffic],
         *,
-        committed: Callable[[Done], None],
+        committed: Callable[[Effects], None],
     ) -> AsyncIterator[Session]:
         """A group's agent for the length of the block: folders, gateway, container, talk, commands."""
         config, runtime = self.config, self.runtime
@@ -223,12 +223,12 @@ class ContainedAgents:
         group: GroupId,
         run: RunId,
         refused: list[tuple[str, str]],
-        committed: Callable[[Done], None],
+        committed: Callable[[Effects], None],
     ) -> None:
         told = await self.store.call(
             guard_reports.mounts_refused, folder=group, run=run, refused=refused
         )
-        committed(Done(ok=True, text="", speaks=told))
+        committed(Effects(speaks=told))
 
     @asynccontextmanager
     async def _scratch(self, run: RunId) -> AsyncIterator[None]:

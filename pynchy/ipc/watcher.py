@@ -24,7 +24,7 @@ import trio
 from pynchy.actions import commands as handlers
 from pynchy.actions import later
 from pynchy.actions.call import Done, Scaffold, no_folders
-from pynchy.actions.effects import Awaits
+from pynchy.actions.effects import Awaits, Effects
 from pynchy.actions.later import Bells
 from pynchy.container import trees
 from pynchy.folder_changes import Watch
@@ -74,7 +74,7 @@ class Desk:
     store: Store
     now: Callable[[], Micros]
     new_id: Callable[[], str]
-    after_commit: Callable[[Done], None]
+    after_commit: Callable[[Effects], None]
     timezone: str = "UTC"  # of the people, for the times that commands speak of
     bells: Bells = attrs.field(factory=Bells)  # for answers that come later
     scaffold: Scaffold = no_folders  # for groups that are registered
@@ -256,7 +256,7 @@ class _Clerk:
             if isinstance(file, files.Staged) and not (done.ok and done.fresh):
                 files.drop(file)
         if done.fresh:
-            desk.after_commit(done)
+            desk.after_commit(done.effects)
         return done
 
     def _keep(self, name: str, reason: str, head: bytes) -> None:

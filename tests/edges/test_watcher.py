@@ -16,7 +16,7 @@ import attrs
 import pytest
 import trio
 
-from pynchy.actions.call import Done
+from pynchy.actions.effects import Effects
 from pynchy.folder_changes import open_watch
 from pynchy.ipc import errors, files, watcher
 from pynchy.ipc.files import FILE_LIMIT, Staged, Unfit
@@ -44,7 +44,7 @@ class House:
     store: Store
     desk: watcher.Desk
     answers: deque[Answer] = attrs.field(factory=deque)
-    rung: list[Done] = attrs.field(factory=list)
+    rung: list[Effects] = attrs.field(factory=list)
     more: trio.Event = attrs.field(factory=trio.Event)
     count: int = 0
 
@@ -121,7 +121,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     assert turns.claim(Tx(db, NOON, new_id), FAMILY, RUN) is not None
     run_sync = trio.to_thread.run_sync
     store = Store(Opened(db), run_sync, now=lambda: NOON, new_id=new_id)  # type: ignore[arg-type]  # as `open_store` casts it
-    rung: list[Done] = []
+    rung: list[Effects] = []
     desk = watcher.Desk(
         folder=FAMILY,
         commands=tmp_path / "data" / "ipc" / FAMILY / "commands",
@@ -150,7 +150,7 @@ async def test_a_command_is_carried_out_answered_and_removed(house: House) -> No
     assert answer == Answer(id=command_id, ok=True, text="sent to the chat")
     assert house.said() == ["one moment"]
     assert house.left() == []
-    assert [done.speaks for done in house.rung] == [True]
+    assert [effects.speaks for effects in house.rung] == [True]
     assert house.audited() == {}
 
 

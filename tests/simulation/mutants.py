@@ -184,8 +184,8 @@ BUGS: Final = (
     ),
     Bug(
         "nobody is rung at the start",
-        "pynchy.daemon.wiring",
-        "        for group in sessions:\n            await ring(group)\n",
+        "pynchy.daemon.effects",
+        "        for group in sessions:\n            await self.messages(group)\n",
         "",
     ),
     Bug(
@@ -262,8 +262,8 @@ BUGS: Final = (
     ),
     Bug(
         "a new key is taken up and nobody is told",
-        "pynchy.daemon.wiring",
-        '        released(await store.call(holds.lift_kind, "credential"))\n',
+        "pynchy.daemon.effects",
+        '        self.well_again(await self.store.call(holds.lift_kind, "credential"))\n',
         "        pass\n",
     ),
     Bug(

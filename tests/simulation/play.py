@@ -22,6 +22,7 @@ from pynchy.config.paths import Home
 from pynchy.config.settings import Assistant, Config, Container, Limits
 from pynchy.daemon import wiring
 from pynchy.daemon.clock import World as Surroundings
+from pynchy.daemon.edges import Edges
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
 from pynchy.schedule.times import parse
 from pynchy.store import authority, groups, tasks
@@ -435,20 +436,16 @@ class _Play:
 
         world.signals, signals = trio.open_memory_channel[int](10)
         store = Store(Opened(world.db), life.run_sync, now=world.now, new_id=world.new_id)
-        await wiring.serve(
-            self.config,
-            signals=signals,
-            store=store,
-            runtime=runtime,  # type: ignore[arg-type]
-            channels={channel.name: channel for channel in world.channels},
-            console=None,
-            agents=SimAgents(life, runtime, store, self.config.limits.stop_grace),
-            bells=Bells(),
-            world=Surroundings(now=world.now, new_id=world.new_id, jitter=world.jitter),
-            model="simulated",
-            ready=ready,
+        edges = Edges(
+            store,
+            runtime,  # type: ignore[arg-type]
+            {channel.name: channel for channel in world.channels},
+            SimAgents(life, runtime, store, self.config.limits.stop_grace),
+            Surroundings(now=world.now, new_id=world.new_id, jitter=world.jitter),
+            "simulated",
             renewal=self._renewal,
         )
+        await wiring.serve(self.config, edges, signals=signals, bells=Bells(), ready=ready)
         life.ended = True
 
     async def _renewal(

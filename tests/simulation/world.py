@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
-from pynchy.actions.call import Done
+from pynchy.actions.effects import Effects
 from pynchy.chat.channel import (
     ChannelEvent,
     Incoming,
@@ -1024,7 +1024,7 @@ class SimAgents:
     store: Store
     grace: float
 
-    def _desk(self, folder: GroupId, committed: Callable[[Done], None]) -> watcher.Desk:
+    def _desk(self, folder: GroupId, committed: Callable[[Effects], None]) -> watcher.Desk:
         world = self.life.world
         nowhere = world.home / "nowhere"
         return watcher.Desk(
@@ -1043,7 +1043,7 @@ class SimAgents:
     def last_call(self, run: RunId) -> Call | None:
         return self.life.world.calls.get(run)
 
-    async def sweep(self, group: GroupId, *, committed: Callable[[Done], None]) -> None:
+    async def sweep(self, group: GroupId, *, committed: Callable[[Effects], None]) -> None:
         run = await self.store.call(authority.last_run, group, but=None)
         await watcher.sweep(self._desk(group, committed), run)
 
@@ -1055,7 +1055,7 @@ class SimAgents:
         start: wire.Start,
         heard: trio.MemorySendChannel[Traffic],
         *,
-        committed: Callable[[Done], None],
+        committed: Callable[[Effects], None],
     ) -> AsyncIterator[Session]:
         name = f"pynchy-{INSTALL}-{run}"
         kind = "task" if start.scheduled else "session"

@@ -1,0 +1,72 @@
+"""Start the runs that the queue orders, each a child of the daemon's one nursery in a scope of its own.
+
+The rule that keeps it so: a run is ordered without waiting, and whatever ends it, its stop button goes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from pynchy.container.session import Session, Traffic
+from pynchy.control.subscriptions import Watching
+from pynchy.daemon.edges import Agents
+from pynchy.daemon.effects import AfterCommit, RunKey
+from pynchy.groups import dispatcher, queue
+from pynchy.model import Group, RunId
+from pynchy.policy import tools
+from pynchy_agent import wire
+
+
+@attrs.frozen
+class GroupWorkers:
+    """``serve`` is `turn.serve` with all that is the same for every run; ``look`` at the disk is taken after each."""
+
+    nursery: trio.Nursery
+    serve: Callable[..., Awaitable[None]]
+    agents: Agents
+    after: AfterCommit
+    watching: Watching
+    look: Callable[[], Awaitable[None]]
+
+    def start(self, order: queue.Start, handle: dispatcher.RunHandle) -> None:
+        """See to it that the run is on its way."""
+        run = (order.group, order.delegate)
+        button = self.after.buttons.make(run)
+        name = f"turns of {order.group}"
+        self.nursery.start_soon(self._work, order, handle, run, button, name=name)
+
+    async def _work(
+        self, order: queue.Start, handle: dispatcher.RunHandle, run: RunKey, button: trio.Event
+    ) -> None:
+        with trio.CancelScope():
+            await self.serve(
+                handle,
+                open_agent=self._open_agent,
+                tools=tools.offered if order.delegate is None else tools.offered_to_helpers,
+                stop=button,
+                progress=partial(self.watching.step, run),
+            )
+        self.after.buttons.drop(run, button)
+        self.watching.over(run)
+        await self.after.run_over(order.kind, run)
+
+    @asynccontextmanager
+    async def _open_agent(
+        self,
+        group: Group,
+        run: RunId,
+        start: wire.Start,
+        heard: trio.MemorySendChannel[Traffic],
+    ) -> AsyncIterator[Session]:
+        try:
+            async with self.agents.open(
+                group, run, start, heard, committed=self.after.soon
+            ) as session:
+                yield session
+        finally:
+            await self.look()  # before the queue hears that there is a slot
