@@ -207,13 +207,15 @@ class _Run:
         container = f"pynchy-{self.terms.install}-{self.run}"
         begun = await self.store.call(
             serving.begin,
-            run=self.run,
-            folder=self.group,
-            kind=self.handle.kind.value,
+            runs.RunStart(
+                run=self.run,
+                folder=self.group,
+                kind=self.handle.kind.value,
+                container=container,
+                boot=self.terms.boot,
+            ),
             turn=None if self.handle.delegate is None else TurnId(int(self.handle.delegate)),
             prewarm=self.handle.prewarm,
-            container=container,
-            boot=self.terms.boot,
             terms=self.terms.failing,
         )
         if begun is None:
@@ -423,11 +425,13 @@ class _Run:
         committed = await self.store.call(
             turns.commit,
             self.run,
-            answered=[each.prompt_id for each in answered],
-            pieces=pieces,
-            session=result.session,
+            turns.Reply(
+                answered=[each.prompt_id for each in answered],
+                pieces=pieces,
+                session=result.session,
+                reached=(seen := self.last_call(self.run)) is not None and seen.kind is None,
+            ),
             take=self.chat if self.chat is not None and self.outbox.free(self.chat) else None,
-            reached=(seen := self.last_call(self.run)) is not None and seen.kind is None,
             bounds=self.terms.bounds,
         )
         if committed.superseded:
@@ -556,15 +560,17 @@ class _Run:
         settled = await self.store.call(
             serving.settle,
             self.run,
-            folder=self.group,
-            kind=self.handle.kind.value,
-            reason=reason,
-            trouble=failure,
-            accepted=self.taken,
-            session=self.session,
+            serving.RunEnd(
+                folder=self.group,
+                kind=self.handle.kind.value,
+                reason=reason,
+                trouble=failure,
+                accepted=self.taken,
+                session=self.session,
+                probes=self.probes,
+            ),
             jitter=self.jitter(),
             terms=self.terms.failing,
-            probes=self.probes,
         )
         self.released(settled.look_again)
         if settled.alert:

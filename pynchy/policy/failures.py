@@ -350,6 +350,18 @@ class Verdict:
     broke_off: bool = False
 
 
+@attrs.frozen
+class Deciding:
+    """What a decision needs besides the failure: this try's chance, and how long each trouble is waited out."""
+
+    jitter: float
+    terms: Terms
+
+    def on(self, trouble: Trouble, past: Past, *, now: Micros) -> Verdict:
+        """`decide`, with these."""
+        return decide(trouble, past, now=now, jitter=self.jitter, terms=self.terms)
+
+
 def decide(trouble: Trouble, past: Past, *, now: Micros, jitter: float, terms: Terms) -> Verdict:
     """What becomes of a turn that failed so. ``jitter`` from -1 to 1 moves a wait by up to a fifth either way."""
     row = row_of(trouble.kind)

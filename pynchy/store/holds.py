@@ -74,8 +74,7 @@ def enter(
     run: RunId,
     trouble: failures.Trouble,
     *,
-    jitter: float,
-    terms: failures.Terms,
+    deciding: failures.Deciding,
     end: Micros | None = None,
 ) -> Hold:
     """A run has met this trouble: hold its scope back, or go on doing so.
@@ -92,7 +91,7 @@ def enter(
     if before is not None and same and before.probe_at > tx.now and before.prober is None:
         return before  # somebody who was under way: the next try stands
     past = failures.Past(same=tries, since=tx.now)
-    verdict = failures.decide(trouble, past, now=tx.now, jitter=jitter, terms=terms)
+    verdict = deciding.on(trouble, past, now=tx.now)
     ends = tx.execute(
         "SELECT min(give_up_at) FROM turns WHERE waits_for = ? AND state = 'waiting' AND give_up_at > ?",
         (scope, tx.now),

@@ -38,16 +38,27 @@ class Run:
 _COLUMNS: Final = columns(Run)
 
 
-def begin(tx: Tx, *, run: RunId, folder: GroupId, kind: Kind, container: str, boot: str) -> Run:
+@attrs.frozen
+class RunStart:
+    """A run that is about to begin. ``boot`` names this life of the daemon."""
+
+    run: RunId
+    folder: GroupId
+    kind: Kind
+    container: str
+    boot: str
+
+
+def begin(tx: Tx, start: RunStart) -> Run:
     """Announce a run. The database refuses a second one of a group (delegates aside)."""
     row = tx.execute(
         "INSERT INTO runs (id, folder, kind, container, state, boot, epoch, started_at) "
         f"SELECT ?, folder, ?, ?, 'starting', ?, epoch, ? FROM groups WHERE folder = ? "
         f"RETURNING {_COLUMNS}",
-        (run, kind, container, boot, tx.now, folder),
+        (start.run, start.kind, start.container, start.boot, tx.now, start.folder),
     ).fetchone()
     if row is None:
-        raise LookupError(f"no group {folder}")
+        raise LookupError(f"no group {start.folder}")
     return to_value(Run, row)
 
 

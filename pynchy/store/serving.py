@@ -46,64 +46,67 @@ class Settled:
     left: Left
 
 
+@attrs.frozen
+class RunEnd:
+    """A run whose container is gone. ``trouble`` is why, if what it owes has failed; ``accepted`` are the prompts
+    that its agent took. ``probes``: the holds that it tried for all, and did not find well."""
+
+    folder: GroupId
+    kind: runs.Kind
+    reason: str
+    trouble: failures.Trouble | None
+    accepted: Sequence[str]
+    session: str | None
+    probes: Sequence[str] = ()
+
+
 def begin(
     tx: Tx,
+    start: runs.RunStart,
     *,
-    run: RunId,
-    folder: GroupId,
-    kind: runs.Kind,
     turn: TurnId | None,
     prewarm: bool,
-    container: str,
-    boot: str,
     terms: failures.Terms = failures.USUAL,
 ) -> Begun | None:
     """Announce a run and claim its first turn; None, and no trace, if there is nothing for it to do, or if what it
     would do is held back."""
-    group = groups.get(tx, folder)
-    if group is None or (group.paused and kind != "delegate"):
+    group = groups.get(tx, start.folder)
+    if group is None or (group.paused and start.kind != "delegate"):
         return None
-    runs.begin(tx, run=run, folder=folder, kind=kind, container=container, boot=boot)
-    claimed = turns.claim(tx, folder, run, turn=turn, terms=terms)
-    if claimed is None and (not prewarm or turns.is_held(tx, folder)):
-        tx.execute("DELETE FROM runs WHERE id = ?", (run,))
+    runs.begin(tx, start)
+    claimed = turns.claim(tx, start.folder, start.run, turn=turn, terms=terms)
+    if claimed is None and (not prewarm or turns.is_held(tx, start.folder)):
+        tx.execute("DELETE FROM runs WHERE id = ?", (start.run,))
         return None
     return Begun(group, claimed)
 
 
 def settle(
-    tx: Tx,
-    run: RunId,
-    *,
-    folder: GroupId,
-    kind: runs.Kind,
-    reason: str,
-    trouble: failures.Trouble | None,
-    accepted: Sequence[str],
-    session: str | None,
-    jitter: float,
-    terms: failures.Terms = failures.USUAL,
-    probes: Sequence[str] = (),
+    tx: Tx, run: RunId, end: RunEnd, *, jitter: float, terms: failures.Terms = failures.USUAL
 ) -> Settled:
-    """The run's container is gone. ``trouble`` is why, if what it owes has failed.
+    """Write down a run's end, and fail what it owes if it ended in trouble.
 
     Prompts it never took are not counted as tried, unless it took none at all. Where the table of failures says so, the
-    ``session`` is forgotten, and the chats are told that a new conversation begins. ``probes``: the holds that this run
-    tried for all, and did not find well.
+    session is forgotten, and the chats are told that a new conversation begins.
     """
     failed: list[turns.Failure] = []
+    trouble = end.trouble
     if trouble is not None and trouble.kind not in UNCOUNTED:
         failed = turns.fail(
-            tx, run, trouble, prompts=list(accepted) or None, jitter=jitter, terms=terms
+            tx, run, trouble, prompts=list(end.accepted) or None, jitter=jitter, terms=terms
         )
         anew = [each for each in failed if each.anew]
-        if anew and session is not None and groups.clear_session(tx, folder, session=session):
+        if (
+            anew
+            and end.session is not None
+            and groups.clear_session(tx, end.folder, session=end.session)
+        ):
             for chat in dict.fromkeys(each.chat for each in anew):
                 notices.tell(tx, chat, failures.begun_anew(trouble.kind))
     alert = next((each.alert for each in failed if each.alert), "")
-    failed += runs.end(tx, run, reason=reason)
-    look_again = [each for each in holds.waiting_for(tx, probes) if each != folder]
-    return Settled(failed, alert, look_again, left(tx, folder, kind=kind))
+    failed += runs.end(tx, run, reason=end.reason)
+    look_again = [each for each in holds.waiting_for(tx, end.probes) if each != end.folder]
+    return Settled(failed, alert, look_again, left(tx, end.folder, kind=end.kind))
 
 
 def left(tx: Tx, folder: GroupId, *, kind: runs.Kind) -> Left:

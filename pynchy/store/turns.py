@@ -193,9 +193,8 @@ def _park(
             "error = coalesce(error, ?) WHERE id = ?",
             (at, hold.scope, hold.kind, since, end, f"{hold.kind}: {hold.reason}"[:2000], turn.id),
         )
-        _tell_waiting(
-            tx, turn, hold.kind, since=hold.since, until=hold.until or end,
-            named=hold.until is not None, terms=terms)  # fmt: skip
+        wait = _Wait(hold.kind, hold.since, hold.until or end, named=hold.until is not None)
+        _tell_waiting(tx, turn, wait, terms=terms)
     holds.keep_order(tx, {turn.chat for turn in due})
 
 
@@ -389,16 +388,19 @@ def accepted(tx: Tx, run: RunId, prompt_ids: Sequence[str]) -> None:
         )
 
 
+@attrs.frozen
+class Reply:
+    """What a run's agent came to: the prompts that this answers, and what is to be said. ``reached``: the model
+    has answered, so whatever held the group back is well again."""
+
+    answered: Sequence[str]
+    pieces: Sequence[str]
+    session: str | None
+    reached: bool = False
+
+
 def commit(
-    tx: Tx,
-    run: RunId,
-    *,
-    answered: Sequence[str],
-    pieces: Sequence[str],
-    session: str | None,
-    take: ChatId | None = None,
-    reached: bool = False,
-    bounds: Bounds = UNBOUNDED,
+    tx: Tx, run: RunId, reply: Reply, *, take: ChatId | None = None, bounds: Bounds = UNBOUNDED
 ) -> Committed:
     """A result: the turns it names are done, its pieces are to be sent, the session is kept; at once.
 
@@ -406,8 +408,6 @@ def commit(
     answered or cancelled, is not answered (again). Pieces of a result that names none of its turns are
     the run's afterthought: they go to the chat of its last turn, unless that one was cancelled, and
     are dropped if it names only turns that are not its own any more. Pieces that these turns have said
-    already, by a tool, are not said again. In the chat ``take`` the first piece's try begins with this, if
-    nothing is in front of it. ``reached``: the model has answered, so whatever held the group back is well again.
     already, by a tool, are not said again. What is no answer to a person counts against the ``bounds`` of its
     group, and is left out when it is held back. In the chat ``take`` the first piece's try begins with this, if
     nothing is in front of it.
@@ -420,12 +420,13 @@ def commit(
     if row is None or not row[2]:
         return Committed((), (), None, superseded=True)
     run_kind, folder, _ = row
-    if session is not None:
-        groups.set_session(tx, run, session)
+    pieces = reply.pieces
+    if reply.session is not None:
+        groups.set_session(tx, run, reply.session)
 
     found: list[tuple[TurnId, ChatId]] = []
     unknown: list[str] = []
-    for prompt_id in dict.fromkeys(answered):
+    for prompt_id in dict.fromkeys(reply.answered):
         turn = tx.execute(
             "SELECT id, chat FROM turns WHERE prompt_id = ? AND run_id = ? AND state = 'claimed'",
             (prompt_id, run),
@@ -435,7 +436,7 @@ def commit(
         else:
             found.append((turn[0], turn[1]))
     speaker = found[-1] if found else None
-    if not answered:
+    if not reply.answered:
         speaker = _afterthought(tx, run)
 
     entries: list[int] = []
@@ -461,7 +462,7 @@ def commit(
         if speaker is not None and pieces:
             tx.execute("UPDATE turns SET answered_by = ? WHERE id = ?", (speaker[0], turn_id))
     at_once = entries and speaker is not None and speaker[1] == take
-    released = holds.lift_over(tx, folder) if reached else []
+    released = holds.lift_over(tx, folder) if reply.reached else []
     return Committed(
         turns=tuple(turn_id for turn_id, _ in found),
         outbox=tuple(entries),
@@ -525,7 +526,7 @@ def fail(
     for turn in _held(tx, run):
         if prompts is not None and turn.prompt_id not in prompts:
             continue
-        found.append(_fail(tx, turn, run, trouble, jitter=jitter, terms=terms))
+        found.append(_fail(tx, turn, trouble, failures.Deciding(jitter, terms)))
     if trouble.kind == "quota" and not found and (last := _last_chat(tx, run)) is not None:
         words = failures.given_up(
             trouble, failures.Verdict(None), spoke=False, bought=0, now=tx.now, terms=terms
@@ -534,15 +535,7 @@ def fail(
     return found
 
 
-def _fail(
-    tx: Tx,
-    turn: Turn,
-    run: RunId,
-    trouble: failures.Trouble,
-    *,
-    jitter: float,
-    terms: failures.Terms,
-) -> Failure:
+def _fail(tx: Tx, turn: Turn, trouble: failures.Trouble, deciding: failures.Deciding) -> Failure:
     """One turn has failed."""
     row = failures.row_of(trouble.kind)
     again = turn.failing == trouble.kind and turn.failing_since is not None
@@ -556,46 +549,43 @@ def _fail(
         spoke=turn.spoke,
         resumed=turn.resumed,
     )
-    verdict = failures.decide(trouble, past, now=tx.now, jitter=jitter, terms=terms)
+    verdict = deciding.on(trouble, past, now=tx.now)
     tx.execute(
         "UPDATE turns SET attempt = ?, failing = ?, failing_since = ?, same = ?, strikes = ?, bought = ?, "
         "give_up_at = NULL, waits_for = NULL WHERE id = ?",
         (past.attempts, trouble.kind, since, past.same, past.strikes, past.bought, turn.id),
     )
-    turn = attrs.evolve(turn, attempt=past.attempts, bought=past.bought)
+    turn = attrs.evolve(turn, attempt=past.attempts, bought=past.bought, failing_since=since)
     if verdict.retry_at is None:
-        return _give_up(tx, turn, trouble, verdict, terms=terms)
+        return _give_up(tx, turn, trouble, verdict, terms=deciding.terms)
     if not row.again.waits:
         failed = _wait(tx, turn, trouble, verdict.retry_at, resumes=True)
         return attrs.evolve(failed, anew=verdict.anew)
-    return _hold_back(
-        tx, turn, run, trouble, verdict, since=since, jitter=jitter, terms=terms
-    )  # fmt: skip
+    return _hold_back(tx, turn, trouble, verdict, deciding)
 
 
 def _hold_back(
     tx: Tx,
     turn: Turn,
-    run: RunId,
     trouble: failures.Trouble,
     verdict: failures.Verdict,
-    *,
-    since: Micros,
-    jitter: float,
-    terms: failures.Terms,
+    deciding: failures.Deciding,
 ) -> Failure:
     """A turn waits until something outside is well again; whoever that concerns waits with it.
 
     A turn that was freed before, since others were answered, and fails as before is no sign that they will fail.
     """
+    since, terms = turn.failing_since, deciding.terms
     assert verdict.retry_at is not None
+    assert since is not None
+    assert turn.run is not None
     named = holds.named(trouble.kind, trouble.moment)
     end = failures.give_up_at(trouble.kind, since, named=named, terms=terms)
     at, cause, scope = verdict.retry_at, since, None
     if trouble.sure and turn.kind != "delegate":
         scope = failures.scope_of(trouble.kind, turn.folder, groups.model_of(tx, turn.folder))
     if scope is not None and (not turn.freed or holds.is_on(tx, scope)):
-        hold = holds.enter(tx, scope, run, trouble, jitter=jitter, terms=terms, end=end)
+        hold = holds.enter(tx, scope, turn.run, trouble, deciding=deciding, end=end)
         at, cause = max(hold.probe_at, failures.stepping_back(hold.probe_at, hold.kind)), hold.since
     else:
         scope = None
@@ -605,9 +595,8 @@ def _hold_back(
     tx.execute("UPDATE turns SET waits_for = ?, give_up_at = ? WHERE id = ?", (scope, end, turn.id))
     owner = failures.for_owner(trouble, folder=turn.folder) if turn.kind != "delegate" else None
     where = _owners_chat(tx, trouble.kind)
-    told = _tell_waiting(
-        tx, turn, trouble.kind, since=cause, until=verdict.until if named else end, named=named,
-        terms=terms, more=owner if where == turn.chat else None)  # fmt: skip
+    wait = _Wait(trouble.kind, cause, verdict.until if named else end, named)
+    told = _tell_waiting(tx, turn, wait, terms=terms, more=owner if where == turn.chat else None)
     if owner is None:
         return failed
     if where != turn.chat:
@@ -624,23 +613,25 @@ def _owners_chat(db: Database, kind: str) -> ChatId:
     return (groups.main_chat(db) or MAIN_CONSOLE) if budget else MAIN_CONSOLE
 
 
+@attrs.frozen
+class _Wait:
+    """What a chat waits for, and until when. ``named``: somebody said when the trouble is over."""
+
+    kind: str
+    since: Micros
+    until: Micros | None
+    named: bool
+
+
 def _tell_waiting(
-    tx: Tx,
-    turn: Turn,
-    kind: str,
-    *,
-    since: Micros,
-    until: Micros | None,
-    named: bool,
-    terms: failures.Terms,
-    more: str | None = None,
+    tx: Tx, turn: Turn, wait: _Wait, *, terms: failures.Terms, more: str | None = None
 ) -> bool:
     """Tell a chat that it has to wait, and ``more``: once for each cause. Whether it was told now."""
-    if turn.kind == "delegate" or not failures.row_of(kind).waits:
+    if turn.kind == "delegate" or not failures.row_of(wait.kind).waits:
         return False
-    words = failures.waiting(kind, until=until, named=named, now=tx.now, terms=terms)
+    words = failures.waiting(wait.kind, until=wait.until, named=wait.named, now=tx.now, terms=terms)
     words = words if more is None else f"{words} {more}"
-    return notices.tell_once(tx, turn.chat, kind, words, since=since)
+    return notices.tell_once(tx, turn.chat, wait.kind, words, since=wait.since)
 
 
 def _last_chat(db: Database, run: RunId) -> ChatId | None:

@@ -313,11 +313,7 @@ async def settled(store: Store, home: Home) -> None:
     run = RunId("ab" * 8)
     await store.call(
         at(NOW, runs.begin),
-        run=run,
-        folder=GroupId("family"),
-        kind="session",
-        container="c",
-        boot="b",
+        runs.RunStart(run=run, folder=GroupId("family"), kind="session", container="c", boot="b"),
     )
     await store.call(at(NOW, runs.end), run, reason="over")
     (home.group(GroupId("family")) / "notes.txt").write_text("ours")
@@ -362,11 +358,9 @@ async def test_a_run_is_ended_first(tmp_path: Path) -> None:
         run = RunId("ef" * 8)
         await store.call(
             at(NOW, runs.begin),
-            run=run,
-            folder=GroupId("family"),
-            kind="session",
-            container="d",
-            boot="b",
+            runs.RunStart(
+                run=run, folder=GroupId("family"), kind="session", container="d", boot="b"
+            ),
         )
         asked = 0
 

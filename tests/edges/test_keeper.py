@@ -166,11 +166,17 @@ async def test_only_what_nobody_uses_is_removed(
 
     def fill(db: Database) -> None:
         runs.begin(
-            Tx(db, NOW), run=dead, folder=GroupId("main"), kind="session", container="c1", boot="b"
+            Tx(db, NOW),
+            runs.RunStart(
+                run=dead, folder=GroupId("main"), kind="session", container="c1", boot="b"
+            ),
         )
         runs.end(Tx(db, NOW, lambda: "0" * 32), dead, reason="closed")
         runs.begin(
-            Tx(db, NOW), run=alive, folder=GroupId("main"), kind="session", container="c2", boot="b"
+            Tx(db, NOW),
+            runs.RunStart(
+                run=alive, folder=GroupId("main"), kind="session", container="c2", boot="b"
+            ),
         )
 
     await night.store.call(fill)

@@ -74,7 +74,9 @@ def _mess(tx: Tx, container: str) -> None:
     (entry,) = outbox.enqueue(tx, folder=MAIN, chat=MAIN_CONSOLE, texts=["hello"])
     assert outbox.take(tx, entry) is not None
     turn_rows.add(tx, folder=MAIN, chat=MAIN_CONSOLE, kind="notice", prompt="look", steps=0)
-    runs.begin(tx, run=RUN, folder=MAIN, kind="session", container=container, boot="earlier")
+    runs.begin(
+        tx, runs.RunStart(run=RUN, folder=MAIN, kind="session", container=container, boot="earlier")
+    )
     assert turns.claim(tx, MAIN, RUN) is not None
     turns.fail(tx, RUN, Trouble("credential", "refused", None, True, False), jitter=0.0)
     holds.take(tx, holds.everything(tx), RUN)

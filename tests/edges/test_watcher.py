@@ -112,7 +112,9 @@ def house(tmp_path: Path) -> Iterator[House]:
         text="hello",
     )
     messages.receive(Tx(db, NOON), message)
-    runs.begin(Tx(db, NOON), run=RUN, folder=FAMILY, kind="session", container="c", boot="b")
+    runs.begin(
+        Tx(db, NOON), runs.RunStart(run=RUN, folder=FAMILY, kind="session", container="c", boot="b")
+    )
     ids = iter(range(1, 1 << 40))
 
     def new_id() -> str:

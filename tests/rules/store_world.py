@@ -98,11 +98,9 @@ class World:
         run = RunId(self.new_id()[-16:])
         runs.begin(
             Tx(self.db, self.passes(0.001)),
-            run=run,
-            folder=folder,
-            kind=kind,
-            container=f"pynchy-test-{run}",
-            boot=self.boot,
+            runs.RunStart(
+                run=run, folder=folder, kind=kind, container=f"pynchy-test-{run}", boot=self.boot
+            ),
         )
         return run
 
@@ -129,10 +127,12 @@ class World:
         return turns.commit(
             Tx(self.db, self.passes(0.001), self.new_id),
             run,
-            answered=[each.prompt_id for each in answered],
-            pieces=say,
-            session=session,
-            reached=reached,
+            turns.Reply(
+                answered=[each.prompt_id for each in answered],
+                pieces=say,
+                session=session,
+                reached=reached,
+            ),
         )
 
     def fail(

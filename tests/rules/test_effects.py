@@ -306,9 +306,11 @@ def test_it_says_nothing_that_nobody_asked_for_and_still_answers_people() -> Non
         return turns.commit(
             Tx(world.db, world.passes(1.0), world.new_id),
             run,
-            answered=[each.prompt_id for each in answered],
-            pieces=[f"a word, {world.new_id()}"],
-            session=None,
+            turns.Reply(
+                answered=[each.prompt_id for each in answered],
+                pieces=[f"a word, {world.new_id()}"],
+                session=None,
+            ),
             bounds=bounds,
         )
 

@@ -402,8 +402,17 @@ def answers(world: World, folder: GroupId) -> tuple[GroupId, ...]:
 def may_start(world: World, folder: GroupId) -> bool:
     """Whether a container would be started for what waits in this group."""
     begun = serving.begin(
-        Tx(world.db, world.now, world.new_id), run=RunId(world.new_id()[-16:]), folder=folder, kind="session",
-        turn=None, prewarm=False, container=world.new_id(), boot="b")  # fmt: skip
+        Tx(world.db, world.now, world.new_id),
+        runs.RunStart(
+            run=RunId(world.new_id()[-16:]),
+            folder=folder,
+            kind="session",
+            container=world.new_id(),
+            boot="b",
+        ),
+        turn=None,
+        prewarm=False,
+    )
     if begun is not None:
         live = runs.live(world.db, folder)
         world.end(live[-1].id)

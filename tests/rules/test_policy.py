@@ -199,7 +199,8 @@ class World:
         self.chat = chat
         messages.receive(Tx(self.db, NOON), self.message("hello", "A1"))
         runs.begin(
-            Tx(self.db, NOON), run=RUN, folder=folder, kind="session", container="c1", boot="b"
+            Tx(self.db, NOON),
+            runs.RunStart(run=RUN, folder=folder, kind="session", container="c1", boot="b"),
         )
         self.claim()
 
@@ -327,7 +328,10 @@ def test_a_run_from_before_a_reset_says_nothing_more() -> None:  # invariant 29
 def test_an_afterthought_goes_to_the_chat_of_the_last_turn() -> None:
     there = World()
     turns.commit(
-        Tx(there.db, NOON, there.new_id), RUN, answered=[there.prompt], pieces=[], session=None)  # fmt: skip
+        Tx(there.db, NOON, there.new_id),
+        RUN,
+        turns.Reply(answered=[there.prompt], pieces=[], session=None),
+    )
     assert there.call("send_message", {"text": "one more thing"}).ok
     assert there.outbox()[0]["chat"] == CHAT
 
@@ -402,7 +406,10 @@ def test_a_task_of_others_and_one_that_is_not_there_look_the_same(name: str) -> 
     work.__dict__.update(there.__dict__, folder=WORK, chat=OTHER)
     other = RunId("b" * 16)
     messages.receive(Tx(there.db, NOON), work.message("hello", "B1"))
-    runs.begin(Tx(there.db, NOON), run=other, folder=WORK, kind="session", container="c2", boot="b")
+    runs.begin(
+        Tx(there.db, NOON),
+        runs.RunStart(run=other, folder=WORK, kind="session", container="c2", boot="b"),
+    )
     assert turns.claim(Tx(there.db, NOON, there.new_id), WORK, other) is not None
     before = there.db.execute("SELECT * FROM tasks").fetchall()
     answers = [
@@ -496,7 +503,10 @@ def test_in_main_authority_is_that_of_everybody_who_asked() -> None:  # invarian
     there = World(MAIN)
     groups.add_chat(there.db, MAIN, messenger)
     turns.commit(
-        Tx(there.db, NOON, there.new_id), RUN, answered=[there.prompt], pieces=[], session=None)  # fmt: skip
+        Tx(there.db, NOON, there.new_id),
+        RUN,
+        turns.Reply(answered=[there.prompt], pieces=[], session=None),
+    )
     messages.receive(Tx(there.db, NOON), there.message("do it", "M1", chat=messenger))
     there.claim()
     assert not trusted(there)  # a member of main is not the owner
@@ -527,7 +537,10 @@ def test_what_somebody_had_started_in_a_container_does_not_wait_for_the_owners_t
 
     def end() -> None:
         turns.commit(
-            Tx(there.db, NOON, there.new_id), RUN, answered=[there.prompt], pieces=[], session=None)  # fmt: skip
+            Tx(there.db, NOON, there.new_id),
+            RUN,
+            turns.Reply(answered=[there.prompt], pieces=[], session=None),
+        )
 
     there = World(MAIN)
     end()
@@ -555,7 +568,10 @@ def test_what_somebody_had_started_in_a_container_does_not_wait_for_the_owners_t
     end()
     runs.end(Tx(there.db, NOON, there.new_id), RUN, reason="closed")
     fresh = RunId("b" * 16)
-    runs.begin(Tx(there.db, NOON), run=fresh, folder=MAIN, kind="session", container="c2", boot="b")
+    runs.begin(
+        Tx(there.db, NOON),
+        runs.RunStart(run=fresh, folder=MAIN, kind="session", container="c2", boot="b"),
+    )
     messages.receive(Tx(there.db, NOON), there.message("what is new?", "O3"))
     assert turns.claim(Tx(there.db, NOON, there.new_id), MAIN, fresh) is not None
     assert trusted(fresh)  # a container of its own

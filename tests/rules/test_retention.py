@@ -55,7 +55,10 @@ new_id.count = 0  # type: ignore[attr-defined]
 
 def work(db: Connection, *, at: Micros, ends: bool) -> None:
     run = RunId(new_id()[-16:])
-    runs.begin(Tx(db, at), run=run, folder=FAMILY, kind="session", container=f"c-{run}", boot="b")
+    runs.begin(
+        Tx(db, at),
+        runs.RunStart(run=run, folder=FAMILY, kind="session", container=f"c-{run}", boot="b"),
+    )
     claimed = turns.claim(Tx(db, at, new_id), FAMILY, run)
     assert claimed is not None
     if ends:

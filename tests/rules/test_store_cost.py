@@ -101,13 +101,15 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
         for folder in (folders[0], *folders[2:]):
             begun = serving.begin(
                 Tx(world.db, world.now, world.new_id),
-                run=(run := RunId(world.new_id()[-16:])),
-                folder=folder,
-                kind="session",
+                runs.RunStart(
+                    run=(run := RunId(world.new_id()[-16:])),
+                    folder=folder,
+                    kind="session",
+                    container=f"c{run}",
+                    boot=world.boot,
+                ),
                 turn=None,
                 prewarm=False,
-                container=f"c{run}",
-                boot=world.boot,
             )
             assert begun is not None
             assert begun.claimed is not None

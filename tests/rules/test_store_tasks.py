@@ -71,11 +71,9 @@ class House:
         run = RunId(self.new_id()[-16:])
         runs.begin(
             Tx(self.db, Micros(now)),
-            run=run,
-            folder=FAMILY,
-            kind="task",
-            container=f"pynchy-{run}",
-            boot="boot",
+            runs.RunStart(
+                run=run, folder=FAMILY, kind="task", container=f"pynchy-{run}", boot="boot"
+            ),
         )
         claimed = turns.claim(Tx(self.db, Micros(now), self.new_id), FAMILY, run)
         assert claimed is not None
@@ -93,9 +91,7 @@ class House:
             turns.commit(
                 Tx(self.db, Micros(now), self.new_id),
                 run,
-                answered=[claimed.prompt_id],
-                pieces=["hello"],
-                session=None,
+                turns.Reply(answered=[claimed.prompt_id], pieces=["hello"], session=None),
             )
         runs.end(Tx(self.db, Micros(now), self.new_id), run, reason="exited")
 
@@ -122,7 +118,10 @@ def test_missed_slots_run_once_and_the_prompt_says_how_many(house: House) -> Non
     house.fire(START + 45 * MINUTE)
     assert house.states(task) == ["coalesced", "coalesced", "coalesced", "waiting"]
     run = RunId("f" * 16)
-    runs.begin(Tx(house.db, START), run=run, folder=FAMILY, kind="task", container="c", boot="b")
+    runs.begin(
+        Tx(house.db, START),
+        runs.RunStart(run=run, folder=FAMILY, kind="task", container="c", boot="b"),
+    )
     claimed = turns.claim(Tx(house.db, Micros(START + 45 * MINUTE), house.new_id), FAMILY, run)
     assert claimed is not None
     assert claimed.task is not None
@@ -265,7 +264,10 @@ def test_an_isolated_task_has_a_conversation_of_its_own(house: House) -> None:
     )
     house.fire(START + 10 * MINUTE)
     run = RunId("e" * 16)
-    runs.begin(Tx(house.db, START), run=run, folder=FAMILY, kind="task", container="c", boot="b")
+    runs.begin(
+        Tx(house.db, START),
+        runs.RunStart(run=run, folder=FAMILY, kind="task", container="c", boot="b"),
+    )
     claimed = turns.claim(Tx(house.db, Micros(START + 10 * MINUTE), house.new_id), FAMILY, run)
     assert claimed is not None
     assert claimed.isolated
@@ -312,19 +314,22 @@ def test_a_spent_session_is_forgotten_once_and_then_final(house: House, kind: st
     def settled(session: str | None) -> turns.Failure:
         run = RunId(house.new_id()[-16:])
         runs.begin(
-            Tx(house.db, START), run=run, folder=FAMILY, kind="task", container=run, boot="b"
+            Tx(house.db, START),
+            runs.RunStart(run=run, folder=FAMILY, kind="task", container=run, boot="b"),
         )
         now = Micros(START + 10**12)
         turns.claim(Tx(house.db, now, house.new_id), FAMILY, run)
         (failure,) = serving.settle(
             Tx(house.db, now, house.new_id),
             run,
-            folder=FAMILY,
-            kind="task",
-            reason="x",
-            trouble=Trouble(kind, "m"),
-            accepted=(),
-            session=session,
+            serving.RunEnd(
+                folder=FAMILY,
+                kind="task",
+                reason="x",
+                trouble=Trouble(kind, "m"),
+                accepted=(),
+                session=session,
+            ),
             jitter=0.0,
         ).failures
         return failure

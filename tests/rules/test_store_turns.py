@@ -671,19 +671,11 @@ def test_a_duplicate_container_name_is_refused() -> None:
     world = World.with_family()
     runs.begin(
         Tx(world.db, world.now),
-        run=RunId("a"),
-        folder=FAMILY,
-        kind="session",
-        container="c",
-        boot="b",
+        runs.RunStart(run=RunId("a"), folder=FAMILY, kind="session", container="c", boot="b"),
     )
     with pytest.raises(sqlite3.IntegrityError):
         runs.begin(
             Tx(world.db, world.now),
-            run=RunId("b"),
-            folder=MAIN,
-            kind="session",
-            container="c",
-            boot="b",
+            runs.RunStart(run=RunId("b"), folder=MAIN, kind="session", container="c", boot="b"),
         )
     assert outbox.count_open(world.db) == 0

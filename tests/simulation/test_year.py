@@ -293,13 +293,11 @@ class Life:
         year, run = self.year, RunId(self.year.new_id()[-16:])
         begun = await self.store.call(
             at(year.now(), serving.begin),
-            run=run,
-            folder=group,
-            kind="task",
+            runs.RunStart(
+                run=run, folder=group, kind="task", container=f"c-{run}", boot=f"boot {year.lives}"
+            ),
             turn=None,
             prewarm=False,
-            container=f"c-{run}",
-            boot=f"boot {year.lives}",
         )
         if begun is None or begun.claimed is None:
             return False
@@ -312,19 +310,21 @@ class Life:
             await self.store.call(
                 at(year.now(), turns.commit),
                 run,
-                answered=[claimed.prompt_id],
-                pieces=[f"done, {missed} missed"],
-                session=None,
+                turns.Reply(
+                    answered=[claimed.prompt_id], pieces=[f"done, {missed} missed"], session=None
+                ),
             )
         await self.store.call(
             at(year.now(), serving.settle),
             run,
-            folder=group,
-            kind="task",
-            reason="over",
-            trouble=Trouble("agent", "it broke") if fails else None,
-            accepted=[claimed.prompt_id],
-            session=None,
+            serving.RunEnd(
+                folder=group,
+                kind="task",
+                reason="over",
+                trouble=Trouble("agent", "it broke") if fails else None,
+                accepted=[claimed.prompt_id],
+                session=None,
+            ),
             jitter=0.0,
         )
         return True
