@@ -103,16 +103,16 @@ def _count(figures: Figures, task: Task, verdict: Verdict | str) -> None:
         print(f"{task.replay}", *verdict.violations[:5], sep="\n    ", flush=True)
 
 
-def simulate(hours: float, first: int, double: int | None) -> int:
-    """Play, and print what came of it. ``double``: so many pairs of crash points; None is all."""
+def simulate(hours: float, first: int, double: int | None, *, points: bool) -> int:
+    """Play, and print what came of it. ``double``: so many pairs of crash points; None is all. ``points``: kill at
+    every single point of the scenarios too, which is the same in every run."""
     begun = time.monotonic()
     print(f"seeds from {first} on, for {hours:g} simulated hours", flush=True)
     swarm = play_all(
         (Task(seed=seed) for seed in count(first)), until=lambda figures: figures.hours >= hours
     )
-    crashes = play_all(
-        (Task(crash=crash) for crash in singles(home=home())), until=lambda figures: False
-    )
+    single = singles(home=home()) if points else ()
+    crashes = play_all((Task(crash=crash) for crash in single), until=lambda figures: False)
     twice = all_pairs(home=home()) if double is None else pairs(double, home=home(), seed=first)
     doubles = play_all((Task(crash=crash) for crash in twice), until=lambda figures: False)
     bad = swarm.bad + crashes.bad + doubles.bad
@@ -139,6 +139,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--pairs", default=str(PAIRS), help="so many pairs of crash points, or: all"
     )
+    parser.add_argument(
+        "--no-points",
+        action="store_false",
+        dest="points",
+        help="leave out the kills at every single crash point, which are the same in every run",
+    )
     parser.add_argument("--from", type=int, dest="first", help="the first seed; else a fresh one")
     parser.add_argument("--seed", type=int, help="play this one seed and tell its story")
     parser.add_argument("--scenario", choices=[each.__name__ for each in SCENARIOS])
@@ -152,7 +158,8 @@ def main(argv: list[str]) -> int:
     if args.seed is not None:
         return replay(play(args.seed, home=home(), told=True))
     first = args.first if args.first is not None else secrets.randbits(40)
-    return simulate(args.hours, first, None if args.pairs == "all" else int(args.pairs))
+    pairs_wanted = None if args.pairs == "all" else int(args.pairs)
+    return simulate(args.hours, first, pairs_wanted, points=args.points)
 
 
 if __name__ == "__main__":
