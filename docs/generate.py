@@ -14,9 +14,11 @@ from typing import Final
 import attrs
 import click
 
+from pynchy import limits
 from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
 from pynchy.config.settings import CREDENTIALS, SECTIONS
+from pynchy.config.values import spell_size, spell_time
 from pynchy.control.approvals import Approvals
 from pynchy.control.group_guards import Guards
 from pynchy.control.inspection import Inspection
@@ -188,6 +190,30 @@ def tools() -> Iterator[str]:
     yield ""
 
 
+def fixed_limits() -> Iterator[str]:
+    """The numbers that people meet and cannot set."""
+    yield "# Limits\n"
+    yield "Written by `just docs` from `pynchy/limits.py`. Do not edit.\n"
+    yield (
+        "How many, how large and how long, where nothing can be set. What can be set, with its default, is in "
+        "[config.md](config.md); the limits of a tool's arguments are in [tools.md](tools.md).\n"
+    )
+    for section in limits.TABLE.values():
+        yield f"## {type(section).__name__}\n\n{section.__doc__}\n"
+        yield "| what | limit |\n| --- | --- |"
+        for field in attrs.fields(type(section)):
+            text = spell_limit(getattr(section, field.name), field.metadata["unit"])
+            yield f"| {field.metadata['doc']} | {text} |"
+        yield ""
+
+
+def spell_limit(value: float, unit: limits.Unit) -> str:
+    """A number of that table as a person would write it."""
+    if unit == "time":
+        return spell_time(value)
+    return spell_size(int(value)) if unit == "bytes" else f"{value:,} {unit}".strip()
+
+
 def tables() -> Iterator[str]:
     """The database, step by step."""
     import sqlite3
@@ -241,6 +267,7 @@ WHOLE: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "cli.md": cli,
     "tools.md": tools,
     "tables.md": tables,
+    "limits.md": fixed_limits,
 }
 PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "control.md": ops,

@@ -16,6 +16,7 @@ from pynchy.actions.call import Call, Done, Scaffold, no_folders, undone_if_refu
 from pynchy.actions.refused import Refused
 from pynchy.actions.waiting import MOST_SAID
 from pynchy.ipc.files import Staged, Unfit
+from pynchy.limits import GROUPS
 from pynchy.model import MINUTE, GroupId, RunId
 from pynchy.policy import effect_limits, tools
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
@@ -26,7 +27,7 @@ from pynchy.text.reply import clean_reply
 from pynchy.text.splitting import is_one_grapheme, split_reply
 from pynchy_agent import wire
 
-MOST_COMMANDS: Final = 120  # commands of one group within a minute
+MOST_COMMANDS: Final = GROUPS.commands
 
 
 def handle(

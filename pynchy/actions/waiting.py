@@ -12,6 +12,7 @@ from typing import Final
 from pynchy.actions.call import Call, Done
 from pynchy.actions.effects import Awaits, Delegated
 from pynchy.actions.refused import Refused
+from pynchy.limits import ANSWERS
 from pynchy.store import authority, delegates, outbox, questions
 from pynchy.store.database import Tx
 from pynchy.text.reply import clean_reply
@@ -22,7 +23,7 @@ ASKED: Final = (
     "asked; nobody has answered yet. You will be woken with the answer, whenever it comes:"
     " end your turn, without asking again"
 )
-MOST_SAID: Final = 100  # entries of the outbox that one turn may make before its answer
+MOST_SAID: Final = ANSWERS.extra
 
 
 def _ask_user(call: Call) -> Done:

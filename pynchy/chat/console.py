@@ -21,10 +21,11 @@ import trio
 
 from pynchy.chat.channel import ChannelEvent, Incoming
 from pynchy.control.server import Client, Op, OpFailed
+from pynchy.limits import CLIENTS
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId, Seq, TurnTold
 
 OWNER: Final = SenderId("console:owner")  # whoever may use the control socket
-MAX_TEXT: Final = 64 * 1024  # characters of one message
+MAX_TEXT: Final = CLIENTS.message
 _CHAT: Final = re.compile(r"console:[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 _MESSAGE_ID: Final = re.compile(r"[0-9a-zA-Z-]{8,64}", re.ASCII)
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")

@@ -18,13 +18,14 @@ import attrs
 import trio
 
 from pynchy.chat.channel import Channel, NotConnected, SendRefused, SendUncertain
+from pynchy.limits import SENDING
 from pynchy.logs import logger
 from pynchy.model import MINUTE, SECOND, ChatId, Micros, Outgoing, channel_of
 from pynchy.store import outbox
 from pynchy.store.database import Store, Tx
 
 LANES: Final = 32  # entries of one channel on their way at once
-SEND_LIMIT: Final = 2 * MINUTE  # a channel that gave no word by then gave none
+SEND_LIMIT: Final = SENDING.silent
 LONGEST_SLEEP: Final = (
     6 * MINUTE
 )  # a bit over the longest backoff: a wait beyond it is a clock's jump

@@ -25,14 +25,15 @@ from typing import Any, Final, Literal, NoReturn, get_args, get_origin
 import attrs
 import trio
 
+from pynchy.limits import CLIENTS
 from pynchy.logs import logger
 from pynchy.reader_budget import Account, Reader, charged_to
 from pynchy_agent.values import Choice, Flag, Kind, Optional, Record, Text, Whole
 from pynchy_agent.wire import BadFrame, loads_strict
 
-MAX_LINE: Final = 256 * 1024  # bytes of one request
-MAX_CLIENTS: Final = 64
-MAX_WAITING: Final = 4 * 1024 * 1024  # bytes a client may leave unread before it is dropped
+MAX_LINE: Final = CLIENTS.request
+MAX_CLIENTS: Final = CLIENTS.most
+MAX_WAITING: Final = CLIENTS.unread
 FLUSH: Final = 5.0  # seconds a client that has finished gets to read its last answers
 SHARE: Final = 0.25  # of the loop's time that one client may use in the long run
 BURST: Final = 1.0  # seconds of the processor that it may use at once after a rest

@@ -22,6 +22,7 @@ from pynchy.container.engines.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
 from pynchy.groups.dispatcher import RunHandle
 from pynchy.groups.queue import Kind
+from pynchy.limits import ANSWERS, PROMPTS
 from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
 from pynchy.policy import failures
@@ -36,12 +37,12 @@ from pynchy.text.splitting import split_reply
 from pynchy_agent import wire
 
 IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-MAX_IMAGE: Final = 5 << 20  # bytes of a picture that is shown to the model
+MAX_IMAGE: Final = PROMPTS.picture
 
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
 MAX_OWED: Final = 32  # prompts with one agent; messages that come then wait, and go together in one
 MAX_MESSAGE: Final = 1000  # characters of an error that the agent tells of
-MAX_PIECES: Final = 25  # messages of one answer, and of all that nobody asked for until the next
+MAX_PIECES: Final = ANSWERS.pieces
 HIDDEN: Final = "The rest of this answer was for myself: I began that and never ended it."
 COMPACT_DONE: Final = "Our conversation is shortened; what matters is kept."
 COMPACT_FAILED: Final = "Our conversation could not be shortened, and goes on as it was."

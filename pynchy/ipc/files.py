@@ -18,10 +18,11 @@ from typing import Final
 import attrs
 import trio
 
+from pynchy.limits import FILES
 from pynchy.text.names import clean_name
 
-FILE_LIMIT: Final = 64 << 20  # bytes of one file
-STAGED_LIMIT: Final = 256 << 20  # bytes of all files of one group that are still to be sent
+FILE_LIMIT: Final = FILES.one
+STAGED_LIMIT: Final = FILES.waiting
 _CHUNK: Final = 1 << 20
 _DEEPEST: Final = 32
 

@@ -15,18 +15,17 @@ from typing import Any, Final
 
 import attrs
 
+from pynchy.limits import RETRIES
 from pynchy.model import DAY, HOUR, MINUTE, SECOND, GroupId, Micros, after
 from pynchy.text.reply import NOTICE_PREFIX, within
 
 #: The first waits of what is tried again, each twice as long as the one before; from then on the last one.
-FIRST_WAIT: Final = 5.0 * SECOND
-DOUBLINGS: Final = 5
-LONG_WAIT: Final = 5.0 * MINUTE
-#: No wait that ends by itself is longer than this without another look at the clock.
+FIRST_WAIT: Final = RETRIES.first
+DOUBLINGS: Final = RETRIES.doublings
+LONG_WAIT: Final = RETRIES.long
 LONGEST_WAIT: Final = 1.1 * LONG_WAIT
 #: A moment that the model names is waited for at most this long.
-LONGEST_LIMIT: Final = 1.0 * DAY
-#: "Until something changes": the change is told, and nothing happens by itself before.
+LONGEST_LIMIT: Final = RETRIES.limit
 FOREVER: Final = 3650.0 * DAY
 #: A group whose turn failed tries a little later than the others: if its own message is the cause, they find out first.
 STEP_BACK: Final = 2.0 * SECOND
@@ -34,17 +33,12 @@ STEP_BACK: Final = 2.0 * SECOND
 PROBE_LEASE: Final = 15.0 * MINUTE
 
 #: How often one turn may be tried after failures that do not wait, whatever their kinds.
-MOST_STRIKES: Final = 5
-#: How often one turn may be tried at all.
-MOST_ATTEMPTS: Final = 400
-#: On how many days a turn may meet a budget that is used up: what no day pays for is not waited for.
-MOST_DAYS: Final = 2
-#: How often output of the model may be paid for and lost for one turn.
-MOST_BOUGHT: Final = 3
-#: How often the daemon may die under a turn that said nothing, before the turn is held to be the cause.
-INTERRUPTIONS: Final = 20
-#: Of one kind of trouble a chat hears once in this time, and once for each cause, however long that lasts.
-NOTICE_COOLDOWN: Final = 15.0 * MINUTE
+MOST_STRIKES: Final = RETRIES.strikes
+MOST_ATTEMPTS: Final = RETRIES.attempts
+MOST_DAYS: Final = RETRIES.days
+MOST_BOUGHT: Final = RETRIES.paid
+INTERRUPTIONS: Final = RETRIES.interruptions
+NOTICE_COOLDOWN: Final = RETRIES.notice
 
 
 class Again(enum.Enum):

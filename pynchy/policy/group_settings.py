@@ -16,6 +16,7 @@ from pynchy.container.mounts.rules import Wish
 from pynchy.gateway.body import SERVER_TOOLS
 from pynchy.gateway.exchange import Egress, Limits
 from pynchy.gateway.hosts import check_owner, check_pattern
+from pynchy.limits import GROUPS
 from pynchy_agent.values import (
     Choice,
     Flag,
@@ -30,8 +31,7 @@ from pynchy_agent.values import (
     found,
 )
 
-MAX_MOUNTS: Final = 16
-#: The images that a group can have: the one of the configuration, or the one with a browser.
+MAX_MOUNTS: Final = GROUPS.mounts
 IMAGES: Final[Mapping[str, str | None]] = {
     "agent": None,
     "agent-browser": "localhost/pynchy-agent-browser:latest",

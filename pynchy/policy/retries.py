@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from pynchy.model import DAY, MINUTE, SECOND, Micros, after
+from pynchy.limits import SENDING
+from pynchy.model import Micros, after
 from pynchy.text.reply import NOTICE_PREFIX, within
 
 #: An entry of the outbox: refused so often, it is sent as plain text, and then given up.
-SEND_ATTEMPTS: Final = 8
-PLAIN_FROM: Final = 4
-UNCERTAIN_ATTEMPTS: Final = 40  # without a word from the channel: some three hours
-SEND_BACKOFF: Final = 2.0 * SECOND
-SEND_BACKOFF_CAP: Final = 5.0 * MINUTE
-SEND_EXPIRY: Final = 1.0 * DAY
+SEND_ATTEMPTS: Final = SENDING.attempts
+PLAIN_FROM: Final = SENDING.plain
+UNCERTAIN_ATTEMPTS: Final = SENDING.uncertain
+SEND_BACKOFF: Final = SENDING.first
+SEND_BACKOFF_CAP: Final = SENDING.longest
+SEND_EXPIRY: Final = SENDING.expiry
 
 
 def send_retry(*, attempt: int, now: Micros, jitter: float) -> Micros:

@@ -21,19 +21,20 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import attrs
 
-from pynchy.model import DAY, Micros
+from pynchy.limits import TASKS
+from pynchy.model import Micros
 
 Kind = Literal["cron", "interval", "once"]
 
-MIN_PERIOD: Final = 300  # seconds between two runs
-MIN_PERIOD_MAIN: Final = 60
-MAX_PERIOD: Final = 31_536_000  # a year
-SOONEST_ONCE: Final = 5  # seconds from now
-LATEST_ONCE: Final = 5 * 366 * DAY
+MIN_PERIOD: Final = TASKS.every
+MIN_PERIOD_MAIN: Final = TASKS.every_main
+MAX_PERIOD: Final = TASKS.longest
+SOONEST_ONCE: Final = TASKS.soonest
+LATEST_ONCE: Final = TASKS.latest
 HORIZON: Final = (
     9  # years within which a cron line is due again: a 29 February may be eight years away
 )
-MAX_CRON: Final = 256  # characters
+MAX_CRON: Final = TASKS.cron
 
 
 class BadSchedule(ValueError):

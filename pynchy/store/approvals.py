@@ -16,13 +16,14 @@ from typing import Final, Literal
 
 import attrs
 
-from pynchy.model import DAY, HOUR, ChatId, GroupId, Micros, RunId, TurnId, after
+from pynchy.limits import APPROVALS
+from pynchy.model import DAY, ChatId, GroupId, Micros, RunId, TurnId, after
 from pynchy.store import audit, groups, turn_rows
 from pynchy.store.database import Database, Tx
 
-LIFETIME: Final = 1.0 * HOUR  # how long a request can be approved
-MOST_OPEN: Final = 3  # requests of one group that nobody has decided
-MOST_A_DAY: Final = 12  # requests of one group
+LIFETIME: Final = APPROVALS.lifetime
+MOST_OPEN: Final = APPROVALS.open
+MOST_A_DAY: Final = APPROVALS.a_day
 
 State = Literal["asked", "done", "failed", "denied", "expired"]
 End = Literal["done", "failed", "denied", "expired"]

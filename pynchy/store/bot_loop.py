@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pynchy.model import HOUR, Message, Seq, after, channel_of
+from pynchy.limits import BOTS
+from pynchy.model import Message, Seq, after, channel_of
 from pynchy.store.database import Tx
 
-QUICK: Final = 10.0  # seconds after our answer in which nobody has read it, thought, and written
-MOST: Final = 20  # quick answers in a row
-HOLD: Final = 1.0 * HOUR  # for which a program is not answered
+QUICK: Final = BOTS.quick
+MOST: Final = BOTS.most
+HOLD: Final = BOTS.hold
 
 Pace = Literal["human", "begins", "held"]
 

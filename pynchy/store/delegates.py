@@ -10,14 +10,15 @@ from typing import Final
 
 import attrs
 
+from pynchy.limits import HELPERS
 from pynchy.model import ChatId, GroupId, RunId, TurnId
 from pynchy.store import turn_rows, turns
 from pynchy.store.database import Database, Tx
 
-DEEPEST: Final = 2  # a helper may have helpers, and they none
-MOST: Final = 32  # helpers of a group that have not ended
+DEEPEST: Final = HELPERS.depth
+MOST: Final = HELPERS.group
 
-SHOWN: Final = 30_000  # characters of a helper's answer
+SHOWN: Final = HELPERS.answer
 
 
 class TooMany(Exception):

@@ -9,11 +9,12 @@ from typing import Final
 
 import attrs
 
+from pynchy.limits import MEMORIES
 from pynchy.model import ChatId, GroupId, Micros
 from pynchy.store import search
 from pynchy.store.database import Database, Tx
 
-MOST_MEMORIES: Final = 2000  # of one group, and of all together
+MOST_MEMORIES: Final = MEMORIES.most
 
 
 class Full(ValueError):

@@ -19,8 +19,8 @@ from typing import Final
 
 import attrs
 
+from pynchy.limits import QUESTIONS
 from pynchy.model import (
-    DAY,
     MINUTE,
     ChatId,
     Group,
@@ -37,8 +37,8 @@ from pynchy.store.database import Database, Tx
 from pynchy.store.rows import column, columns, to_value, tuple_of_json
 from pynchy.text.triggers import after_name, is_allowed
 
-PATIENCE: Final = 2.0 * MINUTE  # how long a call waits; later answers wake the agent
-KEEP: Final = 7.0 * DAY  # after which a message is no answer to it any more
+PATIENCE: Final = QUESTIONS.wait
+KEEP: Final = QUESTIONS.open
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import attrs
 
+from pynchy.limits import TASKS
 from pynchy.model import ChatId, GroupId, Micros, SenderId, TaskId, TurnId
 from pynchy.policy import failures
 from pynchy.schedule.times import Schedule
@@ -14,7 +15,7 @@ from pynchy.store.database import Database, Tx
 from pynchy.store.rows import columns, parts, to_value
 
 LATE: Final = 5.0  # seconds
-MOST_FAILURES: Final = 5  # runs in a row that failed before a task is paused
+MOST_FAILURES: Final = TASKS.failures
 
 Context = Literal["group", "isolated"]
 CatchUp = Literal["coalesce", "skip"]

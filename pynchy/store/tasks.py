@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import attrs
 
-from pynchy.model import DAY, MAIN, MINUTE, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
+from pynchy.limits import TASKS
+from pynchy.model import MAIN, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.schedule.times import (
     MIN_PERIOD,
@@ -42,10 +43,10 @@ from pynchy.store.task_rows import (
 )
 
 SHORTEST: Final = 4  # letters of an id that name a task
-MOST_TASKS: Final = 50  # of one group, active or paused
-MOST_DEPTH: Final = 2  # a task made by a task made by a task
-WINDOW: Final = 1.0 * DAY  # how far back missed slots are counted one by one
-SKIP_LATE: Final = 1.0 * MINUTE  # a task that does not catch up lets a slot go after this
+MOST_TASKS: Final = TASKS.group
+MOST_DEPTH: Final = TASKS.depth
+WINDOW: Final = TASKS.missed
+SKIP_LATE: Final = TASKS.late
 BATCH: Final = 200  # tasks of one transaction
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import attrs
 
+from pynchy.limits import PROMPTS
 from pynchy.model import (
     MAIN_CONSOLE,
     ChatId,
@@ -43,9 +44,9 @@ from pynchy.text.prompt import PromptMessage, PromptTask
 
 COMPACT: Final = "compact"  # the source of a notice that is an order: shorten the conversation
 
-MAX_MESSAGES: Final = 200  # of each, messages that ask and messages that are context, in one turn
-MAX_CONTEXT: Final = 64 << 10  # bytes of context in one turn
-MAX_ASKING: Final = 256 << 10  # bytes of messages that ask; the rest is the next turn's
+MAX_MESSAGES: Final = PROMPTS.messages
+MAX_CONTEXT: Final = PROMPTS.context
+MAX_ASKING: Final = PROMPTS.asking
 
 
 @attrs.frozen

@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
+from pynchy.limits import ANSWERS
 from pynchy.text import safe
 from pynchy.text.splitting import boundaries
 
-NAME_LIMIT: Final = 64  # graphemes of a name
+NAME_LIMIT: Final = ANSWERS.name
 
 
 def clean_name(name: str, *, fallback: str = "someone") -> str:

@@ -14,14 +14,15 @@ from zoneinfo import ZoneInfo
 
 import attrs
 
+from pynchy.limits import PROMPTS
 from pynchy.model import Attachment, Micros, Quoted
 from pynchy.text.names import clean_name
 
-TEXT_LIMIT: Final = 65_536  # characters of one message in a prompt; WhatsApp's own limit
-QUOTED_LIMIT: Final = 2_000  # characters of a quoted message
-SAID_LIMIT: Final = 4_000  # characters of each thing already said
-PROMPT_LIMIT: Final = 400_000  # characters of all messages of one prompt
-TRIGGER_FLOOR: Final = 2_000  # what a message that asks keeps even when the prompt is full
+TEXT_LIMIT: Final = PROMPTS.message
+QUOTED_LIMIT: Final = PROMPTS.quoted
+SAID_LIMIT: Final = PROMPTS.said
+PROMPT_LIMIT: Final = PROMPTS.all
+TRIGGER_FLOOR: Final = PROMPTS.kept
 
 MEDIA_ROOT: Final = "/workspace/media/"  # where an agent finds what came with a message
 

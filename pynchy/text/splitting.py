@@ -6,7 +6,9 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-REPLY_LIMIT: Final = 4_000  # characters of one outgoing message
+from pynchy.limits import ANSWERS
+
+REPLY_LIMIT: Final = ANSWERS.piece
 
 
 _FENCE: Final = "```"

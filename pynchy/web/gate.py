@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from pynchy.limits import CLIENTS
+
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
-MAX_SESSIONS: Final = 16  # browsers; the oldest goes
-COOKIE_AGE: Final = 30 * 24 * 3600  # seconds
+MAX_SESSIONS: Final = CLIENTS.browsers
+COOKIE_AGE: Final = CLIENTS.cookie
 MAX_BODY: Final = 256 * 1024  # bytes of a request, as on the control socket
 
 #: Ops of the control socket that the page may use. What is not here is for the command line.

@@ -40,6 +40,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.control.approvals": Kind.PROCEDURE,
     "pynchy.cli.*": Kind.DOOR,
     "pynchy.schedule.clock_watch": Kind.GROUND,
+    "pynchy.limits": Kind.MODEL,
     "pynchy.config.settings": Kind.GROUND,
     "pynchy.config.sources": Kind.GROUND,
     "pynchy.config.timezone": Kind.GROUND,
