@@ -45,7 +45,7 @@ class _Handed:
 async def open_console(
     *, now: Callable[[], Micros], new_id: Callable[[], str]
 ) -> AsyncIterator[Console]:
-    """The console for the length of the block."""
+    """Open the console for the length of the block."""
     sender, receiver = trio.open_memory_channel[Incoming](100)  # a burst; then senders wait
     async with sender, receiver:
         yield Console(sender, receiver, now, new_id)
@@ -80,7 +80,7 @@ class Console:
         await trio.lowlevel.checkpoint()
 
     async def send(self, out: Outgoing) -> None:
-        """Show it to whoever is attached. It is sent in any case: its row is what lasts."""
+        """Show a message to all attached clients. It counts as sent even if there are none."""
         self._tell(
             out.chat,
             {
@@ -159,7 +159,7 @@ class Console:
         return {"attach": self.attach, "detach": self.detach, "send": self.say}
 
     async def attach(self, client: Client, *, chat: str) -> object:
-        """From now on tell this client the events of a chat; ``*`` is all chats there are."""
+        """Send this client the events of a chat from now on; ``*`` means all chats."""
         await trio.lowlevel.checkpoint()
         if chat != "*":
             check_chat(chat)
@@ -170,7 +170,7 @@ class Console:
         return {"chat": chat, "typing": chat in self._typing}
 
     async def detach(self, client: Client, *, chat: str) -> object:
-        """No more events of this chat."""
+        """Stop sending the events of this chat."""
         await trio.lowlevel.checkpoint()
         self._leave(client, chat)
         return {"chat": chat}
@@ -190,9 +190,9 @@ class Console:
         sender: str = "",
         message_id: str = "",
     ) -> object:
-        """Say something in a chat, and answer once it is committed.
+        """Send a message to a chat, and answer once it is committed.
 
-        ``message_id`` is the client's own name for the message: sending it again is harmless.
+        ``message_id`` is the client's own id for the message: sending it again is harmless.
         """
         check_chat(chat)
         if not text.strip() or len(text) > MAX_TEXT or "\0" in text:
@@ -232,7 +232,7 @@ class Console:
 
 
 def sender_id(name: str) -> SenderId:
-    """Who says it: the owner, or somebody the owner speaks for."""
+    """The sender's id: the owner, or somebody in whose name the owner writes."""
     slug = "-".join(name.casefold().split())
     return SenderId(f"console:{slug}") if slug else OWNER
 

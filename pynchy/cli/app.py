@@ -67,7 +67,7 @@ class _Lazy(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Ctrl-C ends what is looked at or waited for. That is no failure to be told of, but a code of its own."""
+        """Ctrl-C ends the command. That is no error to report, but has its own exit code."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -80,7 +80,7 @@ class _Lazy(click.Group):
 
 
 def _unusable(error: OSError) -> click.ClickException:
-    """A file that cannot be had, in a sentence, where a command had none of its own for it."""
+    """Describe a file that cannot be opened, for commands that have no message of their own."""
     from pynchy.cli.client import Failure  # most commands end otherwise
 
     code, told = of_disk(error)
@@ -93,10 +93,10 @@ def pynchy() -> None:
     """A personal assistant: chats in, sandboxed Claude agents, replies out.
 
     \b
-    pynchy init                    set it up, a step at a time
-    pynchy run                     start it, and talk to it
-    pynchy send main "hello"       say something, and see the answer
-    pynchy status                  how it is
+    pynchy init                    set it up, step by step
+    pynchy run                     start it and chat with it
+    pynchy send main "hello"       send a message and print the answer
+    pynchy status                  show its state
 
-    All it keeps is in PYNCHY_HOME (~/.pynchy).
+    All its data is in PYNCHY_HOME (~/.pynchy).
     """

@@ -16,7 +16,7 @@ from pynchy.exits import Exit
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """What agents ask for beyond their own powers: list it, approve it, deny it. Alone: the list.
+    """List, approve and deny what agents ask permission for. Without a subcommand: the list.
 
     A message `/approve CODE` or `/deny CODE` in main does the same.
 
@@ -31,7 +31,7 @@ def command(context: click.Context) -> None:
 @click.option("--all", "every", is_flag=True, help="Those that are over, too.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def list_approvals(every: bool, as_json: bool) -> None:
-    """What waits for a person, each request in full.
+    """List the open requests, each in full.
 
     \b
     pynchy approvals list --all
@@ -65,7 +65,7 @@ def render(found: dict[str, Any]) -> str:
 @click.argument("code", shell_complete=words.codes)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def approve(code: str, as_json: bool) -> None:
-    """Let the agent do what it asked for under CODE. It is done at once, or said why it cannot be.
+    """Approve the request CODE. It is carried out at once, or the output says why it cannot be.
 
     \b
     pynchy approvals approve K7M2-9QXD
@@ -77,7 +77,7 @@ def approve(code: str, as_json: bool) -> None:
 @click.argument("code", shell_complete=words.codes)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def deny(code: str, as_json: bool) -> None:
-    """Do not let it. The agent is told.
+    """Deny the request CODE. The agent is told.
 
     \b
     pynchy approvals deny K7M2-9QXD

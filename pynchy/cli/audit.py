@@ -14,7 +14,7 @@ from pynchy.cli.table import moment, table
 @click.option("--limit", default=100, show_default=True, help="At most how many.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(limit: int, as_json: bool) -> None:
-    """Who was refused what, who changed what. The table only grows.
+    """Show security decisions: who was refused what, and who changed what. Rows are never deleted.
 
     \b
     pynchy audit --limit 20

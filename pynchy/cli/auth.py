@@ -27,7 +27,7 @@ from pynchy.exits import Exit
 
 @click.group()
 def command() -> None:
-    """Link the account of a messenger.
+    """Link a messenger account.
 
     \b
     pynchy auth whatsapp
@@ -48,10 +48,9 @@ def command() -> None:
 def whatsapp(png: Path | None, phone: str, again: bool, wanted: str | None) -> None:
     """Link WhatsApp: scan the code with Settings, Linked devices.
 
-    With --phone the code is typed in on that phone instead. What is linked stays linked until the
-    phone ends it: WhatsApp is asked, and --main alone changes main's chat. With --again a new link
-    takes the place of the old one; the chats stay. Where nobody can be asked main's chat is the one
-    with yourself, unless main has one.
+    With --phone, type the code on that phone instead. An account that is already linked stays
+    linked; use --main to change main's chat, and --again to replace the link (chats are kept).
+    Without a terminal, main becomes your chat with yourself, unless main already has one.
 
     \b
     pynchy auth whatsapp

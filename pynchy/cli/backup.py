@@ -24,11 +24,11 @@ PATIENCE: Final = (
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(path: Path | None, as_json: bool) -> None:
-    """Copy the database to PATH (store/backups/ by default) and read the copy once. An older copy there
-    is replaced, and nothing else is.
+    """Back the database up to PATH (by default in store/backups/) and check the backup. An older
+    backup there is overwritten, never another file.
 
-    Works with the daemon up, which then makes the copy itself, or down. Groups' files are plain
-    files: copy them as you like.
+    Works with the daemon up or down. It holds no files of groups: those are plain files that you
+    can copy as usual.
 
     \b
     pynchy backup

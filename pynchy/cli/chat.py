@@ -44,9 +44,9 @@ _PLAIN: Final = "\x1b[0m"
 @click.argument("chat", default="main", shell_complete=words.chats)
 @click.option("--sender", metavar="NAME", default="", help="Who speaks; you, if left out.")
 def command(chat: str, sender: str) -> None:
-    """Talk in CHAT (main, console:family …). Ctrl-D, Ctrl-C or /quit leaves.
+    """Chat in CHAT (main, console:family …). Leave with Ctrl-D, Ctrl-C or /quit.
 
-    Through a pipe each line is a message, and it ends once all of them are answered.
+    Through a pipe, each line is a message; the command ends when all are answered.
 
     \b
     pynchy chat

@@ -15,7 +15,7 @@ VARIABLE: Final = "_PYNCHY_COMPLETE"  # what click looks for in a program of our
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete commands and options. `pynchy` must be on PATH.
+    """Print the completion code for SHELL. `pynchy` must be on PATH.
 
     \b
     pynchy completion bash >~/.local/share/bash-completion/completions/pynchy

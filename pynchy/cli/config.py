@@ -24,7 +24,7 @@ ORDER = (
 
 @click.group()
 def command() -> None:
-    """The settings in force, and what is wrong with them.
+    """Show and check the settings.
 
     \b
     pynchy config show
@@ -37,9 +37,9 @@ def command() -> None:
 @click.option("--changed", is_flag=True, help="Only what somebody has set.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def show(name: str, changed: bool, as_json: bool) -> None:
-    """Every setting with its value and where that was given; or those of NAME alone.
+    """Show every setting, or those of NAME, with its value and where that comes from.
 
-    A start would take these values. Secrets are never shown.
+    These are the values that a start would use. Secrets are never shown.
 
     \b
     pynchy config show --changed
@@ -98,9 +98,9 @@ def _plain(value: object) -> object:
 @command.command("check")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def check(as_json: bool) -> None:
-    """Read everything as a start would, and say what is wrong, and where. Changes nothing.
+    """Check the configuration as a start would, and say what is wrong and where. Changes nothing.
 
-    Exits with 78 where a start would.
+    Exits with 78 if a start would.
 
     \b
     pynchy config check

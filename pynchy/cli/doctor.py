@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(fix: bool, online: bool, as_json: bool) -> None:
-    """Look at everything that can be wrong. Works with the daemon down; costs nothing.
+    """Check everything that can be wrong. Works with the daemon down; costs nothing.
 
-    Exits with 1 where a check fails; warnings are not failures.
+    Exits with 1 if a check fails; warnings are not failures.
 
     \b
     pynchy doctor

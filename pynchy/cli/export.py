@@ -21,10 +21,10 @@ from pynchy.exits import of_disk
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(group: str, path: Path, as_json: bool) -> None:
-    """Write all of GROUP to the archive PATH (.tar.gz): messages, files, memory, tasks.
+    """Export GROUP to the archive PATH (.tar.gz): messages, files, memory, tasks.
 
-    GROUP is its folder's name. Works with the daemon up or down. The archive is for your eyes alone
-    (mode 600); it holds plain files and JSON, and needs no Pynchy to be read.
+    GROUP is its folder's name. Works with the daemon up or down. Only you can read the archive
+    (mode 600). It holds plain files and JSON, which need no Pynchy to be read.
 
     \b
     pynchy export family ~/family.tar.gz

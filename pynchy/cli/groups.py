@@ -19,7 +19,7 @@ from pynchy.maintenance.disk import spell_bytes
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Register chats, list them, forget them. Alone: the list.
+    """Manage groups and their chats. Without a subcommand: the list.
 
     \b
     pynchy groups
@@ -32,7 +32,7 @@ def command(context: click.Context) -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def list_groups(as_json: bool) -> None:
-    """The groups and their chats.
+    """List the groups and their chats.
 
     \b
     pynchy groups list --json
@@ -62,10 +62,10 @@ def show_groups(*, as_json: bool) -> None:
 @command.command("discover")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def discover(as_json: bool) -> None:
-    """The chats of the messengers that are not registered, the latest active first.
+    """List the messengers' chats that are not registered, the latest active first.
 
-    Groups that the account is in, as the messenger says now, and whoever has written to it. Of
-    these chats nothing but a name and a time is kept.
+    These are the account's groups, asked of the messenger now, and people who have written to it.
+    Only their names and times are kept.
 
     \b
     pynchy groups discover
@@ -105,8 +105,8 @@ def add_group(
 ) -> None:
     """Register CHAT for a new group, or as one more chat of an existing one.
 
-    For an existing one the options given change it. `pynchy groups discover` lists the chats of
-    the messengers; a number with its country code is the chat with it.
+    For an existing group, the options change it. `pynchy groups discover` lists the messengers'
+    chats; a phone number with its country code means the chat with that number.
 
     \b
     pynchy groups add console:family --name Family --folder family
@@ -136,10 +136,10 @@ def add_group(
     help="Whether what others write is context, or not even kept.",
 )
 def allow(folder: str, senders: tuple[str, ...], everybody: bool, others: str | None) -> None:
-    """Let only these people wake the assistant in the group in FOLDER.
+    """Let only these people wake the assistant in group FOLDER.
 
-    A number has its country code. The owner is always listened to. In main these people may
-    order what the owner may.
+    Give numbers with their country code. The owner always may. In main, these people may do
+    everything that the owner may do in a chat.
 
     \b
     pynchy groups allow family +491701234567 +491707654321 --others ignored
@@ -164,10 +164,10 @@ def allow(folder: str, senders: tuple[str, ...], everybody: bool, others: str | 
 @click.option("--name", default="", help="Its name below /workspace/extra; the last of PATH.")
 @click.option("--writable", is_flag=True, help="May be written, where the allowlist agrees.")
 def mount(folder: str, path: str, name: str, writable: bool) -> None:
-    """Give the group in FOLDER the folder or file PATH of this machine, from its next run on.
+    """Give group FOLDER the folder or file PATH of this machine, from its next run on.
 
-    The allowlist decides, see `pynchy mounts`. What it refuses is noted all the same, and mounted
-    once the list allows it; the exit code is 1 until then.
+    The allowlist decides (see `pynchy mounts`). A refused mount is remembered and takes effect once
+    the allowlist permits it; until then the exit code is 1.
 
     \b
     pynchy groups mount family ~/Photos --name photos
@@ -191,9 +191,9 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
 @click.argument("value", default="")
 @click.option("--json", "as_json", is_flag=True, help="All its settings, as JSON.")
 def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
-    """Set what the group in FOLDER may reach and spend, from its next run on.
+    """Set what group FOLDER may reach and spend, from its next run on.
 
-    Without a VALUE it is as for everybody again.
+    Without VALUE, the default applies again.
 
     \b
     pynchy groups set family egress allowlist
@@ -223,7 +223,7 @@ def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
 @click.argument("folder", shell_complete=words.groups)
 @click.argument("name")
 def unmount(folder: str, name: str) -> None:
-    """Take the mount NAME away from the group in FOLDER, from its next run on.
+    """Remove mount NAME from group FOLDER, from its next run on.
 
     \b
     pynchy groups unmount family photos
@@ -243,7 +243,7 @@ def show_mounts(found: dict[str, object]) -> None:
 @command.command("stop")
 @click.argument("folder", shell_complete=words.groups)
 def stop_group(folder: str) -> None:
-    """Stop what the group in FOLDER works on, as `/stop` in its chat does.
+    """Stop the work of group FOLDER, as `/stop` in its chat does.
 
     \b
     pynchy groups stop family
@@ -257,7 +257,7 @@ def stop_group(folder: str) -> None:
 @command.command("pause")
 @click.argument("folder", shell_complete=words.groups)
 def pause_group(folder: str) -> None:
-    """Answer the group in FOLDER no more for now. Its messages are kept.
+    """Pause group FOLDER: it is not answered, and its messages are kept.
 
     \b
     pynchy groups pause family
@@ -270,9 +270,9 @@ def pause_group(folder: str) -> None:
 @command.command("resume")
 @click.argument("folder", shell_complete=words.groups)
 def resume_group(folder: str) -> None:
-    """Answer the group in FOLDER again, beginning with what came meanwhile.
+    """Resume group FOLDER, starting with the messages that came meanwhile.
 
-    A group that was held back because it did too much by itself goes on, too, and is counted anew.
+    This also releases a group that was held back because its agent did too much on its own.
 
     \b
     pynchy groups resume family
@@ -285,7 +285,7 @@ def resume_group(folder: str) -> None:
 @command.command("remove")
 @click.argument("folder", shell_complete=words.groups)
 def remove_group(folder: str) -> None:
-    """Forget the group in FOLDER. Its files and its history stay.
+    """Stop answering group FOLDER. Its files and history stay.
 
     \b
     pynchy groups remove family
@@ -300,12 +300,12 @@ def remove_group(folder: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def forget_group(folder: str, yes: bool, as_json: bool) -> None:
-    """Delete the group in FOLDER with everything it left. There is no way back.
+    """Delete group FOLDER and all its data. This cannot be undone.
 
-    Its messages and replies, conversations, tasks, memories, what a search would find, its files
-    and the logs of its runs. A group that was removed before can be forgotten, too. The audit says
-    that it was done; what its calls cost stays in the sums. Copies of the database hold it until
-    they have gone by: those of three nights and three weeks, and yours (`pynchy backup`).
+    Deleted are its messages and replies, conversations, tasks, memories, search index, files and
+    run logs. A group that was removed before can be deleted too. What stays: the audit's record of
+    the deletion, and the sums of what its calls cost. Backups contain the group until they expire:
+    those of three nights and three weeks, and your own (`pynchy backup`).
 
     \b
     pynchy groups forget old-project

@@ -19,7 +19,7 @@ from pynchy.cli.table import moment
 @click.option("--limit", default=50, show_default=True, help="At most how many.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(query: str, group: str, limit: int, as_json: bool) -> None:
-    """What was said in a group that fits the words of QUERY, the best first.
+    """Search what was said in a group for the words of QUERY, best matches first.
 
     \b
     pynchy history "train tickets" --group family

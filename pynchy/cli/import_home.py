@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(path: Path, dry_run: bool, allowlist: Path | None, as_json: bool) -> None:
-    """Bring over the NanoClaw (or earlier Pynchy) home at PATH. The daemon must be down.
+    """Import the NanoClaw (or earlier Pynchy) home at PATH. The daemon must be down.
 
-    PATH holds store/messages.db, data/ and groups/. Groups, their files and conversations, messages,
-    tasks and the mount allowlist come over. What was answered there is not answered again; what was not,
-    is. Nothing of yours is overwritten, and nothing at PATH is touched. The database is copied before.
-    Doing it again brings only what is new.
+    PATH holds store/messages.db, data/ and groups/. Imported are groups with their files and
+    conversations, messages, tasks and the mount allowlist. Unanswered messages are answered at the
+    next start. Your files are not overwritten, and nothing at PATH is changed. The database is backed
+    up first. Run it again to import only what is new.
 
     \b
     pynchy import ~/nanoclaw --dry-run

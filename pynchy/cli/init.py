@@ -339,10 +339,10 @@ def command(
     skip: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Set it up, a step at a time; again, and only what is missing is asked for.
+    """Set it up, step by step. Run again, it asks only for what is missing.
 
-    Without a terminal nothing is asked: what no option says is left alone. A step that fails ends it
-    with that step's exit code, and what was done stays.
+    Without a terminal it asks nothing: steps without an option are left out. A step that fails ends
+    it with that step's exit code; earlier steps stay done.
 
     \b
     pynchy init

@@ -26,7 +26,7 @@ LOOK: Final = 0.5  # seconds between two looks at a file that grows
     "--group", shell_complete=words.groups, default="", help="Only lines that name this group."
 )
 def command(follow: bool, lines: int, group: str) -> None:
-    """The end of the daemon's log. Works with the daemon down.
+    """Show the end of the daemon's log. Works with the daemon down.
 
     \b
     pynchy logs -f

@@ -13,7 +13,7 @@ from pynchy.cli.table import moment
 
 @click.group()
 def command() -> None:
-    """What agents keep for good.
+    """Show what agents remember.
 
     \b
     pynchy memory search allergies
@@ -28,7 +28,7 @@ def command() -> None:
 @click.option("--limit", default=50, show_default=True, help="At most how many.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def search(query: str, group: str, limit: int, as_json: bool) -> None:
-    """What fits QUERY best; without one, the newest.
+    """Search for QUERY; without it, show the newest.
 
     \b
     pynchy memory search allergies --group family

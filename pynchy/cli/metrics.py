@@ -17,7 +17,7 @@ from pynchy.cli.client import open_connection
     help="Write to this file, at once and whole: for node_exporter's textfile collector.",
 )
 def command(output: Path | None) -> None:
-    """Figures of the running daemon, in the text that Prometheus reads.
+    """Print the running daemon's metrics in the text format that Prometheus reads.
 
     \b
     pynchy metrics

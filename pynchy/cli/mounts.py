@@ -14,7 +14,7 @@ from pynchy.exits import Exit
 
 @click.group()
 def command() -> None:
-    """The owner's allowlist of folders. Groups ask with `pynchy groups mount`.
+    """Manage the allowlist of folders that groups may mount with `pynchy groups mount`.
 
     \b
     pynchy mounts init
@@ -44,7 +44,7 @@ def init() -> None:
 
 @command.command("check")
 def check() -> None:
-    """Read the allowlist as a start would, and say what it allows. Changes nothing.
+    """Check the allowlist, and show what it allows. Changes nothing.
 
     \b
     pynchy mounts check
@@ -71,7 +71,7 @@ def check() -> None:
 
 @command.command("reload")
 def reload() -> None:
-    """Have the running daemon read the allowlist anew.
+    """Make the running daemon read the allowlist again.
 
     \b
     pynchy mounts reload
@@ -87,7 +87,7 @@ def reload() -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def list_mounts(as_json: bool) -> None:
-    """What every group gets, and what it does not.
+    """List each group's mounts, and those that are refused.
 
     \b
     pynchy mounts list

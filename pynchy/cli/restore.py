@@ -22,11 +22,11 @@ from pynchy.exits import Exit
 @click.option("--accept", is_flag=True, help="Go on with the database that is there.")
 @click.option("--empty", is_flag=True, help="Begin anew with an empty database.")
 def command(path: Path | None, accept: bool, empty: bool) -> None:
-    """Put the copy at PATH in the place of the database. The daemon must be down.
+    """Replace the database by the backup at PATH. The daemon must be down.
 
-    The copy is checked first; what was there is kept beside it. A start that finds the database gone, or
-    another or older one than it had, refuses and says so: then this says what to go on with.
-    Without anything it lists the copies.
+    The backup is checked first, and the replaced database is kept beside it. If a start refuses
+    because the database is missing, older or a different one, this says which one to use. Without
+    PATH and options it lists the backups.
 
     \b
     pynchy restore ~/.pynchy/store/backups/pynchy-1795000000.db

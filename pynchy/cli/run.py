@@ -17,10 +17,10 @@ from pynchy.cli.start import start
     help="Any setting of docs/config.md, for this run; may be repeated.",
 )
 def command(offline: bool, settings: tuple[str, ...]) -> None:
-    """Start the assistant; on a terminal, talk to it.
+    """Start the assistant; on a terminal, chat with it.
 
-    Without a terminal it says "ready" and runs until a signal. Ctrl-D or /quit leaves the chat and
-    stops the daemon with it.
+    Without a terminal it prints "ready" and runs until a signal. Ctrl-D or /quit leaves the chat and
+    stops the daemon.
 
     \b
     pynchy run --offline

@@ -19,7 +19,7 @@ from pynchy.config.paths import Home
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(group: str, limit: int, as_json: bool) -> None:
-    """The newest runs first: times, group, kind, why each ended, and its log.
+    """List runs, newest first: times, group, kind, why each ended, and its log.
 
     \b
     pynchy runs

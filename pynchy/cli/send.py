@@ -38,7 +38,7 @@ ORDER: Final = 10.0  # seconds that the answer to a chat command may take
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 def command(chat: str, text: str, sender: str, wait: float, as_json: bool) -> None:
-    """Say TEXT in CHAT (main, console:family …) and print the replies.
+    """Send TEXT to CHAT (main, console:family …) and print the replies.
 
     \b
     Exit codes: 0 answered (or nothing to wait for), 2 not a console chat,

@@ -29,7 +29,7 @@ _DEAD: Final = 3  # systemctl status: it does not run
 
 @click.group()
 def command() -> None:
-    """Install it as a service of yours: started at boot or login, and again after a crash.
+    """Manage the user service: started at boot or login, and restarted after a crash.
 
     \b
     pynchy service install
@@ -41,7 +41,7 @@ def command() -> None:
 @click.option("--print", "only_print", is_flag=True, help="Show the file; change nothing.")
 @click.option("--no-start", is_flag=True, help="Write the file; do not start it.")
 def install(only_print: bool, no_start: bool) -> None:
-    """Write the service's file, and start it. Again: write it anew.
+    """Install and start the service. Run again to apply changes.
 
     \b
     pynchy service install
@@ -77,7 +77,7 @@ def install(only_print: bool, no_start: bool) -> None:
 
 @command.command("uninstall")
 def uninstall() -> None:
-    """Stop it, and remove the file. Nothing of PYNCHY_HOME is touched.
+    """Stop the service and remove its file. PYNCHY_HOME is kept.
 
     \b
     pynchy service uninstall
@@ -95,7 +95,7 @@ def uninstall() -> None:
 
 @command.command("start")
 def start() -> None:
-    """Start it, if it does not run.
+    """Start the service, if it is not running.
 
     \b
     pynchy service start
@@ -109,7 +109,7 @@ def start() -> None:
 
 @command.command("stop")
 def stop() -> None:
-    """Stop it in order, until you start it, or the machine. For a restore, for example.
+    """Stop the service until `start` or the next boot; for a restore, for example.
 
     \b
     pynchy service stop && pynchy restore COPY && pynchy service start
@@ -122,7 +122,7 @@ def stop() -> None:
 
 @command.command("restart")
 def restart() -> None:
-    """Stop it in order, and start it again.
+    """Restart the service, letting running turns finish.
 
     \b
     pynchy service restart
@@ -133,7 +133,7 @@ def restart() -> None:
 
 @command.command("status")
 def status() -> None:
-    """What the service manager says of it. Exit 4 if it does not run.
+    """Show what the service manager reports. Exits with 4 if the service is not running.
 
     \b
     pynchy service status
@@ -153,7 +153,7 @@ def status() -> None:
 @command.command("logs")
 @click.option("-f", "--follow", is_flag=True, help="Go on as it is written; Ctrl-C ends it.")
 def logs(follow: bool) -> None:
-    """What the service manager kept of its output; `pynchy logs` has all else.
+    """Show the output that the service manager kept; `pynchy logs` has the rest.
 
     \b
     pynchy service logs

@@ -18,9 +18,9 @@ from pynchy.maintenance.disk import spell_bytes
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(as_json: bool) -> None:
-    """How the daemon is: version, runtime, groups, runs, queue, outbox, channels.
+    """Show the daemon's state: version, runtime, groups, runs, queue, outbox, channels.
 
-    Exit code 4 if it is not running; then the last line of its log says how it ended.
+    Exits with 4 if it is not running, with the last line of its log.
 
     \b
     pynchy status

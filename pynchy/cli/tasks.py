@@ -18,7 +18,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of te
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Scheduled work: list, show, add, pause, resume, run, remove. Alone: the list.
+    """Manage scheduled tasks. Without a subcommand: the list.
 
     A TASK is named by its name, its id, or the beginning of its id.
 
@@ -36,7 +36,7 @@ def command(context: click.Context) -> None:
 @click.option("--ended", is_flag=True, help="Those that are over, too.")
 @_JSON
 def list_tasks(group: str, ended: bool, as_json: bool) -> None:
-    """The tasks, the next due first.
+    """List the tasks, next due first.
 
     \b
     pynchy tasks list --group family --ended
@@ -70,7 +70,7 @@ def _list(*, group: str, ended: bool, as_json: bool) -> None:
 @click.argument("task", shell_complete=words.tasks)
 @_JSON
 def show(task: str, as_json: bool) -> None:
-    """One TASK with what became of its newest slots.
+    """Show TASK and its newest runs.
 
     \b
     pynchy tasks show briefing
@@ -118,7 +118,7 @@ def add(
     skip_missed: bool,
     as_json: bool,
 ) -> None:
-    """Have PROMPT done in GROUP, at the times that one of the options says.
+    """Schedule PROMPT in GROUP, at the times that one of the options gives.
 
     \b
     pynchy tasks add main "what is on today?" --cron "0 8 * * 1-5"
@@ -147,7 +147,7 @@ def add(
 @click.argument("task", shell_complete=words.tasks)
 @_JSON
 def pause(task: str, as_json: bool) -> None:
-    """Let TASK rest.
+    """Pause TASK.
 
     \b
     pynchy tasks pause briefing
@@ -159,7 +159,7 @@ def pause(task: str, as_json: bool) -> None:
 @click.argument("task", shell_complete=words.tasks)
 @_JSON
 def resume(task: str, as_json: bool) -> None:
-    """Let TASK go on, from its next time after now.
+    """Resume TASK, from its next time after now.
 
     \b
     pynchy tasks resume briefing
@@ -171,7 +171,7 @@ def resume(task: str, as_json: bool) -> None:
 @click.argument("task", shell_complete=words.tasks)
 @_JSON
 def run(task: str, as_json: bool) -> None:
-    """Run TASK once, now, besides its schedule.
+    """Run TASK once, now, in addition to its schedule.
 
     \b
     pynchy tasks run briefing
@@ -183,7 +183,7 @@ def run(task: str, as_json: bool) -> None:
 @click.argument("task", shell_complete=words.tasks)
 @_JSON
 def remove(task: str, as_json: bool) -> None:
-    """End TASK for good.
+    """Delete TASK.
 
     \b
     pynchy tasks remove briefing

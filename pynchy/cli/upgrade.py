@@ -17,11 +17,11 @@ from pynchy.exits import Exit
 @click.option("--check", is_flag=True, help="Try it on a copy; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(check: bool, as_json: bool) -> None:
-    """Bring the database up to this version's schema, as the next start would.
+    """Migrate the database to this version's schema, as the next start would.
 
-    With --check it is tried on a copy, with the daemon up or down; do that after you have installed a
-    new version, and before you restart. In earnest the daemon must be down: the database is copied into
-    store/backups first, and is put back if anything fails.
+    With --check it is tried on a copy, with the daemon up or down: do that after installing a new
+    version and before restarting. Without --check the daemon must be down; the database is backed up
+    to store/backups first, and put back if anything fails.
 
     \b
     pynchy upgrade --check && pynchy service restart

@@ -15,7 +15,7 @@ from pynchy.cli.table import table
 @click.option("--group", shell_complete=words.groups, default="", help="Of this group only.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(days: int, group: str, as_json: bool) -> None:
-    """What was used of the model, as the gateway counted it. Silent turns count, too.
+    """Show model usage as the gateway counted it, silent turns included.
 
     \b
     pynchy usage

@@ -31,9 +31,9 @@ OPENER = "open-page.html"
 )
 @click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
 def command(port: int, hosts: tuple[str, ...], open_it: bool) -> None:
-    """Serve a page that shows what goes on, on 127.0.0.1 alone. Ctrl-C ends it.
+    """Serve the web page on 127.0.0.1. Ctrl-C ends it.
 
-    It prints a link that opens the page in one browser, and the next link once that was used.
+    It prints a link that opens the page in one browser; once used, it prints the next.
 
     \b
     pynchy web

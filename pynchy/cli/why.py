@@ -24,9 +24,9 @@ from pynchy.cli.table import moment, table
 )
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 def command(message: str | None, unended: bool, group: str, as_json: bool) -> None:
-    """What became of MESSAGE (its number, or its id), step by step, with times and reasons.
+    """Trace MESSAGE (a number or an id), step by step, with times and reasons.
 
-    Without a message: the newest messages with their numbers, and what became of each. Works with the daemon down.
+    Without MESSAGE: the newest messages with their numbers, and what became of each. Works with the daemon down.
 
     \b
     pynchy why

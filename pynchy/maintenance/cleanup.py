@@ -1,7 +1,6 @@
 """Delete expired files below PYNCHY_HOME: socket folders, old logs, old refused commands.
 
-The rule that keeps it so: only names of our own making, in folders of ours that no container can write,
-and no link is followed.
+Only files named by us, in our folders that no container can write, are deleted. Symlinks are not followed.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ def socket_folders(home: Home, known: Iterable[RunId]) -> list[tuple[RunId, Path
     """The folders of runs' sockets that exist: all below ``run/``, and those of ``known`` runs wherever
     a long path has put them.
 
-    Take the list before you ask which runs live: then no folder of a run that begins meanwhile is in it.
+    Take this list before you ask which runs are live, so that it cannot contain the folder of a run that starts
+    meanwhile.
     """
     with suppress(FileNotFoundError):
         below = [(RunId(path.name), path) for path in home.gateways.iterdir()]
@@ -36,13 +36,13 @@ def socket_folders(home: Home, known: Iterable[RunId]) -> list[tuple[RunId, Path
 def clear_socket_folders(
     folders: Iterable[tuple[RunId, Path]], *, living: Collection[RunId]
 ) -> int:
-    """Remove those of ``folders`` whose run does not live; how many went."""
+    """Delete those ``folders`` whose run is not live; returns how many."""
     return sum(trees.clear(path) for run, path in folders if run not in living)
 
 
 def clear_old(home: Home, *, before: float) -> tuple[int, int]:
-    """Remove logs of runs and refused command files that were written before a moment (seconds since
-    1970); how many of each."""
+    """Delete run logs and refused command files written ``before`` a time (seconds since 1970); returns how
+    many of each."""
     logs = home.run_logs.glob("*.log")
     refused = home.refused.glob("*/*.bad")
     return _unlink(logs, before), _unlink(refused, before)

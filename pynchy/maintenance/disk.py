@@ -23,7 +23,7 @@ _KIB: Final = 1024
 
 @attrs.frozen
 class Space:
-    """The room there is for us. ``files`` is 0 where a file system has no fixed number of them."""
+    """Free and total space. ``files`` is 0 if the file system has no fixed number of them."""
 
     free: int  # bytes
     total: int
@@ -31,11 +31,11 @@ class Space:
     files: int = 0
 
     def is_short_of_files(self, share: float = FEW_FILES) -> bool:
-        """Whether few more files can be made: less than this share of all."""
+        """Whether fewer files than this share of all can still be created."""
         return self.files > 0 and self.files_free < share * self.files
 
     def less(self, taken: int) -> Space:
-        """The same when so many bytes more are taken."""
+        """The same after ``taken`` more bytes are used."""
         return attrs.evolve(self, free=self.free - taken)
 
 
@@ -44,33 +44,33 @@ ENDLESS: Final = Space(free=1 << 60, total=1 << 60)
 
 @attrs.frozen
 class Floor:
-    """The least room that must be left: ``bytes``, or ``share`` of the whole where that is more."""
+    """The least free space that must remain: ``bytes``, or ``share`` of the whole if that is more."""
 
     bytes: int
     share: float
 
     @classmethod
     def of(cls, settings: Disk) -> Floor:
-        """The one that the configuration sets."""
+        """The threshold of the configuration."""
         return cls(bytes=settings.free, share=settings.free_percent / 100)
 
     def least(self, space: Space) -> int:
-        """So many bytes must be free."""
+        """The bytes that must be free."""
         return max(self.bytes, int(self.share * space.total))
 
     def is_low(self, space: Space, *, was: bool = False) -> bool:
-        """Whether there is too little room. What ``was`` low stays so until there is a tenth more."""
+        """Whether there is too little room. If it ``was`` low, it stays low until there is a tenth more."""
         times = BACK if was else 1.0
         few = space.is_short_of_files(FEW_FILES * times)
         return few or space.free < self.least(space) * times
 
     def is_critical(self, space: Space) -> bool:
-        """Whether even half of it is gone: what runs on will take the rest."""
+        """Whether even half of that is used up: live runs will soon fill the disk."""
         return space.is_short_of_files(FEW_FILES / 2) or space.free < self.least(space) / 2
 
 
 def space_of(path: Path) -> Space:
-    """The room where ``path`` is, for a user who is not root."""
+    """The space of the file system of ``path``, as available to a user who is not root."""
     seen = os.statvfs(path)
     return Space(
         free=seen.f_bavail * seen.f_frsize,

@@ -1,9 +1,9 @@
 """Hold new runs back while the disk is nearly full, and let them go on afterwards.
 
-What is said meanwhile is stored all the same; runs that live go on. The rule that keeps it so: one
-look is one statvfs, and what follows from it is fed to the queue before anything else is. Looks are
-taken where something happens anyway: before a bell rings for a group, and after a run, before its slot
-is free. The slow timer is for what nothing tells us of: somebody else fills or empties the disk.
+Messages are still stored meanwhile, and live runs go on. One look is one statvfs, and its result is fed to
+the queue before anything else. Looks are taken when something happens anyway: before a bell rings for a
+group, and after a run, before its slot is free. The slow timer is for other programs that fill or empty
+the disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EVERY: Final = 1 * MINUTE
 
 @attrs.define(eq=False)
 class Headroom:
-    """The service. ``measure`` looks; ``feed`` tells the queue; ``tell`` tells the owner a text of a kind."""
+    """The service. ``measure`` returns the free space; ``feed`` reaches the queue; ``tell`` the owner."""
 
     measure: Callable[[], Space]
     floor: Floor
@@ -34,7 +34,7 @@ class Headroom:
     low: bool = attrs.field(init=False, default=False)
 
     async def look(self) -> None:
-        """Look, and hold or release. When it returns, the queue knows."""
+        """Measure, and hold or release runs. When it returns, the queue knows."""
         try:
             space = self.measure()
         except OSError as error:  # what is not known changes nothing
@@ -61,7 +61,7 @@ class Headroom:
             await self.tell("There is room on the disk again; I go on.", "disk:room")
 
     def shown(self) -> dict[str, object]:
-        """How it is, for who asks: bytes, and whether new runs are held."""
+        """The state to show: bytes, and whether new runs are held."""
         space = self.space
         if space is None:
             return {"held": self.low}
@@ -73,7 +73,7 @@ class Headroom:
         }
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
-        """Look now and then, for ever. Started once the first look is done."""
+        """Look once a minute, for ever. Started once the first look is done."""
         await self.look()
         task_status.started()
         while True:

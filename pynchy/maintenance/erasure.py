@@ -1,8 +1,8 @@
 """Delete a group with all its rows, files and logs. Only the owner can.
 
-Procedure. A mark on the disk comes first and goes last: whatever ends the daemon in between, the next
-start completes it, and until then nobody can register the folder again. The rule that keeps it so: each
-step may be done twice, and files go before the rows that name them.
+A marker file is written first and removed last: if the daemon ends in between, the next start completes
+the deletion, and until then nobody can register the folder again. Each step may be done twice, and files
+are deleted before the rows that name them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ TRIES: Final = 3  # to find the group at rest
 
 @attrs.frozen
 class Forgetting:
-    """The op. ``end`` ends the runs of a group and returns when they are over; ``removed`` is told once
-    it is gone."""
+    """The op. ``end`` ends a group's runs and returns when they are over; ``removed`` is called once the
+    group is deleted."""
 
     store: Store
     home: Home
@@ -41,10 +41,10 @@ class Forgetting:
         return {"groups.forget": self.forget}
 
     async def forget(self, client: Client, *, folder: str) -> object:
-        """Delete a group and all it left: messages, replies, tasks, memories, files, logs of its runs.
+        """Delete a group and all its data: messages, replies, tasks, memories, files, run logs.
 
-        A group that was removed before can be forgotten, too. The audit and the sums of money stay, and
-        so do copies of the store. ``left`` names what could not be deleted.
+        A group that was removed before can be deleted too. The audit and the cost totals stay, and so
+        do backups. ``left`` lists files that could not be deleted.
         """
         group = folder_of(folder)
         if group is None or group == MAIN:
@@ -79,7 +79,7 @@ class Forgetting:
 
 
 async def complete(store: Store, home: Home) -> None:
-    """At start, when no container is left: finish what was begun."""
+    """At start, when no container is left: complete deletions that were interrupted."""
 
     async def nothing_runs(group: GroupId) -> None:
         await trio.lowlevel.checkpoint()
@@ -90,7 +90,7 @@ async def complete(store: Store, home: Home) -> None:
 
 
 def mark(home: Home, group: GroupId) -> None:
-    """Write down that a group is being forgotten, so that it is known after a crash of the machine, too."""
+    """Write the marker of a group's deletion, durably."""
     path = home.forgetting(group)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
@@ -100,12 +100,12 @@ def mark(home: Home, group: GroupId) -> None:
 
 
 def marked(home: Home) -> list[GroupId]:
-    """The groups that are being forgotten."""
+    """The groups whose deletion is not complete."""
     folder = home.forgetting(MAIN).parent
     names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
     return [group for name in names if (group := folder_of(name)) is not None and group != MAIN]
 
 
 def unmark(home: Home, group: GroupId) -> None:
-    """All is done."""
+    """Remove the marker: the deletion is complete."""
     home.forgetting(group).unlink(missing_ok=True)

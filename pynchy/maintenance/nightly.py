@@ -1,12 +1,11 @@
 """Once a night: back up the database and delete expired data.
 
 It sleeps until the hour; a round that was missed (the machine was off) is made up for soon after the
-start. What is due is computed from the wall clock and the newest copy, anew after each piece of the
-wait, so that a clock that is set, or a machine that slept, is noticed within `PIECE`.
+start. When the next round is due is computed from the wall clock and the newest backup, again after each piece
+of the wait, so that a clock that is set, or a machine that slept, is noticed within `PIECE`.
 
-The rule that keeps it so: an old copy goes only when a new one is there; what else goes is of no use to
-anybody. Work on files and the copy are done in worker threads. A copy that fails costs nobody anything:
-the owner is told once, and it is tried again. Only trouble of the store itself goes up, as everywhere.
+An old backup is deleted only when a new one exists. File work and the backup run in worker threads. If a
+backup fails, the owner is told once and it is tried again. Only errors of the store itself propagate.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ KNOWN_RUNS: Final = 1000  # the newest, whose sockets are looked for
 
 
 class NoCopy(Exception):
-    """The copy was not made; the text says why."""
+    """No backup was made; the text says why."""
 
 
 @attrs.frozen
 class Plan:
-    """What the owner decided. Times in seconds; ``hour`` is by the clock of ``timezone``."""
+    """The owner's settings. Times are in seconds; ``hour`` is in ``timezone``."""
 
     hour: int
     timezone: str
@@ -69,7 +68,7 @@ def next_hour(last: Micros, *, hour: int, timezone: str) -> Micros:
 
 @attrs.define(eq=False)
 class Keeper:
-    """The service. ``measure`` looks how much room there is; ``tell`` tells the owner a text of a kind."""
+    """The service. ``measure`` returns the free space; ``tell`` sends the owner a text of a kind."""
 
     store: Store
     home: Home
@@ -107,7 +106,7 @@ class Keeper:
         return await trio.to_thread.run_sync(find)
 
     async def round(self) -> bool:
-        """Look, copy, then forget. Whether there is a sound copy; if not, the owner has been told."""
+        """Check, back up, then prune. Returns whether there is a sound backup; if not, the owner was told."""
         done: list[str] = []
         try:
             looked = await self._look()
@@ -122,8 +121,8 @@ class Keeper:
         return not self.failing
 
     async def _look(self) -> list[str]:
-        """Read all of the database, and make indexes anew that are wrong. Raises `NoCopy` for damage that
-        cannot be mended: then the copies there are stay."""
+        """Check the whole database and rebuild wrong indexes. Raises `NoCopy` for damage that cannot be
+        repaired; then the existing backups are kept."""
         found = await self._health()
         if found.damage:
             raise NoCopy(
@@ -161,7 +160,7 @@ class Keeper:
             )
 
     def _due(self) -> Micros:
-        """When the next round is due. One that was done tomorrow, by a clock that was wrong, is none."""
+        """When the next round is due. A last round that lies in the future (the clock was wrong) is ignored."""
         now = self.now()
         if self.last is None or self.last > after(now, DAY):
             return now
@@ -208,7 +207,7 @@ class Keeper:
         return done
 
     async def _prune_messages(self) -> int:
-        """Delete what was said too long ago, a few rows at a time: others want the store, too."""
+        """Delete old messages, a few rows at a time, so that others can use the store in between."""
         from pynchy.store import retention
 
         before = after(self.now(), -self.plan.messages)
