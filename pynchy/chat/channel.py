@@ -36,7 +36,7 @@ ADVICE: Final[Mapping[State, str]] = {
 
 @attrs.frozen
 class Incoming:
-    """A message. ``number`` is acknowledged once its row is committed; None needs no word."""
+    """A message. ``number`` is acknowledged once its row is committed; None needs no acknowledgement."""
 
     message: Message
     number: int | None = None
@@ -44,7 +44,7 @@ class Incoming:
 
 @attrs.frozen
 class ChatSeen:
-    """A chat exists, under this name. Nothing was said in it."""
+    """A chat exists and has this name; no message came with it."""
 
     chat: ChatId
     name: str
@@ -59,15 +59,15 @@ class StateChanged:
 
     @property
     def words(self) -> str:
-        """The state, why, and what a person can do about it."""
+        """The state, its reason, and what a person can do about it."""
         why = "; ".join(filter(None, [self.detail, ADVICE.get(self.state, "")]))
         return f"{self.state} ({why})" if why else self.state
 
 
 @attrs.frozen
 class SetAside:
-    """A message was given up after several deliveries: nobody will see it. Told like a message, until its
-    ``number`` is acknowledged. ``chat`` and ``who`` are empty where even they could not be read."""
+    """A message was given up after several deliveries. Reported again and again, like a message, until its
+    ``number`` is acknowledged. ``chat`` and ``who`` are empty if even they could not be read."""
 
     chat: ChatId
     who: str
@@ -80,7 +80,7 @@ ChannelEvent = Incoming | ChatSeen | StateChanged | SetAside
 
 class SendRefused(Exception):
     """The message was not sent, for certain. ``permanent``: another try would be refused too.
-    ``hopeless``: whatever its text is; it must not be tried again."""
+    ``hopeless``: no other text would help; it must not be tried again."""
 
     def __init__(self, reason: str, *, permanent: bool = False, hopeless: bool = False) -> None:
         super().__init__(reason)
@@ -98,11 +98,11 @@ class SendUncertain(Exception):
 
 
 class NotConnected(Exception):
-    """The channel is not connected; nothing was sent, and a try now counts for nothing."""
+    """The channel is not connected: nothing was sent, and this try does not count."""
 
 
 class Channel(Protocol):
-    """A messenger. What it was asked to send it keeps in order of the calls."""
+    """A messenger. It sends in the order of the calls."""
 
     @property
     def name(self) -> str: ...
@@ -112,7 +112,7 @@ class Channel(Protocol):
         ...
 
     async def acknowledge(self, number: int) -> None:
-        """Let go of a message: its row is committed."""
+        """Acknowledge a message whose row is committed."""
         ...
 
     async def send(self, out: Outgoing) -> None:
@@ -123,7 +123,7 @@ class Channel(Protocol):
         ...
 
     async def set_typing(self, chat: ChatId, on: bool) -> None:
-        """Show or hide that an answer is being written. Never raises for the weather."""
+        """Show or hide that an answer is being written. Never raises for network trouble."""
         ...
 
     async def was_sent(self, message_id: str) -> bool | None:
@@ -133,7 +133,7 @@ class Channel(Protocol):
 
 @runtime_checkable
 class Redelivers(Protocol):
-    """A channel that brings a message again which could not be taken in, and in the end sets it aside."""
+    """A channel that redelivers a message which could not be stored, and in the end sets it aside."""
 
     async def reject(self, number: int, reason: str) -> None:
         """Hand a message back: its row could not be committed. It comes again, or as `SetAside`."""

@@ -48,11 +48,11 @@ class Asked:
 
 
 class OnCommand(Protocol):
-    """What carries an order out.
+    """Carries a chat command out.
 
-    Called once for each order, in the transaction that stores its message, in the store's thread:
-    what it writes is there exactly if the message is. What it returns is called after the commit,
-    in trio, and is for what is not in the database: stop a run, ring a bell.
+    Called once for each command, in the transaction that stores its message, in the store's thread: its
+    writes exist exactly if the message does. What it returns is called after the commit, in trio, for
+    effects outside the database: stop a run, ring a bell.
     """
 
     def __call__(self, tx: Tx, asked: Asked, /) -> Callable[[], Awaitable[None]] | None: ...
@@ -72,12 +72,12 @@ async def run(
     answered: Callable[[str], None] = lambda question: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
-    """Take in what ``channel`` brings. Runs until cancelled.
+    """Store what ``channel`` brings. Runs until cancelled.
 
-    Messages that come while a commit is under way share the next one. A message that cannot be
-    stored is let go of, and main is told; it never stops those behind it.
-    ``stored`` hears what became of each, before it is acknowledged, and ``answered`` of each question
-    that one was taken for the answer to.
+    Messages that come during a commit share the next one. A message that cannot be stored is dropped and
+    main is told; it never stops those behind it.
+    ``stored`` is called with each result before the message is acknowledged, ``answered`` with each
+    question that a message answered.
     """
     burst, events = trio.open_memory_channel[ChannelEvent](BURST)
     async with trio.open_nursery() as nursery:
@@ -113,7 +113,7 @@ async def _read(channel: Channel, burst: trio.MemorySendChannel[ChannelEvent]) -
 
 @attrs.frozen
 class _Kept:
-    """What storing a message came to."""
+    """The result of storing a message."""
 
     message: Message
     received: messages.Received
@@ -135,7 +135,7 @@ class _Receiver:
     answered: Callable[[str], None]
 
     async def take_in(self, batch: Sequence[ChannelEvent]) -> None:
-        """Store, carry orders out, acknowledge, ring each group that has something to answer."""
+        """Store, carry commands out, acknowledge, and ring each group that has something to answer."""
         wake: dict[GroupId, None] = {}  # in order, each once
         refused: set[int] = (
             set()
@@ -222,7 +222,7 @@ def _keep(tx: Tx, batch: Sequence[ChannelEvent], *, on_command: OnCommand) -> li
 
 
 def _named(message: Message) -> Message:
-    """With names as they may be shown anywhere: people choose theirs, and those of their chats."""
+    """The event with cleaned names, because people choose their own and their chats' names."""
     chat_name = message.chat_name and clean_name(message.chat_name, fallback="")
     sender_name = clean_name(message.sender_name, fallback=message.sender)
     return attrs.evolve(message, sender_name=sender_name, chat_name=chat_name)

@@ -35,14 +35,14 @@ DOWN_LAST: Final = MINUTE  # … then after ever longer, up to this
 
 @attrs.frozen
 class Pace:
-    """How fast an account may send: so many at once, then so many a second."""
+    """How fast an account may send: a burst, then a rate."""
 
     burst: int
     rate: float
 
 
 class _Bucket:
-    """Tokens of one account; who comes first is served first."""
+    """The token bucket of one account; first come, first served."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
@@ -72,7 +72,7 @@ class _Bucket:
 
 @attrs.frozen
 class _Survey:
-    """What the outbox holds: given up just now, due, and when something falls due after that."""
+    """The state of the outbox: entries given up just now, entries due, and when the next falls due."""
 
     given_up: list[outbox.Failed]
     heads: list[outbox.Head]
@@ -80,7 +80,7 @@ class _Survey:
 
 
 def _take(tx: Tx, entry: int, moment: Micros) -> Outgoing | None:
-    """Take an entry that was due at ``moment``: the clock may have been set back since."""
+    """Take an entry that was due at ``moment``, as the clock may have been set back since."""
     return outbox.take(tx.at(max(moment, tx.now)), entry)
 
 
@@ -94,7 +94,7 @@ def _survey(tx: Tx, *, moment: Micros) -> _Survey:
 
 @attrs.define
 class _Down:
-    """A channel that was not connected when it was tried."""
+    """A channel that was not connected at the last try."""
 
     until: float  # trio's time
     wait: float
@@ -133,7 +133,7 @@ class Sender:
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
-        """Runs until cancelled. A try that is cancelled here is left as it is, for the next start to find."""
+        """Runs until cancelled. A cancelled try stays "in flight", for the next start to recover."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -146,7 +146,7 @@ class Sender:
         raise AssertionError("unreachable")
 
     def ring(self) -> None:
-        """There may be more to send."""
+        """Look again: there may be more to send."""
         self._told.set()
 
     def free(self, chat: ChatId) -> bool:
@@ -187,7 +187,7 @@ class Sender:
                 moment = max(moment, due)
 
     async def _look(self, moment: Micros, nursery: trio.Nursery) -> tuple[float, Micros | None]:
-        """Start what may go. Returns until when to sleep, and what falls due then by the wall."""
+        """Start sending what may go. Returns when to wake up, on trio's clock and on the wall clock."""
         survey = await self._store.call(_survey, moment=moment)
         for each in survey.given_up:
             self._log(each)
@@ -210,12 +210,12 @@ class Sender:
         return wake_at, None
 
     def _has_no_lane(self, name: str, chat: ChatId) -> bool:
-        """Whether an entry has to wait for one that is on its way."""
+        """Whether an entry must wait for one that is being sent."""
         lanes = self._busy[name]
         return chat in lanes or len(lanes) >= LANES
 
     async def _lane(self, name: str, head: outbox.Head, moment: Micros) -> None:
-        """One entry to its channel. Then it is time to look again."""
+        """Send one entry, then look again."""
         with self._in_lane(name, head.out.chat):
             channel = self._channels.get(name)
             if channel is None:
@@ -230,7 +230,7 @@ class Sender:
                 await self._try(channel, out)
 
     async def _carried(self, name: str, out: Outgoing) -> None:
-        """One entry that was taken already."""
+        """Send one entry that is already taken."""
         with self._in_lane(name, out.chat):
             if name in self._buckets:
                 await self._buckets[name].take()
@@ -304,7 +304,7 @@ class Sender:
         self._log(failed)
 
     def _mark_down(self, name: str) -> None:
-        """Leave a channel alone for a while; once, however many entries found it down together."""
+        """Pause a channel for a while; once, even if several entries found it down."""
         known = self._down.get(name)
         moment = trio.current_time()
         if known is not None and moment < known.until:

@@ -37,7 +37,7 @@ ENGINES: Final = ("auto", "docker", "podman", "container", "bwrap")
 
 
 @attrs.frozen
-class Wish:
+class Flags:
     """What the flags say; None where they say nothing."""
 
     credential: str | None = None  # "-", "env", or a file
@@ -66,8 +66,8 @@ class Step:
     """One step. ``look`` changes nothing; ``act`` does it, or raises a ClickException with why not."""
 
     look: Callable[[Patient], Seen]
-    act: Callable[[Patient, Wish], None]
-    wanted: Callable[[Wish], bool | None]  # None: nobody has said, so ask
+    act: Callable[[Patient, Flags], None]
+    wanted: Callable[[Flags], bool | None]  # None: nobody has said, so ask
     question: str = ""
     code: Exit = Exit.OURS
 
@@ -80,7 +80,7 @@ def _look_home(patient: Patient) -> Seen:
     return Seen(there, str(patient.home.root), "it is made at the first start")
 
 
-def _make_home(patient: Patient, wish: Wish) -> None:
+def _make_home(patient: Patient, flags: Flags) -> None:
     patient.home.make()
 
 
@@ -97,22 +97,22 @@ def _look_credential(patient: Patient) -> Seen:
     return Seen(True, f"{config.credential.kind}, from {origin}")
 
 
-def _set_credential(patient: Patient, wish: Wish) -> None:
+def _set_credential(patient: Patient, flags: Flags) -> None:
     home = patient.home
-    if wish.offline:
+    if flags.offline:
         set_setting(home.config, "model", "offline", "true")
         return
     while True:
-        secret = _read_credential(patient, wish)
+        secret = _read_credential(patient, flags)
         kind = "oauth" if secret.startswith("sk-ant-oat") else "api_key"
         try:
             if not secret.isascii() or not secret.isprintable() or " " in secret:
                 raise click.ClickException("expected a key of printable characters without spaces")
-            if wish.online:
+            if flags.online:
                 _try(kind, secret, _config(patient))
             break
         except click.ClickException as error:
-            if wish.credential is not None:  # nobody is there to give another
+            if flags.credential is not None:  # nobody is there to give another
                 raise
             click.echo(f"  {escape(error.format_message())}")
     name = next(name for name, each in CREDENTIALS.items() if each == kind)
@@ -121,18 +121,18 @@ def _set_credential(patient: Patient, wish: Wish) -> None:
         set_setting(home.config, "model", "offline", "false")
 
 
-def _read_credential(patient: Patient, wish: Wish) -> str:
-    if wish.credential == "env":
+def _read_credential(patient: Patient, flags: Flags) -> str:
+    if flags.credential == "env":
         found = [patient.environ.get(name, "").strip() for name in CREDENTIALS]
         if not any(found):
             raise click.ClickException(f"the environment has no {' and no '.join(CREDENTIALS)}")
         return next(each for each in found if each)
-    if wish.credential is not None:
+    if flags.credential is not None:
         try:
-            with click.open_file(wish.credential, encoding="utf-8") as file:
+            with click.open_file(flags.credential, encoding="utf-8") as file:
                 return str(file.read(10_000)).strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise click.ClickException(f"{wish.credential}: {error}") from None
+            raise click.ClickException(f"{flags.credential}: {error}") from None
     click.echo(
         "A key for Claude: paste an API key (https://console.anthropic.com), or what `claude setup-token`\n"
         "prints. It is kept in .env for you alone, and no container ever sees it. It is not shown here.\n"
@@ -174,9 +174,9 @@ def _look_runtime(patient: Patient) -> Seen:
     return Seen(True, f"{patient.runtime.name} answers")
 
 
-def _set_engine(patient: Patient, wish: Wish) -> None:
-    if wish.engine is not None:
-        set_setting(patient.home.config, "container", "engine", f'"{wish.engine}"')
+def _set_engine(patient: Patient, flags: Flags) -> None:
+    if flags.engine is not None:
+        set_setting(patient.home.config, "container", "engine", f'"{flags.engine}"')
     elif patient.runtime is None:
         raise click.ClickException("nothing on this machine can hold an agent")
 
@@ -190,7 +190,7 @@ def _look_image(patient: Patient) -> Seen:
     return Seen(found.level == "ok", found.what, found.advice)
 
 
-def _build_image(patient: Patient, wish: Wish) -> None:
+def _build_image(patient: Patient, flags: Flags) -> None:
     if patient.runtime is None:
         raise click.ClickException("no engine, no image")
     _run([str(patient.build), patient.runtime.name], why="the image was not built")
@@ -206,9 +206,9 @@ def _look_whatsapp(patient: Patient) -> Seen:
     return Seen(False, "not linked", "--whatsapp, or later: pynchy auth whatsapp")
 
 
-def _link_whatsapp(patient: Patient, wish: Wish) -> None:
-    phone = ["--phone", wish.phone] if wish.phone else []
-    main = ["--main", wish.main] if wish.main else []
+def _link_whatsapp(patient: Patient, flags: Flags) -> None:
+    phone = ["--phone", flags.phone] if flags.phone else []
+    main = ["--main", flags.main] if flags.main else []
     _run([*_PYNCHY, "auth", "whatsapp", *phone, *main], why="WhatsApp was not linked")
 
 
@@ -237,10 +237,10 @@ def _main_chats(home: Home) -> list[str]:
             return [*groups.chats_of(reader, MAIN)] or [MAIN_CONSOLE]
 
 
-def _choose_main(patient: Patient, wish: Wish) -> None:
+def _choose_main(patient: Patient, flags: Flags) -> None:
     if not _look_whatsapp(patient).done:
         raise click.ClickException("WhatsApp is not linked, so main has the console alone")
-    chosen = ["--main", wish.main] if wish.main else []
+    chosen = ["--main", flags.main] if flags.main else []
     _run([*_PYNCHY, "auth", "whatsapp", *chosen], why="main has no such chat")
 
 
@@ -250,47 +250,47 @@ def _look_service(patient: Patient) -> Seen:
     return Seen(False, "not installed: it ends with the terminal", "--service")
 
 
-def _install_service(patient: Patient, wish: Wish) -> None:
+def _install_service(patient: Patient, flags: Flags) -> None:
     config = _config(patient)
     if config.credential is None and not config.model.offline:
         told = "a service needs a credential, or --offline"
-        raise click.ClickException(told) if wish.service else _Skipped(told)
+        raise click.ClickException(told) if flags.service else _Skipped(told)
     if os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("CLAUDE_CODE_OAUTH_TOKEN"):
         click.echo("  a service does not see your shell's environment: --credential env keeps it")
     _run([*_PYNCHY, "service", "install"], why="the service was not installed")
 
 
 STEPS: Final[dict[str, Step]] = {
-    "home": Step(_look_home, _make_home, lambda wish: True),
+    "home": Step(_look_home, _make_home, lambda flags: True),
     "credential": Step(
         _look_credential,
         _set_credential,
-        lambda wish: True if wish.credential is not None or wish.offline else None,
+        lambda flags: True if flags.credential is not None or flags.offline else None,
         code=Exit.CONFIG,  # it asks by itself
     ),
-    "runtime": Step(_look_runtime, _set_engine, lambda wish: True, code=Exit.NO_RUNTIME),
+    "runtime": Step(_look_runtime, _set_engine, lambda flags: True, code=Exit.NO_RUNTIME),
     "image": Step(
         _look_image,
         _build_image,
-        lambda wish: wish.image,
+        lambda flags: flags.image,
         "Build the agent's image now? (a minute or two)",
     ),
     "whatsapp": Step(
         _look_whatsapp,
         _link_whatsapp,
-        lambda wish: wish.whatsapp,
+        lambda flags: flags.whatsapp,
         "Link WhatsApp now? (your phone in hand)",
     ),
     "main": Step(
         _look_main,
         _choose_main,
-        lambda wish: True if wish.main else None,
+        lambda flags: True if flags.main else None,
         "Choose which WhatsApp chat governs it?",
     ),
     "service": Step(
         _look_service,
         _install_service,
-        lambda wish: wish.service,
+        lambda flags: flags.service,
         "Start it now, and whenever the machine starts?",
     ),
 }
@@ -353,7 +353,7 @@ def command(
     if credential is not None and offline:
         raise click.UsageError("--credential and --offline exclude each other")
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
-    wish = Wish(
+    flags = Flags(
         credential=credential,
         offline=offline,
         online=not no_online,
@@ -369,7 +369,7 @@ def command(
     code = Exit.OK
     for number, (name, step) in enumerate(STEPS.items(), start=1):
         try:
-            state, told = _take(name, step, wish, only_look=only_look, skip=name in skip)
+            state, told = _take(name, step, flags, only_look=only_look, skip=name in skip)
         except click.Abort:
             click.echo("\nStopped; what was done stays. To go on: pynchy init", err=True)
             raise SystemExit(Exit.INTERRUPTED) from None
@@ -389,7 +389,7 @@ def command(
     raise SystemExit(code)
 
 
-def _take(name: str, step: Step, wish: Wish, *, only_look: bool, skip: bool) -> tuple[str, str]:
+def _take(name: str, step: Step, flags: Flags, *, only_look: bool, skip: bool) -> tuple[str, str]:
     """One step: "done" before, "made" now, "skipped", "todo" or "failed"; and a sentence."""
     if skip:
         return "skipped", "as you said"
@@ -397,15 +397,15 @@ def _take(name: str, step: Step, wish: Wish, *, only_look: bool, skip: bool) -> 
     seen = step.look(patient)
     if only_look:
         return ("done", seen.told) if seen.done else ("todo", _with_advice(seen))
-    if seen.done and not _replaces(name, wish):
+    if seen.done and not _replaces(name, flags):
         return "done", seen.told
-    wanted = step.wanted(wish)
-    if wanted is None and wish.terminal:
+    wanted = step.wanted(flags)
+    if wanted is None and flags.terminal:
         wanted = not step.question or click.confirm(step.question, default=name != "whatsapp")
     if not wanted:
         return "skipped", _with_advice(seen)
     try:
-        step.act(patient, wish)
+        step.act(patient, flags)
     except _Skipped as error:
         return "skipped", str(error)
     except click.ClickException as error:
@@ -414,12 +414,12 @@ def _take(name: str, step: Step, wish: Wish, *, only_look: bool, skip: bool) -> 
     return ("made", seen.told) if seen.done else ("failed", _with_advice(seen))
 
 
-def _replaces(name: str, wish: Wish) -> bool:
+def _replaces(name: str, flags: Flags) -> bool:
     """Whether the flags ask for something else than what is there."""
     asked: dict[str, bool] = {
-        "credential": wish.credential is not None or wish.offline,
-        "runtime": wish.engine is not None,
-        "main": wish.main is not None,
+        "credential": flags.credential is not None or flags.offline,
+        "runtime": flags.engine is not None,
+        "main": flags.main is not None,
     }
     return asked.get(name, False)
 

@@ -55,7 +55,7 @@ Level = Literal["ok", "warn", "fail"]
 
 @attrs.frozen
 class Finding:
-    """What a check saw. ``advice`` says what to do where it is not ok; ``fix`` does it, safely."""
+    """The result of a check. ``advice`` says what to do if it is not ok; ``fix`` does it, safely."""
 
     level: Level
     what: str
@@ -65,7 +65,7 @@ class Finding:
 
 @attrs.frozen
 class Patient:
-    """What the checks look at. ``config`` is None if it cannot be read, ``problems`` says why."""
+    """The installation that the checks look at. ``config`` is None if unreadable; ``problems`` says why."""
 
     home: Home
     environ: Mapping[str, str]
@@ -96,7 +96,7 @@ class Patient:
 async def examine(
     environ: Mapping[str, str], *, user_home: Path, online: bool = False, aside: Path | None = None
 ) -> Patient:
-    """Find out what every check needs to know. Raises nothing that a broken home could cause.
+    """Collect the facts that the checks need. A broken home raises nothing here.
 
     ``online``: ask the model API whether it accepts the credential. That costs nothing there. ``aside`` is a folder for
     what an engine is given where the home has none yet; the patient's engine needs it as long as it starts containers.
@@ -252,7 +252,7 @@ async def check_credential(patient: Patient) -> Finding:
 
 
 async def check_environment(patient: Patient) -> Finding:
-    """What other programs would use, and we do not: a proxy, certificates."""
+    """Proxy and certificate variables that other programs use and we ignore."""
     proxies, certificates = environment.unused(patient.environ)
     if proxies and not (patient.config and patient.config.gateway.proxy):
         socks = any(patient.environ[name].startswith("socks") for name in proxies)
@@ -275,7 +275,7 @@ async def check_engine(patient: Patient) -> Finding:
 
 
 async def check_limits(patient: Patient) -> Finding:
-    """What a container really finds, which is not always what its engine was asked for."""
+    """The limits that a container really has, which may differ from those requested."""
     if patient.runtime is None:
         return Finding("warn", "not known without an engine", "see engine")
     try:
@@ -305,7 +305,7 @@ async def check_storage(patient: Patient) -> Finding:
 
 
 async def check_watching(patient: Patient) -> Finding:
-    """Whether the kernel tells us what changes in a folder: other programs of this user may have taken all it gives."""
+    """Whether the kernel can still watch folders for us; other programs of this user may use up its watches."""
     if why := patient.unwatched():
         advice = "end what watches files, or: sudo sysctl fs.inotify.max_user_instances=1024"
         return Finding("warn", f"commands are looked for every second: {why}", advice)
@@ -320,7 +320,7 @@ async def check_escapes(patient: Patient) -> Finding:
 
 
 async def check_selinux(patient: Patient) -> Finding:
-    """Where SELinux is enforced, a container reads only what has its label; we give nothing one."""
+    """Whether SELinux is enforced: containers then read only labelled files, and ours have no label."""
     runtime = patient.runtime
     if runtime is None or runtime.name not in ("docker", "podman"):
         return Finding("ok", "not needed" if runtime else "not known without an engine")
@@ -336,7 +336,7 @@ async def check_selinux(patient: Patient) -> Finding:
 
 
 async def check_image(patient: Patient) -> Finding:
-    """Whether the agent in the image is the one of this checkout."""
+    """Whether the image's agent is that of this checkout."""
     runtime = patient.runtime
     if runtime is None:
         return Finding("ok", "not known without an engine")

@@ -97,7 +97,7 @@ def at_once(steps: Steps[T]) -> T:
 
 @attrs.frozen
 class Contents:
-    """What is in a body besides text, as far as it changes what the API charges."""
+    """The parts of a body besides text that change what the API charges."""
 
     pictures: int = 0
     opaque: int = 0  # bytes of the body that are pictures and PDFs, and so no text
@@ -113,7 +113,7 @@ class Contents:
 
 @attrs.frozen
 class Call:
-    """A checked body: what the ledger must know, and what is sent."""
+    """A checked body: the facts for the ledger, and the body to send."""
 
     model: str
     max_tokens: int

@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 
 class Run:
-    """One run's side of the gateway: its identity and its bounds."""
+    """A run as the gateway knows it: its identity and its limits."""
 
     def __init__(self, gateway: Gateway, who: RunIdentity, *, guarded: bool) -> None:
         self.gateway = gateway
@@ -81,7 +81,7 @@ class Run:
         )  # one large body is decoded at a time: each takes memory
 
     async def serve(self, stream: Stream) -> None:
-        """One connection, from its first byte to its last."""
+        """Serve one connection from its first byte to its last."""
         async with stream:
             if self.connections >= MAX_CONNECTIONS:
                 return
@@ -124,11 +124,11 @@ def _types(error: BaseException) -> str:
 
 
 class _ClientGone(Exception):
-    """The client went away, or fell silent, in the middle of something."""
+    """The client disconnected, or timed out, in the middle of a request."""
 
 
 class _Connection:
-    """HTTP/1.1 with one client: requests one after the other."""
+    """One HTTP/1.1 connection: requests are served one after the other."""
 
     def __init__(self, run: Run, stream: Stream) -> None:
         self.run = run
@@ -202,7 +202,7 @@ class _Connection:
             raise
 
     async def paced(self, steps: body.Steps[T], size: int) -> T:
-        """Take the steps, and let others go first between them when it is their turn."""
+        """Take the steps, and yield to other tasks between them."""
         while True:
             try:
                 next(steps)
@@ -212,7 +212,7 @@ class _Connection:
             await self.reader.worked(size)
 
     async def while_connected(self, admitted: Admitted, call: body.Call) -> None:
-        """Pass one call on and its answer back; a client that vanishes ends both."""
+        """Pass one call on and its answer back; if the client disconnects, both end."""
         refusal: Refusal | None = None
 
         async def watch(scope: trio.CancelScope) -> None:
@@ -239,7 +239,7 @@ class _Connection:
             raise refusal
 
     async def pass_on(self, admitted: Admitted, call: body.Call) -> None:
-        """Reserve, pass on, settle: what was used if the answer said so, else a bound of it."""
+        """Reserve, pass on, settle: by the usage that the answer reports, else by its upper bound."""
         gateway = self.run.gateway
         encoded = await self.paced(call.encode(), self.buffered)
         reserved: Reserved | None = None
@@ -311,7 +311,7 @@ class _Connection:
                     await gateway.ledger.settle(reserved, used)
 
     def _ended(self, meter: Meter) -> failures.Call:
-        """What an answer that came to its end means."""
+        """What a complete answer means."""
         if meter.error is not None:
             now = self.run.gateway.clock()
             return failures.of_event(meter.error, bought=meter.answered, now=now)
@@ -351,7 +351,7 @@ class _Connection:
         raise AssertionError("nobody cancels this scope")
 
     async def count_tokens(self, admitted: Admitted, call: body.Call) -> int | None:
-        """How many tokens of input the API makes of a call; None if it does not say."""
+        """The API's count of a call's input tokens; None if it does not say."""
         asked = call.to_count()
         encoded = await self.paced(asked.encode(), self.buffered)
         outgoing = UpstreamRequest(
@@ -417,7 +417,7 @@ class _Connection:
         await self.send(h11.Response(status_code=status, headers=list(headers)))
 
     async def refuse(self, refusal: Refusal) -> None:
-        """Say no, where it can still be said, and end the connection: its rest is unread."""
+        """Refuse, if an answer can still be sent, and close the connection."""
         if self.http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             return
         text = refusal.body()

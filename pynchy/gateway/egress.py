@@ -69,7 +69,7 @@ class Internet:
 async def connect(
     who: RunIdentity, network: Network, to: Destination
 ) -> trio.abc.HalfCloseableStream:
-    """Open a connection that ``who`` may have; raises `Refusal`."""
+    """Open a connection that ``who`` is allowed; raises `Refusal`."""
     hosts.check_destination(who.egress, to)
     addresses: list[str] = []
     with trio.move_on_after(LOOKUP_TIME):
@@ -85,7 +85,7 @@ async def connect(
 
 @attrs.define
 class Passed:
-    """Bytes that went through, for the log."""
+    """Bytes relayed, for the log."""
 
     sent: int = 0
     received: int = 0
@@ -98,9 +98,9 @@ async def tunnel(
     remote: trio.abc.HalfCloseableStream,
     early: bytes,
 ) -> None:
-    """Carry TLS between both until they are done. ``early`` is what the client has sent already.
+    """Relay TLS between both sides until they are done. ``early`` is data that the client already sent.
 
-    Raises `Refusal`, of which the client only sees that it is hung up on: TLS has begun for it.
+    Raises `Refusal`; the client only sees a closed connection, since TLS has begun for it.
     """
     passed = Passed()
     try:

@@ -47,7 +47,7 @@ class Egress:
 
 @attrs.frozen
 class RunIdentity:
-    """Whom one socket serves. The daemon says so; nothing that comes through the socket can."""
+    """Whom one socket serves, as the daemon knows it; nothing sent through the socket changes it."""
 
     run: RunId
     group: GroupId
@@ -90,7 +90,7 @@ class Upstream(Protocol):
         ...
 
     async def prepare(self) -> None:
-        """Do beforehand what the first call would wait for. Optional, and harmless twice."""
+        """Do in advance what the first call would wait for. Optional, and harmless twice."""
         ...
 
     def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
@@ -99,9 +99,9 @@ class Upstream(Protocol):
 
 
 class UpstreamUnreachable(Exception):
-    """No answer came, or only half of one: the world's fault. Its text is safe to show.
+    """No answer came, or only half of one. The text is safe to show.
 
-    ``refused`` says that the request never got there, so that nothing was spent.
+    ``refused``: the request never arrived, so nothing was spent.
     """
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
@@ -134,7 +134,7 @@ class Usage:
 class Wanted:
     """The most that a call can come to: its model, its input, the output that it asks for.
 
-    ``whole``: rather nothing than less output than that.
+    ``whole``: less output than that will not do.
     """
 
     model: str

@@ -28,7 +28,7 @@ _NAME: Final = re.compile(
 
 @attrs.frozen
 class Destination:
-    """Where a container asks to go, as parsed: an A-label in lower case."""
+    """A parsed destination; the host is an A-label in lower case."""
 
     host: str
     port: int
@@ -68,7 +68,7 @@ _URL: Final = re.compile(rb"http://([^/?#]*)((?:/[\x21\x22\x24-\x7e]*)?)", re.IG
 
 
 def check_destination(egress: Egress, to: Destination) -> None:
-    """Whether a group may go there, as far as the name tells; raises `Refusal`."""
+    """Check by name that a group may connect there; raises `Refusal`."""
     if egress.kind == "none":
         raise _denied("this group has no way out to the network")
     if to.port not in egress.ports:
@@ -108,8 +108,8 @@ def check_pattern(pattern: str) -> str:
 def check_owner(pattern: str) -> None:
     """See that a pattern, as `check_pattern` gives it, names hosts of one owner; raises ValueError.
 
-    ``*.github.io`` or ``*.co.uk`` are everybody's: whoever registers a name below them would be let in. Decided by the
-    public suffix list of the installed `publicsuffixlist`; a suffix that is newer than it is not known here.
+    Anybody can register a name below ``*.github.io`` or ``*.co.uk``, so these are refused. Decided by the public
+    suffix list of the installed `publicsuffixlist`; a suffix that is newer than it is not known here.
     """
     base = pattern.removeprefix("*.")
     if base == pattern:
@@ -125,7 +125,7 @@ def check_owner(pattern: str) -> None:
 
 
 def check_addresses(to: Destination, addresses: list[str]) -> list[str]:
-    """Those a name stands for, if every one of them is on the public internet; else `Refusal`."""
+    """Return the addresses if all are on the public internet; else raise `Refusal`."""
     if not addresses:
         raise Refusal(502, "api_error", f"{to.host} is not known")
     for text in addresses:

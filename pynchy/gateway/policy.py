@@ -22,7 +22,7 @@ MAX_BODY: Final = 32 << 20  # bytes of one request body, as the API itself has i
 
 @attrs.frozen
 class Refusal(Exception):
-    """Why something does not pass, in words that the agent may read."""
+    """Why something is refused, in words that the agent may read."""
 
     status: int
     kind: str
@@ -36,7 +36,7 @@ class Refusal(Exception):
 
 @attrs.frozen
 class Head:
-    """A request's head as it was parsed: nothing in it is trusted."""
+    """A request's parsed head. Nothing in it is trusted."""
 
     method: bytes
     target: bytes
@@ -48,7 +48,7 @@ class Head:
 
 @attrs.frozen
 class Admitted:
-    """A model call that may pass, as far as its head can tell."""
+    """A model call whose head may pass."""
 
     path: str
     target: str  # the path, with its query where it has one
@@ -128,7 +128,7 @@ _BETA: Final = re.compile(r"([a-z0-9-]{1,64})-(?:20\d{2}-\d{2}-\d{2}|20\d{6})", 
 
 
 def admit(who: RunIdentity, head: Head) -> Admitted:
-    """What of a model call's head is passed on; raises `Refusal`. `check_framing` comes first."""
+    """Decide which parts of a model call's head are passed on; raises `Refusal`. Call `check_framing` first."""
     if not _token_fits(who.token, head):
         raise Refusal(401, "authentication_error", "this is not the token of this run")
     path = _TARGETS.get(head.target)
@@ -145,7 +145,7 @@ def admit(who: RunIdentity, head: Head) -> Admitted:
 
 
 def check_framing(head: Head) -> None:
-    """Refuse what two parsers could read in two ways, before anything else is looked at."""
+    """Refuse what two parsers could read differently, before anything else."""
     if sum(len(name) + len(value) + 4 for name, value in head.headers) > MAX_HEAD:
         raise Refusal(431, "request_too_large", f"more than {MAX_HEAD >> 10} KiB of head")
     lengths, codings = head.values(b"content-length"), head.values(b"transfer-encoding")

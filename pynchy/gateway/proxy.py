@@ -47,7 +47,7 @@ async def open_gateway(
     install: str = "",
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Gateway]:
-    """The gateway, for the length of the block; it serves nobody until `Gateway.open_run`.
+    """Open the gateway for the length of the block. It serves nobody until `Gateway.open_run`.
 
     Without a ``ledger`` nothing is counted and nothing limited. ``tell`` is called once for each
     budget that is used up, with a sentence for people. ``report`` is called when a run ends, once
@@ -60,7 +60,7 @@ async def open_gateway(
 
 @attrs.frozen
 class Gateway:
-    """What all runs share: the model API, the outside, and the book of what was spent."""
+    """What all runs share: the model API, the network, and the ledger."""
 
     upstream: Upstream
     ledger: Ledger | None

@@ -70,7 +70,7 @@ def credential_of(kind: str, secret: str) -> ApiKey | OAuthToken:
 
 @attrs.frozen
 class Way:
-    """What lies between us and the API: a proxy, if any, and the certificates to trust instead of the usual ones.
+    """The way to the API: a proxy, if any, and the certificates to trust instead of the usual ones.
 
     Nothing of it comes from the environment.
     """
@@ -115,7 +115,7 @@ async def open_anthropic(
 
 @attrs.frozen
 class Verdict:
-    """What the API says to a credential: its status, and how far its clock is ahead of ``now``."""
+    """The API's reply to a credential: its status, and how far its clock is ahead of ``now``."""
 
     status: int
     ahead: float | None  # seconds; None where it names no time
@@ -131,7 +131,7 @@ async def try_credential(
 ) -> Verdict:
     """Ask the API the one question that costs nothing: which models there are.
 
-    Raises `UpstreamUnreachable` where nobody answers.
+    Raises `UpstreamUnreachable` if nobody answers.
     """
     async with open_anthropic(
         credential, base_url=base_url, way=way, patience=patience

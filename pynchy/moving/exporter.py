@@ -38,12 +38,12 @@ MOST_SAID: Final = 100  # places that are named
 
 
 class NoSuchGroup(Exception):
-    """There is no group of that folder."""
+    """No group has that folder."""
 
 
 @attrs.define
 class Exported:
-    """What is in the archive."""
+    """What the archive contains."""
 
     messages: int = 0
     memories: int = 0
@@ -148,13 +148,13 @@ def _add_tree(
 
 
 class _TooScattered(Exception):
-    """A file of more pieces than an archive can say."""
+    """A sparse file with more pieces than the archive's format allows."""
 
 
 def _add_file(
     archive: tarfile.TarFile, folder: int, name: str, entry: str, told: Callable[[str], None]
 ) -> bool:
-    """Whether it was a file that could be read."""
+    """Add a file; returns whether it could be read."""
     try:
         opened = os.open(
             name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
@@ -177,8 +177,8 @@ def _add_file(
 
 
 def _add_sparse(archive: tarfile.TarFile, header: tarfile.TarInfo, file: io.BufferedReader) -> None:
-    """Add a file that is mostly holes, which would be written as so many zeros: what it has, and where,
-    in the PAX form 1.0, which GNU tar, bsdtar and Python read."""
+    """Add a sparse file as its data and their places, in the PAX format 1.0 that GNU tar, bsdtar and Python read,
+    instead of writing its holes as zeros."""
     pieces = _pieces(file.fileno(), header.size)
     lines = [str(len(pieces))]
     for start, length in pieces:
@@ -196,7 +196,7 @@ def _add_sparse(archive: tarfile.TarFile, header: tarfile.TarInfo, file: io.Buff
 
 
 def _pieces(descriptor: int, size: int) -> list[tuple[int, int]]:
-    """Where there is anything in a file: starts and lengths, the end of the file included."""
+    """The parts of a file that have data: starts and lengths, the end of the file included."""
     found: list[tuple[int, int]] = []
     here = 0
     while here < size:
@@ -240,7 +240,7 @@ class _Pieces:
 
 
 class _Exactly:
-    """A file that is as long as was said, whoever cuts it meanwhile."""
+    """Reads exactly the announced length, even if the file is truncated meanwhile."""
 
     def __init__(self, file: io.BufferedReader, size: int) -> None:
         self._file = file

@@ -43,12 +43,12 @@ NOT_COPIED: Final = frozenset({"logs", "node_modules", ".git"})  # at the top of
 
 
 class NoOldHome(Exception):
-    """There is nothing there that could be brought over."""
+    """There is nothing to import."""
 
 
 @attrs.define
 class Report:
-    """What was, or would be, brought over. ``problems`` are sentences for the person."""
+    """What was, or would be, imported. ``problems`` are sentences for the person."""
 
     groups: list[dict[str, Any]] = attrs.field(factory=list)
     tasks: int = 0
@@ -57,7 +57,7 @@ class Report:
 
 
 def read_home(root: Path) -> OldHome:
-    """All that a home says. Raises `NoOldHome` and `StoreBroken`; changes nothing."""
+    """Read everything in an old home. Raises `NoOldHome` and `StoreBroken`; changes nothing."""
     problems: list[str] = []
     documents = {
         name: _document(root, f"{name}.json", problems)
@@ -131,7 +131,7 @@ def _loads(text: object) -> Any:
 
 
 def _assistant(root: Path) -> str:
-    """The name by which the assistant signed, if its .env says one. Nothing else of it is looked at."""
+    """The assistant's name, if the old .env has one. Nothing else of that file is used."""
     try:
         return parse_env((root / ".env").read_bytes()).get("ASSISTANT_NAME", "Andy")
     except (OSError, BadEnvFile):
@@ -142,7 +142,7 @@ def _assistant(root: Path) -> str:
 
 
 def bring_files(root: Path, home: Home, old: OldHome, *, dry: bool) -> dict[str, trees.Copied]:
-    """Copy every group's files and conversations, and what all groups read."""
+    """Copy every group's files and conversations, and the shared folder."""
     copied = {}
     for group in old.groups:
         folder = GroupId(group.folder)
@@ -169,7 +169,7 @@ def _is_first_page(path: str, content: bytes) -> bool:
 
 
 def bring_allowlist(place: Path | None, home: Home, *, dry: bool) -> str:
-    """Bring the allowlist over if we have none; what became of it, for the report."""
+    """Import the mount allowlist if we have none; returns a sentence for the report."""
     if place is None:
         return "none there"
     try:
@@ -194,9 +194,9 @@ def bring_allowlist(place: Path | None, home: Home, *, dry: bool) -> str:
 def write(
     tx: Tx, old: OldHome, *, assistant: str, timezone: str, scaffold: Callable[[Group], None]
 ) -> Report:
-    """Write what a home says into our rows, as far as they do not have it.
+    """Insert the old home's facts into our database, as far as they are new.
 
-    ``scaffold`` makes the folders of a group before its row counts.
+    ``scaffold`` makes a group's folders before its row is committed.
     """
     report = Report(problems=list(old.problems))
     groups.ensure_main(tx, name="Main", trigger=assistant)
@@ -274,7 +274,7 @@ def _bring_group(
 
 
 def _speaks(db: Database) -> bool:
-    """Whether main has had anything said in it yet."""
+    """Whether main has any message yet."""
     chats = groups.chats_of(db, MAIN)
     return any(messages.history(db, chat, limit=1) for chat in chats)
 
@@ -286,7 +286,7 @@ def _bring_messages(
     chat: ChatId,
     said: list[old_home.OldMessage],
 ) -> int:
-    """What was said in a chat; how much of it was new."""
+    """Import a chat's messages; returns how many were new."""
     upto = old_home.answered_until(old, group.jid, said)
     answered: list[Seq] = []
     new = 0
@@ -324,7 +324,7 @@ def _bring_messages(
 def _bring_task(
     db: Database, old: OldHome, task: OldTask, report: Report, timezone: str, now: Micros
 ) -> bool:
-    """A task that we do not have yet; whether it was new."""
+    """Import a task; returns whether it was new."""
     id = TaskId(hashlib.sha256(f"nanoclaw {task.id}".encode()).hexdigest()[:32])
     if task_rows.get(db, id) is not None:
         return False

@@ -32,7 +32,7 @@ class OldMount:
 
 @attrs.frozen
 class OldGroup:
-    """A registered chat. ``chat`` is None if it is on a messenger that we do not speak."""
+    """A registered chat. ``chat`` is None for messengers that we do not support."""
 
     jid: str
     chat: str | None
@@ -73,7 +73,7 @@ class OldTask:
 
 @attrs.frozen
 class OldHome:
-    """All of it."""
+    """Everything of an old home."""
 
     groups: tuple[OldGroup, ...] = ()
     sessions: Mapping[str, str] = attrs.field(factory=dict)  # old folder -> session
@@ -123,7 +123,7 @@ def _is_main(entry: Any) -> bool:
 
 
 def _folder(name: str) -> str:
-    """A folder's name as ours are: small letters, digits and hyphens."""
+    """The folder's name in our spelling: small letters, digits and hyphens."""
     plain = name.lower().replace("_", "-")[:63]
     return f"{plain}-group" if plain in ("main", "global") else plain
 
@@ -136,7 +136,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _trigger(found: object) -> str:
-    """The name that follows the @; nothing where it was a pattern of another kind."""
+    """The name after the @, or nothing if the trigger was another kind of pattern."""
     name = str(found or "").removeprefix("^").removeprefix("@").removesuffix("\\b").strip()
     return name if name and name.isprintable() and not set(name) & set("\\^$[](){}|*+?") else ""
 
@@ -172,8 +172,8 @@ def read_answered(document: Any) -> dict[str, Micros]:
 
 
 def answered_until(old: OldHome, jid: str, said: Sequence[OldMessage]) -> Micros:
-    """Up to when a chat was answered. Where the home does not say: up to the assistant's last word; and where
-    it says so of no chat at all, up to the newest message but one, for what was lost is not to be asked again."""
+    """Up to when a chat was answered. If the old home does not say: up to the assistant's last message. If it
+    says so for no chat at all: up to the last message but one, so that old messages are not answered again."""
     if jid in old.answered:
         return old.answered[jid]
     words = [each.at for each in said if each.bot]
@@ -183,7 +183,7 @@ def answered_until(old: OldHome, jid: str, said: Sequence[OldMessage]) -> Micros
 
 
 def moment(found: object) -> Micros:
-    """A moment as such homes write it: ISO 8601, or a number of seconds or milliseconds."""
+    """Parse a time as old homes write it: ISO 8601, or a number of seconds or milliseconds."""
     if isinstance(found, str):
         try:
             at = datetime.fromisoformat(found.strip())
@@ -228,7 +228,7 @@ def read_messages(
 
 
 def read_tasks(rows: Iterable[Mapping[str, Any]]) -> tuple[OldTask, ...]:
-    """The tasks that are not over."""
+    """The tasks that have not ended."""
     return tuple(
         OldTask(
             id=str(row["id"]),

@@ -27,7 +27,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @attrs.define
 class Copied:
-    """What came of it: how many files were new, and the paths of those that were left as they were."""
+    """The result: how many files were new, and the paths of those left as they were."""
 
     new: int = 0
     same: int = 0
@@ -37,7 +37,7 @@ class Copied:
 
 @attrs.frozen
 class _Terms:
-    """What holds for the whole tree."""
+    """The settings for the whole tree."""
 
     copied: Copied
     dry: bool
@@ -53,9 +53,9 @@ def merge(
     dry: bool = False,
     may_replace: Callable[[str, bytes], bool] = lambda path, content: False,
 ) -> Copied:
-    """Copy what ``target`` does not have. ``skip``: names at the top; ``dry``: only look.
+    """Copy files that ``target`` does not have. ``skip``: top-level names to leave out; ``dry``: only look.
 
-    ``may_replace`` is asked about a file that is there and different, by its path and its content.
+    ``may_replace`` decides about a file that exists and differs, by its path and content.
     """
     copied = Copied()
     with suppress(FileNotFoundError, NotADirectoryError), _opened(source) as theirs:
@@ -82,7 +82,7 @@ def _opened(path: Path | str, folder: int | None = None) -> Iterator[int]:
 
 @contextmanager
 def _opened_or_none(path: Path | str, folder: int | None = None) -> Iterator[int | None]:
-    """None if there is nothing. Raises OSError for what is there and no folder of its own."""
+    """Open a folder, or None if there is nothing. Raises OSError if it is not a real folder."""
     try:
         descriptor = os.open(path, FOLDER, dir_fd=folder)
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def _opened_or_none(path: Path | str, folder: int | None = None) -> Iterator[int
 
 
 def _merge(theirs: int, ours: int | None, terms: _Terms, skip: frozenset[str]) -> None:
-    """Folder by folder: on the stack are those that are open, each with the names still to visit."""
+    """Go folder by folder, with a stack of open folders and the names still to visit in each."""
     stack = [_Level(theirs, ours, "", _names(theirs, "", terms, skip))]
     left = MOST
     try:
@@ -133,7 +133,7 @@ class _Level:
 
 
 def _names(theirs: int, path: str, terms: _Terms, skip: frozenset[str] = frozenset()) -> list[str]:
-    """What is in a folder, the last first; no more than a tree may have."""
+    """The names in a folder, in reverse order, up to the tree's limit."""
     with os.scandir(theirs) as entries:
         found = [entry.name for entry in islice(entries, MOST) if entry.name not in skip]
         if next(entries, None) is not None:
@@ -149,7 +149,7 @@ def _close(level: _Level, *, keep: bool = False) -> None:
 
 
 def _merge_name(level: _Level, name: str, path: str, terms: _Terms, *, deep: bool) -> _Level | None:
-    """Copy what a name stands for; a folder's two sides, to go on in it."""
+    """Copy one name; for a folder, return both sides, to continue there."""
     seen = os.stat(name, dir_fd=level.theirs, follow_symlinks=False)
     if stat.S_ISREG(seen.st_mode):
         _merge_file(level.theirs, level.ours, name, path, terms)
@@ -206,7 +206,7 @@ def _merge_file(theirs: int, ours: int | None, name: str, path: str, terms: _Ter
 
 
 def _copy(source: BufferedReader, aside: BufferedWriter, size: int) -> None:
-    """Copy a file, holes as holes, and no more of it than it had when it was opened."""
+    """Copy a file, holes as holes, up to its size when it was opened."""
     here = 0
     while here < size:
         try:
@@ -225,7 +225,7 @@ def _copy(source: BufferedReader, aside: BufferedWriter, size: int) -> None:
 
 
 def _same(one: BufferedReader, other: BufferedReader) -> bool:
-    """Whether two files hold the same. Holes of both are compared as such: that takes no time."""
+    """Whether two files are equal. Holes are compared as holes, which is fast."""
     size = os.fstat(one.fileno()).st_size
     if size != os.fstat(other.fileno()).st_size:
         return False
@@ -240,7 +240,7 @@ def _same(one: BufferedReader, other: BufferedReader) -> bool:
 
 
 def _data_from(file: BufferedReader, here: int) -> int:
-    """Where a file has anything, from here on; its end if it has no more."""
+    """The next offset with data, or the end of the file."""
     try:
         return os.lseek(file.fileno(), here, os.SEEK_DATA)
     except OSError:
@@ -248,14 +248,14 @@ def _data_from(file: BufferedReader, here: int) -> int:
 
 
 def _may_replace(there: BufferedReader, path: str, terms: _Terms) -> bool:
-    """Whether the caller gives up what is there: it is asked of small files alone."""
+    """Whether the caller allows replacing the file; asked for small files only."""
     if os.fstat(there.fileno()).st_size > _BLOCK:
         return False
     return terms.may_replace(path, os.pread(there.fileno(), _BLOCK, 0))
 
 
 def _open_ours(folder: int, name: str) -> BufferedReader | None:
-    """A file of ours; None if there is none. Raises OSError for a link, or what is no file."""
+    """Open a file of ours, or None. Raises OSError for a link or anything that is no file."""
     try:
         descriptor = os.open(name, _FILE, dir_fd=folder)
     except FileNotFoundError:

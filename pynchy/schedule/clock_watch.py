@@ -34,7 +34,7 @@ class ClockWatch:
         self._ahead = ahead
 
     def take(self) -> float:
-        """By how much it was set since this was asked last."""
+        """By how much the clock was set since the last call."""
         self.look()
         jumped, self.jumped = self.jumped, 0.0
         return jumped

@@ -70,7 +70,7 @@ async def run(
 async def _correct(
     store: Store, jumped: float, *, now: Callable[[], Micros], new_id: Callable[[], str]
 ) -> bool:
-    """Bring back what lies too far ahead. Whether a chat was told."""
+    """Correct times that lie too far ahead. Returns whether a chat was told."""
     corrected, told = await store.call(derived_times.correct_and_tell, jumped=jumped)
     if jumped:
         logger.warning("the clock was set by {:.0f} s; brought back: {}", jumped, corrected)
@@ -89,7 +89,7 @@ async def _until(
     clock: ClockWatch,
     chunk: float,
 ) -> None:
-    """Wait for a moment of the wall clock, for the bell, or until that clock is set."""
+    """Wait for a time of the wall clock, for the bell, or until that clock is set."""
     while not clock.jumped:
         left = float("inf") if moment is None else (moment - clock.now()) / 1_000_000
         if left <= 0:

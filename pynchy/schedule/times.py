@@ -38,12 +38,12 @@ MAX_CRON: Final = TASKS.cron
 
 
 class BadSchedule(ValueError):
-    """What was asked for is no schedule we take; the message says what would be."""
+    """The schedule is not valid; the message says what would be."""
 
 
 @attrs.frozen
 class Schedule:
-    """A schedule that passed `parse`. ``anchor`` is what intervals count from, and the moment of a ``once``."""
+    """A valid schedule. ``anchor`` is where intervals start, and the time of a ``once``."""
 
     kind: Kind
     value: str
@@ -53,7 +53,7 @@ class Schedule:
 
 @attrs.frozen
 class Slot:
-    """One moment at which a task is due. ``key`` is its name in the ledger: never two slots of a task share one."""
+    """One time at which a task is due. ``key`` is its name in the ledger, unique within the task."""
 
     at: Micros
     key: str
@@ -63,7 +63,7 @@ class Slot:
 
 
 def parse(kind: str, value: str | int, *, timezone: str, now: Micros, from_main: bool) -> Schedule:
-    """The schedule that was asked for, or `BadSchedule`. ``now`` anchors intervals."""
+    """Parse a schedule, or raise `BadSchedule`. ``now`` anchors intervals."""
     check_timezone(timezone)
     least = MIN_PERIOD_MAIN if from_main else MIN_PERIOD
     match kind:
@@ -153,7 +153,7 @@ _FIELDS: Final = (
 
 
 def _cron(line: str, least: int) -> str:
-    """The line in one spelling, if it is one of ours and not too frequent."""
+    """The cron line in a canonical spelling, if it is valid and not too frequent."""
     fields = line.split()
     if len(line) > MAX_CRON or len(fields) != 5 or not line.isascii():
         raise BadSchedule("a cron schedule has five fields: minute hour day month weekday")
@@ -224,9 +224,9 @@ def _plain(line: str) -> tuple[str, bool]:
 
 
 def next_slot(schedule: Schedule, after: Micros) -> Slot | None:
-    """The first slot after a moment; None when there is none to come.
+    """The first slot after a time, or None if there is no more.
 
-    Raises `BadSchedule` for a stored schedule that is none: whoever keeps it sets it aside.
+    Raises `BadSchedule` for an invalid stored schedule; the caller sets the task aside.
     """
     match schedule.kind:
         case "once":
@@ -249,7 +249,7 @@ def slots(schedule: Schedule, after: Micros, until: Micros) -> Iterator[Slot]:
 
 
 def spell(moment: Micros, timezone: str) -> str:
-    """A moment as people in a zone write it, to the second, with its offset."""
+    """A time as text in a time zone, to the second, with its offset."""
     return _local(moment, _zone(timezone)).isoformat(timespec="seconds")
 
 

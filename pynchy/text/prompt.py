@@ -75,7 +75,7 @@ def render_prompt(
     over their limit, and messages for which there is no room, are left out with a note of it; the
     oldest go first, and of a message that asks something always stays.
 
-    ``work`` is what a helper is to do. ``woken``: what wakes the agent is the last of ``notices``.
+    ``work`` is a helper's job. ``woken``: the last of ``notices`` is what woke the agent.
     """
     if len(boundary) < 16 or not (boundary.isascii() and boundary.isalnum()):
         raise ValueError("a boundary is at least 16 ASCII letters or digits")
@@ -152,7 +152,7 @@ _OMITTED_WORDS: Final = "Older messages were left out to save room; <omitted> sa
 
 
 def _fit(messages: Sequence[PromptMessage]) -> tuple[list[tuple[PromptMessage, int]], int]:
-    """Those for which there is room, each with the number of characters it may have."""
+    """The messages that fit, each with the number of characters it may have."""
     room = PROMPT_LIMIT
     kept: list[tuple[PromptMessage, int]] = []
     for message in reversed(messages):
@@ -206,7 +206,7 @@ def _cap(text: str, limit: int) -> tuple[str, str]:
 
 
 def _is_hidden(character: str) -> bool:
-    """Format characters one cannot see, the joiner of emoji and of some scripts apart."""
+    """Whether it is an invisible format character, except joiners of emoji and scripts."""
     return unicodedata.category(character) == "Cf" and character not in _JOINERS
 
 
@@ -214,7 +214,7 @@ _JOINERS: Final = "\u200c\u200d"
 
 
 def clean_text(text: str) -> str:
-    """A text that XML can carry: line ends are newlines, controls are their visible pictures."""
+    """The text as XML can carry it: newlines for line ends, visible pictures for control characters."""
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(_PICTURES)
 
 
@@ -261,7 +261,7 @@ _ATTRIBUTE_ESCAPES: Final = _ESCAPES | {
 
 
 def _zone(name: str) -> tzinfo:
-    """The zone of that name, or UTC: a prompt is never lost to a bad setting."""
+    """The time zone of that name, or UTC, so that a bad setting never costs a prompt."""
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, LookupError):

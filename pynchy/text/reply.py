@@ -13,7 +13,7 @@ NOTICE_PREFIX: Final = NOTICE_MARK + " "
 
 
 def clean_reply(text: str | None) -> str | None:
-    """What of an agent's text may be shown, or None if that is nothing.
+    """The part of an agent's text that may be shown, or None.
 
     ``<internal>…</internal>`` is left out, nested ones too, and so is everything after a tag that
     is never closed. The result never contains the host's mark or what looks like it, nor what acts on
@@ -35,12 +35,12 @@ def hides_the_rest(text: str) -> bool:
 
 
 def notice(text: str) -> str:
-    """The host's words: recognisable, because nobody else's text can start like this. A notice stays as it is."""
+    """A text with the host's mark, which nobody else's text can start with. A notice stays unchanged."""
     return NOTICE_PREFIX + text.removeprefix(NOTICE_PREFIX).replace(NOTICE_MARK, "#")
 
 
 def within(text: str, limit: int = 200) -> str:
-    """Somebody else's words as they may stand within a line of the host's: see `safe_text.line`."""
+    """Other people's words, made safe to quote within a line of the host: see `safe.line`."""
     return safe.line(text, limit)
 
 

@@ -42,13 +42,13 @@ _SPACES: Final = re.compile(r"[\s\x1c-\x1f\x85\u2028\u2029]+")
 
 
 def block(text: str) -> str:
-    """The text in its lines, with nothing in it that acts or hides."""
+    """The text with its lines, without control or invisible characters."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _HIDDEN.sub(lambda found: found["flag"] or "", text)
 
 
 def unmarked(text: str) -> str:
-    """The text without the host's mark, and without what looks like it."""
+    """The text without the host's mark and its lookalikes."""
     return _LOOKALIKE.sub(_without_mark, text)
 
 
@@ -61,8 +61,8 @@ def _without_mark(found: re.Match[str]) -> str:
 
 
 def line(text: str, limit: int = 200) -> str:
-    """Somebody else's words as they may stand within a line of the host's, no longer than ``limit`` and
-    an ellipsis."""
+    """Other people's words, made safe to quote within one line, at most ``limit`` characters and an
+    ellipsis."""
     words = _SPACES.sub(" ", text[: 8 * limit])
     seen = "".join(each for each in unmarked(block(words)) if _is_seen(each))
     shown = " ".join(seen.split())
@@ -70,7 +70,7 @@ def line(text: str, limit: int = 200) -> str:
 
 
 def tree(value: Any) -> Any:
-    """The same JSON with every text in it as by `block`."""
+    """The same JSON with `block` applied to every text."""
     match value:
         case str():
             return block(value)
@@ -83,13 +83,13 @@ def tree(value: Any) -> Any:
 
 
 def _is_seen(character: str) -> bool:
-    """Whether it has a shape that everybody's font agrees on."""
+    """Whether every font shows the character."""
     in_flag = "\U000e0020" <= character <= "\U000e007f"  # `block` has let no other pass
     return unicodedata.category(character)[0] != "C" or character in "\u200c\u200d" or in_flag
 
 
 def escaped(text: str, *, lines: bool = False) -> str:
-    """The text with what acts or hides spelt out, on one line; with ``lines`` in its own lines."""
+    """The text with control and invisible characters spelt out, on one line, or with ``lines`` kept."""
     shown = _HIDDEN.sub(lambda found: found["flag"] or _spelt(found[0]), text)
     return shown if lines else shown.replace("\n", "\\n").replace("\t", "\\t")
 

@@ -16,7 +16,7 @@ _CLOSED: Final = "\n" + _FENCE
 
 
 def split_reply(text: str, *, limit: int = REPLY_LIMIT) -> list[str]:
-    """``text`` in pieces of at most ``limit`` characters, in order; nothing of it is lost.
+    """Split ``text`` into pieces of at most ``limit`` characters, in order and without loss.
 
     Cut between paragraphs, else lines, else words, else graphemes. A code block that is cut is
     closed in the one piece and opened again in the next. Only white space at a cut is left out.
@@ -40,7 +40,7 @@ def split_reply(text: str, *, limit: int = REPLY_LIMIT) -> list[str]:
 
 
 def _cut(text: str, room: int) -> tuple[int, int]:
-    """Where the piece ends and where the next one starts. Progress is certain: the start is > 0."""
+    """Where this piece ends and the next one starts, which is always > 0."""
     window = text[: room + 1]
     at = window.rfind("\n\n", 0, room + 1)
     if at >= room // 2:
@@ -64,7 +64,7 @@ def _cut(text: str, room: int) -> tuple[int, int]:
 
 
 def _open_fence(opening: str, body: str) -> str:
-    """How the code block that is open at the end of ``body`` was opened, or "" if there is none."""
+    """The line that opened the code block still open at the end of ``body``, or ""."""
     position = 0
     while (found := body.find(_FENCE, position)) >= 0:
         position = found
@@ -86,7 +86,7 @@ def _open_fence(opening: str, body: str) -> str:
 
 
 def _is_boundary(text: str, at: int) -> bool:
-    """Whether a grapheme ends before ``text[at]``. A run of backticks is held together as well."""
+    """Whether a grapheme ends before ``text[at]``. Runs of backticks are kept together, too."""
     if at <= 0 or at >= len(text):
         return True
     before, after = text[at - 1], text[at]

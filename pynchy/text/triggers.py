@@ -12,10 +12,10 @@ from pynchy.model import Group, Message, channel_of
 
 
 def is_trigger(message: Message, group: Group) -> bool:
-    """Whether the agent of ``group`` is to answer ``message``, rather than only to know of it.
+    """Whether the agent of ``group`` should answer ``message``, or only have it as context.
 
     A structured mention of our account counts wherever it is, ``@Name`` only at the start of the
-    text. Nothing triggers that is empty, taken back, a remark, or from somebody the group does not allow.
+    text. Messages that are empty, deleted, a remark, or from a sender the group does not allow never trigger.
     """
     if message.revokes is not None or message.remark or is_empty(message):
         return False
@@ -27,7 +27,7 @@ def is_trigger(message: Message, group: Group) -> bool:
 
 
 def is_allowed(message: Message, group: Group) -> bool:
-    """Whether the group listens to who wrote it. To its owner it always does."""
+    """Whether the group listens to the sender. It always listens to the owner."""
     senders = group.allowed_senders
     return senders is None or message.sender in senders or is_owner(message)
 
@@ -38,7 +38,7 @@ def is_owner(message: Message) -> bool:
 
 
 def is_empty(message: Message) -> bool:
-    """Whether there is nothing in it to answer: no text and nothing attached."""
+    """Whether the message has neither text nor attachments."""
     return not message.text.strip() and not message.attachments
 
 

@@ -23,15 +23,15 @@ class NotRunning(Exception):
 
 
 class Evicted(NotRunning):
-    """The daemon has hung up to make room for another client: asking again is fine."""
+    """The daemon disconnected us to make room for another client; asking again is fine."""
 
 
 class NoAnswer(Exception):
-    """The daemon is there, and does not answer in time."""
+    """The daemon runs, but did not answer in time."""
 
 
 class Refused(Exception):
-    """The daemon said no."""
+    """The daemon refused the request."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -86,7 +86,7 @@ class Connection:
 
 @asynccontextmanager
 async def open_connection(path: Path) -> AsyncIterator[Connection]:
-    """A connection to the daemon at this socket for the length of the block, or `NotRunning`."""
+    """Connect to the daemon at this socket for the length of the block; raises `NotRunning`."""
     try:
         stream = await trio.open_unix_socket(path)
     except (OSError, RuntimeError) as error:

@@ -73,7 +73,7 @@ HEADERS: Final[Mapping[str, str]] = {
 
 @attrs.frozen
 class Request:
-    """What a request says of itself. Headers that it does not have are None."""
+    """The parts of a request that decide. Missing headers are None."""
 
     method: str
     host: str | None
@@ -84,7 +84,7 @@ class Request:
 
 @attrs.frozen
 class Refused:
-    """No, with a status and a sentence for the person."""
+    """A refusal, with a status and a sentence for the person."""
 
     status: int
     code: str
@@ -98,10 +98,10 @@ def hostname(host: str) -> str:
 
 
 def refusal(request: Request, names: frozenset[str], *, public: bool) -> Refused | None:
-    """Why a request is not answered whoever sent it, or None.
+    """Why a request is refused for any sender, or None.
 
-    ``names`` are those by which we may be called, beside the loopback's own. ``public`` are the empty page
-    and its files, which a link elsewhere may lead to.
+    ``names`` are host names we accept besides those of loopback. ``public`` are the empty page and its
+    files, which other sites may link to.
     """
     name = hostname(request.host or "")
     if not name or name not in LOOPBACK | names:
@@ -133,9 +133,9 @@ def _same(origin: str, host: str | None) -> bool:
 
 @attrs.define(eq=False)
 class Sessions:
-    """The link that opens the page once, and the browsers that it was opened in.
+    """The sign-in link, valid once, and the browsers that are signed in.
 
-    Both are forgotten with the process: a new start, a new link.
+    Both end with the process.
     """
 
     _new_secret: Callable[[], str]
@@ -146,7 +146,7 @@ class Sessions:
         self.token = self._new_secret()
 
     def enter(self, token: str) -> str | None:
-        """The cookie's value for whoever has the link, which is worth nothing then: there is a new one."""
+        """Exchange the link's token for a cookie value. The link is invalid then, and a new one is made."""
         given = token.encode("utf-8", "surrogatepass")  # JSON may say anything
         if not hmac.compare_digest(given, self.token.encode()):
             return None
@@ -158,7 +158,7 @@ class Sessions:
         return session
 
     def knows(self, session: str | None) -> bool:
-        """Whether this is the cookie of a browser that entered. Looks at all of them, whatever it finds."""
+        """Whether this cookie belongs to a signed-in browser. Compares it with all of them, whatever it finds."""
         given = (session or "").encode()
         found = False
         for each in self._open:
@@ -166,17 +166,17 @@ class Sessions:
         return found
 
     def leave(self, session: str) -> None:
-        """Forget a browser."""
+        """Sign a browser out."""
         self._open.pop(session, None)
 
 
 def cookie_name(port: int) -> str:
-    """Cookies do not tell ports apart: two pages of one machine would take each other's."""
+    """The cookie's name, with the port in it: browsers share cookies between ports."""
     return f"pynchy-{port}"
 
 
 def cookie(name: str, value: str, *, age: int, secure: bool) -> str:
-    """The Set-Cookie header: for this host, for no script, and for no request that another site begins."""
+    """The Set-Cookie header: this host only, hidden from scripts, not sent from other sites."""
     flags = "; Secure" if secure else ""
     return f"{name}={value}; Max-Age={age}; Path=/; HttpOnly; SameSite=Strict{flags}"
 

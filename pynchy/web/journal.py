@@ -23,7 +23,7 @@ Tell = Callable[[list[str]], Awaitable[None]]
 
 
 async def follow(path: Path, tell: Tell) -> NoReturn:
-    """Tell the last lines of a log, then each new one as it is written, over rotations. Never returns."""
+    """Report the last lines of a log, then each new one, across rotations. Never returns."""
     first = True
     while True:
         with _folder(path.parent) as folder:
@@ -43,7 +43,7 @@ async def follow(path: Path, tell: Tell) -> NoReturn:
 
 
 async def _follow(path: Path, folder: int, file: BinaryIO, tell: Tell) -> None:
-    """One file, until another has its name."""
+    """Follow one file until another one takes its name."""
     half = b""
     with open_watch(folder, file.fileno(), every_write=True) as watch:
         while True:
@@ -73,7 +73,7 @@ def run_log(folder: Path, run: str) -> str | None:
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Watch]:
-    """Hear of every new name and every write in a folder for the length of the block."""
+    """Watch a folder for new names and writes for the length of the block."""
     with _folder(folder) as fd, open_watch(fd, every_write=True) as watch:
         yield watch
 

@@ -59,7 +59,7 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 
 @attrs.define(eq=False)
 class Page:
-    """The application for one home. ``entered`` is told when the link was used, and is none any more."""
+    """The application for one home. ``entered`` is called when the link was used and is no longer valid."""
 
     home: Home
     sessions: gate.Sessions
@@ -70,7 +70,7 @@ class Page:
     _files: dict[str, tuple[bytes, str]] = attrs.field(factory=static_files)
 
     def app(self) -> ASGIApp:
-        """What a server serves."""
+        """The ASGI application."""
         inner = Starlette(
             routes=[
                 Route("/login", self.login, methods=["POST"]),
@@ -85,7 +85,7 @@ class Page:
     # --- who may ---
 
     def refusal(self, scope: Scope) -> gate.Refused | None:
-        """Why this request is not answered, or None."""
+        """Why this request is refused, or None."""
         headers = _headers(scope)
         path = scope["path"]
         request = gate.Request(
@@ -166,7 +166,7 @@ class Page:
     # --- streams ---
 
     async def news(self, tell: Callable[[Mapping[str, object]], Awaitable[None]]) -> None:
-        """Tell what the daemon tells, and whether it is there, for as long as somebody listens."""
+        """Stream the daemon's events, and whether it runs, as long as the client listens."""
         with journal.watched(self.home.control_socket.parent) as folder:
             while True:
                 try:
@@ -183,7 +183,7 @@ class Page:
                 await self._come_up(folder)
 
     async def _come_up(self, folder: Watch) -> None:
-        """Return once a daemon listens. Looks again when something happened where its socket is."""
+        """Wait until a daemon listens. Looks again when its socket's folder changes."""
         while True:
             await folder.changed()
             for _ in range(_STARTING):  # it has its name a moment before it listens
@@ -196,7 +196,7 @@ class Page:
                     await trio.sleep(_BETWEEN)
 
     async def log(self, tell: Callable[[Mapping[str, object]], Awaitable[None]]) -> None:
-        """Tell the lines of the daemon's log."""
+        """Stream the lines of the daemon's log."""
 
         async def told(lines: list[str]) -> None:
             await tell({"event": "lines", "lines": lines})
@@ -204,7 +204,7 @@ class Page:
         await journal.follow(self.home.log, told)
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A stream of events until its reader goes."""
+        """A stream of events until the client disconnects."""
         if self._streams >= MAX_STREAMS:  # said so that a browser does not ask again by itself
             await _no(gate.Refused(429, "busy", "the page is open too often"))(scope, receive, send)
             return
@@ -234,7 +234,7 @@ async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
 
 @attrs.frozen
 class _Guarded:
-    """The gate before everything: what it refuses nobody behind it hears of."""
+    """Middleware that checks every request before anything else sees it."""
 
     page: Page
     inner: ASGIApp
@@ -264,7 +264,7 @@ class _Guarded:
 
 
 class BadBody(Exception):
-    """The body of a request is too long, or no JSON object."""
+    """The request's body is too long or is not a JSON object."""
 
 
 async def _bad_body(request: Request, error: Exception) -> Response:
@@ -296,7 +296,7 @@ def _no(refused: gate.Refused) -> Response:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    """Headers by name; one that comes twice counts as both, and so as neither."""
+    """Headers by name. Repeated ones are joined, so that they match nothing."""
     found: dict[str, str] = {}
     for name, value in scope["headers"]:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")

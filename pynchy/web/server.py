@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class PortTaken(Exception):
-    """Somebody else listens there."""
+    """Another program listens on the port."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ async def serve(
 ) -> None:
     """Serve the page on loopback until a signal. Raises `PortTaken`.
 
-    ``link`` is told the address that opens it, and whether it is the first: each opens it once.
+    ``link`` is called with each sign-in address, valid once, and whether it is the first.
     """
     home.make()
     with (
