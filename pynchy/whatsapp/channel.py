@@ -13,6 +13,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, get_args
 
@@ -105,6 +106,7 @@ class WhatsApp:
     state: StateChanged = attrs.field(factory=lambda: StateChanged("connecting"))
     _bridge: trio.Process | None = None
     _writing: trio.Lock = attrs.field(factory=trio.Lock)
+    _reading: trio.Lock = attrs.field(factory=trio.Lock)
     _again: trio.Event = attrs.field(factory=trio.Event)
     _listened: trio.Event = attrs.field(factory=trio.Event)  # somebody takes what comes
     _spared: bool = False
@@ -297,24 +299,29 @@ class WhatsApp:
 
     async def _run_bridge(self) -> None:
         terms = self._terms
-        process = await trio.lowlevel.open_process(
-            [*terms.command, str(terms.store), "--log", str(terms.log)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=for_whatsapp(os.environ, proxy=terms.proxy, ca_file=terms.ca_file),
-            start_new_session=True,  # a Ctrl-C in the terminal is the daemon's, which says goodbye
-        )
-        assert process.stdout is not None
-        self._bridge = process
         try:
-            await self._tell(
-                line="start",
-                name=terms.name,
-                chats=await self._chats(),
-                media_limit=terms.media_limit,
-                transcribe=list(terms.transcribe),
-            )
             async with trio.open_nursery() as nursery:
+                process = await nursery.start(
+                    partial(
+                        trio.run_process,
+                        [*terms.command, str(terms.store), "--log", str(terms.log)],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        check=False,  # a bridge that ends is started again, whatever its exit code
+                        env=for_whatsapp(os.environ, proxy=terms.proxy, ca_file=terms.ca_file),
+                        start_new_session=True,  # a Ctrl-C in the terminal is the daemon's, which says goodbye
+                        deliver_cancel=self._end,
+                    ),
+                    name="whatsapp bridge's process",
+                )
+                self._bridge = process
+                await self._tell(
+                    line="start",
+                    name=terms.name,
+                    chats=await self._chats(),
+                    media_limit=terms.media_limit,
+                    transcribe=list(terms.transcribe),
+                )
                 nursery.start_soon(self._ask_for_groups)
                 nursery.start_soon(self._say_ready)
                 await self._read(process.stdout)
@@ -322,11 +329,32 @@ class WhatsApp:
         except* NotConnected:
             pass  # it ended before it was told anything
         finally:
-            self._bridge = None
-            for answer in self._asked.values():
-                answer.came.set()
-            with trio.CancelScope(shield=True):
-                await _end(process, spared=self._spared or self._borrowers > 0)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Nothing more is told to the bridge, and nothing that was asked of it is answered."""
+        self._bridge = None
+        for answer in self._asked.values():
+            answer.came.set()
+
+    async def _end(self, process: trio.Process) -> None:
+        """Close its input, give it a moment to take in what it has, and kill it, whatever happens here."""
+        self._let_go()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with trio.move_on_after(GOODBYE):
+                if self._spared or self._borrowers:
+                    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                        async with self._writing:
+                            await process.stdin.send_all(lines.encode({"line": "bye"}))
+                await process.stdin.aclose()
+                # Its last words would otherwise fill the pipe, and it would wait for us.
+                while await self._receive(process.stdout):
+                    pass
+                await process.wait()
+        finally:
+            process.kill()
 
     async def _say_ready(self) -> None:
         """What comes in is in hand from here on: no sooner than somebody takes it."""
@@ -342,7 +370,7 @@ class WhatsApp:
 
     async def _read(self, stream: trio.abc.ReceiveStream) -> None:
         rest, reader = bytearray(), Reader("the bridge")
-        while chunk := await stream.receive_some(65536):
+        while chunk := await self._receive(stream):
             await reader.took(len(chunk), chunk.count(b"\n"))
             if b"\n" not in chunk:
                 rest += chunk
@@ -355,6 +383,10 @@ class WhatsApp:
                 rest = bytearray(tail)
             if len(rest) > lines.LONGEST:
                 raise lines.BadLine("too long")
+
+    async def _receive(self, stream: trio.abc.ReceiveStream) -> bytes:
+        async with self._reading:  # at the end its last words are read by another task
+            return bytes(await stream.receive_some(65536))
 
     async def _hear(self, line: dict[str, Any]) -> None:
         try:
@@ -440,23 +472,3 @@ def pause_after(state: State, wait: float, *, lived: float) -> tuple[float, floa
             return max(wait, 30 * SECOND), longer
         case _:
             return wait, longer
-
-
-async def _end(process: trio.Process, *, spared: bool) -> None:
-    """Close its input, give it a moment to take in what it has, and kill it."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with trio.move_on_after(GOODBYE) as limit:
-        if spared:
-            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await process.stdin.send_all(lines.encode({"line": "bye"}))
-        await process.stdin.aclose()
-        # Its last words would otherwise fill the pipe, and it would wait for us.
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while await process.stdout.receive_some(65536):
-                pass
-        await process.wait()
-    if limit.cancelled_caught:
-        process.kill()
-    await process.wait()
-    await process.stdout.aclose()
