@@ -21,7 +21,7 @@ import trio
 
 from pynchy.container.session import Broken, Traffic
 from pynchy.container.usage import Most, Usage, usage_of
-from pynchy.maintenance.disk import Floor, Space, spell_bytes
+from pynchy.maintenance.disk import Space, Threshold, spell_bytes
 
 LOOK: Final = 2.0  # seconds between two statvfs
 REST: Final = 60.0  # seconds after which the folders are walked in any case
@@ -47,13 +47,13 @@ class Quota:
 
 @attrs.frozen
 class Watch:
-    """What is watched for one run. ``measure`` looks how much room the whole disk has, ``floor`` says how
+    """What is watched for one run. ``measure`` looks how much room the whole disk has, ``threshold`` says how
     little is too little; ``turns`` lets one walk at a time through; ``before`` is told what the run finds, and says
     what the group held before any run of ours."""
 
     tops: Sequence[Path]
     quota: Quota
-    floor: Floor
+    threshold: Threshold
     measure: Callable[[], Space]
     turns: trio.CapacityLimiter
     before: Callable[[Usage], Usage] | None = None
@@ -72,7 +72,7 @@ class Watch:
             await trio.sleep(LOOK)
             now = trio.current_time()
             seen = self.measure()
-            if self.floor.is_critical(seen):
+            if self.threshold.is_critical(seen):
                 await heard.send(Broken(f"{spell_bytes(seen.free)} are free on the disk", "disk"))
                 return
             lost = space.free - seen.free > GRAIN * self.quota.bytes

@@ -22,7 +22,7 @@ from pynchy.daemon.edges import Edges
 from pynchy.daemon.effects import AfterCommit
 from pynchy.groups import turn
 from pynchy.groups.queue import GroupQueue
-from pynchy.maintenance.disk_guard import Headroom
+from pynchy.maintenance.disk_guard import DiskGuard
 from pynchy.maintenance.erasure import Forgetting
 from pynchy.model import GroupId
 from pynchy.store import turn_rows
@@ -35,7 +35,7 @@ class Daemon:
     config: Config
     edges: Edges
     line: GroupQueue
-    headroom: Headroom
+    disk_guard: DiskGuard
     watching: Watching
     after: AfterCommit
 
@@ -45,7 +45,7 @@ class Daemon:
             runtime=self.edges.runtime.name,
             model=self.edges.model,
             queue=tuple(each.group for each in self.line.waiting()),
-            disk=self.headroom.shown(),
+            disk=self.disk_guard.shown(),
             channels=dict(self.after.channels.states),
             warnings=self.edges.warnings(),
         )

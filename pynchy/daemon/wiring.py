@@ -49,9 +49,9 @@ from pynchy.gateway.exchange import Upstream
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.groups.agent import ContainedAgents, bounds_of
 from pynchy.logs import logger
-from pynchy.maintenance.disk import Floor, space_of
-from pynchy.maintenance.disk_guard import Headroom
-from pynchy.maintenance.nightly import Keeper, Plan
+from pynchy.maintenance.disk import Threshold, space_of
+from pynchy.maintenance.disk_guard import DiskGuard
+from pynchy.maintenance.nightly import NightlyRound, Plan
 from pynchy.policy.failures import Terms as Failing
 from pynchy.reader_budget import open_loop_time
 from pynchy.schedule import scheduler
@@ -156,13 +156,15 @@ async def serve(
     line = queue.GroupQueue(capacity=config.limits.containers, prewarm=config.container.prewarm)
     watching = Watching(now)
     store.tell_changes(watching.changed)
-    floor = Floor.of(config.disk)
+    threshold = Threshold.of(config.disk)
     outgoing = _sender(edges, links)
 
     async with trio.open_nursery() as nursery:
         child = partial(_start, nursery)
         notices = Notices(store, nursery, outgoing.ring, config.assistant.name, edges.notify)
-        disk = Headroom(measure=world.space, floor=floor, feed=events_in.send, tell=notices.main)
+        disk = DiskGuard(
+            measure=world.space, threshold=threshold, feed=events_in.send, tell=notices.main
+        )
         bell = Bell(events_in.send, disk.look, watching.changed)
         channels = Channels(edges.channels, notices, linked, watching.changed)
         after = AfterCommit(
@@ -240,7 +242,7 @@ async def serve(
         if edges.renewal is not None:
             await child(partial(edges.renewal, changed=after.credential_changed), "credentials")
         if edges.has_home:
-            await child(_keeper(config, edges, floor, notices).run, "keeper")
+            await child(_nightly_round(config, edges, threshold, notices).run, "keeper")
         inlets = [
             await child(partial(receive, channel), f"receiver {name}")
             for name, channel in edges.channels.items()
@@ -397,12 +399,14 @@ async def _recover(config: Config, edges: Edges, boot: str, after: AfterCommit) 
     await recovery.recover(left, recovery.STEPS if edges.has_home else recovery.ROWS)
 
 
-def _keeper(config: Config, edges: Edges, floor: Floor, notices: Notices) -> Keeper:
-    return Keeper(
+def _nightly_round(
+    config: Config, edges: Edges, threshold: Threshold, notices: Notices
+) -> NightlyRound:
+    return NightlyRound(
         store=edges.store,
         home=config.home,
         plan=_plan(config),
-        floor=floor,
+        threshold=threshold,
         now=edges.world.now,
         measure=edges.world.space,
         tell=notices.main,

@@ -39,7 +39,7 @@ from pynchy.daemon import service_files
 from pynchy.daemon.lock import is_held
 from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
-from pynchy.maintenance.disk import Floor, Space, space_of, spell_bytes
+from pynchy.maintenance.disk import Space, Threshold, space_of, spell_bytes
 from pynchy.store import backup, belonging
 from pynchy.store.connection import StoreError, StoreTooNew
 from pynchy.whatsapp import session
@@ -370,16 +370,16 @@ async def check_sdk(patient: Patient) -> Finding:
 
 async def check_disk(patient: Patient) -> Finding:
     place = next(p for p in (patient.home.root, *patient.home.root.parents) if p.exists())
-    floor = Floor.of((patient.config or Config(home=patient.home)).disk)
+    threshold = Threshold.of((patient.config or Config(home=patient.home)).disk)
     space = patient.space(place)
     room = f"{spell_bytes(space.free)} are free"
     if space.is_short_of_files():
         room = f"{space.files_free} files more can be made"
-    if floor.is_low(space):
-        least = spell_bytes(floor.least(space))
+    if threshold.is_low(space):
+        least = spell_bytes(threshold.least(space))
         advice = f"make room: with less than {least} no new run is started (disk.free)"
         return Finding("fail", room, advice)
-    if floor.is_low(space.less(floor.least(space))):
+    if threshold.is_low(space.less(threshold.least(space))):
         return Finding("warn", room, "make room soon")
     return Finding("ok", room)
 

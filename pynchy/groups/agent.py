@@ -36,7 +36,7 @@ from pynchy.gateway.proxy import Gateway
 from pynchy.groups.queue import room_for_delegates
 from pynchy.ipc import watcher
 from pynchy.ipc.spool import open_spool
-from pynchy.maintenance.disk import Floor
+from pynchy.maintenance.disk import Threshold
 from pynchy.model import Group, GroupId, RunId
 from pynchy.policy import group_settings
 from pynchy.policy.effect_limits import Bounds
@@ -204,7 +204,7 @@ class ContainedAgents:
                 bytes=disk.group if own.disk is None else own.disk,
                 files=disk.group_files if own.files is None else own.files,
             ),
-            floor=Floor.of(disk),
+            threshold=Threshold.of(disk),
             measure=self.world.space,
             turns=self.walks,
             before=None if scratch is not None else partial(self._before, group.folder),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pynchy.config.settings import Disk
 
 FEW_FILES: Final = 0.01  # of all the files a file system can hold
-BACK: Final = 1.1  # times the floor is room again; between the two nothing changes
+BACK: Final = 1.1  # times the threshold is room again; between the two nothing changes
 
 _KIB: Final = 1024
 
@@ -43,14 +43,14 @@ ENDLESS: Final = Space(free=1 << 60, total=1 << 60)
 
 
 @attrs.frozen
-class Floor:
+class Threshold:
     """The least free space that must remain: ``bytes``, or ``share`` of the whole if that is more."""
 
     bytes: int
     share: float
 
     @classmethod
-    def of(cls, settings: Disk) -> Floor:
+    def of(cls, settings: Disk) -> Threshold:
         """The threshold of the configuration."""
         return cls(bytes=settings.free, share=settings.free_percent / 100)
 

@@ -16,18 +16,18 @@ import trio
 
 from pynchy.groups import queue
 from pynchy.logs import logger
-from pynchy.maintenance.disk import Floor, Space, spell_bytes
+from pynchy.maintenance.disk import Space, Threshold, spell_bytes
 from pynchy.model import MINUTE
 
 EVERY: Final = 1 * MINUTE
 
 
 @attrs.define(eq=False)
-class Headroom:
+class DiskGuard:
     """The service. ``measure`` returns the free space; ``feed`` reaches the queue; ``tell`` the owner."""
 
     measure: Callable[[], Space]
-    floor: Floor
+    threshold: Threshold
     feed: Callable[[queue.Held | queue.Released], Awaitable[None]]
     tell: Callable[[str, str], Awaitable[None]]
     space: Space | None = attrs.field(init=False, default=None)
@@ -41,16 +41,16 @@ class Headroom:
             logger.warning("the free space cannot be looked at: {}", error)
             return
         self.space = space
-        if self.floor.is_low(space, was=self.low) == self.low:
+        if self.threshold.is_low(space, was=self.low) == self.low:
             return
         self.low = not self.low
         await self.feed(queue.Held() if self.low else queue.Released())
         room = f"{spell_bytes(space.free)} are free of {spell_bytes(space.total)}"
-        if space.free >= self.floor.least(space) and self.low:
+        if space.free >= self.threshold.least(space) and self.low:
             room = f"{space.files_free} files more can be made"
         if self.low:
             logger.warning("too little room: {}; new runs are held", room)
-            least = spell_bytes(self.floor.least(space))
+            least = spell_bytes(self.threshold.least(space))
             await self.tell(
                 f"There is too little room on the disk: {room}, {least} are needed. I start nothing "
                 "new until there is more. What you write is kept and answered then.",
@@ -68,7 +68,7 @@ class Headroom:
         return {
             "free": space.free,
             "total": space.total,
-            "least": self.floor.least(space),
+            "least": self.threshold.least(space),
             "held": self.low,
         }
 

@@ -22,7 +22,7 @@ import trio
 from pynchy.config.paths import Home
 from pynchy.logs import logger
 from pynchy.maintenance import cleanup
-from pynchy.maintenance.disk import Floor, Space, spell_bytes
+from pynchy.maintenance.disk import Space, Threshold, spell_bytes
 from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
 from pynchy.schedule.clock_watch import ClockWatch
 from pynchy.store import health, journal, ledger, runs
@@ -67,13 +67,13 @@ def next_hour(last: Micros, *, hour: int, timezone: str) -> Micros:
 
 
 @attrs.define(eq=False)
-class Keeper:
+class NightlyRound:
     """The service. ``measure`` returns the free space; ``tell`` sends the owner a text of a kind."""
 
     store: Store
     home: Home
     plan: Plan
-    floor: Floor
+    threshold: Threshold
     now: Callable[[], Micros]
     measure: Callable[[], Space]
     tell: Callable[[str, str], Awaitable[None]]
@@ -173,7 +173,7 @@ class Keeper:
 
         folder = self.home.backups
         size = await trio.to_thread.run_sync(size_of, self.home.database)  # at most
-        if self.floor.is_low(self.measure().less(size)):
+        if self.threshold.is_low(self.measure().less(size)):
             raise NoCopy(f"there is too little room on the disk for {spell_bytes(size)} more")
         path = folder / backup.nightly_name(self.now())
         try:

@@ -15,7 +15,7 @@ from pynchy.container.quota import LOOK, REST, Quota, Watch, watched
 from pynchy.container.session import Broken, Traffic
 from pynchy.container.usage import Most, Usage, usage_of
 from pynchy.container.walk import DEEPEST
-from pynchy.maintenance.disk import Floor, Space
+from pynchy.maintenance.disk import Space, Threshold
 
 ANY = Most(bytes=None, files=None)
 BLOCK = 4096
@@ -147,9 +147,11 @@ def told(
 
     async def main() -> None:
         sender, receiver = trio.open_memory_channel[Traffic](10)
-        floor = Floor(bytes=100, share=0)
+        threshold = Threshold(bytes=100, share=0)
         turns = trio.CapacityLimiter(1)
-        watch = Tree(tops=[], quota=quota, floor=floor, measure=measure, turns=turns, before=before)
+        watch = Tree(
+            tops=[], quota=quota, threshold=threshold, measure=measure, turns=turns, before=before
+        )
         async with watched(watch, sender):
             await trio.sleep(seconds)
         sender.close()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.maintenance.disk import BACK, Floor, Space, spell_bytes
+from pynchy.maintenance.disk import BACK, Space, Threshold, spell_bytes
 from pynchy.maintenance.nightly import next_hour
 from pynchy.model import HOUR, Micros
 
@@ -27,14 +27,14 @@ GIB = 1 << 30
     ],
 )
 def test_the_larger_of_the_two_limits_counts(free: int, total: int, low: bool) -> None:
-    assert Floor(bytes=GIB, share=0.05).is_low(Space(free, total)) is low
+    assert Threshold(bytes=GIB, share=0.05).is_low(Space(free, total)) is low
 
 
 def test_files_run_out_as_bytes_do() -> None:
-    floor = Floor(bytes=0, share=0)
-    assert floor.is_low(Space(GIB, GIB, files_free=9, files=1000))
-    assert not floor.is_low(Space(GIB, GIB, files_free=11, files=1000))
-    assert not floor.is_low(Space(GIB, GIB))  # a file system that never runs out of them
+    threshold = Threshold(bytes=0, share=0)
+    assert threshold.is_low(Space(GIB, GIB, files_free=9, files=1000))
+    assert not threshold.is_low(Space(GIB, GIB, files_free=11, files=1000))
+    assert not threshold.is_low(Space(GIB, GIB))  # a file system that never runs out of them
 
 
 sizes = st.integers(0, 1 << 50)
@@ -44,15 +44,15 @@ sizes = st.integers(0, 1 << 50)
 def test_what_is_low_stays_low_until_there_is_a_tenth_more(
     free: int, total: int, least: int, share: float
 ) -> None:
-    floor, space = Floor(bytes=least, share=share), Space(free, total)
-    if floor.is_low(space):
-        assert floor.is_low(space, was=True)
-    if floor.is_critical(space):
-        assert floor.is_low(space)
-    if not floor.is_low(space, was=True):
-        assert free >= floor.least(space) * BACK
-    flips = floor.is_low(space) != floor.is_low(space, was=True)
-    assert flips == (floor.least(space) <= free < floor.least(space) * BACK)
+    threshold, space = Threshold(bytes=least, share=share), Space(free, total)
+    if threshold.is_low(space):
+        assert threshold.is_low(space, was=True)
+    if threshold.is_critical(space):
+        assert threshold.is_low(space)
+    if not threshold.is_low(space, was=True):
+        assert free >= threshold.least(space) * BACK
+    flips = threshold.is_low(space) != threshold.is_low(space, was=True)
+    assert flips == (threshold.least(space) <= free < threshold.least(space) * BACK)
 
 
 def test_bytes_for_people() -> None:

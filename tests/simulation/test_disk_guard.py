@@ -9,10 +9,10 @@ import trio
 from trio.testing import MockClock
 
 from pynchy.groups.queue import Held, Released
-from pynchy.maintenance.disk import Floor, Space
-from pynchy.maintenance.disk_guard import EVERY, Headroom
+from pynchy.maintenance.disk import Space, Threshold
+from pynchy.maintenance.disk_guard import EVERY, DiskGuard
 
-FLOOR = Floor(bytes=1000, share=0)
+THRESHOLD = Threshold(bytes=1000, share=0)
 
 
 @attrs.define(eq=False)
@@ -37,14 +37,16 @@ class House:
         self.told.append(kind)
 
 
-def watched(script: Callable[[House, Headroom], Awaitable[None]]) -> House:
+def watched(script: Callable[[House, DiskGuard], Awaitable[None]]) -> House:
     house = House()
-    headroom = Headroom(measure=house.measure, floor=FLOOR, feed=house.feed, tell=house.tell)
+    disk_guard = DiskGuard(
+        measure=house.measure, threshold=THRESHOLD, feed=house.feed, tell=house.tell
+    )
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            await nursery.start(headroom.run)
-            await script(house, headroom)
+            await nursery.start(disk_guard.run)
+            await script(house, disk_guard)
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
@@ -52,16 +54,16 @@ def watched(script: Callable[[House, Headroom], Awaitable[None]]) -> House:
 
 
 def test_a_disk_that_fills_holds_runs_once_and_lets_them_go_once() -> None:
-    async def script(house: House, headroom: Headroom) -> None:
+    async def script(house: House, disk_guard: DiskGuard) -> None:
         house.free = 999
-        await headroom.look()
+        await disk_guard.look()
         assert house.fed == [Held()]
         house.free = 1050  # more than too little, and not yet room again
-        await headroom.look()
-        await headroom.look()
-        assert headroom.shown() == {"free": 1050, "total": 10_000, "least": 1000, "held": True}
+        await disk_guard.look()
+        await disk_guard.look()
+        assert disk_guard.shown() == {"free": 1050, "total": 10_000, "least": 1000, "held": True}
         house.free = 1100
-        await headroom.look()
+        await disk_guard.look()
 
     house = watched(script)
     assert house.fed == [Held(), Released()]
@@ -69,7 +71,7 @@ def test_a_disk_that_fills_holds_runs_once_and_lets_them_go_once() -> None:
 
 
 def test_what_nothing_tells_of_is_noticed_by_itself() -> None:
-    async def script(house: House, headroom: Headroom) -> None:
+    async def script(house: House, disk_guard: DiskGuard) -> None:
         house.free = 10
         await trio.sleep(EVERY + 1)
         assert house.fed == [Held()]
@@ -80,11 +82,11 @@ def test_what_nothing_tells_of_is_noticed_by_itself() -> None:
 
 
 def test_a_disk_that_cannot_be_looked_at_changes_nothing() -> None:
-    async def script(house: House, headroom: Headroom) -> None:
+    async def script(house: House, disk_guard: DiskGuard) -> None:
         house.free = 10
-        await headroom.look()
+        await disk_guard.look()
         house.free = None
-        await headroom.look()
+        await disk_guard.look()
         await trio.sleep(2 * EVERY)
 
     assert watched(script).fed == [Held()]
@@ -93,9 +95,11 @@ def test_a_disk_that_cannot_be_looked_at_changes_nothing() -> None:
 def test_the_first_look_is_over_before_anything_starts() -> None:
     async def main() -> None:
         house = House(free=1)
-        headroom = Headroom(measure=house.measure, floor=FLOOR, feed=house.feed, tell=house.tell)
+        disk_guard = DiskGuard(
+            measure=house.measure, threshold=THRESHOLD, feed=house.feed, tell=house.tell
+        )
         async with trio.open_nursery() as nursery:
-            await nursery.start(headroom.run)
+            await nursery.start(disk_guard.run)
             assert house.fed == [Held()]
             nursery.cancel_scope.cancel()
 

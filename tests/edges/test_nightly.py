@@ -21,8 +21,8 @@ from loguru import logger
 from trio.testing import MockClock
 
 from pynchy.config.paths import Home
-from pynchy.maintenance.disk import Floor, Space
-from pynchy.maintenance.nightly import AGAIN, PIECE, Keeper, Plan
+from pynchy.maintenance.disk import Space, Threshold
+from pynchy.maintenance.nightly import AGAIN, PIECE, NightlyRound, Plan
 from pynchy.model import DAY, HOUR, MINUTE, GroupId, Micros, RunId, after
 from pynchy.store import backup, groups, health, journal, runs
 from pynchy.store.database import Database, Store, Tx, open_store
@@ -35,11 +35,11 @@ PLAN = Plan(hour=4, timezone="UTC", settle=SETTLE, copies=3, logs=30 * DAY, usag
 
 @attrs.define(eq=False)
 class Night:
-    """A keeper with everything it needs, and a clock that can be set."""
+    """A nightly round with everything it needs, and a clock that can be set."""
 
     home: Home
     store: Store
-    keeper: Keeper
+    nightly: NightlyRound
     set_by: float = 0.0
     began: float = attrs.field(factory=time.monotonic)
     free: int = 1 << 40
@@ -67,16 +67,16 @@ async def night(tmp_path: Path) -> AsyncIterator[Night]:
         async def tell(text: str, kind: str) -> None:
             await made.tell(text, kind)
 
-        keeper = Keeper(
+        nightly = NightlyRound(
             store=store,
             home=home,
             plan=PLAN,
-            floor=Floor(bytes=1 << 30, share=0),
+            threshold=Threshold(bytes=1 << 30, share=0),
             now=lambda: made.now(),
             measure=lambda: Space(free=made.free, total=1 << 41),
             tell=tell,
         )
-        made = Night(home, store, keeper)
+        made = Night(home, store, nightly)
         clock[0] = made.now
         yield made
 
@@ -91,7 +91,7 @@ async def test_a_round_makes_a_copy_that_was_read_and_that_nobody_else_may_read(
     said: list[str] = []
     sink = logger.add(said.append, level="INFO", format="{message}")
     try:
-        assert await night.keeper.round()
+        assert await night.nightly.round()
     finally:
         logger.remove(sink)
     (name,) = night.copies()
@@ -110,7 +110,7 @@ async def test_the_newest_copies_stay_and_a_persons_own_always(night: Night) -> 
     own = ["pynchy-1.db", "nightly-mine.db", "nightly-20251399T000000Z.db", "other.part"]
     for name in [*old, *own, f"{_name(NOW)}.part"]:
         (backups / name).write_bytes(b"x")
-    assert await night.keeper.round()
+    assert await night.nightly.round()
     left = set(night.copies())
     assert left >= set(own)
     nightly = sorted(left - set(own))
@@ -140,7 +140,7 @@ async def test_what_is_known_for_long_enough_is_forgotten(night: Night) -> None:
     await night.store.call(fill)
     wal = night.home.database.with_name("pynchy.db-wal")
     assert wal.stat().st_size > 0
-    assert await night.keeper.round()
+    assert await night.nightly.round()
     rows = await night.store.call(lambda db: db.execute("SELECT count(*) FROM journal").fetchone())
     days = await night.store.call(lambda db: db.execute("SELECT day FROM usage").fetchall())
     assert rows[0] == 2
@@ -161,7 +161,7 @@ async def test_only_what_nobody_uses_is_removed(
 ) -> None:
     home = Home(tmp_path / ("d" * 100) if deep else short)
     home.make()
-    night.keeper.home = home
+    night.nightly.home = home
     dead, alive, foreign = (RunId(f"{n:016x}") for n in (1, 2, 3))
 
     def fill(db: Database) -> None:
@@ -202,7 +202,7 @@ async def test_only_what_nobody_uses_is_removed(
         os.utime(path, (NOW / 1e6 - 31 * DAY,) * 2)
     os.utime(logs["new"], (NOW / 1e6 - 29 * DAY,) * 2)
 
-    assert await night.keeper.round()
+    assert await night.nightly.round()
     assert not home.gateway(dead).exists()
     assert not stray.exists()
     assert not_ours.exists()
@@ -218,40 +218,40 @@ async def test_a_copy_that_fails_is_told_once_and_costs_no_older_one(night: Nigh
     (backups / name).write_bytes(b"x")
     backups.rename(backups.with_name("aside"))
     backups.write_text("a file where the folder should be")
-    assert not await night.keeper.round()
-    assert not await night.keeper.round()
+    assert not await night.nightly.round()
+    assert not await night.nightly.round()
     assert len(night.told) == 1
     assert "was not made" in night.told[0]
     assert await night.store.call(groups.list_groups)  # the store itself is as it was
     backups.unlink()
     backups.with_name("aside").rename(backups)
-    assert await night.keeper.round()
+    assert await night.nightly.round()
     assert len(night.told) == 1
     assert name in night.copies()
 
 
 async def test_no_copy_is_begun_where_there_is_no_room_for_it(night: Night) -> None:
     night.free = 1 << 30  # enough, but for the copy
-    assert not await night.keeper.round()
+    assert not await night.nightly.round()
     assert "too little room" in night.told[0]
     assert not night.home.backups.exists()
 
 
 async def test_copies_can_be_left_to_others(night: Night) -> None:
-    night.keeper.plan = attrs.evolve(PLAN, copies=0)
-    assert await night.keeper.round()
+    night.nightly.plan = attrs.evolve(PLAN, copies=0)
+    assert await night.nightly.round()
     assert not night.home.backups.exists()
 
 
 async def test_the_newest_copy_is_found_by_its_name(night: Night) -> None:
-    assert await night.keeper.newest() is None
+    assert await night.nightly.newest() is None
     night.home.backups.mkdir()
     for days in (-400, -2, -1, 300):  # the last by a clock that was wrong
         (night.home.backups / _name(after(NOW, days * DAY))).touch()
-    assert await night.keeper.newest() == after(NOW, -DAY)
+    assert await night.nightly.newest() == after(NOW, -DAY)
 
 
-class Counting(Keeper):
+class Counting(NightlyRound):
     """The loop alone: rounds are counted, by the hour of the wall clock."""
 
     began: Micros | None = None  # the newest copy there is
@@ -296,7 +296,7 @@ def rounds_of(
             store=None,  # type: ignore[arg-type]  # no round does anything
             home=Home(Path("/nowhere")),
             plan=PLAN,
-            floor=Floor(bytes=0, share=0),
+            threshold=Threshold(bytes=0, share=0),
             now=lambda: after(NOW, trio.current_time() - began + moved[0]),
             measure=lambda: Space(1, 1),
             tell=tell,
@@ -382,16 +382,16 @@ async def test_a_damaged_index_is_made_anew_and_told(tmp_path: Path) -> None:
 
     async with open_store(home.database) as store:
         assert (await store.look(health.look)).indexes == ("inbox_message",)
-        keeper = Keeper(
+        nightly = NightlyRound(
             store=store,
             home=home,
             plan=PLAN,
-            floor=Floor(bytes=1, share=0),
+            threshold=Threshold(bytes=1, share=0),
             now=lambda: NOW,
             measure=lambda: Space(free=1 << 40, total=1 << 41),
             tell=tell,
         )
-        assert await keeper.round()
+        assert await nightly.round()
         assert await store.look(health.look) == health.Health()
         found = await store.call(
             lambda db: db.execute(
@@ -427,7 +427,7 @@ async def test_what_killed_tools_left_is_tidied_after_a_day(night: Night) -> Non
     young = home.backups / "pynchy-2.db.part"
     young.touch()
     os.utime(young, (NOW / 1e6,) * 2)
-    assert await night.keeper.round()
+    assert await night.nightly.round()
     assert not [path for path in halves if path.exists()]
     assert all(path.exists() for path in [*mine, young])
 
