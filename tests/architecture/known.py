@@ -26,15 +26,10 @@ SQL: set[str] = {"pynchy.chat.command_handlers", "pynchy.control.operations"}
 # Processes that are not started by `trio.run_process`.
 PROCESSES: set[str] = {
     "pynchy.cli.auth",
-    "pynchy.container.engines.client",
     "pynchy.whatsapp.channel",
     "pynchy_agent.launch",
     "pynchy_agent.script",
 }
-
-# The function that wires: its lines, and the functions defined in it.
-LINES_OF_SERVE = 0
-FUNCTIONS_IN_SERVE = 0
 
 # Functions of more than six parameters, with how many.
 WIDE: dict[str, int] = {
