@@ -1,4 +1,4 @@
-"""The numbers that people meet and cannot set: how many, how large, how long. Each stands here, and nowhere else.
+"""Fixed numbers that people notice: how many, how large, how long. Each stands only here.
 
 The rule that keeps it so: a module takes its number from this table, docs/limits.md is written from it, and a test pins
 every line. What can be set is in `pynchy.config.settings`; what only a programmer meets stays where it is used.

@@ -1,4 +1,4 @@
-"""Where settings come from: flags, the environment, ``.env`` and ``config.toml``, read once into a `Config`.
+"""Read the settings once from flags, the environment, ``.env`` and ``config.toml`` into a `Config`.
 
 Order, first wins: flags, ``PYNCHY_<SECTION>_<KEY>`` in the environment, the same names in ``PYNCHY_HOME/.env``,
 ``config.toml``. Unknown names are errors that name the nearest; so are values that are not of their setting's kind.

@@ -1,4 +1,4 @@
-"""What a start puts right: what an earlier life of the daemon left, in one ordered list of steps.
+"""Repair at start what an earlier life of the daemon left: one ordered list of steps.
 
 Procedure. `recover` runs before any service, while no container of ours may live. The rule that keeps it so: each
 step is here once, may be done twice, and asks only for what those before it have done.

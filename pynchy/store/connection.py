@@ -1,4 +1,4 @@
-"""The connection to the file: how it is opened and set up, how it is read beside the daemon, and how it fails."""
+"""Open and configure the database file, read it beside the daemon, and name its failures."""
 
 from __future__ import annotations
 
