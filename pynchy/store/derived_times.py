@@ -19,7 +19,6 @@ from pynchy.policy import failures, retries
 from pynchy.schedule.times import BadSchedule, next_slot
 from pynchy.store import holds, notices, task_rows, tasks
 from pynchy.store.database import Database, Tx
-from pynchy.text.reply import NOTICE_PREFIX
 
 SPREAD: Final = 1.5  # times the longest wait: what chance adds to one is less
 
@@ -125,40 +124,8 @@ def correct_and_tell(tx: Tx, *, jumped: float) -> tuple[Corrected, bool]:
     """`correct`, and tell main if the clock ``jumped`` by seconds worth a word or tasks would have waited
     in vain; whether it was told."""
     corrected = correct(tx)
-    words = _words(corrected, jumped)
+    words = failures.clock_was_set(jumped, tasks=corrected.tasks)
     if words is None:
         return corrected, False
-    told = notices.tell_main_once(tx, "clock", NOTICE_PREFIX + words)
+    told = notices.tell_main_once(tx, "clock", words)
     return corrected, told
-
-
-WORTH_A_WORD: Final = 3600.0  # seconds
-
-
-def _words(corrected: Corrected, jumped: float) -> str | None:
-    count = corrected.tasks
-    tasks = "one task" if count == 1 else f"{count} tasks"
-    if abs(jumped) >= WORTH_A_WORD:
-        way = "forward" if jumped > 0 else "back"
-        text = f"The clock of this machine was set {way} by {_spell(abs(jumped))}."
-    elif count:
-        text = (
-            "The clock of this machine must have been wrong for a while: "
-            f"{tasks} waited for a time that was too far ahead."
-        )
-    else:
-        return None
-    if count and jumped:
-        text += f" {tasks.capitalize()} waited for a time that is too far ahead now."
-    if count:
-        text += f" I have computed anew when {'it runs' if count == 1 else 'they run'} next."
-    elif jumped > 0:
-        text += " What fell due in between runs once."
-    return f"{text} If the time is wrong now, set the clock; `pynchy tasks` shows what comes next."
-
-
-def _spell(seconds: float) -> str:
-    hours = round(seconds / 3600)
-    if hours < 48:
-        return f"{hours} hour{'s' if hours != 1 else ''}"
-    return f"{round(hours / 24)} days"
