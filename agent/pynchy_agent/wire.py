@@ -17,9 +17,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
+
+from pynchy_agent.values import (
+    Flag,
+    Items,
+    Kind,
+    Number,
+    Pattern,
+    Text,
+    Whole,
+    Wrong,
+    found,
+)
+
+T = TypeVar("T")
 
 PROTOCOL: Final = 1
 START_MARKER: Final = b"---PYNCHY_OUTPUT_START---"
@@ -31,7 +45,6 @@ MAX_DEPTH: Final = 32  # nesting of objects and arrays
 MAX_NODES: Final = 20_000  # values in one document
 
 COMMAND_NAME: Final = re.compile(r"[0-9a-f]{32}\.json", re.ASCII)
-_SESSION: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 class BadFrame(ValueError):
@@ -606,69 +619,69 @@ def _command(body: dict[str, Any]) -> Command:
 # --- fields --------------------------------------------------------------------------------------
 
 
+_TEXT: Final = Text(least=0)
+_FLAG: Final = Flag()
+_NUMBER: Final = Number()
+_STATUS: Final = Whole(100, 599)
+_IDS: Final = Items(Text(64, least=0), 1000)
+_SESSION: Final = Pattern(
+    re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII), "a session id, a UUID"
+)
+
+
+def _field(body: Mapping[str, Any], key: str, kind: Kind[T], *, default: object = None) -> T:
+    """A field of this kind; one that is missing has the default, which is checked like any other."""
+    try:
+        return kind.take(body.get(key, default))
+    except Wrong as error:
+        raise BadFrame(f"{key}: {error}") from None
+
+
+def _or_none(body: Mapping[str, Any], key: str, kind: Kind[T]) -> T | None:
+    return None if body.get(key) is None else _field(body, key, kind)
+
+
 def _text(body: Mapping[str, Any], key: str) -> str:
-    value = body.get(key)
-    if not isinstance(value, str):
-        raise BadFrame(f"{key} is not a string")
-    return value
+    return _field(body, key, _TEXT)
 
 
 def _str_item(value: Any) -> str:
-    if not isinstance(value, str):
-        raise BadFrame("an item is not a string")
-    return value
+    return _text({"item": value}, "item")
 
 
 def _optional(body: Mapping[str, Any], key: str) -> str | None:
-    return None if body.get(key) is None else _text(body, key)
+    return _or_none(body, key, _TEXT)
 
 
 def _flag(body: Mapping[str, Any], key: str) -> bool:
-    value = body.get(key)
-    if not isinstance(value, bool):
-        raise BadFrame(f"{key} is not true or false")
-    return value
+    return _field(body, key, _FLAG)
 
 
 def _number(body: Mapping[str, Any], key: str, *, default: float) -> float:
-    value = body.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadFrame(f"{key} is not a number")
-    return float(value)
+    return _field(body, key, _NUMBER, default=default)
 
 
 def _optional_number(body: Mapping[str, Any], key: str) -> float | None:
-    return None if body.get(key) is None else _number(body, key, default=0.0)
+    return _or_none(body, key, _NUMBER)
 
 
 def _status(body: Mapping[str, Any]) -> int | None:
-    value = _optional_number(body, "status")
-    if value is None:
-        return None
-    if not value.is_integer() or not 100 <= value <= 599:
-        raise BadFrame("status is not an HTTP status")
-    return int(value)
+    return _or_none(body, "status", _STATUS)
 
 
 def _list(body: Mapping[str, Any], key: str) -> list[Any]:
     value = body.get(key, [])
     if not isinstance(value, list):
-        raise BadFrame(f"{key} is not a list")
+        raise BadFrame(f"{key}: expected a list, found {found(value)}")
     return value
 
 
 def _ids(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    items = tuple(_str_item(item) for item in _list(body, key))
-    if len(items) > 1000 or any(len(item) > 64 for item in items):
-        raise BadFrame(f"{key} is too long")
-    return items
+    return _field(body, key, _IDS, default=())
 
 
 def _session(body: Mapping[str, Any]) -> str | None:
-    value = _optional(body, "session")
-    if value is not None and _SESSION.fullmatch(value) is None:
-        raise BadFrame("a session id is a UUID")
-    return value
+    return _or_none(body, "session", _SESSION)
 
 
 def _usage(value: Any) -> Usage:
