@@ -114,8 +114,8 @@ BUGS: Final = (
     Bug(
         "a wake-up is lost: the sender does not hear its bell",
         "pynchy.chat.sender",
-        '        """There may be more to send."""\n        self._told.set()\n',
-        '        """There may be more to send."""\n',
+        '        """Look again: there may be more to send."""\n        self._told.set()\n',
+        '        """Look again: there may be more to send."""\n',
     ),
     Bug(
         "a run is over before its container is gone",
