@@ -23,8 +23,9 @@ from pynchy.chat.channel import Channel
 from pynchy.chat.console import Console
 from pynchy.config import installation
 from pynchy.config.settings import Config, Credential
+from pynchy.container.engines.choice import open_runtime
 from pynchy.container.engines.escapes import known_escapes
-from pynchy.container.engines.runtime import NoRuntime, Runtime, open_runtime
+from pynchy.container.engines.runtime import NoRuntime, Runtime
 from pynchy.container.mounts.extra import Allowed
 from pynchy.container.mounts.rules import BadAllowlist
 from pynchy.container.session import Session, Traffic

@@ -30,9 +30,10 @@ from pynchy.config.paths import MAX_SOCKET_PATH, Home
 from pynchy.config.settings import Config
 from pynchy.config.sources import ConfigError, from_environ
 from pynchy.config.timezone import machine_timezone
+from pynchy.container.engines.choice import open_runtime
 from pynchy.container.engines.escapes import known_escapes
 from pynchy.container.engines.health import BUILD, advice_on_limits, image_of, spell_loose
-from pynchy.container.engines.runtime import NoRuntime, Runtime, SpawnFailed, open_runtime
+from pynchy.container.engines.runtime import NoRuntime, Runtime, SpawnFailed
 from pynchy.container.mounts.allowlist import read_allowlist, real_roots
 from pynchy.container.mounts.rules import BadAllowlist
 from pynchy.daemon import service_files

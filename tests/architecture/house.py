@@ -111,6 +111,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.container.mounts.allowlist": Kind.EDGE,
     "pynchy.container.engines.bwrap": Kind.EDGE,
     "pynchy.container.engines.cgroups": Kind.EDGE,
+    "pynchy.container.engines.choice": Kind.EDGE,
     "pynchy.container.engines.client": Kind.EDGE,
     "pynchy.container.deadlines": Kind.RULES,
     "pynchy.container.engines.escapes": Kind.RULES,

@@ -2,7 +2,6 @@
 
 # Modules that import each other.
 CIRCLES: list[set[str]] = [
-    {f"pynchy.container.engines.{each}" for each in ("bwrap", "client", "oci", "runtime")},
     {"pynchy.gateway.connection", "pynchy.gateway.proxy"},
     {"pynchy_agent.claude", "pynchy_agent.runner"},
 ]
@@ -26,7 +25,6 @@ SQL: set[str] = {"pynchy.chat.command_handlers", "pynchy.control.operations"}
 # Processes that are not started by `trio.run_process`.
 PROCESSES: set[str] = {
     "pynchy.cli.auth",
-    "pynchy.whatsapp.channel",
     "pynchy_agent.launch",
     "pynchy_agent.script",
 }
@@ -39,7 +37,7 @@ WIDE: dict[str, int] = {
     "pynchy.chat.sender:__init__": 7,
     "pynchy.cli.init:command": 12,
     "pynchy.cli.tasks:add": 9,
-    "pynchy.container.engines.runtime:open_runtime": 8,
+    "pynchy.container.engines.choice:open_runtime": 8,
     "pynchy.control.inspection:add_task": 8,
     "pynchy.control.operations:_add": 8,
     "pynchy.gateway.proxy:open_gateway": 7,

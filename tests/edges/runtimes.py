@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 import trio
 
-from pynchy.container.engines.runtime import Container, Runtime, open_runtime
+from pynchy.container.engines.choice import open_runtime
+from pynchy.container.engines.runtime import Container, Runtime
 from pynchy.container.spec import Mount, Spec
 
 HANG = 60.0  # seconds after which a test is stuck, not slow
@@ -124,7 +125,7 @@ def daemon_like(name: str, home: Path, *, image: str, install: str, source: str)
     program = f"""
 import os, sys, trio
 from pathlib import Path
-from pynchy.container.engines.runtime import open_runtime
+from pynchy.container.engines.choice import open_runtime
 from tests.edges.runtimes import Lab, line
 
 async def main():

@@ -12,13 +12,14 @@ import pytest
 import trio
 
 from pynchy.container.engines.bwrap import find_bwrap
+from pynchy.container.engines.choice import open_runtime
 from pynchy.container.engines.oci import (
     apple_names,
     apple_versions,
     docker_versions,
     podman_versions,
 )
-from pynchy.container.engines.runtime import NoRuntime, Runtime, SpawnFailed, open_runtime
+from pynchy.container.engines.runtime import NoRuntime, Runtime, SpawnFailed
 from pynchy.container.spec import AGENT_COMMAND, Spec
 from tests.edges.runtimes import HANG, everything
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pynchy.container.engines.runtime import NoRuntime, SpawnFailed, open_runtime
+from pynchy.container.engines.choice import open_runtime
+from pynchy.container.engines.runtime import NoRuntime, SpawnFailed
 from pynchy.container.spec import Mount
 from tests.edges.runtimes import Lab, everything, line, open_lab
 

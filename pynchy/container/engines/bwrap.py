@@ -24,6 +24,7 @@ from typing import Final
 import attrs
 import trio
 
+import pynchy_agent
 from pynchy.container.engines import accounts, cgroups, seccomp
 from pynchy.container.engines.client import KILL_GRACE, attach, call
 from pynchy.container.engines.runtime import (
@@ -289,8 +290,6 @@ class Bwrap:
 
 def host_tree(files: Path) -> HostTree:
     """What of this machine a sandbox shows: /usr, the Python that we run on, its packages, the agent's source."""
-    import pynchy_agent
-
     packages = (
         Path(attrs.__file__).resolve().parent.parent
     )  # of ours and of what it needs, wherever they were put
