@@ -19,12 +19,13 @@ from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
 from pynchy.config.settings import CREDENTIALS, SECTIONS
 from pynchy.config.values import spell_size, spell_time
-from pynchy.control.approvals import Approvals
-from pynchy.control.group_guards import Guards
-from pynchy.control.inspection import Inspection
 from pynchy.control.metrics import Figures
-from pynchy.control.operations import Operations
-from pynchy.control.registration import Registration
+from pynchy.control.ops.approvals import ApprovalOps
+from pynchy.control.ops.groups import GroupOps
+from pynchy.control.ops.looking import LookingOps
+from pynchy.control.ops.settings import SettingsOps
+from pynchy.control.ops.status import StatusOps
+from pynchy.control.ops.tasks import TaskOps
 from pynchy.control.server import Op, arguments_of
 from pynchy.control.subscriptions import Watching
 from pynchy.exits import Exit
@@ -115,43 +116,43 @@ def ops() -> Iterator[str]:
         "attach": Console.attach,
         "detach": Console.detach,
         "send": Console.say,
-        "status": Operations.status,
-        "history": Operations.history,
-        "groups.list": Operations.list_groups,
-        "groups.add": Operations.add_group,
-        "groups.remove": Operations.remove_group,
-        "groups.stop": Operations.stop_group,
-        "groups.pause": Operations.pause_group,
-        "groups.resume": Operations.resume_group,
-        "groups.discover": Registration.discover,
-        "groups.main": Registration.choose_main,
-        "groups.allow": Registration.allow,
+        "status": StatusOps.status,
+        "history": LookingOps.history,
+        "groups.list": GroupOps.list,
+        "groups.add": GroupOps.add,
+        "groups.remove": GroupOps.remove,
+        "groups.stop": GroupOps.stop,
+        "groups.pause": GroupOps.pause,
+        "groups.resume": GroupOps.resume,
+        "groups.discover": GroupOps.discover,
+        "groups.main": GroupOps.choose_main,
+        "groups.allow": GroupOps.allow,
         "groups.forget": Forgetting.forget,
-        "groups.mount": Guards.mount,
-        "groups.unmount": Guards.unmount,
-        "groups.set": Guards.set,
-        "mounts.check": Guards.check,
-        "mounts.reload": Guards.reload,
-        "why": Inspection.why,
-        "recent": Inspection.recent,
-        "unended": Inspection.unended,
-        "usage": Inspection.usage,
-        "runs": Inspection.runs,
-        "audit": Inspection.audit,
-        "approvals": Approvals.list,
-        "approve": Approvals.approve,
-        "deny": Approvals.deny,
-        "outbox": Inspection.outbox,
-        "memory.search": Inspection.search_memory,
-        "history.search": Inspection.search_history,
-        "backup": Inspection.backup,
-        "tasks.list": Inspection.list_tasks,
-        "tasks.show": Inspection.show_task,
-        "tasks.add": Inspection.add_task,
-        "tasks.pause": Inspection.pause_task,
-        "tasks.resume": Inspection.resume_task,
-        "tasks.run": Inspection.run_task,
-        "tasks.remove": Inspection.remove_task,
+        "groups.mount": SettingsOps.mount,
+        "groups.unmount": SettingsOps.unmount,
+        "groups.set": SettingsOps.set,
+        "mounts.check": SettingsOps.check,
+        "mounts.reload": SettingsOps.reload,
+        "why": LookingOps.why,
+        "recent": LookingOps.recent,
+        "unended": LookingOps.unended,
+        "usage": LookingOps.usage,
+        "runs": LookingOps.runs,
+        "audit": LookingOps.audit,
+        "approvals": ApprovalOps.list,
+        "approve": ApprovalOps.approve,
+        "deny": ApprovalOps.deny,
+        "outbox": LookingOps.outbox,
+        "memory.search": LookingOps.search_memory,
+        "history.search": LookingOps.search_history,
+        "backup": LookingOps.backup,
+        "tasks.list": TaskOps.list,
+        "tasks.show": TaskOps.show,
+        "tasks.add": TaskOps.add,
+        "tasks.pause": TaskOps.pause,
+        "tasks.resume": TaskOps.resume,
+        "tasks.run": TaskOps.run,
+        "tasks.remove": TaskOps.remove,
         "watch": Watching.watch,
         "metrics": Figures.metrics,
     }

@@ -7,68 +7,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from pynchy.actions.effects import Awaits, Delegated, Effects, Stopped
+from pynchy.actions.actor import Actor
+from pynchy.actions.effects import NOTHING, Awaits, Effects
 from pynchy.ipc.files import Staged, Unfit
-from pynchy.model import Group, GroupId, Micros
+from pynchy.model import Group, GroupId, RunId
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.policy.tools import Caller
-from pynchy.store.database import Database, NewId
+from pynchy.store.database import Database, Tx
+from pynchy_agent import wire
 
 
 @attrs.frozen
 class Done:
-    """What came of a command.
+    """What came of an agent's command: the answer, and what follows from it.
 
-    ``speaks``: there is something new in the outbox. ``schedules``: tasks were made or changed, and
-    ``due`` names a group that has one to run. ``fresh``: it was carried out now, and not before.
-    ``paused`` says of a group whether it is paused now, ``removed`` that one is gone, ``outdated`` that
-    runs of one are begun with something else from now on.
-    ``refreshes``: channels are to say anew which groups there are.
-    ``delegated`` is a helper to be started. ``awaits``: this is not the answer yet, see `later`; it is
-    what a second delivery is told.
-    ``wakes`` names a group that has a new turn, besides messages.
-    ``offence`` is a word for the audit if the command should never have been given.
+    ``fresh``: it was carried out now, and not before. ``awaits``: this is not the answer yet, see `later`; it is
+    what a second delivery is told. ``offence`` is a word for the audit if the command should never have been given.
     """
 
     ok: bool
     text: str
-    speaks: bool = False
-    schedules: bool = False
-    due: GroupId | None = None
-    paused: tuple[GroupId, bool] | None = None
-    removed: GroupId | None = None
-    outdated: GroupId | None = None
+    effects: Effects = NOTHING
     fresh: bool = False
-    refreshes: bool = False
-    delegated: Delegated | None = None
     awaits: Awaits | None = None
-    wakes: GroupId | None = None
     offence: str | None = None
 
-    @property
-    def effects(self) -> Effects:
-        """What follows, apart from the answer."""
-        gone = () if self.removed is None else (self.removed,)
-        group, pausing = self.paused or (None, False)
-        changed = () if group is None else (group,)
-        return Effects(
-            speaks=self.speaks,
-            schedules=self.schedules,
-            refreshes=self.refreshes,
-            registered=self.ok and self.fresh,
-            look=() if self.wakes is None else (self.wakes,),
-            due=() if self.due is None else (self.due,),
-            paused=changed if pausing else (),
-            resumed=() if pausing else changed,
-            removed=gone,
-            outdated=() if self.outdated is None else (self.outdated,),
-            stopped=tuple(Stopped(each) for each in gone),
-            delegated=() if self.delegated is None else (self.delegated,),
-        )
+    @classmethod
+    def now(cls, text: str, effects: Effects = NOTHING, awaits: Awaits | None = None) -> Done:
+        """It was carried out, now."""
+        return cls(ok=True, text=text, effects=effects, fresh=True, awaits=awaits)
 
 
 @contextmanager
@@ -93,15 +64,53 @@ def no_folders(group: Group) -> None:
 
 
 @attrs.frozen
-class Call:
-    """A command that passed the table, with everything that its handler may need."""
+class Host:
+    """What the machine has for commands: the people's time zone, what makes a group's folders, and the bounds on
+    what an agent does by itself."""
 
-    db: Database
-    caller: Caller
-    args: Mapping[str, Any]
-    now: Micros
-    new_id: NewId
-    file: Staged | Unfit | None
     timezone: str = "UTC"
     scaffold: Scaffold = no_folders
     bounds: Bounds = UNBOUNDED
+
+
+HOST: Final = Host()
+
+
+@attrs.frozen
+class Given:
+    """A command as it arrived in a group's folder. ``file`` is what it wants to send, if it does."""
+
+    command: wire.Command
+    folder: GroupId
+    run: RunId
+    id: str
+    sha256: str
+    file: Staged | Unfit | None = None
+
+
+@attrs.frozen
+class Call:
+    """A command that passed the table, with everything that its handler may need."""
+
+    tx: Tx
+    caller: Caller
+    args: Mapping[str, Any]
+    file: Staged | Unfit | None = None
+    host: Host = HOST
+
+    @property
+    def actor(self) -> Actor:
+        """The agent that gives it."""
+        caller = self.caller
+        return Actor(
+            "agent",
+            f"agent of {caller.folder}",
+            folder=caller.folder,
+            is_main=caller.is_main,
+            trusted=caller.trusted,
+            chat=caller.chat,
+            run=caller.run,
+            turn=caller.turn,
+            steps=caller.steps,
+            depth=caller.depth,
+        )

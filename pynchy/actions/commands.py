@@ -9,79 +9,48 @@ the group's folders, too, before the commit, so that there is no row without the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from pynchy.actions import approvals, groups, memory, tasks, waiting
-from pynchy.actions.call import Call, Done, Scaffold, no_folders, undone_if_refused
+from pynchy.actions.call import HOST, Call, Done, Given, Host, undone_if_refused
+from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
 from pynchy.actions.waiting import MOST_SAID
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.limits import GROUPS
-from pynchy.model import MINUTE, GroupId, RunId
+from pynchy.model import MINUTE
 from pynchy.policy import effect_limits, tools
-from pynchy.policy.effect_limits import UNBOUNDED, Bounds
-from pynchy.store import audit, authority, breakers, journal, outbox
+from pynchy.store import authority, breakers, journal, outbox
 from pynchy.store.database import Tx
 from pynchy.text.names import clean_name
 from pynchy.text.reply import clean_reply
 from pynchy.text.splitting import is_one_grapheme, split_reply
-from pynchy_agent import wire
 
 MOST_COMMANDS: Final = GROUPS.commands
 
 
-def handle(
-    tx: Tx,
-    command: wire.Command,
-    *,
-    folder: GroupId,
-    run: RunId,
-    command_id: str,
-    sha256: str,
-    file: Staged | Unfit | None = None,
-    timezone: str = "UTC",
-    scaffold: Scaffold = no_folders,
-    bounds: Bounds = UNBOUNDED,
-) -> Done:
+def handle(tx: Tx, given: Given, host: Host = HOST) -> Done:
     """Carry a command out, or say what came of it before, or why it is refused.
 
     One transaction: the effects are there exactly if the answer is in the journal.
     """
-    known = journal.answered(tx, folder, command_id, sha256)
+    known = journal.answered(tx, given.folder, given.id, given.sha256)
     if isinstance(known, journal.Conflict):
         text = "this command id was used before, for something else"
         return Done(ok=False, text=text, offence="replay")
     if known is not None:
         return Done(ok=known.ok, text=known.text)
-    if authority.count_commands(tx, folder, seconds=MINUTE) >= MOST_COMMANDS:
+    if authority.count_commands(tx, given.folder, seconds=MINUTE) >= MOST_COMMANDS:
         text = f"more than {MOST_COMMANDS} commands within a minute; wait a little"
         return Done(ok=False, text=text, offence="flood")  # not in the journal: it may come again
-    done = _carry_out(
-        tx,
-        command,
-        folder=folder,
-        run=run,
-        file=file,
-        timezone=timezone,
-        scaffold=scaffold,
-        bounds=bounds,
-    )
-    journal.record(tx, folder, command_id, sha256, ok=done.ok, text=done.text)
+    done = _carry_out(tx, given, host)
+    journal.record(tx, given.folder, given.id, given.sha256, ok=done.ok, text=done.text)
     return done
 
 
-def _carry_out(
-    tx: Tx,
-    command: wire.Command,
-    *,
-    folder: GroupId,
-    run: RunId,
-    file: Staged | Unfit | None,
-    timezone: str,
-    scaffold: Scaffold,
-    bounds: Bounds,
-) -> Done:
-    caller = authority.caller_of(tx, folder, run)
+def _carry_out(tx: Tx, given: Given, host: Host) -> Done:
+    command = given.command
+    caller = authority.caller_of(tx, given.folder, given.run)
     if caller is None:
         return Done(ok=False, text="this turn is over; nothing was done")
     if (reason := tools.refusal(caller, command.name)) is not None:
@@ -90,35 +59,20 @@ def _carry_out(
         return Done(ok=False, text=reason, offence="misfit")
     kind = effect_limits.COMMANDS.get(command.name)
     if kind is not None:
-        held = breakers.held(tx, folder, kind, bounds=bounds)
+        held = breakers.held(tx, given.folder, kind, bounds=host.bounds)
         if held is not None:
             text = effect_limits.refusal(held.kind)
-            return Done(ok=False, text=text, speaks=held.told, offence="too much", fresh=held.told)
-    call = Call(tx, caller, command.args, tx.now, tx.new_id, file, timezone, scaffold, bounds)
+            told = Effects(speaks=held.told)
+            return Done(ok=False, text=text, effects=told, offence="too much", fresh=held.told)
+    call = Call(tx, caller, command.args, given.file, host)
     try:
         with undone_if_refused(tx):
             if tools.asks(caller, command.name, command.args):
                 return approvals.ask(call, command.name)
-            done = _HANDLERS[command.name](call)
+            return _HANDLERS[command.name](call)
     except Refused as error:
-        return Done(ok=False, text=str(error))
-    if done.ok and command.name in _REGISTRATIONS:
-        audit.record(
-            tx,
-            actor=f"agent of {folder}",
-            action=command.name.replace("_", " "),
-            folder=GroupId(str(command.args.get("folder", folder))),
-            detail={"run": run, "turn": caller.turn, **_told(command.args)},
-        )
-    return done
-
-
-# What changes who is answered, and how: kept in the audit with what was asked for.
-_REGISTRATIONS: Final = frozenset({"update_group", "unregister_group"})
-
-
-def _told(args: Mapping[str, Any]) -> dict[str, object]:
-    return {"asked": {name: str(value)[:200] for name, value in args.items()}}
+        where = "; list_groups shows them" if error.code == "unknown_group" else ""
+        return Done(ok=False, text=f"{error}{where}")
 
 
 # --- in the chat ---------------------------------------------------------------------------------
@@ -131,12 +85,12 @@ def _send_message(call: Call) -> Done:
     if (sender := clean_name(call.args.get("sender", ""), fallback="")) != "":
         text = f"*{sender}:* {text}"
     quotes = call.args.get("reply_to")
-    if quotes is not None and not authority.has_message(call.db, call.caller.chat, quotes):
+    if quotes is not None and not authority.has_message(call.tx, call.caller.chat, quotes):
         raise Refused("there is no message of that id in this chat; nothing was sent")
     pieces = split_reply(text)
     _enqueue(call, texts=pieces, quotes=quotes)
     parts = "" if len(pieces) == 1 else f", in {len(pieces)} parts"
-    return Done(ok=True, text=f"sent to the chat{parts}", speaks=True, fresh=True)
+    return Done.now(f"sent to the chat{parts}", Effects(speaks=True))
 
 
 def _send_file(call: Call) -> Done:
@@ -145,7 +99,7 @@ def _send_file(call: Call) -> Done:
             caption = clean_reply(call.args.get("caption", "")) or ""
             _enqueue(call, texts=[caption], file=path)
             text = f"{name} ({size} bytes) was sent to the chat"
-            return Done(ok=True, text=text, speaks=True, fresh=True)
+            return Done.now(text, Effects(speaks=True))
         case Unfit(reason):
             raise Refused(f"the file was not sent: {reason}")
         case None:
@@ -158,13 +112,13 @@ def _react(call: Call) -> Done:
         raise Refused("a reaction is one emoji")
     target = call.args.get("message_id")
     if target is None:
-        target = authority.last_asked(call.db, call.caller.turn)
+        target = authority.last_asked(call.tx, call.caller.turn)
         if target is None:
             raise Refused("there is no message to react to; name one by its message_id")
-    elif not authority.has_message(call.db, call.caller.chat, target):
+    elif not authority.has_message(call.tx, call.caller.chat, target):
         raise Refused("there is no message of that id in this chat")
     _enqueue(call, texts=[emoji], reaction_to=target)
-    return Done(ok=True, text=f"reacted with {emoji}", speaks=True, fresh=True)
+    return Done.now(f"reacted with {emoji}", Effects(speaks=True))
 
 
 def _enqueue(
@@ -176,10 +130,10 @@ def _enqueue(
     quotes: str | None = None,
 ) -> None:
     """Say it in the chat of the caller's turn, as output of that turn."""
-    if authority.count_said(call.db, call.caller.turn) + len(texts) > MOST_SAID:
+    if authority.count_said(call.tx, call.caller.turn) + len(texts) > MOST_SAID:
         raise Refused(f"this turn has said {MOST_SAID} things; say the rest in your answer")
     outbox.enqueue(
-        Tx(call.db, call.now, call.new_id),
+        call.tx,
         folder=call.caller.folder,
         chat=call.caller.chat,
         texts=texts,

@@ -5,7 +5,7 @@ The rule that keeps it so: facts only, which can be compared and added up; `daem
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -74,7 +74,7 @@ class Effects:
 
     def __bool__(self) -> bool:
         """Whether anything follows."""
-        return self != _NONE
+        return self != NOTHING
 
 
-_NONE = Effects()
+NOTHING: Final = Effects()

@@ -1,56 +1,292 @@
-"""What main's agent may do with groups.
+"""What can be done to a group and its conversation: each act once, whoever asks for it.
 
-The table lets only main in, and only in a turn that people main trusts asked for. A new group is approved by
-a person besides, see `approvals`. What is settled here by no agent at all: mounts, limits and egress.
+Procedure. Below the acts stand the commands of main's agent, which parse, call an act and put the answer in
+words. A group that an agent registers is approved by a person first, see `approvals`; mounts, limits and egress
+are in `settings`, which no agent reaches by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pynchy.actions.call import Call, Done
+import attrs
+
+from pynchy.actions.actor import Actor
+from pynchy.actions.call import Call, Done, Scaffold
+from pynchy.actions.effects import Effects, Stopped
+from pynchy.actions.record import check_main, check_reach, note
 from pynchy.actions.refused import Refused
 from pynchy.container.folders import InTheWay
-from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId, folder_of
+from pynchy.model import (
+    MAIN,
+    ChatId,
+    Group,
+    GroupId,
+    SenderId,
+    TurnTold,
+    channel_of,
+    folder_of,
+)
 from pynchy.schedule.times import spell
-from pynchy.store import groups, turns
+from pynchy.store import breakers, groups, questions, runs, turn_rows, turns
 from pynchy.store.database import Tx
 
 MOST_SEEN: Final = 100  # chats that are not registered, in a list
 
 
+# --- whether it is served ------------------------------------------------------------------------
+
+
+def pause(tx: Tx, actor: Actor, folder: GroupId) -> Effects:
+    """Answer a group no more for now; its messages are kept. No effects if it is paused already."""
+    check_main(tx, actor, folder)
+    if not groups.set_paused(tx, folder, paused=True):
+        return Effects()
+    note(tx, actor, "group paused", folder)
+    return Effects(paused=(folder,))
+
+
+def resume(tx: Tx, actor: Actor, folder: GroupId) -> Effects:
+    """Answer a group again, beginning with what came meanwhile; one that was held back goes on, too.
+
+    No effects if it was neither paused nor held back.
+    """
+    check_main(tx, actor, folder)
+    resumed = groups.set_paused(tx, folder, paused=False)
+    if resumed:
+        note(tx, actor, "group resumed", folder)
+    # Only a person lets a group go on that did too much by itself.
+    if actor.kind != "agent" and breakers.let_go_on(tx, folder, by=actor.name):
+        resumed = True
+    return Effects(resumed=(folder,), schedules=True) if resumed else Effects()
+
+
+@attrs.frozen
+class Ended:
+    """What a stop has ended: turns, questions that waited for an answer, and whether an agent was there."""
+
+    turns: int
+    questions: int
+    agent: bool
+
+
+def stop(tx: Tx, actor: Actor, folder: GroupId) -> tuple[Ended, Effects]:
+    """End what a group works on. What nobody has begun to answer yet stays."""
+    check_reach(tx, actor, folder)
+    stopped = turns.cancel(tx, folder)
+    dropped = questions.drop(tx, folder)
+    # An agent that has answered may still run programs.
+    live = any(run.kind != "task" or stopped for run in runs.live(tx, folder))
+    ended = Ended(len(stopped), len(dropped), live)
+    if stopped or live:
+        note(tx, actor, "turns stopped" if stopped else "agent ended", folder)
+        return ended, Effects(stopped=(_stopped(folder, stopped),))
+    if dropped:
+        note(tx, actor, "questions dropped", folder)
+    return ended, Effects()
+
+
+def begin_anew(tx: Tx, actor: Actor, folder: GroupId) -> Effects:
+    """End what a group works on, and its conversation. Files and memory stay."""
+    check_reach(tx, actor, folder)
+    stopped = turns.cancel(tx, folder)
+    questions.drop(tx, folder)
+    groups.new_session(tx, folder)
+    note(tx, actor, "conversation ended", folder)
+    return Effects(stopped=(_stopped(folder, stopped),))
+
+
+def compact(tx: Tx, actor: Actor, folder: GroupId) -> Effects:
+    """Have a group's conversation shortened. No effects if there is none yet."""
+    check_reach(tx, actor, folder)
+    group, chat = groups.get(tx, folder), actor.chat
+    if group is None or group.session is None or chat is None:
+        return Effects()
+    turn_rows.add(
+        tx,
+        folder=folder,
+        chat=chat,
+        kind="notice",
+        prompt="/compact",
+        source=turns.COMPACT,
+        steps=0,
+    )
+    note(tx, actor, "conversation shortened", folder)
+    return Effects(look=(folder,))
+
+
+def _stopped(folder: GroupId, cancelled: Sequence[turn_rows.Turn]) -> Stopped:
+    told = (
+        TurnTold(each.chat, each.id, "cancelled") for each in cancelled if each.state != "claimed"
+    )
+    return Stopped(folder, tuple(told))
+
+
+# --- how it is served ----------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Naming:
+    """How a group is called and what wakes it; what is None stays as it is."""
+
+    name: str | None = None
+    trigger: str | None = None
+    requires_trigger: bool | None = None
+
+
+def rename(tx: Tx, actor: Actor, folder: GroupId, naming: Naming) -> Effects:
+    """Change how a group is called and what wakes it."""
+    check_main(tx, actor, folder)
+    asked = {name: value for name, value in attrs.asdict(naming).items() if value is not None}
+    if not asked:
+        return Effects()
+    groups.update(tx, folder, **asked)
+    note(tx, actor, "group changed", folder, **asked)
+    return Effects(registered=True)
+
+
+def set_model(tx: Tx, actor: Actor, folder: GroupId, model: str | None) -> Effects:
+    """Let another model answer, from the next run on; the default one with None."""
+    check_reach(tx, actor, folder)
+    if not actor.trusted:
+        raise Refused("which model answers is for the owner and for senders they allowed")
+    groups.set_model(tx, folder, model)
+    note(tx, actor, "model set", folder, model=model or "default")
+    return Effects(outdated=(folder,))
+
+
+def allow(
+    tx: Tx,
+    actor: Actor,
+    folder: GroupId,
+    senders: tuple[SenderId, ...] | None,
+    others: str = "",
+) -> Effects:
+    """Say to whom a group listens (None: to everybody) and, if ``others`` is given, what becomes of the rest."""
+    check_main(tx, actor, folder)
+    if folder == MAIN and actor.kind == "agent":
+        raise Refused("who may give orders in main is for its owner to say, not for an agent")
+    groups.set_allowed_senders(tx, folder, senders)
+    if others:
+        groups.set_settings(tx, folder, {**groups.settings(tx, folder), "others": others})
+    shown = "everybody" if senders is None else list(senders)
+    note(tx, actor, "allowed senders", folder, senders=shown, others=others)
+    return Effects(registered=True)
+
+
+# --- which groups there are ----------------------------------------------------------------------
+
+
+@attrs.frozen
+class Registration:
+    """A chat that is to be answered, as a group of its own."""
+
+    folder: GroupId
+    chat: ChatId
+    name: str
+    trigger: str
+    requires_trigger: bool = True
+
+
+def register(
+    tx: Tx, actor: Actor, wanted: Registration, scaffold: Scaffold
+) -> tuple[Group, Effects]:
+    """Make a group with its folders. Raises `Refused` ("taken") if something is in its place."""
+    if not actor.reaches_all:
+        raise Refused("groups are for main to register, in a turn that its owner asked for")
+    try:
+        group = groups.register(
+            tx,
+            folder=wanted.folder,
+            name=wanted.name,
+            chats=(wanted.chat,),
+            trigger=wanted.trigger,
+            requires_trigger=wanted.requires_trigger,
+        )
+        scaffold(group)
+    except (groups.CannotRegister, InTheWay) as error:
+        raise Refused(str(error), "taken") from None
+    note(tx, actor, "group registered", wanted.folder, chat=wanted.chat)
+    return group, Effects(registered=True)
+
+
+def add_chat(
+    tx: Tx, actor: Actor, folder: GroupId, chat: ChatId, naming: Naming
+) -> tuple[Group, Effects]:
+    """Answer one more chat as this group. Raises `Refused` ("taken") if it is another's."""
+    check_main(tx, actor, folder)
+    try:
+        groups.add_chat(tx, folder, chat)
+    except groups.CannotRegister as error:
+        raise Refused(str(error), "taken") from None
+    group = groups.update(tx, folder, **attrs.asdict(naming))
+    assert group is not None  # it was there a moment ago, in this transaction
+    note(tx, actor, "group changed", folder, chat=chat)
+    return group, Effects(registered=True)
+
+
+def set_main_chat(tx: Tx, actor: Actor, chat: ChatId | None) -> tuple[list[ChatId], Effects]:
+    """Give main this WhatsApp chat and no other one, or none; all its chats. Raises `Refused` ("taken")."""
+    if actor.kind != "owner":
+        raise Refused("main's chat is for the owner to choose")
+    try:
+        for other in groups.chats_of(tx, MAIN):
+            if channel_of(other) == "whatsapp" and other != chat:
+                groups.remove_chat(tx, other)
+        if chat is not None:
+            groups.add_chat(tx, MAIN, chat)
+    except groups.CannotRegister as error:
+        raise Refused(str(error), "taken") from None
+    note(tx, actor, "main's chat", MAIN, chat=chat or "")
+    return groups.chats_of(tx, MAIN), Effects(registered=True)
+
+
+def remove(tx: Tx, actor: Actor, folder: GroupId) -> Effects:
+    """Answer a group no more, for good. Its files and its history stay."""
+    check_main(tx, actor, folder)
+    if folder == MAIN:
+        raise Refused("main cannot be removed")
+    stopped = turns.cancel(tx, folder, all_of_it=True)
+    groups.remove(tx, folder)
+    note(tx, actor, "group removed", folder)
+    return Effects(registered=True, stopped=(_stopped(folder, stopped),), removed=(folder,))
+
+
+# --- the commands of main's agent ----------------------------------------------------------------
+
+
 def _list_groups(call: Call) -> Done:
     lines = []
-    for group in groups.list_groups(call.db):
-        chats = ", ".join(groups.chats_of(call.db, group.folder)) or "no chat"
+    for group in groups.list_groups(call.tx):
+        chats = ", ".join(groups.chats_of(call.tx, group.folder)) or "no chat"
         asks = f"needs @{group.trigger}" if group.requires_trigger else "answers everything"
         lines.append(f"{group.folder} ({group.name}): {chats}; {asks}{', paused' * group.paused}")
-    seen, count = groups.unregistered_chats(call.db, limit=MOST_SEEN)
+    seen, count = groups.unregistered_chats(call.tx, limit=MOST_SEEN)
     if seen:
         lines.append("Not registered:")
     for chat in seen:
-        at = "never active" if chat.last_at is None else spell(chat.last_at, call.timezone)
+        at = "never active" if chat.last_at is None else spell(chat.last_at, call.host.timezone)
         lines.append(f"{chat.chat} ({chat.name or 'no name'}), {at}")
     if count > len(seen):
         lines.append(f"and {count - len(seen)} more, longer ago")
-    return Done(ok=True, text="\n".join(lines), fresh=True)
+    return Done.now("\n".join(lines))
 
 
 def _refresh_groups(call: Call) -> Done:
     text = "the messenger is asked; what it says is in list_groups, within some seconds"
-    return Done(ok=True, text=text, fresh=True, refreshes=True)
+    return Done.now(text, Effects(refreshes=True))
 
 
 def registration(call: Call) -> dict[str, Any]:
     """The whole of the registration that a call asks for. Raises `Refused` if it could not be made now."""
     folder, chat = _free_folder(call.args["folder"]), ChatId(call.args["chat"])
-    seen = groups.seen_chat(call.db, chat)
+    seen = groups.seen_chat(call.tx, chat)
     if seen is None:
         raise Refused("no such chat has been seen; list_groups shows those that were")
     if seen.folder is not None:
         raise Refused(f"that chat belongs to {seen.folder} already")
-    if groups.get(call.db, folder) is not None:
+    if groups.get(call.tx, folder) is not None:
         raise Refused(f"folder {folder} is registered already")
     return {
         "chat": chat,
@@ -61,86 +297,50 @@ def registration(call: Call) -> dict[str, Any]:
     }
 
 
-def register(call: Call) -> Done:
-    """Register a chat as its `registration` says, checked anew."""
-    whole = registration(call)
-    folder = GroupId(whole["folder"])
-    try:
-        group = groups.register(
-            Tx(call.db, call.now),
-            folder=folder,
-            name=whole["name"],
-            chats=(ChatId(whole["chat"]),),
-            trigger=whole["trigger"],
-            requires_trigger=whole["requires_trigger"],
-        )
-        call.scaffold(group)
-    except (groups.CannotRegister, InTheWay) as error:
-        raise Refused(str(error)) from None
+def register_asked(call: Call, actor: Actor) -> Done:
+    """Register a chat as its `registration` says, checked anew, on the word of whoever approved it."""
+    group, effects = register(
+        call.tx, actor, Registration(**registration(call)), call.host.scaffold
+    )
     asks = (
         f"@{group.trigger} wakes me there"
         if group.requires_trigger
         else "I answer everything there"
     )
-    return Done(ok=True, text=f"registered {folder}; {asks}", fresh=True)
+    return Done.now(f"registered {group.folder}; {asks}", effects)
 
 
 def _update_group(call: Call) -> Done:
-    folder = _known(call).folder
-    args = call.args
-    if folder == MAIN and "allowed_senders" in args:
-        raise Refused("who may give orders in main is for its owner to say, not for an agent")
-    if folder == MAIN and "paused" in args:
-        raise Refused("main is not paused by its own agent")
-    trigger = _trigger(args["trigger"]) if "trigger" in args else None
-    groups.update(
-        call.db,
-        folder,
+    tx, actor, args = call.tx, call.actor, call.args
+    folder = GroupId(args["folder"])
+    naming = Naming(
         name=_name(args["name"]) if "name" in args else None,
-        trigger=trigger,
+        trigger=_trigger(args["trigger"]) if "trigger" in args else None,
         requires_trigger=args.get("requires_trigger"),
     )
+    effects = rename(tx, actor, folder, naming)
     if "model" in args:
-        groups.set_model(call.db, folder, None if args["model"] == "default" else args["model"])
+        model = None if args["model"] == "default" else args["model"]
+        effects += set_model(tx, actor, folder, model)
     if "allowed_senders" in args:
         senders = tuple(SenderId(each) for each in args["allowed_senders"])
-        groups.set_allowed_senders(call.db, folder, senders or None)
-    paused = args.get("paused")
-    if paused is not None:
-        groups.set_paused(call.db, folder, paused=paused)
-    return Done(
-        ok=True,
-        text=f"{folder} is changed",
-        fresh=True,
-        paused=_pausing(folder, paused),
-        outdated=folder if "model" in args else None,
-    )
+        effects += allow(tx, actor, folder, senders or None)
+    if "paused" in args:
+        if folder == MAIN:
+            raise Refused("main is not paused by its own agent")
+        effects += (pause if args["paused"] else resume)(tx, actor, folder)
+    return Done.now(f"{folder} is changed", effects)
 
 
 def _unregister_group(call: Call) -> Done:
-    folder = _known(call).folder
-    if folder == MAIN:
-        raise Refused("main cannot be unregistered")
-    turns.cancel(Tx(call.db, call.now), folder, all_of_it=True)
-    groups.remove(call.db, folder)
-    text = f"{folder} is not answered any more; its files stay"
-    return Done(ok=True, text=text, fresh=True, removed=folder)
-
-
-def _pausing(folder: GroupId, paused: bool | None) -> tuple[GroupId, bool] | None:
-    return None if paused is None else (folder, paused)
+    folder = GroupId(call.args["folder"])
+    effects = remove(call.tx, call.actor, folder)
+    return Done.now(f"{folder} is not answered any more; its files stay", effects)
 
 
 def _main(call: Call) -> Group:
-    found = groups.get(call.db, MAIN)
+    found = groups.get(call.tx, MAIN)
     assert found is not None
-    return found
-
-
-def _known(call: Call) -> Group:
-    found = groups.get(call.db, GroupId(call.args["folder"]))
-    if found is None:
-        raise Refused("there is no such group; list_groups shows them")
     return found
 
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from pynchy.actions.actor import Actor
 from pynchy.actions.call import Call, Done
+from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
 from pynchy.limits import MEMORIES
+from pynchy.model import MAIN, GroupId
 from pynchy.schedule.times import spell
 from pynchy.store import memory
 from pynchy.store.database import Tx
@@ -25,63 +28,75 @@ DATA: Final = (
 )
 
 
-def _remember(call: Call) -> Done:
-    shared = call.args.get("scope", "group") == "global"
-    if shared and not _is_main(call):
+def remember(tx: Tx, actor: Actor, text: str, *, shared: bool = False) -> memory.Memory:
+    """Keep a fact for the actor's group, or for all."""
+    if shared and not actor.reaches_all:
         raise Refused("only main remembers for all groups, in a turn that its owner asked for")
+    folder = None if shared else _folder(actor)
     try:
-        kept = memory.remember(
-            Tx(call.db, call.now),
-            None if shared else call.caller.folder,
-            call.args["text"],
-            id=call.new_id(),
-        )
+        kept = memory.remember(tx, folder, text, id=tx.new_id())
     except memory.Full as error:
         raise Refused(str(error)) from None
-    return Done(ok=True, text=f"remembered as {kept.id}", fresh=True)
+    note(tx, actor, "remembered", _folder(actor), memory=kept.id, shared=shared)
+    return kept
+
+
+def forget(tx: Tx, actor: Actor, id: str) -> None:
+    """Drop a fact of the actor's group; one that is for all, if they may write those."""
+    if not memory.forget(tx, _folder(actor), id, shared_too=actor.reaches_all):
+        raise Refused("there is no memory of that id; recall shows them")
+    note(tx, actor, "memory forgotten", _folder(actor), memory=id)
+
+
+def _folder(actor: Actor) -> GroupId:
+    return MAIN if actor.folder is None else actor.folder
+
+
+# --- the commands of agents ----------------------------------------------------------------------
+
+
+def _remember(call: Call) -> Done:
+    shared = call.args.get("scope", "group") == "global"
+    kept = remember(call.tx, call.actor, call.args["text"], shared=shared)
+    return Done.now(f"remembered as {kept.id}")
 
 
 def _recall(call: Call) -> Done:
     found = memory.recall(
-        call.db,
+        call.tx,
         call.caller.folder,
         call.args["query"],
         limit=call.args.get("limit", DEFAULT_LIMIT),
     )
     lines = [
-        f"{each.id}{' (for all)' * each.shared}, {spell(each.created_at, call.timezone)}: {each.text}"
+        f"{each.id}{' (for all)' * each.shared}, {spell(each.created_at, call.host.timezone)}: {each.text}"
         for each in found
     ]
     return _found(lines, "nothing that was remembered fits")
 
 
 def _forget(call: Call) -> Done:
-    id = call.args["memory_id"]
-    if not memory.forget(call.db, call.caller.folder, id, shared_too=_is_main(call)):
-        raise Refused("there is no memory of that id; recall shows them")
-    return Done(ok=True, text="forgotten", fresh=True)
+    forget(call.tx, call.actor, call.args["memory_id"])
+    return Done.now("forgotten")
 
 
 def _search_history(call: Call) -> Done:
     found = memory.said(
-        call.db,
+        call.tx,
         call.caller.folder,
         call.args["query"],
         limit=call.args.get("limit", DEFAULT_LIMIT),
     )
     lines = [
-        f"{spell(each.at, call.timezone)} {each.who or 'you'}: {_cut(each.text)}" for each in found
+        f"{spell(each.at, call.host.timezone)} {each.who or 'you'}: {_cut(each.text)}"
+        for each in found
     ]
     return _found(lines, "nothing that was said fits")
 
 
 def _found(lines: Iterable[str], none: str) -> Done:
     text = clean_text("\n".join(lines))
-    return Done(ok=True, text=f"{DATA}\n{text}" if text else none, fresh=True)
-
-
-def _is_main(call: Call) -> bool:
-    return call.caller.is_main and call.caller.trusted
+    return Done.now(f"{DATA}\n{text}" if text else none)
 
 
 def _cut(text: str) -> str:

@@ -1,8 +1,8 @@
-"""What agents may do with scheduled tasks.
+"""What can be done to scheduled tasks: each act once, whoever asks for it.
 
-A group has its own tasks. Main, in a turn that people main trusts asked for, has everybody's. A task of
-another group and one that does not exist look the same to everyone else. A task for another group that is
-not main's to give is asked for in main, see `approvals`; it comes back here with `schedule_for`.
+Procedure. A group has its own tasks. The owner, and main in a turn that people main trusts asked for, have
+everybody's. A task of another group and one that does not exist look the same to everyone else. Below the acts
+stand the agents' commands. A task that an agent wants for another group is asked for in main, see `approvals`.
 """
 
 from __future__ import annotations
@@ -10,49 +10,180 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import attrs
+
+from pynchy.actions.actor import Actor
 from pynchy.actions.call import Call, Done
+from pynchy.actions.effects import Effects
+from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
-from pynchy.model import ChatId, GroupId, Micros, TaskId, after, channel_of
+from pynchy.model import ChatId, GroupId, Micros, SenderId, TaskId, after, channel_of
 from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse, spell
 from pynchy.store import authority, groups, task_rows, tasks
-from pynchy.store.database import Tx
+from pynchy.store.database import Database, Tx
 
 SHOWN: Final = 200  # characters of a prompt, or of what was said, in a list
 
+_SCHEDULES: Final = Effects(schedules=True)
 
-def _schedule_task(call: Call) -> Done:
-    folder = GroupId(call.args.get("target_group", call.caller.folder))
-    if folder != call.caller.folder and not _reaches_all(call):
+
+@attrs.frozen
+class NewTask:
+    """A task that is wanted. It speaks in ``chat``, or where its group is spoken to if that is None."""
+
+    folder: GroupId
+    prompt: str
+    schedule: Schedule
+    context: task_rows.Context
+    chat: ChatId | None = None
+    name: str = ""
+    script: str | None = None
+    catch_up: task_rows.CatchUp = "coalesce"
+
+
+@attrs.frozen
+class Change:
+    """What becomes of a task; what is None stays as it is."""
+
+    prompt: str | None = None
+    script: str | None = None
+    context: task_rows.Context | None = None
+    schedule: Schedule | None = None
+
+
+def create(
+    tx: Tx, actor: Actor, wanted: NewTask, creator: tuple[SenderId, int] = (authority.OWNER, 0)
+) -> tuple[task_rows.Task, Effects]:
+    """Make a task with the authority of ``creator``, who stands so many tasks deep."""
+    if not actor.reaches(wanted.folder):
         raise Refused("tasks of other groups are for main, in a turn that its owner asked for")
-    return schedule_for(call, folder)
-
-
-def schedule_for(call: Call, folder: GroupId) -> Done:
-    """Make the task that a call describes, for a group that it may make one for."""
-    chat = call.caller.chat if folder == call.caller.folder else _chat_of(call, folder)
-    schedule = read_schedule(call)
-    if call.caller.steps:
-        _not_too_soon(call, folder, schedule, call.now)
-        twin = tasks.like(call.db, folder, call.args["prompt"], schedule)
+    chat = wanted.chat or _chat_of(tx, wanted.folder)
+    if actor.steps:
+        _not_too_soon(tx, wanted.folder, wanted.schedule, tx.now)
+        twin = tasks.like(tx, wanted.folder, wanted.prompt, wanted.schedule)
         if twin is not None:
             raise Refused(f"{twin} says the same at the same times; there is no need for another")
-    creator, depth = authority.creator_of(call.db, call.caller)
+    values = attrs.asdict(wanted, recurse=False)
+    made_by, depth = creator
     try:
         task = tasks.create(
-            Tx(call.db, call.now),
-            id=TaskId(call.new_id()),
-            folder=folder,
-            chat=chat,
-            prompt=call.args["prompt"],
-            script=call.args.get("script"),
-            schedule=schedule,
-            context=call.args["context_mode"],
-            creator=creator,
+            tx,
+            **{**values, "chat": chat},
+            id=TaskId(tx.new_id()),
+            creator=made_by,
             depth=depth,
         )
     except tasks.CannotSchedule as error:
+        raise Refused(str(error), "bad_request") from None
+    note(tx, actor, "task scheduled", task.folder, task=task.id)
+    return task, _SCHEDULES
+
+
+def change(tx: Tx, actor: Actor, id: TaskId, wanted: Change) -> tuple[task_rows.Task, Effects]:
+    """Change a task that is not over."""
+    task = find(tx, actor, id)
+    if task.creator == authority.OWNER and actor.is_main and not actor.trusted:
+        raise Refused("the owner made this task: only a turn that they asked for may change it")
+    if wanted.schedule is not None and actor.steps:
+        _not_too_soon(tx, task.folder, wanted.schedule, tasks.last_run(tx, id) or tx.now)
+    changed = tasks.change(tx, id, **attrs.asdict(wanted, recurse=False))
+    if changed is None:
+        raise Refused(f"the task is {task.state} and can no longer be changed")
+    note(tx, actor, "task changed", task.folder, task=id)
+    return changed, _SCHEDULES
+
+
+def pause(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
+    """Let a task rest."""
+    task = find(tx, actor, id)
+    reason = "its agent asked" if actor.kind == "agent" else "the owner asked"
+    if not task_rows.pause(tx, id, reason=reason):
+        raise Refused(f"the task is {task.state}, not active")
+    note(tx, actor, "task paused", task.folder, task=id)
+    return find(tx, actor, id), _SCHEDULES
+
+
+def resume(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
+    """Let a task that rests go on."""
+    task = find(tx, actor, id)
+    try:
+        if not tasks.resume(tx, id):
+            raise Refused(f"the task is {task.state}, not paused")
+    except tasks.CannotSchedule as error:
         raise Refused(str(error)) from None
-    return _changed(f"scheduled as {task.id}; {_next(task, call)}")
+    note(tx, actor, "task resumed", task.folder, task=id)
+    return find(tx, actor, id), _SCHEDULES
+
+
+def cancel(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
+    """End a task for good."""
+    task = find(tx, actor, id)
+    if not tasks.cancel(tx, id):
+        raise Refused(f"the task is {task.state} already")
+    note(tx, actor, "task cancelled", task.folder, task=id)
+    return find(tx, actor, id), _SCHEDULES
+
+
+def run_now(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
+    """Run a task once, out of its order."""
+    task = find(tx, actor, id)
+    try:
+        made = tasks.run_now(tx, id, asked_in=actor.steps)
+    except tasks.CannotSchedule as error:
+        raise Refused(str(error)) from None
+    if not made:
+        raise Refused("the task waits to run already, or is over")
+    note(tx, actor, "task run", task.folder, task=id)
+    return find(tx, actor, id), Effects(due=(task.folder,))
+
+
+def find(db: Database, actor: Actor, id: TaskId) -> task_rows.Task:
+    """The task of this id, if the actor may know that it exists; else `Refused`."""
+    task = task_rows.get(db, id)
+    if task is None or not actor.reaches(task.folder):
+        raise Refused("there is no task of that id; list_tasks shows them", "bad_request")
+    return task
+
+
+def _chat_of(db: Database, folder: GroupId) -> ChatId:
+    chats = groups.chats_of(db, folder)
+    if not chats:
+        raise Refused(f"there is no group {folder[:80]}, or it has no chat", "unknown_group")
+    return min(chats, key=lambda chat: (channel_of(chat) == "console", chat))
+
+
+def _not_too_soon(tx: Tx, folder: GroupId, schedule: Schedule, since: Micros) -> None:
+    """A turn that nobody asked for has nothing run sooner than an interval would."""
+    least = tasks.least_period(folder)
+    first = next_slot(schedule, Micros(tx.now - 1))
+    if first is not None and first.at < after(since, least):
+        raise Refused(
+            f"nobody asked for this turn: what it schedules begins {least:.0f} s from now at the earliest,"
+            " and no task runs more often than that"
+        )
+
+
+# --- the commands of agents ----------------------------------------------------------------------
+
+
+def _schedule_task(call: Call) -> Done:
+    return schedule_asked(
+        call, call.actor, GroupId(call.args.get("target_group", call.caller.folder))
+    )
+
+
+def schedule_asked(call: Call, actor: Actor, folder: GroupId) -> Done:
+    """Make the task that a call describes: of the agent itself, or of whoever approved it."""
+    wanted = NewTask(
+        folder=folder,
+        chat=call.caller.chat if folder == call.caller.folder else None,
+        prompt=call.args["prompt"],
+        script=call.args.get("script"),
+        schedule=read_schedule(call),
+        context=call.args["context_mode"],
+    )
+    task, effects = create(call.tx, actor, wanted, authority.creator_of(call.tx, call.caller))
+    return Done.now(f"scheduled as {task.id}; {_next(task, call)}", effects)
 
 
 def read_schedule(call: Call) -> Schedule:
@@ -61,110 +192,63 @@ def read_schedule(call: Call) -> Schedule:
 
 
 def _list_tasks(call: Call) -> Done:
-    found = tasks.of_group(call.db, None if _reaches_all(call) else call.caller.folder)
+    found = tasks.of_group(call.tx, None if call.actor.reaches_all else call.caller.folder)
     if not found:
-        return Done(ok=True, text="nothing is scheduled", fresh=True)
-    return Done(ok=True, text="\n".join(_line(task, call) for task in found), fresh=True)
+        return Done.now("nothing is scheduled")
+    return Done.now("\n".join(_line(task, call) for task in found))
 
 
 def _get_task(call: Call) -> Done:
-    task = _own(call)
+    task = find(call.tx, call.actor, _id(call))
     lines = [
         _line(task, call),
-        f"timezone {task.schedule.timezone}, made {spell(task.created_at, call.timezone)}",
+        f"timezone {task.schedule.timezone}, made {spell(task.created_at, call.host.timezone)}",
         f"prompt: {task.prompt}",
     ]
     if task.script:
         lines.append(f"script: {task.script}")
-    for row in tasks.ledger(call.db, task.id, limit=5):
+    for row in tasks.ledger(call.tx, task.id, limit=5):
         reason = f" ({row['reason']})" if row["reason"] else ""
         said = f": {_cut(row['said'])}" if row["said"] else ""
-        lines.append(f"{spell(row['due_at'], call.timezone)} {row['state']}{reason}{said}")
-    return Done(ok=True, text="\n".join(lines), fresh=True)
+        lines.append(f"{spell(row['due_at'], call.host.timezone)} {row['state']}{reason}{said}")
+    return Done.now("\n".join(lines))
 
 
 def _update_task(call: Call) -> Done:
-    task = _own(call)
-    if task.creator == authority.OWNER and call.caller.is_main and not call.caller.trusted:
-        raise Refused("the owner made this task: only a turn that they asked for may change it")
     args = call.args
     schedule: Schedule | None = None
     if "schedule_type" in args or "schedule_value" in args:
         if "schedule_value" not in args:
             raise Refused("a new schedule_type needs a schedule_value")
-        kind = args.get("schedule_type", task.schedule.kind)
+        kind = args.get("schedule_type") or find(call.tx, call.actor, _id(call)).schedule.kind
         schedule = _schedule(call, kind, args["schedule_value"])
-        if call.caller.steps:
-            since = tasks.last_run(call.db, task.id) or call.now
-            _not_too_soon(call, task.folder, schedule, since)
-    changed = tasks.change(
-        Tx(call.db, call.now),
-        task.id,
-        prompt=args.get("prompt"),
-        script=args.get("script"),
-        context=args.get("context_mode"),
-        schedule=schedule,
-    )
-    if changed is None:
-        raise Refused(f"the task is {task.state} and can no longer be changed")
-    return _changed(f"changed; {_next(changed, call)}")
+    wanted = Change(args.get("prompt"), args.get("script"), args.get("context_mode"), schedule)
+    task, effects = change(call.tx, call.actor, _id(call), wanted)
+    return Done.now(f"changed; {_next(task, call)}", effects)
 
 
 def _pause_task(call: Call) -> Done:
-    task = _own(call)
-    if not task_rows.pause(call.db, task.id, reason="its agent asked"):
-        raise Refused(f"the task is {task.state}, not active")
-    return _changed("paused; resume_task lets it go on")
+    _, effects = pause(call.tx, call.actor, _id(call))
+    return Done.now("paused; resume_task lets it go on", effects)
 
 
 def _resume_task(call: Call) -> Done:
-    task = _own(call)
-    try:
-        if not tasks.resume(Tx(call.db, call.now), task.id):
-            raise Refused(f"the task is {task.state}, not paused")
-    except tasks.CannotSchedule as error:
-        raise Refused(str(error)) from None
-    return _changed(f"resumed; {_next(_own(call), call)}")
+    task, effects = resume(call.tx, call.actor, _id(call))
+    return Done.now(f"resumed; {_next(task, call)}", effects)
 
 
 def _cancel_task(call: Call) -> Done:
-    task = _own(call)
-    if not tasks.cancel(Tx(call.db, call.now), task.id):
-        raise Refused(f"the task is {task.state} already")
-    return _changed("cancelled for good")
+    _, effects = cancel(call.tx, call.actor, _id(call))
+    return Done.now("cancelled for good", effects)
 
 
 def _run_task_now(call: Call) -> Done:
-    task = _own(call)
-    try:
-        made = tasks.run_now(Tx(call.db, call.now), task.id, asked_in=call.caller.steps)
-    except tasks.CannotSchedule as error:
-        raise Refused(str(error)) from None
-    if not made:
-        raise Refused("the task waits to run already, or is over")
-    return Done(ok=True, text="it runs as soon as a slot is free", fresh=True, due=task.folder)
+    _, effects = run_now(call.tx, call.actor, _id(call))
+    return Done.now("it runs as soon as a slot is free", effects)
 
 
-# --- shared ---
-
-
-def _reaches_all(call: Call) -> bool:
-    return call.caller.is_main and call.caller.trusted
-
-
-def _own(call: Call) -> task_rows.Task:
-    """The task that is named, if the caller may know that it exists."""
-    task = task_rows.get(call.db, TaskId(call.args["task_id"]))
-    if task is None or (task.folder != call.caller.folder and not _reaches_all(call)):
-        raise Refused("there is no task of that id; list_tasks shows them")
-    return task
-
-
-def _chat_of(call: Call, folder: GroupId) -> ChatId:
-    chats = groups.chats_of(call.db, folder)
-    if not chats:
-        raise Refused(f"there is no group {folder}, or it has no chat; list_groups shows them")
-    return min(chats, key=lambda chat: (channel_of(chat) == "console", chat))
+def _id(call: Call) -> TaskId:
+    return TaskId(call.args["task_id"])
 
 
 def _schedule(call: Call, kind: str, value: Any) -> Schedule:
@@ -174,33 +258,18 @@ def _schedule(call: Call, kind: str, value: Any) -> Schedule:
         return parse(
             kind,
             value,
-            timezone=call.timezone,
-            now=call.now,
+            timezone=call.host.timezone,
+            now=call.tx.now,
             from_main=call.caller.is_main,
         )
     except BadSchedule as error:
         raise Refused(str(error)) from None
 
 
-def _not_too_soon(call: Call, folder: GroupId, schedule: Schedule, since: Micros) -> None:
-    """A turn that nobody asked for has nothing run sooner than an interval would."""
-    least = tasks.least_period(folder)
-    first = next_slot(schedule, Micros(call.now - 1))
-    if first is not None and first.at < after(since, least):
-        raise Refused(
-            f"nobody asked for this turn: what it schedules begins {least:.0f} s from now at the earliest,"
-            " and no task runs more often than that"
-        )
-
-
-def _changed(text: str) -> Done:
-    return Done(ok=True, text=text, fresh=True, schedules=True)
-
-
 def _next(task: task_rows.Task, call: Call) -> str:
     if task.next_run is None:
         return "it does not run by itself now"
-    return f"the next run is {spell(task.next_run, call.timezone)}"
+    return f"the next run is {spell(task.next_run, call.host.timezone)}"
 
 
 def _line(task: task_rows.Task, call: Call) -> str:
@@ -210,10 +279,12 @@ def _line(task: task_rows.Task, call: Call) -> str:
     if task.reason:
         parts.append(f"because {task.reason}")
     parts.append(_next(task, call))
-    last = tasks.ledger(call.db, task.id, limit=1)
+    last = tasks.ledger(call.tx, task.id, limit=1)
     if last:
         said = f", said: {_cut(last[0]['said'])}" if last[0]["said"] else ""
-        parts.append(f"last {spell(last[0]['due_at'], call.timezone)} {last[0]['state']}{said}")
+        parts.append(
+            f"last {spell(last[0]['due_at'], call.host.timezone)} {last[0]['state']}{said}"
+        )
     return "; ".join(parts) + f"; prompt: {_cut(task.prompt)}"
 
 

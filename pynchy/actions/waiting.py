@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pynchy.actions.call import Call, Done
-from pynchy.actions.effects import Awaits, Delegated
+from pynchy.actions.effects import Awaits, Delegated, Effects
 from pynchy.actions.refused import Refused
 from pynchy.limits import ANSWERS
 from pynchy.store import authority, delegates, outbox, questions
-from pynchy.store.database import Tx
 from pynchy.text.reply import clean_reply
 from pynchy.text.splitting import split_reply
 
@@ -36,19 +35,19 @@ def _ask_user(call: Call) -> Done:
     lines = [f"{number}. {option}" for number, option in enumerate(options, start=1)]
     pieces = split_reply("\n".join([question, *lines]))
     caller = call.caller
-    if authority.count_said(call.db, caller.turn) + len(pieces) > MOST_SAID:
+    if authority.count_said(call.tx, caller.turn) + len(pieces) > MOST_SAID:
         raise Refused(f"this turn has said {MOST_SAID} things; ask in your answer")
     entries = outbox.enqueue(
-        Tx(call.db, call.now, call.new_id),
+        call.tx,
         folder=caller.folder,
         chat=caller.chat,
         texts=pieces,
         turn=caller.turn,
         run=caller.run,
     )
-    id = call.new_id()
+    id = call.tx.new_id()
     questions.ask(
-        Tx(call.db, call.now),
+        call.tx,
         id=id,
         folder=caller.folder,
         chat=caller.chat,
@@ -58,7 +57,7 @@ def _ask_user(call: Call) -> Done:
         question=question,
         options=options,
     )
-    return Done(ok=True, text=ASKED, speaks=True, fresh=True, awaits=Awaits("answer", id))
+    return Done.now(ASKED, Effects(speaks=True), Awaits("answer", id))
 
 
 def _delegate(call: Call) -> Done:
@@ -66,11 +65,11 @@ def _delegate(call: Call) -> Done:
     caller = call.caller
     if caller.depth and not waits:
         raise Refused("a helper is not woken again; wait for its helpers")
-    if not waits and not call.bounds.background:
+    if not waits and not call.host.bounds.background:
         raise Refused("there are too few slots for helpers that you do not wait for; wait for it")
     try:
         turn = delegates.ask(
-            Tx(call.db, call.now),
+            call.tx,
             folder=caller.folder,
             chat=caller.chat,
             parent=caller.turn,
@@ -80,17 +79,11 @@ def _delegate(call: Call) -> Done:
         )
     except delegates.TooMany as error:
         raise Refused(str(error)) from None
-    return Done(
-        ok=True,
-        text=f"helper {turn} has the work; you will be woken with its answer",
-        fresh=True,
-        awaits=Awaits("delegate", str(turn)) if waits else None,
-        delegated=Delegated(
-            group=caller.folder,
-            turn=turn,
-            parent=caller.turn if caller.depth else None,
-            waits=waits,
-        ),
+    above = caller.turn if caller.depth else None
+    return Done.now(
+        f"helper {turn} has the work; you will be woken with its answer",
+        Effects(delegated=(Delegated(caller.folder, turn, above, waits),)),
+        Awaits("delegate", str(turn)) if waits else None,
     )
 
 

@@ -1,262 +1,204 @@
-"""Carry out the commands that people type in a chat (`/stop`, `/pause` …): one function for each.
+"""Carrying out what people order in a chat: one function for each command.
 
 Procedure. Each is called in the transaction that stores the order's message, so an order takes effect exactly once,
-answers exactly once, and a crash leaves either all of it or nothing. What is not in the database (ending a run, ringing
-a bell) is returned, to be done after the commit.
+answers exactly once, and a crash leaves either all of it or nothing. What follows after the commit is returned.
 
-The rule that keeps it so: no order waits for anything, and every one is answered with one line or more in its chat.
+The rule that keeps it so: what an order does is an act, the same by whatever door it is asked for; here are the words.
+No order waits for anything, and every one is answered with one line or more in its chat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import attrs
 
-from pynchy.actions import approvals
-from pynchy.actions.call import Done, Scaffold, no_folders
-from pynchy.chat.commands import Order, help_text
+from pynchy.actions import approvals, groups, usage
+from pynchy.actions.actor import Actor
+from pynchy.actions.call import Scaffold, no_folders, undone_if_refused
+from pynchy.actions.effects import NOTHING, Effects
+from pynchy.actions.refused import Refused
+from pynchy.chat.commands import help_text
 from pynchy.chat.receiver import Asked
-from pynchy.groups import queue
-from pynchy.model import DAY, ChatId, Group, GroupId, Micros, after
+from pynchy.model import DAY, Group, GroupId, Message, after
 from pynchy.policy import failures
 from pynchy.policy.requests import read_code
-from pynchy.store import (
-    breakers,
-    groups,
-    holds,
-    ledger,
-    messages,
-    notices,
-    questions,
-    runs,
-    turn_rows,
-    turns,
-)
-from pynchy.store.database import Database, NewId, Tx
+from pynchy.store import breakers, holds, messages, notices, runs, tasks, turns
+from pynchy.store import groups as rows
+from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX, within
 from pynchy.text.triggers import is_owner
 
-Then = Callable[[], Awaitable[None]]
-Stop = Callable[[GroupId, Sequence[turn_rows.Turn]], Awaitable[None]]  # with what was cancelled
+MOST_TASKS: Final = 30  # in a list
 
 
 @attrs.frozen
-class _Hands:
-    """Where an order was given, and what it may set in motion after its commit."""
+class Order:
+    """What somebody ordered in a chat, and who they are."""
 
-    chat: ChatId
-    by: str  # who gave it, for the audit
-    new_id: NewId
-    stop: Stop
-    tell: Callable[[queue.Event], Awaitable[None]]
-    committed: Callable[[Done], None]
+    actor: Actor
+    group: Group
+    argument: str
     scaffold: Scaffold
+    timezone: str
 
 
 def carry_out(
-    tx: Tx,
-    asked: Asked,
-    /,
-    *,
-    stop: Stop,
-    tell: Callable[[queue.Event], Awaitable[None]],
-    committed: Callable[[Done], None],
-    scaffold: Scaffold = no_folders,
-) -> Then | None:
-    """Do what was ordered, answer it in its chat, and say what is left to do after the commit."""
-    if asked.refusal is not None:
-        text, then = asked.refusal, None
-    else:
-        message = asked.message
-        by = "owner" if is_owner(message) else message.sender
-        hands = _Hands(message.chat, by, tx.new_id, stop, tell, committed, scaffold)
-        text, then = ORDERS[asked.order.name](tx, asked.group, asked.order, tx.now, hands)
+    tx: Tx, asked: Asked, /, *, scaffold: Scaffold = no_folders, timezone: str = "UTC"
+) -> Effects:
+    """Do what was ordered, answer it in its chat, and say what follows after the commit."""
+    text, effects = asked.refusal, NOTHING
+    if text is None:
+        actor = actor_of(asked.message, asked.group)
+        order = Order(actor, asked.group, asked.order.argument, scaffold, timezone)
+        try:
+            with undone_if_refused(tx):
+                text, effects = ORDERS[asked.order.name](tx, order)
+        except Refused as error:
+            text = _sentence(error, order)
     notices.tell(tx, asked.message.chat, f"{NOTICE_PREFIX}{text}")
-    return then
+    return effects
 
 
-_Answer = tuple[str, Then | None]
+def actor_of(message: Message, group: Group) -> Actor:
+    """Who speaks: the owner, or a person, whom the group's owner may have named."""
+    own = is_owner(message)
+    named = group.allowed_senders is not None and message.sender in group.allowed_senders
+    return Actor(
+        "owner" if own else "person",
+        "owner" if own else message.sender,
+        folder=group.folder,
+        is_main=group.is_main,
+        trusted=own or named,
+        chat=message.chat,
+    )
 
 
-def _help(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    return help_text(group), None
+def _sentence(error: Refused, order: Order) -> str:
+    if error.code == "unknown_group":
+        return f"There is no group {order.argument}."
+    text = str(error)
+    return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
 
 
-def _stop(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    stopped = turns.cancel(Tx(db, now), group.folder)
-    asked = questions.drop(db, group.folder)
-    live = [run for run in runs.live(db, group.folder) if run.kind != "task" or stopped]
+_Answer = tuple[str, Effects]
 
-    async def then() -> None:
-        await hands.stop(group.folder, stopped)
 
-    if stopped:
+def _help(tx: Tx, order: Order) -> _Answer:
+    return help_text(order.group), NOTHING
+
+
+def _stop(tx: Tx, order: Order) -> _Answer:
+    ended, effects = groups.stop(tx, order.actor, order.group.folder)
+    if ended.turns:
         text = "Stopped."
-    elif asked:
+    elif ended.questions:
         text = "Stopped: I wait for no answer any more."
-    elif live:
+    elif ended.agent:
         text = "I was working on nothing; what I still had running is ended."
     else:
         text = "There is nothing to stop."
-    return text, (
-        then if stopped or live else None
-    )  # an agent that has answered may still run programs
+    return text, effects
 
 
-def _new(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    stopped = turns.cancel(Tx(db, now), group.folder)
-    questions.drop(db, group.folder)
-    groups.new_session(db, group.folder)
-
-    async def then() -> None:
-        await hands.stop(group.folder, stopped)
-
-    return "A new conversation begins. Files and memory stay.", then
+def _new(tx: Tx, order: Order) -> _Answer:
+    effects = groups.begin_anew(tx, order.actor, order.group.folder)
+    return "A new conversation begins. Files and memory stay.", effects
 
 
-def _compact(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    if group.session is None:
-        return "There is no conversation yet.", None
-    turn_rows.add(
-        Tx(db, now),
-        folder=group.folder,
-        chat=hands.chat,
-        kind="notice",
-        prompt="/compact",
-        source=turns.COMPACT,
-        steps=0,
-    )
-
-    async def then() -> None:
-        await hands.tell(queue.Arrived(group.folder))
-
-    return "I shorten our conversation.", then
+def _compact(tx: Tx, order: Order) -> _Answer:
+    effects = groups.compact(tx, order.actor, order.group.folder)
+    return "I shorten our conversation." if effects else "There is no conversation yet.", effects
 
 
-def _status(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    live = runs.live(db, group.folder)
-    owed = sum(len(turns.held(db, run.id)) for run in live)
+def _status(tx: Tx, order: Order) -> _Answer:
+    group, now = order.group, tx.now
+    live = runs.live(tx, group.folder)
+    owed = sum(len(turns.held(tx, run.id)) for run in live)
     lines = [f"Working on {owed} request{'s' * (owed != 1)}." if owed else "Idle."]
     if live:
         lines.append(f"Container up for {_spell((now - live[0].started_at) / 1e6)}.")
-    retry = messages.next_retry(db, group.folder)
-    held = holds.closed(holds.over(db, group.folder), now=now)
+    retry = messages.next_retry(tx, group.folder)
+    held = holds.closed(holds.over(tx, group.folder), now=now)
     if retry is not None and held is not None:
         words = failures.row_of(held.kind).status
         lines.append(f"A request waits: {words}.")
     if retry is not None and now < retry < after(now, 2 * DAY):
         lines.append(f"It is tried again in {_spell((retry - now) / 1e6)}.")
     lines.append("A conversation is under way." if group.session else "No conversation yet.")
-    return " ".join(lines), None
+    return " ".join(lines), NOTHING
 
 
-def _tasks(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    rows = db.execute(
-        "SELECT name, kind, value, state, prompt FROM tasks WHERE state IN ('active', 'paused') "
-        "AND (?1 OR folder = ?2) ORDER BY next_run IS NULL, next_run LIMIT 30",
-        (group.is_main, group.folder),
-    ).fetchall()
-    if not rows:
-        return "Nothing is scheduled.", None
+def _tasks(tx: Tx, order: Order) -> _Answer:
+    found = tasks.of_group(tx, None if order.group.is_main else order.group.folder)[:MOST_TASKS]
+    if not found:
+        return "Nothing is scheduled.", NOTHING
     lines = [
-        f"{within(name or prompt, 40)}: {kind} {value} ({state})"
-        for name, kind, value, state, prompt in rows
+        f"{within(each.name or each.prompt, 40)}: {each.schedule.kind} {each.schedule.value} ({each.state})"
+        for each in found
     ]
-    return "\n".join(lines), None
+    return "\n".join(lines), NOTHING
 
 
-def _usage(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    group_id = None if group.is_main else group.folder
-    day = ledger.summed(db, group_id, since=Micros(now - DAY_MICROS))
-    said = f"In the last 24 hours: {day.calls} calls, {day.tokens} tokens, ${day.cost / 1e6:.2f}"
-    if day.estimated:
-        said += f", of which ${day.estimated / 1e6:.2f} is the most it can be"
-    return f"{said}.", None
+def _usage(tx: Tx, order: Order) -> _Answer:
+    folder = None if order.group.is_main else order.group.folder
+    today = usage.total(usage.used(tx, order.actor, folder, days=1, timezone=order.timezone))
+    said = f"Today: {today.calls} calls, {today.tokens} tokens, ${today.cost / 1e6:.2f}"
+    if today.estimated:
+        said += f", of which ${today.estimated / 1e6:.2f} is the most it can be"
+    return f"{said}.", NOTHING
 
 
-DAY_MICROS: Final = 24 * 3600 * 1_000_000
-
-
-def _model(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+def _model(tx: Tx, order: Order) -> _Answer:
     if not order.argument:
-        return f"Model: {group.model or 'the default'}.", None
+        return f"Model: {order.group.model or 'the default'}.", NOTHING
     model = None if order.argument == "default" else order.argument
-    groups.set_model(db, group.folder, model)
-
-    async def then() -> None:
-        await hands.tell(queue.Outdated(group.folder))
-
-    return f"From the next conversation start on: {order.argument}.", then
+    effects = groups.set_model(tx, order.actor, order.group.folder, model)
+    return f"From the next conversation start on: {order.argument}.", effects
 
 
-def _groups(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+def _groups(tx: Tx, order: Order) -> _Answer:
     lines = []
-    held = breakers.held_back(db)
-    for each in groups.list_groups(db):
-        chats = ", ".join(groups.chats_of(db, each.folder)) or "no chat"
+    held = breakers.held_back(tx)
+    for each in rows.list_groups(tx):
+        chats = ", ".join(rows.chats_of(tx, each.folder)) or "no chat"
         state = ", paused" * each.paused + ", held back" * (each.folder in held)
         lines.append(f"{each.folder} ({within(each.name)}): {chats}{state}")
-    return "\n".join(lines), None
+    return "\n".join(lines), NOTHING
 
 
-def _pause(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+def _pause(tx: Tx, order: Order) -> _Answer:
     folder = GroupId(order.argument)
-    if groups.get(db, folder) is None:
-        return f"There is no group {folder}.", None
-    if not groups.set_paused(db, folder, paused=True):
-        return f"{folder} is paused already.", None
-
-    async def then() -> None:
-        await hands.tell(queue.Paused(folder))
-
-    return f"{folder} is paused: its messages are kept and not answered.", then
+    effects = groups.pause(tx, order.actor, folder)
+    if not effects:
+        return f"{folder} is paused already.", effects
+    return f"{folder} is paused: its messages are kept and not answered.", effects
 
 
-def _resume(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
+def _resume(tx: Tx, order: Order) -> _Answer:
     folder = GroupId(order.argument)
-    if groups.get(db, folder) is None:
-        return f"There is no group {folder}.", None
-    resumed = groups.set_paused(db, folder, paused=False)
-    if breakers.let_go_on(Tx(db, now), folder, by=hands.by):
-        resumed = True
-    if not resumed:
-        return f"{folder} is neither paused nor held back.", None
-
-    async def then() -> None:
-        hands.committed(Done(ok=True, text="", schedules=True))
-        await hands.tell(queue.Resumed(folder))
-        await hands.tell(queue.Arrived(folder))
-        await hands.tell(queue.TaskDue(folder))
-
-    return f"{folder} goes on.", then
+    effects = groups.resume(tx, order.actor, folder)
+    return (
+        f"{folder} goes on." if effects else f"{folder} is neither paused nor held back.",
+        effects,
+    )
 
 
-def _approve(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    return _decide(db, order, now, hands, approve=True)
+def _approve(tx: Tx, order: Order) -> _Answer:
+    return _decide(tx, order, approve=True)
 
 
-def _deny(db: Database, group: Group, order: Order, now: Micros, hands: _Hands) -> _Answer:
-    return _decide(db, order, now, hands, approve=False)
+def _deny(tx: Tx, order: Order) -> _Answer:
+    return _decide(tx, order, approve=False)
 
 
-def _decide(db: Database, order: Order, now: Micros, hands: _Hands, *, approve: bool) -> _Answer:
-    try:
-        decided = approvals.decide(
-            Tx(db, now, hands.new_id),
-            read_code(order.argument),
-            approve=approve,
-            by=hands.by,
-            scaffold=hands.scaffold,
-        )
-    except approvals.CannotDecide as error:
-        return str(error), None
-
-    async def then() -> None:
-        hands.committed(decided.done)
-
-    return decided.text, then
+def _decide(tx: Tx, order: Order, *, approve: bool) -> _Answer:
+    code = read_code(order.argument)
+    decided, effects = approvals.decide(
+        tx, order.actor, code, approve=approve, scaffold=order.scaffold
+    )
+    return decided.text, effects
 
 
 def _spell(seconds: float) -> str:
@@ -265,7 +207,7 @@ def _spell(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-ORDERS: Final[dict[str, Callable[[Database, Group, Order, Micros, _Hands], _Answer]]] = {
+ORDERS: Final[dict[str, Callable[[Tx, Order], _Answer]]] = {
     "help": _help,
     "stop": _stop,
     "new": _new,

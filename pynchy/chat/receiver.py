@@ -13,6 +13,7 @@ from typing import Final, NoReturn, Protocol
 import attrs
 import trio
 
+from pynchy.actions.effects import NOTHING, Awaits, Effects
 from pynchy.chat import commands
 from pynchy.chat.channel import (
     Channel,
@@ -26,7 +27,7 @@ from pynchy.chat.channel import (
 )
 from pynchy.chat.commands import Order
 from pynchy.logs import logger
-from pynchy.model import Group, GroupId, Message, Micros
+from pynchy.model import Group, GroupId, Message
 from pynchy.store import groups, messages, notices
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store, Tx
@@ -51,33 +52,27 @@ class OnCommand(Protocol):
     """Carries a chat command out.
 
     Called once for each command, in the transaction that stores its message, in the store's thread: its
-    writes exist exactly if the message does. What it returns is called after the commit, in trio, for
-    effects outside the database: stop a run, ring a bell.
+    writes exist exactly if the message does. What it returns is carried out after the commit.
     """
 
-    def __call__(self, tx: Tx, asked: Asked, /) -> Callable[[], Awaitable[None]] | None: ...
+    def __call__(self, tx: Tx, asked: Asked, /) -> Effects: ...
 
 
 async def run(
     channel: Channel,
     store: Store,
     *,
-    now: Callable[[], Micros],
-    new_id: Callable[[], str],
-    ring: Callable[[GroupId], Awaitable[None]],
     on_command: OnCommand,
-    outbox_bell: Callable[[], None],
+    carry_out: Callable[[Effects], Awaitable[None]],
     on_state: Callable[[str, StateChanged], None] = lambda name, change: None,
     stored: Callable[[Message, messages.Received], None] = lambda message, received: None,
-    answered: Callable[[str], None] = lambda question: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Store what ``channel`` brings. Runs until cancelled.
 
     Messages that come during a commit share the next one. A message that cannot be stored is dropped and
     main is told; it never stops those behind it.
-    ``stored`` is called with each result before the message is acknowledged, ``answered`` with each
-    question that a message answered.
+    ``stored`` is called with each result before the message is acknowledged; ``carry_out`` does what follows.
     """
     burst, events = trio.open_memory_channel[ChannelEvent](BURST)
     async with trio.open_nursery() as nursery:
@@ -85,14 +80,10 @@ async def run(
         service = _Receiver(
             channel=channel,
             store=store,
-            now=now,
-            new_id=new_id,
-            ring=ring,
             on_command=on_command,
-            outbox_bell=outbox_bell,
+            carry_out=carry_out,
             on_state=on_state,
             stored=stored,
-            answered=answered,
         )
         task_status.started()
         while True:
@@ -117,22 +108,17 @@ class _Kept:
 
     message: Message
     received: messages.Received
-    told: bool = False  # the chat was told something
-    then: Callable[[], Awaitable[None]] | None = None
+    effects: Effects = NOTHING
 
 
 @attrs.frozen(eq=False)
 class _Receiver:
     channel: Channel
     store: Store
-    now: Callable[[], Micros]
-    new_id: Callable[[], str]
-    ring: Callable[[GroupId], Awaitable[None]]
     on_command: OnCommand
-    outbox_bell: Callable[[], None]
+    carry_out: Callable[[Effects], Awaitable[None]]
     on_state: Callable[[str, StateChanged], None]
     stored: Callable[[Message, messages.Received], None]
-    answered: Callable[[str], None]
 
     async def take_in(self, batch: Sequence[ChannelEvent]) -> None:
         """Store, carry commands out, acknowledge, and ring each group that has something to answer."""
@@ -144,12 +130,8 @@ class _Receiver:
             self.stored(kept.message, kept.received)
             if kept.received.wakes and kept.received.folder is not None:
                 wake[kept.received.folder] = None
-            if kept.received.answers is not None:
-                self.answered(kept.received.answers)
-            if kept.told:
-                self.outbox_bell()
-            if kept.then is not None:
-                await self._carry_out(kept.then)
+            if kept.effects:
+                await self.carry_out(kept.effects)
         for event in batch:
             match event:
                 case Incoming(number=int(number)) if number not in refused:
@@ -160,8 +142,8 @@ class _Receiver:
                 case StateChanged():
                     logger.info("{}: {} {}", self.channel.name, event.state, event.detail)
                     self.on_state(self.channel.name, event)
-        for folder in wake:
-            await self.ring(folder)
+        if wake:
+            await self.carry_out(Effects(look=tuple(wake)))
 
     async def _keep_all(self, batch: Sequence[ChannelEvent], refused: set[int]) -> list[_Kept]:
         try:
@@ -187,15 +169,7 @@ class _Receiver:
 
     async def _tell(self, tell: Callable[..., bool], *what: object) -> None:
         if await self.store.call(tell, *what):
-            self.outbox_bell()
-
-    async def _carry_out(self, then: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await then()
-        except StoreError:
-            raise
-        except Exception:  # contained here, and only here: one order's trouble
-            logger.exception("{}: an order was not carried out", self.channel.name)
+            await self.carry_out(Effects(speaks=True))
 
     async def _let_go(self, number: int) -> None:
         try:
@@ -236,14 +210,15 @@ def _keep_message(tx: Tx, message: Message, *, on_command: OnCommand) -> _Kept:
         who = clean_name(message.sender_name)
         words = f"{NOTICE_PREFIX}{who} answers me faster than people do, every time. {LOOPS}"
         notices.tell(tx, message.chat, words)
-        return _Kept(message, received, told=True)
+        return _Kept(message, received, Effects(speaks=True))
     if group is None or order is None or received.seq is None:
-        return _Kept(
-            message, received
-        )  # a second delivery, and what we sent ourselves, order nothing
+        # A second delivery, and what we sent ourselves, order nothing.
+        answers = received.answers
+        answered = () if answers is None else (Awaits("answer", answers),)
+        return _Kept(message, received, Effects(answered=answered))
     refusal = commands.refusal(order, message, group)
     asked = Asked(order=order, message=message, group=group, refusal=refusal)
-    return _Kept(message, received, told=True, then=on_command(tx, asked))
+    return _Kept(message, received, Effects(speaks=True) + on_command(tx, asked))
 
 
 def _tell_main(tx: Tx, kind: str, text: str) -> bool:

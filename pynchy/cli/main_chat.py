@@ -116,9 +116,17 @@ class _Rows:
         return self._call(lambda db, now: groups.chats_of(db, MAIN))
 
     def set(self, chat: str) -> None:
-        from pynchy.control.registration import set_main
+        from pynchy.actions.actor import OWNER
+        from pynchy.actions.groups import set_main_chat
+        from pynchy.actions.refused import Refused
+        from pynchy.model import ChatId
 
-        self._call(lambda db, now: set_main(Tx(db, now), chat or None))
+        try:
+            self._call(
+                lambda db, now: set_main_chat(Tx(db, now), OWNER, ChatId(chat) if chat else None)
+            )
+        except Refused as error:
+            raise _Kept(str(error)) from None
 
     def _call(self, work: Callable[[Any, Any], T]) -> T:
         import trio

@@ -37,20 +37,20 @@ def ask(op: str, **arguments: object) -> Any:
 
 def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     # Imported here: a daemon that runs is asked in no time.
-    import time
 
     import trio
 
     from pynchy.config.sources import ConfigError, from_environ
     from pynchy.config.timezone import machine_timezone
-    from pynchy.control.inspection import Inspection
+    from pynchy.control.ops.acting import Acting
+    from pynchy.control.ops.looking import LookingOps
+    from pynchy.control.ops.tasks import TaskOps
     from pynchy.control.server import OpFailed
-    from pynchy.model import Micros
     from pynchy.store.connection import StoreError
     from pynchy.store.offline_reader import OtherSchema, open_unowned
 
-    async def nobody(*_: object) -> None:
-        raise AssertionError("a question rings no bell")
+    async def nothing(effects: object) -> None:
+        raise AssertionError("a question has no effects")
 
     try:
         timezone = from_environ(os.environ).assistant.timezone
@@ -58,16 +58,9 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
         timezone = machine_timezone(os.environ) or "UTC"
     try:
         with open_unowned(home.database) as store:
-            inspection = Inspection(
-                store=store,
-                backups=home.backups,
-                timezone=timezone,
-                now=lambda: Micros(time.time_ns() // 1000),
-                new_id=lambda: "",
-                scheduled=lambda: None,
-                due=nobody,
-            )
-            question: Any = inspection.questions[op]
+            looking = LookingOps(store, home.backups, timezone)
+            tasks = TaskOps(Acting(store, nothing), timezone)
+            question: Any = {**looking.questions, **tasks.questions}[op]
 
             async def put() -> object:
                 return await question(None, **arguments)

@@ -16,7 +16,7 @@ import attrs
 
 import pynchy
 from pynchy.control.openmetrics import Family, by, one, render
-from pynchy.control.operations import Live
+from pynchy.control.ops.status import Live
 from pynchy.control.server import Client, Op
 from pynchy.daemon.loop_watchdog import Watch
 from pynchy.model import Micros

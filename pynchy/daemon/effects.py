@@ -13,7 +13,6 @@ from contextlib import suppress
 import attrs
 import trio
 
-from pynchy.actions.call import Done
 from pynchy.actions.effects import Awaits, Delegated, Effects, Stopped
 from pynchy.actions.later import Bells
 from pynchy.chat.channel import ADVICE, Channel, ChatSeen, NotConnected, Refreshable, StateChanged
@@ -250,14 +249,6 @@ class AfterCommit:
         """The same, for whoever cannot wait."""
         if effects:
             self.nursery.start_soon(self.carry_out, effects)
-
-    def done(self, done: Done) -> None:
-        """A command of an agent was carried out."""
-        self.soon(done.effects)
-
-    def answered(self, question: str) -> None:
-        """A message was taken for the answer to a question."""
-        self.waiting.ring(Awaits("answer", question))
 
     def well_again(self, groups: Sequence[GroupId]) -> None:
         """What these groups waited for is no trouble any more."""

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import attrs
 
-from pynchy.actions.effects import Effects, Stopped
+from pynchy.actions.effects import Effects
 from pynchy.config.settings import Config
 from pynchy.container import folders
 from pynchy.control import server
-from pynchy.control.approvals import Approvals
-from pynchy.control.inspection import Inspection
 from pynchy.control.metrics import Figures
-from pynchy.control.operations import Live, Operations
-from pynchy.control.registration import Registration
+from pynchy.control.ops.acting import Acting
+from pynchy.control.ops.approvals import ApprovalOps
+from pynchy.control.ops.groups import GroupOps
+from pynchy.control.ops.looking import LookingOps
+from pynchy.control.ops.settings import SettingsOps
+from pynchy.control.ops.status import Live, StatusOps
+from pynchy.control.ops.tasks import TaskOps
 from pynchy.control.subscriptions import Watching
 from pynchy.daemon.clock import day_of
 from pynchy.daemon.edges import Edges
 from pynchy.daemon.effects import AfterCommit
-from pynchy.groups import turn
 from pynchy.groups.queue import GroupQueue
 from pynchy.maintenance.disk_guard import DiskGuard
 from pynchy.maintenance.erasure import Forgetting
 from pynchy.model import GroupId
-from pynchy.store import turn_rows
 
 
 @attrs.frozen
@@ -56,52 +57,28 @@ class Daemon:
     def removed(self, group: GroupId) -> None:
         self.after.soon(Effects(registered=True, removed=(group,)))
 
-    async def pause(self, group: GroupId, paused: bool) -> None:
-        groups = (group,)
-        await self.after.carry_out(Effects(paused=groups) if paused else Effects(resumed=groups))
-
-    async def outdated(self, group: GroupId) -> None:
-        await self.after.carry_out(Effects(outdated=(group,)))
-
-    async def stop(self, group: GroupId, cancelled: Sequence[turn_rows.Turn]) -> None:
-        told = tuple(turn.unheld(cancelled))
-        await self.after.carry_out(Effects(stopped=(Stopped(group, told),)))
-
 
 def table(daemon: Daemon) -> Mapping[str, server.Op]:
     """Every op by its name."""
     config, edges, after = daemon.config, daemon.edges, daemon.after
     store, home, now = edges.store, config.home, edges.world.now
-    new_id, containers = edges.world.new_id, config.limits.containers
+    containers = config.limits.containers
     scaffold = partial(folders.scaffold, home)
+    acting = Acting(store, after.carry_out)
+    timezone = config.assistant.timezone
     groups: list[Mapping[str, Callable[..., Awaitable[object]]]] = [
-        Operations(
+        StatusOps(
             store=store,
             home=str(home.root),
             assistant=config.assistant.name,
             containers=containers,
             started_at=now(),
-            now=now,
             live=daemon.live,
-            added=lambda group: after.registered(),
-            removed=daemon.removed,
-            scaffold=scaffold,
-            stop=daemon.stop,
-            pause=daemon.pause,
-            let_go_on=after.scheduled,
         ).ops,
-        Registration(
-            store=store, now=now, refresh=after.channels.refresh, changed=after.registered
-        ).ops,
-        Inspection(
-            store=store,
-            backups=home.backups,
-            timezone=config.assistant.timezone,
-            now=now,
-            new_id=new_id,
-            scheduled=after.scheduled,
-            due=after.bell.tasks,
-        ).ops,
+        GroupOps(acting, config.assistant.name, scaffold, after.channels.refresh).ops,
+        LookingOps(store, home.backups, timezone).ops,
+        TaskOps(acting, timezone).ops,
+        ApprovalOps(acting, scaffold).ops,
         Figures(
             store=store,
             database=home.database,
@@ -112,14 +89,13 @@ def table(daemon: Daemon) -> Mapping[str, server.Op]:
             live=daemon.live,
             watch=edges.stalls,
         ).ops,
-        Approvals(store=store, now=now, new_id=new_id, committed=after.done, scaffold=scaffold).ops,
         daemon.watching.ops,
         Forgetting(store, home, after.buttons.until_over, daemon.removed).ops,
     ]
     if edges.console is not None:
         groups.append(edges.console.ops)
     if edges.guard is not None:
-        groups.append(attrs.evolve(edges.guard, outdated=daemon.outdated).ops)
+        groups.append(SettingsOps(acting, edges.guard).ops)
     if edges.whatsapp is not None:
         groups.append(edges.whatsapp.ops)
     return {name: op for each in groups for name, op in each.items()}

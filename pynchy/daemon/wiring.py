@@ -96,7 +96,7 @@ async def run(
             open_watch() as stalls,
             open_watches() as watches,
         ):
-            guard = Guards(store, await edges.allowed(config), world.now)
+            guard = Guards(store, await edges.allowed(config))
             known: list[str] = []
             runtime = await edges.find_runtime(config, signals, told=known.append)
             if runtime is None:
@@ -204,20 +204,14 @@ async def serve(
         receive = partial(
             receiver.run,
             store=store,
-            now=now,
-            new_id=new_id,
-            ring=bell.messages,
             on_command=partial(
                 command_handlers.carry_out,
-                stop=daemon.stop,
-                tell=events_in.send,
-                committed=after.done,
                 scaffold=partial(folders.scaffold, config.home),
+                timezone=config.assistant.timezone,
             ),
-            outbox_bell=outgoing.ring,
+            carry_out=after.carry_out,
             stored=after.terminals.stored,
             on_state=channels.on_state,
-            answered=after.answered,
         )
         schedule = partial(
             scheduler.run,

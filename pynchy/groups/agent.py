@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
+from pynchy.actions.call import Host
 from pynchy.actions.effects import Effects
 from pynchy.actions.later import Bells
 from pynchy.config.paths import stamp_of
@@ -83,11 +84,13 @@ class ContainedAgents:
             now=self.world.now,
             new_id=self.world.new_id,
             after_commit=committed,
-            timezone=self.config.assistant.timezone,
             bells=self.bells,
-            scaffold=partial(folders.scaffold, home),
             open_spool=partial(open_spool, watch=self.watches.of),
-            bounds=bounds_of(self.config),
+            host=Host(
+                self.config.assistant.timezone,
+                partial(folders.scaffold, home),
+                bounds_of(self.config),
+            ),
         )
 
     async def sweep(self, group: GroupId, *, committed: Callable[[Effects], None]) -> None:

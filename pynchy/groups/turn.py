@@ -28,7 +28,7 @@ from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId
 from pynchy.policy import failures
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call, Trouble
-from pynchy.store import groups, holds, runs, serving, turn_rows, turns
+from pynchy.store import groups, holds, runs, serving, turns
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store
 from pynchy.text.prompt import MEDIA_ROOT, render_prompt
@@ -154,14 +154,6 @@ async def serve(
     with logger.contextualize(group=handle.group, run=work.run):
         left = await work.go()
     await handle.ended(again=left.ready, retry_after=left.retry_after)
-
-
-def unheld(cancelled: Sequence[turn_rows.Turn]) -> list[TurnTold]:
-    """What is to be told of turns that a person cancelled and no run holds: they waited for another try.
-    Of the others their run tells, at its end."""
-    return [
-        TurnTold(each.chat, each.id, "cancelled") for each in cancelled if each.state != "claimed"
-    ]
 
 
 @attrs.define(eq=False)

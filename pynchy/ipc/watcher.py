@@ -14,7 +14,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -23,7 +22,7 @@ import trio
 
 from pynchy.actions import commands as handlers
 from pynchy.actions import later
-from pynchy.actions.call import Done, Scaffold, no_folders
+from pynchy.actions.call import HOST, Done, Given, Host
 from pynchy.actions.effects import Awaits, Effects
 from pynchy.actions.later import Bells
 from pynchy.container import trees
@@ -32,7 +31,6 @@ from pynchy.ipc import errors, files
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger
 from pynchy.model import GroupId, Micros, RunId
-from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.reader_budget import Reader
 from pynchy.store import audit, authority
 from pynchy.store.connection import StoreError
@@ -75,10 +73,8 @@ class Desk:
     now: Callable[[], Micros]
     new_id: Callable[[], str]
     after_commit: Callable[[Effects], None]
-    timezone: str = "UTC"  # of the people, for the times that commands speak of
     bells: Bells = attrs.field(factory=Bells)  # for answers that come later
-    scaffold: Scaffold = no_folders  # for groups that are registered
-    bounds: Bounds = UNBOUNDED  # on what the group's agents do by themselves
+    host: Host = HOST
     open_spool: Callable[[Path], AbstractContextManager[Spool]] = open_spool
 
 
@@ -241,17 +237,9 @@ class _Clerk:
             file = await files.stage(path, work=desk.work, outgoing=desk.outgoing, label=label)
         done = Done(ok=False, text="")
         try:
-            done = await desk.store.call(
-                partial(handlers.handle, command=command),
-                folder=desk.folder,
-                run=self.run,
-                command_id=command_id,
-                sha256=hashlib.sha256(data).hexdigest(),
-                file=file,
-                timezone=desk.timezone,
-                scaffold=desk.scaffold,
-                bounds=desk.bounds,
-            )
+            sha256 = hashlib.sha256(data).hexdigest()
+            given = Given(command, desk.folder, self.run, command_id, sha256, file)
+            done = await desk.store.call(handlers.handle, given, desk.host)
         finally:
             if isinstance(file, files.Staged) and not (done.ok and done.fresh):
                 files.drop(file)

@@ -156,29 +156,6 @@ def used(db: Database, *, group: GroupId | None = None, since: str = "") -> list
     return [Line(*row) for row in rows]
 
 
-@attrs.frozen
-class Sum:
-    """What calls came to together. Money is in micro-dollars."""
-
-    calls: int
-    tokens: int  # of all kinds, those that were found in a cache included
-    cost: int  # reservations that stand included
-    estimated: int  # of it, as in `Line`
-
-
-def summed(db: Database, group: GroupId | None, *, since: Micros) -> Sum:
-    """What one group's calls came to since a moment; those of all groups with None."""
-    row = db.execute(
-        "SELECT COUNT(*), COALESCE(SUM(input_tokens + output_tokens + cache_read_tokens"
-        " + cache_write_tokens), 0),"
-        " COALESCE(SUM(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END), 0),"
-        " COALESCE(SUM(CASE WHEN state = 'reserved' THEN reserved_cost WHEN estimated THEN cost"
-        " ELSE 0 END), 0) FROM usage WHERE created_at > ? AND (? IS NULL OR folder = ?)",
-        (since, group, group),
-    ).fetchone()
-    return Sum(*row)
-
-
 def prune(db: Database, *, before: str) -> int:
     """Forget the days before ``before``; how many calls that were."""
     return db.execute("DELETE FROM usage WHERE day < ?", (before,)).rowcount

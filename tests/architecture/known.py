@@ -20,7 +20,7 @@ ARROWS: set[tuple[str, str]] = {
 }
 
 # Modules outside store/ that speak SQL.
-SQL: set[str] = {"pynchy.chat.command_handlers", "pynchy.control.operations"}
+SQL: set[str] = {"pynchy.control.ops.looking", "pynchy.control.ops.status"}
 
 # Processes that are not started by `trio.run_process`.
 PROCESSES: set[str] = {
@@ -31,15 +31,12 @@ PROCESSES: set[str] = {
 
 # Functions of more than six parameters, with how many.
 WIDE: dict[str, int] = {
-    "pynchy.actions.commands:handle": 10,
-    "pynchy.actions.commands:_carry_out": 8,
-    "pynchy.chat.receiver:run": 11,
+    "pynchy.chat.receiver:run": 7,
     "pynchy.chat.sender:__init__": 7,
     "pynchy.cli.init:command": 12,
     "pynchy.cli.tasks:add": 9,
     "pynchy.container.engines.choice:open_runtime": 8,
-    "pynchy.control.inspection:add_task": 8,
-    "pynchy.control.operations:_add": 8,
+    "pynchy.control.ops.tasks:add": 8,
     "pynchy.gateway.proxy:open_gateway": 7,
     "pynchy.groups.turn:serve": 16,
     "pynchy.moving.importer:_bring_group": 8,

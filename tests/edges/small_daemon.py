@@ -3,7 +3,7 @@
 Its agent is a few lines of the test's own.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -12,20 +12,22 @@ from typing import Any
 import attrs
 import trio
 
+from pynchy.actions.effects import NOTHING, Effects
 from pynchy.chat import receiver
 from pynchy.chat.channel import ChatSeen
 from pynchy.chat.console import Console, open_console
 from pynchy.config.paths import Home
 from pynchy.container import folders
 from pynchy.control import server
-from pynchy.control.operations import Live, Operations
-from pynchy.control.registration import Registration
+from pynchy.control.ops.acting import Acting
+from pynchy.control.ops.groups import GroupOps
+from pynchy.control.ops.looking import LookingOps
+from pynchy.control.ops.status import Live, StatusOps
 from pynchy.control.subscriptions import Watching
 from pynchy.model import ChatId, GroupId, Message, Micros, Seq, TurnId, TurnTold
 from pynchy.store import groups, messages, outbox
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store, open_store
-from pynchy.store.turn_rows import Turn
 from tests.transactions import at
 
 MAIN = ChatId("console:main")
@@ -53,9 +55,6 @@ class Daemon:
     async def refresh(self) -> list[ChatSeen] | None:
         await trio.lowlevel.checkpoint()
         return self.joined
-
-    def changed(self) -> None:
-        self.changes += 1
 
     def stored(self, message: Message, received: messages.Received) -> None:
         self.console.stored(message, seq=received.seq, folder=received.folder, wakes=received.wakes)
@@ -109,45 +108,32 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
             await store.call(at(now(), groups.ensure_main), name="Main", trigger="Pynchy")
             daemon = Daemon(home, store, console, new_id, nursery, script)
 
-            async def stop(group: GroupId, cancelled: Sequence[Turn]) -> None:
-                daemon.stopped.append(group)
+            async def carry_out(effects: Effects) -> None:
+                await trio.lowlevel.checkpoint()
+                daemon.stopped += [each.group for each in effects.stopped]
+                daemon.paused += [(group, True) for group in effects.paused]
+                daemon.paused += [(group, False) for group in effects.resumed]
+                daemon.changes += effects.registered
 
-            async def pause(group: GroupId, paused: bool) -> None:
-                daemon.paused.append((group, paused))
-
-            operations = Operations(
+            acting = Acting(store, carry_out)
+            status = StatusOps(
                 store=store,
                 home=str(home.root),
                 assistant="Pynchy",
                 containers=5,
                 started_at=now(),
-                now=now,
                 live=lambda: Live("bwrap", "offline", (), {"console": "connected"}),
-                added=lambda group: None,
-                removed=lambda group: None,
-                scaffold=partial(folders.scaffold, home),
-                stop=stop,
-                pause=pause,
-                let_go_on=lambda: None,
             )
-
-            registration = Registration(
-                store=store, now=now, refresh=daemon.refresh, changed=daemon.changed
-            )
-
-            async def ring(group: GroupId) -> None:
-                await trio.lowlevel.checkpoint()
+            group_ops = GroupOps(acting, "Pynchy", partial(folders.scaffold, home), daemon.refresh)
+            looking = LookingOps(store, home.backups, "UTC")
 
             await nursery.start(
                 partial(
                     receiver.run,
                     console,
                     store,
-                    now=now,
-                    new_id=new_id,
-                    ring=ring,
-                    on_command=lambda tx, asked: None,
-                    outbox_bell=lambda: None,
+                    on_command=lambda tx, asked: NOTHING,
+                    carry_out=carry_out,
                     stored=daemon.stored,
                 )
             )
@@ -158,8 +144,9 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                     home.control_socket,
                     {
                         **console.ops,
-                        **operations.ops,
-                        **registration.ops,
+                        **status.ops,
+                        **group_ops.ops,
+                        "history": looking.history,
                         **daemon.watching.ops,
                     },
                     fatal=(StoreError,),

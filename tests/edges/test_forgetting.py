@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from pynchy.actions.actor import OWNER
+from pynchy.actions.refused import Refused
 from pynchy.config.paths import Home
 from pynchy.container import folders
-from pynchy.control import operations
+from pynchy.control.ops import groups as group_ops
 from pynchy.control.server import OpFailed
 from pynchy.maintenance import erasure as forgetting
 from pynchy.maintenance.erasure import Forgetting
@@ -44,7 +46,8 @@ REGISTERS = """
 import itertools, os, signal, sys
 from functools import partial
 from pathlib import Path
-from pynchy.control import operations
+from pynchy.actions.actor import OWNER
+from pynchy.control.ops.groups import Wanted, add
 from pynchy.container import folders
 from pynchy.config.paths import Home
 from pynchy.store.database import Tx, open_file, transaction
@@ -63,10 +66,8 @@ def register(home, last):
     opened.connection.set_trace_callback(count)
     sys.addaudithook(lambda event, _: count() if event in STEPS else None)
     with transaction(opened.connection):
-        operations._add(
-            Tx(opened.connection, 1), chat="console:family", folder="family", name="The family", trigger="",
-            requires_trigger=None, assistant="Pynchy", scaffold=partial(folders.scaffold, home),
-        )
+        wanted = Wanted(chat="console:family", folder="family", name="The family", trigger="", requires_trigger=None)
+        add(Tx(opened.connection, 1), OWNER, wanted, "Pynchy", partial(folders.scaffold, home))
     count()
 
 for last in itertools.count(1):
@@ -110,16 +111,16 @@ def test_a_registration_that_is_killed_at_any_step_is_whole_or_not_there(tmp_pat
 
 
 def add(db: sqlite3.Connection, scaffold: object) -> dict[str, object]:
-    return operations._add(
-        Tx(db, NOW),  # type: ignore[arg-type]
+    wanted = group_ops.Wanted(
         chat=ChatId("console:family"),
         folder=GroupId("family"),
         name="The family",
         trigger="",
         requires_trigger=None,
-        assistant="Pynchy",
-        scaffold=scaffold,  # type: ignore[arg-type]
     )
+    tx = Tx(db, NOW)  # type: ignore[arg-type]
+    shown, _ = group_ops.add(tx, OWNER, wanted, "Pynchy", scaffold)  # type: ignore[arg-type]
+    return shown
 
 
 def assert_whole(home: Home) -> None:
@@ -135,12 +136,12 @@ def test_what_is_in_the_way_leaves_no_row_behind(tmp_path: Path) -> None:
     home = make_home(tmp_path)
     (home.groups / "family").symlink_to(tmp_path)
     opened = open_file(home.database)
-    with pytest.raises(folders.InTheWay), transaction(opened.connection):
+    with pytest.raises(Refused), transaction(opened.connection):
         add(opened.connection, partial(folders.scaffold, home))
     assert groups.list_groups(opened.connection) == []
     (home.groups / "family").unlink()
     forgetting.mark(home, GroupId("family"))
-    with pytest.raises(folders.InTheWay, match="being deleted"), transaction(opened.connection):
+    with pytest.raises(Refused, match="being deleted"), transaction(opened.connection):
         add(opened.connection, partial(folders.scaffold, home))
     opened.connection.close()
 

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from pynchy.actions import groups as group_commands
+from pynchy.actions.actor import OWNER
 from pynchy.actions.call import Call
 from pynchy.actions.refused import Refused
 from pynchy.chat.channel import ChatSeen
@@ -20,7 +21,7 @@ from pynchy.config.paths import Home
 from pynchy.model import MAIN, ChatId, GroupId, Message, Micros, RunId, SenderId, TurnId
 from pynchy.policy.tools import Caller
 from pynchy.store import groups, messages
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
 from tests.edges.small_daemon import Daemon, now, running
 from tests.edges.test_cli import cli
 from tests.edges.test_whatsapp import link
@@ -88,7 +89,7 @@ async def test_without_an_answer_it_is_what_was_known(home: Home) -> None:
     assert [line.split()[0].decode() for line in done.stdout.splitlines()] == [ANNA, LEFT]
 
 
-def as_main(db: Database, args: Mapping[str, object]) -> Call:
+def as_main(tx: Tx, args: Mapping[str, object]) -> Call:
     caller = Caller(
         folder=MAIN,
         is_main=True,
@@ -97,7 +98,11 @@ def as_main(db: Database, args: Mapping[str, object]) -> Call:
         run=RunId("1" * 16),
         turn=TurnId(1),
     )
-    return Call(db=db, caller=caller, args=args, now=now(), new_id=lambda: "1" * 32, file=None)
+    return Call(tx, caller, args)
+
+
+def register_on_approval(call: Call) -> None:
+    group_commands.register_asked(call, OWNER)
 
 
 async def test_the_agents_list_is_the_same(home: Home) -> None:
@@ -105,11 +110,11 @@ async def test_the_agents_list_is_the_same(home: Home) -> None:
         daemon.joined = [ChatSeen(FAMILY, "Family")]
         await cli(home, "groups", "discover")
 
-        def list_groups(db: Database, /) -> str:
-            return group_commands.HANDLERS["list_groups"](as_main(db, {})).text
+        def list_groups(tx: Tx, /) -> str:
+            return group_commands.HANDLERS["list_groups"](as_main(tx, {})).text
 
-        def register(db: Database, chat: ChatId, /) -> None:
-            group_commands.register(as_main(db, {"chat": chat, "name": "F", "folder": "family"}))
+        def register(tx: Tx, chat: ChatId, /) -> None:
+            register_on_approval(as_main(tx, {"chat": chat, "name": "F", "folder": "family"}))
 
         assert f"{FAMILY} (Family), never active" in await daemon.store.call(list_groups)
         with pytest.raises(Refused, match="no such chat"):
@@ -127,12 +132,12 @@ async def test_a_list_that_is_cut_says_so_and_what_it_leaves_out_is_still_there(
             for number in range(crowd):
                 groups.see_chat(db, ChatId(f"{number:05}@g.us"), name=f"Group {number}")
 
-        def list_groups(db: Database, /) -> str:
-            return group_commands.HANDLERS["list_groups"](as_main(db, {})).text
+        def list_groups(tx: Tx, /) -> str:
+            return group_commands.HANDLERS["list_groups"](as_main(tx, {})).text
 
-        def register(db: Database, /) -> None:
+        def register(tx: Tx, /) -> None:
             args = {"chat": f"{crowd - 1:05}@g.us", "name": "Last", "folder": "last"}
-            group_commands.register(as_main(db, args))
+            register_on_approval(as_main(tx, args))
 
         await daemon.store.call(meet)
         assert f"and {crowd - group_commands.MOST_SEEN} more" in await daemon.store.call(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import trio
 
+from pynchy.actions.effects import NOTHING, Effects
 from pynchy.chat import receiver
 from pynchy.model import ChatId, GroupId, Message, Micros
 from pynchy.store import groups, messages
@@ -45,7 +46,7 @@ def begin(db: Database) -> int:
     return int(db.execute("SELECT count(*) FROM inbox").fetchone()[0])
 
 
-async def ring(group: GroupId) -> None:
+async def carry_out(effects: Effects) -> None:
     await trio.lowlevel.checkpoint()
 
 
@@ -99,11 +100,8 @@ async def main(folder: Path, total: int, pause: float | None) -> None:
                     receiver.run,
                     channel,
                     store,
-                    now=now,
-                    new_id=lambda: os.urandom(16).hex(),
-                    ring=ring,
-                    on_command=lambda tx, asked: None,
-                    outbox_bell=lambda: None,
+                    on_command=lambda tx, asked: NOTHING,
+                    carry_out=carry_out,
                     stored=stored,
                 )
             )

@@ -132,7 +132,7 @@ def test_a_group_that_an_agent_changes_is_written_down(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with running(home, "bwrap") as daemon, daemon.talk() as owner:
         owner.ask('use update_group {"folder": "main", "name": "Home"}')
-        assert "update group" in actions(home)
+        assert "group changed" in actions(home)
 
 
 BABBLER = """

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.actions.approvals import CannotDecide, Decided, decide
-from pynchy.actions.call import Done
+from pynchy.actions.actor import OWNER
+from pynchy.actions.approvals import Decided, decide
+from pynchy.actions.effects import NOTHING, Effects
+from pynchy.actions.refused import Refused
 from pynchy.chat import command_handlers, commands
 from pynchy.chat.receiver import Asked
 from pynchy.model import (
@@ -63,12 +65,12 @@ def asked(there: World, name: str, args: dict[str, Any]) -> str:
     return found[1]
 
 
-def yes(there: World, code: str, *, now: Micros = NOON, **more: Any) -> Decided:
-    return decide(Tx(there.db, now, there.new_id), code, approve=True, by="owner", **more)
+def yes(there: World, code: str, *, now: Micros = NOON, **more: Any) -> tuple[Decided, Effects]:
+    return decide(Tx(there.db, now, there.new_id), OWNER, code, approve=True, **more)
 
 
-def no(there: World, code: str) -> Decided:
-    return decide(Tx(there.db, NOON, there.new_id), code, approve=False, by="owner")
+def no(there: World, code: str) -> tuple[Decided, Effects]:
+    return decide(Tx(there.db, NOON, there.new_id), OWNER, code, approve=False)
 
 
 def woken(there: World, folder: GroupId = FAMILY) -> list[str]:
@@ -271,9 +273,8 @@ def test_whether_a_group_exists_is_not_told_to_who_asks_for_a_task_in_it() -> No
 def test_a_mount_that_is_approved_is_set_and_its_agent_is_woken() -> None:
     there = World()
     code = asked(there, "request_mount", MOUNT)
-    decided = yes(there, code)
-    assert decided.done.wakes == FAMILY
-    assert decided.done.outdated == FAMILY
+    _, effects = yes(there, code)
+    assert effects == Effects(outdated=(FAMILY,), look=(FAMILY,))
     assert groups.settings(there.db, FAMILY) == {
         "mounts": [{"path": "/srv/photos", "name": "photos", "writable": False}]
     }
@@ -293,7 +294,7 @@ def test_no_request_changes_a_mount_that_is_there() -> None:
     before = {"mounts": [{"path": "/srv/photos", "name": "photos", "writable": False}]}
     code = asked(there, "request_mount", {"path": "/etc/x", "name": "photos"})
     groups.set_settings(there.db, FAMILY, before)  # meanwhile
-    assert not yes(there, code).done.ok
+    assert not yes(there, code)[0].ok
     assert state(there, code) == "failed"
     assert groups.settings(there.db, FAMILY) == before
     assert "could not be done: this group has a mount" in woken(there)[0]
@@ -370,7 +371,7 @@ def test_a_chat_that_was_taken_meanwhile_is_not_registered_and_no_half_of_it_is(
     there = main_world()
     code = asked(there, "register_group", REGISTER)
     groups.add_chat(there.db, WORK, SEEN)
-    assert "belongs to work already" in yes(there, code).text
+    assert "belongs to work already" in yes(there, code)[0].text
     assert groups.get(there.db, GroupId("club")) is None
     assert state(there, code) == "failed"
 
@@ -382,7 +383,7 @@ def test_what_fails_half_way_leaves_nothing() -> None:
     def no_room(group: Group) -> None:
         raise groups.CannotRegister("there is something in its place")
 
-    assert not yes(there, code, scaffold=no_room).done.ok
+    assert not yes(there, code, scaffold=no_room)[0].ok
     assert groups.get(there.db, GroupId("club")) is None
     assert state(there, code) == "failed"
 
@@ -391,8 +392,8 @@ def test_a_task_in_another_group_has_no_more_authority_than_who_asked() -> None:
     there = World()
     code = asked(there, "schedule_task", TASK | {"target_group": "main"})
     assert tasks.of_group(there.db, MAIN) == []
-    done = yes(there, code).done
-    assert done.schedules
+    _, effects = yes(there, code)
+    assert effects.schedules
     [task] = tasks.of_group(there.db, MAIN)
     assert (task.prompt, task.creator, task.chat) == ("water the plants", ANN, MAIN_CONSOLE)
     assert not yes_again_is_possible(there, code)
@@ -401,7 +402,7 @@ def test_a_task_in_another_group_has_no_more_authority_than_who_asked() -> None:
 def yes_again_is_possible(there: World, code: str) -> bool:
     try:
         yes(there, code)
-    except CannotDecide:
+    except Refused:
         return False
     return True
 
@@ -409,7 +410,7 @@ def yes_again_is_possible(there: World, code: str) -> bool:
 def test_a_task_for_a_group_that_is_not_there_fails_and_says_so() -> None:
     there = World()
     code = asked(there, "schedule_task", TASK | {"target_group": "nowhere"})
-    assert "there is no group nowhere" in yes(there, code).text
+    assert "there is no group nowhere" in yes(there, code)[0].text
     assert state(there, code) == "failed"
 
 
@@ -417,12 +418,12 @@ def test_an_approval_counts_once_for_the_one_thing_as_things_are_then() -> None:
     # threat I5, invariant 158
     there = World()
     code = asked(there, "request_mount", MOUNT)
-    with pytest.raises(CannotDecide, match="not the request that was shown"):
+    with pytest.raises(Refused, match="not the request that was shown"):
         yes(there, code, sha256="0" * 64)
     yes(there, code)
     groups.set_settings(there.db, FAMILY, {})
     for word in (yes, no):
-        with pytest.raises(CannotDecide, match="it was approved"):
+        with pytest.raises(Refused, match="it was approved"):
             word(there, code)
     assert groups.settings(there.db, FAMILY) == {}
     assert len(woken(there)) == 1
@@ -431,9 +432,9 @@ def test_an_approval_counts_once_for_the_one_thing_as_things_are_then() -> None:
 def test_what_is_denied_stays_denied() -> None:
     there = World()
     code = asked(there, "request_mount", MOUNT)
-    decided = no(there, code)
+    decided, effects = no(there, code)
     assert decided.text == "Denied: request_mount of family."
-    assert decided.done == Done(ok=True, text=decided.text, fresh=True, wakes=FAMILY)
+    assert (decided.ok, effects) == (True, Effects(look=(FAMILY,)))
     assert not yes_again_is_possible(there, code)
     assert groups.settings(there.db, FAMILY) == {}
     assert "denied it" in woken(there)[0]
@@ -444,7 +445,7 @@ def test_what_nobody_decides_expires_and_its_agent_is_told() -> None:  # threat 
     code = asked(there, "request_mount", MOUNT)
     end = after(NOON, approvals.LIFETIME)
     assert approvals.expire(Tx(there.db, Micros(end - 1))) == approvals.Expired((), end)
-    with pytest.raises(CannotDecide, match="has expired"):  # although nobody has noticed yet
+    with pytest.raises(Refused, match="has expired"):  # although nobody has noticed yet
         yes(there, code, now=end)
     assert approvals.expire(Tx(there.db, end)) == approvals.Expired((FAMILY,), None)
     assert approvals.expire(Tx(there.db, end)) == approvals.Expired((), None)
@@ -460,8 +461,8 @@ def test_a_group_that_was_removed_and_another_of_its_name_get_nothing() -> None:
     )
     turns.cancel(Tx(there.db, NOON), FAMILY, all_of_it=True)
     groups.remove(there.db, FAMILY)
-    decided = yes(there, first)
-    assert (decided.done.ok, decided.done.wakes) == (False, None)
+    decided, effects = yes(there, first)
+    assert (decided.ok, effects) == (False, NOTHING)
     groups.register(
         Tx(there.db, after(NOON, 60)),
         folder=FAMILY,
@@ -470,7 +471,7 @@ def test_a_group_that_was_removed_and_another_of_its_name_get_nothing() -> None:
         trigger="Pynchy",
         requires_trigger=False,
     )
-    assert "the group that asked is gone" in yes(there, second, now=after(NOON, 61)).text
+    assert "the group that asked is gone" in yes(there, second, now=after(NOON, 61))[0].text
     assert groups.settings(there.db, FAMILY) == {}
 
 
@@ -478,7 +479,7 @@ def test_a_group_that_was_removed_and_another_of_its_name_get_nothing() -> None:
 def test_a_code_that_was_never_given_decides_nothing(code: str) -> None:  # threat I5
     there = World()
     asked(there, "request_mount", MOUNT)
-    with pytest.raises(CannotDecide, match="no request of that code"):
+    with pytest.raises(Refused, match="no request of that code"):
         yes(there, code)
 
 
@@ -521,16 +522,10 @@ def order(there: World, text: str, *, sender: SenderId, chat: ChatId, own: bool 
         return ""
     refusal = commands.refusal(found, message, group)
 
-    async def nothing(*_: object) -> None:
-        raise AssertionError
-
     before = len(there.outbox())
     command_handlers.carry_out(
         Tx(there.db, NOON, there.new_id),
         Asked(order=found, message=message, group=group, refusal=refusal),
-        stop=nothing,
-        tell=nothing,
-        committed=lambda done: None,
     )
     [said] = there.outbox()[before:]
     return str(said["text"])

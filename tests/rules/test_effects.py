@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from pynchy.actions import commands
-from pynchy.actions.call import Done
+from pynchy.actions.call import Done, Given, Host
 from pynchy.ipc.files import Staged
 from pynchy.model import ChatId, GroupId, RunId, SenderId, TaskId, after
 from pynchy.policy import tools
@@ -39,13 +39,15 @@ class Agent:
     def call(self, name: str, /, **args: Any) -> Done:
         return commands.handle(
             Tx(self.world.db, self.world.passes(1.0), self.world.new_id),
-            wire.Command(name=name, args=args),
-            folder=FAMILY,
-            run=self.run,
-            command_id=self.world.new_id(),
-            sha256="0" * 64,
-            file=Staged(path="/outgoing/cat.png", name="cat.png", size=7),
-            bounds=self.bounds,
+            Given(
+                wire.Command(name=name, args=args),
+                FAMILY,
+                self.run,
+                self.world.new_id(),
+                "0" * 64,
+                Staged(path="/outgoing/cat.png", name="cat.png", size=7),
+            ),
+            Host(bounds=self.bounds),
         )
 
 
@@ -184,8 +186,8 @@ def test_every_act_that_says_something_or_makes_a_turn_is_counted_and_bounded(na
     done = agent.call(name, **args)
     assert not done.ok
     assert "held back" in done.text
-    assert done.speaks, "main was told"
-    assert not agent.call(name, **args).speaks, "once"
+    assert done.effects.speaks, "main was told"
+    assert not agent.call(name, **args).effects.speaks, "once"
     [told] = said_to_main(agent.world)
     assert "/resume family" in told
     assert breakers.held_back(agent.world.db) == {FAMILY: kind}

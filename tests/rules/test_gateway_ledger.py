@@ -5,12 +5,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pynchy.actions import usage
 from pynchy.gateway.exchange import Limits, OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.prices import cost, input_bound
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store.connection import Connection
 from pynchy.store.database import Tx, open_memory
-from pynchy.store.ledger import USEFUL, prune, reserve, settle, summed, used
+from pynchy.store.ledger import USEFUL, prune, reserve, settle, used
 
 NOW = Micros(1_000_000)
 MODEL = "claude-opus-5-5"  # $20 for a million tokens of output, $8 at most for input
@@ -212,10 +213,10 @@ def test_what_is_known_and_what_is_bounded_are_told_apart(db: Connection) -> Non
     cut = cost(MODEL, Usage(input=50, cache_read=7, output=10))
     assert line.estimated == 208_000 + cut
     assert line.cost == line.estimated + cost(MODEL, Usage(input=100, output=10))
-    day = summed(db, GroupId("family"), since=Micros(0))
+    day = usage.total(used(db, group=GroupId("family")))
     assert (day.calls, day.tokens, day.cost, day.estimated) == (3, 177, line.cost, line.estimated)
-    assert summed(db, GroupId("work"), since=Micros(0)).calls == 0
-    assert summed(db, None, since=Micros(0)) == day
+    assert usage.total(used(db, group=GroupId("work"))).calls == 0
+    assert usage.total(used(db)) == day
 
 
 def test_a_call_that_is_too_dear_for_what_is_left_is_told_so(db: Connection) -> None:

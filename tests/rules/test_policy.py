@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.actions.call import Done
+from pynchy.actions.call import Done, Given
 from pynchy.actions.commands import MOST_COMMANDS, handle
+from pynchy.actions.effects import Effects
 from pynchy.actions.waiting import MOST_SAID
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.model import (
@@ -234,12 +235,14 @@ class World:
         self.sent += 1
         return handle(
             Tx(self.db, now, self.new_id),
-            Command(name, args or {}),
-            folder=folder or self.folder,
-            run=run,
-            command_id=id or f"{self.sent:032x}",
-            sha256=sha,
-            file=file,
+            Given(
+                Command(name, args or {}),
+                folder or self.folder,
+                run,
+                id or f"{self.sent:032x}",
+                sha,
+                file,
+            ),
         )
 
     def outbox(self) -> list[dict[str, Any]]:
@@ -249,7 +252,7 @@ class World:
 def test_a_message_is_output_of_the_turn_that_runs() -> None:
     there = World()
     done = there.call("send_message", {"text": "one <internal>two</internal>moment"})
-    assert done == Done(ok=True, text="sent to the chat", speaks=True, fresh=True)
+    assert done == Done.now("sent to the chat", Effects(speaks=True))
     [row] = there.outbox()
     assert (row["chat"], row["folder"], row["text"]) == (CHAT, FAMILY, "one moment")
     turn = turn_rows.get(there.db, TurnId(row["turn_id"]))

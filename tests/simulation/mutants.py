@@ -173,8 +173,8 @@ BUGS: Final = (
     Bug(
         "a command is carried out again when it comes again",
         "pynchy.actions.commands",
-        "    known = journal.answered(tx, folder, command_id, sha256)\n",
-        "    known = None\n    tx.execute('DELETE FROM journal WHERE command_id = ?', (command_id,))\n",
+        "    known = journal.answered(tx, given.folder, given.id, given.sha256)\n",
+        "    known = None\n    tx.execute('DELETE FROM journal WHERE command_id = ?', (given.id,))\n",
     ),
     Bug(
         "a command's file is removed before it is carried out",

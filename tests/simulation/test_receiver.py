@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from pynchy.actions.effects import NOTHING, Effects, Stopped
 from pynchy.chat import receiver
 from pynchy.chat.channel import (
     ChannelEvent,
@@ -75,7 +76,7 @@ class World:
     line: Line
     happened: list[str]
     commits: list[int]
-    order: Callable[[Database, Asked], Callable[[], Awaitable[None]] | None] | None = None
+    order: Callable[[Database, Asked], Effects] | None = None
 
     async def put(self, *events: ChannelEvent) -> None:
         for event in events:
@@ -114,13 +115,15 @@ async def world() -> AsyncIterator[World]:
         requires_trigger=True,
     )
 
-    def on_command(tx: Tx, asked: Asked, /) -> Any:
+    def on_command(tx: Tx, asked: Asked, /) -> Effects:
         happened.append(f"ordered {asked.order.name}")
-        return None if there.order is None else there.order(tx, asked)
+        return NOTHING if there.order is None else there.order(tx, asked)
 
-    async def ring(folder: GroupId) -> None:
+    async def carry_out(effects: Effects) -> None:
         await trio.lowlevel.checkpoint()
-        happened.append(f"rang {folder}")
+        happened.extend(["outbox"] * effects.speaks)
+        happened.extend(f"stopped {each.group}" for each in effects.stopped)
+        happened.extend(f"rang {folder}" for folder in effects.look)
 
     def on_state(name: str, change: StateChanged) -> None:
         happened.append(f"{name} {change.state}")
@@ -135,11 +138,8 @@ async def world() -> AsyncIterator[World]:
         await nursery.start(
             partial(
                 receiver.run,
-                now=lambda: NOON,
-                new_id=lambda: f"{id(object()):032x}",
-                ring=ring,
                 on_command=on_command,
-                outbox_bell=lambda: happened.append("outbox"),
+                carry_out=carry_out,
                 on_state=on_state,
             ),
             there.line,
@@ -274,19 +274,15 @@ async def test_chats_that_are_not_registered_leave_a_name_and_no_content() -> No
 async def test_an_order_is_carried_out_in_the_commit_and_never_seen_by_the_agent() -> None:
     async with world() as there:  # invariant 29
 
-        def stop(db: Database, asked: Asked) -> Callable[[], Awaitable[None]]:
+        def stop(db: Database, asked: Asked) -> Effects:
             notices.tell(Tx(db, NOON, lambda: "0" * 32), asked.message.chat, "stopped")
             assert db.execute("SELECT count(*) FROM inbox").fetchone() == (1,)
 
-            async def effects() -> None:
-                await trio.lowlevel.checkpoint()
-                there.happened.append("killed")
-
-            return effects
+            return Effects(stopped=(Stopped(FAMILY),))
 
         there.order = stop
         await there.put(Incoming(message("/stop", "A1"), 1))
-        assert there.happened == ["ordered stop", "outbox", "killed", "acknowledged 1"]
+        assert there.happened == ["ordered stop", "outbox", "stopped family", "acknowledged 1"]
         assert there.db.execute("SELECT kind, triggers FROM inbox").fetchall() == [("command", 0)]
         assert there.db.execute("SELECT text FROM outbox").fetchall() == [
             (f"{NOTICE_PREFIX}stopped",)
@@ -300,7 +296,7 @@ async def test_an_order_is_carried_out_in_the_commit_and_never_seen_by_the_agent
 async def test_an_order_that_fails_leaves_no_trace_and_stops_nobody() -> None:
     async with world() as there:
 
-        def fails(db: Database, asked: Asked) -> None:
+        def fails(db: Database, asked: Asked) -> Effects:
             notices.tell(Tx(db, NOON, lambda: "0" * 32), asked.message.chat, "half")
             raise ZeroDivisionError
 
@@ -338,8 +334,9 @@ async def test_who_may_not_order_is_refused_by_name() -> None:
     async with world() as there:
         groups.set_allowed_senders(there.db, FAMILY, (SenderId("boss@x"),))
 
-        def note(db: Database, asked: Asked) -> None:
+        def note(db: Database, asked: Asked) -> Effects:
             refused.append(asked.refusal)
+            return NOTHING
 
         there.order = note
         await there.put(Incoming(message("/stop", "A1"), 1))

@@ -1,33 +1,29 @@
 """Control ops to list, approve and deny what agents ask for.
 
-The rule that keeps it so: what a decision does is in `ipc.approvals`, the same as by a message in main. Who
+The rule that keeps it so: what a decision does is in `actions.approvals`, the same as by a message in main. Who
 may ask has been settled by the socket: whoever reaches it is the owner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import attrs
 
-from pynchy.actions.approvals import CannotDecide, decide
-from pynchy.actions.call import Done, Scaffold, no_folders
-from pynchy.control.server import Client, Op, OpFailed
-from pynchy.model import Micros
+from pynchy.actions.approvals import decide
+from pynchy.actions.call import Scaffold, no_folders
+from pynchy.control.ops.acting import Acting, bounded
+from pynchy.control.server import Client, Op
 from pynchy.policy.requests import lines, read, read_code
 from pynchy.store import approvals
 from pynchy.store.approvals import Approval
-from pynchy.store.database import NewId, Store
 
 
 @attrs.frozen
-class Approvals:
-    """The table of ops. ``committed`` is told what a decision has set in motion."""
+class ApprovalOps:
+    """The table of these ops. ``scaffold`` makes the folders of a group whose registration is approved."""
 
-    store: Store
-    now: Callable[[], Micros]
-    new_id: NewId
-    committed: Callable[[Done], None]
+    acting: Acting
     scaffold: Scaffold = no_folders
 
     @property
@@ -37,9 +33,8 @@ class Approvals:
     async def list(self, client: Client, *, every: bool = False, limit: int = 100) -> object:
         """What agents have asked people in main for and nobody has decided, the oldest first; with ``every`` all
         that was ever asked, the newest first. ``text`` is the whole of a request, as a person reads it."""
-        if not 1 <= limit <= 1000:
-            raise OpFailed("bad_request", "limit: expected 1 to 1000")
-        found = await self.store.call(approvals.recent, every=every, limit=limit)
+        limit = bounded(limit, most=1000)
+        found = await self.acting.store.call(approvals.recent, every=every, limit=limit)
         return [shown(each) for each in found]
 
     async def approve(self, client: Client, *, code: str, sha256: str = "") -> object:
@@ -52,19 +47,10 @@ class Approvals:
         return await self._decide(code, approve=False)
 
     async def _decide(self, code: str, *, approve: bool, sha256: str = "") -> object:
-        try:
-            decided = await self.store.call(
-                decide,
-                read_code(code),
-                approve=approve,
-                by="owner",
-                scaffold=self.scaffold,
-                sha256=sha256,
-            )
-        except CannotDecide as error:
-            raise OpFailed(error.code, str(error)) from None
-        self.committed(decided.done)
-        state = "denied" if not approve else "done" if decided.done.ok else "failed"
+        decided = await self.acting.get(
+            decide, read_code(code), approve=approve, scaffold=self.scaffold, sha256=sha256
+        )
+        state = "denied" if not approve else "done" if decided.ok else "failed"
         return {"code": decided.approval.code, "state": state, "text": decided.text}
 
 

@@ -1,0 +1,75 @@
+"""What a group may reach and spend beyond its own folder: each change once.
+
+Procedure. These are for the owner, and for a person in main who approves what an agent asked for. No agent changes
+them by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from pynchy.actions.actor import Actor
+from pynchy.actions.effects import Effects
+from pynchy.actions.record import check_main, note
+from pynchy.actions.refused import Refused
+from pynchy.container.mounts.rules import Wish
+from pynchy.model import GroupId
+from pynchy.policy import group_settings
+from pynchy.store import groups
+from pynchy.store.database import Tx
+
+Document = dict[str, Any]
+
+
+def add_mount(tx: Tx, actor: Actor, folder: GroupId, wish: Wish) -> tuple[Document, Effects]:
+    """Give a group a folder of this machine, from its next run on, if the allowlist lets it be."""
+    before = _settings(tx, actor, folder)
+    document = group_settings.with_mount(before, wish)
+    return _set(tx, actor, folder, document, "mount added", **attrs.asdict(wish))
+
+
+def remove_mount(tx: Tx, actor: Actor, folder: GroupId, name: str) -> tuple[Document, Effects]:
+    """Take a mount away, from the group's next run on."""
+    document = group_settings.without_mount(_settings(tx, actor, folder), name)
+    if document is None:
+        raise Refused(f"{folder} has no mount {name[:80]!r}", "bad_request")
+    return _set(tx, actor, folder, document, "mount removed", name=name)
+
+
+def add_host(tx: Tx, actor: Actor, folder: GroupId, host: str) -> tuple[Document, Effects]:
+    """Let a group reach one more host, from its next run on."""
+    before = _settings(tx, actor, folder)
+    document = {**before, "hosts": [*before.get("hosts", []), host]}
+    return _set(tx, actor, folder, document, "host added", host=host)
+
+
+def set_value(
+    tx: Tx, actor: Actor, folder: GroupId, key: str, value: str
+) -> tuple[Document, Effects]:
+    """Set one of a group's settings, from its next run on; without a value, as for everybody."""
+    try:
+        document = group_settings.with_value(_settings(tx, actor, folder), key, value)
+    except group_settings.BadSettings as error:
+        raise Refused(str(error), "bad_request") from None
+    return _set(tx, actor, folder, document, "setting changed", key=key, value=value[:200])
+
+
+def _settings(tx: Tx, actor: Actor, folder: GroupId) -> Document:
+    check_main(tx, actor, folder)
+    if actor.kind == "agent":
+        raise Refused("what a group may reach and spend is for its owner to say")
+    return groups.settings(tx, folder)
+
+
+def _set(
+    tx: Tx, actor: Actor, folder: GroupId, document: Document, action: str, **detail: object
+) -> tuple[Document, Effects]:
+    try:
+        group_settings.read(document)
+    except group_settings.BadSettings as error:
+        raise Refused(str(error), "bad_request") from None
+    groups.set_settings(tx, folder, document)
+    note(tx, actor, action, folder, **detail)
+    return document, Effects(outdated=(folder,))

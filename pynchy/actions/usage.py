@@ -1,0 +1,51 @@
+"""What models cost, as the ledger has it: the same figures whoever asks.
+
+Procedure. A day is the budget's day, in the people's own time zone. A group is told of its own use; the owner, and
+main, of everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from pynchy.actions.actor import Actor
+from pynchy.actions.refused import Refused
+from pynchy.model import DAY, GroupId, after
+from pynchy.schedule.times import spell
+from pynchy.store import ledger
+from pynchy.store.database import Tx
+
+
+@attrs.frozen
+class Total:
+    """What calls came to together. Money is in micro-dollars, as in `ledger.Line`."""
+
+    calls: int
+    tokens: int  # of all kinds, those that were found in a cache included
+    cost: int
+    estimated: int
+
+
+def used(
+    tx: Tx, actor: Actor, folder: GroupId | None, *, days: int, timezone: str
+) -> list[ledger.Line]:
+    """Usage by group, day and model, today's first; of all groups with None. One day is today alone."""
+    if folder is None and not actor.reaches_all:
+        raise Refused("what other groups used is for main to know")
+    if folder is not None and not actor.reaches(folder):
+        raise Refused("what other groups used is for main to know")
+    first = spell(after(tx.now, -DAY * (days - 1)), timezone)[:10]
+    return ledger.used(tx, group=folder, since=first)
+
+
+def total(lines: Iterable[ledger.Line]) -> Total:
+    """What these come to together."""
+    found = list(lines)
+    return Total(
+        calls=sum(each.calls for each in found),
+        tokens=sum(each.input + each.output + each.cache_read + each.cache_write for each in found),
+        cost=sum(each.cost for each in found),
+        estimated=sum(each.estimated for each in found),
+    )

@@ -1,0 +1,74 @@
+"""How an op does something: an act in the owner's name, then what follows from it.
+
+Procedure. Whoever reaches the control socket is the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import attrs
+
+from pynchy.actions.actor import OWNER, Actor
+from pynchy.actions.effects import Effects
+from pynchy.actions.refused import Refused
+from pynchy.control.server import OpFailed
+from pynchy.model import GroupId
+from pynchy.store import groups
+from pynchy.store.database import Store, Tx
+
+MOST: Final = 500  # rows of one answer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Acting:
+    """``carry_out`` does what follows from an act once it is committed."""
+
+    store: Store
+    carry_out: Callable[[Effects], Awaitable[None]]
+
+    async def act(
+        self, fn: Callable[Concatenate[Tx, Actor, P], Effects], *args: P.args, **kwargs: P.kwargs
+    ) -> Effects:
+        """Do it, and what follows. Raises `OpFailed` if it is refused."""
+        try:
+            effects = await self.store.call(fn, OWNER, *args, **kwargs)
+        except Refused as error:
+            raise OpFailed(error.code, str(error)) from None
+        if effects:
+            await self.carry_out(effects)
+        return effects
+
+    async def get(
+        self,
+        fn: Callable[Concatenate[Tx, Actor, P], tuple[T, Effects]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """The same, for an act that has something to tell."""
+        try:
+            value, effects = await self.store.call(fn, OWNER, *args, **kwargs)
+        except Refused as error:
+            raise OpFailed(error.code, str(error)) from None
+        if effects:
+            await self.carry_out(effects)
+        return value
+
+
+async def group_of(store: Store, name: str) -> GroupId:
+    """The group of this folder. Raises `OpFailed`."""
+    found = await store.call(groups.get, GroupId(name))
+    if found is None:
+        raise OpFailed("unknown_group", f"{name[:80]!r} is not a group")
+    return found.folder
+
+
+def bounded(limit: int, most: int = MOST) -> int:
+    """A number of rows to answer with. Raises `OpFailed`."""
+    if not 1 <= limit <= most:
+        raise OpFailed("bad_request", f"limit: expected 1 to {most}")
+    return limit

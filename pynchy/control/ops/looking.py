@@ -1,0 +1,216 @@
+"""The ops by which the owner looks into what happened; and the copy of the store, which changes nothing either.
+
+The rule that keeps it so: each op is one or two query calls and a plain answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pynchy.actions import usage
+from pynchy.actions.actor import OWNER
+from pynchy.control.ops.acting import bounded, group_of
+from pynchy.control.server import Client, Op, OpFailed
+from pynchy.model import ChatId, GroupId, after
+from pynchy.schedule.times import spell
+from pynchy.store import audit, memory, messages, outbox, runs, trace
+from pynchy.store.connection import StoreError
+from pynchy.store.database import Database, Store, Tx
+from pynchy.store.migrations import SCHEMA
+
+
+@attrs.frozen
+class LookingOps:
+    """The table of these ops. ``backups`` is where copies go, ``timezone`` that of the people."""
+
+    store: Store
+    backups: Path
+    timezone: str
+
+    @property
+    def questions(self) -> Mapping[str, Op]:
+        """Those that the rows alone answer: nothing changes, and no daemon need live."""
+        return {
+            "why": self.why,
+            "recent": self.recent,
+            "unended": self.unended,
+            "usage": self.usage,
+            "runs": self.runs,
+            "audit": self.audit,
+            "outbox": self.outbox,
+            "memory.search": self.search_memory,
+            "history.search": self.search_history,
+        }
+
+    @property
+    def ops(self) -> Mapping[str, Op]:
+        return {**self.questions, "history": self.history, "backup": self.backup}
+
+    async def why(self, client: Client, *, message: str) -> object:
+        """The life of a message, by its id or its number: from its receipt to its end."""
+        found = await self.store.call(_lives, message)
+        if not found:
+            raise OpFailed("bad_request", f"no message {message[:80]!r} was ever stored")
+        return [self._life(each) for each in found]
+
+    async def recent(self, client: Client, *, group: str = "", limit: int = 20) -> object:
+        """The newest messages of people, with their numbers, and what became of each; the newest first."""
+        folder = await group_of(self.store, group) if group else None
+        found = await self.store.call(trace.recent, folder, limit=bounded(limit))
+        return [
+            {**attrs.asdict(each), "received_at": spell(each.received_at, self.timezone)}
+            for each in found
+        ]
+
+    async def unended(self, client: Client, *, minutes: int = 120) -> object:
+        """Messages that asked longer than so many minutes ago and have had no end."""
+        found = await self.store.call(_unended, minutes=minutes)
+        return [attrs.asdict(each) for each in found]
+
+    async def usage(self, client: Client, *, days: int = 30, group: str = "") -> object:
+        """What was used, by group, day and model, the newest day first. Money in dollars."""
+        lines = await self.store.call(
+            usage.used,
+            OWNER,
+            GroupId(group) if group else None,
+            days=days,
+            timezone=self.timezone,
+        )
+        return [
+            {
+                **attrs.asdict(line),
+                "cost": line.cost / 1e6,
+                "estimated": line.estimated / 1e6,
+            }
+            for line in lines
+        ]
+
+    async def runs(self, client: Client, *, group: str = "", limit: int = 20) -> object:
+        """The newest containers first, with their times and why they ended."""
+        folder = await group_of(self.store, group) if group else None
+        found = await self.store.call(runs.recent, folder, limit=bounded(limit))
+        return [
+            {
+                "id": run.id,
+                "group": run.folder,
+                "kind": run.kind,
+                "state": run.state,
+                "started_at": spell(run.started_at, self.timezone),
+                "ended_at": None if run.ended_at is None else spell(run.ended_at, self.timezone),
+                "reason": run.reason,
+            }
+            for run in found
+        ]
+
+    async def audit(self, client: Client, *, limit: int = 100) -> object:
+        """The newest decisions about security first."""
+        rows = await self.store.call(audit.recent, limit=bounded(limit))
+        return [{**row, "at": spell(row["at"], self.timezone)} for row in rows]
+
+    async def outbox(self, client: Client, *, limit: int = 50) -> object:
+        """What is to be said, was said, or could not be, the newest first; with the beginning of its text."""
+        rows = await self.store.call(outbox.recent, limit=bounded(limit))
+        moments = ("created_at", "next_at", "sent_at", "failed_at")
+        spelled = (
+            (row, {m: row[m] and spell(row[m], self.timezone) for m in moments}) for row in rows
+        )
+        return [{**row, **times} for row, times in spelled]
+
+    async def search_memory(
+        self, client: Client, *, query: str = "", group: str = "main", limit: int = 50
+    ) -> object:
+        """What a group remembers."""
+        found = await self.store.call(
+            memory.recall, await group_of(self.store, group), query, limit=bounded(limit)
+        )
+        return [
+            {**attrs.asdict(each), "created_at": spell(each.created_at, self.timezone)}
+            for each in found
+        ]
+
+    async def search_history(
+        self, client: Client, *, query: str, group: str = "main", limit: int = 50
+    ) -> object:
+        """What was said in a group that fits some words best."""
+        found = await self.store.call(
+            memory.said, await group_of(self.store, group), query, limit=bounded(limit)
+        )
+        return [{**attrs.asdict(each), "at": spell(each.at, self.timezone)} for each in found]
+
+    async def backup(self, client: Client, *, path: str = "") -> object:
+        """Write a sound copy of the database while everything goes on, and read it once."""
+        seconds = await self.store.call(_seconds)
+        target = Path(path) if path else self.backups / f"pynchy-{seconds}.db"
+        if not target.is_absolute():
+            raise OpFailed("bad_request", f"{path[:200]!r}: expected an absolute path")
+        try:
+            await self.store.copy_to(target)
+        except StoreError as error:
+            raise OpFailed("failed", f"the copy could not be written: {error}") from None
+        return {"path": str(target), "schema": SCHEMA, "bytes": target.stat().st_size}
+
+    async def history(self, client: Client, *, chat: str, limit: int = 50) -> object:
+        """What was said in a chat, oldest first: messages and sent replies."""
+        return await self.store.call(_history, ChatId(chat), limit=bounded(limit))
+
+    def _life(self, life: trace.Life) -> dict[str, Any]:
+        steps = [
+            {
+                "at": spell(step.at, self.timezone),
+                "micros": step.at,
+                "what": step.what,
+                "detail": step.detail,
+            }
+            for step in life.steps
+        ]
+        return {**attrs.asdict(life, recurse=False), "steps": steps}
+
+
+def _lives(db: Database, message: str) -> list[trace.Life]:
+    found = trace.why(db, message)
+    if not found and message.isascii() and message.isdigit() and len(message) < 16:
+        try:
+            return [trace.why_seq(db, int(message))]  # type: ignore[arg-type]  # a row's number
+        except LookupError:
+            return []
+    return found
+
+
+def _unended(tx: Tx, *, minutes: int) -> list[trace.Unended]:
+    return trace.unended(tx, before=after(tx.now, -60.0 * minutes), thorough=True)
+
+
+def _seconds(tx: Tx) -> int:
+    return tx.now // 1_000_000
+
+
+def _history(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, object]]:
+    """The newest of both directions, put together by time and cut to the limit."""
+    said: list[dict[str, object]] = [
+        {
+            "from": message.sender,
+            "name": message.sender_name,
+            "seq": message.seq,
+            "message_id": message.id,
+            "at": message.sent_at,
+            "text": message.text,
+        }
+        for message in messages.history(db, chat, limit=limit)
+    ]
+    sent = db.query(
+        "SELECT id, turn_id AS turn, message_id, sent_at AS at, kind, text, path FROM outbox "
+        "WHERE chat = ? AND sent_at IS NOT NULL ORDER BY id DESC LIMIT ?",
+        (chat, limit),
+    )
+    said += [{"from": None, **row} for row in reversed(list(sent))]
+    return sorted(said, key=_moment)[-limit:]
+
+
+def _moment(entry: dict[str, object]) -> int:
+    at = entry["at"]
+    assert isinstance(at, int)
+    return at

@@ -1,0 +1,94 @@
+"""The ops on what a group may reach and spend beyond its own folder.
+
+The rule that keeps it so: an op reads what it is given, calls an act, and says what a group's mounts come to then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import trio
+
+from pynchy.actions import settings as acts
+from pynchy.actions.effects import Effects
+from pynchy.container.mounts.rules import BadAllowlist, Wish, name_after
+from pynchy.control.group_guards import Guards
+from pynchy.control.ops.acting import Acting
+from pynchy.control.server import Client, Op, OpFailed
+from pynchy.model import GroupId
+from pynchy.store import groups
+
+
+@attrs.frozen
+class SettingsOps:
+    """The table of these ops."""
+
+    acting: Acting
+    guards: Guards
+
+    @property
+    def ops(self) -> Mapping[str, Op]:
+        return {
+            "groups.mount": self.mount,
+            "groups.unmount": self.unmount,
+            "groups.set": self.set,
+            "mounts.check": self.check,
+            "mounts.reload": self.reload,
+        }
+
+    async def mount(
+        self, client: Client, *, folder: str, path: str, name: str = "", writable: bool = False
+    ) -> object:
+        """Give a group a folder of this machine as ``/workspace/extra/NAME``, from its next run on.
+
+        The answer says whether the allowlist lets it through. A run that is warm ends.
+        """
+        wish = Wish(path, name or name_after(path), writable)
+        await self.acting.get(acts.add_mount, GroupId(folder), wish)
+        return await self._verdicts(GroupId(folder))
+
+    async def unmount(self, client: Client, *, folder: str, name: str) -> object:
+        """Take a mount away, from the group's next run on."""
+        await self.acting.get(acts.remove_mount, GroupId(folder), name)
+        return await self._verdicts(GroupId(folder))
+
+    async def set(self, client: Client, *, folder: str, key: str, value: str = "") -> object:
+        """Set what a group may reach and spend, from its next run on; without a value, as for everybody.
+
+        ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas), ``image`` (agent or
+        agent-browser), ``budget.day_dollars`` and so on, and ``disk`` (as 5g) and ``files`` for what its folders
+        may hold.
+        """
+        return await self.acting.get(acts.set_value, GroupId(folder), key, value)
+
+    async def check(self, client: Client) -> object:
+        """What every group's mounts come to as things are now."""
+        found = await self.acting.store.call(groups.list_groups)
+        return [await self._verdicts(group.folder) for group in found]
+
+    async def reload(self, client: Client) -> object:
+        """Read the allowlist anew. A run that works keeps what it has; one that is warm ends."""
+        try:
+            found = await trio.to_thread.run_sync(self.guards.allowed.reload)
+        except BadAllowlist as error:
+            raise OpFailed("bad_request", f"no extra mounts: {error}") from None
+        finally:
+            with_mounts = tuple(await self.acting.store.call(groups.with_mounts))
+            await self.acting.carry_out(Effects(outdated=with_mounts))
+        return {"roots": None if found is None else len(found.roots)}
+
+    async def _verdicts(self, folder: GroupId) -> dict[str, object]:
+        group = await self.acting.store.call(groups.get, folder)
+        if group is None:
+            raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
+        _, extras, trouble = await self.guards.of(group)
+        return {
+            "folder": folder,
+            "mounts": [
+                {"source": str(each.source), "target": each.target, "writable": each.writable}
+                for each in extras.mounts
+            ],
+            "refused": [{"name": r.wish.name, "reason": r.reason} for r in extras.refused],
+            "notes": [*extras.notes, *([trouble] if trouble else [])],
+        }

@@ -1,0 +1,120 @@
+"""The op that says how the daemon is, and what it is doing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+
+import pynchy
+from pynchy.control.ops.groups import shown_groups
+from pynchy.control.server import Client, Op
+from pynchy.model import GroupId, Micros
+from pynchy.policy import failures
+from pynchy.store import holds, messages, runs, turns
+from pynchy.store.database import Store, Tx
+
+PROTOCOL: Final = 1
+
+
+@attrs.frozen
+class Live:
+    """What only the running daemon knows, at this moment."""
+
+    runtime: str
+    model: str
+    queue: tuple[GroupId, ...]  # groups that wait for a slot, first come first
+    channels: Mapping[str, str]  # name -> state
+    warnings: tuple[str, ...] = ()  # what is wrong with what it stands on
+    disk: Mapping[str, object] = attrs.field(factory=dict)  # how much room there is
+
+
+@attrs.frozen
+class StatusOps:
+    """``live`` says what only the running daemon knows."""
+
+    store: Store
+    home: str
+    assistant: str
+    containers: int
+    started_at: Micros
+    live: Callable[[], Live]
+
+    @property
+    def ops(self) -> Mapping[str, Op]:
+        return {"status": self.status}
+
+    async def status(self, client: Client) -> object:
+        """How the daemon is, and what it is doing."""
+        live = self.live()
+        now, stored = await self.store.call(_stored)
+        return {
+            "running": True,
+            "protocol": PROTOCOL,
+            "assistant": self.assistant,
+            "version": pynchy.__version__,
+            "pid": os.getpid(),
+            "uptime": round((now - self.started_at) / 1e6, 1),
+            "home": self.home,
+            "runtime": live.runtime,
+            "model": live.model,
+            "containers": self.containers,
+            "queue": list(live.queue),
+            "channels": dict(live.channels),
+            "warnings": list(live.warnings),
+            "disk": dict(live.disk),
+            **stored,
+        }
+
+
+def _stored(tx: Tx) -> tuple[Micros, dict[str, object]]:
+    counts = tx.execute(
+        "SELECT state, count(*) FROM outbox WHERE sent_at IS NULL AND failed_at IS NULL "
+        "GROUP BY state"
+    )
+    waiting = tx.execute("SELECT count(*) FROM turns WHERE ended_at IS NULL AND state = 'waiting'")
+    return tx.now, {
+        "groups": shown_groups(tx),
+        "runs": [
+            {
+                "run": run.id,
+                "folder": run.folder,
+                "kind": run.kind,
+                "state": run.state,
+                "seconds": round((tx.now - run.started_at) / 1e6, 1),
+                "turns": [turn.id for turn in turns.held(tx, run.id)],
+            }
+            for run in runs.live(tx)
+        ],
+        "unanswered": messages.waiting_groups(tx),
+        "retrying": waiting.fetchone()[0],
+        "retries": [
+            dict(row)
+            for row in tx.query(
+                "SELECT id AS turn, folder, chat, attempt, retry_at AS at, give_up_at AS until, error, "
+                "waits_for AS held_by FROM turns "
+                "WHERE ended_at IS NULL AND state = 'waiting' AND error IS NOT NULL "
+                "ORDER BY retry_at, id LIMIT 50"
+            )
+        ],
+        "held": [_held(hold) for hold in holds.everything(tx)],
+        "outbox": {"pending": 0, "sending": 0, "uncertain": 0} | dict(counts.fetchall()),
+    }
+
+
+def _held(hold: holds.Hold) -> dict[str, object]:
+    """What holds groups back, in words, and when it is tried again; ``at`` is null while that is being done, or where
+    it waits for a change."""
+    row = failures.row_of(hold.kind)
+    waits = hold.prober is not None or row.again is failures.Again.CHANGE
+    return {
+        "scope": hold.scope,
+        "kind": hold.kind,
+        "words": row.status,
+        "reason": hold.reason,
+        "since": hold.since,
+        "at": None if waits else hold.probe_at,
+        "trying": hold.prober is not None,
+    }

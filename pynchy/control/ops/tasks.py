@@ -1,0 +1,175 @@
+"""The owner's ops on scheduled tasks.
+
+The rule that keeps it so: an op reads what it is given, calls an act, and answers with the task as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from pynchy.actions import tasks as acts
+from pynchy.actions.actor import Actor
+from pynchy.actions.effects import Effects
+from pynchy.actions.refused import Refused
+from pynchy.control.ops.acting import Acting, group_of
+from pynchy.control.server import Client, Op, OpFailed
+from pynchy.model import GroupId, TaskId
+from pynchy.schedule.times import BadSchedule, parse, spell
+from pynchy.store import task_rows, tasks
+from pynchy.store.database import Tx
+
+_Act = Callable[[Tx, Actor, TaskId], tuple[task_rows.Task, Effects]]
+
+
+@attrs.frozen
+class TaskOps:
+    """The table of these ops. ``timezone`` is that of the people."""
+
+    acting: Acting
+    timezone: str
+
+    @property
+    def questions(self) -> Mapping[str, Op]:
+        """Those that the rows alone answer: nothing changes, and no daemon need live."""
+        return {"tasks.list": self.list, "tasks.show": self.show}
+
+    @property
+    def ops(self) -> Mapping[str, Op]:
+        return {
+            **self.questions,
+            "tasks.add": self.add,
+            "tasks.pause": self.pause,
+            "tasks.resume": self.resume,
+            "tasks.run": self.run,
+            "tasks.remove": self.remove,
+        }
+
+    async def list(self, client: Client, *, group: str = "", ended: bool = False) -> object:
+        """The tasks of a group, or of all, the next due first."""
+        folder = await group_of(self.acting.store, group) if group else None
+        found = await self.acting.store.call(tasks.of_group, folder, ended=ended)
+        return [self._task(each) for each in found]
+
+    async def show(self, client: Client, *, task: str) -> object:
+        """A task with the newest rows of its ledger."""
+        found = await self._one(task)
+        rows = await self.acting.store.call(tasks.ledger, found.id, limit=50)
+        slots = [
+            {
+                **row,
+                "due_at": spell(row["due_at"], self.timezone),
+                "fired_at": spell(row["fired_at"], self.timezone),
+            }
+            for row in rows
+        ]
+        return {**self._task(found), "script": found.script, "slots": slots}
+
+    async def add(
+        self,
+        client: Client,
+        *,
+        group: str,
+        prompt: str,
+        kind: str,
+        value: str,
+        context: task_rows.Context = "group",
+        name: str = "",
+        catch_up: task_rows.CatchUp = "coalesce",
+    ) -> object:
+        """Make a task in a group, in the owner's name."""
+        if not prompt.strip():
+            raise OpFailed("bad_request", "the task says nothing")
+        wanted = _Wanted(
+            folder=await group_of(self.acting.store, group),
+            prompt=prompt,
+            name=name,
+            kind=kind,
+            value=value,
+            timezone=self.timezone,
+            context=context,
+            catch_up=catch_up,
+        )
+        return self._task(await self.acting.get(_add, wanted))
+
+    async def pause(self, client: Client, *, task: str) -> object:
+        """Let a task rest."""
+        return await self._act(acts.pause, task)
+
+    async def resume(self, client: Client, *, task: str) -> object:
+        """Let a task that rests go on."""
+        return await self._act(acts.resume, task)
+
+    async def run(self, client: Client, *, task: str) -> object:
+        """Run a task once, now."""
+        return await self._act(acts.run_now, task)
+
+    async def remove(self, client: Client, *, task: str) -> object:
+        """End a task for good."""
+        return await self._act(acts.cancel, task)
+
+    async def _act(self, act: _Act, task: str) -> object:
+        found = await self._one(task)
+        return self._task(await self.acting.get(act, found.id))
+
+    async def _one(self, task: str) -> task_rows.Task:
+        """The task of this id, or of which this is the beginning, or the name."""
+        found = await self.acting.store.call(tasks.called, task)
+        if not found:
+            raise OpFailed("bad_request", f"there is no task {task[:80]!r}: pynchy tasks list")
+        if len(found) > 1:
+            ids = ", ".join(each.id[:12] for each in found[:5])
+            raise OpFailed("bad_request", f"several tasks are called {task[:80]!r}: {ids}")
+        return found[0]
+
+    def _task(self, task: task_rows.Task) -> dict[str, Any]:
+        return {
+            "id": task.id,
+            "group": task.folder,
+            "chat": task.chat,
+            "name": task.name,
+            "prompt": task.prompt,
+            "kind": task.schedule.kind,
+            "value": task.schedule.value,
+            "timezone": task.schedule.timezone,
+            "context": task.context,
+            "catch_up": task.catch_up,
+            "state": task.state,
+            "reason": task.reason,
+            "next_run": None if task.next_run is None else spell(task.next_run, self.timezone),
+            "failures": task.failures,
+        }
+
+
+@attrs.frozen
+class _Wanted:
+    """A task as the owner asks for it."""
+
+    folder: GroupId
+    prompt: str
+    name: str
+    kind: str
+    value: str
+    timezone: str
+    context: task_rows.Context
+    catch_up: task_rows.CatchUp
+
+
+def _add(tx: Tx, actor: Actor, wanted: _Wanted) -> tuple[task_rows.Task, Effects]:
+    try:
+        schedule = parse(
+            wanted.kind, wanted.value, timezone=wanted.timezone, now=tx.now, from_main=True
+        )
+    except BadSchedule as error:
+        raise Refused(str(error), "bad_request") from None
+    task = acts.NewTask(
+        folder=wanted.folder,
+        prompt=wanted.prompt,
+        name=wanted.name,
+        schedule=schedule,
+        context=wanted.context,
+        catch_up=wanted.catch_up,
+    )
+    return acts.create(tx, actor, task)

@@ -1,0 +1,354 @@
+"""Every act through every door that it has: the same rows, the same audit, the same effects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import attrs
+import pytest
+import trio
+
+from pynchy.actions.call import Given
+from pynchy.actions.commands import handle
+from pynchy.actions.effects import NOTHING, Effects
+from pynchy.chat import command_handlers, commands
+from pynchy.chat.receiver import Asked
+from pynchy.container.mounts.extra import Allowed, Extras
+from pynchy.control.group_guards import Guards
+from pynchy.control.ops.acting import Acting
+from pynchy.control.ops.approvals import ApprovalOps
+from pynchy.control.ops.groups import GroupOps
+from pynchy.control.ops.looking import LookingOps
+from pynchy.control.ops.settings import SettingsOps
+from pynchy.control.ops.tasks import TaskOps
+from pynchy.gateway.exchange import Reserved, RunIdentity, Usage, Wanted
+from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, Message, RunId, SenderId, after
+from pynchy.schedule.times import spell
+from pynchy.store import approvals, audit, groups, ledger
+from pynchy.store.database import Opened, Store, Tx
+from pynchy_agent.wire import Command
+from tests.rules.test_policy import FAMILY, NOON, RUN, World
+
+T = TypeVar("T")
+
+SEEN = ChatId("120555@g.us")
+ANNA = "491701234567@s.whatsapp.net"
+HOURLY = {"schedule_type": "interval", "schedule_value": 3600, "context_mode": "group"}
+
+
+async def inline(fn: Callable[[], T], /, *, limiter: object = None) -> T:
+    await trio.lowlevel.checkpoint()
+    return fn()
+
+
+class Doors(World):
+    """Main in the middle of a turn that its owner asked for, and the doors by which they may act."""
+
+    def __init__(self) -> None:
+        super().__init__(MAIN)
+        groups.see_chat(self.db, SEEN, name="Club")
+        self.followed = NOTHING
+        store = Store(
+            Opened(self.db, cast("Any", None)),
+            cast("Any", inline),
+            now=lambda: NOON,
+            new_id=self.new_id,
+        )
+        acting = Acting(store, self.follow)
+        guards = Guards(store, cast("Allowed", NothingAllowed()))
+        self.ops = {
+            **GroupOps(acting, "Pynchy", no_folders, no_messenger).ops,
+            **SettingsOps(acting, guards).ops,
+            **TaskOps(acting, "UTC").ops,
+            **ApprovalOps(acting, no_folders).ops,
+            **LookingOps(store, cast("Any", None), "UTC").ops,
+        }
+
+    async def follow(self, effects: Effects) -> None:
+        await trio.lowlevel.checkpoint()
+        self.followed += effects
+
+    async def say(self, text: str) -> str:
+        """The owner writes it in main; what is answered."""
+        await trio.lowlevel.checkpoint()
+        main = groups.get(self.db, MAIN)
+        assert main is not None
+        said = Message(MAIN_CONSOLE, "M", SenderId("console:me"), "me", NOON, text)
+        order = commands.parse(said, main)
+        assert order is not None
+        asked = Asked(order=order, message=said, group=main, refusal=None)
+        self.followed += command_handlers.carry_out(Tx(self.db, NOON, self.new_id), asked)
+        return str(self.outbox()[-1]["text"])
+
+    async def op(self, name: str, /, **args: Any) -> Any:
+        """The owner asks for it at the control socket."""
+        return await self.ops[name](cast("Any", None), **args)
+
+    async def agent(self, name: str, /, **args: Any) -> str:
+        """Main's agent gives the command."""
+        await trio.lowlevel.checkpoint()
+        self.sent += 1
+        done = handle(
+            Tx(self.db, NOON, self.new_id),
+            Given(Command(name, args), MAIN, RUN, f"{self.sent:032x}", "0"),
+        )
+        assert done.ok, done.text
+        self.followed += done.effects
+        return done.text
+
+    async def approved(self, name: str, /, **args: Any) -> None:
+        """Main's agent asks for it, and its owner approves."""
+        await self.agent(name, **args)
+        [waiting] = approvals.recent(self.db)
+        await self.say(f"/approve {waiting.code}")
+
+    async def task(self) -> str:
+        await self.op(
+            "tasks.add", group=FAMILY, prompt="water", kind="interval", value="3600", name="water"
+        )
+        return str(self.db.execute("SELECT id FROM tasks").fetchone()[0])
+
+    def rows(self, but: frozenset[str]) -> dict[str, list[Any]]:
+        names = self.db.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        return {
+            name: [tuple(row.items()) for row in self.db.query(f"SELECT * FROM {name}")]  # noqa: S608
+            for (name,) in names
+            if name not in but and not name.startswith(("outbox", "inbox_fts", "memories_fts"))
+        }
+
+    def audit(self) -> list[tuple[str, str | None, str]]:
+        found = []
+        for row in audit.recent(self.db):
+            detail = {k: v for k, v in row["detail"].items() if k not in ("run", "turn")}
+            found.append((row["action"], row["folder"], json.dumps(detail, sort_keys=True)))
+        return found[::-1]
+
+
+class NothingAllowed:
+    def extras(self, wanted: object, **others: object) -> Extras:
+        return Extras()
+
+
+def no_folders(group: Group) -> None: ...
+
+
+async def no_messenger() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+Door = Callable[[Doors, str], Awaitable[object]]
+Prepare = Callable[[Doors], Awaitable[str | None]]
+
+
+async def nothing(there: Doors) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def paused(there: Doors) -> None:
+    await there.op("groups.pause", folder=FAMILY)
+
+
+async def held_back(there: Doors) -> None:
+    await trio.lowlevel.checkpoint()
+    there.db.execute("INSERT INTO breakers (folder, kind, at) VALUES ('family', 'turns', 1)")
+
+
+async def a_task(there: Doors) -> str:
+    return await there.task()
+
+
+async def a_task_that_rests(there: Doors) -> str:
+    task = await there.task()
+    await there.op("tasks.pause", task=task)
+    return task
+
+
+async def a_request(there: Doors) -> str:
+    await there.agent("request_host", host="example.org")
+    return approvals.recent(there.db)[0].code
+
+
+@attrs.frozen
+class Act:
+    """``doors`` are given what ``before`` made. ``but`` are tables in which the doors may differ, ``audited`` the
+    rows of the audit that only asking for an approval leaves."""
+
+    doors: dict[str, Door]
+    before: Prepare = nothing
+    but: frozenset[str] = frozenset({"journal", "audit"})
+
+
+ASKED = frozenset({"journal", "audit", "approvals", "turns", "effects"})
+
+ACTS: dict[str, Act] = {
+    "pause a group": Act(
+        {
+            "chat": lambda d, _: d.say("/pause family"),
+            "op": lambda d, _: d.op("groups.pause", folder="family"),
+            "agent": lambda d, _: d.agent("update_group", folder="family", paused=True),
+        }
+    ),
+    "resume a group": Act(
+        {
+            "chat": lambda d, _: d.say("/resume family"),
+            "op": lambda d, _: d.op("groups.resume", folder="family"),
+            "agent": lambda d, _: d.agent("update_group", folder="family", paused=False),
+        },
+        paused,
+    ),
+    "let a group go on that was held back": Act(
+        {
+            "chat": lambda d, _: d.say("/resume family"),
+            "op": lambda d, _: d.op("groups.resume", folder="family"),
+        },
+        held_back,
+    ),
+    "stop": Act(
+        {
+            "chat": lambda d, _: d.say("/stop"),
+            "op": lambda d, _: d.op("groups.stop", folder="main"),
+        }
+    ),
+    "begin a new conversation": Act({"chat": lambda d, _: d.say("/new")}),
+    "change the model": Act(
+        {
+            "chat": lambda d, _: d.say("/model opus"),
+            "agent": lambda d, _: d.agent("update_group", folder="main", model="opus"),
+        }
+    ),
+    "say to whom a group listens": Act(
+        {
+            "op": lambda d, _: d.op("groups.allow", folder="family", senders="+491701234567"),
+            "agent": lambda d, _: d.agent("update_group", folder="family", allowed_senders=[ANNA]),
+        }
+    ),
+    "register a group": Act(
+        {
+            "op": lambda d, _: d.op("groups.add", chat=SEEN, folder="club", name="Club"),
+            "agent": lambda d, _: d.approved(
+                "register_group", chat=SEEN, folder="club", name="Club"
+            ),
+        },
+        but=ASKED,
+    ),
+    "remove a group": Act(
+        {
+            "op": lambda d, _: d.op("groups.remove", folder="family"),
+            "agent": lambda d, _: d.agent("unregister_group", folder="family"),
+        }
+    ),
+    "add a mount": Act(
+        {
+            "op": lambda d, _: d.op("groups.mount", folder="main", path="/srv/photos"),
+            "agent": lambda d, _: d.approved("request_mount", path="/srv/photos"),
+        },
+        but=ASKED,
+    ),
+    "schedule a task": Act(
+        {
+            "op": lambda d, _: d.op(
+                "tasks.add", group="family", prompt="water", kind="interval", value="3600"
+            ),
+            "agent": lambda d, _: d.agent(
+                "schedule_task", prompt="water", target_group="family", **HOURLY
+            ),
+        }
+    ),
+    "pause a task": Act(
+        {
+            "op": lambda d, task: d.op("tasks.pause", task=task),
+            "agent": lambda d, task: d.agent("pause_task", task_id=task),
+        },
+        a_task,
+    ),
+    "resume a task": Act(
+        {
+            "op": lambda d, task: d.op("tasks.resume", task=task),
+            "agent": lambda d, task: d.agent("resume_task", task_id=task),
+        },
+        a_task_that_rests,
+    ),
+    "run a task": Act(
+        {
+            "op": lambda d, task: d.op("tasks.run", task=task),
+            "agent": lambda d, task: d.agent("run_task_now", task_id=task),
+        },
+        a_task,
+    ),
+    "cancel a task": Act(
+        {
+            "op": lambda d, task: d.op("tasks.remove", task=task),
+            "agent": lambda d, task: d.agent("cancel_task", task_id=task),
+        },
+        a_task,
+    ),
+    "approve": Act(
+        {
+            "chat": lambda d, code: d.say(f"/approve {code}"),
+            "op": lambda d, code: d.op("approve", code=code),
+        },
+        a_request,
+    ),
+    "deny": Act(
+        {
+            "chat": lambda d, code: d.say(f"/deny {code}"),
+            "op": lambda d, code: d.op("deny", code=code),
+        },
+        a_request,
+    ),
+}
+
+#: What only one door has, besides the act: an answer in the chat, a request and its end.
+BESIDES = {"approval asked", "approved"}
+
+
+async def through(act: Act, door: str) -> tuple[dict[str, list[Any]], list[Any], Effects]:
+    there = Doors()
+    made = await act.before(there)
+    there.followed, before = NOTHING, len(there.audit())
+    await act.doors[door](there, made or "")
+    effects = attrs.evolve(there.followed, speaks=False)
+    if act.but is ASKED:  # who asked is woken, and requests expire
+        effects = attrs.evolve(effects, look=(), schedules=False)
+    rows = there.audit()[before:]
+    if act.but is ASKED:
+        rows = [row for row in rows if row[0] not in BESIDES]
+    tables = there.rows(act.but)
+    for name, found in tables.items():
+        tables[name] = [tuple(pair for pair in row if pair[0] != "reason") for row in found]
+    return tables, rows, effects
+
+
+@pytest.mark.parametrize("name", sorted(ACTS))
+async def test_an_act_is_the_same_through_every_door(name: str) -> None:
+    act = ACTS[name]
+    first, *others = sorted(act.doors)
+    rows, audited, effects = await through(act, first)
+    assert audited, "it leaves its row in the audit"
+    assert effects, "something follows"
+    for door in others:
+        again = await through(act, door)
+        assert again[0] == rows, door
+        assert again[1] == audited, door
+        assert again[2] == effects, door
+
+
+async def test_what_was_used_is_the_same_in_the_chat_and_at_the_socket() -> None:
+    there = Doors()
+    identity = RunIdentity(RunId("a" * 16), MAIN, "t")
+    today, yesterday = (spell(after(NOON, -24 * 3600.0 * n), "UTC")[:10] for n in (0, 1))
+    for day, at in ((today, NOON), (yesterday, after(NOON, -6 * 3600.0))):
+        tx = Tx(there.db, at)
+        reserved = ledger.reserve(tx, identity, Wanted("claude-sonnet-5", 1000, 1000), day=day)
+        assert isinstance(reserved, Reserved)
+        usage = Usage(input=10, output=500, cache_read=90_000, cache_write=9_000)
+        ledger.settle(tx, reserved, usage)
+    [line] = await there.op("usage", days=1)
+    assert line["day"] == today
+    told = sum(line[kind] for kind in ("input", "output", "cache_read", "cache_write"))
+    assert told == 99_510
+    assert f"Today: 1 calls, {told} tokens, ${line['cost']:.2f}." in await there.say("/usage")
