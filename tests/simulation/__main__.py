@@ -21,7 +21,7 @@ from tests.simulation.crashes import SCENARIOS, Crash, all_pairs, pairs, play_cr
 from tests.simulation.play import Verdict, make_home, play
 
 PAIRS = 500
-ONE_PLAY = 120.0  # seconds; a play takes a few
+ONE_PLAY = 600.0  # seconds; a play takes a few, and half a minute where much happens in it
 
 
 @attrs.frozen
