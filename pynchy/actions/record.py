@@ -1,4 +1,4 @@
-"""The row that an act leaves in the audit."""
+"""Write the audit row of an act."""
 
 from __future__ import annotations
 

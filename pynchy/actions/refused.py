@@ -1,4 +1,4 @@
-"""An act that is not carried out."""
+"""The error for an act that is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a group may reach and spend beyond its own folder: each change once.
+"""Change what a group may reach and spend: each change once, whoever asks for it.
 
 Procedure. These are for the owner, and for a person in main who approves what an agent asked for. No agent changes
 them by itself.

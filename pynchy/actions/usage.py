@@ -1,4 +1,4 @@
-"""What models cost, as the ledger has it: the same figures whoever asks.
+"""What model calls cost, by the ledger: the same figures whoever asks.
 
 Procedure. A day is the budget's day, in the people's own time zone. A group is told of its own use; the owner, and
 main, of everybody's.

@@ -1,4 +1,4 @@
-"""Carrying out what people order in a chat: one function for each command.
+"""Carry out the commands that people type in a chat: one function for each.
 
 Procedure. Each is called in the transaction that stores the order's message, so an order takes effect exactly once,
 answers exactly once, and a crash leaves either all of it or nothing. What follows after the commit is returned.

@@ -1,4 +1,4 @@
-"""The ops of the control socket: which there are, and what each group of them gets from the running daemon."""
+"""All ops of the control socket, and what each of them needs from the running daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an op does something: an act in the owner's name, then what follows from it.
+"""Run an act in the owner's name for a control op, then carry out what follows.
 
 Procedure. Whoever reaches the control socket is the owner.
 """

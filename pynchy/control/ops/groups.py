@@ -1,4 +1,4 @@
-"""The ops on groups: which there are, what they are called, whether they are served, and by which chats.
+"""Control ops on groups: list, register, allow, pause, resume, stop and remove them.
 
 The rule that keeps it so: an op reads what it is given, calls an act, and answers plainly.
 """

@@ -1,4 +1,4 @@
-"""The ops by which the owner looks into what happened; and the copy of the store, which changes nothing either.
+"""Control ops to inspect messages, runs, usage and memory, and to make backups.
 
 The rule that keeps it so: each op is one or two query calls and a plain answer.
 """

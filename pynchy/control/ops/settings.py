@@ -1,4 +1,4 @@
-"""The ops on what a group may reach and spend beyond its own folder.
+"""Control ops on a group's mounts, network, models and budgets.
 
 The rule that keeps it so: an op reads what it is given, calls an act, and says what a group's mounts come to then.
 """

@@ -1,4 +1,4 @@
-"""The op that says how the daemon is, and what it is doing."""
+"""The control op that shows the daemon's state."""
 
 from __future__ import annotations
 

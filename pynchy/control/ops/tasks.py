@@ -1,4 +1,4 @@
-"""The owner's ops on scheduled tasks.
+"""Control ops on scheduled tasks.
 
 The rule that keeps it so: an op reads what it is given, calls an act, and answers with the task as it stands.
 """
