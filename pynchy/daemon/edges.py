@@ -39,7 +39,6 @@ from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, Group, GroupId, RunId, channel_of
 from pynchy.policy.failures import Call
 from pynchy.store import groups, guard_reports
-from pynchy.store.connection import StoreError
 from pynchy.store.database import Store
 from pynchy.store.ledger import StoreLedger
 from pynchy_agent import wire
@@ -207,13 +206,11 @@ async def _refused(store: Store, world: World, who: RunIdentity, what: str, time
     )
 
 
-@asynccontextmanager
-async def open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp | None]:
+def whatsapp(config: Config, store: Store) -> WhatsApp | None:
     """The WhatsApp channel, if it is wanted; its module is imported only then."""
     if not config.whatsapp.enabled:
-        yield None
-        return
-    from pynchy.whatsapp.channel import Terms, open_whatsapp
+        return None
+    from pynchy.whatsapp.channel import Terms, WhatsApp
 
     home = config.home
 
@@ -232,15 +229,11 @@ async def open_whatsapp(config: Config, store: Store) -> AsyncIterator[WhatsApp 
         transcribe=config.whatsapp.transcribe,
         read_receipts=config.whatsapp.read_receipts,
         registered=registered,
+        blameless=lambda: store.is_broken,
         proxy=config.gateway.proxy,
         ca_file=config.gateway.ca_file,
     )
-    async with open_whatsapp(terms) as channel:
-        try:
-            yield channel
-        except* StoreError:  # what was in hand did not do it
-            channel.spare()
-            raise
+    return WhatsApp(terms)
 
 
 def _program_folders(user_home: Path) -> tuple[Path, ...]:

@@ -92,10 +92,10 @@ async def run(
             edges.open_upstream(config) as upstream,
             edges.open_way_out(config, upstream, store, world) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
-            edges.open_whatsapp(config, store) as whatsapp,
             open_watch() as stalls,
             open_watches() as watches,
         ):
+            whatsapp = edges.whatsapp(config, store)
             guard = Guards(store, await edges.allowed(config))
             known: list[str] = []
             runtime = await edges.find_runtime(config, signals, told=known.append)
@@ -226,6 +226,10 @@ async def serve(
             bounds=bounds_of(config),
         )
 
+        if (
+            edges.whatsapp is not None
+        ):  # it connects meanwhile, and brings nothing before it is listened to
+            await child(edges.whatsapp.run, "whatsapp")
         await _recover(config, edges, boot, after)
         await child(outgoing.run, "sender")
         dispatch = partial(
@@ -269,11 +273,11 @@ async def serve(
         logger.info("stopping: {}", reason)
         for inlet in inlets:
             inlet.cancel(reason)
-        nursery.start_soon(_second_signal, signals, nursery.cancel_scope)
+        nursery.start_soon(_second_signal, signals, nursery.cancel_scope, edges)
         with trio.move_on_after(config.limits.drain):
             await events_in.send(queue.Draining())
             await drained.wait()
-        nursery.cancel_scope.cancel(reason)
+        _end(nursery.cancel_scope, edges, reason)
     logger.info("stopped")
 
 
@@ -308,8 +312,17 @@ class _Handing:
         self._status.started(self._scope)
 
 
-async def _second_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    scope.cancel(f"a second {signal.Signals(await anext(signals)).name}")
+async def _second_signal(
+    signals: AsyncIterator[int], scope: trio.CancelScope, edges: Edges
+) -> None:
+    _end(scope, edges, f"a second {signal.Signals(await anext(signals)).name}")
+
+
+def _end(scope: trio.CancelScope, edges: Edges, reason: str) -> None:
+    """Cancel everything, as somebody asked: no message is to blame."""
+    if edges.whatsapp is not None:
+        edges.whatsapp.spare()
+    scope.cancel(reason)
 
 
 # --- what the settings say of services ---

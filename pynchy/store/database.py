@@ -236,6 +236,11 @@ class Store:
             self._broken = str(error)
             raise StoreBroken(self._broken) from error
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has failed in a way that ends the daemon."""
+        return self._broken is not None
+
     def close(self) -> None:
         """Close the file in order, unless it is not there any more."""
         if self._belonging is None or not self._belonging.abandoned:

@@ -1,6 +1,6 @@
 """The WhatsApp channel in the daemon, which runs the bridge process.
 
-The bridge is started when the block is entered and again whenever it ends, after ever longer waits;
+The bridge is started when the channel runs and again whenever it ends, after ever longer waits;
 what needs a person (not linked, logged out, outdated) is waited for. Messages come with the numbers
 of the bridge's journal and come again until they are acknowledged. The rule that keeps it so: nothing
 is kept here that a crash must not lose, and no library of WhatsApp's is ever imported here.
@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, get_args
@@ -62,24 +62,13 @@ class Terms:
     media_limit: int  # bytes
     transcribe: Sequence[str]  # a command that prints what a voice note says; empty: none
     registered: Callable[[], Awaitable[Mapping[ChatId, Path]]]  # chats, each with its media folder
+    blameless: Callable[[], bool] = (
+        bool  # whether the daemon ends over what no message can have done
+    )
     read_receipts: bool = False  # mark what was said as read, once it is answered
     proxy: str = ""  # on the way to WhatsApp
     ca_file: Path | None = None  # certificates to trust there
     command: Sequence[str] = COMMAND
-
-
-@asynccontextmanager
-async def open_whatsapp(terms: Terms) -> AsyncIterator[WhatsApp]:
-    """The channel for the length of the block, and its process gone after."""
-    sender, receiver = trio.open_memory_channel[ChannelEvent](BURST)
-    async with sender, receiver, trio.open_nursery() as nursery:
-        channel = WhatsApp(terms, sender, receiver, nursery)
-        nursery.start_soon(channel.keep_bridge, name="whatsapp bridge")
-        try:
-            yield channel
-            channel.spare()
-        finally:
-            nursery.cancel_scope.cancel("the channel is closed")
 
 
 class Borrower(Protocol):
@@ -99,9 +88,9 @@ class WhatsApp:
     """The WhatsApp `Channel`."""
 
     _terms: Terms
-    _sender: trio.MemorySendChannel[ChannelEvent]
-    _receiver: trio.MemoryReceiveChannel[ChannelEvent]
-    _nursery: trio.Nursery
+    _sender: trio.MemorySendChannel[ChannelEvent] = attrs.field(init=False)
+    _receiver: trio.MemoryReceiveChannel[ChannelEvent] = attrs.field(init=False)
+    _nursery: trio.Nursery | None = attrs.field(init=False, default=None)  # while it runs
     number: str = ""  # our own account, once known
     state: StateChanged = attrs.field(factory=lambda: StateChanged("connecting"))
     _bridge: trio.Process | None = None
@@ -117,9 +106,25 @@ class WhatsApp:
     _asked: dict[int, _Answer] = attrs.field(factory=dict)
     _typing: dict[ChatId, trio.CancelScope] = attrs.field(factory=dict)
 
+    def __attrs_post_init__(self) -> None:
+        self._sender, self._receiver = trio.open_memory_channel[ChannelEvent](BURST)
+
     @property
     def name(self) -> str:
         return "whatsapp"
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Keep a bridge running, and what belongs to it. Runs until cancelled; the process is gone then."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                task_status.started()
+                await self.keep_bridge()
+            finally:
+                self._nursery = None
+        raise AssertionError("unreachable")
 
     async def receive(self) -> ChannelEvent:
         self._listened.set()
@@ -186,10 +191,10 @@ class WhatsApp:
         """Shown again every few seconds, for as long as it is on and no longer."""
         if on == (chat in self._typing):
             return
-        if on:
+        if on and self._nursery is not None:
             scope = self._typing[chat] = trio.CancelScope()
             self._nursery.start_soon(self._keep_typing, chat, scope, name=f"typing in {chat}")
-        else:
+        elif not on:
             self._typing.pop(chat).cancel("done")
             await self._show_typing(chat, on=False)
 
@@ -208,7 +213,8 @@ class WhatsApp:
 
     def registration_changed(self) -> None:
         """Chats were registered or forgotten: the bridge is to know, for it keeps only theirs."""
-        self._nursery.start_soon(self._tell_chats, name="whatsapp chats")
+        if self._nursery is not None:  # or the next bridge is told when it starts
+            self._nursery.start_soon(self._tell_chats, name="whatsapp chats")
 
     async def refresh_groups(self) -> Sequence[ChatSeen]:
         """The groups that the account is in. They are told as `ChatSeen` too."""
@@ -344,7 +350,7 @@ class WhatsApp:
         assert process.stdout is not None
         try:
             with trio.move_on_after(GOODBYE):
-                if self._spared or self._borrowers:
+                if self._spared or self._borrowers or self._terms.blameless():
                     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                         async with self._writing:
                             await process.stdin.send_all(lines.encode({"line": "bye"}))

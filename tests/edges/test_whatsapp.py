@@ -26,7 +26,8 @@ from pynchy.chat.channel import (
 )
 from pynchy.model import ChatId, Outgoing
 from pynchy.whatsapp import session
-from pynchy.whatsapp.channel import Terms, WhatsApp, open_whatsapp
+from pynchy.whatsapp.channel import Terms, WhatsApp
+from tests.edges.whatsapp_running import open_whatsapp
 
 from .fake_whatsapp import CHAT, OTHER, protobufs_alone
 

@@ -11,7 +11,8 @@ import trio
 
 from pynchy.chat.channel import StateChanged
 from pynchy.model import ChatId
-from pynchy.whatsapp.channel import Terms, open_whatsapp
+from pynchy.whatsapp.channel import Terms
+from tests.edges.whatsapp_running import open_whatsapp
 
 from .test_whatsapp_library import link
 

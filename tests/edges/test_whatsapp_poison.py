@@ -9,8 +9,9 @@ from pathlib import Path
 import trio
 
 from pynchy.chat.channel import Incoming, SetAside
-from pynchy.whatsapp.channel import Terms, WhatsApp, open_whatsapp
+from pynchy.whatsapp.channel import Terms, WhatsApp
 from pynchy.whatsapp.journal import DELIVERIES, Journal
+from tests.edges.whatsapp_running import open_whatsapp
 
 from .test_whatsapp import GROUP, connected, hear, incoming, journal, terms
 

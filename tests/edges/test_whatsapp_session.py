@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from pynchy.whatsapp import session
-from pynchy.whatsapp.channel import open_whatsapp
+from tests.edges.whatsapp_running import open_whatsapp
 
 from .test_whatsapp import connected, incoming, link, state, terms
 

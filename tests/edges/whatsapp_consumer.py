@@ -21,7 +21,7 @@ from pynchy.chat import receiver
 from pynchy.model import ChatId, GroupId, Message, Micros
 from pynchy.store import groups, messages
 from pynchy.store.database import Database, Tx, open_store
-from pynchy.whatsapp.channel import Terms, open_whatsapp
+from pynchy.whatsapp.channel import Terms, WhatsApp
 
 CHAT = ChatId("120363000000000001@g.us")
 FAKE = Path(__file__).with_name("fake_whatsapp.py")
@@ -90,9 +90,10 @@ async def main(folder: Path, total: int, pause: float | None) -> None:
 
     async with (
         open_store(folder / "store" / "pynchy.db") as store,
-        open_whatsapp(terms) as channel,
         trio.open_nursery() as nursery,
     ):
+        channel = WhatsApp(terms)
+        await nursery.start(channel.run)
         count = await store.call(begin)
         if count < total:
             await nursery.start(
@@ -106,6 +107,7 @@ async def main(folder: Path, total: int, pause: float | None) -> None:
                 )
             )
             await done.wait()
+        channel.spare()
         nursery.cancel_scope.cancel()
     if len(times) > 1:
         sys.stdout.write(f"{(len(times) - 1) / (times[-1] - times[0]):.1f}\n")
