@@ -177,7 +177,12 @@ async def api(answering: Answering) -> AsyncIterator[Api]:
         request: Seen | None = None
         async with stream:
             while True:
-                event = http.next_event()
+                try:
+                    event = http.next_event()
+                except (
+                    h11.RemoteProtocolError
+                ):  # whoever asked was cut off before the request was whole
+                    return
                 if event is h11.NEED_DATA:
                     http.receive_data(await stream.receive_some())
                 elif isinstance(event, h11.Request):
