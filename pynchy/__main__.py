@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pynchy import __version__, cores
+from pynchy import __version__
+from pynchy.config import cores
 
 
 def main() -> NoReturn:

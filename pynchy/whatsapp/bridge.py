@@ -39,7 +39,7 @@ from typing import Any, Final, NoReturn
 
 import attrs
 
-from pynchy import cores
+from pynchy.config import cores
 from pynchy.model import Attachment, Message
 from pynchy.whatsapp import lines, session
 from pynchy.whatsapp import read as reading

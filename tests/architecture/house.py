@@ -45,7 +45,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.config.timezone": Kind.GROUND,
     "pynchy.config.values": Kind.RULES,
     "pynchy.control.server": Kind.EDGE,
-    "pynchy.cores": Kind.GROUND,
+    "pynchy.config.cores": Kind.GROUND,
     "pynchy.config.credentials": Kind.SERVICE,
     "pynchy.daemon.wiring": Kind.DOOR,
     "pynchy.daemon.desktop": Kind.EDGE,

@@ -90,7 +90,8 @@ def test_another_program_of_this_user_cannot_look_into_our_memory() -> None:
     # threat K2: as another user, if we are root, who may look anywhere
     source = """
 import os, sys
-from pynchy import cores, folder_changes
+from pynchy import folder_changes
+from pynchy.config import cores
 if os.getuid() == 0: os.setgroups([]); os.setgid(61235); os.setuid(61235)
 secret = "sk-ant-" + "canary" * 3
 print(os.getpid(), flush=True)
