@@ -31,9 +31,8 @@ from pynchy.control.subscriptions import Watching
 from pynchy.exits import Exit
 from pynchy.groups.queue import TRANSITIONS, Phase
 from pynchy.maintenance.erasure import Forgetting
-from pynchy.policy.tools import COMMANDS, Reach
+from pynchy.policy.tools import TOOLS, Reach
 from pynchy.store.migrations import STEPS
-from pynchy_agent.toolset import TOOLS
 
 DOCS: Final = Path(__file__).resolve().parent
 
@@ -170,7 +169,7 @@ def ops() -> Iterator[str]:
 def tools() -> Iterator[str]:
     """What agents can ask of the host, and from where."""
     yield "# Tools\n"
-    yield "Written by `just docs` from `agent/pynchy_agent/toolset.py` and `pynchy/policy/tools.py`. Do not edit.\n"
+    yield "Written by `just docs` from `pynchy/policy/tools.py`. Do not edit.\n"
     yield (
         "The tools of the server `pynchy`, as an agent is offered them. Whether a call is carried out "
         "is decided on the host, by the folder it came from. *Main* alone is offered what reaches all "
@@ -178,15 +177,13 @@ def tools() -> Iterator[str]:
     )
     yield "| tool | who | arguments | what it does |\n| --- | --- | --- | --- |"
     for name, tool in TOOLS.items():
-        rule = COMMANDS.get(name)
-        who = "all" if rule is None or rule.reach is Reach.OWN else "main"
-        who += ", a person is asked" if rule is not None and rule.asks else ""
-        needed = tool.schema["required"]
+        who = "all" if tool.reach is Reach.OWN else "main"
+        who += ", a person is asked" if tool.asks else ""
         arguments = ", ".join(
-            f"`{argument}`" + ("" if argument in needed else " (optional)")
-            for argument in tool.schema["properties"]
+            f"`{argument}`" + ("" if argument in tool.needs else " (optional)")
+            for argument in tool.arguments
         )
-        words = " ".join(tool.description.split()).replace("|", "\\|")
+        words = tool.description.replace("|", "\\|")
         yield f"| `{name}` | {who} | {arguments or 'none'} | {words} |"
     yield ""
 

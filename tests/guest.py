@@ -14,6 +14,7 @@ from uuid import uuid4
 import attrs
 import trio
 
+from pynchy.policy.tools import TOOLS
 from pynchy_agent import wire
 from tests.processes import below
 
@@ -86,7 +87,7 @@ def start(
         scheduled=False,
         session=session,
         model=None,
-        tools=tuple(tools),
+        tools=tuple(TOOLS[name].on_the_wire for name in tools),
         timezone="Europe/Berlin",
         assistant="Pynchy",
         token="run-token",

@@ -44,9 +44,9 @@ from pynchy_agent.turn import Turn, was_interrupted
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
 
-    from pynchy_agent.desk import Desk
+    from pynchy_agent.host_client import HostClient
     from pynchy_agent.places import Places
-    from pynchy_agent.runner import Frames
+    from pynchy_agent.streams import Frames
 
 ToAnswer = wire.Prompt | wire.Compact
 ToFeed = ToAnswer | wire.Interrupt | wire.Close
@@ -58,7 +58,7 @@ MAX_IMAGE: Final = 5 << 20  # bytes; the model API takes no larger one
 MAX_TRANSCRIPT: Final = 64 << 20  # bytes of a session, compacted or not, that is taken up again
 MAX_OWED: Final = 60  # prompts with the CLI and not answered; its result names at most 64
 MAX_NAMED: Final = 500  # prompts that one frame names
-DELEGATE_TIMEOUT: Final = 3600.0  # seconds that a helper may work; the host bounds its run itself
+PREFIX: Final = f"mcp__{launch.SERVER_NAME}__"  # of our tools, as the model calls them
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
 
 
@@ -69,10 +69,11 @@ class Outgrown(Exception):
 class Agent:
     """One client from connecting to its end."""
 
-    def __init__(self, start: wire.Start, frames: Frames, desk: Desk, places: Places) -> None:
+    def __init__(self, start: wire.Start, frames: Frames, host: HostClient, places: Places) -> None:
         self._start = start
         self._frames = frames
-        self._desk = desk
+        self._host = host
+        self._tools = {f"{PREFIX}{tool.name}": tool for tool in start.tools}
         self._places = places
         # Prompts that wait to be given, those that were given and not yet named by an outcome, in order, and of these
         # the ones that an interrupt meant. Whoever changes one of them wakes the giver.
@@ -85,7 +86,7 @@ class Agent:
         self._over = trio.Event()
         self._session = start.session
         self._compacts: set[str] = set()  # those of them that are no prompts
-        self._turn = Turn()
+        self._turn = self._new_turn()
         self._streamed = 0.0
 
     async def run(
@@ -269,11 +270,7 @@ class Agent:
                 self._turn.listen(message)
                 tools = [block for block in message.content if isinstance(block, ToolUseBlock)]
                 for tool in tools:
-                    await say(
-                        wire.Progress(
-                            what=tool.name, timeout=declared_timeout(tool.name, tool.input)
-                        )
-                    )
+                    await say(wire.Progress(what=tool.name, timeout=self._timeout(tool)))
                 if not tools:
                     await say(wire.Progress(what="text"))
             case UserMessage():
@@ -291,8 +288,16 @@ class Agent:
             case ResultMessage():
                 await self._outcome(message)
 
+    def _new_turn(self) -> Turn:
+        return Turn(frozenset(name for name, tool in self._tools.items() if tool.speaks))
+
+    def _timeout(self, call: ToolUseBlock) -> float:
+        """How many seconds a call may be silent."""
+        ours = self._tools.get(call.name)
+        return declared_timeout(call.name, call.input) if ours is None else ours.timeout
+
     async def _outcome(self, result: ResultMessage) -> None:
-        turn, self._turn = self._turn, Turn()
+        turn, self._turn = self._turn, self._new_turn()
         prompts = tuple(result.user_message_uuids or ())
         if not prompts and result.user_message_uuid is not None:
             prompts = (result.user_message_uuid,)  # some failures say no more
@@ -327,7 +332,7 @@ class Agent:
 
     def _options(self) -> ClaudeAgentOptions:
         """What is said over the pipe at connecting; the command line says the rest (`launch`)."""
-        server = build_server(self._start.tools, self._desk.ask)
+        server = build_server(self._start.tools, self._host.ask)
         keep = archive.hook(
             self._places.group / "conversations", archive.local_time(self._start.timezone)
         )
@@ -342,9 +347,7 @@ class Agent:
 
 
 def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:
-    """How many seconds a tool may be silent by its own word; 0 when it does not say."""
-    if tool.rpartition("__")[2] == "delegate":
-        return DELEGATE_TIMEOUT
+    """How many seconds a tool of the CLI may be silent by its own word; 0 when it does not say."""
     if tool != "Bash" or arguments.get("run_in_background"):
         return 0.0
     given = arguments.get("timeout")

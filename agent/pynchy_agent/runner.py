@@ -13,7 +13,6 @@ connecting to the end. What the host may rely on:
 from __future__ import annotations
 
 import subprocess
-from contextlib import suppress
 from socket import socket
 from typing import Final
 
@@ -21,10 +20,10 @@ import trio
 
 from pynchy_agent import relay, wire
 from pynchy_agent.claude import Agent, ToFeed
-from pynchy_agent.desk import Desk
+from pynchy_agent.host_client import HostClient
 from pynchy_agent.places import Places
+from pynchy_agent.streams import Frames, Lines
 
-MAX_LINE: Final = 64 << 20  # bytes of one line from the host
 MAX_QUEUED: Final = 1000  # lines that wait until the agent has connected
 
 
@@ -46,15 +45,15 @@ async def main(
         trio.lowlevel.FdStream(frames_fd) as stdout,
     ):
         lines, frames = Lines(stdin, received), Frames(stdout)
-        desk = Desk(commands=places.commands, answers=places.answers)
-        agent = Agent(start, frames, desk, places)
+        host = HostClient(commands=places.commands, answers=places.answers)
+        agent = Agent(start, frames, host, places)
         to_feed, feed = trio.open_memory_channel[ToFeed](MAX_QUEUED + len(start.prompts))
         for prompt in start.prompts:
             to_feed.send_nowait(prompt)
         code = 0  # stays so when stdin ends first
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_listen, lines, to_feed, desk, nursery.cancel_scope)
+                nursery.start_soon(_listen, lines, to_feed, host, nursery.cancel_scope)
                 if listener is not None:
                     await nursery.start(relay.run, start.gateway, listener)
                 code = await agent.run(cli, feed)
@@ -72,52 +71,18 @@ async def main(
 
 
 async def _listen(
-    lines: Lines, to_feed: trio.MemorySendChannel[ToFeed], desk: Desk, everything: trio.CancelScope
+    lines: Lines,
+    to_feed: trio.MemorySendChannel[ToFeed],
+    host: HostClient,
+    everything: trio.CancelScope,
 ) -> None:
     """Hand on what the host says until stdin ends, and with it the run."""
     while (line := await lines.read()) is not None:
         match line:
             case wire.Answer():
-                await desk.take(line)
+                await host.take(line)
             case wire.Start():
                 raise wire.BadFrame("a second start")
             case _:
                 await to_feed.send(line)
     everything.cancel("stdin ended")
-
-
-class Lines:
-    """What the host says, line by line."""
-
-    def __init__(self, stream: trio.abc.ReceiveStream, received: bytes) -> None:
-        self._stream = stream
-        self._buffer = bytearray(received)
-
-    async def read(self) -> wire.ToContainer | None:
-        """The next line, or None at the end of the stream; half a line at the end is dropped."""
-        scanned = 0
-        while (end := self._buffer.find(b"\n", scanned)) < 0:
-            scanned = len(self._buffer)
-            if scanned > MAX_LINE:
-                raise wire.BadFrame(f"a line of more than {MAX_LINE} bytes")
-            data = await self._stream.receive_some()
-            if not data:
-                return None
-            self._buffer += data
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return wire.decode_line(line)
-
-
-class Frames:
-    """What the host hears; one frame at a time, whoever says it."""
-
-    def __init__(self, stream: trio.abc.SendStream) -> None:
-        self._stream = stream
-        self._turn = trio.Lock()
-
-    async def say(self, frame: wire.Frame) -> None:
-        """Say it. A host that reads no more is told nothing: the end of stdin ends the run."""
-        async with self._turn:
-            with suppress(trio.BrokenResourceError):
-                await self._stream.send_all(wire.encode_frame(frame))

@@ -7,8 +7,10 @@ stdio, ``python3 -P -s -m pynchy_agent.tools`` (docs/wire.md says what it expect
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,28 +20,27 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from pynchy_agent import wire
-from pynchy_agent.desk import ask_by_fifo
+from pynchy_agent.host_client import ask_by_fifo
 from pynchy_agent.launch import SERVER_NAME
 from pynchy_agent.places import Places
-from pynchy_agent.toolset import TOOLS, misfit
 
 Ask = Callable[[wire.Command], Awaitable[wire.Answer]]
 
 
-def build_server(offered: Iterable[str], ask: Ask) -> Server[Any]:
-    """The server of the ``offered`` tools; a name that this side does not know is passed over."""
-    tools = {name: TOOLS[name] for name in offered if name in TOOLS}
+def build_server(tools: Iterable[wire.Tool], ask: Ask) -> Server[Any]:
+    """The server of these tools."""
     listing = types.ListToolsResult(
         tools=[
             types.Tool(
                 name=tool.name,
                 description=tool.description,
-                input_schema=tool.schema,
-                annotations=types.ToolAnnotations(read_only_hint=tool.looks),
+                input_schema=dict(tool.schema),
+                annotations=types.ToolAnnotations(read_only_hint=tool.parallel),
             )
-            for tool in tools.values()
+            for tool in tools
         ]
     )
+    names = {tool.name for tool in listing.tools}
 
     async def list_tools(
         _context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
@@ -49,11 +50,8 @@ def build_server(offered: Iterable[str], ask: Ask) -> Server[Any]:
     async def call_tool(
         _context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> types.CallToolResult:
-        if params.name not in tools:
+        if params.name not in names:
             return _said(f"there is no tool {params.name[:64]!r} here", ok=False)
-        wrong = misfit(params.arguments or {}, tools[params.name].schema)
-        if wrong is not None:
-            return _said(f"{params.name}: {wrong}", ok=False)
         try:
             answer = await ask(wire.Command(name=params.name, args=params.arguments or {}))
         except (wire.BadFrame, OSError) as error:  # too large, or no room to write it
@@ -69,16 +67,26 @@ def _said(text: str, *, ok: bool) -> types.CallToolResult:
     )
 
 
+def read_start(path: Path) -> wire.Start:
+    """The `start` line that whatever runs the agent has written to a file."""
+    start = wire.decode_line(path.read_bytes())
+    if not isinstance(start, wire.Start):
+        raise wire.BadFrame(f"{path} holds a {type(start).__name__}, not a start")
+    return start
+
+
 async def serve_stdio(environ: Mapping[str, str]) -> None:
-    """Serve MCP on stdin and stdout until stdin ends: the tools that ``PYNCHY_TOOLS`` names, or all of them."""
+    """Serve MCP on stdin and stdout until stdin ends: the tools of the `start` line in the file ``PYNCHY_START``."""
     places = Places.from_environ(environ)
-    offered = environ.get("PYNCHY_TOOLS", ",".join(TOOLS)).split(",")
+    start = read_start(Path(environ["PYNCHY_START"]))
     server = build_server(
-        offered, partial(ask_by_fifo, commands=places.commands, answers=places.answers)
+        start.tools, partial(ask_by_fifo, commands=places.commands, answers=places.answers)
     )
     async with stdio_server() as (received, said):
         await server.run(received, said, server.create_initialization_options())
 
 
 if __name__ == "__main__":
+    if "PYNCHY_START" not in os.environ:
+        sys.exit("PYNCHY_START must name a file that holds the start line: the tools are in it")
     anyio.run(serve_stdio, os.environ, backend="trio")

@@ -18,7 +18,7 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
-from pynchy_agent import launch, wire
+from pynchy_agent import wire
 from pynchy_agent.answer import Answer
 
 MAX_ANSWER: Final = 80_000  # characters; each is at most 12 bytes of a frame
@@ -28,12 +28,9 @@ DIAGNOSTIC: Final = (
     "[session_crash]",
 )  # errors that are for the CLI's own makers
 SYNTHETIC: Final = "<synthetic>"  # the model of what the CLI says in the agent's place
-SPEAKING: Final = frozenset({"ask_user", "react", "send_file", "send_message"})  # to the chat
 NOTHING_TO_SHORTEN: Final = "There is nothing to shorten yet."
 #: Failures after which what was said stands, if a limit ended it.
 BOUGHT: Final = frozenset({"budget", "context", "output_limit"})
-
-_INPUT_TOKENS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 #: How the CLI names a status where it gives a failure as text alone.
 _STATUS_IN_WORDS: Final = re.compile(r"\bAPI Error: ([1-5]\d\d)\b", re.ASCII)
@@ -66,9 +63,11 @@ _REASON_KINDS: Final[dict[str, str]] = {
 
 
 class Turn:
-    """What is heard between two results, and the frame that it comes to."""
+    """What is heard between two results, and the frame that it comes to. ``speaking``: the tools whose calls reach
+    the chat, by the names that the model calls them by."""
 
-    def __init__(self) -> None:
+    def __init__(self, speaking: frozenset[str]) -> None:
+        self._tools = speaking
         self.compaction: str | None = None  # how shortening the conversation went
         self.retry_at: float | None = None  # when the limit of the model API that was met is over
         self._answer = Answer()
@@ -79,10 +78,8 @@ class Turn:
     def listen(self, message: AssistantMessage) -> None:
         """Keep what the agent says, and which tools it speaks by."""
         for block in message.content:
-            if isinstance(block, ToolUseBlock):
-                tool = block.name.removeprefix(f"mcp__{launch.SERVER_NAME}__")
-                if tool in SPEAKING:
-                    self._speaking[block.id] = str(block.input.get("text", ""))
+            if isinstance(block, ToolUseBlock) and block.name in self._tools:
+                self._speaking[block.id] = str(block.input.get("text", ""))
         if message.parent_tool_use_id is not None:  # a subagent's
             return
         if message.error is not None or message.model == SYNTHETIC:  # the CLI's own words
@@ -135,7 +132,6 @@ class Turn:
                 text=text,
                 answered=prompts,
                 session=result.session_id,
-                usage=_usage(result),
                 cut=cut or len(words) > MAX_ANSWER,
             )
         return wire.Error(
@@ -177,15 +173,6 @@ def _reason(result: ResultMessage, kind: str) -> str:
         return "the model said nothing, and nothing when it was asked to"
     errors = (each for each in result.errors or () if not each.startswith(DIAGNOSTIC))
     return (result.result or "; ".join(errors) or result.subtype)[:2000]
-
-
-def _usage(result: ResultMessage) -> wire.Usage:
-    usage = result.usage or {}
-    return wire.Usage(
-        input_tokens=sum(int(usage.get(name) or 0) for name in _INPUT_TOKENS),
-        output_tokens=int(usage.get("output_tokens") or 0),
-        cost_usd=result.total_cost_usd or 0.0,
-    )
 
 
 def was_interrupted(result: ResultMessage) -> bool:

@@ -35,7 +35,7 @@ from pynchy_agent.values import (
 
 T = TypeVar("T")
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 START_MARKER: Final = b"---PYNCHY_OUTPUT_START---"
 END_MARKER: Final = b"---PYNCHY_OUTPUT_END---"
 
@@ -212,6 +212,22 @@ class Compact:
 
 
 @attrs.frozen
+class Tool:
+    """A tool that is offered, as the model sees it; what it does and who may use it is the host's alone.
+
+    ``schema``: the JSON Schema of its arguments. ``parallel``: calls may run side by side. ``speaks``: people in the
+    chat see what it does. ``timeout``: how many seconds a call may take, 0 if that is not special.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    parallel: bool = False
+    speaks: bool = False
+    timeout: float = 0.0
+
+
+@attrs.frozen
 class Start:
     """The first line: what the runner is, whom it works for and, unless it is pre-warmed, the first prompts."""
 
@@ -222,7 +238,7 @@ class Start:
     scheduled: bool
     session: str | None
     model: str | None
-    tools: tuple[str, ...]
+    tools: tuple[Tool, ...]
     timezone: str
     assistant: str
     token: str
@@ -277,7 +293,7 @@ def decode_line(line: bytes) -> ToContainer:
             if body.get("protocol") != PROTOCOL:
                 raise BadFrame(f"protocol {body.get('protocol')!r}, this side speaks {PROTOCOL}")
             prompts = tuple(_prompt(item) for item in _list(body, "prompts"))
-            tools = tuple(_str_item(item) for item in _list(body, "tools"))
+            tools = tuple(_tool(item) for item in _list(body, "tools"))
             return Start(
                 run=_text(body, "run"),
                 group=_text(body, "group"),
@@ -305,6 +321,19 @@ def decode_line(line: bytes) -> ToContainer:
             return Close()
         case _:
             raise BadFrame(f"unknown line type {str(kind)[:40]!r}")
+
+
+def _tool(body: Any) -> Tool:
+    if not isinstance(body, dict) or not isinstance(schema := body.get("schema"), dict):
+        raise BadFrame("a tool is an object with a schema")
+    return Tool(
+        name=_text(body, "name"),
+        description=_text(body, "description"),
+        schema=schema,
+        parallel=_flag(body, "parallel"),
+        speaks=_flag(body, "speaks"),
+        timeout=_number(body, "timeout", default=0.0),
+    )
 
 
 def _prompt(body: Any) -> Prompt:
@@ -351,15 +380,6 @@ class Progress:
 
 
 @attrs.frozen
-class Usage:
-    """Tokens and dollars as the agent saw them: a hint for the log, never the ledger's figure."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float = 0.0
-
-
-@attrs.frozen
 class Result:
     """One answer. ``text`` is None when the agent chose to say nothing. ``answered`` names the prompts it covers;
     none of them means the agent spoke on its own (a background job ended). ``cut``: a part of the answer is missing,
@@ -368,7 +388,6 @@ class Result:
     text: str | None
     answered: tuple[str, ...]
     session: str | None
-    usage: Usage = Usage()
     cut: bool = False
 
 
@@ -425,14 +444,6 @@ class Error:
 
 
 @attrs.frozen
-class CommandFrame:
-    """A command carried on stdout where the engine shares no file system with the daemon."""
-
-    id: str
-    command: Command
-
-
-@attrs.frozen
 class Command:
     """What a tool asks of the host: a name and its arguments, not yet looked at."""
 
@@ -440,7 +451,7 @@ class Command:
     args: Mapping[str, Any]
 
 
-Frame = Ready | Accepted | Progress | Result | Retrying | Idle | Error | CommandFrame
+Frame = Ready | Accepted | Progress | Result | Retrying | Idle | Error
 
 _FRAME_TYPES: Final[dict[type, str]] = {
     Ready: "ready",
@@ -450,7 +461,6 @@ _FRAME_TYPES: Final[dict[type, str]] = {
     Retrying: "retrying",
     Idle: "idle",
     Error: "error",
-    CommandFrame: "command",
 }
 
 
@@ -488,7 +498,6 @@ def decode_frame(line: bytes) -> Frame:
                 text=_optional(body, "text"),
                 answered=_ids(body, "answered"),
                 session=_session(body),
-                usage=_usage(body.get("usage")),
                 cut=_flag(body, "cut") if "cut" in body else False,
             )
         case "retrying":
@@ -497,7 +506,7 @@ def decode_frame(line: bytes) -> Frame:
                 delay=_number(body, "delay", default=0.0),
                 reason=_text(body, "reason")[:200],
             )
-        case "error":
+        case _:  # an error
             word = _text(body, "kind")
             if word not in ERROR_KINDS:
                 raise BadFrame(f"unknown error kind {word[:40]!r}")
@@ -510,17 +519,6 @@ def decode_frame(line: bytes) -> Frame:
                 status=_status(body),
                 text=_optional(body, "text"),
             )
-        case _:
-            command = body.get("command")
-            if not isinstance(command, dict):
-                raise BadFrame("a command frame without a command")
-            name = _text(body, "id")
-            if COMMAND_NAME.fullmatch(name + ".json") is None:
-                raise BadFrame("a command id is 32 hex digits")
-            return CommandFrame(
-                id=name,
-                command=_command({"type": command.get("name"), "args": command.get("args")}),
-            )
 
 
 _FRAME_FIELDS: Final[dict[str, frozenset[str]]] = {
@@ -528,10 +526,9 @@ _FRAME_FIELDS: Final[dict[str, frozenset[str]]] = {
     "idle": frozenset(),
     "accepted": frozenset({"prompts"}),
     "progress": frozenset({"what", "timeout", "session"}),
-    "result": frozenset({"text", "answered", "session", "usage", "cut"}),
+    "result": frozenset({"text", "answered", "session", "cut"}),
     "retrying": frozenset({"attempt", "delay", "reason"}),
     "error": frozenset({"kind", "message", "prompts", "session", "retry_at", "status", "text"}),
-    "command": frozenset({"id", "command"}),
 }
 
 
@@ -682,15 +679,3 @@ def _ids(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 def _session(body: Mapping[str, Any]) -> str | None:
     return _or_none(body, "session", _SESSION)
-
-
-def _usage(value: Any) -> Usage:
-    if value is None:
-        return Usage()
-    if not isinstance(value, dict):
-        raise BadFrame("usage is not an object")
-    return Usage(
-        input_tokens=int(_number(value, "input_tokens", default=0.0)),
-        output_tokens=int(_number(value, "output_tokens", default=0.0)),
-        cost_usd=_number(value, "cost_usd", default=0.0),
-    )

@@ -156,7 +156,7 @@ def _carry_out(tx: Tx, approval: Approval, actor: Actor, *, scaffold: Scaffold) 
     args = dict(request.args)
     timezone = str(args.pop("timezone", "UTC"))
     call = Call(tx, caller, args, host=Host(timezone, scaffold))
-    return _ACTS[request.command](call, actor)
+    return APPROVED[request.command](call, actor)
 
 
 # --- what can be asked for: a check when it is asked, an effect when it is approved ----------------
@@ -244,7 +244,7 @@ _CHECKS: Final[Mapping[str, Callable[[Call], dict[str, Any]]]] = {
     "request_mount": _check_mount,
     "request_host": _check_host,
 }
-_ACTS: Final[Mapping[str, Callable[[Call, Actor], Done]]] = {
+APPROVED: Final[Mapping[str, Callable[[Call, Actor], Done]]] = {
     "register_group": group_commands.register_asked,
     "schedule_task": _task,
     "request_mount": _mount,

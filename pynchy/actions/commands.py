@@ -57,7 +57,7 @@ def _carry_out(tx: Tx, given: Given, host: Host) -> Done:
         return Done(ok=False, text=reason, offence="forbidden")
     if (reason := tools.misfit(command.name, command.args)) is not None:
         return Done(ok=False, text=reason, offence="misfit")
-    kind = effect_limits.COMMANDS.get(command.name)
+    kind = tools.TOOLS[command.name].effect
     if kind is not None:
         held = breakers.held(tx, given.folder, kind, bounds=host.bounds)
         if held is not None:
@@ -69,7 +69,7 @@ def _carry_out(tx: Tx, given: Given, host: Host) -> Done:
         with undone_if_refused(tx):
             if tools.asks(caller, command.name, command.args):
                 return approvals.ask(call, command.name)
-            return _HANDLERS[command.name](call)
+            return ACTS[command.name](call)
     except Refused as error:
         where = "; list_groups shows them" if error.code == "unknown_group" else ""
         return Done(ok=False, text=f"{error}{where}")
@@ -145,7 +145,7 @@ def _enqueue(
     )
 
 
-_HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
+ACTS: Final[Mapping[str, Callable[[Call], Done]]] = {
     "send_message": _send_message,
     "send_file": _send_file,
     "react": _react,

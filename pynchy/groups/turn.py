@@ -111,7 +111,7 @@ async def serve(
     *,
     store: Store,
     open_agent: OpenAgent,
-    tools: Callable[[Group], tuple[str, ...]],
+    tools: Callable[[Group], tuple[wire.Tool, ...]],
     terms: Terms,
     now: Callable[[], Micros],
     new_id: Callable[[], str],
@@ -161,7 +161,7 @@ class _Run:
     handle: RunHandle
     store: Store
     open_agent: OpenAgent
-    tools: Callable[[Group], tuple[str, ...]]
+    tools: Callable[[Group], tuple[wire.Tool, ...]]
     terms: Terms
     now: Callable[[], Micros]
     new_id: Callable[[], str]
@@ -350,8 +350,6 @@ class _Run:
                 self.progress(f"waits for the model, try {attempt}")
             case wire.Error():
                 await self._error(frame, session, deadlines)
-            case wire.CommandFrame():
-                logger.warning("a command on stdout, where command files are shared: dropped")
 
     async def _accepted(self, prompts: Sequence[str]) -> None:
         taken = [each for each in prompts if each in self.owed and each not in self.taken]

@@ -48,19 +48,6 @@ class Bounds:
 
 UNBOUNDED: Final = Bounds()
 
-#: What each command of an agent comes to. The others neither make a turn nor say anything.
-COMMANDS: Final[Mapping[str, Kind]] = {
-    "send_message": "messages",
-    "send_file": "files",
-    "react": "messages",
-    "ask_user": "messages",
-    "delegate": "turns",
-    "schedule_task": "turns",
-    "update_task": "turns",
-    "resume_task": "turns",
-    "run_task_now": "turns",
-}
-
 
 def told_to_main(folder: str, kind: Kind, bound: int) -> str:
     """What main hears when a group did too much."""

@@ -80,7 +80,9 @@ async def test_the_command_line_is_what_the_sdk_would_have_used(
 
 
 async def test_tools_over_stdio_are_answered_at_a_fifo(home: Home) -> None:
-    environ = {**home.environ(), "PYNCHY_TOOLS": "send_message,recall"}
+    first = home.root / "start.json"
+    first.write_bytes(wire.encode_line(start(home, tools=["send_message", "recall"])))
+    environ = {**home.environ(), "PYNCHY_START": str(first)}
     for name in ("json", "anyio", "queue"):  # threat L16
         (home.group / f"{name}.py").write_text("raise SystemExit('planted')")
     server = StdioServerParameters(

@@ -17,9 +17,9 @@ import trio
 from claude_agent_sdk import RateLimitEvent, RateLimitInfo, ResultMessage
 
 from pynchy_agent import claude, launch, script, turn, wire
-from pynchy_agent.desk import Desk
+from pynchy_agent.host_client import HostClient
 from pynchy_agent.places import Places
-from pynchy_agent.runner import Frames
+from pynchy_agent.streams import Frames
 from tests.guest import RUNNER, Guest, Home, children, next_command, open_guest, prompt, start
 from tests.messages_api import (
     Reply,
@@ -77,7 +77,7 @@ async def test_a_message_is_answered_and_text_stays_text(home: Home) -> None:
     (home.group / "CLAUDE.md").write_text("Anna is allergic to nuts.")
     (home.media / "dot.png").write_bytes(DOT)
 
-    async with open_runner(home, echo, start(home, tools=["send_message", "not_a_tool"])) as (
+    async with open_runner(home, echo, start(home, tools=["send_message"])) as (
         guest,
         calls,
     ):
@@ -202,10 +202,13 @@ async def test_a_tool_call_is_a_command_and_the_answer_its_result(home: Home) ->
         assert command == {"name": "send_message", "text": "two"}
         await guest.tell(wire.Answer(id="0" * 32, ok=True, text="for nobody"))
         await guest.tell(wire.Answer(id=two, ok=False, text="two was refused"))
+        # Whether the arguments are right is the host's to say; only what no command file may hold is kept back.
+        three, command = await next_command(home, seen=seen)
+        assert command == {"name": "send_message", "text": "three", "chat": "somebody@else"}
+        await guest.tell(wire.Answer(id=three, ok=False, text="chat: unknown"))
         results = ((await guest.until(wire.Result)).text or "").split(" | ")
-        assert results[:2] == ["one was sent", "two was refused"]
-        assert "unknown argument 'chat'" in results[2]
-        assert "70000 characters" in results[3]
+        assert results[:3] == ["one was sent", "two was refused", "chat: unknown"]
+        assert "the limit is 65536" in results[3]
         assert len(seen) == len(list(home.commands.iterdir()))  # nothing half written lies about
 
         # Those that change nothing are asked at once, and may be answered in any order.
@@ -466,7 +469,7 @@ async def test_the_moment_at_which_a_limit_is_over_is_passed_on(home: Home) -> N
     agent = claude.Agent(
         start(home),
         Heard(),
-        Desk(commands=home.commands, answers=home.root),
+        HostClient(commands=home.commands, answers=home.root),
         Places.from_environ(home.environ()),
     )
     async for message in messages():

@@ -181,7 +181,7 @@ async def test_a_refusal_says_why(house: House) -> None:
         refusals = await house.answered(2)
     assert [answer.text for answer in refusals] == [
         "there is no command 'register_everything'",
-        "send_message has no argument 'groupFolder'; it has: text, sender, reply_to",
+        "send_message: groupFolder: unknown; known: text, sender, reply_to",
     ]
     assert house.said() == []
     assert house.audited() == {"command refused: forbidden": 1, "command refused: misfit": 1}

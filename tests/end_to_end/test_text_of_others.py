@@ -18,8 +18,9 @@ from typing import Any
 
 import attrs
 
+from pynchy.policy.tools import TOOLS
 from pynchy.text import safe
-from pynchy_agent import toolset, wire
+from pynchy_agent import wire
 from tests.end_to_end.house import environment, running
 
 MARK = safe.NOTICE_MARK
@@ -32,8 +33,7 @@ FRAME_TYPES: dict[type, str] = wire._FRAME_TYPES
 
 def frames() -> Iterator[dict[str, Any]]:
     """A frame for each text field of each frame, with the poison in it; an error comes last, for it ends the turn."""
-    kinds = [each for each in typing.get_args(wire.Frame) if each is not wire.CommandFrame]
-    for kind in sorted(kinds, key=lambda kind: kind is wire.Error):
+    for kind in sorted(typing.get_args(wire.Frame), key=lambda kind: kind is wire.Error):
         fields = {each.name: each for each in attrs.fields(kind)}
         values = {name: _plain(each) for name, each in fields.items()}
         for name, field in fields.items():
@@ -53,7 +53,7 @@ def _plain(field: Any) -> Any:
 
 def commands() -> Iterator[dict[str, Any]]:
     """A call of each tool with the poison in every text."""
-    for name, tool in toolset.TOOLS.items():
+    for name, tool in TOOLS.items():
         args = {key: _filled(rule) for key, rule in tool.schema["properties"].items()}
         yield {"type": name, "args": args}
         yield {"type": name, "args": {key: args[key] for key in tool.schema["required"]}}

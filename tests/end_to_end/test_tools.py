@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pynchy_agent.toolset import TOOLS
+from pynchy.policy.tools import TOOLS
 from tests.end_to_end.house import HANG, Event, Talk, running
 from tests.end_to_end.test_looking_in import asked, pynchy
 

@@ -55,7 +55,7 @@ from pynchy.web import gate as web
 from pynchy.whatsapp import format, write
 from pynchy.whatsapp import lines as whatsapp_lines
 from pynchy.whatsapp import read as whatsapp_read
-from pynchy_agent import archive, toolset, wire
+from pynchy_agent import archive, wire
 from tests.edges.fake_whatsapp import message
 from tests.rules.test_container_spec import HOST, USER, a_spec, flags_of, parse_bwrap, parse_mount
 
@@ -124,7 +124,6 @@ def readers() -> Iterator[Reader]:
             wire.Result(text="hello", answered=("a" * 36,), session=_SESSION),
             wire.Retrying(attempt=1, delay=0.5, reason="overloaded"),
             wire.Error(kind="budget", message="no", prompts=("a" * 36,)),
-            wire.CommandFrame(id="0" * 32, command=wire.Command("list_tasks", {})),
         )
     )
     yield Reader("stdout of a container", _frames, frames, (wire.BadFrame,))
@@ -165,7 +164,6 @@ def readers() -> Iterator[Reader]:
     yield Reader("lines of logs", _shown, (b"a name", b"\x1b]0;x\x07", "\u202e".encode()))
     yield Reader("transcripts", _transcript, _TRANSCRIPT)
     # B10: calls of tools, before they become commands; and the owner's own two doors
-    yield Reader("calls of tools", _tool, tuple(_calls()), (wire.BadFrame,))
     yield Reader("lines of the control socket", _control, (_OP,), (wire.BadFrame,))
     yield Reader("requests of the page", _page, (_ASKED,))
 
@@ -257,7 +255,7 @@ def _frames(data: bytes) -> None:
 
 def _command(data: bytes) -> None:
     command = wire.decode_command(data)
-    if command.name in tools.COMMANDS and tools.misfit(command.name, command.args) is None:
+    if command.name in tools.TOOLS and tools.misfit(command.name, command.args) is None:
         shown = requests.Request(GroupId("family"), command.name, command.args)
         assert requests.read(shown.canonical) == shown
         for line in requests.lines(shown):
@@ -288,12 +286,12 @@ def _schedule(data: bytes) -> None:
 
 def _calls() -> Iterator[bytes]:
     """One call of each tool, with all its arguments."""
-    for name, tool in toolset.TOOLS.items():
+    for name, tool in tools.TOOLS.items():
         args = {key: _example(key, rule) for key, rule in tool.schema["properties"].items()}
         yield wire.encode_command(wire.Command(name, args))
 
 
-def _example(key: str, rule: toolset.Schema) -> object:
+def _example(key: str, rule: dict[str, Any]) -> object:
     fitting = {"path": "/srv/x", "host": "*.example.org", "schedule_value": "0 9 * * *"}
     match rule["type"]:
         case "boolean":
@@ -518,15 +516,6 @@ def _transcript(data: bytes) -> None:
         title = archive.title_of(item.text)
         assert re.fullmatch(r"[\w-]+", title), title
     archive.render_page(said, datetime(2026, 1, 1, tzinfo=UTC)).encode("utf-8", "surrogatepass")
-
-
-def _tool(data: bytes) -> None:
-    """What the guest lets through as a call, the host takes for one."""
-    command = wire.decode_command(data)
-    tool = toolset.TOOLS.get(command.name)
-    if tool is not None and toolset.misfit(command.args, tool.schema) is None:
-        assert wire.decode_command(wire.encode_command(command)) == command
-        assert tools.misfit(command.name, command.args) is None, command
 
 
 async def _op(

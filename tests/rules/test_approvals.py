@@ -340,8 +340,8 @@ def test_a_group_that_an_agent_registers_waits_for_a_person() -> None:  # threat
         ({"name": "\u202eB"}, "one line that can be seen"),
         ({"trigger": "@"}, "a name of one line"),
         ({"trigger": "a\nb"}, "a name of one line"),
-        ({"mounts": ["/"]}, "has no argument 'mounts'"),
-        ({"requires_trigger": "no"}, "not true or false"),
+        ({"mounts": ["/"]}, "mounts: unknown; known"),
+        ({"requires_trigger": "no"}, "expected true or false"),
     ],
 )
 def test_a_registration_that_is_somebody_elses_or_odd_is_refused(

@@ -12,7 +12,7 @@ from pynchy.actions.call import Done, Given, Host
 from pynchy.ipc.files import Staged
 from pynchy.model import ChatId, GroupId, RunId, SenderId, TaskId, after
 from pynchy.policy import tools
-from pynchy.policy.effect_limits import COMMANDS, UNBOUNDED, Bounds
+from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.schedule.times import Schedule
 from pynchy.store import breakers, delegates, effect_counts, runs, tasks, turn_rows, turns
 from pynchy.store.database import Tx
@@ -171,7 +171,8 @@ EACH: dict[str, dict[str, Any]] = {
 def test_every_act_that_says_something_or_makes_a_turn_is_counted_and_bounded(name: str) -> None:
     # threat I13
     agent = asked(Bounds(turns=3, messages=3, files=3))
-    kind = COMMANDS[name]
+    kind = tools.TOOLS[name].effect
+    assert kind is not None
     tasks_made = [
         task_of(agent.call("schedule_task", prompt=str(number), **YEARLY)) for number in range(4)
     ]
@@ -198,7 +199,8 @@ def test_every_command_with_an_effect_has_a_bound() -> None:
     keeps = {"remember", "forget", "pause_task", "cancel_task"}  # rows that make and say nothing
     mains = {"refresh_groups", "register_group", "update_group", "unregister_group"}
     by_approval = {"request_mount", "request_host"}
-    assert tools.COMMANDS.keys() == COMMANDS.keys() | looks | keeps | mains | by_approval
+    without = {name for name, tool in tools.TOOLS.items() if tool.effect is None}
+    assert without == looks | keeps | mains | by_approval
 
 
 def test_within_the_hour_counts_and_no_longer() -> None:

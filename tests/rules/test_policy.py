@@ -29,7 +29,7 @@ from pynchy.model import (
     after,
 )
 from pynchy.policy import tools
-from pynchy.policy.tools import COMMANDS, Caller, Flag, Reach, Rule, Text, Texts, Whole
+from pynchy.policy.tools import TOOLS, Caller, Reach, Tool
 from pynchy.store import authority, groups, messages, outbox, runs, turn_rows, turns
 from pynchy.store.connection import Connection, configure
 from pynchy.store.database import Tx, open_memory
@@ -67,13 +67,13 @@ def group(folder: str) -> Group:
     )
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", sorted(TOOLS))
 def test_what_reaches_further_than_its_group_is_for_main_and_people_it_trusts(name: str) -> None:
     allowed = {
         (main, trusted): tools.refusal(caller(main=main, trusted=trusted), name) is None
         for main, trusted in itertools.product((False, True), repeat=2)
     }
-    if COMMANDS[name].reach is Reach.OWN:
+    if TOOLS[name].reach is Reach.OWN:
         assert all(allowed.values())
     else:  # threat I2
         assert allowed == {k: k == (True, True) for k in allowed}
@@ -81,14 +81,16 @@ def test_what_reaches_further_than_its_group_is_for_main_and_people_it_trusts(na
 
 def test_the_table_refuses_what_is_for_main(monkeypatch: pytest.MonkeyPatch) -> None:
     # threat I2, invariant 156
-    table = {**COMMANDS, "register_group": Rule(Reach.ALL, {"folder": Text(63)})}
-    monkeypatch.setattr(tools, "COMMANDS", table)
-    assert tools.refusal(caller(), "register_group") == "register_group is for the main group alone"
-    assert tools.refusal(caller(trusted=True), "register_group") is not None
-    assert "everybody who asked" in str(tools.refusal(caller(main=True), "register_group"))
-    assert tools.refusal(caller(main=True, trusted=True), "register_group") is None
-    assert "register_group" not in tools.offered(group("family"))  # invariant 166
-    assert "register_group" in tools.offered(group("main"))
+    table = {**TOOLS, "wipe_group": Tool(name="wipe_group", description="No.", reach=Reach.ALL)}
+    monkeypatch.setattr(tools, "TOOLS", table)
+    assert tools.refusal(caller(), "wipe_group") == "wipe_group is for the main group alone"
+    assert tools.refusal(caller(trusted=True), "wipe_group") is not None
+    assert "everybody who asked" in str(tools.refusal(caller(main=True), "wipe_group"))
+    assert tools.refusal(caller(main=True, trusted=True), "wipe_group") is None
+    assert "wipe_group" not in {
+        tool.name for tool in tools.offered(group("family"))
+    }  # invariant 166
+    assert "wipe_group" in {tool.name for tool in tools.offered(group("main"))}
 
 
 @pytest.mark.parametrize("name", ["", "deploy", "SEND_MESSAGE", "send_message ", "x" * 10_000])
@@ -104,53 +106,27 @@ FORGED = [
 ]  # fmt: skip
 
 
-def fitting(field: tools.Field) -> object:
+def fitting(argument: tools.Argument) -> object:
     """The simplest thing that may stand there."""
-    candidates = (*getattr(field, "words", ()), "x", 1, True, [])
-    return next(value for value in candidates if field.wrong(value) is None)
+    candidates = (*getattr(argument.kind, "words", ()), "x", 1, True, [])
+    return next(value for value in candidates if argument.kind.wrong(value) is None)
 
 
 @pytest.mark.parametrize(
     ("name", "field"),
     [
         (name, field)
-        for name in sorted(COMMANDS)
+        for name in sorted(TOOLS)
         for field in FORGED  # a group's command may well name a group: it is not who asks
-        if field not in {**COMMANDS[name].needs, **COMMANDS[name].may}
+        if field not in {**TOOLS[name].needs, **TOOLS[name].may}
     ],
 )
 def test_a_command_cannot_say_who_it_is(name: str, field: str) -> None:  # threat I1, invariant 134
-    args = {key: fitting(needed) for key, needed in COMMANDS[name].needs.items()}
+    args = {key: fitting(needed) for key, needed in TOOLS[name].needs.items()}
     wrong = tools.misfit(name, {**args, field: "main"})
     assert wrong is not None
-    assert wrong.startswith(f"{name} has no argument {field!r}; it has: ")
+    assert wrong.startswith(f"{name}: {field}: unknown; known: ")
     assert tools.misfit(name, args) is None
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "wrong"),
-    [
-        (Text(3), "abcd", "has 4 characters, the limit is 3"),
-        (Text(3), "", "is empty"),
-        (Text(3), 3, "is a number, not a text"),
-        (Text(3), None, "is a null, not a text"),
-        (Text(3), ["x"], "is a list, not a text"),
-        (Whole(1, 5), 6, "is 6, not from 1 to 5"),
-        (Whole(1, 5), True, "is a true or false, not a whole number"),  # threat I10
-        (Whole(1, 5), "3", "is a text, not a whole number"),
-        (Whole(1, 5), "\uff13", "is a text, not a whole number"),
-        (Whole(1, 5), 3.0, "is a number, not a whole number"),
-        (Flag(), 1, "is a number, not true or false"),
-        (tools.Choice(("a", "b")), "c", "is not one of: a, b"),
-        (Texts(1, Text(3)), ["a", "b"], "has 2 items, the limit is 1"),
-        (Texts(2, Text(3)), ["a", 1], "has an item that is a number, not a text"),
-        (Texts(2, Text(3)), {}, "is a object, not a list"),
-    ],
-)
-def test_an_argument_that_does_not_fit_is_told_exactly(
-    field: tools.Field, value: object, wrong: str
-) -> None:
-    assert field.wrong(value) == wrong
 
 
 # --- what commands do ----------------------------------------------------------------------------
@@ -610,7 +586,7 @@ JSONISH = st.recursive(
 
 
 @given(
-    name=st.sampled_from([*COMMANDS, "register_group", "x"]),
+    name=st.sampled_from([*TOOLS, "register_group", "x"]),
     args=st.dictionaries(
         st.sampled_from(["text", "sender", "path", "caption", "emoji", "message_id", *FORGED]),
         JSONISH,

@@ -35,12 +35,6 @@ frames = st.one_of(
         text=st.none() | texts,
         answered=ids,
         session=sessions,
-        usage=st.builds(
-            wire.Usage,
-            input_tokens=st.integers(0, 1 << 40),
-            output_tokens=st.integers(0, 1 << 40),
-            cost_usd=seconds,
-        ),
         cut=st.booleans(),
     ),
     st.builds(wire.Retrying, attempt=st.integers(0, 99), delay=seconds, reason=texts),
@@ -54,17 +48,21 @@ frames = st.one_of(
         status=st.none() | st.integers(100, 599),
         text=st.none() | texts,
     ),
-    st.builds(
-        wire.CommandFrame,
-        id=st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
-        command=commands,
-    ),
 )
 prompts = st.builds(
     wire.Prompt,
     id=st.uuids().map(str),
     text=texts,
     images=st.lists(st.builds(wire.Image, path=texts, media_type=texts), max_size=2).map(tuple),
+)
+tools = st.builds(
+    wire.Tool,
+    name=texts,
+    description=texts,
+    schema=st.dictionaries(texts, json_values, max_size=3),
+    parallel=st.booleans(),
+    speaks=st.booleans(),
+    timeout=seconds,
 )
 lines = st.one_of(
     st.builds(
@@ -76,7 +74,7 @@ lines = st.one_of(
         scheduled=st.booleans(),
         session=sessions,
         model=st.none() | texts,
-        tools=st.lists(texts, max_size=3).map(tuple),
+        tools=st.lists(tools, max_size=3).map(tuple),
         timezone=texts,
         assistant=texts,
         token=texts,

@@ -5,8 +5,8 @@ sixteen hex digits of the clock, then sixteen of chance. An answer reaches the a
 whoever waits for it.
 
 A tool server that is a process of its own cannot read the agent's stdin. It makes a FIFO named after the command in
-the answers folder, and whatever runs the agent writes the answer's line into it: `Desk.take` here, ``printf`` in a
-shell.
+the answers folder, and whatever runs the agent writes the answer's line into it: `HostClient.take` here, ``printf``
+in a shell.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import anyio
 from pynchy_agent import wire
 
 
-class Desk:
+class HostClient:
     """Hands commands to the host and gives each answer to whoever asked."""
 
     def __init__(self, *, commands: Path, answers: Path) -> None:
@@ -60,7 +60,7 @@ class _Slot:
 
 
 async def ask_by_fifo(command: wire.Command, *, commands: Path, answers: Path) -> wire.Answer:
-    """Like `Desk.ask`, from a process that is not the one the host speaks to."""
+    """Like `HostClient.ask`, from a process that is not the one the host speaks to."""
     command_id = new_command_id()
     fifo = _make_fifo(answers, command_id)
     try:
