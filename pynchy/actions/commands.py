@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pynchy.actions import approvals, groups, memory, tasks, waiting
+from pynchy.actions import approvals, groups, memory, tasks, usage, waiting
 from pynchy.actions.call import HOST, Call, Done, Given, Host, undone_if_refused
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
@@ -153,4 +153,5 @@ ACTS: Final[Mapping[str, Callable[[Call], Done]]] = {
     **memory.HANDLERS,
     **groups.HANDLERS,
     **waiting.HANDLERS,
+    **usage.HANDLERS,
 }

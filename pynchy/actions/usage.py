@@ -6,16 +6,20 @@ main, of everybody's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 import attrs
 
 from pynchy.actions.actor import Actor
+from pynchy.actions.call import Call, Done
 from pynchy.actions.refused import Refused
 from pynchy.model import DAY, GroupId, after
 from pynchy.schedule.times import spell
 from pynchy.store import ledger
 from pynchy.store.database import Tx
+
+MOST_LINES: Final = 100  # days, models and groups that one answer tells apart
 
 
 @attrs.frozen
@@ -49,3 +53,31 @@ def total(lines: Iterable[ledger.Line]) -> Total:
         cost=sum(each.cost for each in found),
         estimated=sum(each.estimated for each in found),
     )
+
+
+# --- the commands of agents ----------------------------------------------------------------------
+
+
+def _get_usage(call: Call) -> Done:
+    folder = None if call.args.get("scope", "group") == "global" else call.caller.folder
+    days = call.args.get("days", 1)
+    lines = used(call.tx, call.actor, folder, days=days, timezone=call.host.timezone)
+    if not lines:
+        return Done.now("no call of the model in that time")
+    told = [
+        f"{each.day}{f' {each.group}' * (folder is None)} {each.model}: {_figures(total([each]))}"
+        for each in lines[:MOST_LINES]
+    ]
+    if len(lines) > MOST_LINES:
+        told.append(f"and {len(lines) - MOST_LINES} more lines")
+    return Done.now("\n".join([*told, f"together: {_figures(total(lines))}"]))
+
+
+def _figures(found: Total) -> str:
+    said = f"{found.calls} calls, {found.tokens} tokens, ${found.cost / 1e6:.2f}"
+    return said + f" (at most: ${found.estimated / 1e6:.2f} of it estimated)" * bool(
+        found.estimated
+    )
+
+
+HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {"get_usage": _get_usage}

@@ -271,6 +271,19 @@ _TABLE: Final = (
         parallel=True,
     ),
     Tool(
+        # Of all groups it takes main's authority: the act asks for it.
+        name="get_usage",
+        description="What calls of the model came to, by day and model: how many, tokens, dollars.",
+        may={
+            "days": Argument(Whole(1, 31), "How many days back, today included; 1 if not named."),
+            "scope": Argument(
+                Choice(("group", "global")),
+                "group: of this group. global: of all groups, main only.",
+            ),
+        },
+        parallel=True,
+    ),
+    Tool(
         name="list_groups",
         description="All groups with their chats, and the chats seen that are not registered.",
         reach=Reach.ALL,

@@ -96,6 +96,10 @@ def test_what_is_remembered_is_found_and_can_be_forgotten(home: Path) -> None:
         assert "cherry" in use(talk, "search_history", query="cherry")
         use(talk, "forget", memory_id=kept["id"])
         assert asked(home, "memory", "search", "cherry") == []
+        [used] = asked(home, "usage")
+        told = re.search(rf"{used['model']}: (\d+) calls", use(talk, "get_usage"))
+        assert told is not None
+        assert int(told[1]) > used["calls"]  # to ask was a call
 
 
 def test_a_group_comes_is_changed_goes_and_is_forgotten(home: Path) -> None:

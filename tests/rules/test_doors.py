@@ -10,9 +10,12 @@ import attrs
 import pytest
 import trio
 
+from pynchy.actions import usage as usage_act
+from pynchy.actions.actor import Actor
 from pynchy.actions.call import Given
 from pynchy.actions.commands import handle
 from pynchy.actions.effects import NOTHING, Effects
+from pynchy.actions.refused import Refused
 from pynchy.chat import command_handlers, commands
 from pynchy.chat.receiver import Asked
 from pynchy.container.mounts.extra import Allowed, Extras
@@ -24,7 +27,7 @@ from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.tasks import TaskOps
 from pynchy.gateway.exchange import Reserved, RunIdentity, Usage, Wanted
-from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, Message, RunId, SenderId, after
+from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, Message, RunId, SenderId, after
 from pynchy.schedule.times import spell
 from pynchy.store import approvals, audit, groups, ledger
 from pynchy.store.database import Opened, Store, Tx
@@ -337,7 +340,7 @@ async def test_an_act_is_the_same_through_every_door(name: str) -> None:
         assert again[2] == effects, door
 
 
-async def test_what_was_used_is_the_same_in_the_chat_and_at_the_socket() -> None:
+async def test_what_was_used_is_the_same_at_every_door() -> None:
     there = Doors()
     identity = RunIdentity(RunId("a" * 16), MAIN, "t")
     today, yesterday = (spell(after(NOON, -24 * 3600.0 * n), "UTC")[:10] for n in (0, 1))
@@ -352,3 +355,13 @@ async def test_what_was_used_is_the_same_in_the_chat_and_at_the_socket() -> None
     told = sum(line[kind] for kind in ("input", "output", "cache_read", "cache_write"))
     assert told == 99_510
     assert f"Today: 1 calls, {told} tokens, ${line['cost']:.2f}." in await there.say("/usage")
+    same = f"1 calls, {told} tokens, ${line['cost']:.2f}"
+    assert await there.agent("get_usage", days=1) == "\n".join(
+        (f"{today} {line['model']}: {same}", f"together: {same}")
+    )
+    both = (await there.agent("get_usage", days=2, scope="global")).splitlines()
+    assert [words.split()[0] for words in both] == [today, yesterday, "together:"]
+    assert both[0].startswith(f"{today} main ")
+    family = Actor("agent", "agent of family", folder=GroupId("family"))
+    with pytest.raises(Refused, match="for main to know"):
+        usage_act.used(Tx(there.db, NOON), family, None, days=1, timezone="UTC")

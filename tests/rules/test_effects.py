@@ -195,7 +195,7 @@ def test_every_act_that_says_something_or_makes_a_turn_is_counted_and_bounded(na
 
 
 def test_every_command_with_an_effect_has_a_bound() -> None:
-    looks = {"list_tasks", "get_task", "recall", "search_history", "list_groups"}
+    looks = {"list_tasks", "get_task", "recall", "search_history", "list_groups", "get_usage"}
     keeps = {"remember", "forget", "pause_task", "cancel_task"}  # rows that make and say nothing
     mains = {"refresh_groups", "register_group", "update_group", "unregister_group"}
     by_approval = {"request_mount", "request_host"}
