@@ -39,7 +39,7 @@ from pynchy.reader_budget import Reader, TooManyPieces
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from pynchy.gateway.proxy import Gateway, Stream
+    from pynchy.gateway.shared import Shared, Stream
 
 MAX_CONNECTIONS: Final = 64  # of one run at a time; more are hung up on
 MAX_CALLS: Final = 16  # model calls of one run at a time; more wait
@@ -66,7 +66,7 @@ T = TypeVar("T")
 class Run:
     """A run as the gateway knows it: its identity and its limits."""
 
-    def __init__(self, gateway: Gateway, who: RunIdentity, *, guarded: bool) -> None:
+    def __init__(self, gateway: Shared, who: RunIdentity, *, guarded: bool) -> None:
         self.gateway = gateway
         self.who = who
         self.guarded = guarded

@@ -11,17 +11,15 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
 
-from pynchy.gateway.exchange import Ledger, OverBudget, RunIdentity, Upstream
+from pynchy.gateway.exchange import Ledger, RunIdentity, Upstream
+from pynchy.gateway.shared import Report, Shared, Stream, Tell
 from pynchy.logs import logger
-from pynchy.model import RunId
-from pynchy.policy import failures
 from pynchy.reader_budget import PacedListener, account_here, charged_to
 
 if TYPE_CHECKING:
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
 SOCKET: Final = "gateway.sock"
 BACKLOG: Final = 64  # connections that wait to be taken
 
-Stream = trio.abc.HalfCloseableStream
-Tell = Callable[[RunIdentity, str], Awaitable[None]]
-Report = Callable[[RunIdentity, str, int], Awaitable[None]]
 REPORT_TIME: Final = 5.0  # seconds, which a cancel must not cut short
 
 
@@ -59,18 +54,8 @@ async def open_gateway(
 
 
 @attrs.frozen
-class Gateway:
-    """What all runs share: the model API, the network, and the ledger."""
-
-    upstream: Upstream
-    ledger: Ledger | None
-    network: Network | None
-    tell: Tell | None
-    report: Report | None
-    install: str
-    clock: Callable[[], float] = time.time
-    calls: dict[RunId, failures.Call] = attrs.field(factory=dict, init=False, repr=False)
-    _told: dict[tuple[str, str, bool], None] = attrs.field(factory=dict, init=False, repr=False)
+class Gateway(Shared):
+    """The sockets of runs, and what they share."""
 
     @asynccontextmanager
     async def open_run(
@@ -131,30 +116,12 @@ class Gateway:
             if self.report is not None:
                 await self.report(who, words, times)
 
-    def last_call(self, run: RunId) -> failures.Call | None:
-        """How the newest call of the model in a run that goes on ended; None if there was none."""
-        return self.calls.get(run)
-
     def server(self, who: RunIdentity) -> Callable[[Stream], Awaitable[None]]:
         """What serves one run's connections, each from its first byte to its last, without a
         socket: for simulations."""
         from pynchy.gateway.connection import Run
 
         return Run(self, who, guarded=False).serve
-
-    async def over_budget(self, who: RunIdentity, over: OverBudget) -> None:
-        """Tell people, once for each budget and period."""
-        key = (who.group, over.period, over.used_up)
-        if self.tell is None or key in self._told:
-            return
-        self._told[key] = None
-        if len(self._told) > 1_000:
-            del self._told[next(iter(self._told))]
-        await self.tell(who, over.reason)
-
-    def user_of(self, who: RunIdentity) -> str:
-        """The user that the provider sees: one for each group, and nothing of its name."""
-        return sha256(f"pynchy:{self.install}:{who.group}".encode()).hexdigest()[:32]
 
 
 def _listen(directory: Path, owner: tuple[int, int] | None) -> trio.SocketListener:

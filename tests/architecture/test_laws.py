@@ -64,6 +64,25 @@ def test_the_wiring_only_wires() -> None:
     assert laws.inner_functions(WIRING, "serve") == []
 
 
+def test_what_is_known_is_still_so() -> None:
+    """What was mended is taken off the list, so that it cannot come back."""
+    found = [set(circle) for circle in laws.circles(laws.graph(MODULES))]
+    assert [each for each in known.CIRCLES if not any(circle <= each for circle in found)] == []
+    arrows = {
+        (room, other)
+        for room, others in laws.between_rooms(laws.graph(HOST)).items()
+        for other in others
+    }
+    assert known.ARROWS - arrows == set()
+    assert {
+        name for name in known.SQL if name not in MODULES or not laws.sql_in(MODULES[name])
+    } == set()
+    opened = {name for name, module in MODULES.items() if laws.opened_processes(module)}
+    assert known.PROCESSES - opened == set()
+    wide = {each: count for module in MODULES.values() for each, count in laws.wide(module).items()}
+    assert {each: count for each, count in known.WIDE.items() if wide.get(each) != count} == {}
+
+
 def planted(source: str, name: str = "pynchy.room.planted") -> Module:
     return Module(name=name, path=Path("planted.py"), tree=ast.parse(source))
 

@@ -22,7 +22,8 @@ from pynchy.gateway.exchange import (
     Wanted,
 )
 from pynchy.gateway.offline import OfflineModel
-from pynchy.gateway.proxy import SOCKET, Report, Tell, open_gateway
+from pynchy.gateway.proxy import SOCKET, open_gateway
+from pynchy.gateway.shared import Report, Tell
 from pynchy.model import GroupId, RunId
 
 TOKEN = "run-token-of-a-test"

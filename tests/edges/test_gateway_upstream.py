@@ -13,7 +13,7 @@ import trio.testing
 
 from pynchy.gateway.exchange import RunIdentity, Usage
 from pynchy.gateway.meter import FASTEST
-from pynchy.gateway.proxy import Tell
+from pynchy.gateway.shared import Tell
 from pynchy.gateway.upstream import ApiKey, OAuthToken, Way, open_anthropic, try_credential
 from pynchy.logs import logger
 from tests.edges.gateway_world import (

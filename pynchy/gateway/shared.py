@@ -1,0 +1,58 @@
+"""What the gateway's connections of all runs share: the model API, the network, the ledger, and what people were told.
+
+Below the connections and the socket, so that neither has to know the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from pynchy.gateway.exchange import Ledger, OverBudget, RunIdentity, Upstream
+from pynchy.model import RunId
+from pynchy.policy import failures
+
+if TYPE_CHECKING:
+    from pynchy.gateway.egress import Network
+
+Stream = trio.abc.HalfCloseableStream
+Tell = Callable[[RunIdentity, str], Awaitable[None]]
+Report = Callable[[RunIdentity, str, int], Awaitable[None]]
+
+
+@attrs.frozen
+class Shared:
+    """What all runs share: the model API, the network, and the ledger."""
+
+    upstream: Upstream
+    ledger: Ledger | None
+    network: Network | None
+    tell: Tell | None
+    report: Report | None
+    install: str
+    clock: Callable[[], float] = time.time
+    calls: dict[RunId, failures.Call] = attrs.field(factory=dict, init=False, repr=False)
+    _told: dict[tuple[str, str, bool], None] = attrs.field(factory=dict, init=False, repr=False)
+
+    def last_call(self, run: RunId) -> failures.Call | None:
+        """How the newest call of the model in a run that goes on ended; None if there was none."""
+        return self.calls.get(run)
+
+    async def over_budget(self, who: RunIdentity, over: OverBudget) -> None:
+        """Tell people, once for each budget and period."""
+        key = (who.group, over.period, over.used_up)
+        if self.tell is None or key in self._told:
+            return
+        self._told[key] = None
+        if len(self._told) > 1_000:
+            del self._told[next(iter(self._told))]
+        await self.tell(who, over.reason)
+
+    def user_of(self, who: RunIdentity) -> str:
+        """The user that the provider sees: one for each group, and nothing of its name."""
+        return sha256(f"pynchy:{self.install}:{who.group}".encode()).hexdigest()[:32]
