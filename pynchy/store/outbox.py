@@ -263,6 +263,25 @@ def count_open(db: Database) -> int:
     return int(row[0])
 
 
+def sent_in(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, Any]]:
+    """The newest entries that were sent to a chat, the oldest of them first."""
+    rows = db.query(
+        "SELECT id, turn_id AS turn, message_id, sent_at AS at, kind, text, path FROM outbox "
+        "WHERE chat = ? AND sent_at IS NOT NULL ORDER BY id DESC LIMIT ?",
+        (chat, limit),
+    )
+    return list(rows)[::-1]
+
+
+def open_by_state(db: Database) -> dict[str, int]:
+    """How many entries are in each state, of those that were neither sent nor given up."""
+    rows = db.execute(
+        "SELECT state, count(*) FROM outbox WHERE sent_at IS NULL AND failed_at IS NULL "
+        "GROUP BY state"
+    )
+    return dict(rows.fetchall())
+
+
 def recent(db: Database, *, limit: int) -> list[dict[str, Any]]:
     """The newest entries first, what is still to be sent before all others; texts cut short."""
     rows = db.query(

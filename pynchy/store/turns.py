@@ -801,6 +801,26 @@ def retries_ahead(tx: Tx) -> list[tuple[GroupId, Micros]]:
     return [(GroupId(folder), Micros(at)) for folder, at in rows]
 
 
+def count_waiting(db: Database) -> int:
+    """How many turns wait for another try."""
+    row = db.execute(
+        "SELECT count(*) FROM turns WHERE ended_at IS NULL AND state = 'waiting'"
+    ).fetchone()
+    return int(row[0])
+
+
+def retried(db: Database, *, limit: int) -> list[dict[str, Any]]:
+    """The turns that failed and are tried again, the next one first; with why, when, and what they wait for."""
+    rows = db.query(
+        "SELECT id AS turn, folder, chat, attempt, retry_at AS at, give_up_at AS until, error, "
+        "waits_for AS held_by FROM turns "
+        "WHERE ended_at IS NULL AND state = 'waiting' AND error IS NOT NULL "
+        "ORDER BY retry_at, id LIMIT ?",
+        (limit,),
+    )
+    return list(rows)
+
+
 def held(db: Database, run: RunId) -> list[Turn]:
     """The turns a run has claimed and not ended, oldest first."""
     return _held(db, run)

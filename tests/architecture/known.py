@@ -17,7 +17,7 @@ ARROWS: set[tuple[str, str]] = {
 }
 
 # Modules outside store/ that speak SQL.
-SQL: set[str] = {"pynchy.control.ops.looking", "pynchy.control.ops.status"}
+SQL: set[str] = set()
 
 # Processes that are not started by `trio.run_process`.
 PROCESSES: set[str] = {

@@ -201,12 +201,7 @@ def _history(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, object
         }
         for message in messages.history(db, chat, limit=limit)
     ]
-    sent = db.query(
-        "SELECT id, turn_id AS turn, message_id, sent_at AS at, kind, text, path FROM outbox "
-        "WHERE chat = ? AND sent_at IS NOT NULL ORDER BY id DESC LIMIT ?",
-        (chat, limit),
-    )
-    said += [{"from": None, **row} for row in reversed(list(sent))]
+    said += [{"from": None, **row} for row in outbox.sent_in(db, chat, limit=limit)]
     return sorted(said, key=_moment)[-limit:]
 
 

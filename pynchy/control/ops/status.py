@@ -13,10 +13,11 @@ from pynchy.control.ops.groups import shown_groups
 from pynchy.control.server import Client, Op
 from pynchy.model import GroupId, Micros
 from pynchy.policy import failures
-from pynchy.store import holds, messages, runs, turns
+from pynchy.store import holds, messages, outbox, runs, turns
 from pynchy.store.database import Store, Tx
 
 PROTOCOL: Final = 1
+MOST_RETRIES: Final = 50  # turns that are listed
 
 
 @attrs.frozen
@@ -70,11 +71,6 @@ class StatusOps:
 
 
 def _stored(tx: Tx) -> tuple[Micros, dict[str, object]]:
-    counts = tx.execute(
-        "SELECT state, count(*) FROM outbox WHERE sent_at IS NULL AND failed_at IS NULL "
-        "GROUP BY state"
-    )
-    waiting = tx.execute("SELECT count(*) FROM turns WHERE ended_at IS NULL AND state = 'waiting'")
     return tx.now, {
         "groups": shown_groups(tx),
         "runs": [
@@ -89,18 +85,10 @@ def _stored(tx: Tx) -> tuple[Micros, dict[str, object]]:
             for run in runs.live(tx)
         ],
         "unanswered": messages.waiting_groups(tx),
-        "retrying": waiting.fetchone()[0],
-        "retries": [
-            dict(row)
-            for row in tx.query(
-                "SELECT id AS turn, folder, chat, attempt, retry_at AS at, give_up_at AS until, error, "
-                "waits_for AS held_by FROM turns "
-                "WHERE ended_at IS NULL AND state = 'waiting' AND error IS NOT NULL "
-                "ORDER BY retry_at, id LIMIT 50"
-            )
-        ],
+        "retrying": turns.count_waiting(tx),
+        "retries": turns.retried(tx, limit=MOST_RETRIES),
         "held": [_held(hold) for hold in holds.everything(tx)],
-        "outbox": {"pending": 0, "sending": 0, "uncertain": 0} | dict(counts.fetchall()),
+        "outbox": {"pending": 0, "sending": 0, "uncertain": 0} | outbox.open_by_state(tx),
     }
 
 
