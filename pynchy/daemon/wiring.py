@@ -36,10 +36,9 @@ from pynchy.container.engines.health import Health
 from pynchy.control import server
 from pynchy.control.group_guards import Guards
 from pynchy.control.subscriptions import Watching
-from pynchy.daemon import desktop, edges, ops, recovery
+from pynchy.daemon import desktop, edges, effects, ops, recovery
 from pynchy.daemon.clock import real_world
 from pynchy.daemon.edges import Edges
-from pynchy.daemon.effects import AfterCommit, Bell, Channels, Notices, StopButtons, Terminals
 from pynchy.daemon.lock import open_lock
 from pynchy.daemon.loop_watchdog import open_watch
 from pynchy.daemon.recovery import Recovery
@@ -161,19 +160,21 @@ async def serve(
 
     async with trio.open_nursery() as nursery:
         child = partial(_start, nursery)
-        notices = Notices(store, nursery, outgoing.ring, config.assistant.name, edges.notify)
+        notices = effects.Notices(
+            store, nursery, outgoing.ring, config.assistant.name, edges.notify
+        )
         disk = DiskGuard(
             measure=world.space, threshold=threshold, feed=events_in.send, tell=notices.main
         )
-        bell = Bell(events_in.send, disk.look, watching.changed)
-        channels = Channels(edges.channels, notices, linked, watching.changed)
-        after = AfterCommit(
+        bell = effects.Bell(events_in.send, disk.look, watching.changed)
+        channels = effects.Channels(edges.channels, notices, linked, watching.changed)
+        after = effects.AfterCommit(
             store,
             nursery,
             bell,
-            StopButtons(),
+            effects.StopButtons(),
             channels,
-            Terminals(edges.console),
+            effects.Terminals(edges.console),
             bells,
             registered=_nothing if edges.whatsapp is None else edges.whatsapp.registration_changed,
             spoke=outgoing.ring,
@@ -393,7 +394,7 @@ def _sender(edges: Edges, links: trio.MemoryReceiveChannel[str]) -> sender.Sende
     )
 
 
-async def _recover(config: Config, edges: Edges, boot: str, after: AfterCommit) -> None:
+async def _recover(config: Config, edges: Edges, boot: str, after: effects.AfterCommit) -> None:
     """Put right what an earlier life left; where there is no home, its rows alone."""
     left = Recovery(
         edges.store,
@@ -407,7 +408,7 @@ async def _recover(config: Config, edges: Edges, boot: str, after: AfterCommit) 
 
 
 def _nightly_round(
-    config: Config, edges: Edges, threshold: Threshold, notices: Notices
+    config: Config, edges: Edges, threshold: Threshold, notices: effects.Notices
 ) -> NightlyRound:
     return NightlyRound(
         store=edges.store,

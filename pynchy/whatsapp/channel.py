@@ -305,6 +305,7 @@ class WhatsApp:
 
     async def _run_bridge(self) -> None:
         terms = self._terms
+        pipes: list[trio.abc.AsyncResource | None] = []
         try:
             async with trio.open_nursery() as nursery:
                 process = await nursery.start(
@@ -321,6 +322,7 @@ class WhatsApp:
                     name="whatsapp bridge's process",
                 )
                 self._bridge = process
+                pipes += [process.stdin, process.stdout]
                 await self._tell(
                     line="start",
                     name=terms.name,
@@ -336,6 +338,9 @@ class WhatsApp:
             pass  # it ended before it was told anything
         finally:
             self._let_go()
+            for pipe in pipes:
+                if pipe is not None:
+                    await trio.aclose_forcefully(pipe)
 
     def _let_go(self) -> None:
         """Nothing more is told to the bridge, and nothing that was asked of it is answered."""
