@@ -10,6 +10,7 @@ host's own kinds (times, sizes, addresses) are in `pynchy.config.values`.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Final, Generic, TypeVar
 
@@ -27,13 +28,13 @@ class Unfit(ValueError):
     """Raised by a kind's own `_take` and `_parse`; `Kind` turns it into a `Wrong` that says what is expected."""
 
 
-class Kind(Generic[T]):
+class Kind(ABC, Generic[T]):
     """A sort of value."""
 
     @property
+    @abstractmethod
     def expected(self) -> str:
         """What it is, for messages and docs: "a whole number from 1 to 5"."""
-        raise NotImplementedError
 
     def take(self, value: object) -> T:
         """The value as a program wrote it, or `Wrong`."""
@@ -52,8 +53,8 @@ class Kind(Generic[T]):
         return None
 
     def schema(self) -> dict[str, Any]:
-        """The same as JSON Schema."""
-        raise NotImplementedError
+        """The same as JSON Schema. TypeError for a kind that is only of settings, and never shown to a model."""
+        raise TypeError(f"{type(self).__name__} has no JSON Schema")
 
     def spell(self, value: Any) -> str:
         """A value of this kind as a person would write it; nothing for what is empty."""
@@ -69,8 +70,9 @@ class Kind(Generic[T]):
         except (ValueError, OverflowError):
             raise Wrong(f"expected {self.expected}, found {found(value)}") from None
 
+    @abstractmethod
     def _take(self, value: object) -> T:
-        raise NotImplementedError
+        """The value, or `Wrong`; ValueError and OverflowError mean the same, in the words of `expected`."""
 
     def _parse(self, value: object) -> T:
         return self._take(value)

@@ -642,10 +642,6 @@ def _text(body: Mapping[str, Any], key: str) -> str:
     return _field(body, key, _TEXT)
 
 
-def _str_item(value: Any) -> str:
-    return _text({"item": value}, "item")
-
-
 def _optional(body: Mapping[str, Any], key: str) -> str | None:
     return _or_none(body, key, _TEXT)
 

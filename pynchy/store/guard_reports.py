@@ -64,10 +64,3 @@ def egress_refused(tx: Tx, *, folder: GroupId, run: RunId, what: str, times: int
         folder=folder,
         detail={"run": run, "what": what[:300], "count": times},
     )
-
-
-def settings_changed(
-    tx: Tx, *, folder: GroupId, action: str, detail: dict[str, object], by: str = "owner"
-) -> None:
-    """What a group may do was changed, by the owner or by whoever approved it."""
-    audit.record(tx, actor=by, action=action, folder=folder, detail=detail)
