@@ -51,7 +51,7 @@ def config() -> Iterator[str]:
         "kind: a start says all that is wrong at once, and exits with 78.\n"
     )
     for section, cls in SECTIONS.items():
-        yield f"## {section}\n\n{cls.__doc__}\n"
+        yield f"## {section}\n\n{inspect.getdoc(cls)}\n"
         yield "| key | default | what it is | what it may be |\n| --- | --- | --- | --- |"
         for field in attrs.fields(cls):
             kind = field.metadata["kind"]
@@ -197,7 +197,7 @@ def fixed_limits() -> Iterator[str]:
         "[config.md](config.md); the limits of a tool's arguments are in [tools.md](tools.md).\n"
     )
     for section in limits.TABLE.values():
-        yield f"## {type(section).__name__}\n\n{section.__doc__}\n"
+        yield f"## {type(section).__name__}\n\n{inspect.getdoc(section)}\n"
         yield "| what | limit |\n| --- | --- |"
         for field in attrs.fields(type(section)):
             text = spell_limit(getattr(section, field.name), field.metadata["unit"])
