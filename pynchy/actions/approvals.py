@@ -20,7 +20,7 @@ from pynchy.actions.call import Call, Done, Host, Scaffold, no_folders, undone_i
 from pynchy.actions.effects import Effects
 from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
-from pynchy.container.mounts.rules import Wish, name_after, unfit
+from pynchy.container.mounts.rules import MountRequest, name_after, unfit
 from pynchy.gateway.hosts import check_owner, check_pattern
 from pynchy.model import MAIN, GroupId, folder_of
 from pynchy.policy import group_settings
@@ -164,31 +164,31 @@ def _carry_out(tx: Tx, approval: Approval, actor: Actor, *, scaffold: Scaffold) 
 
 def _check_mount(call: Call) -> dict[str, Any]:
     path = call.args["path"]
-    wish = Wish(
+    request = MountRequest(
         path=path,
         name=call.args.get("name") or name_after(path),
         writable=call.args.get("writable", False),
     )
-    _new_mount(call, wish)
-    return attrs.asdict(wish)
+    _new_mount(call, request)
+    return attrs.asdict(request)
 
 
 def _mount(call: Call, actor: Actor) -> Done:
-    wish = Wish(**call.args)
-    _new_mount(call, wish)
-    _, effects = settings.add_mount(call.tx, actor, call.caller.folder, wish)
-    text = f"{wish.path} is a mount, {wish.name}, from the next run on, if the allowlist lets it be"
+    request = MountRequest(**call.args)
+    _new_mount(call, request)
+    _, effects = settings.add_mount(call.tx, actor, call.caller.folder, request)
+    text = f"{request.path} is a mount, {request.name}, from the next run on, if the allowlist lets it be"
     return Done.now(text, effects)
 
 
-def _new_mount(call: Call, wish: Wish) -> None:
+def _new_mount(call: Call, request: MountRequest) -> None:
     """Raise `Refused` unless this would be a new mount: no request changes one that is there."""
-    if (reason := unfit(wish)) is not None:
+    if (reason := unfit(request)) is not None:
         raise Refused(reason)
     document = groups.settings(call.tx, call.caller.folder)
-    if any(each.get("name") == wish.name for each in document.get("mounts", [])):
-        raise Refused(f"this group has a mount of the name {wish.name} already")
-    _check(group_settings.with_mount(document, wish))
+    if any(each.get("name") == request.name for each in document.get("mounts", [])):
+        raise Refused(f"this group has a mount of the name {request.name} already")
+    _check(group_settings.with_mount(document, request))
 
 
 def _check_host(call: Call) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pynchy.actions.actor import Actor
 from pynchy.actions.effects import Effects
 from pynchy.actions.record import check_main, note
 from pynchy.actions.refused import Refused
-from pynchy.container.mounts.rules import Wish
+from pynchy.container.mounts.rules import MountRequest
 from pynchy.model import GroupId
 from pynchy.policy import group_settings
 from pynchy.store import groups
@@ -23,11 +23,13 @@ from pynchy.store.database import Tx
 Document = dict[str, Any]
 
 
-def add_mount(tx: Tx, actor: Actor, folder: GroupId, wish: Wish) -> tuple[Document, Effects]:
+def add_mount(
+    tx: Tx, actor: Actor, folder: GroupId, request: MountRequest
+) -> tuple[Document, Effects]:
     """Give a group a folder of this machine, from its next run on, if the allowlist lets it be."""
     before = _settings(tx, actor, folder)
-    document = group_settings.with_mount(before, wish)
-    return _set(tx, actor, folder, document, "mount added", **attrs.asdict(wish))
+    document = group_settings.with_mount(before, request)
+    return _set(tx, actor, folder, document, "mount added", **attrs.asdict(request))
 
 
 def remove_mount(tx: Tx, actor: Actor, folder: GroupId, name: str) -> tuple[Document, Effects]:

@@ -16,7 +16,7 @@ from pynchy.model import MINUTE, SECOND
 
 
 @attrs.frozen
-class Patience:
+class Timeouts:
     """The limits of a run, in seconds. These are the defaults of the product."""
 
     start: float = 60 * SECOND  # from the spawn to the first sign of life
@@ -56,8 +56,8 @@ class Limit(enum.Enum):
 class Deadlines:
     """The clock face of one run: told what happened, it says what is due next."""
 
-    def __init__(self, patience: Patience, now: float) -> None:
-        self._patience = patience
+    def __init__(self, timeouts: Timeouts, now: float) -> None:
+        self._timeouts = timeouts
         self.phase = Phase.STARTING
         self._since = now  # when the phase began
         self._turn = now  # when the turn under way began
@@ -69,7 +69,7 @@ class Deadlines:
         if self.phase is Phase.IDLE:
             self._enter(Phase.BUSY, now)
             self._turn = now
-            self._silence = now + self._patience.silence
+            self._silence = now + self._timeouts.silence
 
     def stirred(self) -> None:
         """The agent is on its way: a slow machine is not a dead one."""
@@ -80,11 +80,11 @@ class Deadlines:
         if self.phase is Phase.STARTING:
             self._enter(Phase.BUSY if owed else Phase.IDLE, now)
             self._turn = now
-            self._silence = now + self._patience.silence
+            self._silence = now + self._timeouts.silence
 
     def progressed(self, now: float, *, tool: float = 0.0) -> None:
         """Something moved; the tool that began may be silent for ``tool`` seconds."""
-        allowed = max(self._patience.silence, tool + TOOL_MARGIN if tool > 0 else 0.0)
+        allowed = max(self._timeouts.silence, tool + TOOL_MARGIN if tool > 0 else 0.0)
         self._silence = max(self._silence, now + allowed)
 
     def answered(self, now: float, *, owed: bool) -> None:
@@ -92,7 +92,7 @@ class Deadlines:
         if self.phase in (Phase.STARTING, Phase.BUSY, Phase.STOPPING):
             self._enter(Phase.BUSY if owed else Phase.IDLE, now)
             self._turn = now
-            self._silence = now + self._patience.silence
+            self._silence = now + self._timeouts.silence
 
     def stopping(self, now: float) -> None:
         """A person asked for the turn to stop."""
@@ -108,19 +108,19 @@ class Deadlines:
         """The next limit, and when."""
         match self.phase:
             case Phase.STARTING:
-                patience = self._patience.start_most if self._stirs else self._patience.start
-                return self._since + patience, Limit.START
+                limit = self._timeouts.start_most if self._stirs else self._timeouts.start
+                return self._since + limit, Limit.START
             case Phase.BUSY:
-                whole = self._turn + self._patience.turn
+                whole = self._turn + self._timeouts.turn
                 return min(
                     (self._silence, Limit.SILENCE), (whole, Limit.TURN), key=lambda due: due[0]
                 )
             case Phase.IDLE:
-                return self._since + self._patience.idle, Limit.IDLE
+                return self._since + self._timeouts.idle, Limit.IDLE
             case Phase.STOPPING:
-                return self._since + self._patience.stop, Limit.STOP
+                return self._since + self._timeouts.stop, Limit.STOP
             case Phase.CLOSING:
-                return self._since + self._patience.close, Limit.CLOSE
+                return self._since + self._timeouts.close, Limit.CLOSE
 
     def _enter(self, phase: Phase, now: float) -> None:
         self.phase = phase

@@ -31,7 +31,7 @@ from pynchy.config.installation import install_id
 from pynchy.config.settings import Config
 from pynchy.config.sources import credential_now
 from pynchy.container import folders
-from pynchy.container.deadlines import Patience
+from pynchy.container.deadlines import Timeouts
 from pynchy.container.engines.health import Health
 from pynchy.control import server
 from pynchy.control.group_guards import Guards
@@ -241,7 +241,7 @@ async def serve(
         if edges.renewal is not None:
             await child(partial(edges.renewal, changed=after.credential_changed), "credentials")
         if edges.has_home:
-            await child(_nightly_round(config, edges, threshold, notices).run, "keeper")
+            await child(_nightly_round(config, edges, threshold, notices).run, "maintenance")
         inlets = [
             await child(partial(receive, channel), f"receiver {name}")
             for name, channel in edges.channels.items()
@@ -358,7 +358,7 @@ def _terms(config: Config, boot: str) -> turn.Terms:
     limits = config.limits
     return turn.Terms(
         bounds=bounds_of(config),
-        patience=Patience(
+        timeouts=Timeouts(
             silence=limits.progress, turn=limits.turn, idle=limits.idle, close=limits.close_grace
         ),
         timezone=config.assistant.timezone,

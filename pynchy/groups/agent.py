@@ -130,7 +130,7 @@ class ContainedAgents:
             extras = attrs.evolve(
                 extras, mounts=tuple(attrs.evolve(each, writable=False) for each in extras.mounts)
             )
-        refused = [(each.wish.name, each.reason) for each in extras.refused]
+        refused = [(each.request.name, each.reason) for each in extras.refused]
         if trouble:
             refused.append(("settings", trouble))
         if refused or own.mounts:

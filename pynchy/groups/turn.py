@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from pynchy.container.deadlines import Deadlines, Limit, Patience, Phase
+from pynchy.container.deadlines import Deadlines, Limit, Phase, Timeouts
 from pynchy.container.engines.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
 from pynchy.groups.dispatcher import RunHandle
@@ -96,7 +96,7 @@ Event = Heard | Broken | Gone | Rung | CloseAsked | StopAsked
 class Terms:
     """What the owner decided for all runs."""
 
-    patience: Patience
+    timeouts: Timeouts
     timezone: str
     assistant: str
     model: str | None
@@ -276,7 +276,7 @@ class _Run:
 
     async def _serve(self, session: Session, events: trio.MemoryReceiveChannel[Event]) -> str:
         """The loop of a run: one thing at a time, until the container is gone or has to be put down."""
-        deadlines = Deadlines(self.terms.patience, trio.current_time())
+        deadlines = Deadlines(self.terms.timeouts, trio.current_time())
         while True:
             moment, limit = deadlines.due()
             event: Event | None = None

@@ -19,7 +19,7 @@ import attrs
 from pynchy.config.dotenv import BadEnvFile, parse_env
 from pynchy.config.paths import Home
 from pynchy.container import folders
-from pynchy.container.mounts.rules import BadAllowlist, Wish, parse_allowlist
+from pynchy.container.mounts.rules import BadAllowlist, MountRequest, parse_allowlist
 from pynchy.model import MAIN, ChatId, Group, GroupId, Message, Micros, SenderId, Seq, TaskId
 from pynchy.moving import old_home, trees
 from pynchy.moving.old_home import OldGroup, OldHome, OldTask
@@ -238,8 +238,8 @@ def _bring_group(
     if new:
         document = groups.settings(db, folder)
         for mount in group.mounts:
-            wish = Wish(mount.path, mount.name, mount.writable)
-            document = group_settings.with_mount(document, wish)
+            request = MountRequest(mount.path, mount.name, mount.writable)
+            document = group_settings.with_mount(document, request)
         groups.set_settings(db, folder, document)
     row: dict[str, Any] = {
         "folder": folder,

@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from pynchy.config.values import EGRESS, TIB, Money, Size
-from pynchy.container.mounts.rules import Wish
+from pynchy.container.mounts.rules import MountRequest
 from pynchy.gateway.body import SERVER_TOOLS
 from pynchy.gateway.exchange import Egress, Limits
 from pynchy.gateway.hosts import check_owner, check_pattern
@@ -93,7 +93,7 @@ class BadSettings(ValueError):
 class Settings:
     """One group's. ``egress`` None: as for everybody. ``budget`` has only what differs, in dollars and tokens."""
 
-    mounts: tuple[Wish, ...] = ()
+    mounts: tuple[MountRequest, ...] = ()
     egress: str | None = None
     hosts: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ def read(document: Mapping[str, Any]) -> Settings:
         taken = _DOCUMENT.take(document)
     except Wrong as error:
         raise BadSettings(str(error)) from None
-    mounts = tuple(Wish(**each) for each in taken.pop("mounts", ()))
+    mounts = tuple(MountRequest(**each) for each in taken.pop("mounts", ()))
     tools = frozenset(taken.pop("server_tools", ()))
     return Settings(mounts=mounts, server_tools=tools, **taken)
 
@@ -141,10 +141,10 @@ def limits_of(settings: Settings, default: Limits) -> Limits:
     )
 
 
-def with_mount(document: Mapping[str, Any], wish: Wish) -> dict[str, Any]:
+def with_mount(document: Mapping[str, Any], request: MountRequest) -> dict[str, Any]:
     """The document with one more mount, in the place of one of the same name."""
-    others = [each for each in document.get("mounts", []) if each.get("name") != wish.name]
-    return {**document, "mounts": [*others, attrs.asdict(wish)]}
+    others = [each for each in document.get("mounts", []) if each.get("name") != request.name]
+    return {**document, "mounts": [*others, attrs.asdict(request)]}
 
 
 def without_mount(document: Mapping[str, Any], name: str) -> dict[str, Any] | None:

@@ -17,9 +17,9 @@ from pynchy.container.mounts.rules import (
     Allowlist,
     BadAllowlist,
     Granted,
+    KnownPaths,
+    MountRequest,
     Root,
-    Wish,
-    World,
     judge,
 )
 from pynchy.container.mounts.sensitive import SECRETS
@@ -89,14 +89,14 @@ def test_a_link_out_of_a_root_leads_nowhere(tmp_path: Path) -> None:
     (home / "projects" / "out").symlink_to(home / "private")
     (home / "projects" / "in").mkdir()
     allowlist = Allowlist((Root("~/projects"),))
-    world = World(roots=real_roots(allowlist, user_home=home))
+    known = KnownPaths(roots=real_roots(allowlist, user_home=home))
     for name, granted in (("out", False), ("in", True)):
         path = f"~/projects/{name}"
         verdict = judge(
-            Wish(path, name),
+            MountRequest(path, name),
             look(path, user_home=home),
             allowlist=allowlist,
-            world=world,
+            known=known,
             is_main=True,
         )
         assert isinstance(verdict, Granted) is granted, verdict

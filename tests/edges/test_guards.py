@@ -10,7 +10,7 @@ import pytest
 from pynchy.config.sources import from_environ
 from pynchy.container.engines.runtime import NoRuntime
 from pynchy.container.mounts.extra import MOST_COVERS, Allowed, Swapped
-from pynchy.container.mounts.rules import Wish
+from pynchy.container.mounts.rules import MountRequest
 from pynchy.daemon.edges import warn_of_escapes
 from pynchy.gateway.exchange import Limits
 from pynchy.policy import group_settings
@@ -30,7 +30,7 @@ def allowed(tmp_path: Path) -> Allowed:
 def test_a_folder_that_was_swapped_since_it_was_judged_is_noticed(tmp_path: Path) -> None:
     # threat M7
     guard, site = allowed(tmp_path), tmp_path / "projects" / "site"
-    extras = guard.extras([Wish(str(site), "site")], is_main=True, others=[])
+    extras = guard.extras([MountRequest(str(site), "site")], is_main=True, others=[])
     assert [each.source for each in extras.mounts] == [site]
     extras.check()
     site.rename(site.with_name("aside"))
@@ -43,11 +43,14 @@ def test_two_groups_mounts_never_lie_in_each_other_where_one_writes(tmp_path: Pa
     # threat M6
     guard, site = allowed(tmp_path), tmp_path / "projects" / "site"
     (site / "inner").mkdir()
-    outer, inner = Wish(str(site), "site", writable=True), Wish(str(site / "inner"), "inner")
+    outer, inner = (
+        MountRequest(str(site), "site", writable=True),
+        MountRequest(str(site / "inner"), "inner"),
+    )
     for mine, theirs in ((outer, inner), (inner, outer)):
         extras = guard.extras([mine], is_main=False, others=[([theirs], True)])
         assert extras.mounts == ()
-        assert [each.wish for each in extras.refused] == [mine]
+        assert [each.request for each in extras.refused] == [mine]
     beside = attrs.evolve(outer, writable=False)
     assert guard.extras([inner], is_main=False, others=[([beside], True)]).mounts
 
@@ -57,10 +60,10 @@ def test_more_secrets_than_a_sandbox_can_cover_are_not_mounted(tmp_path: Path) -
     for number in range(MOST_COVERS):
         (site / f"{number}").mkdir()
         (site / f"{number}" / ".env").touch()
-    wish = Wish(str(site), "site")
-    assert len(guard.extras([wish], is_main=True, others=[]).mounts) == 1 + MOST_COVERS
+    request = MountRequest(str(site), "site")
+    assert len(guard.extras([request], is_main=True, others=[]).mounts) == 1 + MOST_COVERS
     (site / ".env").touch()
-    extras = guard.extras([wish], is_main=True, others=[])
+    extras = guard.extras([request], is_main=True, others=[])
     assert extras.mounts == ()
     assert f"the most is {MOST_COVERS}" in extras.refused[0].reason
 

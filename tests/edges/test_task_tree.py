@@ -33,7 +33,7 @@ SERVICES = {
     "dispatcher",
     "disk guard",
     "credentials",
-    "keeper",
+    "maintenance",
     "receiver console",
     "receiver whatsapp",
     "scheduler",

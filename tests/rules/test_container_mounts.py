@@ -15,13 +15,13 @@ from pynchy.container.mounts.rules import (
     TEMPLATE,
     Allowlist,
     BadAllowlist,
+    Denied,
     Granted,
     Hit,
-    Refused,
+    KnownPaths,
+    MountRequest,
     Root,
     Seen,
-    Wish,
-    World,
     judge,
     judge_all,
     masks,
@@ -31,7 +31,7 @@ from pynchy.container.mounts.sensitive import SECRETS, matched_by
 from pynchy.container.spec import BadSpec, Mount
 
 ALLOWED = Allowlist((Root("/data/projects", writable=True), Root("/data/papers")))
-WORLD = World(
+KNOWN = KnownPaths(
     roots=(Path("/data/projects"), Path("/data/papers")),
     ours=(Path("/data/projects/home/.state"), Path("/opt/app")),
 )
@@ -46,10 +46,12 @@ def verdict(
     kind: str = "folder",
     main: bool = True,
     allowlist: Allowlist = ALLOWED,
-    world: World = WORLD,
-) -> Granted | Refused:
+    known: KnownPaths = KNOWN,
+) -> Granted | Denied:
     seen = Seen(Path(real or path), kind)
-    return judge(Wish(path, name, writable), seen, allowlist=allowlist, world=world, is_main=main)
+    return judge(
+        MountRequest(path, name, writable), seen, allowlist=allowlist, known=known, is_main=main
+    )
 
 
 def test_what_lies_below_a_root_is_granted() -> None:
@@ -59,8 +61,8 @@ def test_what_lies_below_a_root_is_granted() -> None:
 
 def test_no_file_means_nothing() -> None:
     # invariant 145, threat M8
-    world = attrs.evolve(WORLD, roots=())
-    assert isinstance(verdict("/data/projects/site", allowlist=NOTHING, world=world), Refused)
+    known = attrs.evolve(KNOWN, roots=())
+    assert isinstance(verdict("/data/projects/site", allowlist=NOTHING, known=known), Denied)
 
 
 def test_writing_needs_a_root_that_allows_it_and_main_where_the_owner_says_so() -> None:
@@ -89,21 +91,23 @@ def test_writing_needs_a_root_that_allows_it_and_main_where_the_owner_says_so() 
     ],
 )  # fmt: skip
 def test_a_path_is_plain_absolute_and_strictly_below_a_root(path: str) -> None:
-    assert isinstance(verdict(path, real=path if path.startswith("/") else "/x"), Refused)
+    assert isinstance(verdict(path, real=path if path.startswith("/") else "/x"), Denied)
 
 
 def test_it_is_the_real_path_that_counts() -> None:
     # threat M3, invariant 145 148
     for real in ("/data", "/home/u/.ssh", "/data/projects/site/.ssh", "/opt/other"):
-        assert isinstance(verdict("/data/projects/site", real=real), Refused)
+        assert isinstance(verdict("/data/projects/site", real=real), Denied)
     assert isinstance(verdict("/elsewhere/link", real="/data/projects/site"), Granted)
 
 
 @pytest.mark.parametrize("kind", ["other"])
 def test_sockets_and_devices_are_not_mounted(kind: str) -> None:
-    assert isinstance(verdict("/data/projects/agent.sock", kind=kind), Refused)
-    gone = judge(Wish("/data/projects/x", "x"), None, allowlist=ALLOWED, world=WORLD, is_main=True)
-    assert isinstance(gone, Refused)
+    assert isinstance(verdict("/data/projects/agent.sock", kind=kind), Denied)
+    gone = judge(
+        MountRequest("/data/projects/x", "x"), None, allowlist=ALLOWED, known=KNOWN, is_main=True
+    )
+    assert isinstance(gone, Denied)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +125,8 @@ def test_sockets_and_devices_are_not_mounted(kind: str) -> None:
 )  # fmt: skip
 def test_secrets_are_blocked_by_component_whatever_their_case_and_form(part: str) -> None:
     for path in (f"/data/projects/{part}", f"/data/projects/{part}/deeper"):
-        assert isinstance(verdict(path), Refused), path
-        assert isinstance(verdict("/data/projects/link", real=path), Refused), path
+        assert isinstance(verdict(path), Denied), path
+        assert isinstance(verdict("/data/projects/link", real=path), Denied), path
 
 
 @pytest.mark.parametrize(
@@ -135,7 +139,7 @@ def test_secrets_are_blocked_by_component_whatever_their_case_and_form(part: str
     ],
 )  # fmt: skip
 def test_a_copy_of_a_secret_is_one(part: str) -> None:
-    assert isinstance(verdict(f"/data/projects/{part}"), Refused)
+    assert isinstance(verdict(f"/data/projects/{part}"), Denied)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +148,12 @@ def test_a_copy_of_a_secret_is_one(part: str) -> None:
 )
 def test_what_the_owners_own_programs_run_is_never_writable(part: str) -> None:
     # threat M4
-    world = attrs.evolve(WORLD, programs=(Path("/data/projects/tools"),))
-    found = verdict(f"/data/projects/{part}", writable=True, name="x", world=world)
+    known = attrs.evolve(KNOWN, programs=(Path("/data/projects/tools"),))
+    found = verdict(f"/data/projects/{part}", writable=True, name="x", known=known)
     assert isinstance(found, Granted)
     assert not found.mount.writable
     assert "read-only: your" in found.note
-    around = verdict("/data/projects/site", writable=True, world=world)
+    around = verdict("/data/projects/site", writable=True, known=known)
     assert isinstance(around, Granted)
     assert around.mount.writable
 
@@ -202,7 +206,7 @@ def test_nothing_of_ours_is_above_or_below_a_mount() -> None:
         "/data/projects/home/.state",
         "/data/projects/home/.state/db",
     ):
-        assert isinstance(verdict("/data/projects/link", real=real), Refused)
+        assert isinstance(verdict("/data/projects/link", real=real), Denied)
 
 
 @pytest.mark.parametrize(
@@ -210,40 +214,40 @@ def test_nothing_of_ours_is_above_or_below_a_mount() -> None:
 )
 def test_a_mount_has_a_plain_name(name: str) -> None:
     # threat M5
-    assert isinstance(verdict("/data/projects/site", name=name), Refused)
+    assert isinstance(verdict("/data/projects/site", name=name), Denied)
 
 
 def test_no_source_lies_where_a_container_can_write() -> None:
     # threat M6
-    world = attrs.evolve(WORLD, written=(Path("/data/projects/site"),))
-    assert isinstance(verdict("/data/projects/site/sub", world=world), Refused)
-    assert isinstance(verdict("/data/projects/site", world=world), Granted)
-    world = attrs.evolve(WORLD, sources=(Path("/data/projects/site/sub"),))
-    assert isinstance(verdict("/data/projects/site", writable=True, world=world), Refused)
-    assert isinstance(verdict("/data/projects/site", world=world), Granted)
+    known = attrs.evolve(KNOWN, written=(Path("/data/projects/site"),))
+    assert isinstance(verdict("/data/projects/site/sub", known=known), Denied)
+    assert isinstance(verdict("/data/projects/site", known=known), Granted)
+    known = attrs.evolve(KNOWN, sources=(Path("/data/projects/site/sub"),))
+    assert isinstance(verdict("/data/projects/site", writable=True, known=known), Denied)
+    assert isinstance(verdict("/data/projects/site", known=known), Granted)
 
 
 def test_the_wishes_of_one_group_cannot_conflict() -> None:
     # threat M6
-    wishes = [
-        Wish("/data/projects/site", "site", writable=True),
-        Wish("/data/projects/site/sub", "sub"),
-        Wish("/data/papers/a", "SITE"),
-        Wish("/data/papers/b", "b"),
+    requests = [
+        MountRequest("/data/projects/site", "site", writable=True),
+        MountRequest("/data/projects/site/sub", "sub"),
+        MountRequest("/data/papers/a", "SITE"),
+        MountRequest("/data/papers/b", "b"),
     ]
     found = judge_all(
-        [(wish, Seen(Path(wish.path), "folder")) for wish in wishes],
+        [(request, Seen(Path(request.path), "folder")) for request in requests],
         allowlist=ALLOWED,
-        world=WORLD,
+        known=KNOWN,
         is_main=True,
     )
-    assert [type(v) for v in found] == [Granted, Refused, Refused, Granted]
+    assert [type(v) for v in found] == [Granted, Denied, Denied, Granted]
 
 
 def test_a_deeper_root_decides() -> None:
     allowlist = Allowlist((Root("/data", writable=True), Root("/data/papers", writable=False)))
-    world = World(roots=(Path("/data"), Path("/data/papers")))
-    found = verdict("/data/papers/a", writable=True, allowlist=allowlist, world=world)
+    known = KnownPaths(roots=(Path("/data"), Path("/data/papers")))
+    found = verdict("/data/papers/a", writable=True, allowlist=allowlist, known=known)
     assert isinstance(found, Granted)
     assert not found.mount.writable
 
@@ -306,7 +310,11 @@ def test_any_bytes_are_an_allowlist_or_a_refusal(data: bytes) -> None:
 def test_judging_never_raises_and_grants_only_below_a_root(path: str, name: str, real: str) -> None:
     where = Path("/data/projects", real.replace("\0", ""))
     found = judge(
-        Wish(path, name), Seen(where, "folder"), allowlist=ALLOWED, world=WORLD, is_main=True
+        MountRequest(path, name),
+        Seen(where, "folder"),
+        allowlist=ALLOWED,
+        known=KNOWN,
+        is_main=True,
     )
     if isinstance(found, Granted):
         assert Path("/data/projects") in found.mount.source.parents

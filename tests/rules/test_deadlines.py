@@ -6,24 +6,24 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.container.deadlines import TOOL_MARGIN, Deadlines, Limit, Patience, Phase
+from pynchy.container.deadlines import TOOL_MARGIN, Deadlines, Limit, Phase, Timeouts
 
-PATIENCE = Patience(start=60, silence=600, turn=3600, idle=1800, close=10, stop=0.5)
+TIMEOUTS = Timeouts(start=60, silence=600, turn=3600, idle=1800, close=10, stop=0.5)
 
 
 def busy(now: float = 0.0) -> Deadlines:
-    clock = Deadlines(PATIENCE, now)
+    clock = Deadlines(TIMEOUTS, now)
     clock.started(now, owed=True)
     return clock
 
 
 def test_an_agent_that_never_speaks_has_its_start_limit() -> None:
     # invariants 114, 115
-    assert Deadlines(PATIENCE, 5.0).due() == (65.0, Limit.START)
+    assert Deadlines(TIMEOUTS, 5.0).due() == (65.0, Limit.START)
 
 
 def test_a_slow_start_that_gives_a_sign_of_life_has_longer() -> None:
-    clock = Deadlines(attrs.evolve(PATIENCE, start_most=300), 5.0)
+    clock = Deadlines(attrs.evolve(TIMEOUTS, start_most=300), 5.0)
     clock.stirred()
     assert clock.due() == (305.0, Limit.START)
     clock.stirred()

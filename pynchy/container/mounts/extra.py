@@ -20,11 +20,11 @@ from pynchy.container.mounts.rules import (
     NOTHING,
     Allowlist,
     BadAllowlist,
+    Denied,
     Granted,
-    Refused,
+    KnownPaths,
+    MountRequest,
     Seen,
-    Wish,
-    World,
     judge_all,
     masks,
 )
@@ -45,7 +45,7 @@ class Extras:
     """What one run gets, and what it does not. ``notes`` say where it is less than was asked."""
 
     mounts: tuple[Mount, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[Denied, ...] = ()
     notes: tuple[str, ...] = ()
     _seen: Mapping[Path, tuple[int, int]] = attrs.field(factory=dict)
 
@@ -81,24 +81,24 @@ class Allowed:
 
     def extras(
         self,
-        wishes: Sequence[Wish],
+        requests: Sequence[MountRequest],
         *,
         is_main: bool,
-        others: Sequence[tuple[Sequence[Wish], bool]],
+        others: Sequence[tuple[Sequence[MountRequest], bool]],
     ) -> Extras:
-        """What of one group's wishes becomes a mount. ``others``: the wishes of the other groups, and whether each is
-        main's: no two groups' mounts may lie in each other where one can write. Looks at the disk; never raises for
-        what it finds there."""
-        if not wishes:
+        """Which of a group's requests become mounts. ``others`` are the requests of the other groups, and whether each
+        group is main: no two groups' mounts may overlap where one of them can write. Looks at the disk; never raises
+        for what it finds there."""
+        if not requests:
             return Extras()
         if self._list is None:  # missing so far: it may have been written since
             with suppress(BadAllowlist):  # kept as `trouble`, which is said below
                 self.reload()
         if self._list is None or self.trouble:
             reason = self.trouble or f"there is no {self.path}; see `pynchy mounts init`"
-            return Extras(refused=tuple(Refused(wish, reason) for wish in wishes))
+            return Extras(refused=tuple(Denied(request, reason) for request in requests))
         rules = self._list
-        world = World(
+        known = KnownPaths(
             roots=allowlist.real_roots(rules, user_home=self.user_home),
             ours=tuple(path.resolve() for path in self.ours),
             programs=tuple(path.resolve() for path in self.programs),
@@ -107,37 +107,39 @@ class Allowed:
             granted.mount
             for their, main in others
             for granted in judge_all(
-                self._looked(their), allowlist=rules, world=world, is_main=main
+                self._looked(their), allowlist=rules, known=known, is_main=main
             )
             if isinstance(granted, Granted)
         ]
-        world = attrs.evolve(
-            world,
+        known = attrs.evolve(
+            known,
             sources=tuple(mount.source for mount in theirs),
             written=tuple(mount.source for mount in theirs if mount.writable),
         )
         mounts: list[Mount] = []
-        refused: list[Refused] = []
+        refused: list[Denied] = []
         notes: list[str] = []
         seen: dict[Path, tuple[int, int]] = {}
         room = MOST_COVERS
         for verdict in judge_all(
-            self._looked(wishes), allowlist=rules, world=world, is_main=is_main
+            self._looked(requests), allowlist=rules, known=known, is_main=is_main
         ):
-            if isinstance(verdict, Refused):
+            if isinstance(verdict, Denied):
                 refused.append(verdict)
                 continue
             source = verdict.mount.source
             try:
                 found = _identity(source)
-                covers = self._covers(verdict, rules, world.programs)
+                covers = self._covers(verdict, rules, known.programs)
                 if len(covers) > room:
                     raise allowlist.TooLarge(f"{len(covers)} of them, the most is {MOST_COVERS}")
             except (OSError, BadSpec, allowlist.TooLarge) as error:
-                wish = next(
-                    wish for wish in wishes if verdict.mount.target.endswith(f"/{wish.name}")
+                request = next(
+                    request
+                    for request in requests
+                    if verdict.mount.target.endswith(f"/{request.name}")
                 )
-                refused.append(Refused(wish, f"secrets in it cannot be masked: {error}"))
+                refused.append(Denied(request, f"secrets in it cannot be masked: {error}"))
                 continue
             room -= len(covers)
             seen[source] = found
@@ -150,8 +152,11 @@ class Allowed:
                 notes.append(f"{source}: {kept} places that your own programs run are read-only")
         return Extras(tuple(mounts), tuple(refused), tuple(notes), seen)
 
-    def _looked(self, wishes: Sequence[Wish]) -> list[tuple[Wish, Seen | None]]:
-        return [(wish, allowlist.look(wish.path, user_home=self.user_home)) for wish in wishes]
+    def _looked(self, requests: Sequence[MountRequest]) -> list[tuple[MountRequest, Seen | None]]:
+        return [
+            (request, allowlist.look(request.path, user_home=self.user_home))
+            for request in requests
+        ]
 
     def _covers(
         self, granted: Granted, rules: Allowlist, programs: tuple[Path, ...]

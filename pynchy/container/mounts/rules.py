@@ -1,6 +1,6 @@
 """Decide which host folders a group may see, by the owner's allowlist. Rules.
 
-A wish is granted only if every rule below says so; there is no default that lets something through. The rule that
+A request is granted only if every rule below says so; there is no default that lets something through. The rule that
 keeps it so: pure. What the disk says of a path (`Seen`: its real path and kind) comes in as a fact, and no text of a
 path is ever compared without its components.
 """
@@ -126,7 +126,7 @@ def contains(outer: PurePath, inner: PurePath) -> bool:
 
 
 @attrs.frozen
-class Wish:
+class MountRequest:
     """A mount that a group's settings ask for."""
 
     path: str
@@ -143,7 +143,7 @@ class Seen:
 
 
 @attrs.frozen
-class World:
+class KnownPaths:
     """What else is there: all real paths.
 
     ``roots`` are the allowlist's, in its order, None where one does not exist. ``ours`` is our state, our code and our
@@ -160,17 +160,17 @@ class World:
 
 @attrs.frozen
 class Granted:
-    """The mount that a wish becomes; ``note`` says where it is less than was asked."""
+    """The mount that a request becomes; ``note`` says where it is less than was asked."""
 
     mount: Mount
     note: str = ""
 
 
 @attrs.frozen
-class Refused:
+class Denied:
     """Why not, in a sentence for the owner."""
 
-    wish: Wish
+    request: MountRequest
     reason: str
 
 
@@ -179,93 +179,98 @@ def name_after(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def unfit(wish: Wish) -> str | None:
-    """Why a wish could be granted nowhere, by how it is written; None if it might be."""
-    if not _NAME.fullmatch(wish.name) or ".." in wish.name:
-        return f"not a name: {wish.name!r}"
+def unfit(request: MountRequest) -> str | None:
+    """Why a request could be granted nowhere, by how it is written; None if it might be."""
+    if not _NAME.fullmatch(request.name) or ".." in request.name:
+        return f"not a name: {request.name!r}"
     try:
-        _check_written(wish.path)
+        _check_written(request.path)
     except BadAllowlist as error:
         return str(error)
     return None
 
 
 def judge(
-    wish: Wish, seen: Seen | None, *, allowlist: Allowlist, world: World, is_main: bool
-) -> Granted | Refused:
+    request: MountRequest,
+    seen: Seen | None,
+    *,
+    allowlist: Allowlist,
+    known: KnownPaths,
+    is_main: bool,
+) -> Granted | Denied:
     """Whether a group gets a mount. Never raises."""
-    if (reason := unfit(wish)) is not None:
-        return Refused(wish, reason)
+    if (reason := unfit(request)) is not None:
+        return Denied(request, reason)
     if seen is None:
-        return Refused(wish, f"{wish.path} is not there")
+        return Denied(request, f"{request.path} is not there")
     if seen.kind not in {"folder", "file"}:
-        return Refused(wish, f"{wish.path} is neither a folder nor a file")
+        return Denied(request, f"{request.path} is neither a folder nor a file")
     real = seen.real
-    for parts in (PurePosixPath(wish.path).parts, real.parts):
+    for parts in (PurePosixPath(request.path).parts, real.parts):
         if pattern := matched_by(parts, allowlist.blocked):
-            return Refused(wish, f"{wish.path} is blocked by {pattern!r}")
+            return Denied(request, f"{request.path} is blocked by {pattern!r}")
     for tree in _SYSTEM:
         if contains(tree, real) or contains(real, tree):
-            return Refused(wish, f"{tree} is the system's")
-    for mine in world.ours:
+            return Denied(request, f"{tree} is the system's")
+    for mine in known.ours:
         if contains(mine, real) or contains(real, mine):
-            return Refused(wish, f"{wish.path} and our own {mine} lie in each other")
-    root = _root_of(real, allowlist, world)
+            return Denied(request, f"{request.path} and our own {mine} lie in each other")
+    root = _root_of(real, allowlist, known)
     if root is None:
-        return Refused(wish, f"{real} lies below no allowed root")
-    for written in world.written:
+        return Denied(request, f"{real} lies below no allowed root")
+    for written in known.written:
         if written in real.parents:
-            return Refused(wish, f"{real} lies in {written}, where a container can write")
-    writable, note = wish.writable, ""
+            return Denied(request, f"{real} lies in {written}, where a container can write")
+    writable, note = request.writable, ""
     if writable and not root.writable:
         writable, note = False, f"read-only: so is {root.path}"
     elif writable and not is_main and allowlist.non_main_read_only:
         writable, note = False, "read-only: only main may write"
     if writable and (pattern := matched_by(real.parts, HOST_PROGRAMS)):
         writable, note = False, f"read-only: your own programs run what lies in {pattern!r}"
-    elif writable and any(contains(folder, real) for folder in world.programs):
+    elif writable and any(contains(folder, real) for folder in known.programs):
         writable, note = False, "read-only: your shell looks for programs there"
-    if writable and (inner := [s for s in world.sources if real in s.parents]):
-        return Refused(wish, f"{inner[0]} is mounted elsewhere, and lies in it")
+    if writable and (inner := [s for s in known.sources if real in s.parents]):
+        return Denied(request, f"{inner[0]} is mounted elsewhere, and lies in it")
     try:
-        return Granted(Mount(real, f"{EXTRA}/{wish.name}", writable), note)
+        return Granted(Mount(real, f"{EXTRA}/{request.name}", writable), note)
     except BadSpec as error:
-        return Refused(wish, str(error))
+        return Denied(request, str(error))
 
 
-def _root_of(real: Path, allowlist: Allowlist, world: World) -> Root | None:
+def _root_of(real: Path, allowlist: Allowlist, known: KnownPaths) -> Root | None:
     """The deepest root that it lies below; a root itself is not below it."""
     around = [
         (len(where.parts), root)
-        for root, where in zip(allowlist.roots, world.roots, strict=True)
+        for root, where in zip(allowlist.roots, known.roots, strict=True)
         if where is not None and where in real.parents
     ]
     return max(around, key=lambda pair: pair[0])[1] if around else None
 
 
 def judge_all(
-    wishes: Sequence[tuple[Wish, Seen | None]],
+    requests: Sequence[tuple[MountRequest, Seen | None]],
     *,
     allowlist: Allowlist,
-    world: World,
+    known: KnownPaths,
     is_main: bool,
-) -> tuple[Granted | Refused, ...]:
-    """One group's wishes in order. Each sees what the ones before it were granted, so two can never conflict."""
-    verdicts: list[Granted | Refused] = []
+) -> tuple[Granted | Denied, ...]:
+    """One group's requests in order. Each sees what the ones before it were granted, so two can never conflict."""
+    verdicts: list[Granted | Denied] = []
     names: set[str] = set()
-    for wish, seen in wishes:
-        if fold(wish.name) in names:
-            verdicts.append(Refused(wish, f"there is another mount called {wish.name!r}"))
+    for request, seen in requests:
+        if fold(request.name) in names:
+            verdicts.append(Denied(request, f"there is another mount called {request.name!r}"))
             continue
-        verdict = judge(wish, seen, allowlist=allowlist, world=world, is_main=is_main)
+        verdict = judge(request, seen, allowlist=allowlist, known=known, is_main=is_main)
         verdicts.append(verdict)
         if isinstance(verdict, Granted):
-            names.add(fold(wish.name))
+            names.add(fold(request.name))
             source = verdict.mount.source
-            world = attrs.evolve(
-                world,
-                sources=(*world.sources, source),
-                written=(*world.written, source) if verdict.mount.writable else world.written,
+            known = attrs.evolve(
+                known,
+                sources=(*known.sources, source),
+                written=(*known.written, source) if verdict.mount.writable else known.written,
             )
     return tuple(verdicts)
 

@@ -12,7 +12,7 @@ import trio
 
 from pynchy.actions import settings as acts
 from pynchy.actions.effects import Effects
-from pynchy.container.mounts.rules import BadAllowlist, Wish, name_after
+from pynchy.container.mounts.rules import BadAllowlist, MountRequest, name_after
 from pynchy.control.group_guards import Guards
 from pynchy.control.ops.acting import Acting
 from pynchy.control.server import Client, Op, OpFailed
@@ -44,8 +44,8 @@ class SettingsOps:
 
         The answer says whether the allowlist lets it through. A run that is warm ends.
         """
-        wish = Wish(path, name or name_after(path), writable)
-        await self.acting.get(acts.add_mount, GroupId(folder), wish)
+        request = MountRequest(path, name or name_after(path), writable)
+        await self.acting.get(acts.add_mount, GroupId(folder), request)
         return await self._verdicts(GroupId(folder))
 
     async def unmount(self, client: Client, *, folder: str, name: str) -> object:
@@ -89,6 +89,6 @@ class SettingsOps:
                 {"source": str(each.source), "target": each.target, "writable": each.writable}
                 for each in extras.mounts
             ],
-            "refused": [{"name": r.wish.name, "reason": r.reason} for r in extras.refused],
+            "refused": [{"name": r.request.name, "reason": r.reason} for r in extras.refused],
             "notes": [*extras.notes, *([trouble] if trouble else [])],
         }
