@@ -95,6 +95,25 @@ class Tx:
     ) -> Iterator[dict[str, Any]]:
         return self._db.query(sql, params)
 
+    def insert(self, table: str, /, **values: Any) -> int:
+        """Add a row with these columns, and answer with its rowid."""
+        return cast("int", self._insert("INSERT", table, values).lastrowid)
+
+    def insert_new(self, table: str, /, **values: Any) -> int | None:
+        """Add a row with these columns unless it is there; its rowid, None if it was."""
+        cursor = self._insert("INSERT OR IGNORE", table, values)
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def replace(self, table: str, /, **values: Any) -> None:
+        """Add a row with these columns in the place of the one with its key."""
+        self._insert("INSERT OR REPLACE", table, values)
+
+    def _insert(self, verb: str, table: str, values: Mapping[str, Any]) -> sqlite3.Cursor:
+        marks = ", ".join("?" * len(values))
+        return self.execute(
+            f"{verb} INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values())
+        )
+
     def at(self, now: Micros) -> Tx:
         """The same transaction, as it would be at another moment."""
         return Tx(self._db, now, self.new_id)

@@ -15,7 +15,7 @@ import attrs
 from pynchy.model import GroupId, Micros, RunId, after
 from pynchy.policy import failures
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import columns, to_value
+from pynchy.store.rows import columns, from_value, to_value
 
 #: What a new start may have changed: settings, credentials, the engine. It is tried again at once.
 MENDED_BY_A_START: Final = ("credential", "billing", "budget", "budget_of_all", "machine")
@@ -108,10 +108,7 @@ def enter(
         prober=None,
         reason=trouble.message[:500],
     )
-    tx.execute(
-        f"INSERT OR REPLACE INTO holds ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        attrs.astuple(hold),
-    )
+    tx.replace("holds", **from_value(hold))
     _move(tx, scope, hold.probe_at)
     return hold
 

@@ -1,6 +1,8 @@
-"""Rows become values here: which columns an attrs class is read from, and the one converter that reads them.
+"""Rows become values and values rows: which columns an attrs class is kept in, and the readers of rows.
 
 A field is the column of its name unless `column` says another; a field that is itself made of columns says so.
+A reader of values is given what follows the columns: ``read_one(db, Turn, "FROM turns WHERE id = ?", (turn,))``.
+`Tx.insert` writes a row.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from typing import Any, Final, TypeVar, cast
 
 import attrs
 
+from pynchy.store.database import Database
+
 T = TypeVar("T")
+Params = Sequence[Any] | dict[str, Any]
 
 _COLUMN: Final = "column"
 _READ: Final = "read"
@@ -42,6 +47,56 @@ def columns(kind: type[Any]) -> str:
         else each.metadata.get(_COLUMN) or each.name
         for each in attrs.fields(kind)
     )
+
+
+def read_one(db: Database, kind: type[T], rest: str, params: Params = ()) -> T | None:
+    """The first row as a value; None without one."""
+    row = db.execute(_select(kind, rest), params).fetchone()
+    return None if row is None else to_value(kind, row)
+
+
+def read_all(db: Database, kind: type[T], rest: str, params: Params = ()) -> list[T]:
+    """All rows as values."""
+    found = db.execute(_select(kind, rest), params).fetchall()
+    return [to_value(kind, row) for row in found]
+
+
+def _select(kind: Any, rest: str) -> str:
+    return f"SELECT {columns(kind)} {rest}"
+
+
+def scalar(db: Database, kind: Callable[[Any], T], sql: str, params: Params = ()) -> T | None:
+    """The first column of the first row; None without a row, or if it is NULL."""
+    row = db.execute(sql, params).fetchone()
+    return None if row is None or row[0] is None else kind(row[0])
+
+
+def scalars(db: Database, kind: Callable[[Any], T], sql: str, params: Params = ()) -> list[T]:
+    """The first column of all rows."""
+    return [kind(row[0]) for row in db.execute(sql, params).fetchall()]
+
+
+def number(db: Database, sql: str, params: Params = ()) -> int:
+    """What a question for a count or a sum answers; 0 without a row, or if it is NULL."""
+    return scalar(db, int, sql, params) or 0
+
+
+def exists(db: Database, sql: str, params: Params = ()) -> bool:
+    """Whether there is such a row."""
+    return db.execute(sql, params).fetchone() is not None
+
+
+def from_value(value: Any) -> dict[str, Any]:
+    """A value as a row, by column; `to_value` makes the same of it again."""
+    row: dict[str, Any] = {}
+    for each in attrs.fields(type(value)):
+        part = getattr(value, each.name)
+        if each.metadata.get(_PARTS):
+            row |= from_value(part)
+        else:
+            name = each.metadata.get(_COLUMN) or each.name
+            row[name] = json.dumps(part) if isinstance(part, tuple) else part
+    return row
 
 
 def to_value(kind: type[T], row: Sequence[Any]) -> T:

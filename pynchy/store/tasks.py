@@ -386,10 +386,16 @@ def _record(
     missed: int = 0,
 ) -> None:
     """The row of a slot. The primary key refuses a second one, and the transaction with it."""
-    tx.execute(
-        "INSERT INTO fires (task_id, slot, due_at, fired_at, turn_id, missed, state, reason) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (task.id, slot.key, slot.at, tx.now, turn, missed, state, reason),
+    tx.insert(
+        "fires",
+        task_id=task.id,
+        slot=slot.key,
+        due_at=slot.at,
+        fired_at=tx.now,
+        turn_id=turn,
+        missed=missed,
+        state=state,
+        reason=reason,
     )
 
 

@@ -9,7 +9,7 @@ import attrs
 from pynchy.model import ChatId, GroupId, Micros, RunId, TurnId
 from pynchy.store import effect_counts
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import column, columns, to_value
+from pynchy.store.rows import column, columns, number, read_one
 
 Kind = Literal["message", "task", "delegate", "notice"]
 
@@ -61,23 +61,29 @@ def add(
     schedule stand between a person's word and this; 0 if it is the answer to one. It counts as an
     effect of the group, unless a person's word woke the agent.
     """
-    row = tx.execute(
-        "INSERT INTO turns (folder, chat, kind, state, prompt, source, isolated, retry_at, "
-        "created_at, steps) VALUES (?, ?, ?, 'waiting', ?, ?, ?, ?, ?, ?) RETURNING id",
-        (folder, chat, kind, prompt, source, isolated or kind == "delegate", tx.now, tx.now, steps),
-    ).fetchone()
+    turn = tx.insert(
+        "turns",
+        folder=folder,
+        chat=chat,
+        kind=kind,
+        state="waiting",
+        prompt=prompt,
+        source=source,
+        isolated=isolated or kind == "delegate",
+        retry_at=tx.now,
+        created_at=tx.now,
+        steps=steps,
+    )
     if kind != "notice" or steps:
         effect_counts.count(tx, folder, "turns")
-    return TurnId(row[0])
+    return TurnId(turn)
 
 
 def steps(db: Database, turn: TurnId) -> int:
     """How many steps a turn is from a person's word, see `add`."""
-    row = db.execute("SELECT steps FROM turns WHERE id = ?", (turn,)).fetchone()
-    return 0 if row is None else int(row[0])
+    return number(db, "SELECT steps FROM turns WHERE id = ?", (turn,))
 
 
 def get(db: Database, turn: TurnId) -> Turn | None:
     """One turn."""
-    row = db.execute(f"SELECT {COLUMNS} FROM turns WHERE id = ?", (turn,)).fetchone()
-    return to_value(Turn, row) if row is not None else None
+    return read_one(db, Turn, "FROM turns WHERE id = ?", (turn,))
