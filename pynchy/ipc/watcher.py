@@ -44,6 +44,9 @@ SLOWED: Final = 0.05  # seconds
 LAST_LOOK: Final = 5.0  # seconds for what is left when a run has ended
 LAST_COMMANDS: Final = 1000  # and so many of them
 KEPT_PER_RUN: Final = 20  # bad files that are kept to be looked at
+#: How many of a kind a run may commit before they count against it: a model that mistypes a number is told, and
+#: is not hostile; one that goes on is.
+FORGIVEN: Final = {"misfit": 5}
 
 
 class Spool(Protocol):
@@ -253,15 +256,16 @@ class _Clerk:
             errors.keep(self.desk.errors, name=name, reason=reason, head=head)
 
     def offend(self, kind: str) -> None:
-        """Count it; say it once in the log. The audit gets one line for each kind, at the end."""
+        """Count it; log a kind once, when it is forgiven no more. The audit gets one line for each kind, at the end."""
         self.offences[kind] += 1
-        if self.offences[kind] == 1:
+        if self.offences[kind] == FORGIVEN.get(kind, 0) + 1:
             logger.warning("commands of {}: {}", self.desk.folder, kind)
 
     async def report(self) -> None:
         """Write down what should not have been: one line for each kind, with a count."""
         if self.offences:
-            counts, self.offences = dict(sorted(self.offences.items())), Counter()
+            found, self.offences = sorted(self.offences.items()), Counter()
+            counts = {kind: count for kind, count in found if count > FORGIVEN.get(kind, 0)}
             with trio.move_on_after(LAST_LOOK, shield=True):
                 await self.desk.store.call(_report, self.desk.folder, self.run, counts=counts)
 

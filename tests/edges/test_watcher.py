@@ -184,7 +184,20 @@ async def test_a_refusal_says_why(house: House) -> None:
         "send_message: groupFolder: unknown; known: text, sender, reply_to",
     ]
     assert house.said() == []
-    assert house.audited() == {"command refused: forbidden": 1, "command refused: misfit": 1}
+    assert house.audited() == {"command refused: forbidden": 1}
+
+
+@pytest.mark.parametrize("times", [watcher.FORGIVEN["misfit"], watcher.FORGIVEN["misfit"] + 1])
+async def test_wrong_arguments_count_against_a_run_only_when_repeated(
+    house: House, times: int
+) -> None:
+    async with house.live():
+        for number in range(1, times + 1):
+            house.put("recall", {"query": "cat", "limit": "three"}, number=number)
+        answers = await house.answered(times)
+    assert all("limit: expected a whole number" in answer.text for answer in answers)
+    counted = {"command refused: misfit": times} if times > watcher.FORGIVEN["misfit"] else {}
+    assert house.audited() == counted
 
 
 async def test_the_watch_hears_many_commands_at_once(house: House) -> None:
