@@ -53,13 +53,13 @@ def resume(tx: Tx, actor: Actor, folder: GroupId) -> Effects:
     No effects if it was neither paused nor held back.
     """
     check_main(tx, actor, folder)
-    resumed = groups.set_paused(tx, folder, paused=False)
-    if resumed:
-        note(tx, actor, "group resumed", folder)
+    was_paused = groups.set_paused(tx, folder, paused=False)
     # Only a person lets a group go on that did too much by itself.
-    if actor.kind != "agent" and breakers.let_go_on(tx, folder, by=actor.name):
-        resumed = True
-    return Effects(resumed=(folder,), schedules=True) if resumed else Effects()
+    was_held_back = actor.kind != "agent" and breakers.let_go_on(tx, folder)
+    if not was_paused and not was_held_back:
+        return Effects()
+    note(tx, actor, "group resumed", folder, **({"held_back": True} if was_held_back else {}))
+    return Effects(resumed=(folder,), schedules=True)
 
 
 @attrs.frozen

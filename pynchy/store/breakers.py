@@ -50,10 +50,9 @@ def held_back(db: Database) -> dict[GroupId, Kind]:
     return {GroupId(row[0]): row[1] for row in db.execute("SELECT folder, kind FROM breakers")}
 
 
-def let_go_on(tx: Tx, folder: GroupId, *, by: str) -> bool:
+def let_go_on(tx: Tx, folder: GroupId) -> bool:
     """A person lets a group go on, with a new count; False if it was not held back."""
     gone = tx.execute("DELETE FROM breakers WHERE folder = ?", (folder,)).rowcount == 1
     if gone:
         effect_counts.begin_anew(tx, folder)
-        audit.record(tx, actor=by, action="group let go on", folder=folder)
     return gone

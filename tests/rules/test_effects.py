@@ -230,9 +230,9 @@ def test_tokens_hold_back_what_nobody_asked_for() -> None:
     assert not held(), "what is read from the cache is left aside"
     world.db.execute(insert, (world.now,))
     assert held()
-    assert breakers.let_go_on(Tx(world.db, world.now), FAMILY, by="owner")
+    assert breakers.let_go_on(Tx(world.db, world.now), FAMILY)
     assert not held(), "it is counted from here on"
-    assert not breakers.let_go_on(Tx(world.db, world.now), FAMILY, by="owner")
+    assert not breakers.let_go_on(Tx(world.db, world.now), FAMILY)
 
 
 def test_without_bounds_nobody_is_held_back() -> None:
@@ -279,7 +279,7 @@ def test_its_tasks_stay_due_and_are_caught_up_with_when_it_may_go_on() -> None:
     assert first.next_at is None, "it does not spin"
     world.passes(600)
     assert not due(world, bounds).told
-    assert breakers.let_go_on(Tx(world.db, world.now), FAMILY, by="owner")
+    assert breakers.let_go_on(Tx(world.db, world.now), FAMILY)
     assert due(world, bounds).groups == (FAMILY,)
     [latest, *_] = tasks.ledger(world.db, task)
     assert latest["missed"] == 2
