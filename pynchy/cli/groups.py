@@ -13,7 +13,7 @@ from pynchy.cli import words
 from pynchy.cli.client import open_connection, printable
 from pynchy.cli.table import table
 from pynchy.exits import Exit
-from pynchy.maintenance.disk import spell_bytes
+from pynchy.files.disk import spell_bytes
 
 
 @click.group(invoke_without_command=True)

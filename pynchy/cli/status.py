@@ -12,7 +12,7 @@ import click
 from pynchy.cli.client import NotRunning, open_connection, printable
 from pynchy.config.paths import Home
 from pynchy.exits import Exit
-from pynchy.maintenance.disk import spell_bytes
+from pynchy.files.disk import spell_bytes
 
 
 @click.command()

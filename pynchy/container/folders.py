@@ -14,9 +14,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pynchy.config.paths import Home
-from pynchy.container import trees
 from pynchy.container.skills import mounts as skill_mounts
 from pynchy.container.spec import CLAUDE, WORK, Mount
+from pynchy.files import trees
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, RunId
 

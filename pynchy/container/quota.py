@@ -20,8 +20,8 @@ import attrs
 import trio
 
 from pynchy.container.session import Broken, Traffic
-from pynchy.container.usage import Most, Usage, usage_of
-from pynchy.maintenance.disk import Space, Threshold, spell_bytes
+from pynchy.files.disk import Space, Threshold, spell_bytes
+from pynchy.files.usage import Most, Usage, usage_of
 
 LOOK: Final = 2.0  # seconds between two statvfs
 REST: Final = 60.0  # seconds after which the folders are walked in any case

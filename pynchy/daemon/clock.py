@@ -13,7 +13,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from pynchy.maintenance.disk import ENDLESS, Space
+from pynchy.files.disk import ENDLESS, Space
 from pynchy.model import Micros
 
 

@@ -43,12 +43,12 @@ from pynchy.daemon.lock import open_lock
 from pynchy.daemon.loop_watchdog import open_watch
 from pynchy.daemon.recovery import Recovery
 from pynchy.daemon.workers import GroupWorkers
+from pynchy.files.disk import Threshold, space_of
 from pynchy.folder_changes import Watches, open_watches
 from pynchy.gateway.exchange import Upstream
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.groups.agent import ContainedAgents, bounds_of
 from pynchy.logs import logger
-from pynchy.maintenance.disk import Threshold, space_of
 from pynchy.maintenance.disk_guard import DiskGuard
 from pynchy.maintenance.nightly import NightlyRound, Plan
 from pynchy.policy.failures import Terms as Failing

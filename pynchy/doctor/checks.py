@@ -38,9 +38,9 @@ from pynchy.container.mounts.allowlist import read_allowlist, real_roots
 from pynchy.container.mounts.rules import BadAllowlist
 from pynchy.daemon import service_files
 from pynchy.daemon.lock import is_held
+from pynchy.files.disk import Space, Threshold, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
-from pynchy.maintenance.disk import Space, Threshold, space_of, spell_bytes
 from pynchy.store import backup, belonging
 from pynchy.store.connection import StoreError, StoreTooNew
 from pynchy.whatsapp import session

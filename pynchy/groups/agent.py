@@ -27,9 +27,10 @@ from pynchy.container.engines.runtime import Runtime
 from pynchy.container.mounts.extra import Extras
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, WORK, Limits, Mount, Spec
-from pynchy.container.usage import Usage
 from pynchy.control.group_guards import Guards
 from pynchy.daemon.clock import World
+from pynchy.files.disk import Threshold
+from pynchy.files.usage import Usage
 from pynchy.folder_changes import Watches
 from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity
@@ -37,7 +38,6 @@ from pynchy.gateway.proxy import Gateway
 from pynchy.groups.queue import room_for_delegates
 from pynchy.ipc import watcher
 from pynchy.ipc.spool import open_spool
-from pynchy.maintenance.disk import Threshold
 from pynchy.model import Group, GroupId, RunId
 from pynchy.policy import group_settings
 from pynchy.policy.effect_limits import Bounds

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pynchy.config.paths import Home
-from pynchy.container import trees
+from pynchy.files import trees
 from pynchy.model import RunId
 
 _RUN: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)

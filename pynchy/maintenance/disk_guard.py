@@ -14,9 +14,9 @@ from typing import Final, NoReturn
 import attrs
 import trio
 
+from pynchy.files.disk import Space, Threshold, spell_bytes
 from pynchy.groups import queue
 from pynchy.logs import logger
-from pynchy.maintenance.disk import Space, Threshold, spell_bytes
 from pynchy.model import MINUTE
 
 EVERY: Final = 1 * MINUTE

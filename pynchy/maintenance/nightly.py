@@ -20,9 +20,9 @@ import attrs
 import trio
 
 from pynchy.config.paths import Home
+from pynchy.files.disk import Space, Threshold, spell_bytes
 from pynchy.logs import logger
 from pynchy.maintenance import cleanup
-from pynchy.maintenance.disk import Space, Threshold, spell_bytes
 from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
 from pynchy.schedule.clock_watch import ClockWatch
 from pynchy.store import health, journal, ledger, runs

@@ -27,7 +27,7 @@ from typing import Any, Final
 import attrs
 
 from pynchy.config.paths import Home, part_of
-from pynchy.container.walk import Walk
+from pynchy.files.walk import Walk
 from pynchy.model import GroupId
 from pynchy.store import whole
 from pynchy.store.connection import open_reader

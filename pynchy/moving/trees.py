@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from pynchy.container.walk import DEEPEST, FOLDER, MOST, OTHER_DISK, TOO_DEEP, TOO_MANY
+from pynchy.files.walk import DEEPEST, FOLDER, MOST, OTHER_DISK, TOO_DEEP, TOO_MANY
 
 _ASIDE: Final = ".pynchy-import.part"
 _BLOCK: Final = 1 << 20

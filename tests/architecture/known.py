@@ -7,11 +7,9 @@ CIRCLES: list[set[str]] = []
 ARROWS: set[tuple[str, str]] = {
     ("pynchy.actions", "pynchy.ipc"),
     ("pynchy.chat", "pynchy.control"),
-    ("pynchy.container", "pynchy.maintenance"),
     ("pynchy.control", "pynchy.daemon"),
     ("pynchy.groups", "pynchy.control"),
     ("pynchy.groups", "pynchy.daemon"),
-    ("pynchy.groups", "pynchy.maintenance"),
     ("pynchy.policy", "pynchy.gateway"),
     ("pynchy.schedule", "pynchy.store"),
 }

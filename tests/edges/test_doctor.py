@@ -21,8 +21,8 @@ from pynchy.container.engines.runtime import Runtime, SpawnFailed
 from pynchy.daemon import service_files
 from pynchy.daemon.lock import open_lock
 from pynchy.doctor import checks
+from pynchy.files.disk import Space
 from pynchy.gateway.upstream import Verdict
-from pynchy.maintenance.disk import Space
 from pynchy.whatsapp import session
 
 from .test_whatsapp_session import killed_while_writing

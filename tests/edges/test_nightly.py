@@ -21,7 +21,7 @@ from loguru import logger
 from trio.testing import MockClock
 
 from pynchy.config.paths import Home
-from pynchy.maintenance.disk import Space, Threshold
+from pynchy.files.disk import Space, Threshold
 from pynchy.maintenance.nightly import AGAIN, PIECE, NightlyRound, Plan
 from pynchy.model import DAY, HOUR, MINUTE, GroupId, Micros, RunId, after
 from pynchy.store import backup, groups, health, journal, runs

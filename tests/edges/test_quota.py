@@ -10,12 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pynchy.container import trees
 from pynchy.container.quota import LOOK, REST, Quota, Watch, watched
 from pynchy.container.session import Broken, Traffic
-from pynchy.container.usage import Most, Usage, usage_of
-from pynchy.container.walk import DEEPEST
-from pynchy.maintenance.disk import Space, Threshold
+from pynchy.files import trees
+from pynchy.files.disk import Space, Threshold
+from pynchy.files.usage import Most, Usage, usage_of
+from pynchy.files.walk import DEEPEST
 
 ANY = Most(bytes=None, files=None)
 BLOCK = 4096

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pynchy.container import trees
+from pynchy.files import trees
 
 
 def deep(top: Path, depth: int) -> None:

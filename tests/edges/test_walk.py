@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pynchy.config.paths import Home
-from pynchy.container import trees
-from pynchy.container.walk import DEEPEST, SHUT, TOO_DEEP, TOO_MANY, Walk
+from pynchy.files import trees
+from pynchy.files.walk import DEEPEST, SHUT, TOO_DEEP, TOO_MANY, Walk
 from pynchy.model import GroupId, Micros
 from pynchy.moving import exporter
 from pynchy.moving import trees as merging

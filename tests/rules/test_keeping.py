@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.maintenance.disk import BACK, Space, Threshold, spell_bytes
+from pynchy.files.disk import BACK, Space, Threshold, spell_bytes
 from pynchy.maintenance.nightly import next_hour
 from pynchy.model import HOUR, Micros
 

@@ -8,8 +8,8 @@ import attrs
 import trio
 from trio.testing import MockClock
 
+from pynchy.files.disk import Space, Threshold
 from pynchy.groups.queue import Held, Released
-from pynchy.maintenance.disk import Space, Threshold
 from pynchy.maintenance.disk_guard import EVERY, DiskGuard
 
 THRESHOLD = Threshold(bytes=1000, share=0)

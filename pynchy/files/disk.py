@@ -1,6 +1,6 @@
 """How much room a file system has, and how little is too little.
 
-Edge to statvfs, which answers from memory in microseconds. The rule that keeps it so: nothing here
+statvfs answers from memory in microseconds. The rule that keeps it so: nothing here
 writes, waits or decides what follows.
 """
 

@@ -1,6 +1,6 @@
 """Delete folders that an agent wrote, or change their owner; they may be hostile.
 
-Edge to the file system. The rule that keeps it so: nothing recurses, no link is followed, and the
+The rule that keeps it so: nothing recurses, no link is followed, and the
 number of open descriptors does not grow with the depth: a tree ten thousand folders deep costs what a
 flat one costs. No container that could write in the tree may be left.
 """
@@ -15,7 +15,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pynchy.container.walk import Walk
+from pynchy.files.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Measure how much an agent's folders hold; they change meanwhile and may be hostile.
 
-Edge to the file system. The rule that keeps it so: a look has an end. It stops at the first thing that is
-too much, or that cannot be looked into (`pynchy.container.walk`). Nothing is changed.
+The rule that keeps it so: a look has an end. It stops at the first thing that is
+too much, or that cannot be looked into (`pynchy.files.walk`). Nothing is changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import attrs
 
-from pynchy.container.walk import OTHER_DISK, TOO_DEEP, TOO_MANY, Walk
+from pynchy.files.walk import OTHER_DISK, TOO_DEEP, TOO_MANY, Walk
 
 
 @attrs.frozen
