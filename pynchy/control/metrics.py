@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
@@ -18,7 +18,6 @@ import pynchy
 from pynchy.control.openmetrics import Family, by, one, render
 from pynchy.control.ops.status import Live
 from pynchy.control.server import Client, Op
-from pynchy.daemon.loop_watchdog import Watch
 from pynchy.model import Micros
 from pynchy.reader_budget import loop_time
 from pynchy.store import ledger
@@ -28,6 +27,15 @@ from pynchy.store.database import Database, Store, size_of
 RUN_KINDS: Final = ("session", "task", "delegate")
 OUTBOX: Final = ("pending", "sending", "uncertain")
 TASKS: Final = ("active", "paused")
+
+
+class Stalls(Protocol):
+    """How often one task held all others up, and the longest time, in seconds."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def longest(self) -> float: ...
 
 
 @attrs.frozen
@@ -41,7 +49,7 @@ class Figures:
     now: Callable[[], Micros]
     today: Callable[[], str]
     live: Callable[[], Live]
-    watch: Watch | None = None
+    watch: Stalls | None = None
 
     @property
     def ops(self) -> Mapping[str, Op]:

@@ -21,6 +21,7 @@ import pynchy
 from pynchy.actions.effects import Effects
 from pynchy.chat.channel import Channel
 from pynchy.chat.console import Console
+from pynchy.clock import World, day_of
 from pynchy.config import installation
 from pynchy.config.settings import Config, Credential
 from pynchy.container.engines.choice import open_runtime
@@ -29,12 +30,12 @@ from pynchy.container.engines.runtime import NoRuntime, Runtime
 from pynchy.container.mounts.extra import Allowed
 from pynchy.container.mounts.rules import BadAllowlist
 from pynchy.container.session import Session, Traffic
-from pynchy.control.group_guards import Guards
-from pynchy.daemon.clock import World, day_of
 from pynchy.daemon.loop_watchdog import Watch as LoopWatch
+from pynchy.files.disk import ENDLESS, Space
 from pynchy.folder_changes import Watches
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.proxy import Gateway, open_gateway
+from pynchy.groups.guards import Guards
 from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, Group, GroupId, RunId, channel_of
 from pynchy.policy.failures import Call
@@ -73,7 +74,8 @@ class Edges:
 
     ``has_home``: there are folders to put right at a start and to keep up afterwards. ``renewal`` is the service that
     takes up a new credential, ``look`` has a look at the engine once the daemon is up, ``notify`` shows a text on the
-    owner's desktop. Where there is no ``console`` there is no control socket.
+    owner's desktop, ``measure`` says how much room the disk has. Where there is no ``console`` there is no control
+    socket.
     """
 
     store: Store
@@ -91,6 +93,7 @@ class Edges:
     look: Callable[[], Awaitable[None]] | None = None
     notify: Callable[[str, str], Awaitable[None]] | None = None
     has_home: bool = False
+    measure: Callable[[], Space] = lambda: ENDLESS
 
 
 async def find_runtime(

@@ -8,6 +8,7 @@ from functools import partial
 import attrs
 
 from pynchy.actions.effects import Effects
+from pynchy.clock import day_of
 from pynchy.config.settings import Config
 from pynchy.container import folders
 from pynchy.control import server
@@ -20,7 +21,6 @@ from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.status import Live, StatusOps
 from pynchy.control.ops.tasks import TaskOps
 from pynchy.control.subscriptions import Watching
-from pynchy.daemon.clock import day_of
 from pynchy.daemon.edges import Edges
 from pynchy.daemon.effects import AfterCommit
 from pynchy.groups.queue import GroupQueue

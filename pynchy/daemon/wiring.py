@@ -26,6 +26,7 @@ from pynchy.actions.later import Bells
 from pynchy.chat import command_handlers, receiver, sender
 from pynchy.chat.channel import Channel
 from pynchy.chat.console import open_console
+from pynchy.clock import real_world
 from pynchy.config import credentials
 from pynchy.config.installation import install_id
 from pynchy.config.settings import Config
@@ -34,10 +35,8 @@ from pynchy.container import folders
 from pynchy.container.deadlines import Timeouts
 from pynchy.container.engines.health import Health
 from pynchy.control import server
-from pynchy.control.group_guards import Guards
 from pynchy.control.subscriptions import Watching
 from pynchy.daemon import desktop, edges, effects, ops, recovery
-from pynchy.daemon.clock import real_world
 from pynchy.daemon.edges import Edges
 from pynchy.daemon.lock import open_lock
 from pynchy.daemon.loop_watchdog import open_watch
@@ -48,6 +47,7 @@ from pynchy.folder_changes import Watches, open_watches
 from pynchy.gateway.exchange import Upstream
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.groups.agent import ContainedAgents, bounds_of
+from pynchy.groups.guards import Guards
 from pynchy.logs import logger
 from pynchy.maintenance.disk_guard import DiskGuard
 from pynchy.maintenance.nightly import NightlyRound, Plan
@@ -77,7 +77,7 @@ async def run(
     Raises `AlreadyRunning`, `StoreError`, and `NoRuntime` when no container engine answers in time.
     """
     home, bells = config.home, Bells()
-    world = attrs.evolve(real_world(), space=partial(space_of, home.root))
+    world, measure = real_world(), partial(space_of, home.root)
     home.make()
     with (
         open_loop_time(),
@@ -106,7 +106,8 @@ async def run(
                 gateway,
                 runtime,
                 store,
-                world,
+                world.now,
+                measure,
                 bells,
                 install=install_id(home),
                 guard=guard,
@@ -129,6 +130,7 @@ async def run(
                 look=Health(runtime, config.container.image, known).look,
                 notify=desktop.notify,
                 has_home=True,
+                measure=measure,
             )
             await serve(
                 config, between, signals=signals, bells=bells, ready=ready, stopping=stopping
@@ -164,7 +166,7 @@ async def serve(
             store, nursery, outgoing.ring, config.assistant.name, edges.notify
         )
         disk = DiskGuard(
-            measure=world.space, threshold=threshold, feed=events_in.send, tell=notices.main
+            measure=edges.measure, threshold=threshold, feed=events_in.send, tell=notices.main
         )
         bell = effects.Bell(events_in.send, disk.look, watching.changed)
         channels = effects.Channels(edges.channels, notices, linked, watching.changed)
@@ -416,7 +418,7 @@ def _nightly_round(
         plan=_plan(config),
         threshold=threshold,
         now=edges.world.now,
-        measure=edges.world.space,
+        measure=edges.measure,
         tell=notices.main,
         steady=edges.world.steady,
     )

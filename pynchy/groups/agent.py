@@ -27,18 +27,17 @@ from pynchy.container.engines.runtime import Runtime
 from pynchy.container.mounts.extra import Extras
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, WORK, Limits, Mount, Spec
-from pynchy.control.group_guards import Guards
-from pynchy.daemon.clock import World
-from pynchy.files.disk import Threshold
+from pynchy.files.disk import Space, Threshold
 from pynchy.files.usage import Usage
 from pynchy.folder_changes import Watches
 from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.proxy import Gateway
+from pynchy.groups.guards import Guards
 from pynchy.groups.queue import room_for_delegates
 from pynchy.ipc import watcher
 from pynchy.ipc.spool import open_spool
-from pynchy.model import Group, GroupId, RunId
+from pynchy.model import Group, GroupId, Micros, RunId
 from pynchy.policy import group_settings
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call
@@ -64,7 +63,8 @@ class ContainedAgents:
     gateway: Gateway
     runtime: Runtime
     store: Store
-    world: World
+    now: Callable[[], Micros]
+    measure: Callable[[], Space]  # how much room the disk has
     bells: Bells
     install: str
     guard: Guards
@@ -81,8 +81,6 @@ class ContainedAgents:
             outgoing=home.data / "outgoing" / group,
             errors=home.errors(group),
             store=self.store,
-            now=self.world.now,
-            new_id=self.world.new_id,
             after_commit=committed,
             bells=self.bells,
             open_spool=partial(open_spool, watch=self.watches.of),
@@ -157,7 +155,7 @@ class ContainedAgents:
         desk = self._desk(group.folder, committed)
         if helper:
             desk = attrs.evolve(desk, commands=config.home.scratch / run / "commands")
-        log_name = f"{stamp_of(self.world.now() // 1_000_000)}-{run}"
+        log_name = f"{stamp_of(self.now() // 1_000_000)}-{run}"
         with (
             charged_to(Account()),
             runlog.kept(config.home.run_logs, log_name, secret=token) as log,
@@ -208,7 +206,7 @@ class ContainedAgents:
                 files=disk.group_files if own.files is None else own.files,
             ),
             threshold=Threshold.of(disk),
-            measure=self.world.space,
+            measure=self.measure,
             turns=self.walks,
             before=None if scratch is not None else partial(self._before, group.folder),
         )

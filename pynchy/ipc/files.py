@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -49,11 +50,9 @@ class Unfit:
     reason: str
 
 
-async def stage(asked: str, *, work: Path, outgoing: Path, label: str) -> Staged | Unfit:
-    """Copy the file that an agent calls ``asked`` from its folder ``work`` below ``outgoing``.
-
-    ``label`` (hex, fresh) names the copy's folder. On any failure nothing is left there.
-    """
+async def stage(asked: str, *, work: Path, outgoing: Path) -> Staged | Unfit:
+    """Copy the file that an agent calls ``asked`` from its folder ``work`` below ``outgoing``, into a
+    new folder of its own. On any failure nothing is left there."""
     steps = _steps(asked)
     if isinstance(steps, Unfit):
         return steps
@@ -62,7 +61,7 @@ async def stage(asked: str, *, work: Path, outgoing: Path, label: str) -> Staged
     except OSError as error:
         return Unfit(_reason(error))
     try:
-        return await _copy(source, steps[-1], outgoing=outgoing, label=label)
+        return await _copy(source, steps[-1], outgoing)
     finally:
         os.close(source)
 
@@ -155,9 +154,9 @@ def _reason(error: OSError) -> str:
     return f"it cannot be read ({errno.errorcode.get(error.errno or 0, 'error')})"
 
 
-async def _copy(source: int, name: str, *, outgoing: Path, label: str) -> Staged | Unfit:
+async def _copy(source: int, name: str, outgoing: Path) -> Staged | Unfit:
     shown = _safe_name(name)
-    folder = outgoing / label
+    folder = outgoing / secrets.token_hex(16)
     size = 0
     try:
         if _total(outgoing) + os.fstat(source).st_size > STAGED_LIMIT:

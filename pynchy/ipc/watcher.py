@@ -30,7 +30,7 @@ from pynchy.folder_changes import Watch
 from pynchy.ipc import errors, files
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger
-from pynchy.model import GroupId, Micros, RunId
+from pynchy.model import GroupId, RunId
 from pynchy.reader_budget import Reader
 from pynchy.store import audit, authority
 from pynchy.store.connection import StoreError
@@ -73,8 +73,6 @@ class Desk:
     outgoing: Path
     errors: Path
     store: Store
-    now: Callable[[], Micros]
-    new_id: Callable[[], str]
     after_commit: Callable[[Effects], None]
     bells: Bells = attrs.field(factory=Bells)  # for answers that come later
     host: Host = HOST
@@ -236,8 +234,7 @@ class _Clerk:
         desk = self.desk
         file: files.Staged | files.Unfit | None = None
         if command.name == "send_file" and isinstance(path := command.args.get("path"), str):
-            label = desk.new_id()
-            file = await files.stage(path, work=desk.work, outgoing=desk.outgoing, label=label)
+            file = await files.stage(path, work=desk.work, outgoing=desk.outgoing)
         done = Done(ok=False, text="")
         try:
             sha256 = hashlib.sha256(data).hexdigest()

@@ -7,9 +7,6 @@ CIRCLES: list[set[str]] = []
 ARROWS: set[tuple[str, str]] = {
     ("pynchy.actions", "pynchy.ipc"),
     ("pynchy.chat", "pynchy.control"),
-    ("pynchy.control", "pynchy.daemon"),
-    ("pynchy.groups", "pynchy.control"),
-    ("pynchy.groups", "pynchy.daemon"),
     ("pynchy.policy", "pynchy.gateway"),
     ("pynchy.schedule", "pynchy.store"),
 }

@@ -14,11 +14,11 @@ import trio
 from pynchy.actions.effects import Effects
 from pynchy.actions.later import Bells
 from pynchy.chat.console import open_console
+from pynchy.clock import real_world
 from pynchy.config.paths import Home
 from pynchy.config.settings import Config
 from pynchy.container.session import Session
 from pynchy.daemon import wiring
-from pynchy.daemon.clock import real_world
 from pynchy.daemon.edges import Edges
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, RunId
 from pynchy.policy.failures import Call

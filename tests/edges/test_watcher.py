@@ -131,8 +131,6 @@ def house(tmp_path: Path) -> Iterator[House]:
         outgoing=tmp_path / "data" / "outgoing" / FAMILY,
         errors=tmp_path / "data" / "errors" / FAMILY,
         store=store,
-        now=lambda: NOON,
-        new_id=new_id,
         after_commit=rung.append,
     )
     desk.commands.mkdir(parents=True)
@@ -442,8 +440,8 @@ async def test_no_step_of_the_loop_takes_two_files(house: House) -> None:  # thr
 # --- files ---------------------------------------------------------------------------------------
 
 
-async def stage(house: House, path: str, label: str = "1") -> Staged | Unfit:
-    return await files.stage(path, work=house.desk.work, outgoing=house.desk.outgoing, label=label)
+async def stage(house: House, path: str) -> Staged | Unfit:
+    return await files.stage(path, work=house.desk.work, outgoing=house.desk.outgoing)
 
 
 async def test_a_file_is_copied_before_it_is_sent(house: House) -> None:
@@ -546,7 +544,7 @@ async def test_a_files_name_is_no_trouble_on_anybodys_disk(
     assert isinstance(staged, Staged)
     assert shown is None or staged.name == shown
     assert len(staged.name.encode()) <= 200
-    assert Path(staged.path).parent == house.desk.outgoing / "1"
+    assert Path(staged.path).parent.parent == house.desk.outgoing
     files.drop(staged)
     assert list(house.desk.outgoing.iterdir()) == []
 
@@ -554,9 +552,9 @@ async def test_a_files_name_is_no_trouble_on_anybodys_disk(
 async def test_copies_that_wait_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "STAGED_LIMIT", 1000)
     (house.desk.work / "x").write_bytes(b"x" * 400)
-    assert isinstance(await stage(house, "x", "1"), Staged)
-    assert isinstance(await stage(house, "x", "2"), Staged)
-    full = await stage(house, "x", "3")
+    assert isinstance(await stage(house, "x"), Staged)
+    assert isinstance(await stage(house, "x"), Staged)
+    full = await stage(house, "x")
     assert full == Unfit("too much waits to be sent already; try again later")
 
 
@@ -583,8 +581,8 @@ async def test_no_race_on_the_way_to_a_file_is_won(house: House) -> None:  # thr
     outcomes = set()
     try:
         assert swapper.stdout.readline() == b"ready\n"
-        for number in range(3_000):
-            got = await stage(house, "way/x", str(number))
+        for _ in range(3_000):
+            got = await stage(house, "way/x")
             if isinstance(got, Staged):
                 assert Path(got.path).read_bytes() == b"mine"
                 files.drop(got)

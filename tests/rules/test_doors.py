@@ -19,7 +19,6 @@ from pynchy.actions.refused import Refused
 from pynchy.chat import command_handlers, commands
 from pynchy.chat.receiver import Asked
 from pynchy.container.mounts.extra import Allowed, Extras
-from pynchy.control.group_guards import Guards
 from pynchy.control.ops.acting import Acting
 from pynchy.control.ops.approvals import ApprovalOps
 from pynchy.control.ops.groups import GroupOps
@@ -27,6 +26,7 @@ from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.tasks import TaskOps
 from pynchy.gateway.exchange import Reserved, RunIdentity, Usage, Wanted
+from pynchy.groups.guards import Guards
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, Message, RunId, SenderId, after
 from pynchy.schedule.times import spell
 from pynchy.store import approvals, audit, groups, ledger

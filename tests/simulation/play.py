@@ -18,10 +18,10 @@ import trio
 from loguru import logger
 
 from pynchy.actions.later import Bells
+from pynchy.clock import World as Surroundings
 from pynchy.config.paths import Home
 from pynchy.config.settings import Assistant, Config, Container, Limits
 from pynchy.daemon import wiring
-from pynchy.daemon.clock import World as Surroundings
 from pynchy.daemon.edges import Edges
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
 from pynchy.schedule.times import parse

@@ -1034,8 +1034,6 @@ class SimAgents:
             outgoing=nowhere,
             errors=world.home / "errors",
             store=self.store,
-            now=world.now,
-            new_id=world.new_id,
             after_commit=committed,
             open_spool=lambda path: nullcontext(SimSpool(self.life, folder)),
         )

@@ -13,9 +13,9 @@ import trio
 from pynchy.actions import settings as acts
 from pynchy.actions.effects import Effects
 from pynchy.container.mounts.rules import BadAllowlist, MountRequest, name_after
-from pynchy.control.group_guards import Guards
 from pynchy.control.ops.acting import Acting
 from pynchy.control.server import Client, Op, OpFailed
+from pynchy.groups.guards import Guards
 from pynchy.model import GroupId
 from pynchy.store import groups
 

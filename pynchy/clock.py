@@ -1,6 +1,6 @@
-"""What the daemon cannot know by itself: time, random numbers, free disk space.
+"""Time and chance: what no part of the daemon can know by itself.
 
-In one hand, so that a simulation can be another world.
+The rule that keeps it so: all of it is in one value that is handed down, so a simulation can have another.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from pynchy.files.disk import ENDLESS, Space
 from pynchy.model import Micros
 
 
 @attrs.frozen
 class World:
-    """One world."""
+    """Where the time comes from, and what is drawn by chance."""
 
     now: Callable[[], Micros]
     new_id: Callable[[], str]  # 32 hex digits, never twice
     jitter: Callable[[], float]  # from -1 to 1
-    space: Callable[[], Space] = lambda: ENDLESS  # where we live
     steady: Callable[[], float] = trio.current_time  # seconds, by a clock that nobody sets
 
 
 def real_world() -> World:
-    """This one."""
+    """The machine's clocks, and real chance."""
     return World(
         now=lambda: Micros(time.time_ns() // 1000),
         new_id=lambda: secrets.token_hex(16),
