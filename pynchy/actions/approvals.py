@@ -16,7 +16,7 @@ import attrs
 from pynchy.actions import groups as group_commands
 from pynchy.actions import settings, tasks
 from pynchy.actions.actor import Actor
-from pynchy.actions.call import Call, Done, Host, Scaffold, no_folders, undone_if_refused
+from pynchy.actions.call import Call, Done, Host, Scaffold, no_folders
 from pynchy.actions.effects import Effects
 from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
@@ -120,7 +120,7 @@ def decide(
         state, outcome, text = "denied", "", f"Denied: {found.command} of {found.folder}."
     else:
         try:
-            with undone_if_refused(tx):
+            with tx.undone_if_raised():
                 done = _carry_out(tx, found, actor, scaffold=scaffold)
             state, outcome, effects = "done", done.text, done.effects
             text = f"Approved, for {found.folder}: {done.text}."

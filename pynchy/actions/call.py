@@ -5,8 +5,7 @@ The rule that keeps it so: facts only; what a command does is in the module of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -17,7 +16,7 @@ from pynchy.ipc.files import Staged, Unfit
 from pynchy.model import Group, GroupId, RunId
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.policy.tools import Caller
-from pynchy.store.database import Database, Tx
+from pynchy.store.database import Tx
 from pynchy_agent import wire
 
 
@@ -40,19 +39,6 @@ class Done:
     def now(cls, text: str, effects: Effects = NOTHING, awaits: Awaits | None = None) -> Done:
         """It was carried out, now."""
         return cls(ok=True, text=text, effects=effects, fresh=True, awaits=awaits)
-
-
-@contextmanager
-def undone_if_refused(db: Database) -> Iterator[None]:
-    """What is refused has written nothing, wherever in the handler the refusal came from."""
-    db.execute("SAVEPOINT command")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK TO command")
-        raise
-    finally:
-        db.execute("RELEASE command")
 
 
 Scaffold = Callable[[Group], None]

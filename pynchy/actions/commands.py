@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pynchy.actions import approvals, groups, memory, tasks, usage, waiting
-from pynchy.actions.call import HOST, Call, Done, Given, Host, undone_if_refused
+from pynchy.actions.call import HOST, Call, Done, Given, Host
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
 from pynchy.actions.waiting import MOST_SAID
@@ -66,7 +66,7 @@ def _carry_out(tx: Tx, given: Given, host: Host) -> Done:
             return Done(ok=False, text=text, effects=told, offence="too much", fresh=held.told)
     call = Call(tx, caller, command.args, given.file, host)
     try:
-        with undone_if_refused(tx):
+        with tx.undone_if_raised():
             if tools.asks(caller, command.name, command.args):
                 return approvals.ask(call, command.name)
             return ACTS[command.name](call)

@@ -16,7 +16,7 @@ import attrs
 
 from pynchy.actions import approvals, groups, usage
 from pynchy.actions.actor import Actor
-from pynchy.actions.call import Scaffold, no_folders, undone_if_refused
+from pynchy.actions.call import Scaffold, no_folders
 from pynchy.actions.effects import NOTHING, Effects
 from pynchy.actions.refused import Refused
 from pynchy.chat.commands import help_text
@@ -53,7 +53,7 @@ def carry_out(
         actor = actor_of(asked.message, asked.group)
         order = Order(actor, asked.group, asked.order.argument, scaffold, timezone)
         try:
-            with undone_if_refused(tx):
+            with tx.undone_if_raised():
                 text, effects = ORDERS[asked.order.name](tx, order)
         except Refused as error:
             text = _sentence(error, order)

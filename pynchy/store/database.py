@@ -114,6 +114,18 @@ class Tx:
             f"{verb} INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values())
         )
 
+    @contextmanager
+    def undone_if_raised(self) -> Iterator[None]:
+        """A block that raises has written nothing, and the transaction goes on."""
+        self.execute("SAVEPOINT block")
+        try:
+            yield
+        except BaseException:
+            self.execute("ROLLBACK TO block")
+            raise
+        finally:
+            self.execute("RELEASE block")
+
     def at(self, now: Micros) -> Tx:
         """The same transaction, as it would be at another moment."""
         return Tx(self._db, now, self.new_id)

@@ -15,7 +15,7 @@ import attrs
 from pynchy.model import GroupId, Micros, RunId, after
 from pynchy.policy import failures
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import columns, from_value, to_value
+from pynchy.store.rows import exists, from_value, number, read_all, read_one, scalar, scalars
 
 #: What a new start may have changed: settings, credentials, the engine. It is tried again at once.
 MENDED_BY_A_START: Final = ("credential", "billing", "budget", "budget_of_all", "machine")
@@ -35,28 +35,21 @@ class Hold:
     reason: str
 
 
-_COLUMNS: Final = columns(Hold)
-
-
 def over(db: Database, folder: GroupId) -> list[Hold]:
     """What holds this group back."""
-    row = db.execute("SELECT model FROM groups WHERE folder = ?", (folder,)).fetchone()
-    scopes = failures.scopes_over(folder, None if row is None else row[0])
-    rows = db.execute(
-        f"SELECT {_COLUMNS} FROM holds WHERE scope IN (?, ?, ?, ?) ORDER BY scope", scopes
-    )
-    return [to_value(Hold, each) for each in rows]
+    model = scalar(db, str, "SELECT model FROM groups WHERE folder = ?", (folder,))
+    scopes = failures.scopes_over(folder, model)
+    return read_all(db, Hold, "FROM holds WHERE scope IN (?, ?, ?, ?) ORDER BY scope", scopes)
 
 
 def everything(db: Database) -> list[Hold]:
     """All there are, the oldest first."""
-    rows = db.execute(f"SELECT {_COLUMNS} FROM holds ORDER BY since, scope")
-    return [to_value(Hold, row) for row in rows]
+    return read_all(db, Hold, "FROM holds ORDER BY since, scope")
 
 
 def is_on(db: Database, scope: str) -> bool:
     """Whether this is held back."""
-    return db.execute("SELECT 1 FROM holds WHERE scope = ?", (scope,)).fetchone() is not None
+    return exists(db, "SELECT 1 FROM holds WHERE scope = ?", (scope,))
 
 
 def closed(held: Sequence[Hold], *, now: Micros) -> Hold | None:
@@ -82,26 +75,27 @@ def enter(
     The next try is no later than the end of whoever waits: ``end`` is that of the turn that failed. Only the run that
     tried for all moves the next try; one that was under way when the trouble began does not.
     """
-    row = tx.execute(f"SELECT {_COLUMNS} FROM holds WHERE scope = ?", (scope,)).fetchone()
-    before = None if row is None else to_value(Hold, row)
-    if before is not None and before.kind == trouble.kind and before.prober not in (None, run):
+    before = read_one(tx, Hold, "FROM holds WHERE scope = ?", (scope,))
+    if before is not None and before.kind != trouble.kind:
+        before = None
+    if before is not None and before.prober not in (None, run):
         return before
-    same = before is not None and before.kind == trouble.kind
-    tries = before.tries + 1 if before is not None and same else 1
-    if before is not None and same and before.probe_at > tx.now and before.prober is None:
+    if before is not None and before.probe_at > tx.now and before.prober is None:
         return before  # somebody who was under way: the next try stands
+    tries = 1 if before is None else before.tries + 1
     past = failures.Past(same=tries, since=tx.now)
     verdict = deciding.on(trouble, past, now=tx.now)
-    ends = tx.execute(
+    ends = number(
+        tx,
         "SELECT min(give_up_at) FROM turns WHERE waits_for = ? AND state = 'waiting' AND give_up_at > ?",
         (scope, tx.now),
-    ).fetchone()[0]
+    )
     at = tx.now if verdict.retry_at is None else verdict.retry_at
-    at = min(at, *(each for each in (ends, end) if each is not None and each > tx.now), at)
+    at = min([at, *(Micros(each) for each in (ends, end or 0) if each > tx.now)])
     hold = Hold(
         scope=scope,
         kind=trouble.kind,
-        since=before.since if before is not None and same else tx.now,
+        since=tx.now if before is None else before.since,
         tries=tries,
         probe_at=at,
         until=verdict.until if named(trouble.kind, trouble.moment) else None,
@@ -122,11 +116,7 @@ def named(kind: str, moment: Micros | None) -> bool:
 def take(tx: Tx, held: Sequence[Hold], run: RunId) -> tuple[str, ...]:
     """This run tries for all whom these hold back; everybody else goes on waiting. The names of the holds."""
     for hold in held:
-        lease = after(tx.now, failures.PROBE_LEASE)
-        tx.execute(
-            "UPDATE holds SET prober = ?, probe_at = ? WHERE scope = ?", (run, lease, hold.scope)
-        )
-        _move(tx, hold.scope, lease)
+        _try_at(tx, hold.scope, after(tx.now, failures.PROBE_LEASE), prober=run)
     return tuple(hold.scope for hold in held)
 
 
@@ -172,34 +162,21 @@ def nobody_waits(tx: Tx) -> None:
 
 def waiting_for(db: Database, scopes: Sequence[str]) -> list[GroupId]:
     """Groups with something that waits for one of these."""
-    found = {
-        folder
-        for scope in scopes
-        for (folder,) in db.execute(
-            "SELECT DISTINCT folder FROM turns WHERE waits_for = ? AND state = 'waiting'", (scope,)
-        )
-    }
-    return [GroupId(folder) for folder in sorted(found)]
+    sql = "SELECT folder FROM turns WHERE waits_for = ? AND state = 'waiting'"
+    return sorted({folder for scope in scopes for folder in scalars(db, GroupId, sql, (scope,))})
 
 
 def run_ended(tx: Tx, run: RunId) -> None:
     """A run that tried for all ended without an answer to that: somebody else may try."""
-    rows = tx.execute("SELECT scope FROM holds WHERE prober = ?", (run,)).fetchall()
-    for (scope,) in rows:
-        tx.execute("UPDATE holds SET prober = NULL, probe_at = ? WHERE scope = ?", (tx.now, scope))
-        _move(tx, scope, tx.now)
+    for scope in scalars(tx, str, "SELECT scope FROM holds WHERE prober = ?", (run,)):
+        _try_at(tx, scope, tx.now)
 
 
 def recover(tx: Tx) -> None:
     """At a start: nobody tries any more, and what a start may have mended is tried at once."""
     for hold in everything(tx):
         if hold.prober is not None or hold.kind in MENDED_BY_A_START or hold.since > tx.now:
-            tx.execute(
-                "UPDATE holds SET prober = NULL, probe_at = ?1, since = min(since, ?1) "
-                "WHERE scope = ?2",
-                (tx.now, hold.scope),
-            )
-            _move(tx, hold.scope, tx.now)
+            _try_at(tx, hold.scope, tx.now)
 
 
 def correct(tx: Tx) -> None:
@@ -207,16 +184,21 @@ def correct(tx: Tx) -> None:
     for hold in everything(tx):
         longest = failures.longest_hold(hold.kind)
         if hold.since > tx.now or (longest is not None and hold.probe_at > after(tx.now, longest)):
-            tx.execute(
-                "UPDATE holds SET since = min(since, ?1), probe_at = ?1 WHERE scope = ?2",
-                (tx.now, hold.scope),
-            )
-            _move(tx, hold.scope, tx.now)
+            _try_at(tx, hold.scope, tx.now, prober=hold.prober)
     tx.execute(
         "UPDATE turns SET give_up_at = give_up_at - failing_since + ?1, failing_since = ?1, "
         "retry_at = min(retry_at, ?1) WHERE state = 'waiting' AND failing_since > ?1",
         (tx.now,),
     )
+
+
+def _try_at(tx: Tx, scope: str, at: Micros, *, prober: RunId | None = None) -> None:
+    """Whoever may try (None: anybody) does so at this moment, or does so until then."""
+    tx.execute(
+        "UPDATE holds SET prober = ?, probe_at = ?, since = min(since, ?) WHERE scope = ?",
+        (prober, at, tx.now, scope),
+    )
+    _move(tx, scope, at)
 
 
 def _move(tx: Tx, scope: str, at: Micros) -> None:

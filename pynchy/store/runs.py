@@ -6,14 +6,14 @@ of an earlier life of the daemon are ended, and their containers named for remov
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import attrs
 
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store import delegates, holds, questions, turns
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import columns, to_value
+from pynchy.store.rows import columns, read_all, read_one, to_value
 
 Kind = Literal["session", "task", "delegate"]
 State = Literal["starting", "running", "stopping"]
@@ -35,9 +35,6 @@ class Run:
     reason: str | None
 
 
-_COLUMNS: Final = columns(Run)
-
-
 @attrs.frozen
 class RunStart:
     """A run that is about to begin. ``boot`` names this life of the daemon."""
@@ -54,7 +51,7 @@ def begin(tx: Tx, start: RunStart) -> Run:
     row = tx.execute(
         "INSERT INTO runs (id, folder, kind, container, state, boot, epoch, started_at) "
         f"SELECT ?, folder, ?, ?, 'starting', ?, epoch, ? FROM groups WHERE folder = ? "
-        f"RETURNING {_COLUMNS}",
+        f"RETURNING {columns(Run)}",
         (start.run, start.kind, start.container, start.boot, tx.now, start.folder),
     ).fetchone()
     if row is None:
@@ -73,16 +70,16 @@ def end(tx: Tx, run: RunId, *, reason: str) -> list[turns.Failure]:
     Call `turns.fail` first when they failed. Harmless a second time.
     """
     released = turns.release(tx, run)
+    _gone(tx, run, reason)
+    return released
+
+
+def _gone(tx: Tx, run: RunId, reason: str) -> None:
     tx.execute(
         "UPDATE runs SET state = 'gone', ended_at = ?, reason = ? WHERE id = ? AND state <> 'gone'",
         (tx.now, reason, run),
     )
-    _settle_waiting(tx, run)
-    return released
-
-
-def _settle_waiting(tx: Tx, run: RunId) -> None:
-    """What its agent waited for, and who waited for it: neither is in vain."""
+    # What its agent waited for, and who waited for it: neither is in vain.
     holds.run_ended(tx, run)
     questions.run_ended(tx, run)
     delegates.run_ended(tx, run)
@@ -99,45 +96,22 @@ def interrupt_others(tx: Tx, *, boot: str) -> list[str]:
     ).fetchall()
     for run, _ in left:
         turns.release(tx, RunId(run), message="the daemon stopped")
-        tx.execute(
-            "UPDATE runs SET state = 'gone', ended_at = ?, reason = 'interrupted' WHERE id = ?",
-            (tx.now, run),
-        )
-        _settle_waiting(tx, RunId(run))
+        _gone(tx, RunId(run), "interrupted")
     return [container for _, container in left]
 
 
 def get(db: Database, run: RunId) -> Run | None:
     """One run."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (run,)).fetchone()
-    return to_value(Run, row) if row is not None else None
+    return read_one(db, Run, "FROM runs WHERE id = ?", (run,))
 
 
 def live(db: Database, folder: GroupId | None = None) -> list[Run]:
     """The runs that may have a container, oldest first."""
-    rows = db.execute(
-        f"SELECT {_COLUMNS} FROM runs WHERE state <> 'gone' AND (?1 IS NULL OR folder = ?1) "
-        "ORDER BY started_at, id",
-        (folder,),
-    )
-    return [to_value(Run, row) for row in rows]
+    rest = "FROM runs WHERE state <> 'gone' AND (?1 IS NULL OR folder = ?1) ORDER BY started_at, id"
+    return read_all(db, Run, rest, (folder,))
 
 
 def recent(db: Database, folder: GroupId | None = None, *, limit: int) -> list[Run]:
     """The newest runs first, of a group or of all."""
-    rows = db.execute(
-        f"SELECT {_COLUMNS} FROM runs WHERE ?1 IS NULL OR folder = ?1 "
-        "ORDER BY started_at DESC, id LIMIT ?2",
-        (folder, limit),
-    ).fetchall()
-    return [to_value(Run, row) for row in rows]
-
-
-def is_current(db: Database, run: RunId) -> bool:
-    """Whether a run may still write: it is of the group's present epoch."""
-    row = db.execute(
-        "SELECT 1 FROM runs JOIN groups USING (folder) WHERE runs.id = ? "
-        "AND runs.epoch = groups.epoch",
-        (run,),
-    ).fetchone()
-    return row is not None
+    rest = "FROM runs WHERE ?1 IS NULL OR folder = ?1 ORDER BY started_at DESC, id LIMIT ?2"
+    return read_all(db, Run, rest, (folder, limit))

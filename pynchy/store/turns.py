@@ -29,7 +29,6 @@ from pynchy.model import (
     Micros,
     Outgoing,
     RunId,
-    SenderId,
     Seq,
     TurnId,
     after,
@@ -781,26 +780,6 @@ def give_up(tx: Tx, turn: TurnId, error: str | None) -> None:
     _end(tx, turn, "dead")
 
 
-def waiting_tasks(tx: Tx) -> list[GroupId]:
-    """Groups with a task's turn that is due."""
-    rows = tx.execute(
-        "SELECT DISTINCT folder FROM turns JOIN groups USING (folder) WHERE state = 'waiting' "
-        "AND retry_at <= ? AND kind = 'task' AND paused = 0 ORDER BY folder",
-        (tx.now,),
-    )
-    return [GroupId(row[0]) for row in rows]
-
-
-def retries_ahead(tx: Tx) -> list[tuple[GroupId, Micros]]:
-    """For each group with turns that wait for a later try: when the first of them falls due."""
-    rows = tx.execute(
-        "SELECT folder, min(retry_at) FROM turns WHERE state = 'waiting' AND retry_at > ? "
-        "GROUP BY folder ORDER BY folder",
-        (tx.now,),
-    )
-    return [(GroupId(folder), Micros(at)) for folder, at in rows]
-
-
 def count_waiting(db: Database) -> int:
     """How many turns wait for another try."""
     row = db.execute(
@@ -824,16 +803,6 @@ def retried(db: Database, *, limit: int) -> list[dict[str, Any]]:
 def held(db: Database, run: RunId) -> list[Turn]:
     """The turns a run has claimed and not ended, oldest first."""
     return _held(db, run)
-
-
-def asked_by(db: Database, turn: TurnId) -> list[SenderId]:
-    """The senders of the messages that a turn answers: its authority is theirs."""
-    rows = db.execute(
-        "SELECT DISTINCT sender FROM turn_inputs JOIN inbox USING (seq) "
-        "WHERE turn_id = ? AND triggers = 1 ORDER BY sender",
-        (turn,),
-    )
-    return [SenderId(row[0]) for row in rows]
 
 
 def _held(db: Database, run: RunId) -> list[Turn]:

@@ -138,9 +138,7 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
     def look() -> None:
         messages.waiting_groups(Tx(world.db, world.now))
         messages.next_retry(world.db, folders[0])
-        turns.waiting_tasks(Tx(world.db, world.now))
         metrics.count(world.db)
-        turns.retries_ahead(Tx(world.db, world.now))
         serving.left(Tx(world.db, world.now), folders[0], kind="session")
         serving.left(Tx(world.db, world.now), folders[0], kind="task")
         serving.unfinished(world.db)

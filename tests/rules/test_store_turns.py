@@ -8,7 +8,17 @@ import pytest
 
 from pynchy.model import HOUR, ChatId, GroupId, Micros, RunId
 from pynchy.policy.failures import INTERRUPTIONS, NOTICE_COOLDOWN, Trouble
-from pynchy.store import cooldown, groups, messages, notices, outbox, runs, turn_rows, turns
+from pynchy.store import (
+    cooldown,
+    groups,
+    messages,
+    notices,
+    outbox,
+    runs,
+    serving,
+    turn_rows,
+    turns,
+)
 from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
@@ -435,7 +445,7 @@ class TestStop:
         world = World.with_family()
         turn_rows.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x")
         assert turns.cancel(Tx(world.db, world.now), FAMILY) == []
-        assert turns.waiting_tasks(Tx(world.db, world.now)) == [FAMILY]
+        assert serving.left(Tx(world.db, world.now), FAMILY, kind="task").ready
 
     def test_other_groups_go_on(self) -> None:
         world, _, _ = asked()
@@ -452,7 +462,6 @@ class TestSessions:
         late = world.commit(run, claimed, say=["late"], session="old")
         assert late.superseded
         assert not groups.set_session(world.db, run, "old")
-        assert not runs.is_current(world.db, run)
         assert world.try_claim(run) is None
         group = groups.get(world.db, FAMILY)
         assert group is not None
@@ -515,7 +524,7 @@ class TestRestart:
         (failure,) = world.fail(run)
         world.restart()
         assert world.waiting() == []
-        assert turns.retries_ahead(Tx(world.db, world.now)) == [(FAMILY, failure.retry_at)]
+        assert messages.next_retry(world.db, FAMILY) == failure.retry_at
 
     def test_a_group_with_schedules_only_is_not_woken(self) -> None:  # invariant 27
         world = World.with_family()
@@ -530,7 +539,7 @@ class TestOtherWork:
         for kind in ("task", "notice"):
             turn_rows.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind=kind, prompt=kind)
         assert world.waiting() == [FAMILY]
-        assert turns.waiting_tasks(Tx(world.db, world.now)) == [FAMILY]
+        assert serving.left(Tx(world.db, world.now), FAMILY, kind="task").ready
         session = world.begin()
         assert world.claim(session).prompt == "notice"
         assert world.try_claim(session) is None
@@ -559,12 +568,6 @@ class TestOtherWork:
         assert task is not None
         assert (task.id, task.name, task.due_at, task.missed) == ("t1", "Tidy", 5, 2)
 
-    def test_the_authority_of_a_turn_is_that_of_those_who_asked(self) -> None:
-        world = World.with_family()
-        world.hear("I only talk", sender="chatty@x")  # type: ignore[arg-type]
-        world.hear("@Pynchy do it")
-        assert turns.asked_by(world.db, world.claim(world.begin()).turn) == [ANNA]
-
     def test_a_turn_not_wanted_any_more(self) -> None:
         world = World.with_family()
         turn = turn_rows.add(
@@ -572,7 +575,7 @@ class TestOtherWork:
         )
         assert turns.cancel_one(Tx(world.db, world.now), turn)
         assert not turns.cancel_one(Tx(world.db, world.now), turn)
-        assert turns.waiting_tasks(Tx(world.db, world.now)) == []
+        assert not serving.left(Tx(world.db, world.now), FAMILY, kind="task").ready
 
 
 class TestGroups:
