@@ -34,7 +34,7 @@ from pynchy.daemon.loop_watchdog import Watch as LoopWatch
 from pynchy.files.disk import ENDLESS, Space
 from pynchy.folder_changes import Watches
 from pynchy.gateway.exchange import RunIdentity, Upstream
-from pynchy.gateway.proxy import Gateway, open_gateway
+from pynchy.gateway.proxy import Gateway
 from pynchy.groups.guards import Guards
 from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, Group, GroupId, RunId, channel_of
@@ -186,11 +186,9 @@ def renewing(config: Config, upstream: Upstream) -> Callable[[Credential], None]
     return use
 
 
-def open_way_out(
-    config: Config, upstream: Upstream, store: Store, world: World
-) -> AbstractAsyncContextManager[Gateway]:
+def gateway(config: Config, upstream: Upstream, store: Store, world: World) -> Gateway:
     """The one way out of a container, with its book in the store."""
-    return open_gateway(
+    return Gateway(
         upstream=upstream,
         ledger=StoreLedger(store, now=world.now, day_of=partial(day_of, config.assistant.timezone)),
         tell=partial(_budget_used_up, store, world),

@@ -89,7 +89,6 @@ async def run(
                 home.database, mark=home.store_mark, now=world.now, new_id=world.new_id
             ) as store,
             edges.open_upstream(config) as upstream,
-            edges.open_way_out(config, upstream, store, world) as gateway,
             open_console(now=world.now, new_id=world.new_id) as console,
             open_watch() as stalls,
             open_watches() as watches,
@@ -103,7 +102,7 @@ async def run(
             known += await edges.warn_of_escapes(config, runtime)
             agents = ContainedAgents(
                 config,
-                gateway,
+                edges.gateway(config, upstream, store, world),
                 runtime,
                 store,
                 world.now,

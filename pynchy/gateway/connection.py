@@ -66,10 +66,9 @@ T = TypeVar("T")
 class Run:
     """A run as the gateway knows it: its identity and its limits."""
 
-    def __init__(self, gateway: Shared, who: RunIdentity, *, guarded: bool) -> None:
+    def __init__(self, gateway: Shared, who: RunIdentity) -> None:
         self.gateway = gateway
         self.who = who
-        self.guarded = guarded
         self.network = gateway.network or egress.Internet()
         self.refused: dict[str, int] = {}
         self.connections = 0
@@ -114,7 +113,7 @@ class Run:
             self.refused[words] = self.refused.get(words, 0) + 1
 
 
-_AUTHORITY: Final = (401, 403, 407)
+_AUTHORITY: Final = (401, 403)
 
 
 def _types(error: BaseException) -> str:
@@ -152,12 +151,10 @@ class _Connection:
             policy.check_framing(head)
             if head.target.startswith(b"/"):
                 await self.answer(head)
+            elif head.method == b"CONNECT":
+                await self.open_tunnel(head)
+                return False
             else:
-                if self.run.guarded:
-                    policy.check_proxy_token(self.run.who, head)
-                if head.method == b"CONNECT":
-                    await self.open_tunnel(head)
-                    return False
                 await self.fetch(head)
         except h11.RemoteProtocolError as error:
             hint = error.error_status_hint

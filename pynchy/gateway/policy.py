@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from base64 import b64encode
 from typing import Final
 
 import attrs
@@ -172,14 +171,6 @@ def _token_fits(token: str, head: Head) -> bool:
     # All of them must fit, and there must be one: compared without a hint of how far it fits.
     fits = [hmac.compare_digest(value, wanted) for value in given]
     return bool(wanted) and bool(fits) and all(fits)
-
-
-def check_proxy_token(who: RunIdentity, head: Head) -> None:
-    """Refuse a way out to whoever does not bring the run's token as ``run:TOKEN``."""
-    given = head.values(b"proxy-authorization")
-    wanted = b"Basic " + b64encode(f"run:{who.token}".encode())
-    if len(given) != 1 or not who.token or not hmac.compare_digest(given[0], wanted):
-        raise Refusal(407, "authentication_error", "this is not the token of this run")
 
 
 def _forwarded(head: Head) -> Headers:

@@ -25,16 +25,22 @@ Tell = Callable[[RunIdentity, str], Awaitable[None]]
 Report = Callable[[RunIdentity, str, int], Awaitable[None]]
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Shared:
-    """What all runs share: the model API, the network, and the ledger."""
+    """What all runs share.
+
+    Without a ``ledger`` nothing is counted and nothing limited. ``network`` is the internet if none is given.
+    ``tell`` is called once for each budget that is used up, with a sentence for people. ``report`` is called when a
+    run ends, once for each kind of thing it was refused, with how often. ``install`` keeps the user ids that the
+    provider sees apart between installations. ``clock`` is in seconds since 1970.
+    """
 
     upstream: Upstream
-    ledger: Ledger | None
-    network: Network | None
-    tell: Tell | None
-    report: Report | None
-    install: str
+    ledger: Ledger | None = None
+    network: Network | None = None
+    tell: Tell | None = None
+    report: Report | None = None
+    install: str = ""
     clock: Callable[[], float] = time.time
     calls: dict[RunId, failures.Call] = attrs.field(factory=dict, init=False, repr=False)
     _told: dict[tuple[str, str, bool], None] = attrs.field(factory=dict, init=False, repr=False)

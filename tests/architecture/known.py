@@ -29,7 +29,6 @@ WIDE: dict[str, int] = {
     "pynchy.cli.tasks:add": 9,
     "pynchy.container.engines.choice:open_runtime": 8,
     "pynchy.control.ops.tasks:add": 8,
-    "pynchy.gateway.proxy:open_gateway": 7,
     "pynchy.groups.turn:serve": 16,
     "pynchy.moving.importer:_bring_group": 8,
     "pynchy.schedule.scheduler:run": 11,

@@ -21,7 +21,7 @@ from pathlib import Path
 import trio
 
 from pynchy.gateway.exchange import RunIdentity
-from pynchy.gateway.proxy import SOCKET, open_gateway
+from pynchy.gateway.proxy import SOCKET, Gateway
 from pynchy.gateway.upstream import ApiKey, open_anthropic
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.store.database import open_store
@@ -89,13 +89,11 @@ async def _serve(folder: Path, port: int) -> None:
     async with (
         open_store(folder / "db") as store,
         open_anthropic(ApiKey("sk-ant-x"), base_url=f"http://127.0.0.1:{port}") as upstream,
-        open_gateway(
-            upstream=upstream, ledger=StoreLedger(store, now=now, day_of=lambda _: "2026-01-01")
-        ) as gateway,
-        gateway.open_run(WHO, folder),
     ):
-        _say("ready")
-        await trio.sleep_forever()
+        ledger = StoreLedger(store, now=now, day_of=lambda _: "2026-01-01")
+        async with Gateway(upstream=upstream, ledger=ledger).open_run(WHO, folder):
+            _say("ready")
+            await trio.sleep_forever()
 
 
 # --- the client ------------------------------------------------------------------------------------

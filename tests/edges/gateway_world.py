@@ -22,7 +22,7 @@ from pynchy.gateway.exchange import (
     Wanted,
 )
 from pynchy.gateway.offline import OfflineModel
-from pynchy.gateway.proxy import SOCKET, open_gateway
+from pynchy.gateway.proxy import SOCKET, Gateway
 from pynchy.gateway.shared import Report, Tell
 from pynchy.model import GroupId, RunId
 
@@ -43,16 +43,14 @@ async def served(
     report: Report | None = None,
 ) -> AsyncIterator[Path]:
     """A gateway that serves one run; its socket."""
-    async with (
-        open_gateway(
-            upstream=upstream or OfflineModel(),
-            ledger=ledger,
-            network=network,
-            tell=tell,
-            report=report,
-        ) as gateway,
-        gateway.open_run(who, directory),
-    ):
+    gateway = Gateway(
+        upstream=upstream or OfflineModel(),
+        ledger=ledger,
+        network=network,
+        tell=tell,
+        report=report,
+    )
+    async with gateway.open_run(who, directory):
         yield directory / SOCKET
 
 

@@ -3,20 +3,18 @@
 import json
 import os
 import stat
-from base64 import b64encode
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
 
 from pynchy.gateway.connection import MAX_CONNECTIONS
-from pynchy.gateway.exchange import Egress, RunIdentity
+from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.offline import OfflineModel
-from pynchy.gateway.proxy import SOCKET, open_gateway
+from pynchy.gateway.proxy import SOCKET, Gateway
 from pynchy.model import GroupId, RunId
 from pynchy.reader_budget import Account, charged_to, open_loop_time
 from tests.edges.gateway_world import (
@@ -55,10 +53,8 @@ async def test_the_socket_is_private_and_gone_with_its_run(tmp_path: Path) -> No
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 async def test_a_root_daemon_gives_the_socket_to_the_agent(tmp_path: Path) -> None:
-    async with (
-        open_gateway(upstream=OfflineModel()) as gateway,
-        gateway.open_run(WHO, tmp_path / "gw", owner=(12345, 12346)),
-    ):
+    gateway = Gateway(upstream=OfflineModel())
+    async with gateway.open_run(WHO, tmp_path / "gw", owner=(12345, 12346)):
         for path in (tmp_path / "gw", tmp_path / "gw" / SOCKET):
             assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
 
@@ -173,8 +169,8 @@ async def test_nothing_is_smuggled_behind_a_refusal(tmp_path: Path) -> None:  # 
 
 async def test_identity_is_the_socket(tmp_path: Path) -> None:
     other = RunIdentity(RunId("f" * 16), GroupId("work"), "token-of-work")
+    gateway = Gateway(upstream=OfflineModel())
     async with (
-        open_gateway(upstream=OfflineModel()) as gateway,
         gateway.open_run(WHO, tmp_path / "a"),
         gateway.open_run(other, tmp_path / "b"),
     ):
@@ -266,8 +262,8 @@ async def test_another_run_is_served_while_one_storms(tmp_path: Path) -> None:  
         while True:
             await exchange(tmp_path / "a" / SOCKET, post(b"[" * (4 << 20)))
 
+    gateway = Gateway(upstream=OfflineModel())
     async with (
-        open_gateway(upstream=OfflineModel()) as gateway,
         gateway.open_run(WHO, tmp_path / "a"),
         gateway.open_run(other, tmp_path / "b"),
         trio.open_nursery() as nursery,
@@ -315,8 +311,9 @@ async def test_a_run_has_its_share_of_the_loop_and_no_more(tmp_path: Path) -> No
             assert parse(await exchange(tmp_path / "b" / SOCKET, request)).status == 200
         served_others.set()
 
+    gateway = Gateway(upstream=OfflineModel())
     with trio.fail_after(60), open_loop_time() as measure:
-        async with open_gateway(upstream=OfflineModel()) as gateway, AsyncExitStack() as runs:
+        async with AsyncExitStack() as runs:
             with charged_to(account):
                 await runs.enter_async_context(gateway.open_run(WHO, tmp_path / "a"))
             await runs.enter_async_context(gateway.open_run(other, tmp_path / "b"))
@@ -357,29 +354,3 @@ async def test_what_a_run_was_refused_is_reported_once_for_each_kind(tmp_path: P
     assert ("family", "only /v1/messages and its count_tokens pass here", 1) in told
     assert told[-1] == ("family", "other things", 70)
     assert sum(times for _, _, times in told) == 104
-
-
-async def test_over_tcp_the_token_is_the_identity() -> None:
-    who = attrs.evolve(WHO, egress=Egress("public"))
-    refused = b"HTTP/1.1 407"
-    tunnel = b"CONNECT 127.0.0.1:443 HTTP/1.1\r\nhost: x\r\n%s\r\n"
-    page = b"GET http://127.0.0.1/ HTTP/1.1\r\nhost: x\r\n%s\r\n"
-    basic = b"proxy-authorization: Basic %s\r\n"
-    right = basic % b64encode(f"run:{TOKEN}".encode())
-    wrong = [b"", right * 2, *(basic % b64encode(text) for text in (b"run:", b"run:x", b"x"))]
-    async with open_gateway(upstream=OfflineModel()) as gateway, gateway.open_port(who) as port:
-
-        async def ask(request: bytes) -> bytes:
-            with trio.fail_after(20):
-                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                    await stream.send_all(request)
-                    return await read_all(stream)
-
-        assert parse(await ask(post(call("echo x")))).status == 200
-        assert parse(await ask(post(call("echo x"), token="wrong"))).status == 401
-        for line in wrong:
-            assert (await ask(tunnel % line)).startswith(refused)
-            assert (await ask(page % line)).startswith(refused)
-        # The right token comes as far as the next rule.
-        assert b"only host names pass" in await ask(tunnel % right)
-        assert b"only host names pass" in await ask(page % right)

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from pynchy.gateway.exchange import RunIdentity
-from pynchy.gateway.proxy import SOCKET, open_gateway
+from pynchy.gateway.proxy import SOCKET, Gateway
 from pynchy.gateway.upstream import ApiKey, open_anthropic
 from pynchy.policy.failures import Call
 from tests.edges.gateway_world import (
@@ -48,8 +48,8 @@ async def seen_of(
     async with (
         api(answering) as found,
         open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
-        open_gateway(upstream=upstream, ledger=book, clock=lambda: NOW) as gateway,
     ):
+        gateway = Gateway(upstream=upstream, ledger=book, clock=lambda: NOW)
         async with gateway.open_run(who, directory):
             assert gateway.last_call(who.run) is None
             for _ in range(times):
@@ -177,13 +177,11 @@ async def test_what_a_setting_refuses_is_named(tmp_path: Path) -> None:
 
 
 async def test_nobody_there_is_an_outage(tmp_path: Path) -> None:
-    async with (
-        open_anthropic(ApiKey(KEY), base_url="http://127.0.0.1:1") as upstream,
-        open_gateway(upstream=upstream, clock=lambda: math.inf) as gateway,
-        gateway.open_run(WHO, tmp_path),
-    ):
-        await exchange(tmp_path / SOCKET, post(call("hi")))
-        last = gateway.last_call(WHO.run)
+    async with open_anthropic(ApiKey(KEY), base_url="http://127.0.0.1:1") as upstream:
+        gateway = Gateway(upstream=upstream, clock=lambda: math.inf)
+        async with gateway.open_run(WHO, tmp_path):
+            await exchange(tmp_path / SOCKET, post(call("hi")))
+            last = gateway.last_call(WHO.run)
     assert last is not None
     assert (last.kind, last.bought) == ("outage", False)
 
@@ -195,8 +193,7 @@ async def test_a_renewed_key_goes_with_the_next_call(tmp_path: Path) -> None:
     async with (
         api(answering) as found,
         open_anthropic(ApiKey(KEY), base_url=found.base_url) as upstream,
-        open_gateway(upstream=upstream) as gateway,
-        gateway.open_run(WHO, tmp_path),
+        Gateway(upstream=upstream).open_run(WHO, tmp_path),
     ):
         await exchange(tmp_path / SOCKET, post(call("hi")))
         upstream.renew(ApiKey("sk-another"))

@@ -25,7 +25,7 @@ from pynchy.gateway.exchange import Egress, RunIdentity
 from pynchy.gateway.hosts import Destination
 from pynchy.gateway.offline import OfflineModel
 from pynchy.gateway.policy import MAX_BODY
-from pynchy.gateway.proxy import SOCKET, open_gateway
+from pynchy.gateway.proxy import SOCKET, Gateway
 from pynchy.ipc.spool import SCAN_LIMIT, open_spool
 from pynchy.model import GroupId, RunId
 from pynchy.reader_budget import Account, charged_to, open_loop_time
@@ -112,10 +112,8 @@ class Outside:
 
 
 async def _gateway(folder: Path, *parts: bytes) -> None:
-    async with (
-        open_gateway(upstream=OfflineModel(), network=Outside()) as gateway,
-        gateway.open_run(WHO, folder),
-    ):
+    gateway = Gateway(upstream=OfflineModel(), network=Outside())
+    async with gateway.open_run(WHO, folder):
         await _pour(folder / SOCKET, *parts)
 
 
@@ -309,7 +307,8 @@ async def besieged(folder: Path, unit: bytes) -> AsyncIterator[Path]:
                 await _pour(folder / "hostile" / SOCKET, _head("transfer-encoding: chunked"), data)
 
     with open_loop_time():
-        async with open_gateway(upstream=OfflineModel()) as gateway, AsyncExitStack() as runs:
+        gateway = Gateway(upstream=OfflineModel())
+        async with AsyncExitStack() as runs:
             with charged_to(Account()):
                 await runs.enter_async_context(gateway.open_run(WHO, folder / "hostile"))
             await runs.enter_async_context(gateway.open_run(MAIN, folder / "main"))

@@ -403,7 +403,6 @@ def _head(head: gate.Head) -> None:
             assert value.isprintable()
         assert admitted.target in {path.decode() for path in _PATHS}
         return
-    gate.check_proxy_token(_WHO, head)
     _check_place(
         hosts.parse_authority(head.target)
         if head.method == b"CONNECT"

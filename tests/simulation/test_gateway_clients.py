@@ -15,11 +15,12 @@ from pynchy.gateway.connection import (
     LINGER_TIME,
     MAX_CONNECTIONS,
     WRITE_TIME,
+    Run,
 )
 from pynchy.gateway.exchange import Egress, OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.meter import FASTEST
 from pynchy.gateway.offline import OfflineModel
-from pynchy.gateway.proxy import Gateway, open_gateway
+from pynchy.gateway.proxy import Gateway
 from pynchy.model import GroupId, RunId
 
 WHO = RunIdentity(RunId("0123456789abcdef"), GroupId("family"), "t", egress=Egress("public"))
@@ -62,19 +63,19 @@ def simulate(
     async def main() -> float:
         pair = trio.testing.lockstep_stream_pair if lockstep else trio.testing.memory_stream_pair
         ours, theirs = pair()
-        async with open_gateway(upstream=OfflineModel(), ledger=book) as gateway:
-            ended = 0.0
+        gateway = Gateway(upstream=OfflineModel(), ledger=book)
+        ended = 0.0
 
-            async def serve() -> None:
-                nonlocal ended
-                await gateway.server(WHO)(ours)
-                ended = trio.current_time()
+        async def serve() -> None:
+            nonlocal ended
+            await Run(gateway, WHO).serve(ours)
+            ended = trio.current_time()
 
-            began = trio.current_time()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(serve)
-                nursery.start_soon(client, theirs)
-            return ended - began
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            nursery.start_soon(client, theirs)
+        return ended - began
 
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
@@ -175,19 +176,19 @@ def test_a_cancelled_run_settles_what_it_began() -> None:
 
     async def main() -> None:
         ours, theirs = trio.testing.memory_stream_pair()
-        async with open_gateway(upstream=OfflineModel(), ledger=book) as gateway:
-            with trio.move_on_after(31):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(gateway.server(WHO), ours)
-                    await theirs.send_all(request("slow 1000"))
-            assert len(book.settled) == 1
+        gateway = Gateway(upstream=OfflineModel(), ledger=book)
+        with trio.move_on_after(31):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(Run(gateway, WHO).serve, ours)
+                await theirs.send_all(request("slow 1000"))
+        assert len(book.settled) == 1
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_those_that_are_too_many_are_hung_up_on_and_the_others_not() -> None:  # threat N8
     async def storm(gateway: Gateway) -> None:
-        server = gateway.server(WHO)
+        server = Run(gateway, WHO).serve
         async with trio.open_nursery() as nursery:
             streams = []
             for _ in range(1_000):
@@ -206,7 +207,7 @@ def test_those_that_are_too_many_are_hung_up_on_and_the_others_not() -> None:  #
             nursery.cancel_scope.cancel()
 
     async def main() -> None:
-        async with open_gateway(upstream=OfflineModel()) as gateway:
-            await storm(gateway)
+        gateway = Gateway(upstream=OfflineModel())
+        await storm(gateway)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

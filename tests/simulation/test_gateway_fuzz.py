@@ -10,9 +10,10 @@ import trio.testing
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pynchy.gateway.connection import Run
 from pynchy.gateway.exchange import Egress, RunIdentity
 from pynchy.gateway.offline import Asked, OfflineModel, Reply, Text
-from pynchy.gateway.proxy import open_gateway
+from pynchy.gateway.proxy import Gateway
 from pynchy.logs import logger
 from pynchy.model import GroupId, RunId
 
@@ -136,11 +137,9 @@ def talk(pieces: list[bytes]) -> bytes:
     async def main() -> bytes:
         ours, theirs = trio.testing.memory_stream_pair()
         answer = b""
-        async with (
-            open_gateway(upstream=Watched(), network=Net()) as gateway,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(gateway.server(WHO), ours)
+        gateway = Gateway(upstream=Watched(), network=Net())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Run(gateway, WHO).serve, ours)
             try:
                 for piece in pieces:
                     await theirs.send_all(piece)
