@@ -22,10 +22,12 @@ from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
 from pynchy.container.mounts.rules import MountRequest, name_after, unfit
 from pynchy.gateway.hosts import check_owner, check_pattern
+from pynchy.limits import APPROVALS
 from pynchy.model import MAIN, GroupId, folder_of
 from pynchy.policy import group_settings
 from pynchy.policy.requests import Request, code_of, digest, question, read
 from pynchy.policy.tools import Caller
+from pynchy.policy.wording import End
 from pynchy.store import approvals, groups, notices
 from pynchy.store.approvals import Approval
 from pynchy.store.database import Tx
@@ -42,44 +44,26 @@ class Decided:
 
 def ask(call: Call, command: str) -> Done:
     """Keep what an agent asks for and show it to main. Raises `Refused` if no approval could help."""
-    request = Request(call.caller.folder, command, _CHECKS[command](call))
-    canonical = request.canonical
-    sha256 = digest(canonical)
-    waiting = approvals.same(call.tx, request.folder, sha256)
+    tx, caller = call.tx, call.caller
+    request = Request(caller.folder, command, _CHECKS[command](call))
+    waiting = approvals.same(tx, request.folder, digest(request.canonical))
     if waiting is not None:
         return Done.now(_waits(waiting))
-    chat = groups.main_chat(call.tx)
+    chat = groups.main_chat(tx)
     if chat is None:
         raise Refused("there is nobody in main who could be asked")
-    code = code_of(call.tx.new_id())
-    while approvals.get(call.tx, code) is not None:
-        code = code_of(call.tx.new_id())
-    try:
-        asked = approvals.ask(
-            call.tx,
-            code=code,
-            folder=request.folder,
-            chat=call.caller.chat,
-            run=call.caller.run,
-            turn=call.caller.turn,
-            command=command,
-            request=canonical,
-            sha256=sha256,
-        )
-    except approvals.TooMany as error:
-        raise Refused(str(error)) from None
-    minutes = round(approvals.LIFETIME / 60)
-    for said in question(request, code=code, minutes=minutes):
-        notices.tell(call.tx, chat, said)
-    note(
-        call.tx,
-        call.actor,
-        "approval asked",
-        request.folder,
-        code=code,
-        command=command,
-        sha256=sha256,
-    )
+    if (open_now := approvals.count_open(tx, request.folder)) >= APPROVALS.open:
+        raise Refused(f"{open_now} requests of this group wait for a person already")
+    if (today := approvals.count_today(tx, request.folder)) >= APPROVALS.a_day:
+        raise Refused(f"this group has asked for {today} things within a day; that is enough")
+    code = code_of(tx.new_id())
+    while approvals.get(tx, code) is not None:
+        code = code_of(tx.new_id())
+    asked = approvals.ask(tx, caller, request, code=code)
+    for said in question(request, code=code, minutes=round(APPROVALS.lifetime / 60)):
+        notices.tell(tx, chat, said)
+    detail = {"code": code, "command": command, "sha256": asked.sha256}
+    note(tx, call.actor, "approval asked", request.folder, **detail)
     return Done.now(_waits(asked), Effects(speaks=True, schedules=True))
 
 
@@ -114,7 +98,7 @@ def decide(
         raise Refused("That request has expired; it must be asked for again.", "not_open")
     if sha256 not in ("", found.sha256) or digest(found.request) != found.sha256:
         raise Refused("That is not the request that was shown.", "changed")
-    state: approvals.End
+    state: End
     effects = Effects()
     if not approve:
         state, outcome, text = "denied", "", f"Denied: {found.command} of {found.folder}."

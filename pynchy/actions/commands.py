@@ -15,7 +15,7 @@ from pynchy.actions import approvals, groups, memory, tasks, usage, waiting
 from pynchy.actions.call import HOST, Call, Done, Given, Host
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
-from pynchy.actions.waiting import MOST_SAID
+from pynchy.actions.waiting import author
 from pynchy.ipc.files import Staged, Unfit
 from pynchy.limits import GROUPS
 from pynchy.model import MINUTE
@@ -88,7 +88,7 @@ def _send_message(call: Call) -> Done:
     if quotes is not None and not authority.has_message(call.tx, call.caller.chat, quotes):
         raise Refused("there is no message of that id in this chat; nothing was sent")
     pieces = split_reply(text)
-    _enqueue(call, texts=pieces, quotes=quotes)
+    outbox.enqueue(call.tx, author(call, says=len(pieces)), pieces, quotes=quotes)
     parts = "" if len(pieces) == 1 else f", in {len(pieces)} parts"
     return Done.now(f"sent to the chat{parts}", Effects(speaks=True))
 
@@ -97,7 +97,7 @@ def _send_file(call: Call) -> Done:
     match call.file:
         case Staged(path, name, size):
             caption = clean_reply(call.args.get("caption", "")) or ""
-            _enqueue(call, texts=[caption], file=path)
+            outbox.send_file(call.tx, author(call), path, caption=caption)
             text = f"{name} ({size} bytes) was sent to the chat"
             return Done.now(text, Effects(speaks=True))
         case Unfit(reason):
@@ -117,32 +117,8 @@ def _react(call: Call) -> Done:
             raise Refused("there is no message to react to; name one by its message_id")
     elif not authority.has_message(call.tx, call.caller.chat, target):
         raise Refused("there is no message of that id in this chat")
-    _enqueue(call, texts=[emoji], reaction_to=target)
+    outbox.react(call.tx, author(call), emoji, to=target)
     return Done.now(f"reacted with {emoji}", Effects(speaks=True))
-
-
-def _enqueue(
-    call: Call,
-    *,
-    texts: list[str],
-    file: str | None = None,
-    reaction_to: str | None = None,
-    quotes: str | None = None,
-) -> None:
-    """Say it in the chat of the caller's turn, as output of that turn."""
-    if authority.count_said(call.tx, call.caller.turn) + len(texts) > MOST_SAID:
-        raise Refused(f"this turn has said {MOST_SAID} things; say the rest in your answer")
-    outbox.enqueue(
-        call.tx,
-        folder=call.caller.folder,
-        chat=call.caller.chat,
-        texts=texts,
-        file=file,
-        reaction_to=reaction_to,
-        quotes=quotes,
-        turn=call.caller.turn,
-        run=call.caller.run,
-    )
 
 
 ACTS: Final[Mapping[str, Callable[[Call], Done]]] = {

@@ -12,7 +12,7 @@ from typing import Final
 from pynchy.actions.call import Call, Done
 from pynchy.actions.effects import Awaits, Delegated, Effects
 from pynchy.actions.refused import Refused
-from pynchy.limits import ANSWERS
+from pynchy.limits import ANSWERS, HELPERS
 from pynchy.store import authority, delegates, outbox, questions
 from pynchy.text.reply import clean_reply
 from pynchy.text.splitting import split_reply
@@ -25,6 +25,14 @@ ASKED: Final = (
 MOST_SAID: Final = ANSWERS.extra
 
 
+def author(call: Call, *, says: int = 1) -> outbox.Author:
+    """The author of what a call says in its chat. Raises `Refused` if its turn has said enough."""
+    caller = call.caller
+    if authority.count_said(call.tx, caller.turn) + says > MOST_SAID:
+        raise Refused(f"this turn has said {MOST_SAID} things; say the rest in your answer")
+    return outbox.Author(caller.folder, caller.chat, caller.turn, caller.run)
+
+
 def _ask_user(call: Call) -> Done:
     question = clean_reply(call.args["question"])
     if question is None:
@@ -34,29 +42,8 @@ def _ask_user(call: Call) -> Done:
         raise Refused("the options must be different texts for the chat, none of them empty")
     lines = [f"{number}. {option}" for number, option in enumerate(options, start=1)]
     pieces = split_reply("\n".join([question, *lines]))
-    caller = call.caller
-    if authority.count_said(call.tx, caller.turn) + len(pieces) > MOST_SAID:
-        raise Refused(f"this turn has said {MOST_SAID} things; ask in your answer")
-    entries = outbox.enqueue(
-        call.tx,
-        folder=caller.folder,
-        chat=caller.chat,
-        texts=pieces,
-        turn=caller.turn,
-        run=caller.run,
-    )
-    id = call.tx.new_id()
-    questions.ask(
-        call.tx,
-        id=id,
-        folder=caller.folder,
-        chat=caller.chat,
-        run=caller.run,
-        turn=caller.turn,
-        entry=entries[-1],
-        question=question,
-        options=options,
-    )
+    entries = outbox.enqueue(call.tx, author(call, says=len(pieces)), pieces)
+    id = questions.ask(call.tx, call.caller, question, options, entry=entries[-1])
     return Done.now(ASKED, Effects(speaks=True), Awaits("answer", id))
 
 
@@ -67,18 +54,11 @@ def _delegate(call: Call) -> Done:
         raise Refused("a helper is not woken again; wait for its helpers")
     if not waits and not call.host.bounds.background:
         raise Refused("there are too few slots for helpers that you do not wait for; wait for it")
-    try:
-        turn = delegates.ask(
-            call.tx,
-            folder=caller.folder,
-            chat=caller.chat,
-            parent=caller.turn,
-            run=caller.run,
-            prompt=call.args["prompt"],
-            waits=waits,
-        )
-    except delegates.TooMany as error:
-        raise Refused(str(error)) from None
+    if caller.depth >= HELPERS.depth:
+        raise Refused("a helper's helper has no helpers of its own; do it yourself")
+    if delegates.at_work(call.tx, caller.folder) >= HELPERS.group:
+        raise Refused(f"{HELPERS.group} helpers are at work already; wait for one")
+    turn = delegates.ask(call.tx, caller, call.args["prompt"], waits=waits)
     above = caller.turn if caller.depth else None
     return Done.now(
         f"helper {turn} has the work; you will be woken with its answer",

@@ -18,19 +18,16 @@ import attrs
 
 from pynchy.limits import APPROVALS
 from pynchy.model import DAY, ChatId, GroupId, Micros, RunId, TurnId, after
+from pynchy.policy import wording
+from pynchy.policy.requests import Request, digest
+from pynchy.policy.tools import Caller
+from pynchy.policy.wording import End
 from pynchy.store import audit, groups, turn_rows
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import column, from_value, number, read_all, read_one, scalar
 
 LIFETIME: Final = APPROVALS.lifetime
-MOST_OPEN: Final = APPROVALS.open
-MOST_A_DAY: Final = APPROVALS.a_day
-
 State = Literal["asked", "done", "failed", "denied", "expired"]
-End = Literal["done", "failed", "denied", "expired"]
-
-
-class TooMany(ValueError):
-    """The group has asked for too much; the message says what to wait for. Nothing was changed."""
 
 
 @attrs.frozen
@@ -42,8 +39,8 @@ class Approval:
     code: str
     folder: GroupId
     chat: ChatId
-    run: RunId
-    turn: TurnId
+    run: RunId = attrs.field(metadata=column("run_id"))
+    turn: TurnId = attrs.field(metadata=column("turn_id"))
     command: str
     request: str
     sha256: str
@@ -63,70 +60,60 @@ class Expired:
     next_at: Micros | None
 
 
-_COLUMNS: Final = (
-    "code, folder, chat, run_id, turn_id, command, request, sha256, state, asked_at, expires_at, decided_at, "
-    "decided_by, outcome"
-)
-
-
-def ask(
-    tx: Tx,
-    *,
-    code: str,
-    folder: GroupId,
-    chat: ChatId,
-    run: RunId,
-    turn: TurnId,
-    command: str,
-    request: str,
-    sha256: str,
-) -> Approval:
-    """Keep a request until somebody decides. Raises `TooMany`."""
-    waiting = tx.execute(
-        "SELECT count(*) FROM approvals WHERE folder = ? AND state = 'asked'", (folder,)
-    ).fetchone()[0]
-    if waiting >= MOST_OPEN:
-        raise TooMany(f"{waiting} requests of this group wait for a person already")
-    lately = tx.execute(
-        "SELECT count(*) FROM approvals WHERE folder = ? AND asked_at > ? AND asked_at <= ?",
-        (folder, after(tx.now, -DAY), after(tx.now, DAY)),  # later than that: the clock was wrong
-    ).fetchone()[0]
-    if lately >= MOST_A_DAY:
-        raise TooMany(f"this group has asked for {lately} things within a day; that is enough")
-    tx.execute(
-        "INSERT INTO approvals (code, folder, chat, run_id, turn_id, command, request, sha256, state, "
-        "asked_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'asked', ?, ?)",
-        (code, folder, chat, run, turn, command, request, sha256, tx.now, after(tx.now, LIFETIME)),
+def ask(tx: Tx, caller: Caller, request: Request, *, code: str) -> Approval:
+    """Keep a request of a caller until somebody decides."""
+    canonical = request.canonical
+    asked = Approval(
+        code=code,
+        folder=request.folder,
+        chat=caller.chat,
+        run=caller.run,
+        turn=caller.turn,
+        command=request.command,
+        request=canonical,
+        sha256=digest(canonical),
+        state="asked",
+        asked_at=tx.now,
+        expires_at=after(tx.now, LIFETIME),
+        decided_at=None,
+        decided_by=None,
+        outcome=None,
     )
-    found = get(tx, code)
-    assert found is not None  # it was written in this transaction
-    return found
+    tx.insert("approvals", **from_value(asked))
+    return asked
+
+
+def count_open(db: Database, folder: GroupId) -> int:
+    """How many requests of a group wait for a person."""
+    return number(
+        db, "SELECT count(*) FROM approvals WHERE folder = ? AND state = 'asked'", (folder,)
+    )
+
+
+def count_today(tx: Tx, folder: GroupId) -> int:
+    """How many requests a group made within a day. One of more than a day ahead is not counted: the clock was
+    wrong then."""
+    sql = "SELECT count(*) FROM approvals WHERE folder = ? AND asked_at > ? AND asked_at <= ?"
+    return number(tx, sql, (folder, after(tx.now, -DAY), after(tx.now, DAY)))
 
 
 def get(db: Database, code: str) -> Approval | None:
     """The request of this code."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM approvals WHERE code = ?", (code,)).fetchone()
-    return None if row is None else Approval(*row)
+    return read_one(db, Approval, "FROM approvals WHERE code = ?", (code,))
 
 
 def same(db: Database, folder: GroupId, sha256: str) -> Approval | None:
     """The request of a group that waits already and is this very one."""
-    row = db.execute(
-        f"SELECT {_COLUMNS} FROM approvals WHERE folder = ? AND sha256 = ? AND state = 'asked'",
-        (folder, sha256),
-    ).fetchone()
-    return None if row is None else Approval(*row)
+    rest = "FROM approvals WHERE folder = ? AND sha256 = ? AND state = 'asked'"
+    return read_one(db, Approval, rest, (folder, sha256))
 
 
 def recent(db: Database, *, every: bool = False, limit: int = 100) -> list[Approval]:
     """Those that wait, the oldest first; with ``every`` those that have ended too, the newest first."""
-    rows = db.execute(
-        f"SELECT {_COLUMNS} FROM approvals ORDER BY asked_at DESC, code LIMIT ?"
-        if every
-        else f"SELECT {_COLUMNS} FROM approvals WHERE state = 'asked' ORDER BY asked_at, code LIMIT ?",
-        (limit,),
+    rest = (
+        "ORDER BY asked_at DESC, code" if every else "WHERE state = 'asked' ORDER BY asked_at, code"
     )
-    return [Approval(*row) for row in rows]
+    return read_all(db, Approval, f"FROM approvals {rest} LIMIT ?", (limit,))
 
 
 def end(tx: Tx, approval: Approval, state: End, *, by: str, outcome: str) -> GroupId | None:
@@ -153,7 +140,7 @@ def end(tx: Tx, approval: Approval, state: End, *, by: str, outcome: str) -> Gro
         folder=approval.folder,
         chat=chat,
         kind="notice",
-        prompt=f"You asked for {approval.command} ({approval.code}). {_TOLD[state]} {outcome}".strip(),
+        prompt=wording.request_ended(approval.command, approval.code, state, outcome),
         source="approval",
         steps=max(1, turn_rows.steps(tx, approval.turn)),
     )
@@ -166,26 +153,19 @@ _ACTIONS: Final = {
     "denied": "denied",
     "expired": "approval expired",
 }
-_TOLD: Final = {
-    "done": "A person in main approved it, and it is done:",
-    "failed": "A person in main approved it, but it could not be done:",
-    "denied": "A person in main denied it. Do not ask for it again unless you are told to.",
-    "expired": "Nobody decided in time, so nothing was done.",
-}
 
 
 def expire(tx: Tx) -> Expired:
     """End what nobody decided in time, and what was asked at a time that is still far ahead: the clock was
     wrong then, and a request must not stay open for longer than any other."""
-    rows = tx.execute(
-        f"SELECT {_COLUMNS} FROM approvals WHERE state = 'asked' AND (expires_at <= ? OR asked_at > ?) "
-        "ORDER BY expires_at, code",
+    over = read_all(
+        tx,
+        Approval,
+        "FROM approvals WHERE state = 'asked' AND (expires_at <= ? OR asked_at > ?) ORDER BY expires_at, code",
         (tx.now, after(tx.now, LIFETIME)),
-    ).fetchall()
-    woken = [end(tx, Approval(*row), "expired", by="daemon", outcome="") for row in rows]
-    (next_at,) = tx.execute(
-        "SELECT min(expires_at) FROM approvals WHERE state = 'asked'"
-    ).fetchone()
+    )
+    woken = [end(tx, each, "expired", by="daemon", outcome="") for each in over]
+    next_at = scalar(tx, Micros, "SELECT min(expires_at) FROM approvals WHERE state = 'asked'")
     return Expired(tuple(dict.fromkeys(each for each in woken if each is not None)), next_at)
 
 

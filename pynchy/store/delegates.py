@@ -6,67 +6,50 @@ not begun is cancelled; when the helper's own run is gone, its turn has ended, o
 
 from __future__ import annotations
 
-from typing import Final
-
-import attrs
-
-from pynchy.limits import HELPERS
-from pynchy.model import ChatId, GroupId, RunId, TurnId
+from pynchy.model import GroupId, RunId, TurnId
+from pynchy.policy import wording
+from pynchy.policy.tools import Caller
+from pynchy.policy.wording import Outcome
 from pynchy.store import turn_rows, turns
 from pynchy.store.database import Database, Tx
-
-DEEPEST: Final = HELPERS.depth
-MOST: Final = HELPERS.group
-
-SHOWN: Final = HELPERS.answer
+from pynchy.store.rows import number
 
 
-class TooMany(Exception):
-    """No helper is to be had; the text says why."""
-
-
-@attrs.frozen
-class Outcome:
-    """What came of a helper."""
-
-    ok: bool
-    text: str
-
-
-def ask(
-    tx: Tx, *, folder: GroupId, chat: ChatId, parent: TurnId, run: RunId, prompt: str, waits: bool
-) -> TurnId:
-    """Make a helper's turn. Raises `TooMany`, having written nothing."""
-    above = depth(tx, parent)
-    if above >= DEEPEST:
-        raise TooMany("a helper's helper has no helpers of its own; do it yourself")
-    open_now = tx.execute(
-        "SELECT count(*) FROM delegates JOIN turns ON turns.id = turn_id "
-        "WHERE delegates.folder = ? AND ended_at IS NULL",
-        (folder,),
-    ).fetchone()[0]
-    if open_now >= MOST:
-        raise TooMany(f"{MOST} helpers are at work already; wait for one")
+def ask(tx: Tx, caller: Caller, prompt: str, *, waits: bool) -> TurnId:
+    """Make a helper's turn for a caller."""
     turn = turn_rows.add(
         tx,
-        folder=folder,
-        chat=chat,
+        folder=caller.folder,
+        chat=caller.chat,
         kind="delegate",
         prompt=prompt,
-        steps=turn_rows.steps(tx, parent),
+        steps=turn_rows.steps(tx, caller.turn),
     )
-    tx.execute(
-        "INSERT INTO delegates (turn_id, folder, parent_turn, parent_run, depth, waits) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
-        (turn, folder, parent, run, above + 1, waits),
+    tx.insert(
+        "delegates",
+        turn_id=turn,
+        folder=caller.folder,
+        parent_turn=caller.turn,
+        parent_run=caller.run,
+        depth=caller.depth + 1,
+        waits=waits,
     )
     return turn
 
 
+def at_work(db: Database, folder: GroupId) -> int:
+    """How many helpers of a group are not over."""
+    return number(
+        db,
+        "SELECT count(*) FROM delegates JOIN turns ON turns.id = turn_id "
+        "WHERE delegates.folder = ? AND ended_at IS NULL",
+        (folder,),
+    )
+
+
 def depth(db: Database, turn: TurnId) -> int:
     """How deep a turn stands: 0 for one that is no helper's."""
-    row = db.execute("SELECT depth FROM delegates WHERE turn_id = ?", (turn,)).fetchone()
-    return 0 if row is None else int(row[0])
+    return number(db, "SELECT depth FROM delegates WHERE turn_id = ?", (turn,))
 
 
 def outcome(db: Database, turn: TurnId) -> Outcome | None:
@@ -76,11 +59,7 @@ def outcome(db: Database, turn: TurnId) -> Outcome | None:
         return Outcome(ok=False, text="the helper is not known any more")
     if found.state in ("waiting", "claimed"):
         return None
-    if found.state == "done":
-        text = found.result or "(the helper said nothing)"
-        return Outcome(ok=True, text=text[:SHOWN])
-    reason = found.error or ("it was stopped" if found.state == "cancelled" else "unknown")
-    return Outcome(ok=False, text=f"the helper failed: {reason}")
+    return wording.outcome_of(found.state, found.result, found.error)
 
 
 def run_ended(tx: Tx, run: RunId) -> None:
@@ -107,7 +86,7 @@ def run_ended(tx: Tx, run: RunId) -> None:
             folder=folder,
             chat=chat,
             kind="notice",
-            prompt=f"Helper {turn} has ended. {'Its answer:' if came.ok else ''}\n{came.text}",
+            prompt=wording.helper_ended(turn, came),
             source="delegate",
             steps=max(1, steps),
         )

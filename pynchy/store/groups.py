@@ -7,7 +7,7 @@ registering the folder again starts at a higher epoch, so that nothing late from
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -24,6 +24,7 @@ from pynchy.model import (
     folder_of,
 )
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import exists, number, read_all, read_one, scalar, scalars
 
 
 class CannotRegister(ValueError):
@@ -40,12 +41,6 @@ class Chat:
     folder: GroupId | None
 
 
-_COLUMNS: Final = (
-    "folder, name, trigger, requires_trigger, is_main, paused, model, session, epoch, "
-    "allowed_senders"
-)
-
-
 def register(
     tx: Tx,
     *,
@@ -54,9 +49,6 @@ def register(
     chats: tuple[ChatId, ...],
     trigger: str,
     requires_trigger: bool,
-    model: str | None = None,
-    allowed_senders: tuple[SenderId, ...] | None = None,
-    settings: dict[str, Any] | None = None,
 ) -> Group:
     """Make a group with its chats. Raises `CannotRegister` if the folder or a chat is taken, or none."""
     if folder_of(folder) is None:
@@ -65,25 +57,23 @@ def register(
         raise CannotRegister(f"folder {folder} is registered already")
     for chat in chats:  # before anything is written
         _check_free(tx, folder, chat)
-    tx.execute(
-        f"INSERT INTO groups ({_COLUMNS}, settings, created_at) "
-        "VALUES (?, ?, ?, ?, ?, 0, ?, NULL, ?, ?, ?, ?)",
-        (
-            folder,
-            name,
-            trigger,
-            requires_trigger,
-            folder == MAIN,
-            model,
-            _first_epoch(tx, folder),
-            _senders_out(allowed_senders),
-            json.dumps(settings or {}),
-            tx.now,
-        ),
+    tx.insert(
+        "groups",
+        folder=folder,
+        name=name,
+        trigger=trigger,
+        requires_trigger=requires_trigger,
+        is_main=folder == MAIN,
+        paused=False,
+        epoch=number(tx, "SELECT max(epoch) + 1 FROM runs WHERE folder = ?", (folder,)),
+        settings="{}",
+        created_at=tx.now,
     )
     for chat in chats:
         add_chat(tx, folder, chat)
-    return _must(tx, folder)
+    found = get(tx, folder)
+    assert found is not None  # it was written in this transaction
+    return found
 
 
 def ensure_main(tx: Tx, *, name: str, trigger: str) -> Group:
@@ -157,77 +147,62 @@ def remove(db: Database, folder: GroupId) -> bool:
 
 def registered_chats(db: Database) -> list[tuple[ChatId, GroupId]]:
     """Every chat that is answered, with its group."""
-    rows = db.execute("SELECT chat, folder FROM chats WHERE folder IS NOT NULL ORDER BY chat")
-    return [(ChatId(chat), GroupId(folder)) for chat, folder in rows]
+    return db.execute(
+        "SELECT chat, folder FROM chats WHERE folder IS NOT NULL ORDER BY chat"
+    ).fetchall()
 
 
 def get(db: Database, folder: GroupId) -> Group | None:
     """The group of this folder."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM groups WHERE folder = ?", (folder,)).fetchone()
-    return _group(row) if row is not None else None
+    return read_one(db, Group, "FROM groups WHERE folder = ?", (folder,))
 
 
 def is_since(db: Database, folder: GroupId, moment: Micros) -> bool:
     """Whether there is a group of this folder, and it is the one that was there at that moment."""
-    row = db.execute("SELECT created_at FROM groups WHERE folder = ?", (folder,)).fetchone()
-    return row is not None and int(row[0]) <= moment
+    return exists(db, "SELECT 1 FROM groups WHERE folder = ? AND created_at <= ?", (folder, moment))
 
 
 def by_chat(db: Database, chat: ChatId) -> Group | None:
     """The group that a chat is registered for."""
-    row = db.execute(
-        f"SELECT {_COLUMNS} FROM groups WHERE folder = (SELECT folder FROM chats WHERE chat = ?)",
-        (chat,),
-    ).fetchone()
-    return _group(row) if row is not None else None
+    rest = "FROM groups WHERE folder = (SELECT folder FROM chats WHERE chat = ?)"
+    return read_one(db, Group, rest, (chat,))
 
 
 def list_groups(db: Database) -> list[Group]:
     """All groups, main first, then by folder."""
-    rows = db.execute(f"SELECT {_COLUMNS} FROM groups ORDER BY is_main DESC, folder")
-    return [_group(row) for row in rows]
+    return read_all(db, Group, "FROM groups ORDER BY is_main DESC, folder")
 
 
 def unregistered_chats(db: Database, *, limit: int) -> tuple[list[Chat], int]:
     """Chats that were seen and belong to no group, the latest active first; and how many there are in all."""
-    rows = db.execute(
-        "SELECT chat, name, last_at, folder FROM chats WHERE folder IS NULL "
-        "ORDER BY last_at IS NULL, last_at DESC, chat LIMIT ?",
-        (limit,),
-    ).fetchall()
-    (count,) = db.execute("SELECT count(*) FROM chats WHERE folder IS NULL").fetchone()
-    return [Chat(ChatId(c), n, at, f) for c, n, at, f in rows], count
+    rest = "FROM chats WHERE folder IS NULL ORDER BY last_at IS NULL, last_at DESC, chat LIMIT ?"
+    count = number(db, "SELECT count(*) FROM chats WHERE folder IS NULL")
+    return read_all(db, Chat, rest, (limit,)), count
 
 
 def seen_chat(db: Database, chat: ChatId) -> Chat | None:
     """A chat that was seen, registered or not."""
-    row = db.execute(
-        "SELECT chat, name, last_at, folder FROM chats WHERE chat = ?", (chat,)
-    ).fetchone()
-    return None if row is None else Chat(ChatId(row[0]), row[1], row[2], row[3])
+    return read_one(db, Chat, "FROM chats WHERE chat = ?", (chat,))
 
 
 def chats_of(db: Database, folder: GroupId) -> list[ChatId]:
     """The registered chats of a group."""
-    rows = db.execute("SELECT chat FROM chats WHERE folder = ? ORDER BY chat", (folder,))
-    return [ChatId(row[0]) for row in rows]
+    return scalars(db, ChatId, "SELECT chat FROM chats WHERE folder = ? ORDER BY chat", (folder,))
 
 
 def spoke_last(db: Database, *, limit: int) -> list[GroupId]:
     """Groups that were last given an answer, the latest first. Looks back a bounded number of turns."""
-    rows = db.execute(
+    sql = (
         "SELECT folder FROM (SELECT id, folder, kind FROM turns ORDER BY id DESC LIMIT 1000) "
         "JOIN groups USING (folder) WHERE kind = 'message' "
-        "GROUP BY folder ORDER BY max(id) DESC LIMIT ?",
-        (limit,),
+        "GROUP BY folder ORDER BY max(id) DESC LIMIT ?"
     )
-    return [GroupId(row[0]) for row in rows]
+    return scalars(db, GroupId, sql, (limit,))
 
 
 def chat_name(db: Database, chat: ChatId) -> str:
     """The name a chat was last seen with, or nothing."""
-    row = db.execute("SELECT name FROM chats WHERE chat = ?", (chat,)).fetchone()
-    return str(row[0]) if row is not None else ""
+    return scalar(db, str, "SELECT name FROM chats WHERE chat = ?", (chat,)) or ""
 
 
 def main_chat(db: Database, *, but: ChatId | None = None) -> ChatId | None:
@@ -278,37 +253,29 @@ def set_model(db: Database, folder: GroupId, model: str | None) -> None:
 
 def model_of(db: Database, folder: GroupId) -> str | None:
     """The model that a group has of its own."""
-    row = db.execute("SELECT model FROM groups WHERE folder = ?", (folder,)).fetchone()
-    return None if row is None else row[0]
+    return scalar(db, str, "SELECT model FROM groups WHERE folder = ?", (folder,))
 
 
 def set_allowed_senders(
     db: Database, folder: GroupId, senders: tuple[SenderId, ...] | None
 ) -> None:
     """Who may ask; None for everybody."""
-    db.execute(
-        "UPDATE groups SET allowed_senders = ? WHERE folder = ?", (_senders_out(senders), folder)
-    )
+    listed = None if senders is None else json.dumps(senders)
+    db.execute("UPDATE groups SET allowed_senders = ? WHERE folder = ?", (listed, folder))
 
 
 def settings(db: Database, folder: GroupId) -> dict[str, Any]:
     """What else is set for a group: limits, mounts, egress. Empty where the defaults hold."""
-    row = db.execute("SELECT settings FROM groups WHERE folder = ?", (folder,)).fetchone()
-    if row is None:
-        return {}
-    return _document(row[0])
+    sql = "SELECT settings FROM groups WHERE folder = ?"
+    return scalar(db, json.loads, sql, (folder,)) or {}
 
 
 def with_mounts(db: Database) -> dict[GroupId, dict[str, Any]]:
     """What else is set for each group that has mounts."""
-    rows = db.execute("SELECT folder, settings FROM groups WHERE instr(settings, '\"mounts\"')")
-    found = {GroupId(folder): _document(text) for folder, text in rows}
-    return {folder: each for folder, each in found.items() if each.get("mounts")}
-
-
-def _document(text: str) -> dict[str, Any]:
-    found = json.loads(text)
-    return found if isinstance(found, dict) else {}
+    rows = db.execute(
+        "SELECT folder, settings FROM groups WHERE json_extract(settings, '$.mounts') <> '[]'"
+    )
+    return {GroupId(folder): json.loads(text) for folder, text in rows}
 
 
 def set_settings(db: Database, folder: GroupId, settings: dict[str, Any]) -> None:
@@ -342,43 +309,6 @@ def clear_session(db: Database, folder: GroupId, *, session: str) -> bool:
     return changed.rowcount == 1
 
 
-def new_session(db: Database, folder: GroupId) -> int:
+def new_session(db: Database, folder: GroupId) -> None:
     """Start afresh: whatever an older run still says about its session is refused from now on."""
-    row = db.execute(
-        "UPDATE groups SET epoch = epoch + 1, session = NULL WHERE folder = ? RETURNING epoch",
-        (folder,),
-    ).fetchone()
-    if row is None:
-        raise LookupError(f"no group {folder}")
-    return int(row[0])
-
-
-def _first_epoch(db: Database, folder: GroupId) -> int:
-    row = db.execute("SELECT max(epoch) FROM runs WHERE folder = ?", (folder,)).fetchone()
-    return 0 if row[0] is None else int(row[0]) + 1
-
-
-def _must(db: Database, folder: GroupId) -> Group:
-    found = get(db, folder)
-    assert found is not None  # it was written in this transaction
-    return found
-
-
-def _senders_out(senders: tuple[SenderId, ...] | None) -> str | None:
-    return None if senders is None else json.dumps(senders)
-
-
-def _group(row: tuple[Any, ...]) -> Group:
-    folder, name, trigger, requires, is_main, paused, model, session, epoch, allowed = row
-    return Group(
-        folder=folder,
-        name=name,
-        trigger=trigger,
-        requires_trigger=bool(requires),
-        is_main=bool(is_main),
-        paused=bool(paused),
-        model=model,
-        session=session,
-        epoch=epoch,
-        allowed_senders=None if allowed is None else tuple(json.loads(allowed)),
-    )
+    db.execute("UPDATE groups SET epoch = epoch + 1, session = NULL WHERE folder = ?", (folder,))

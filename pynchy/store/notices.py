@@ -16,7 +16,7 @@ def tell(tx: Tx, chat: ChatId, text: str, *, turn: TurnId | None = None) -> int:
     """Say something to a chat, in the host's name."""
     group = groups.by_chat(tx, chat)
     folder = group.folder if group is not None else GroupId("")
-    (entry,) = outbox.enqueue(tx, folder=folder, chat=chat, texts=(text,), turn=turn, notice=True)
+    (entry,) = outbox.enqueue(tx, outbox.Author(folder, chat, turn, notice=True), (text,))
     return entry
 
 

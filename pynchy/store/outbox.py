@@ -12,7 +12,6 @@ server, not to people. In each chat the oldest open entry goes first and alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -23,7 +22,23 @@ from pynchy.policy import retries
 from pynchy.policy.effect_limits import Kind
 from pynchy.store import cooldown, effect_counts, groups, inbox_notices, search
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import columns, number, parts, read_one, scalar, to_value
 from pynchy.text.reply import notice as in_the_hosts_name
+
+
+@attrs.frozen
+class Author:
+    """Who says something, and where. With a ``turn`` it is output of that turn, which is then never replayed.
+
+    ``notice``: it is the host's word and not the agent's. ``answer``: it is what a person asked for.
+    """
+
+    folder: GroupId
+    chat: ChatId
+    turn: TurnId | None = None
+    run: RunId | None = None
+    notice: bool = False
+    answer: bool = False
 
 
 @attrs.frozen
@@ -31,7 +46,7 @@ class Head:
     """The oldest open entry of a chat, due now. ``uncertain``: it may have been sent already.
     ``attempt`` counts the tries before this one."""
 
-    out: Outgoing
+    out: Outgoing = attrs.field(metadata=parts(Outgoing))
     uncertain: bool
     attempt: int
 
@@ -46,14 +61,19 @@ class Failed:
     reason: str
 
 
-_OUT: Final = (
-    "id, chat, message_id, kind, text, path, target, plain, turn_id, "
-    "(SELECT json_array(sender, text, edits) FROM inbox INDEXED BY inbox_message "
-    "WHERE inbox.message_id = outbox.target AND inbox.chat = outbox.chat LIMIT 1)"
-)
 _OPEN: Final = "sent_at IS NULL AND failed_at IS NULL"
 
 QUOTED: Final = 1_000  # characters of a quoted message
+
+#: Entries as `Head` and `Outgoing` have them. Phones know an edited message by its first id.
+_OUT: Final = f"""
+    FROM (SELECT outbox.id, outbox.chat, outbox.message_id, outbox.kind, outbox.text, path,
+        coalesce(aim.edits, target) AS target, plain, turn_id AS turn, aim.sender AS target_sender,
+        substr(coalesce(aim.text, ''), 1, {QUOTED}) AS target_text, state = 'uncertain' AS uncertain, attempt
+    FROM outbox LEFT JOIN inbox AS aim ON aim.seq = (
+        SELECT seq FROM inbox INDEXED BY inbox_message
+        WHERE inbox.message_id = outbox.target AND inbox.chat = outbox.chat LIMIT 1)
+"""
 
 #: The first open entry of each chat, by hopping over the index: the cost is in chats with something
 #: to send, not in entries.
@@ -72,94 +92,106 @@ _HEADS: Final = f"""
 """
 
 
-def enqueue(
-    tx: Tx,
-    *,
-    folder: GroupId,
-    chat: ChatId,
-    texts: Sequence[str] = (),
-    file: str | None = None,
-    reaction_to: str | None = None,
-    quotes: str | None = None,
-    turn: TurnId | None = None,
-    run: RunId | None = None,
-    notice: bool = False,
-    answer: bool = False,
-) -> list[int]:
-    """Put texts, in order, or one file or reaction (with one text) at the end of a chat's list.
+def enqueue(tx: Tx, by: Author, texts: Sequence[str], *, quotes: str | None = None) -> list[int]:
+    """Put texts, in order, at the end of a chat's list; the first one quotes.
 
-    With ``turn`` it is output of that turn, which is then never replayed; ``notice`` says it is the
-    host's word and not the agent's: it gets the host's mark, where it has none, and no second one. What a
-    turn says is counted as an effect of the group, unless it is the ``answer`` to a person.
+    A notice gets the host's mark, where it has none, and no second one. What a turn says is counted as an
+    effect of the group, unless it is the answer to a person.
     """
-    if turn is not None and not notice and not answer:
-        kind: Kind = "messages" if file is None else "files"
-        effect_counts.count(tx, folder, kind, number=max(1, len(texts)))
-    if notice:
+    if by.notice:
         texts = [in_the_hosts_name(text) for text in texts]
-    if file is not None or reaction_to is not None:
-        what = "file" if file is not None else "reaction"
-        entries = [(what, texts[0] if texts else "", file, reaction_to or quotes)]
     else:
-        # Of a text in pieces the first one quotes.
-        entries = [("text", text, None, None if n else quotes) for n, text in enumerate(texts)]
+        _count(tx, by, "messages", number=max(1, len(texts)))
     ids = []
-    for what, text, path, target in entries:
-        row = tx.execute(
-            "INSERT INTO outbox (folder, chat, turn_id, run_id, ord, message_id, kind, text, path, "
-            "target, notice, state, next_at, created_at) VALUES (?1, ?2, ?3, ?4, "
-            "CASE WHEN ?3 IS NULL THEN NULL ELSE "
-            "coalesce((SELECT max(ord) FROM outbox WHERE turn_id = ?3), -1) + 1 END, "
-            "?5, ?6, ?7, ?8, ?9, ?10, 'pending', ?11, ?11) RETURNING id",
-            (folder, chat, turn, run, tx.new_id(), what, text, path, target, notice, tx.now),
-        ).fetchone()
-        ids.append(int(row[0]))
-        if what == "text":
-            search.add(tx, "outbox_fts", row[0], text)
+    for text in texts:
+        ids.append(_add(tx, by, "text", text, target=quotes))
+        search.add(tx, "outbox_fts", ids[-1], text)
+        quotes = None
     return ids
+
+
+def send_file(
+    tx: Tx, by: Author, path: str, *, caption: str = "", quotes: str | None = None
+) -> int:
+    """Put a file at the end of a chat's list."""
+    _count(tx, by, "files")
+    return _add(tx, by, "file", caption, path=path, target=quotes)
+
+
+def react(tx: Tx, by: Author, emoji: str, *, to: str) -> int:
+    """Put a reaction to a message at the end of a chat's list."""
+    _count(tx, by, "messages")
+    return _add(tx, by, "reaction", emoji, target=to)
+
+
+def _count(tx: Tx, by: Author, kind: Kind, *, number: int = 1) -> None:
+    if by.turn is not None and not by.notice and not by.answer:
+        effect_counts.count(tx, by.folder, kind, number=number)
+
+
+def _add(
+    tx: Tx, by: Author, kind: str, text: str, *, path: str | None = None, target: str | None = None
+) -> int:
+    next_of_turn = "SELECT max(ord) + 1 FROM outbox WHERE turn_id = ?"
+    return tx.insert(
+        "outbox",
+        folder=by.folder,
+        chat=by.chat,
+        turn_id=by.turn,
+        run_id=by.run,
+        ord=None if by.turn is None else number(tx, next_of_turn, (by.turn,)),
+        message_id=tx.new_id(),
+        kind=kind,
+        text=text,
+        path=path,
+        target=target,
+        notice=by.notice,
+        state="pending",
+        next_at=tx.now,
+        created_at=tx.now,
+    )
 
 
 def heads(tx: Tx) -> list[Head]:
     """What may be sent now: the first entry of each chat, where it is due and none is in flight."""
-    rows = tx.execute(
-        f"{_HEADS} SELECT {_OUT}, state = 'uncertain', attempt FROM outbox "
-        "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at <= ? ORDER BY id",
-        (tx.now,),
-    )
-    return [Head(_outgoing(row[:10]), bool(row[10]), row[11]) for row in rows]
+    due = "WHERE outbox.id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at <= ?"
+    rows = tx.execute(f"{_HEADS} SELECT {columns(Head)} {_OUT} {due}) ORDER BY id", (tx.now,))
+    return [to_value(Head, row) for row in rows]
 
 
 def next_due(tx: Tx) -> Micros | None:
     """When the next entry falls due that waits for a later try, or for the end of its day."""
-    later = tx.execute(
+    later = scalar(
+        tx,
+        Micros,
         f"{_HEADS} SELECT min(next_at) FROM outbox "
         "WHERE id IN (SELECT id FROM heads) AND state <> 'sending' AND next_at > ?",
         (tx.now,),
-    ).fetchone()[0]
-    oldest = tx.execute(
+    )
+    oldest = scalar(
+        tx,
+        Micros,
         f"SELECT min(created_at) FROM outbox INDEXED BY outbox_age WHERE {_OPEN} "
-        "AND state <> 'sending'"
-    ).fetchone()[0]
-    moments = [] if later is None else [Micros(later)]
+        "AND state <> 'sending'",
+    )
+    moments = [] if later is None else [later]
     if oldest is not None:
-        moments.append(max(tx.now, after(Micros(oldest), retries.SEND_EXPIRY)))
+        moments.append(max(tx.now, after(oldest, retries.SEND_EXPIRY)))
     return min(moments, default=None)
 
 
 def take(tx: Tx, entry: int) -> Outgoing | None:
     """Begin a try. None if it is not at the head of its chat, not due, or another is in flight."""
-    row = tx.execute(
+    taken = tx.execute(
         "UPDATE outbox SET state = 'sending', attempt = attempt + 1, tried_at = ?2 WHERE id = ?1 "
         "AND state IN ('pending', 'uncertain') AND next_at <= ?2 AND NOT EXISTS ("
         "  SELECT 1 FROM outbox AS earlier WHERE earlier.chat = outbox.chat "
-        "  AND earlier.id < outbox.id AND earlier.sent_at IS NULL AND earlier.failed_at IS NULL) "
-        "RETURNING id",
+        "  AND earlier.id < outbox.id AND earlier.sent_at IS NULL AND earlier.failed_at IS NULL)",
         (entry, tx.now),
-    ).fetchone()
-    if row is None:
+    )
+    if not taken.rowcount:
         return None
-    # A question of its own: what RETURNING asks of another table goes through all of it.
-    return _outgoing(tx.execute(f"SELECT {_OUT} FROM outbox WHERE id = ?", (entry,)).fetchone())
+    return read_one(tx, Outgoing, f"{_OUT} WHERE outbox.id = ?)", (entry,))
 
 
 def sent(tx: Tx, entry: int) -> bool:
@@ -259,8 +291,7 @@ def recover(tx: Tx) -> int:
 
 def count_open(db: Database) -> int:
     """How many entries are still to be sent."""
-    row = db.execute(f"SELECT count(*) FROM outbox WHERE {_OPEN}").fetchone()
-    return int(row[0])
+    return number(db, f"SELECT count(*) FROM outbox WHERE {_OPEN}")
 
 
 def sent_in(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, Any]]:
@@ -275,11 +306,9 @@ def sent_in(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, Any]]:
 
 def open_by_state(db: Database) -> dict[str, int]:
     """How many entries are in each state, of those that were neither sent nor given up."""
-    rows = db.execute(
-        "SELECT state, count(*) FROM outbox WHERE sent_at IS NULL AND failed_at IS NULL "
-        "GROUP BY state"
+    return dict(
+        db.execute(f"SELECT state, count(*) FROM outbox WHERE {_OPEN} GROUP BY state").fetchall()
     )
-    return dict(rows.fetchall())
 
 
 def recent(db: Database, *, limit: int) -> list[dict[str, Any]]:
@@ -319,27 +348,9 @@ def _give_up(tx: Tx, entry: int, *, reason: str) -> Failed | None:
         words = retries.undelivered_for_main(chat=groups.chat_name(tx, chat) or chat, reason=reason)
         main = groups.main_chat(tx, but=chat)
         if main is not None and cooldown.may_tell(tx, main, f"undelivered:{chat}"):
-            enqueue(tx, folder=MAIN, chat=main, texts=(words,), notice=True)
+            enqueue(tx, Author(MAIN, main, notice=True), (words,))
     return Failed(entry, chat, reason)
 
 
 def _is_old(created_at: int, now: Micros) -> bool:
     return created_at <= after(now, -retries.SEND_EXPIRY)
-
-
-def _outgoing(row: tuple[Any, ...]) -> Outgoing:
-    id, chat, message_id, kind, text, path, target, plain, turn, aimed_at = row
-    who, what, edits = (None, "", None) if aimed_at is None else json.loads(aimed_at)
-    return Outgoing(
-        id=id,
-        chat=chat,
-        message_id=message_id,
-        kind=kind,
-        text=text,
-        path=path,
-        target=edits or target,  # phones know an edited message by its first id
-        plain=bool(plain),
-        turn=turn,
-        target_sender=who,
-        target_text=what[:QUOTED],
-    )

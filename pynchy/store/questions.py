@@ -13,7 +13,6 @@ lost nor given twice, whatever dies when.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -32,10 +31,12 @@ from pynchy.model import (
     TurnId,
     after,
 )
+from pynchy.policy import wording
+from pynchy.policy.tools import Caller
 from pynchy.store import turn_rows
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import column, columns, to_value, tuple_of_json
-from pynchy.text.triggers import after_name, is_allowed
+from pynchy.store.rows import column, exists, number, read_one, scalar, scalars
+from pynchy.text.triggers import after_name, chosen, is_allowed
 
 PATIENCE: Final = QUESTIONS.wait
 KEEP: Final = QUESTIONS.open
@@ -52,7 +53,7 @@ class Question:
     turn: TurnId = attrs.field(metadata=column("turn_id"))
     message_id: str
     question: str
-    options: tuple[str, ...] = attrs.field(metadata=column(read=tuple_of_json))
+    options: tuple[str, ...]
     state: str
     asked_at: Micros
     sender_name: str | None
@@ -68,38 +69,34 @@ class Answered:
     wakes: bool
 
 
-_COLUMNS: Final = columns(Question)
-
-
-def ask(
-    tx: Tx,
-    *,
-    id: str,
-    folder: GroupId,
-    chat: ChatId,
-    run: RunId,
-    turn: TurnId,
-    entry: int,
-    question: str,
-    options: Sequence[str],
-) -> None:
-    """A question was said in a chat, by this ``entry`` of the outbox. It takes the place of one that was open there."""
+def ask(tx: Tx, caller: Caller, question: str, options: Sequence[str], *, entry: int) -> str:
+    """Keep a question that was said in the caller's chat, by this ``entry`` of the outbox; its id. It takes the
+    place of one that was open there."""
     tx.execute(
         "UPDATE questions SET state = 'dropped' WHERE chat = ? AND state IN ('waiting', 'open')",
-        (chat,),
+        (caller.chat,),
     )
-    tx.execute(
-        "INSERT INTO questions (id, folder, chat, epoch, run_id, turn_id, message_id, question, "
-        "options, state, asked_at) SELECT ?1, groups.folder, ?3, epoch, ?4, ?5, message_id, ?7, "
-        "?8, 'waiting', ?9 FROM groups JOIN outbox ON outbox.id = ?6 WHERE groups.folder = ?2",
-        (id, folder, chat, run, turn, entry, question, json.dumps(list(options)), tx.now),
+    id = tx.new_id()
+    tx.insert(
+        "questions",
+        id=id,
+        folder=caller.folder,
+        chat=caller.chat,
+        epoch=number(tx, "SELECT epoch FROM groups WHERE folder = ?", (caller.folder,)),
+        run_id=caller.run,
+        turn_id=caller.turn,
+        message_id=scalar(tx, str, "SELECT message_id FROM outbox WHERE id = ?", (entry,)),
+        question=question,
+        options=json.dumps(list(options)),
+        state="waiting",
+        asked_at=tx.now,
     )
+    return id
 
 
 def get(db: Database, id: str) -> Question | None:
     """One question."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM questions WHERE id = ?", (id,)).fetchone()
-    return None if row is None else to_value(Question, row)
+    return read_one(db, Question, "FROM questions WHERE id = ?", (id,))
 
 
 def fitting(db: Database, message: Message, group: Group, *, triggers: bool) -> Question | None:
@@ -113,36 +110,20 @@ def fitting(db: Database, message: Message, group: Group, *, triggers: bool) -> 
         return None
     if not is_allowed(message, group):
         return None
-    row = db.execute(
-        f"SELECT {_COLUMNS} FROM questions WHERE chat = ? AND folder = ? AND epoch = ? "
-        "AND state IN ('waiting', 'open')",
+    found = read_one(
+        db,
+        Question,
+        "FROM questions WHERE chat = ? AND folder = ? AND epoch = ? AND state IN ('waiting', 'open')",
         (message.chat, group.folder, group.epoch),
-    ).fetchone()
-    if row is None:
+    )
+    if found is None:
         return None
-    found = to_value(Question, row)
     if message.sent_at < found.asked_at - round(MINUTE * 1e6):
         return None  # written before it was asked, and late to come in; clocks may differ a little
     if message.quoted is not None:
         return found if message.quoted.id == found.message_id else None
     exact = chosen(after_name(message.text, group.trigger), found.options)
     return found if triggers or exact is not None else None
-
-
-_NUMBER: Final = re.compile(r"([1-9][0-9]?)[.)]?", re.ASCII)
-
-
-def chosen(text: str, options: Sequence[str]) -> str | None:
-    """The option that a text names by its number or its words, or None."""
-    text = " ".join(text.split())
-    number = _NUMBER.fullmatch(text)
-    words = text.casefold()
-    for option in options:  # words first: an option may itself be a number
-        if words == " ".join(option.split()).casefold():
-            return option
-    if number is not None and int(number[1]) <= len(options):
-        return options[int(number[1]) - 1]
-    return None
 
 
 def answer(tx: Tx, question: Question, message: Message, group: Group) -> Answered | None:
@@ -160,11 +141,9 @@ def answer(tx: Tx, question: Question, message: Message, group: Group) -> Answer
         "sender_name = ?, own = ? WHERE id = ?",
         (said, tx.now, message.sender, message.sender_name, message.from_me, question.id),
     )
-    live = tx.execute(
-        "SELECT 1 FROM runs WHERE id = ? AND state <> 'gone'", (question.run,)
-    ).fetchone()
+    live = exists(tx, "SELECT 1 FROM runs WHERE id = ? AND state <> 'gone'", (question.run,))
     waits = question.state == "waiting" and tx.now < after(question.asked_at, PATIENCE)
-    if live is not None and waits:
+    if live and waits:
         return Answered(question.id, wakes=False)
     _wake(tx, question.id)
     return Answered(question.id, wakes=True)
@@ -180,24 +159,19 @@ def run_ended(tx: Tx, run: RunId) -> None:
     """The run that asked is gone. An answer that reached it in a turn which it did not finish wakes
     the agent; one yet to come will."""
     tx.execute("UPDATE questions SET state = 'open' WHERE run_id = ? AND state = 'waiting'", (run,))
-    rows = tx.execute(
+    unheard = (
         "SELECT questions.id FROM questions JOIN turns ON turns.id = turn_id WHERE questions.run_id = ? "
         "AND questions.state = 'answered' AND woke IS NULL AND turns.state IN ('waiting', 'dead') "
-        "ORDER BY answered_at",
-        (run,),
-    ).fetchall()
-    for (id,) in rows:
+        "ORDER BY answered_at"
+    )
+    for id in scalars(tx, str, unheard, (run,)):
         _wake(tx, id)
 
 
 def drop(db: Database, folder: GroupId) -> list[str]:
     """Nobody wants to know any more; the questions that were open."""
-    rows = db.execute(
-        "UPDATE questions SET state = 'dropped' WHERE folder = ? AND state IN ('waiting', 'open') "
-        "RETURNING id",
-        (folder,),
-    ).fetchall()
-    return [str(row[0]) for row in rows]
+    sql = "UPDATE questions SET state = 'dropped' WHERE folder = ? AND state IN ('waiting', 'open') RETURNING id"
+    return scalars(db, str, sql, (folder,))
 
 
 def answerer(db: Database, turn: TurnId) -> tuple[SenderId, bool] | None:
@@ -207,15 +181,14 @@ def answerer(db: Database, turn: TurnId) -> tuple[SenderId, bool] | None:
 
 
 def _wake(tx: Tx, id: str) -> None:
-    folder, chat, question, said, name = tx.execute(
-        "SELECT folder, chat, question, answer, sender_name FROM questions WHERE id = ?", (id,)
-    ).fetchone()
+    asked = get(tx, id)
+    assert asked is not None
     turn = turn_rows.add(
         tx,
-        folder=folder,
-        chat=chat,
+        folder=asked.folder,
+        chat=asked.chat,
         kind="notice",
-        prompt=f"You asked: {question}\n{name or 'Somebody'} answered: {said}",
+        prompt=wording.question_answered(asked.question, asked.sender_name, asked.answer or ""),
         source="question",
         steps=0,
     )

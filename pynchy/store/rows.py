@@ -1,6 +1,7 @@
 """Rows become values and values rows: which columns an attrs class is kept in, and the readers of rows.
 
 A field is the column of its name unless `column` says another; a field that is itself made of columns says so.
+A tuple is kept as JSON.
 A reader of values is given what follows the columns: ``read_one(db, Turn, "FROM turns WHERE id = ?", (turn,))``.
 `Tx.insert` writes a row.
 """
@@ -34,8 +35,8 @@ def parts(kind: type[Any]) -> dict[str, Any]:
     return {_PARTS: kind}
 
 
-def tuple_of_json(text: str) -> tuple[Any, ...]:
-    return tuple(json.loads(text))
+def tuple_of_json(text: str | None) -> tuple[Any, ...] | None:
+    return None if text is None else tuple(json.loads(text))
 
 
 @cache
@@ -113,7 +114,14 @@ def _taken(kind: type[Any], row: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
         if (inner := each.metadata.get(_PARTS)) is not None:
             made, row = _taken(inner, row)
         else:
-            read = each.metadata.get(_READ) or (bool if each.type in (bool, "bool") else None)
+            read = each.metadata.get(_READ) or _reader(each.type)
             made, row = (row[0] if read is None else read(row[0])), row[1:]
         values.append(made)
     return kind(*values), row
+
+
+def _reader(kind: Any) -> Callable[[Any], Any] | None:
+    """How a field of a type is read that is not kept as it is: flags, and tuples as JSON."""
+    if kind in (bool, "bool"):
+        return bool
+    return tuple_of_json if str(kind).startswith("tuple[") else None

@@ -448,15 +448,8 @@ def commit(
     if speaker is not None and pieces and run_kind == "delegate":
         tx.execute("UPDATE turns SET result = ? WHERE id = ?", ("\n\n".join(pieces), speaker[0]))
     elif speaker is not None and pieces and not _was_said(tx, speaker, found, pieces):
-        entries = outbox.enqueue(
-            tx,
-            folder=folder,
-            chat=speaker[1],
-            texts=pieces,
-            turn=speaker[0],
-            run=run,
-            answer=answer,
-        )
+        by = outbox.Author(folder, speaker[1], speaker[0], run, answer=answer)
+        entries = outbox.enqueue(tx, by, pieces)
     for turn_id, _ in found:
         _end(tx, turn_id, "done")
         if speaker is not None and pieces:

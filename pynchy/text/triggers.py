@@ -5,7 +5,9 @@ Pure. A name is compared letter by letter and never compiled as a pattern.
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 from pynchy.model import Group, Message, channel_of
@@ -71,6 +73,22 @@ def after_name(text: str, name: str) -> str:
     words = len(name.strip(_SKIPPED).split())
     rest = text.lstrip(_SKIPPED).removeprefix("@").lstrip(_SKIPPED).split(maxsplit=words)
     return rest[words].lstrip(":, ") if len(rest) > words else ""
+
+
+_NUMBER: Final = re.compile(r"([1-9][0-9]?)[.)]?", re.ASCII)
+
+
+def chosen(text: str, options: Sequence[str]) -> str | None:
+    """The option that a text names by its number or its words, or None."""
+    text = " ".join(text.split())
+    number = _NUMBER.fullmatch(text)
+    words = text.casefold()
+    for option in options:  # words first: an option may itself be a number
+        if words == " ".join(option.split()).casefold():
+            return option
+    if number is not None and int(number[1]) <= len(options):
+        return options[int(number[1]) - 1]
+    return None
 
 
 #: White space, and the direction marks and isolates that WhatsApp wraps mentions in.

@@ -148,6 +148,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.gateway.upstream": Kind.EDGE,
     "pynchy.groups.dispatcher": Kind.SERVICE,
     "pynchy.policy.effect_limits": Kind.RULES,
+    "pynchy.policy.wording": Kind.RULES,
     "pynchy.groups.queue": Kind.RULES,
     "pynchy.policy.group_settings": Kind.RULES,
     "pynchy.groups.turn": Kind.PROCEDURE,

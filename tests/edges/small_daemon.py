@@ -66,7 +66,7 @@ class Daemon:
         """What the outbox and the sender do: one at a time, recorded before and after."""
         async with self.sending:
             (entry,) = await self.store.call(
-                at(now(), outbox.enqueue), folder=GroupId("main"), chat=chat, texts=[text]
+                at(now(), outbox.enqueue), outbox.Author(GroupId("main"), chat), [text]
             )
             row = await self.store.call(at(now(), outbox.take), entry)
             assert row is not None

@@ -71,7 +71,7 @@ def _mess(tx: Tx, container: str) -> None:
     """A run that holds a turn and tries for all, a reply on its way, and a group besides."""
     groups.ensure_main(tx, name="Main", trigger="Pynchy")
     groups.register(tx, folder=FAMILY, name="F", chats=(), trigger="Pynchy", requires_trigger=False)
-    (entry,) = outbox.enqueue(tx, folder=MAIN, chat=MAIN_CONSOLE, texts=["hello"])
+    (entry,) = outbox.enqueue(tx, outbox.Author(MAIN, MAIN_CONSOLE), ["hello"])
     assert outbox.take(tx, entry) is not None
     turn_rows.add(tx, folder=MAIN, chat=MAIN_CONSOLE, kind="notice", prompt="look", steps=0)
     runs.begin(

@@ -49,7 +49,7 @@ from pynchy.model import (
 from pynchy.moving import old_home
 from pynchy.policy import group_settings, requests, tools
 from pynchy.schedule import times
-from pynchy.store import questions, search
+from pynchy.store import search
 from pynchy.text import names, prompt, reply, safe, splitting, triggers
 from pynchy.web import gate as web
 from pynchy.whatsapp import format, write
@@ -321,7 +321,7 @@ def _words(data: bytes) -> None:
             requests.read_code(order.argument)
         triggers.is_trigger(said, group)
     assert names.clean_name(words)
-    assert questions.chosen(words, ("yes", "no")) in {"yes", "no", None}
+    assert triggers.chosen(words, ("yes", "no")) in {"yes", "no", None}
 
 
 def _prompt(data: bytes) -> None:

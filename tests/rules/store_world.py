@@ -166,13 +166,8 @@ class World:
 
     def say(self, text: str, *, chat: ChatId = CHAT, turn: turns.Claimed | None = None) -> int:
         """The agent says something while it works (or the host, without a turn)."""
-        (entry,) = outbox.enqueue(
-            Tx(self.db, self.now, self.new_id),
-            folder=FAMILY,
-            chat=chat,
-            texts=(text,),
-            turn=None if turn is None else turn.turn,
-        )
+        by = outbox.Author(FAMILY, chat, None if turn is None else turn.turn)
+        (entry,) = outbox.enqueue(Tx(self.db, self.now, self.new_id), by, (text,))
         return entry
 
     def send_all(self) -> list[tuple[ChatId, str]]:

@@ -16,6 +16,7 @@ from pynchy.actions.effects import NOTHING, Effects
 from pynchy.actions.refused import Refused
 from pynchy.chat import command_handlers, commands
 from pynchy.chat.receiver import Asked
+from pynchy.limits import APPROVALS
 from pynchy.model import (
     DAY,
     MAIN,
@@ -219,13 +220,13 @@ def test_who_asks_twice_for_the_same_is_told_the_same() -> None:
 
 def test_one_group_cannot_flood_people_with_requests() -> None:  # threat I5
     there = World()
-    for number in range(approvals.MOST_OPEN):
+    for number in range(APPROVALS.open):
         asked(there, "request_mount", {"path": f"/srv/{number}"})
     refused = there.call("request_mount", {"path": "/srv/more"})
     assert not refused.ok
     assert "wait for a person" in refused.text
-    assert len(there.outbox()) == approvals.MOST_OPEN
-    for number in range(approvals.MOST_A_DAY - approvals.MOST_OPEN):
+    assert len(there.outbox()) == APPROVALS.open
+    for number in range(APPROVALS.a_day - APPROVALS.open):
         no(there, approvals.recent(there.db)[0].code)
         asked(there, "request_mount", {"path": f"/srv/again/{number}"})
     no(there, approvals.recent(there.db)[0].code)

@@ -10,11 +10,12 @@ import pytest
 from pynchy.actions import commands
 from pynchy.actions.call import Done, Given, Host
 from pynchy.ipc.files import Staged
+from pynchy.limits import HELPERS
 from pynchy.model import ChatId, GroupId, RunId, SenderId, TaskId, after
 from pynchy.policy import tools
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.schedule.times import Schedule
-from pynchy.store import breakers, delegates, effect_counts, runs, tasks, turn_rows, turns
+from pynchy.store import breakers, effect_counts, runs, tasks, turn_rows, turns
 from pynchy.store.database import Tx
 from pynchy_agent import wire
 from tests.rules.store_world import CHAT, FAMILY, World
@@ -360,4 +361,4 @@ def test_helpers_that_nobody_waits_for_are_refused_where_they_would_have_no_slot
     assert not done.ok
     assert "too few slots" in done.text
     assert agent.call("delegate", prompt="work").ok
-    assert delegates.MOST > 1
+    assert HELPERS.group > 1

@@ -118,7 +118,7 @@ def test_a_chats_name_begins_no_line_in_main() -> None:
     messages.receive(Tx(there.db, NOON), there.message("x", "B1"))
     there.db.execute("UPDATE chats SET name = ? WHERE chat = ?", (FORGED, CHAT))
     groups.update(there.db, FAMILY, name=FORGED)
-    outbox.enqueue(Tx(there.db, NOON, there.new_id), folder=FAMILY, chat=CHAT, texts=["lost"])
+    outbox.enqueue(Tx(there.db, NOON, there.new_id), outbox.Author(FAMILY, CHAT), ["lost"])
     entry = there.outbox()[-1]["id"]
     outbox.failed(Tx(there.db, NOON, there.new_id), entry, reason=FORGED)
     order(there, "/groups", sender=SenderId("me"), chat=MAIN_CONSOLE, own=True)

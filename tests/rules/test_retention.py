@@ -104,7 +104,7 @@ def test_what_nobody_answered_stays_however_old_it_is() -> None:
 def test_replies_go_when_they_were_sent() -> None:
     db = house()
     for text in ("sent", "open"):
-        outbox.enqueue(Tx(db, OLD, new_id), folder=FAMILY, chat=CHAT, texts=(text,))
+        outbox.enqueue(Tx(db, OLD, new_id), outbox.Author(FAMILY, CHAT), (text,))
     first = outbox.heads(Tx(db, NOW))[0].out.id
     assert outbox.take(Tx(db, NOW), first) is not None
     outbox.sent(Tx(db, NOW), first)

@@ -173,9 +173,8 @@ class TestPoison:
 
     def test_refused_for_good(self) -> None:
         world = World.with_family()
-        (entry,) = outbox.enqueue(
-            Tx(world.db, world.now, world.new_id), folder=FAMILY, chat=CHAT, file="/x/a.pdf"
-        )
+        tx = Tx(world.db, world.now, world.new_id)
+        entry = outbox.send_file(tx, outbox.Author(FAMILY, CHAT), "/x/a.pdf")
         take(world, entry)
         assert refuse(world, entry, permanent=True) is not None
         assert state(world, entry) == "failed"
@@ -303,20 +302,9 @@ class TestTheDatabaseHolds:
 
 def test_files_and_reactions_keep_what_they_are() -> None:
     world = World.with_family()
-    outbox.enqueue(
-        Tx(world.db, world.now, world.new_id),
-        folder=FAMILY,
-        chat=CHAT,
-        file="/x/a.pdf",
-        texts=["look"],
-    )
-    outbox.enqueue(
-        Tx(world.db, world.now, world.new_id),
-        folder=FAMILY,
-        chat=OTHER,
-        reaction_to="M1",
-        texts=["👍"],
-    )
+    tx = Tx(world.db, world.now, world.new_id)
+    outbox.send_file(tx, outbox.Author(FAMILY, CHAT), "/x/a.pdf", caption="look")
+    outbox.react(tx, outbox.Author(FAMILY, OTHER), "👍", to="M1")
     file, reaction = (head.out for head in outbox.heads(Tx(world.db, world.now)))
     assert (file.kind, file.path, file.text, file.target) == ("file", "/x/a.pdf", "look", None)
     assert (reaction.kind, reaction.target, reaction.text) == ("reaction", "M1", "👍")
@@ -331,9 +319,8 @@ def test_what_is_quoted_comes_with_its_sender_and_its_words() -> None:
     def quoted(target: str) -> Outgoing:
         outbox.enqueue(
             Tx(world.db, world.now, world.new_id),
-            folder=FAMILY,
-            chat=CHAT,
-            texts=["so?"],
+            outbox.Author(FAMILY, CHAT),
+            ["so?"],
             quotes=target,
         )
         (head,) = outbox.heads(Tx(world.db, world.now))

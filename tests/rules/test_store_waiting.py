@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynchy.actions.call import Call
+from pynchy.actions.refused import Refused
+from pynchy.actions.waiting import HANDLERS
+from pynchy.limits import HELPERS
 from pynchy.model import ChatId, GroupId, Message, Quoted, RunId, SenderId, TurnId
+from pynchy.policy.tools import Caller
+from pynchy.policy.wording import Outcome
 from pynchy.store import (
     authority,
     delegates,
@@ -21,6 +27,7 @@ from pynchy.store import (
     turns,
 )
 from pynchy.store.database import Tx
+from pynchy.text.triggers import chosen
 from tests.rules.store_world import ANNA, CHAT, FAMILY, World
 
 BEN = SenderId("4918@s.whatsapp.net")
@@ -61,24 +68,20 @@ class Asking:
         return [row[0] for row in rows]
 
 
+def caller_of(world: World, run: RunId, folder: GroupId = FAMILY) -> Caller:
+    found = authority.caller_of(world.db, folder, run)
+    assert found is not None
+    return found
+
+
 def ask(*options: str, requires_trigger: bool = True) -> Asking:
     world = World.with_family(requires_trigger=requires_trigger)
     world.hear("@Pynchy hello")
     run = world.begin()
     claimed = world.claim(run)
     entry = world.say("Which?", turn=claimed)
-    id = world.new_id()
-    questions.ask(
-        Tx(world.db, world.now),
-        id=id,
-        folder=FAMILY,
-        chat=CHAT,
-        run=run,
-        turn=claimed.turn,
-        entry=entry,
-        question="Which?",
-        options=options,
-    )
+    tx = Tx(world.db, world.now, world.new_id)
+    id = questions.ask(tx, caller_of(world, run), "Which?", options, entry=entry)
     asked = questions.get(world.db, id)
     assert asked is not None
     return Asking(world, run, claimed, id, asked.message_id)
@@ -186,17 +189,8 @@ def test_a_newer_question_takes_the_place_of_an_older_one() -> None:
     asking = ask("Tea", "Coffee")
     world = asking.world
     entry = world.say("And?", turn=asking.claimed)
-    questions.ask(
-        Tx(world.db, world.now),
-        id="newer",
-        folder=FAMILY,
-        chat=CHAT,
-        run=asking.run,
-        turn=asking.claimed.turn,
-        entry=entry,
-        question="And?",
-        options=(),
-    )
+    tx = Tx(world.db, world.now, lambda: "newer")
+    questions.ask(tx, caller_of(world, asking.run), "And?", (), entry=entry)
     assert asking.now().state == "dropped"
     assert asking.hear("@Pynchy well").answers == "newer"
 
@@ -212,27 +206,19 @@ def test_a_week_old_question_is_no_question_any_more() -> None:
 @given(st.text(), st.lists(st.text(min_size=1), max_size=4))
 def test_an_option_is_chosen_by_its_number_and_by_its_words(text: str, options: list[str]) -> None:
     # invariant 45
-    found = questions.chosen(text, options)
+    found = chosen(text, options)
     assert found is None or found in options
     for number, option in enumerate(options, start=1):
         words = {" ".join(each.split()).casefold() for each in options}
         if str(number) not in words and f"{number}." not in words:
-            assert questions.chosen(f" {number}.", options) == option
+            assert chosen(f" {number}.", options) == option
 
 
 # --- helpers -------------------------------------------------------------------------------------
 
 
-def delegate(world: World, run: RunId, parent: turns.Claimed, *, waits: bool = True) -> TurnId:
-    return delegates.ask(
-        Tx(world.db, world.now),
-        folder=FAMILY,
-        chat=CHAT,
-        parent=parent.turn,
-        run=run,
-        prompt="work",
-        waits=waits,
-    )
+def delegate(world: World, run: RunId, *, waits: bool = True) -> TurnId:
+    return delegates.ask(Tx(world.db, world.now), caller_of(world, run), "work", waits=waits)
 
 
 def helper(world: World, turn: TurnId) -> tuple[RunId, turns.Claimed]:
@@ -244,17 +230,17 @@ def helper(world: World, turn: TurnId) -> tuple[RunId, turns.Claimed]:
 
 def test_a_helpers_words_are_its_result_and_not_the_chats() -> None:
     asking = ask()
-    turn = delegate(asking.world, asking.run, asking.claimed)
+    turn = delegate(asking.world, asking.run)
     run, claimed = helper(asking.world, turn)
     assert delegates.outcome(asking.world.db, turn) is None
     asking.world.commit(run, claimed, say=["the sum is 4"])
-    assert delegates.outcome(asking.world.db, turn) == delegates.Outcome(True, "the sum is 4")
+    assert delegates.outcome(asking.world.db, turn) == Outcome(True, "the sum is 4")
     assert [text for _, text in asking.world.send_all()] == ["Which?"]
 
 
 def test_a_helper_is_tried_once_and_its_failure_is_told() -> None:
     asking = ask()
-    turn = delegate(asking.world, asking.run, asking.claimed)
+    turn = delegate(asking.world, asking.run)
     run, _ = helper(asking.world, turn)
     asking.world.fail(run)
     asking.world.end(run)
@@ -267,7 +253,7 @@ def test_a_helper_is_tried_once_and_its_failure_is_told() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_who_does_not_wait_is_woken_once(fails: bool) -> None:
     asking = ask()
-    turn = delegate(asking.world, asking.run, asking.claimed, waits=False)
+    turn = delegate(asking.world, asking.run, waits=False)
     run, claimed = helper(asking.world, turn)
     asking.world.fail(run) if fails else asking.world.commit(run, claimed, say=["done it"])
     asking.world.end(run)
@@ -279,8 +265,8 @@ def test_who_does_not_wait_is_woken_once(fails: bool) -> None:
 
 def test_helpers_that_have_not_begun_end_with_the_run_that_asked() -> None:
     asking = ask()
-    turn = delegate(asking.world, asking.run, asking.claimed)
-    quiet = delegate(asking.world, asking.run, asking.claimed, waits=False)
+    turn = delegate(asking.world, asking.run)
+    quiet = delegate(asking.world, asking.run, waits=False)
     asking.world.restart()
     for each in (turn, quiet):
         came = delegates.outcome(asking.world.db, each)
@@ -291,15 +277,7 @@ def test_helpers_that_have_not_begun_end_with_the_run_that_asked() -> None:
 
 def test_word_that_the_end_of_a_task_left_is_the_sessions_to_hear() -> None:
     world, run, parent = _task_run()
-    delegates.ask(
-        Tx(world.db, world.now),
-        folder=FAMILY,
-        chat=CHAT,
-        parent=parent.turn,
-        run=run,
-        prompt="x",
-        waits=False,
-    )
+    delegate(world, run, waits=False)
     world.commit(run, parent, say=["on its way"])
     assert not serving.woken(Tx(world.db, world.now), FAMILY)
     world.end(run)
@@ -320,7 +298,7 @@ def _task_run() -> tuple[World, RunId, turns.Claimed]:
 
 def test_a_stop_ends_helpers_and_wakes_nobody() -> None:
     asking = ask()
-    turn = delegate(asking.world, asking.run, asking.claimed, waits=False)
+    turn = delegate(asking.world, asking.run, waits=False)
     turns.cancel(Tx(asking.world.db, asking.world.now), FAMILY)
     asking.world.end(asking.run)
     assert delegates.outcome(asking.world.db, turn) is not None
@@ -330,17 +308,22 @@ def test_a_stop_ends_helpers_and_wakes_nobody() -> None:
 def test_helpers_go_two_deep_and_are_so_many() -> None:
     asking = ask()
     world = asking.world
-    run, claimed = helper(world, delegate(world, asking.run, asking.claimed))
-    below, deepest = helper(world, delegate(world, run, claimed))
+    run, _ = helper(world, delegate(world, asking.run))
+    below, _ = helper(world, delegate(world, run))
     caller = authority.caller_of(world.db, FAMILY, below)
     assert caller is not None
     assert caller.depth == 2
-    with pytest.raises(delegates.TooMany, match="no helpers of its own"):
-        delegate(world, below, deepest)
-    for _ in range(delegates.MOST - 2):
-        delegate(world, asking.run, asking.claimed)
-    with pytest.raises(delegates.TooMany, match="wait for one"):
-        delegate(world, asking.run, asking.claimed)
+
+    def act(run: RunId) -> None:
+        tx = Tx(world.db, world.now)
+        HANDLERS["delegate"](Call(tx, caller_of(world, run), {"prompt": "work"}))
+
+    with pytest.raises(Refused, match="no helpers of its own"):
+        act(below)
+    for _ in range(HELPERS.group - 2):
+        act(asking.run)
+    with pytest.raises(Refused, match="wait for one"):
+        act(asking.run)
 
 
 def test_a_helper_of_main_has_nobodys_authority() -> None:
@@ -348,19 +331,11 @@ def test_a_helper_of_main_has_nobodys_authority() -> None:
     chat, main = ChatId("console:main"), GroupId("main")
     world.hear("hello", chat=chat, sender=SenderId("owner"))
     run = world.begin(main)
-    claimed = world.claim(run, main)
+    world.claim(run, main)
     caller = authority.caller_of(world.db, main, run)
     assert caller is not None
     assert caller.trusted
-    turn = delegates.ask(
-        Tx(world.db, world.now),
-        folder=main,
-        chat=chat,
-        parent=claimed.turn,
-        run=run,
-        prompt="x",
-        waits=True,
-    )
+    turn = delegates.ask(Tx(world.db, world.now), caller, "x", waits=True)
     helping = world.begin(main, kind="delegate")
     turns.claim(Tx(world.db, world.now, world.new_id), main, helping, turn=turn)
     caller = authority.caller_of(world.db, main, helping)

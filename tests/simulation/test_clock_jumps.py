@@ -11,6 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from pynchy.model import DAY, MAIN, MAIN_CONSOLE, GroupId, Micros, RunId, TaskId, TurnId, after
+from pynchy.policy.requests import Request
+from pynchy.policy.tools import Caller
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import parse
 from pynchy.store import (
@@ -215,7 +217,7 @@ def test_whatever_waits_for_a_moment_is_brought_back() -> None:
         isolated=False,
     )
     [entry] = outbox.enqueue(
-        Tx(db, bad, machine.new_id), folder=MAIN, chat=MAIN_CONSOLE, texts=("hello",)
+        Tx(db, bad, machine.new_id), outbox.Author(MAIN, MAIN_CONSOLE), ("hello",)
     )
     db.execute("UPDATE outbox SET next_at = ? WHERE id = ?", (bad, entry))
     assert outbox.heads(Tx(db, NOON)) == []
@@ -235,17 +237,11 @@ def test_a_request_of_a_day_to_come_does_not_stay_open_and_blocks_no_other() -> 
     machine = Machine()
     db, bad = machine.db, after(NOON, FAR)
 
+    asking = Caller(MAIN, True, RunId("1" * 16), MAIN_CONSOLE, TurnId(1), trusted=True)
+
     def ask(code: str, now: Micros) -> None:
         approvals.ask(
-            Tx(db, now),
-            code=code,
-            folder=MAIN,
-            chat=MAIN_CONSOLE,
-            run=RunId("1" * 16),
-            turn=TurnId(1),
-            command="request_mount",
-            request=code,
-            sha256=f"{code:0>64}",
+            Tx(db, now), asking, Request(MAIN, "request_mount", {"path": code}), code=code
         )
 
     for number in range(12):  # all that a group may ask for in a day
@@ -258,7 +254,8 @@ def test_a_request_of_a_day_to_come_does_not_stay_open_and_blocks_no_other() -> 
     last = approvals.get(db, "AAAAAA11")
     assert last is not None
     assert last.state == "expired"
-    ask("BBBBBBBB", NOON)
+    assert approvals.count_today(Tx(db, NOON), MAIN) == 0
+    assert approvals.count_open(db, MAIN) == 0
 
 
 def test_what_fell_due_while_the_clock_was_wrong_runs_once_when_it_is_right() -> None:

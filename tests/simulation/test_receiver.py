@@ -314,9 +314,8 @@ async def test_what_we_sent_ourselves_is_no_order_and_no_input() -> None:  # inv
     async with world() as there:
         outbox.enqueue(
             Tx(there.db, NOON, iter(["a" * 32, "b" * 32]).__next__),
-            folder=FAMILY,
-            chat=CHAT,
-            texts=("/stop", "@Pynchy hello"),
+            outbox.Author(FAMILY, CHAT),
+            ("/stop", "@Pynchy hello"),
         )
         await there.put(
             Incoming(message("/stop", "a" * 32, from_me=True), 1),

@@ -107,7 +107,7 @@ class World:
         """As a tool does, or as a run's answer does: that one takes its first piece along, if it may."""
         at_once = AS_AN_ANSWER.get() and self.sender.free(chat)
         ids = outbox.enqueue(
-            Tx(self.db, self.now(), self.new_id), folder=FAMILY, chat=chat, texts=texts
+            Tx(self.db, self.now(), self.new_id), outbox.Author(FAMILY, chat), texts
         )
         if at_once and (taken := outbox.take(Tx(self.db, self.now()), ids[0])) is not None:
             self.sender.carry(taken)
@@ -368,7 +368,7 @@ async def test_what_was_on_its_way_at_a_crash_goes_out_under_its_id() -> None:  
 
     def crashed(there: World) -> None:
         (entry, _) = outbox.enqueue(
-            Tx(there.db, NOON, there.new_id), folder=FAMILY, chat=ANN, texts=("x", "y")
+            Tx(there.db, NOON, there.new_id), outbox.Author(FAMILY, ANN), ("x", "y")
         )
         assert outbox.take(Tx(there.db, NOON), entry) is not None
         row = outbox.get(there.db, entry)
@@ -402,7 +402,7 @@ async def test_many_paced_chats_leave_the_console_alone() -> None:
         for number in range(200):
             chat = ChatId(f"{number}@g.us")
             assert channel_of(chat) == "whatsapp"
-            outbox.enqueue(Tx(there.db, NOON, there.new_id), folder=FAMILY, chat=chat, texts=("x",))
+            outbox.enqueue(Tx(there.db, NOON, there.new_id), outbox.Author(FAMILY, chat), ("x",))
 
     async with world(paces={"whatsapp": Pace(burst=1, rate=1.0)}, before=flood) as there:
         await trio.sleep(5)

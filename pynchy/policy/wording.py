@@ -1,0 +1,61 @@
+"""What agents, and main, are told when something that they wait for has ended or was refused.
+
+The rule: pure. What is another's in a word to people stands within a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import attrs
+
+from pynchy.limits import HELPERS
+from pynchy.text.reply import within
+
+End = Literal["done", "failed", "denied", "expired"]
+
+
+def question_answered(question: str, by: str | None, answer: str) -> str:
+    """What wakes the agent that asked a question."""
+    return f"You asked: {question}\n{by or 'Somebody'} answered: {answer}"
+
+
+def request_ended(command: str, code: str, end: End, outcome: str) -> str:
+    """What wakes the agent that asked for an approval."""
+    return f"You asked for {command} ({code}). {_ENDS[end]} {outcome}".strip()
+
+
+_ENDS: Final = {
+    "done": "A person in main approved it, and it is done:",
+    "failed": "A person in main approved it, but it could not be done:",
+    "denied": "A person in main denied it. Do not ask for it again unless you are told to.",
+    "expired": "Nobody decided in time, so nothing was done.",
+}
+
+
+@attrs.frozen
+class Outcome:
+    """What came of a helper."""
+
+    ok: bool
+    text: str
+
+
+def outcome_of(state: str, result: str | None, error: str | None) -> Outcome:
+    """What came of a helper whose turn has ended."""
+    if state == "done":
+        return Outcome(ok=True, text=(result or "(the helper said nothing)")[: HELPERS.answer])
+    reason = error or ("it was stopped" if state == "cancelled" else "unknown")
+    return Outcome(ok=False, text=f"the helper failed: {reason}")
+
+
+def helper_ended(helper: int, came: Outcome) -> str:
+    """What wakes the agent that did not wait for a helper."""
+    return f"Helper {helper} has ended. {'Its answer:' if came.ok else ''}\n{came.text}"
+
+
+def mounts_refused(folder: str, refused: Sequence[tuple[str, str]]) -> str:
+    """What main is told of mounts (name, reason) that a run goes on without."""
+    lines = "\n".join(f"{within(name)}: {within(reason, 300)}" for name, reason in refused)
+    return f"{folder} runs without some of its mounts:\n{lines}"
