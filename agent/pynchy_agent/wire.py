@@ -17,20 +17,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NoReturn, TypeVar
+from types import NoneType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    NoReturn,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import attrs
 
 from pynchy_agent.values import (
+    Choice,
     Flag,
     Items,
     Kind,
     Number,
+    Optional,
     Pattern,
     Text,
+    Unfit,
     Whole,
     Wrong,
-    found,
 )
 
 T = TypeVar("T")
@@ -179,6 +191,92 @@ def _clean(value: Any) -> Any:
     return value
 
 
+# --- fields --------------------------------------------------------------------------------------
+
+
+class _Object(Kind[dict[str, Any]]):
+    """Any JSON object."""
+
+    expected = "an object"
+
+    def _take(self, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise Unfit
+        return value
+
+
+@attrs.frozen
+class _Cut(Kind[str]):
+    """A text, of which only the first ``most`` characters are kept."""
+
+    most: int
+    expected = "a text"
+
+    def _take(self, value: object) -> str:
+        return Text(least=0).take(value)[: self.most]
+
+
+@attrs.frozen
+class _Message(Kind[T]):
+    """An object with the fields of an attrs class, each of the kind that its annotation says.
+
+    A field that is missing has the class's default, or is null where that is allowed. Others are passed over.
+    """
+
+    cls: type[T]
+    fields: Mapping[str, Kind[Any]]
+    expected = "an object"
+
+    @classmethod
+    def of(cls, message: type[T]) -> _Message[T]:
+        hints = get_type_hints(message, include_extras=True)
+        return cls(message, {name: _kind(hint) for name, hint in hints.items()})
+
+    def _take(self, value: object) -> T:
+        if not isinstance(value, dict):
+            raise Unfit
+        taken = {}
+        for field in attrs.fields(self.cls):  # type: ignore[arg-type]  # it is an attrs class
+            if field.name in value or field.default is attrs.NOTHING:
+                try:
+                    taken[field.name] = self.fields[field.name].take(value.get(field.name))
+                except Wrong as error:
+                    raise Wrong(f"{field.name}: {error}") from None
+        return self.cls(**taken)
+
+
+_KINDS: Final[dict[type, Kind[Any]]] = {
+    str: Text(least=0),
+    bool: Flag(),
+    int: Whole(),
+    float: Number(),
+}
+
+
+def _kind(hint: Any) -> Kind[Any]:
+    """The kind of value that a field's annotation stands for."""
+    if hint in _KINDS:
+        return _KINDS[hint]
+    match get_origin(hint), get_args(hint):
+        case (origin, (_, kind)) if origin is Annotated:
+            return kind  # type: ignore[no-any-return]
+        case (origin, (item, _)) if origin is tuple:
+            return Items(_kind(item))
+        case (None, _):
+            return _Message.of(hint)
+        case (origin, _) if origin is Mapping:
+            return _Object()
+        case (_, (some, nothing)) if nothing is NoneType:
+            return Optional(_kind(some))
+    raise TypeError(hint)
+
+
+Ids = Annotated[tuple[str, ...], Items(Text(64, least=0), 1000)]
+SessionId = Annotated[
+    str,
+    Pattern(re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII), "a UUID"),
+]
+
 # --- host to container ---------------------------------------------------------------------------
 
 
@@ -269,87 +367,40 @@ class Close:
 ToContainer = Start | Prompt | Compact | Answer | Interrupt | Close
 
 
+_LINES: Final[dict[str, _Message[ToContainer]]] = {
+    cls.__name__.lower(): _Message.of(cls) for cls in get_args(ToContainer)
+}
+
+
 def encode_line(message: ToContainer) -> bytes:
     """One line for the container's stdin, newline included."""
-    return dumps({"type": _LINE_TYPES[type(message)], **attrs.asdict(message)}) + b"\n"
-
-
-_LINE_TYPES: Final[dict[type, str]] = {
-    Start: "start",
-    Prompt: "prompt",
-    Compact: "compact",
-    Answer: "answer",
-    Interrupt: "interrupt",
-    Close: "close",
-}
+    return dumps({"type": type(message).__name__.lower(), **attrs.asdict(message)}) + b"\n"
 
 
 def decode_line(line: bytes) -> ToContainer:
     """Decode one line of stdin (the container's side). The host is trusted, the shape is checked all the same."""
-    body = loads_strict(line, max_bytes=64 << 20)
-    kind = body.pop("type", None)
-    match kind:
-        case "start":
-            if body.get("protocol") != PROTOCOL:
-                raise BadFrame(f"protocol {body.get('protocol')!r}, this side speaks {PROTOCOL}")
-            prompts = tuple(_prompt(item) for item in _list(body, "prompts"))
-            tools = tuple(_tool(item) for item in _list(body, "tools"))
-            return Start(
-                run=_text(body, "run"),
-                group=_text(body, "group"),
-                chat=_text(body, "chat"),
-                is_main=_flag(body, "is_main"),
-                scheduled=_flag(body, "scheduled"),
-                session=_optional(body, "session"),
-                model=_optional(body, "model"),
-                tools=tools,
-                timezone=_text(body, "timezone"),
-                assistant=_text(body, "assistant"),
-                token=_text(body, "token"),
-                gateway=_text(body, "gateway"),
-                prompts=prompts,
-            )
-        case "prompt":
-            return _prompt(body)
-        case "compact":
-            return Compact(id=_text(body, "id"))
-        case "answer":
-            return Answer(id=_text(body, "id"), ok=_flag(body, "ok"), text=_text(body, "text"))
-        case "interrupt":
-            return Interrupt()
-        case "close":
-            return Close()
-        case _:
-            raise BadFrame(f"unknown line type {str(kind)[:40]!r}")
+    kind, body = _typed(line, _LINES, max_bytes=64 << 20)
+    if kind.cls is Start and body.get("protocol") != PROTOCOL:
+        raise BadFrame(f"protocol {body.get('protocol')!r}, this side speaks {PROTOCOL}")
+    return _taken(kind, body)
 
 
-def _tool(body: Any) -> Tool:
-    if not isinstance(body, dict) or not isinstance(schema := body.get("schema"), dict):
-        raise BadFrame("a tool is an object with a schema")
-    return Tool(
-        name=_text(body, "name"),
-        description=_text(body, "description"),
-        schema=schema,
-        parallel=_flag(body, "parallel"),
-        speaks=_flag(body, "speaks"),
-        timeout=_number(body, "timeout", default=0.0),
-    )
+def _typed(
+    line: bytes, kinds: Mapping[str, _Message[T]], *, max_bytes: int
+) -> tuple[_Message[T], dict[str, Any]]:
+    """What a line says it is, and the rest of it."""
+    body = loads_strict(line, max_bytes=max_bytes)
+    name = body.pop("type", None)
+    if not isinstance(name, str) or name not in kinds:
+        raise BadFrame(f"unknown type {str(name)[:40]!r}")
+    return kinds[name], body
 
 
-def _prompt(body: Any) -> Prompt:
-    if not isinstance(body, dict):
-        raise BadFrame("a prompt is not an object")
-    images = tuple(
-        Image(path=_text(item, "path"), media_type=_text(item, "media_type"))
-        for item in _list(body, "images")
-        if isinstance(item, dict)
-    )
-    return Prompt(
-        id=_text(body, "id"),
-        text=_text(body, "text"),
-        images=images,
-        script=_optional(body, "script"),
-    )
+def _taken(kind: Kind[T], body: object) -> T:
+    try:
+        return kind.take(body)
+    except Wrong as error:
+        raise BadFrame(str(error)) from None
 
 
 # --- container to host ---------------------------------------------------------------------------
@@ -364,7 +415,7 @@ class Ready:
 class Accepted:
     """These prompts were taken in. It only stops re-sending; the commit waits for the result."""
 
-    prompts: tuple[str, ...]
+    prompts: Ids = ()
 
 
 @attrs.frozen
@@ -374,9 +425,9 @@ class Progress:
     ``session`` is said once it is known, so that a run that dies in its first turn can be resumed.
     """
 
-    what: str
+    what: Annotated[str, _Cut(200)]
     timeout: float = 0.0
-    session: str | None = None
+    session: SessionId | None = None
 
 
 @attrs.frozen
@@ -386,8 +437,8 @@ class Result:
     since an output limit ended it."""
 
     text: str | None
-    answered: tuple[str, ...]
-    session: str | None
+    answered: Ids = ()
+    session: SessionId | None = None
     cut: bool = False
 
 
@@ -397,7 +448,7 @@ class Retrying:
 
     attempt: int
     delay: float
-    reason: str
+    reason: Annotated[str, _Cut(200)]
 
 
 @attrs.frozen
@@ -406,23 +457,21 @@ class Idle:
 
 
 #: What an `Error` can be about; the host decides by this word what to do.
-ERROR_KINDS: Final = frozenset(
-    {
-        "outage",  # the network, a 5xx, an overloaded API, a stream that was cut
-        "rate_limit",
-        "credential",  # the API refuses the key or token
-        "billing",
-        "budget",  # the gateway's own limit on spending
-        "policy",  # a setting forbids what was asked: a model, a tool, a host
-        "history",  # the API or the agent cannot go on with this conversation
-        "context",  # the conversation is too long for the model
-        "refusal",  # the model refused
-        "output_limit",  # the model reached its output limit before it had said anything that can be sent
-        "empty",  # the model said nothing, again and again
-        "interrupted",
-        "max_turns",
-        "agent",  # the runner or the CLI broke, or the cause is unknown
-    }
+ERROR_KINDS: Final = (
+    "outage",  # the network, a 5xx, an overloaded API, a stream that was cut
+    "rate_limit",
+    "credential",  # the API refuses the key or token
+    "billing",
+    "budget",  # the gateway's own limit on spending
+    "policy",  # a setting forbids what was asked: a model, a tool, a host
+    "history",  # the API or the agent cannot go on with this conversation
+    "context",  # the conversation is too long for the model
+    "refusal",  # the model refused
+    "output_limit",  # the model reached its output limit before it had said anything that can be sent
+    "empty",  # the model said nothing, again and again
+    "interrupted",
+    "max_turns",
+    "agent",  # the runner or the CLI broke, or the cause is unknown
 )
 
 
@@ -434,12 +483,12 @@ class Error:
     over, where the agent was told of them. ``text`` is what the model had said to the chat before it failed.
     """
 
-    kind: str
-    message: str
-    prompts: tuple[str, ...] = ()
-    session: str | None = None
+    kind: Annotated[str, Choice(ERROR_KINDS)]
+    message: Annotated[str, _Cut(2000)]
+    prompts: Ids = ()
+    session: SessionId | None = None
     retry_at: float | None = None
-    status: int | None = None
+    status: Annotated[int, Whole(100, 599)] | None = None
     text: str | None = None
 
 
@@ -453,83 +502,51 @@ class Command:
 
 Frame = Ready | Accepted | Progress | Result | Retrying | Idle | Error
 
-_FRAME_TYPES: Final[dict[type, str]] = {
-    Ready: "ready",
-    Accepted: "accepted",
-    Progress: "progress",
-    Result: "result",
-    Retrying: "retrying",
-    Idle: "idle",
-    Error: "error",
+_FRAMES: Final[dict[str, _Message[Frame]]] = {
+    cls.__name__.lower(): _Message.of(cls) for cls in get_args(Frame)
 }
 
 
 def encode_frame(frame: Frame) -> bytes:
     """The three lines of one frame."""
-    body = dumps({"type": _FRAME_TYPES[type(frame)], **attrs.asdict(frame)})
+    body = dumps({"type": type(frame).__name__.lower(), **attrs.asdict(frame)})
     return START_MARKER + b"\n" + body + b"\n" + END_MARKER + b"\n"
 
 
 def decode_frame(line: bytes) -> Frame:
     """Decode the JSON line of a frame. Unknown types and unknown, missing or ill-typed fields raise `BadFrame`."""
-    body = loads_strict(line)
-    kind = body.pop("type", None)
-    allowed = _FRAME_FIELDS.get(kind) if isinstance(kind, str) else None
-    if allowed is None:
-        raise BadFrame(f"unknown frame type {str(kind)[:40]!r}")
-    unknown = sorted(set(body) - allowed)
-    if unknown:
-        raise BadFrame(f"unknown field {unknown[0][:40]!r} in a {kind} frame")
-    match kind:
-        case "ready":
-            return Ready()
-        case "idle":
-            return Idle()
-        case "accepted":
-            return Accepted(prompts=_ids(body, "prompts"))
-        case "progress":
-            return Progress(
-                what=_text(body, "what")[:200],
-                timeout=_number(body, "timeout", default=0.0),
-                session=_session(body),
-            )
-        case "result":
-            return Result(
-                text=_optional(body, "text"),
-                answered=_ids(body, "answered"),
-                session=_session(body),
-                cut=_flag(body, "cut") if "cut" in body else False,
-            )
-        case "retrying":
-            return Retrying(
-                attempt=int(_number(body, "attempt", default=0.0)),
-                delay=_number(body, "delay", default=0.0),
-                reason=_text(body, "reason")[:200],
-            )
-        case _:  # an error
-            word = _text(body, "kind")
-            if word not in ERROR_KINDS:
-                raise BadFrame(f"unknown error kind {word[:40]!r}")
-            return Error(
-                kind=word,
-                message=_text(body, "message")[:2000],
-                prompts=_ids(body, "prompts"),
-                session=_session(body),
-                retry_at=_optional_number(body, "retry_at"),
-                status=_status(body),
-                text=_optional(body, "text"),
-            )
+    kind, body = _typed(line, _FRAMES, max_bytes=MAX_LINE)
+    for name in body.keys() - kind.fields.keys():
+        raise BadFrame(f"unknown field {name[:40]!r} in a {kind.cls.__name__.lower()} frame")
+    return _taken(kind, body)
 
 
-_FRAME_FIELDS: Final[dict[str, frozenset[str]]] = {
-    "ready": frozenset(),
-    "idle": frozenset(),
-    "accepted": frozenset({"prompts"}),
-    "progress": frozenset({"what", "timeout", "session"}),
-    "result": frozenset({"text", "answered", "session", "cut"}),
-    "retrying": frozenset({"attempt", "delay", "reason"}),
-    "error": frozenset({"kind", "message", "prompts", "session", "retry_at", "status", "text"}),
-}
+class LineBuffer:
+    """Bytes in, whole lines out, without their newlines.
+
+    A line of more than ``most`` bytes is a `BadFrame`: there is no way to find the next one in bounded memory worth
+    having.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._most = most
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def pop(self) -> bytes | None:
+        """The next line, if all of it is there."""
+        end = self._buffer.find(b"\n", self._scanned)
+        self._scanned = len(self._buffer) if end < 0 else 0
+        if max(end, self._scanned) > self._most:
+            raise BadFrame(f"a line of more than {self._most} bytes")
+        if end < 0:
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
 
 
 class FrameDecoder:
@@ -537,31 +554,18 @@ class FrameDecoder:
 
     ``feed`` yields what became complete: a frame, or a `BadFrame` *value* for a frame that was garbage (the caller
     decides how many it bears). Lines that are not part of a frame are counted in ``noise``. A line longer than
-    ``max_line`` raises `BadFrame` from ``feed``: there is no way to find the next line in bounded memory worth having.
+    `MAX_LINE` raises `BadFrame` from ``feed``.
     """
 
-    def __init__(self, *, max_line: int = MAX_LINE) -> None:
-        self._buffer = bytearray()
-        self._scanned = 0
-        self._max_line = max_line
+    def __init__(self) -> None:
+        self._lines = LineBuffer(MAX_LINE)
         self._body: bytes | None = None
         self._inside = False
         self.noise = 0
 
     def feed(self, data: bytes) -> Iterator[Frame | BadFrame]:
-        self._buffer += data
-        while True:
-            end = self._buffer.find(b"\n", self._scanned)
-            if end < 0:
-                self._scanned = len(self._buffer)
-                if self._scanned > self._max_line:
-                    raise BadFrame(f"a line of more than {self._max_line} bytes")
-                return
-            if end > self._max_line:
-                raise BadFrame(f"a line of more than {self._max_line} bytes")
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            self._scanned = 0
+        self._lines.feed(data)
+        while (line := self._lines.pop()) is not None:
             found = self._line(line.removesuffix(b"\r"))
             if found is not None:
                 yield found
@@ -598,80 +602,12 @@ def encode_command(command: Command) -> bytes:
 
 def decode_command(data: bytes) -> Command:
     """Decode a command file, or raise `BadFrame`. The arguments are checked by whoever knows the command."""
-    return _command(loads_strict(data, max_bytes=MAX_COMMAND))
-
-
-def _command(body: dict[str, Any]) -> Command:
+    body = loads_strict(data, max_bytes=MAX_COMMAND)
     if set(body) != {"type", "args"}:
         raise BadFrame('a command is {"type": NAME, "args": {...}}')
-    args = body["args"]
-    name = _text(body, "type")
+    name, args = body["type"], body["args"]
     if not isinstance(args, dict):
         raise BadFrame("args is not an object")
-    if not name.isidentifier() or len(name) > 64:
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > 64:
         raise BadFrame("a command's type is an identifier")
     return Command(name=name, args=args)
-
-
-# --- fields --------------------------------------------------------------------------------------
-
-
-_TEXT: Final = Text(least=0)
-_FLAG: Final = Flag()
-_NUMBER: Final = Number()
-_STATUS: Final = Whole(100, 599)
-_IDS: Final = Items(Text(64, least=0), 1000)
-_SESSION: Final = Pattern(
-    re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII), "a session id, a UUID"
-)
-
-
-def _field(body: Mapping[str, Any], key: str, kind: Kind[T], *, default: object = None) -> T:
-    """A field of this kind; one that is missing has the default, which is checked like any other."""
-    try:
-        return kind.take(body.get(key, default))
-    except Wrong as error:
-        raise BadFrame(f"{key}: {error}") from None
-
-
-def _or_none(body: Mapping[str, Any], key: str, kind: Kind[T]) -> T | None:
-    return None if body.get(key) is None else _field(body, key, kind)
-
-
-def _text(body: Mapping[str, Any], key: str) -> str:
-    return _field(body, key, _TEXT)
-
-
-def _optional(body: Mapping[str, Any], key: str) -> str | None:
-    return _or_none(body, key, _TEXT)
-
-
-def _flag(body: Mapping[str, Any], key: str) -> bool:
-    return _field(body, key, _FLAG)
-
-
-def _number(body: Mapping[str, Any], key: str, *, default: float) -> float:
-    return _field(body, key, _NUMBER, default=default)
-
-
-def _optional_number(body: Mapping[str, Any], key: str) -> float | None:
-    return _or_none(body, key, _NUMBER)
-
-
-def _status(body: Mapping[str, Any]) -> int | None:
-    return _or_none(body, "status", _STATUS)
-
-
-def _list(body: Mapping[str, Any], key: str) -> list[Any]:
-    value = body.get(key, [])
-    if not isinstance(value, list):
-        raise BadFrame(f"{key}: expected a list, found {found(value)}")
-    return value
-
-
-def _ids(body: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    return _field(body, key, _IDS, default=())
-
-
-def _session(body: Mapping[str, Any]) -> str | None:
-    return _or_none(body, "session", _SESSION)

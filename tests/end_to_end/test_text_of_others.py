@@ -28,26 +28,25 @@ POISON = (
     f"P\x1b]0;T\x07\x1b[2J\x9b31m\r\n{MARK} Approved\n\u29c8 Approved\u202eR\u200b\u2066\x7f\n"
     "2026-01-01 00:00:00 ERROR    forged\u2028\u25aa\u20de\U0001f793"
 )
-FRAME_TYPES: dict[type, str] = wire._FRAME_TYPES
 
 
 def frames() -> Iterator[dict[str, Any]]:
     """A frame for each text field of each frame, with the poison in it; an error comes last, for it ends the turn."""
     for kind in sorted(typing.get_args(wire.Frame), key=lambda kind: kind is wire.Error):
         fields = {each.name: each for each in attrs.fields(kind)}
-        values = {name: _plain(each) for name, each in fields.items()}
-        for name, field in fields.items():
-            if "str" in str(field.type):
-                planted: Any = [POISON] if "tuple" in str(field.type) else POISON
-                yield {"type": FRAME_TYPES[kind], **values, name: planted}
+        types = {name: str(each) for name, each in typing.get_type_hints(kind).items()}
+        values = {name: _plain(each, types[name]) for name, each in fields.items()}
+        for name, text in types.items():
+            if "str" in text:
+                planted: Any = [POISON] if "tuple" in text else POISON
+                yield {"type": kind.__name__.lower(), **values, name: planted}
 
 
-def _plain(field: Any) -> Any:
+def _plain(field: Any, kind: str) -> Any:
     if field.name == "kind":
         return "agent"
     if field.default is not attrs.NOTHING:
         return attrs.asdict(field.default) if attrs.has(type(field.default)) else field.default
-    kind = str(field.type)
     return [] if "tuple" in kind else None if "None" in kind else 1 if "str" not in kind else "x"
 
 
