@@ -22,6 +22,7 @@ from pynchy_agent import relay, wire
 from pynchy_agent.claude import Agent, ToFeed
 from pynchy_agent.host_client import HostClient
 from pynchy_agent.places import Places
+from pynchy_agent.stdio import Stdio
 from pynchy_agent.streams import Frames, Lines
 
 MAX_QUEUED: Final = 1000  # lines that wait until the agent has connected
@@ -31,20 +32,15 @@ async def main(
     start: wire.Start,
     cli: subprocess.Popen[bytes],
     listener: socket | None,
-    lines_fd: int,
-    received: bytes,
-    frames_fd: int,
+    stdio: Stdio,
     places: Places,
 ) -> int:
-    """Run the agent whose CLI was started for ``start``, and give the exit code.
-
-    ``received`` is what stdin had already given after that line.
-    """
+    """Run the agent whose CLI was started for ``start``, and give the exit code."""
     async with (
-        trio.lowlevel.FdStream(lines_fd) as stdin,
-        trio.lowlevel.FdStream(frames_fd) as stdout,
+        trio.lowlevel.FdStream(stdio.lines) as stdin,
+        trio.lowlevel.FdStream(stdio.frames) as stdout,
     ):
-        lines, frames = Lines(stdin, received), Frames(stdout)
+        lines, frames = Lines(stdin, stdio.received), Frames(stdout)
         host = HostClient(commands=places.commands, answers=places.answers)
         agent = Agent(start, frames, host, places)
         to_feed, feed = trio.open_memory_channel[ToFeed](MAX_QUEUED + len(start.prompts))

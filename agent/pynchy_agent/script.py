@@ -11,6 +11,7 @@ import secrets
 import signal
 import subprocess
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,6 @@ from pynchy_agent.launch import memory_file, programs_environment
 
 TIMEOUT: Final = 60.0  # seconds
 MAX_OUTPUT: Final = 16_000  # bytes that are kept; the rest is read and dropped
-_LAST: Final = 2.0  # seconds for the end of what was killed
 _NOT_RUN: Final = {126: "it cannot be run", 127: "a command was not found"}
 
 
@@ -37,34 +37,29 @@ class Looked:
 async def look(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Looked:  # noqa: ASYNC109 - the script's own
     """Run ``script`` and say what came of it. It and its children are gone after, but those that left its group."""
     source = memory_file("script", script.encode())
-    try:
-        process = await trio.lowlevel.open_process(
-            ["/bin/sh", f"/proc/self/fd/{source}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=programs_environment(os.environ),
-            start_new_session=True,
-            pass_fds=(source,),
-        )
-    finally:
-        os.close(source)
-    assert process.stdout is not None
+    run = partial(
+        trio.run_process,
+        ["/bin/sh", f"/proc/self/fd/{source}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        env=programs_environment(os.environ),
+        start_new_session=True,
+        pass_fds=(source,),
+        check=False,
+        deliver_cancel=_kill_group,
+    )
     kept = bytearray()
     try:
         with trio.move_on_after(timeout) as patience:
-            async for chunk in process.stdout:
-                kept += chunk[: MAX_OUTPUT - len(kept)]
-            await process.wait()
+            async with trio.open_nursery() as nursery:
+                process = await nursery.start(run)
+                async with process.stdout:
+                    async for chunk in process.stdout:
+                        kept += chunk[: MAX_OUTPUT - len(kept)]
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-        with trio.move_on_after(_LAST, shield=True):
-            await process.wait()
-        with trio.CancelScope(shield=True):
-            await process.stdout.aclose()
+        os.close(source)
     output = kept.decode("utf-8", "replace")
     if patience.cancelled_caught:
         return Looked(False, output, f"it took more than {timeout:g} s")
@@ -72,6 +67,11 @@ async def look(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Looked
     if code < 0:
         return Looked(False, output, f"it was ended by signal {-code}")
     return Looked(code == 0, output, _NOT_RUN.get(code))
+
+
+async def _kill_group(process: trio.Process) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def with_output(text: str, output: str) -> str:

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
 
 import trio
 
 from pynchy_agent import wire
 
-MAX_LINE: Final = 64 << 20  # bytes of one line from the host
-
 
 class Lines:
     """What the host says, line by line."""
 
-    def __init__(self, stream: trio.abc.ReceiveStream, received: bytes) -> None:
+    def __init__(self, stream: trio.abc.ReceiveStream, received: wire.LineBuffer) -> None:
         self._stream = stream
-        self._buffer = bytearray(received)
+        self._received = received
 
     async def read(self) -> wire.ToContainer | None:
         """The next line, or None at the end of the stream; half a line at the end is dropped."""
-        scanned = 0
-        while (end := self._buffer.find(b"\n", scanned)) < 0:
-            scanned = len(self._buffer)
-            if scanned > MAX_LINE:
-                raise wire.BadFrame(f"a line of more than {MAX_LINE} bytes")
+        while (line := self._received.pop()) is None:
             data = await self._stream.receive_some()
             if not data:
                 return None
-            self._buffer += data
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
+            self._received.feed(data)
         return wire.decode_line(line)
 
 

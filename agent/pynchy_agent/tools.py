@@ -1,6 +1,6 @@
 """Offer the tools as one MCP server; each call becomes a command to the host.
 
-It is written on anyio and knows only `Desk`. The runner gives it to the SDK in process; other agents run it over
+It is written on anyio. The runner gives it to the SDK in process; other agents run it over
 stdio, ``python3 -P -s -m pynchy_agent.tools`` (docs/wire.md says what it expects of them).
 """
 
@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -67,18 +66,10 @@ def _said(text: str, *, ok: bool) -> types.CallToolResult:
     )
 
 
-def read_start(path: Path) -> wire.Start:
-    """The `start` line that whatever runs the agent has written to a file."""
-    start = wire.decode_line(path.read_bytes())
-    if not isinstance(start, wire.Start):
-        raise wire.BadFrame(f"{path} holds a {type(start).__name__}, not a start")
-    return start
-
-
 async def serve_stdio(environ: Mapping[str, str]) -> None:
     """Serve MCP on stdin and stdout until stdin ends: the tools of the `start` line in the file ``PYNCHY_START``."""
     places = Places.from_environ(environ)
-    start = read_start(Path(environ["PYNCHY_START"]))
+    start = wire.decode_start(await anyio.Path(environ["PYNCHY_START"]).read_bytes())
     server = build_server(
         start.tools, partial(ask_by_fifo, commands=places.commands, answers=places.answers)
     )

@@ -12,10 +12,10 @@ from typing import Any, Final
 import trio
 from claude_agent_sdk import CLIJSONDecodeError, ProcessError, Transport
 
+from pynchy_agent import wire
+
 MAX_LINE: Final = 64 << 20  # bytes; a picture that the agent looked at is in one line
-GRACE: Final = (
-    2.0  # seconds that the CLI has to write its transcript out after the end of its input
-)
+GRACE: Final = 2.0  # seconds for the CLI to write its transcript after the end of its input
 
 
 class CliTransport(Transport):
@@ -41,32 +41,22 @@ class CliTransport(Transport):
                 await self._stdin.send_all(data.encode())
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        buffer, scanned = bytearray(), 0
+        lines = wire.LineBuffer(MAX_LINE)
         async for data in self._stdout:
-            buffer += data
-            while (end := buffer.find(b"\n", scanned)) >= 0:
-                line = bytes(buffer[:end])
-                del buffer[: end + 1]
-                scanned = 0
+            lines.feed(data)
+            while (line := lines.pop()) is not None:
                 if line.startswith(b"{"):  # else a word for a terminal
                     yield _decode(line)
-            scanned = len(buffer)
-            if scanned > MAX_LINE:
-                raise CLIJSONDecodeError("", ValueError(f"a line of more than {MAX_LINE} bytes"))
         if (code := await self._wait()) != 0:
             raise ProcessError(f"the CLI ended with exit code {code}", exit_code=code)
 
     async def close(self) -> None:
         await self.end_input()
-        with trio.move_on_after(GRACE):
-            await self._wait()
-        if self._process.poll() is None:
-            self._process.terminate()
+        for insist in (self._process.terminate, self._process.kill):
             with trio.move_on_after(GRACE):
                 await self._wait()
-        if self._process.poll() is None:
-            self._process.kill()
-            await self._wait()
+            insist()  # does nothing to one that has ended
+        await self._wait()
         await self._stdout.aclose()
 
     async def end_input(self) -> None:

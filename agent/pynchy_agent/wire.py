@@ -385,6 +385,14 @@ def decode_line(line: bytes) -> ToContainer:
     return _taken(kind, body)
 
 
+def decode_start(line: bytes) -> Start:
+    """Decode the first line, which must be a start."""
+    start = decode_line(line)
+    if not isinstance(start, Start):
+        raise BadFrame(f"the first line is a {type(start).__name__}, not a start")
+    return start
+
+
 def _typed(
     line: bytes, kinds: Mapping[str, _Message[T]], *, max_bytes: int
 ) -> tuple[_Message[T], dict[str, Any]]:
@@ -533,7 +541,7 @@ class LineBuffer:
         self._scanned = 0
         self._most = most
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | bytearray) -> None:
         self._buffer += data
 
     def pop(self) -> bytes | None:

@@ -18,7 +18,6 @@ SQL: set[str] = set()
 PROCESSES: set[str] = {
     "pynchy.cli.auth",
     "pynchy_agent.launch",
-    "pynchy_agent.script",
 }
 
 # Functions of more than six parameters, with how many.
@@ -39,5 +38,4 @@ WIDE: dict[str, int] = {
     "pynchy.store.turns:claim": 8,
     "pynchy.text.prompt:render_prompt": 12,
     "pynchy.whatsapp.write:file": 8,
-    "pynchy_agent.runner:main": 7,
 }
