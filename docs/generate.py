@@ -15,12 +15,12 @@ import attrs
 import click
 
 from pynchy import limits
-from pynchy.chat.console import Console
 from pynchy.cli.app import pynchy
 from pynchy.config.settings import CREDENTIALS, SECTIONS
 from pynchy.config.values import spell_size, spell_time
 from pynchy.control.metrics import Figures
 from pynchy.control.ops.approvals import ApprovalOps
+from pynchy.control.ops.console import ConsoleOps
 from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.settings import SettingsOps
@@ -112,9 +112,9 @@ def commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Com
 def ops() -> Iterator[str]:
     """The ops, from their signatures and docstrings: the part of control.md between the marks."""
     names: dict[str, Op] = {
-        "attach": Console.attach,
-        "detach": Console.detach,
-        "send": Console.say,
+        "attach": ConsoleOps.attach,
+        "detach": ConsoleOps.detach,
+        "send": ConsoleOps.say,
         "status": StatusOps.status,
         "history": LookingOps.history,
         "groups.list": GroupOps.list,

@@ -125,6 +125,22 @@ class Outgoing:
 
 
 @attrs.frozen
+class Staged:
+    """A copy of a file that an agent sends, ours alone: where it is, what it is called, how large it is."""
+
+    path: str
+    name: str
+    size: int
+
+
+@attrs.frozen
+class Unfit:
+    """Why a file was not copied, for the agent to read."""
+
+    reason: str
+
+
+@attrs.frozen
 class TurnTold:
     """What became of a turn, for whoever waits for its answer.
 

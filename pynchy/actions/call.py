@@ -12,8 +12,7 @@ import attrs
 
 from pynchy.actions.actor import Actor
 from pynchy.actions.effects import NOTHING, Awaits, Effects
-from pynchy.ipc.files import Staged, Unfit
-from pynchy.model import Group, GroupId, RunId
+from pynchy.model import Group, GroupId, RunId, Staged, Unfit
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.policy.tools import Caller
 from pynchy.store.database import Tx

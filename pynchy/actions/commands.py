@@ -16,9 +16,8 @@ from pynchy.actions.call import HOST, Call, Done, Given, Host
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
 from pynchy.actions.waiting import author
-from pynchy.ipc.files import Staged, Unfit
 from pynchy.limits import GROUPS
-from pynchy.model import MINUTE
+from pynchy.model import MINUTE, Staged, Unfit
 from pynchy.policy import effect_limits, tools
 from pynchy.store import authority, breakers, journal, outbox
 from pynchy.store.database import Tx

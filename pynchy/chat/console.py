@@ -1,9 +1,7 @@
 """The console channel, always present. Its chats are named ``console:<name>``.
 
-People reach it over the control socket (`pynchy chat`, `pynchy send`): the ops ``attach``, ``detach``
-and ``send`` are its side of it. A message counts as received once the daemon has committed it, so
-``send`` answers only then. A reply counts as sent once the daemon has it as a row: whoever is
-attached sees it now, whoever comes later asks for the history.
+People reach it over the control socket (`pynchy chat`, `pynchy send`), see `control.ops.console`. A reply counts as
+sent once the daemon has it as a row: whoever is attached sees it now, whoever comes later asks for the history.
 
 The rule that keeps it so: nothing is kept here. What must last is in the store; what is here
 (who is attached, who types) is true only as long as the connections.
@@ -11,29 +9,26 @@ The rule that keeps it so: nothing is kept here. What must last is in the store;
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Protocol
 
 import attrs
 import trio
 
 from pynchy.chat.channel import ChannelEvent, Incoming
-from pynchy.control.server import Client, Op, OpFailed
-from pynchy.limits import CLIENTS
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId, Seq, TurnTold
 
-OWNER: Final = SenderId("console:owner")  # whoever may use the control socket
-MAX_TEXT: Final = CLIENTS.message
-_CHAT: Final = re.compile(r"console:[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
-_MESSAGE_ID: Final = re.compile(r"[0-9a-zA-Z-]{8,64}", re.ASCII)
-_NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
+
+class Listener(Protocol):
+    """Somebody who is told what happens in a chat, at once or never."""
+
+    def tell(self, event: Mapping[str, object], /) -> None: ...
 
 
 @attrs.define
-class _Handed:
-    """A message on its way into the store."""
+class Handed:
+    """A message on its way into the store; ``folder`` is None if its chat is no group's."""
 
     committed: trio.Event = attrs.field(factory=trio.Event)
     seq: Seq | None = None
@@ -53,16 +48,16 @@ async def open_console(
 
 @attrs.define(eq=False)
 class Console:
-    """The console `Channel`, and its ops."""
+    """The console `Channel`, and what its clients can do."""
 
     _sender: trio.MemorySendChannel[Incoming]
     _receiver: trio.MemoryReceiveChannel[Incoming]
     _now: Callable[[], Micros]
     _new_id: Callable[[], str]
     _last_number: int = 0
-    _handed: dict[int, _Handed] = attrs.field(factory=dict)
+    _handed: dict[int, Handed] = attrs.field(factory=dict)
     _by_id: dict[str, int] = attrs.field(factory=dict)
-    _attached: dict[str, dict[Client, None]] = attrs.field(factory=dict)
+    _attached: dict[str, dict[Listener, None]] = attrs.field(factory=dict)
     _typing: dict[ChatId, None] = attrs.field(factory=dict)
 
     @property
@@ -81,24 +76,12 @@ class Console:
 
     async def send(self, out: Outgoing) -> None:
         """Show a message to all attached clients. It counts as sent even if there are none."""
-        self._tell(
-            out.chat,
-            {
-                "event": "message",
-                "chat": out.chat,
-                "id": out.id,
-                "message_id": out.message_id,
-                "turn": out.turn,
-                "kind": out.kind,
-                "text": out.text,
-                "path": out.path,
-                "target": out.target,
-            },
-        )
+        told = ("chat", "id", "message_id", "turn", "kind", "text", "path", "target")
+        self._tell(out.chat, {"event": "message", **{name: getattr(out, name) for name in told}})
         await trio.lowlevel.checkpoint()
 
     async def set_typing(self, chat: ChatId, on: bool) -> None:
-        if on != (chat in self._typing):
+        if on != self.types(chat):
             if on:
                 self._typing[chat] = None
             else:
@@ -135,82 +118,46 @@ class Console:
 
     def turn(self, told: TurnTold) -> None:
         """A turn of a chat, of this channel or not, began or ended."""
-        self._tell(
-            told.chat,
-            {
-                "event": "turn",
-                "chat": told.chat,
-                "turn": told.turn,
-                "state": told.state,
-                "seqs": list(told.seqs),
-                "replies": list(told.replies),
-                "error": told.error,
-            },
-        )
+        self._tell(told.chat, {"event": "turn", **attrs.asdict(told)})
 
     def _tell(self, chat: ChatId, event: Mapping[str, object]) -> None:
-        for client in [*self._attached.get(chat, ()), *self._attached.get("*", ())]:
-            client.tell(event)
+        for listener in [*self._attached.get(chat, ()), *self._attached.get("*", ())]:
+            listener.tell(event)
 
-    # --- the ops, for clients of the control socket
+    # --- its clients
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {"attach": self.attach, "detach": self.detach, "send": self.say}
+    def types(self, chat: str) -> bool:
+        """Whether an answer is being written in this chat."""
+        return chat in self._typing
 
-    async def attach(self, client: Client, *, chat: str) -> object:
-        """Send this client the events of a chat from now on; ``*`` means all chats."""
-        await trio.lowlevel.checkpoint()
-        if chat != "*":
-            check_chat(chat)
+    def attach(self, listener: Listener, chat: str) -> bool:
+        """Tell the listener what happens in a chat, or in all with ``*``; False if it is told already."""
         here = self._attached.setdefault(chat, {})
-        if client not in here:
-            here[client] = None
-            client.when_gone(lambda: self._leave(client, chat))
-        return {"chat": chat, "typing": chat in self._typing}
+        new = listener not in here
+        here[listener] = None
+        return new
 
-    async def detach(self, client: Client, *, chat: str) -> object:
-        """Stop sending the events of this chat."""
-        await trio.lowlevel.checkpoint()
-        self._leave(client, chat)
-        return {"chat": chat}
-
-    def _leave(self, client: Client, chat: str) -> None:
+    def detach(self, listener: Listener, chat: str) -> None:
+        """Tell it no more."""
         here = self._attached.get(chat, {})
-        here.pop(client, None)
+        here.pop(listener, None)
         if not here:
             self._attached.pop(chat, None)
 
     async def say(
-        self,
-        client: Client,
-        *,
-        chat: str,
-        text: str,
-        sender: str = "",
-        message_id: str = "",
-    ) -> object:
-        """Send a message to a chat, and answer once it is committed.
-
-        ``message_id`` is the client's own id for the message: sending it again is harmless.
-        """
-        check_chat(chat)
-        if not text.strip() or len(text) > MAX_TEXT or "\0" in text:
-            raise OpFailed("bad_request", f"text: expected 1 to {MAX_TEXT} characters")
-        if sender and not _NAME.fullmatch(sender):
-            raise OpFailed("bad_request", "sender: expected a name of 1 to 64 characters")
-        if message_id and not _MESSAGE_ID.fullmatch(message_id):
-            raise OpFailed("bad_request", "message_id: expected 8 to 64 letters and digits")
+        self, chat: ChatId, text: str, *, sender: SenderId, sender_name: str, id: str
+    ) -> tuple[Message, Handed]:
+        """Bring a message in; returns once it is committed. Without an ``id`` it gets a new one."""
         message = Message(
-            chat=ChatId(chat),
-            id=message_id or self._new_id(),
-            sender=sender_id(sender),
-            sender_name=sender or "Owner",
+            chat=chat,
+            id=id or self._new_id(),
+            sender=sender,
+            sender_name=sender_name,
             sent_at=self._now(),
             text=text,
         )
         self._last_number += 1
-        number, handed = self._last_number, _Handed()
+        number, handed = self._last_number, Handed()
         self._handed[number] = handed
         self._by_id[message.id] = number
         try:
@@ -220,23 +167,4 @@ class Console:
             del self._handed[number]
             if self._by_id.get(message.id) == number:
                 del self._by_id[message.id]
-        if handed.folder is None:
-            raise OpFailed("unknown_chat", f"{chat} is not registered: pynchy groups add {chat}")
-        return {
-            "chat": chat,
-            "message_id": message.id,
-            "seq": handed.seq,
-            "folder": handed.folder,
-            "wakes": handed.wakes,
-        }
-
-
-def sender_id(name: str) -> SenderId:
-    """The sender's id: the owner, or somebody in whose name the owner writes."""
-    slug = "-".join(name.casefold().split())
-    return SenderId(f"console:{slug}") if slug else OWNER
-
-
-def check_chat(chat: str) -> None:
-    if not _CHAT.fullmatch(chat):
-        raise OpFailed("not_a_console", f"{chat[:80]!r}: expected console: and a name in a-z, 0-9")
+        return message, handed

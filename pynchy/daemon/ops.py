@@ -15,6 +15,7 @@ from pynchy.control import server
 from pynchy.control.metrics import Figures
 from pynchy.control.ops.acting import Acting
 from pynchy.control.ops.approvals import ApprovalOps
+from pynchy.control.ops.console import ConsoleOps
 from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.settings import SettingsOps
@@ -93,7 +94,7 @@ def table(daemon: Daemon) -> Mapping[str, server.Op]:
         Forgetting(store, home, after.buttons.until_over, daemon.removed).ops,
     ]
     if edges.console is not None:
-        groups.append(edges.console.ops)
+        groups.append(ConsoleOps(edges.console).ops)
     if edges.guard is not None:
         groups.append(SettingsOps(acting, edges.guard).ops)
     if edges.whatsapp is not None:

@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import attrs
 import trio
 
 from pynchy.limits import FILES
+from pynchy.model import Staged, Unfit
 from pynchy.text.names import clean_name
 
 FILE_LIMIT: Final = FILES.one
@@ -32,22 +32,6 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 WORK: Final = "/workspace/group"  # the folder as its agent sees it
-
-
-@attrs.frozen
-class Staged:
-    """A copy, ours alone: where it is, what it is called, how large it is."""
-
-    path: str
-    name: str
-    size: int
-
-
-@attrs.frozen
-class Unfit:
-    """Why a file was not copied, for the agent to read."""
-
-    reason: str
 
 
 async def stage(asked: str, *, work: Path, outgoing: Path) -> Staged | Unfit:

@@ -30,7 +30,7 @@ from pynchy.folder_changes import Watch
 from pynchy.ipc import errors, files
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger
-from pynchy.model import GroupId, RunId
+from pynchy.model import GroupId, RunId, Staged, Unfit
 from pynchy.reader_budget import Reader
 from pynchy.store import audit, authority
 from pynchy.store.connection import StoreError
@@ -232,7 +232,7 @@ class _Clerk:
 
     async def _carry_out(self, command: wire.Command, command_id: str, data: bytes) -> Done:
         desk = self.desk
-        file: files.Staged | files.Unfit | None = None
+        file: Staged | Unfit | None = None
         if command.name == "send_file" and isinstance(path := command.args.get("path"), str):
             file = await files.stage(path, work=desk.work, outgoing=desk.outgoing)
         done = Done(ok=False, text="")
@@ -241,7 +241,7 @@ class _Clerk:
             given = Given(command, desk.folder, self.run, command_id, sha256, file)
             done = await desk.store.call(handlers.handle, given, desk.host)
         finally:
-            if isinstance(file, files.Staged) and not (done.ok and done.fresh):
+            if isinstance(file, Staged) and not (done.ok and done.fresh):
                 files.drop(file)
         if done.fresh:
             desk.after_commit(done.effects)

@@ -194,8 +194,6 @@ SIDEWAYS = {Kind.MODEL, Kind.RULES, Kind.GROUND, Kind.PROCEDURE, Kind.DOOR}
 
 # Imports that the floors forbid, each with the reason why it is right all the same.
 EXCEPTIONS = {
-    # The console is people on the control socket: it brings that socket's ops.
-    ("pynchy.chat.console", "pynchy.control.server"),
     # A run reports to the queue through the handle it was given, and names its type.
     ("pynchy.groups.turn", "pynchy.groups.dispatcher"),
     # An order is the answer to what the receiver asks, in the receiver's words.

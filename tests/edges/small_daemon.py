@@ -20,6 +20,7 @@ from pynchy.config.paths import Home
 from pynchy.container import folders
 from pynchy.control import server
 from pynchy.control.ops.acting import Acting
+from pynchy.control.ops.console import ConsoleOps
 from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.status import Live, StatusOps
@@ -143,7 +144,7 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                     server.run,
                     home.control_socket,
                     {
-                        **console.ops,
+                        **ConsoleOps(console).ops,
                         **status.ops,
                         **group_ops.ops,
                         "history": looking.history,

@@ -12,8 +12,9 @@ import trio
 import trio.testing
 
 from pynchy.chat.channel import Incoming
-from pynchy.chat.console import OWNER, Console, open_console, sender_id
+from pynchy.chat.console import Console, open_console
 from pynchy.control import server
+from pynchy.control.ops.console import OWNER, ConsoleOps, sender_id
 from pynchy.model import ChatId, GroupId, Micros, Outgoing, Seq, TurnId, TurnTold
 
 MAIN = ChatId("console:main")
@@ -58,7 +59,9 @@ async def consoled(
                 return Talker(await clients.enter_async_context(stream))
 
             await nursery.start(
-                lambda task_status: server.run(tmp_path / "s", console.ops, task_status=task_status)
+                lambda task_status: server.run(
+                    tmp_path / "s", ConsoleOps(console).ops, task_status=task_status
+                )
             )
             yield console, connect
             nursery.cancel_scope.cancel()

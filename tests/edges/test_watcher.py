@@ -19,9 +19,9 @@ import trio
 from pynchy.actions.effects import Effects
 from pynchy.folder_changes import open_watch
 from pynchy.ipc import errors, files, watcher
-from pynchy.ipc.files import FILE_LIMIT, Staged, Unfit
+from pynchy.ipc.files import FILE_LIMIT
 from pynchy.ipc.spool import SCAN_LIMIT, Spool
-from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId
+from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId, Staged, Unfit
 from pynchy.store import audit, groups, messages, outbox, runs, turns
 from pynchy.store.connection import Connection
 from pynchy.store.database import Opened, Store, Tx, open_memory

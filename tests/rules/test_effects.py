@@ -9,9 +9,8 @@ import pytest
 
 from pynchy.actions import commands
 from pynchy.actions.call import Done, Given, Host
-from pynchy.ipc.files import Staged
 from pynchy.limits import HELPERS
-from pynchy.model import ChatId, GroupId, RunId, SenderId, TaskId, after
+from pynchy.model import ChatId, GroupId, RunId, SenderId, Staged, TaskId, after
 from pynchy.policy import tools
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.schedule.times import Schedule

@@ -15,7 +15,6 @@ from pynchy.actions.call import Done, Given
 from pynchy.actions.commands import MOST_COMMANDS, handle
 from pynchy.actions.effects import Effects
 from pynchy.actions.waiting import MOST_SAID
-from pynchy.ipc.files import Staged, Unfit
 from pynchy.model import (
     MAIN,
     ChatId,
@@ -25,7 +24,9 @@ from pynchy.model import (
     Micros,
     RunId,
     SenderId,
+    Staged,
     TurnId,
+    Unfit,
     after,
 )
 from pynchy.policy import tools

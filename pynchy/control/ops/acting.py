@@ -5,6 +5,7 @@ Procedure. Whoever reaches the control socket is the owner.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -19,6 +20,7 @@ from pynchy.store import groups
 from pynchy.store.database import Store, Tx
 
 MOST: Final = 500  # rows of one answer
+_CONSOLE_CHAT: Final = re.compile(r"console:[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +67,12 @@ async def group_of(store: Store, name: str) -> GroupId:
     if found is None:
         raise OpFailed("unknown_group", f"{name[:80]!r} is not a group")
     return found.folder
+
+
+def check_chat(chat: str) -> None:
+    """Raise `OpFailed` unless this is the name of a console chat."""
+    if not _CONSOLE_CHAT.fullmatch(chat):
+        raise OpFailed("not_a_console", f"{chat[:80]!r}: expected console: and a name in a-z, 0-9")
 
 
 def bounded(limit: int, most: int = MOST) -> int:

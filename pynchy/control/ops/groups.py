@@ -19,8 +19,7 @@ from pynchy.actions.call import Scaffold
 from pynchy.actions.effects import Effects
 from pynchy.actions.groups import Naming, Registration
 from pynchy.chat.channel import ChatSeen
-from pynchy.chat.console import check_chat
-from pynchy.control.ops.acting import Acting
+from pynchy.control.ops.acting import Acting, check_chat
 from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId, channel_of, folder_of
 from pynchy.policy.group_settings import OTHERS
