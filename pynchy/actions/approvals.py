@@ -21,10 +21,10 @@ from pynchy.actions.effects import Effects
 from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
 from pynchy.container.mounts.rules import MountRequest, name_after, unfit
-from pynchy.gateway.hosts import check_owner, check_pattern
 from pynchy.limits import APPROVALS
 from pynchy.model import MAIN, GroupId, folder_of
 from pynchy.policy import group_settings
+from pynchy.policy.allowance import check_owner, check_pattern
 from pynchy.policy.requests import Request, code_of, digest, question, read
 from pynchy.policy.tools import Caller
 from pynchy.policy.wording import End

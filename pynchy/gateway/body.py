@@ -17,6 +17,7 @@ import attrs
 
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.policy import MAX_BODY, Refusal
+from pynchy.policy.allowance import SERVER_TOOLS
 
 MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 100_000
@@ -52,12 +53,6 @@ _REFUSED: Final = ("mcp_servers", "container")
 
 # Tools that run in the container or change nothing outside the model, by the start of their type.
 _LOCAL_TOOLS: Final = ("bash_", "computer_", "memory_", "text_editor_", "tool_search_tool_")
-# Tools that run at the provider and reach out from there, by the family that a group is given.
-SERVER_TOOLS: Final = {
-    "code_execution": ("code_execution_",),
-    "web_fetch": ("web_fetch_",),
-    "web_search": ("web_search_",),
-}
 WEB_FETCH: Final = "web_fetch"
 _UNMEASURED: Final = (*SERVER_TOOLS["code_execution"], *SERVER_TOOLS["web_fetch"])
 # What count_tokens takes of a call.

@@ -13,36 +13,12 @@ from typing import Any, Final, Protocol
 import attrs
 
 from pynchy.model import GroupId, RunId
+from pynchy.policy.allowance import Budget, Egress
 
 Headers = tuple[tuple[str, str], ...]  # names in lower case
 
 MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
-
-
-@attrs.frozen
-class Limits:
-    """What a group may spend; None where there is no limit. Money is in micro-dollars."""
-
-    all_money: int | None = None  # of all groups together, in a day
-    day_money: int | None = None
-    day_tokens: int | None = None
-    run_money: int | None = None
-    run_tokens: int | None = None
-
-
-@attrs.frozen
-class Egress:
-    """Where a container may connect to.
-
-    ``kind`` is "none", "allowlist" or "public". Patterns are host names, or ``*.`` and a host name;
-    an empty list under "allowlist" lets nothing through. ``denied`` wins over everything.
-    """
-
-    kind: str = "none"
-    patterns: tuple[str, ...] = ()
-    denied: tuple[str, ...] = ()
-    ports: tuple[int, ...] = (443, 80)
 
 
 @attrs.frozen
@@ -53,9 +29,9 @@ class RunIdentity:
     group: GroupId
     token: str = attrs.field(repr=False)
     models: tuple[str, ...] = ()  # the only models it may ask for; empty: any
-    server_tools: frozenset[str] = frozenset()  # families, as policy.SERVER_TOOLS names them
-    egress: Egress = Egress()
-    limits: Limits = Limits()
+    server_tools: frozenset[str] = frozenset()  # families, as `SERVER_TOOLS` names them
+    egress: Egress = attrs.field(factory=Egress)
+    budget: Budget = attrs.field(factory=Budget)
 
 
 @attrs.frozen

@@ -12,18 +12,13 @@ from typing import Final
 
 import attrs
 
-from pynchy.gateway.exchange import Egress
 from pynchy.gateway.policy import Refusal
+from pynchy.policy.allowance import HOST_NAME, Egress, matches
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # The model is talked to through /v1/messages above, where a container's own key does not pass.
 MODEL_HOSTS: Final = ("api.anthropic.com",)
-
-_NAME: Final = re.compile(
-    r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?",
-    re.ASCII,
-)
 
 
 @attrs.frozen
@@ -45,7 +40,7 @@ def parse_authority(text: bytes, *, port: int | None = None) -> Destination:
         name = host.decode("ascii").lower()
     except UnicodeDecodeError:
         name = ""
-    if not _NAME.fullmatch(name):
+    if not HOST_NAME.fullmatch(name):
         raise _denied("only host names pass, as a name server knows them")
     if colon:
         if not re.fullmatch(rb"[0-9]{1,5}", digits) or not 0 < int(digits) < 65536:
@@ -79,49 +74,6 @@ def check_destination(egress: Egress, to: Destination) -> None:
         raise _denied(f"{to.host} is not on this group's list")
     if egress.kind not in ("allowlist", "public"):
         raise _denied("this group's egress setting is not known")
-
-
-def matches(host: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a name is one of the patterns. ``*.x.org`` is everything below x.org, not x.org."""
-    for pattern in patterns:
-        wanted = pattern.lower()
-        if wanted.startswith("*."):
-            if host.endswith(wanted[1:]):
-                return True
-        elif host == wanted:
-            return True
-    return False
-
-
-def check_pattern(pattern: str) -> str:
-    """A host pattern as it is compared, from what a person wrote; raises ValueError."""
-    star = "*." if pattern.startswith("*.") else ""
-    try:
-        name = pattern.removeprefix(star).encode("idna").decode("ascii").lower()
-    except UnicodeError:
-        name = ""
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{pattern!r} is no host name, nor *. and a host name")
-    return star + name
-
-
-def check_owner(pattern: str) -> None:
-    """See that a pattern, as `check_pattern` gives it, names hosts of one owner; raises ValueError.
-
-    Anybody can register a name below ``*.github.io`` or ``*.co.uk``, so these are refused. Decided by the public
-    suffix list of the installed `publicsuffixlist`; a suffix that is newer than it is not known here.
-    """
-    base = pattern.removeprefix("*.")
-    if base == pattern:
-        return
-    # Imported here: it reads some ten thousand suffixes, and a start needs none of them.
-    from publicsuffixlist import PublicSuffixList
-
-    if PublicSuffixList().is_public(base):
-        raise ValueError(
-            f"{pattern} would open the hosts of everybody who has a name below {base}: name one host, such as "
-            f"NAME.{base}, or *.NAME.{base}"
-        )
 
 
 def check_addresses(to: Destination, addresses: list[str]) -> list[str]:

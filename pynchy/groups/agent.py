@@ -30,7 +30,6 @@ from pynchy.container.spec import AGENT_COMMAND, GATEWAY, WORK, Limits, Mount, S
 from pynchy.files.disk import Space, Threshold
 from pynchy.files.usage import Usage
 from pynchy.folder_changes import Watches
-from pynchy.gateway.exchange import Limits as Budget
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.proxy import Gateway
 from pynchy.groups.guards import Guards
@@ -39,6 +38,7 @@ from pynchy.ipc import watcher
 from pynchy.ipc.spool import open_spool
 from pynchy.model import Group, GroupId, Micros, RunId
 from pynchy.policy import group_settings
+from pynchy.policy.allowance import Budget
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call
 from pynchy.reader_budget import Account, charged_to
@@ -149,7 +149,7 @@ class ContainedAgents:
                 mounted=bool(extras.mounts),
                 denied=_model_hosts(config),
             ),
-            limits=group_settings.limits_of(own, _budget(config)),
+            budget=group_settings.budget_of(own, _budget(config)),
         )
         first = attrs.evolve(start, token=token, gateway=f"{GATEWAY}/gateway.sock")
         desk = self._desk(group.folder, committed)

@@ -13,10 +13,8 @@ import attrs
 
 from pynchy.config.values import EGRESS, TIB, Money, Size
 from pynchy.container.mounts.rules import MountRequest
-from pynchy.gateway.body import SERVER_TOOLS
-from pynchy.gateway.exchange import Egress, Limits
-from pynchy.gateway.hosts import check_owner, check_pattern
 from pynchy.limits import GROUPS
+from pynchy.policy.allowance import SERVER_TOOLS, Budget, Egress, check_owner, check_pattern
 from pynchy_agent.values import (
     Choice,
     Flag,
@@ -129,16 +127,16 @@ def egress_of(
     return Egress(kind=kind, patterns=settings.hosts, denied=denied)
 
 
-def limits_of(settings: Settings, default: Limits) -> Limits:
+def budget_of(settings: Settings, default: Budget) -> Budget:
     """What a group may spend: its own figures where it has some; 0 means no limit."""
-    own = settings.budget
-    return Limits(
-        all_money=default.all_money,
-        day_money=_money(own["day_dollars"]) if "day_dollars" in own else default.day_money,
-        run_money=_money(own["run_dollars"]) if "run_dollars" in own else default.run_money,
-        day_tokens=int(own["day_tokens"]) or None if "day_tokens" in own else default.day_tokens,
-        run_tokens=int(own["run_tokens"]) or None if "run_tokens" in own else default.run_tokens,
-    )
+    own: dict[str, int | None] = {}
+    for name, value in settings.budget.items():
+        period, _, unit = name.partition("_")
+        if unit == "dollars":
+            own[f"{period}_money"] = round(value * 1_000_000) or None
+        else:
+            own[name] = int(value) or None
+    return attrs.evolve(default, **own)
 
 
 def with_mount(document: Mapping[str, Any], request: MountRequest) -> dict[str, Any]:
@@ -185,7 +183,3 @@ def _check_owners(hosts: Iterable[str], *, known: Iterable[str]) -> None:
                 check_owner(check_pattern(host))
     except ValueError as error:
         raise BadSettings(f"hosts: {error}") from None
-
-
-def _money(dollars: float) -> int | None:
-    return round(dollars * 1_000_000) or None

@@ -34,16 +34,16 @@ def reserve(tx: Tx, who: RunIdentity, wanted: Wanted, *, day: str) -> Reserved |
     A budget that affords some output but not all that is wanted grants what it affords: the limit is
     hard, and yet its last dollar can be used.
     """
-    limits = who.limits
+    budget = who.budget
     output = wanted.output
     input_cost = input_bound(wanted.model, wanted.input) + wanted.searches * SEARCH
     for period, money, tokens, clause, key in (
-        (f"day {day} of all", limits.all_money, None, "day = ?", (day,)),
-        (f"run {who.run}", limits.run_money, limits.run_tokens, "run_id = ?", (who.run,)),
+        (f"day {day} of all", budget.all_money, None, "day = ?", (day,)),
+        (f"run {who.run}", budget.run_money, budget.run_tokens, "run_id = ?", (who.run,)),
         (
             f"day {day}",
-            limits.day_money,
-            limits.day_tokens,
+            budget.day_money,
+            budget.day_tokens,
             "folder = ? AND day = ?",
             (who.group, day),
         ),

@@ -5,7 +5,6 @@ CIRCLES: list[set[str]] = []
 
 # Arrows between rooms; without them there is no circle of rooms.
 ARROWS: set[tuple[str, str]] = {
-    ("pynchy.policy", "pynchy.gateway"),
     ("pynchy.schedule", "pynchy.store"),
 }
 

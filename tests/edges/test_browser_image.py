@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from pynchy.container.spec import AGENT_COMMAND
-from pynchy.gateway.exchange import Egress
+from pynchy.policy.allowance import Egress
 from tests.edges.gateway_world import WHO, served
 from tests.edges.runtimes import everything, open_lab
 from tests.edges.test_image import Workshop

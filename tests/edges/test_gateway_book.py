@@ -9,10 +9,11 @@ from pathlib import Path
 import attrs
 import trio
 
-from pynchy.gateway.exchange import Limits, RunIdentity, Usage
+from pynchy.gateway.exchange import RunIdentity, Usage
 from pynchy.gateway.prices import cost
 from pynchy.gateway.upstream import ApiKey, open_anthropic
 from pynchy.model import Micros
+from pynchy.policy.allowance import Budget
 from pynchy.store.database import open_store
 from pynchy.store.ledger import Line, StoreLedger, used
 from tests.edges.gateway_world import (
@@ -33,7 +34,7 @@ from tests.edges.gateway_world import (
 )
 
 BUDGET = 3_000_000  # three dollars
-POOR = attrs.evolve(WHO, limits=Limits(day_money=BUDGET))
+POOR = attrs.evolve(WHO, budget=Budget(day_money=BUDGET))
 
 
 @asynccontextmanager
@@ -140,7 +141,7 @@ async def test_documents_and_calls_that_are_cut_off_stay_within_the_budget(  # t
     tmp_path: Path,
 ) -> None:
     """A budget of four dollars, calls that may cost two, at once, and clients that do not wait."""
-    rich = attrs.evolve(WHO, limits=Limits(day_money=4_000_000))
+    rich = attrs.evolve(WHO, budget=Budget(day_money=4_000_000))
     charged: list[Usage] = []
 
     async def answering(seen: Seen, send: Send) -> None:
@@ -189,7 +190,7 @@ async def test_documents_and_calls_that_are_cut_off_stay_within_the_budget(  # t
 
 
 async def test_a_count_of_the_api_makes_room_in_a_budget(tmp_path: Path) -> None:
-    almost = attrs.evolve(WHO, limits=Limits(day_money=500_000))
+    almost = attrs.evolve(WHO, budget=Budget(day_money=500_000))
 
     async def answering(seen: Seen, send: Send) -> None:
         if seen.target == "/v1/messages/count_tokens":

@@ -13,10 +13,11 @@ import trio
 import trio.testing
 
 from pynchy.gateway.egress import Internet, tunnel
-from pynchy.gateway.exchange import Egress, RunIdentity
+from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.hosts import Destination
 from pynchy.gateway.shared import Report
 from pynchy.logs import logger
+from pynchy.policy.allowance import Egress
 from pynchy.reader_budget import FREE_PIECES
 from tests.edges.gateway_world import (
     TOKEN,

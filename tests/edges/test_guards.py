@@ -12,8 +12,8 @@ from pynchy.container.engines.runtime import NoRuntime
 from pynchy.container.mounts.extra import MOST_COVERS, Allowed, Swapped
 from pynchy.container.mounts.rules import MountRequest
 from pynchy.daemon.edges import warn_of_escapes
-from pynchy.gateway.exchange import Limits
 from pynchy.policy import group_settings
+from pynchy.policy.allowance import Budget
 
 
 def allowed(tmp_path: Path) -> Allowed:
@@ -163,8 +163,8 @@ def test_a_wrong_value_says_which_setting_and_what_was_expected(
 
 def test_a_groups_own_budget_wins_figure_by_figure() -> None:
     own = group_settings.read({"budget": {"day_dollars": 2.5, "run_tokens": 0}})
-    default = Limits(day_money=1, day_tokens=2, run_money=3, run_tokens=4)
-    assert group_settings.limits_of(own, default) == Limits(
+    default = Budget(day_money=1, day_tokens=2, run_money=3, run_tokens=4)
+    assert group_settings.budget_of(own, default) == Budget(
         day_money=2_500_000, day_tokens=2, run_money=3, run_tokens=None
     )
 

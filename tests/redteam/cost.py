@@ -21,13 +21,14 @@ import trio.testing
 from pynchy.container.session import Heard, Traffic, open_session
 from pynchy.control import server
 from pynchy.gateway import egress
-from pynchy.gateway.exchange import Egress, RunIdentity
+from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.hosts import Destination
 from pynchy.gateway.offline import OfflineModel
 from pynchy.gateway.policy import MAX_BODY
 from pynchy.gateway.proxy import SOCKET, Gateway
 from pynchy.ipc.spool import SCAN_LIMIT, open_spool
 from pynchy.model import GroupId, RunId
+from pynchy.policy.allowance import Egress
 from pynchy.reader_budget import Account, charged_to, open_loop_time
 from pynchy_agent import wire
 

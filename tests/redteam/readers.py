@@ -31,7 +31,7 @@ from pynchy.container.mounts import rules
 from pynchy.control.server import mismatch
 from pynchy.gateway import body, hello, hosts
 from pynchy.gateway import policy as gate
-from pynchy.gateway.exchange import Egress, Limits, RunIdentity
+from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.meter import Meter
 from pynchy.gateway.policy import Refusal
 from pynchy.logs import escape
@@ -48,6 +48,7 @@ from pynchy.model import (
 )
 from pynchy.moving import old_home
 from pynchy.policy import group_settings, requests, tools
+from pynchy.policy.allowance import Budget, Egress, check_pattern
 from pynchy.schedule import times
 from pynchy.store import search
 from pynchy.text import names, prompt, reply, safe, splitting, triggers
@@ -237,7 +238,7 @@ _ASKED: Final = (
 )
 _WHO: Final = RunIdentity(
     run=RunId("a" * 16), group=GroupId("family"), token=_TOKEN, models=(), server_tools=frozenset(),
-    egress=Egress(kind="public", patterns=(), denied=()), limits=Limits(),
+    egress=Egress(kind="public", patterns=(), denied=()), budget=Budget(),
 )  # fmt: skip
 _WINTER: Final = Micros(1_768_000_000_000_000)  # a day of 2026
 _GROUP: Final = Group(
@@ -273,7 +274,7 @@ def _place(data: bytes) -> None:
         except Refusal:
             continue
         _check_place(to)
-    assert hosts.check_pattern(data.decode("latin-1")).isascii()
+    assert check_pattern(data.decode("latin-1")).isascii()
 
 
 def _schedule(data: bytes) -> None:

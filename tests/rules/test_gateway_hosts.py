@@ -6,19 +6,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pynchy.gateway.exchange import Egress
 from pynchy.gateway.hosts import (
     Destination,
     check_addresses,
     check_destination,
-    check_owner,
-    check_pattern,
     is_public,
-    matches,
     parse_authority,
     parse_url,
 )
 from pynchy.gateway.policy import Refusal
+from pynchy.policy.allowance import Egress, check_owner, check_pattern, matches
 
 PUBLIC = Egress("public")
 X = Destination("x.example.org", 443)

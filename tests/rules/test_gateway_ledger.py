@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pynchy.actions import usage
-from pynchy.gateway.exchange import Limits, OverBudget, Reserved, RunIdentity, Usage, Wanted
+from pynchy.gateway.exchange import OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.prices import cost, input_bound
 from pynchy.model import GroupId, Micros, RunId
+from pynchy.policy.allowance import Budget
 from pynchy.store.connection import Connection
 from pynchy.store.database import Tx, open_memory
 from pynchy.store.ledger import USEFUL, prune, reserve, settle, used
@@ -18,12 +19,12 @@ MODEL = "claude-opus-5-5"  # $20 for a million tokens of output, $8 at most for 
 CALL = Wanted(MODEL, input=1_000, output=10_000)
 
 
-def who(limits: Limits, *, group: str = "family", run: str = "0123456789abcdef") -> RunIdentity:
-    return RunIdentity(RunId(run), GroupId(group), "t", limits=limits)
+def who(limits: Budget, *, group: str = "family", run: str = "0123456789abcdef") -> RunIdentity:
+    return RunIdentity(RunId(run), GroupId(group), "t", budget=limits)
 
 
 def take(db: Connection, wanted: Wanted = CALL, day: str = "2026-01-01", **limits: int) -> Reserved:
-    given = reserve(Tx(db, NOW), who(Limits(**limits)), wanted, day=day)
+    given = reserve(Tx(db, NOW), who(Budget(**limits)), wanted, day=day)
     assert isinstance(given, Reserved)
     return given
 
@@ -31,7 +32,7 @@ def take(db: Connection, wanted: Wanted = CALL, day: str = "2026-01-01", **limit
 def over(
     db: Connection, wanted: Wanted = CALL, day: str = "2026-01-01", **limits: int
 ) -> OverBudget:
-    given = reserve(Tx(db, NOW), who(Limits(**limits)), wanted, day=day)
+    given = reserve(Tx(db, NOW), who(Budget(**limits)), wanted, day=day)
     assert isinstance(given, OverBudget)
     return given
 
@@ -94,7 +95,7 @@ def test_a_run_has_a_budget_of_its_own(db: Connection) -> None:
     refusal = over(db, run_tokens=5_000)
     assert "this run" in refusal.reason
     other = reserve(
-        Tx(db, NOW), who(Limits(run_tokens=5_000), run="f" * 16), CALL, day="2026-01-01"
+        Tx(db, NOW), who(Budget(run_tokens=5_000), run="f" * 16), CALL, day="2026-01-01"
     )
     assert isinstance(other, Reserved)
 
@@ -103,7 +104,7 @@ def test_groups_and_days_do_not_share(db: Connection) -> None:
     take(db, day_tokens=5_000)
     take(db, day_tokens=5_000, day="2026-01-02")
     assert isinstance(
-        reserve(Tx(db, NOW), who(Limits(day_tokens=5_000), group="work"), CALL, day="2026-01-01"),
+        reserve(Tx(db, NOW), who(Budget(day_tokens=5_000), group="work"), CALL, day="2026-01-01"),
         Reserved,
     )
     over(db, day_tokens=5_000)
@@ -121,7 +122,7 @@ def test_usage_by_day_and_group(db: Connection) -> None:
     take(db, day="2026-01-01")
     take(db, day="2026-01-02")
     take(db, Wanted("claude-haiku-5-5", 1, 1), day="2026-01-02")
-    reserve(Tx(db, NOW), who(Limits(), group="work"), CALL, day="2026-01-02")
+    reserve(Tx(db, NOW), who(Budget(), group="work"), CALL, day="2026-01-02")
     assert [(x.day, x.group, x.model) for x in used(db)] == [
         ("2026-01-02", "family", "claude-haiku-5-5"),
         ("2026-01-02", "family", MODEL),
@@ -151,7 +152,7 @@ class Spending(RuleBasedStateMachine):
     def ask(self, input: int, output: int, run: str) -> None:
         wanted = Wanted(MODEL, input, output)
         asking = who(
-            Limits(day_money=self.money, day_tokens=self.tokens, run_tokens=60_000), run=run * 16
+            Budget(day_money=self.money, day_tokens=self.tokens, run_tokens=60_000), run=run * 16
         )
         given = reserve(Tx(self.db, NOW), asking, wanted, day="d")
         if isinstance(given, Reserved):
@@ -185,7 +186,7 @@ TestSpending.settings = settings(max_examples=20, stateful_step_count=30)
 
 
 def test_all_groups_share_one_budget_for_the_day(db: Connection) -> None:
-    shared = Limits(all_money=300_000, day_money=1_000_000)
+    shared = Budget(all_money=300_000, day_money=1_000_000)
     reserve(Tx(db, NOW), who(shared, group="work"), CALL, day="2026-01-01")
     assert take(db, all_money=300_000).output == (300_000 - 208_000 - 8_000) // 20
     refusal = over(db, all_money=300_000)

@@ -17,11 +17,12 @@ from pynchy.gateway.connection import (
     WRITE_TIME,
     Run,
 )
-from pynchy.gateway.exchange import Egress, OverBudget, Reserved, RunIdentity, Usage, Wanted
+from pynchy.gateway.exchange import OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.meter import FASTEST
 from pynchy.gateway.offline import OfflineModel
 from pynchy.gateway.proxy import Gateway
 from pynchy.model import GroupId, RunId
+from pynchy.policy.allowance import Egress
 
 WHO = RunIdentity(RunId("0123456789abcdef"), GroupId("family"), "t", egress=Egress("public"))
 CALL = {"model": "m", "max_tokens": 90_000, "stream": True}

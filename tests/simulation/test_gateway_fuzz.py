@@ -11,11 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pynchy.gateway.connection import Run
-from pynchy.gateway.exchange import Egress, RunIdentity
+from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.offline import Asked, OfflineModel, Reply, Text
 from pynchy.gateway.proxy import Gateway
 from pynchy.logs import logger
 from pynchy.model import GroupId, RunId
+from pynchy.policy.allowance import Egress
 
 WHO = RunIdentity(
     RunId("0123456789abcdef"), GroupId("family"), "t", egress=Egress("allowlist", ("a.example",))
