@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from pynchy.cli import words
-from pynchy.cli.client import open_connection, printable
+from pynchy.cli.client import ask
+from pynchy.cli.output import json_option, show
+from pynchy.cli.table import moment
 from pynchy.exits import Exit
 
 
@@ -24,46 +25,35 @@ def command(context: click.Context) -> None:
     pynchy approvals
     """
     if context.invoked_subcommand is None:
-        show(every=False, as_json=False)
+        context.invoke(list_approvals)
 
 
 @command.command("list")
 @click.option("--all", "every", is_flag=True, help="Those that are over, too.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def list_approvals(every: bool, as_json: bool) -> None:
     """List the open requests, each in full.
 
     \b
     pynchy approvals list --all
     """
-    show(every=every, as_json=as_json)
+    show(ask("approvals", every=every), _lines, as_json=as_json)
 
 
-def show(*, every: bool, as_json: bool) -> None:
-    with open_connection() as connection:
-        found = connection.ask("approvals", every=every)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     for each in found:
-        click.echo(printable(render(each)))
+        if each["state"] == "asked":
+            state = f"until {moment(each['expires_at'])}"
+        else:
+            state = f"{each['state']} {moment(each['decided_at'])}, by {each['decided_by']}"
+        yield "\n    ".join([f"{each['code']}  {state}", *each["text"].split("\n")])
     if not found:
-        click.echo("nothing waits for a person")
-
-
-def render(found: dict[str, Any]) -> str:
-    if found["state"] == "asked":
-        until = time.strftime("%F %R", time.localtime(found["expires_at"] / 1e6))
-        head = f"{found['code']}  until {until}"
-    else:
-        at = time.strftime("%F %R", time.localtime(found["decided_at"] / 1e6))
-        head = f"{found['code']}  {found['state']} {at}, by {found['decided_by']}"
-    return "\n    ".join([head, *found["text"].split("\n")])
+        yield "nothing to approve"
 
 
 @command.command("approve")
 @click.argument("code", shell_complete=words.codes)
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def approve(code: str, as_json: bool) -> None:
     """Approve the request CODE. It is carried out at once, or the output says why it cannot be.
 
@@ -75,7 +65,7 @@ def approve(code: str, as_json: bool) -> None:
 
 @command.command("deny")
 @click.argument("code", shell_complete=words.codes)
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def deny(code: str, as_json: bool) -> None:
     """Deny the request CODE. The agent is told.
 
@@ -86,8 +76,7 @@ def deny(code: str, as_json: bool) -> None:
 
 
 def _decide(op: str, code: str, *, as_json: bool) -> None:
-    with open_connection() as connection:
-        found = connection.ask(op, code=code)
-    click.echo(json.dumps(found, indent=2) if as_json else printable(found["text"]))
+    found = ask(op, code=code)
+    show(found, lambda found: [found["text"]], as_json=as_json)
     if found["state"] == "failed":
-        raise SystemExit(Exit.OURS.value)
+        raise SystemExit(Exit.OURS)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from pynchy.cli import reading
+from pynchy.cli.output import json_option, show
 from pynchy.cli.table import moment, table
 
 
 @click.command()
 @click.option("--limit", default=100, show_default=True, help="At most how many.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(limit: int, as_json: bool) -> None:
     """Show security decisions: who was refused what, and who changed what. Rows are never deleted.
 
     \b
     pynchy audit --limit 20
     """
-    rows = reading.ask("audit", limit=limit)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    lines = [
+    show(reading.ask("audit", limit=limit), _lines, as_json=as_json)
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
+    rows = [
         (
             moment(row["at"], seconds=True),
             row["actor"],
@@ -31,9 +33,6 @@ def command(limit: int, as_json: bool) -> None:
             row["folder"] or "",
             ", ".join(f"{key} {value}" for key, value in sorted((row["detail"] or {}).items())),
         )
-        for row in rows
+        for row in found
     ]
-    for line in table(("at", "who", "did", "group", "what"), lines):
-        click.echo(line)
-    if not rows:
-        click.echo("nothing to tell")
+    yield from table(("at", "who", "did", "group", "what"), rows, empty="no decisions yet")

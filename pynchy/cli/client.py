@@ -164,6 +164,12 @@ def open_connection(home: Home | None = None) -> Iterator[Connection]:
         yield Connection(connection, path)
 
 
+def ask(op: str, **arguments: object) -> Any:
+    """What the daemon of this home answers, over a connection of its own."""
+    with open_connection() as connection:
+        return connection.ask(op, **arguments)
+
+
 def console_chat(name: str) -> str:
     """The chat that a person means: ``main`` is ``console:main``. Others than the console's are not."""
     chat = name if ":" in name or "@" in name else f"console:{name}"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pynchy.cli import words
-from pynchy.cli.client import open_connection, printable
-from pynchy.cli.table import table
+from pynchy.cli.client import ask, printable
+from pynchy.cli.mounts import group_lines
+from pynchy.cli.output import json_option, show
+from pynchy.cli.table import moment, table
 from pynchy.exits import Exit
 from pynchy.files.disk import spell_bytes
+
+_folder = click.argument("folder", shell_complete=words.groups)
 
 
 @click.group(invoke_without_command=True)
@@ -26,26 +29,21 @@ def command(context: click.Context) -> None:
     pynchy groups add console:family --name Family
     """
     if context.invoked_subcommand is None:
-        show_groups(as_json=False)
+        context.invoke(list_groups)
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def list_groups(as_json: bool) -> None:
     """List the groups and their chats.
 
     \b
     pynchy groups list --json
     """
-    show_groups(as_json=as_json)
+    show(ask("groups.list"), _table, as_json=as_json)
 
 
-def show_groups(*, as_json: bool) -> None:
-    with open_connection() as connection:
-        found = connection.ask("groups.list")
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
+def _table(found: list[dict[str, Any]]) -> Iterator[str]:
     rows = [
         (
             group["folder"],
@@ -55,12 +53,11 @@ def show_groups(*, as_json: bool) -> None:
         )
         for group in found
     ]
-    for line in table(("group", "name", "answers", "chats"), rows):
-        click.echo(line)
+    yield from table(("group", "name", "answers", "chats"), rows)
 
 
 @command.command("discover")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def discover(as_json: bool) -> None:
     """List the messengers' chats that are not registered, the latest active first.
 
@@ -70,25 +67,19 @@ def discover(as_json: bool) -> None:
     \b
     pynchy groups discover
     """
-    with open_connection() as connection:
-        found = connection.ask("groups.discover")
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    if not found["asked"]:
+    found = ask("groups.discover")
+    if not found["asked"] and not as_json:
         known = "; this is what was known before" if found["chats"] else ""
         click.echo(f"No messenger is connected{known}. To link one: pynchy auth whatsapp", err=True)
-    for chat in found["chats"]:
-        click.echo(printable(render_chat(chat)))
-    if found["chats"]:
+    show(found, _chats, as_json=as_json)
+    if found["chats"] and not as_json:
         click.echo("Register one with: pynchy groups add CHAT", err=True)
 
 
-def render_chat(chat: dict[str, Any]) -> str:
-    at = chat["last_at"]
-    active = "never active" if at is None else time.strftime("%F %R", time.localtime(at / 1e6))
-    name = " ".join(chat["name"].split()) or "no name"
-    return f"{chat['chat']}  {active}  {name}"
+def _chats(found: dict[str, Any]) -> Iterator[str]:
+    for chat in found["chats"]:
+        name = " ".join(chat["name"].split()) or "no name"
+        yield f"{chat['chat']}  {moment(chat['last_at']) or 'never active'}  {name}"
 
 
 @command.command("add")
@@ -99,7 +90,7 @@ def render_chat(chat: dict[str, Any]) -> str:
     "--trigger", metavar="NAME", default="", help="Answer to @NAME; the assistant's name."
 )
 @click.option("--no-trigger", is_flag=True, help="Answer every message.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def add_group(
     chat: str, folder: str, name: str, trigger: str, no_trigger: bool, as_json: bool
 ) -> None:
@@ -114,20 +105,19 @@ def add_group(
     """
     if trigger and no_trigger:
         raise click.UsageError("--trigger and --no-trigger exclude each other")
-    with open_connection() as connection:
-        group = connection.ask(
-            "groups.add",
-            chat=chat,
-            folder=folder,
-            name=name,
-            trigger=trigger,
-            requires_trigger=False if no_trigger else True if trigger else None,
-        )
-    click.echo(json.dumps(group, indent=2) if as_json else printable(render(group)))
+    group = ask(
+        "groups.add",
+        chat=chat,
+        folder=folder,
+        name=name,
+        trigger=trigger,
+        requires_trigger=False if no_trigger else True if trigger else None,
+    )
+    show(group, _line, as_json=as_json)
 
 
 @command.command("allow")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 @click.argument("senders", nargs=-1, metavar="[NUMBER]...")
 @click.option("--everybody", is_flag=True, help="Listen to everybody again.")
 @click.option(
@@ -147,19 +137,18 @@ def allow(folder: str, senders: tuple[str, ...], everybody: bool, others: str | 
     """
     if everybody == bool(senders):
         raise click.UsageError("name those who are allowed, or --everybody")
-    with open_connection() as connection:
-        found = connection.ask(
-            "groups.allow",
-            folder=folder,
-            senders=",".join(senders) or "everybody",
-            others=others or "",
-        )
+    found = ask(
+        "groups.allow",
+        folder=folder,
+        senders=",".join(senders) or "everybody",
+        others=others or "",
+    )
     who = "everybody" if found["senders"] is None else ", ".join(found["senders"])
     click.echo(printable(f"{found['folder']} listens to {who}; others: {found['others']}"))
 
 
 @command.command("mount")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 @click.argument("path")
 @click.option("--name", default="", help="Its name below /workspace/extra; the last of PATH.")
 @click.option("--writable", is_flag=True, help="May be written, where the allowlist agrees.")
@@ -176,17 +165,14 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
 
     path = path if path.startswith("~") else str(Path(path).absolute())  # as seen from here
     name = name or name_after(path)
-    with open_connection() as connection:
-        found = connection.ask(
-            "groups.mount", folder=folder, path=path, name=name, writable=writable
-        )
-    show_mounts(found)
+    found = ask("groups.mount", folder=folder, path=path, name=name, writable=writable)
+    show(found, group_lines, as_json=False)
     if name in {each["name"] for each in found["refused"]}:
         raise SystemExit(Exit.OURS)
 
 
 @command.command("set")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 @click.argument("key")
 @click.argument("value", default="")
 @click.option("--json", "as_json", is_flag=True, help="All its settings, as JSON.")
@@ -204,23 +190,23 @@ def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
     pynchy groups set family disk 2g
     pynchy groups set family image agent-browser
     """
-    with open_connection() as connection:
-        found = connection.ask("groups.set", folder=folder, key=key, value=value)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    now = found.get(key)
-    for word in key.split("."):  # budget.day_dollars is day_dollars of the budget
-        now = now.get(word) if isinstance(now, dict) else found.get(word)
-    spelled = ", ".join(map(str, now)) if isinstance(now, list) else now
-    if key == "disk" and isinstance(now, int) and now:
-        spelled = spell_bytes(now)
-    is_now = "is as for everybody" if now is None else f"is {spelled}"
-    click.echo(printable(f"{folder}: {key} {is_now}, from its next run on"))
+    found = ask("groups.set", folder=folder, key=key, value=value)
+
+    def lines(found: dict[str, Any]) -> Iterator[str]:
+        now = found.get(key)
+        for word in key.split("."):  # budget.day_dollars is day_dollars of the budget
+            now = now.get(word) if isinstance(now, dict) else found.get(word)
+        spelled = ", ".join(map(str, now)) if isinstance(now, list) else now
+        if key == "disk" and isinstance(now, int) and now:
+            spelled = spell_bytes(now)
+        is_now = "has the default again" if now is None else f"is {spelled}"
+        yield f"{folder}: {key} {is_now}, from its next run on"
+
+    show(found, lines, as_json=as_json)
 
 
 @command.command("unmount")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 @click.argument("name")
 def unmount(folder: str, name: str) -> None:
     """Remove mount NAME from group FOLDER, from its next run on.
@@ -228,47 +214,37 @@ def unmount(folder: str, name: str) -> None:
     \b
     pynchy groups unmount family photos
     """
-    with open_connection() as connection:
-        found = connection.ask("groups.unmount", folder=folder, name=name)
-    show_mounts(found)
-
-
-def show_mounts(found: dict[str, object]) -> None:
-    from pynchy.cli.mounts import lines
-
-    for line in lines(found) or [f"{found['folder']}: no mounts"]:
-        click.echo(printable(line))
+    found = ask("groups.unmount", folder=folder, name=name)
+    show(found, group_lines, as_json=False)
 
 
 @command.command("stop")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 def stop_group(folder: str) -> None:
     """Stop the work of group FOLDER, as `/stop` in its chat does.
 
     \b
     pynchy groups stop family
     """
-    with open_connection() as connection:
-        done = connection.ask("groups.stop", folder=folder)
+    done = ask("groups.stop", folder=folder)
     idle = "its agent was idle, and is ended" if done.get("ended") else "there was nothing to stop"
     click.echo(f"{folder}: {'stopped' if done['stopped'] else idle}")
 
 
 @command.command("pause")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 def pause_group(folder: str) -> None:
     """Pause group FOLDER: it is not answered, and its messages are kept.
 
     \b
     pynchy groups pause family
     """
-    with open_connection() as connection:
-        connection.ask("groups.pause", folder=folder)
+    ask("groups.pause", folder=folder)
     click.echo(f"{folder} is paused; to go on: pynchy groups resume {folder}")
 
 
 @command.command("resume")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 def resume_group(folder: str) -> None:
     """Resume group FOLDER, starting with the messages that came meanwhile.
 
@@ -277,28 +253,26 @@ def resume_group(folder: str) -> None:
     \b
     pynchy groups resume family
     """
-    with open_connection() as connection:
-        connection.ask("groups.resume", folder=folder)
+    ask("groups.resume", folder=folder)
     click.echo(f"{folder} goes on")
 
 
 @command.command("remove")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 def remove_group(folder: str) -> None:
     """Stop answering group FOLDER. Its files and history stay.
 
     \b
     pynchy groups remove family
     """
-    with open_connection() as connection:
-        connection.ask("groups.remove", folder=folder)
+    ask("groups.remove", folder=folder)
     click.echo(f"{folder} is not a group any more; its files stay")
 
 
 @command.command("forget")
-@click.argument("folder", shell_complete=words.groups)
+@_folder
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def forget_group(folder: str, yes: bool, as_json: bool) -> None:
     """Delete group FOLDER and all its data. This cannot be undone.
 
@@ -313,18 +287,14 @@ def forget_group(folder: str, yes: bool, as_json: bool) -> None:
     """
     if not yes:
         click.confirm(f"Delete {folder}, all its messages and all its files?", abort=True, err=True)
-    with open_connection() as connection:
-        found = connection.ask("groups.forget", folder=folder)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        kinds = ("messages", "replies", "tasks", "memories")
-        gone = ", ".join(f"{found[each]} {each}" for each in kinds)
-        click.echo(f"{folder} is forgotten: {gone}, and its files")
+    found = ask("groups.forget", folder=folder)
+    kinds = ("messages", "replies", "tasks", "memories")
+    gone = ", ".join(f"{found[each]} {each}" for each in kinds)
+    show(found, lambda found: [f"{folder} is deleted: {gone}, and its files"], as_json=as_json)
     for path in found["left"]:
         click.echo(f"could not be deleted: {printable(path)}", err=True)
     if found["left"]:
-        raise click.exceptions.Exit(1)
+        raise SystemExit(Exit.OURS)
 
 
 def _answers(group: dict[str, Any]) -> str:
@@ -335,8 +305,7 @@ def _state(group: dict[str, Any]) -> str:
     return "paused" if group["paused"] else "held back" if group.get("held_back") else ""
 
 
-def render(group: dict[str, Any]) -> str:
-    trigger = f"answers {_answers(group)}"
+def _line(group: dict[str, Any]) -> Iterator[str]:
     paused = f", {state}" if (state := _state(group)) else ""
     chats = ", ".join(group["chats"]) or "no chat"
-    return f"{group['folder']}: {group['name']}, {chats}, {trigger}{paused}"
+    yield f"{group['folder']}: {group['name']}, {chats}, answers {_answers(group)}{paused}"

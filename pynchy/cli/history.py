@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from pynchy.cli import reading, words
-from pynchy.cli.client import indented, printable
+from pynchy.cli.client import indented
+from pynchy.cli.output import json_option, show
 from pynchy.cli.table import moment
 
 
@@ -17,7 +19,7 @@ from pynchy.cli.table import moment
     "--group", shell_complete=words.groups, default="main", show_default=True, help="Where."
 )
 @click.option("--limit", default=50, show_default=True, help="At most how many.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(query: str, group: str, limit: int, as_json: bool) -> None:
     """Search what was said in a group for the words of QUERY, best matches first.
 
@@ -25,14 +27,11 @@ def command(query: str, group: str, limit: int, as_json: bool) -> None:
     pynchy history "train tickets" --group family
     """
     found = reading.ask("history.search", query=query, group=group, limit=limit)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
+    show(found, _lines, as_json=as_json)
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     for each in found:
-        click.echo(
-            printable(
-                f"{moment(each['at'])}  {each['who'] or 'assistant'}: {indented(each['text'])}"
-            )
-        )
+        yield f"{moment(each['at'])}  {each['who'] or 'assistant'}: {indented(each['text'])}"
     if not found:
-        click.echo("nothing fits")
+        yield "nothing found"

@@ -26,6 +26,7 @@ from pynchy.config import itself
 from pynchy.config.paths import Home
 from pynchy.config.settings import CREDENTIALS, Config
 from pynchy.config.sources import ConfigError, from_environ
+from pynchy.daemon.lock import is_held
 from pynchy.exits import Exit
 from pynchy.logs import escape
 from pynchy.whatsapp import session
@@ -38,18 +39,25 @@ ENGINES: Final = ("auto", "docker", "podman", "container", "bwrap")
 
 @attrs.frozen
 class Flags:
-    """What the flags say; None where they say nothing."""
+    """What the command line says; None where it says nothing."""
 
-    credential: str | None = None  # "-", "env", or a file
-    offline: bool = False
-    online: bool = True
-    engine: str | None = None
-    image: bool | None = None
-    whatsapp: bool | None = None
-    phone: str = ""
-    main: str | None = None
-    service: bool | None = None
-    terminal: bool = False
+    only_look: bool
+    credential: str | None  # "-", "env", or a file
+    offline: bool
+    no_online: bool
+    engine: str | None
+    image: bool | None
+    whatsapp: bool | None
+    phone: str
+    main: str | None
+    service: bool | None
+    skip: tuple[str, ...]
+    as_json: bool
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a person sits there who can be asked."""
+        return sys.stdin.isatty() and sys.stdout.isatty() and not self.as_json
 
 
 @attrs.frozen
@@ -108,7 +116,7 @@ def _set_credential(patient: Patient, flags: Flags) -> None:
         try:
             if not secret.isascii() or not secret.isprintable() or " " in secret:
                 raise click.ClickException("expected a key of printable characters without spaces")
-            if flags.online:
+            if not flags.no_online:
                 _try(kind, secret, _config(patient))
             break
         except click.ClickException as error:
@@ -278,7 +286,7 @@ STEPS: Final[dict[str, Step]] = {
     "whatsapp": Step(
         _look_whatsapp,
         _link_whatsapp,
-        lambda flags: flags.whatsapp,
+        lambda flags: True if flags.phone else flags.whatsapp,
         "Link WhatsApp now? (your phone in hand)",
     ),
     "main": Step(
@@ -325,20 +333,7 @@ class _Skipped(Exception):
 @click.option("--service/--no-service", default=None, help="Install it as a service, and start it.")
 @click.option("--skip", multiple=True, type=click.Choice(tuple(STEPS)), help="Not this step.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text; asks nothing.")
-def command(
-    only_look: bool,
-    credential: str | None,
-    offline: bool,
-    no_online: bool,
-    engine: str | None,
-    image: bool | None,
-    whatsapp: bool | None,
-    phone: str,
-    main: str | None,
-    service: bool | None,
-    skip: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def command(**options: Any) -> None:
     """Set it up, step by step. Run again, it asks only for what is missing.
 
     Without a terminal it asks nothing: steps without an option are left out. A step that fails ends
@@ -350,57 +345,46 @@ def command(
     pynchy init --credential - --service <key.txt
     pynchy init --offline --engine bwrap --no-service
     """
-    if credential is not None and offline:
+    flags = Flags(**options)
+    if flags.credential is not None and flags.offline:
         raise click.UsageError("--credential and --offline exclude each other")
-    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
-    flags = Flags(
-        credential=credential,
-        offline=offline,
-        online=not no_online,
-        engine=engine,
-        image=image,
-        whatsapp=True if phone else whatsapp,
-        phone=phone,
-        main=main,
-        service=service,
-        terminal=terminal,
-    )
     rows: list[dict[str, str]] = []
     code = Exit.OK
     for number, (name, step) in enumerate(STEPS.items(), start=1):
         try:
-            state, told = _take(name, step, flags, only_look=only_look, skip=name in skip)
+            state, told = _take(name, step, flags)
         except click.Abort:
             click.echo("\nStopped; what was done stays. To go on: pynchy init", err=True)
             raise SystemExit(Exit.INTERRUPTED) from None
         rows.append({"step": name, "state": state, "told": told})
-        if not as_json:
+        if not flags.as_json:
             click.echo(printable(f"{number}/{len(STEPS)}  {name:10}  {state:7}  {told}"))
         if state == "failed":
             code = step.code
             break
-    if as_json:
+    if flags.as_json:
         click.echo(json.dumps(rows, indent=2))
-    elif code is Exit.OK and not only_look:
-        if any(row["state"] == "made" and row["step"] in AT_START for row in rows) and _runs():
-            click.echo("The daemon that runs knows nothing of it yet: pynchy service restart")
+    elif code is Exit.OK and not flags.only_look:
+        changed = any(row["state"] == "made" and row["step"] in AT_START for row in rows)
+        if changed and is_held(Home.of(os.environ).lock):
+            click.echo("The running daemon does not know of it yet: pynchy service restart")
         installed = rows[-1]["state"] in ("done", "made")
         click.echo('Now: pynchy send main "hello"' if installed else "Now: pynchy run")
     raise SystemExit(code)
 
 
-def _take(name: str, step: Step, flags: Flags, *, only_look: bool, skip: bool) -> tuple[str, str]:
+def _take(name: str, step: Step, flags: Flags) -> tuple[str, str]:
     """One step: "done" before, "made" now, "skipped", "todo" or "failed"; and a sentence."""
-    if skip:
+    if name in flags.skip:
         return "skipped", "as you said"
     patient = _examine()
     seen = step.look(patient)
-    if only_look:
+    if flags.only_look:
         return ("done", seen.told) if seen.done else ("todo", _with_advice(seen))
     if seen.done and not _replaces(name, flags):
         return "done", seen.told
     wanted = step.wanted(flags)
-    if wanted is None and flags.terminal:
+    if wanted is None and flags.may_ask:
         wanted = not step.question or click.confirm(step.question, default=name != "whatsapp")
     if not wanted:
         return "skipped", _with_advice(seen)
@@ -426,12 +410,6 @@ def _replaces(name: str, flags: Flags) -> bool:
 
 def _with_advice(seen: Seen) -> str:
     return f"{seen.told}; {seen.advice}" if seen.advice else seen.told
-
-
-def _runs() -> bool:
-    from pynchy.daemon.lock import is_held
-
-    return is_held(Home.of(os.environ).lock)
 
 
 def _examine() -> Patient:

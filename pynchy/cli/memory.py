@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from pynchy.cli import reading, words
-from pynchy.cli.client import indented, printable
+from pynchy.cli.client import indented
+from pynchy.cli.output import json_option, show
 from pynchy.cli.table import moment
 
 
@@ -26,7 +28,7 @@ def command() -> None:
     "--group", shell_complete=words.groups, default="main", show_default=True, help="Whose memory."
 )
 @click.option("--limit", default=50, show_default=True, help="At most how many.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def search(query: str, group: str, limit: int, as_json: bool) -> None:
     """Search for QUERY; without it, show the newest.
 
@@ -34,11 +36,12 @@ def search(query: str, group: str, limit: int, as_json: bool) -> None:
     pynchy memory search allergies --group family
     """
     found = reading.ask("memory.search", query=query, group=group, limit=limit)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
+    show(found, _lines, as_json=as_json)
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     for each in found:
-        shared = "  (for all)" if each["shared"] else ""
-        click.echo(printable(f"{moment(each['created_at'])}  {indented(each['text'])}{shared}"))
+        shared = "  (for all groups)" if each["shared"] else ""
+        yield f"{moment(each['created_at'])}  {indented(each['text'])}{shared}"
     if not found:
-        click.echo("nothing fits")
+        yield "nothing found"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pynchy.cli.client import Failure, open_connection, printable
+from pynchy.cli.client import Failure, ask, printable
+from pynchy.cli.output import json_option, show
 from pynchy.exits import Exit
 
 
@@ -76,8 +77,7 @@ def reload() -> None:
     \b
     pynchy mounts reload
     """
-    with open_connection() as connection:
-        roots = connection.ask("mounts.reload")["roots"]
+    roots = ask("mounts.reload")["roots"]
     if roots is None:
         click.echo("nothing is mounted: there is no allowlist; see: pynchy mounts init")
     else:
@@ -85,45 +85,37 @@ def reload() -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def list_mounts(as_json: bool) -> None:
     """List each group's mounts, and those that are refused.
 
     \b
     pynchy mounts list
     """
-    with open_connection() as connection:
-        found = connection.ask("mounts.check")
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    told = [line for group in found for line in lines(group)]
-    for line in told or ["no group asks for a folder; see: pynchy groups mount --help"]:
-        click.echo(printable(line))
+    show(ask("mounts.check"), _all_lines, as_json=as_json)
+
+
+def _all_lines(found: list[dict[str, Any]]) -> list[str]:
+    told = [line for group in found for line in _mounts(group)]
+    return told or ["no group has asked for a folder; see: pynchy groups mount --help"]
 
 
 def _path() -> Path:
-    from pynchy.config.sources import ConfigError, from_environ
+    from pynchy.config.sources import from_environ
 
-    try:
-        config = from_environ(os.environ)
-    except ConfigError as error:
-        raise Failure(str(error), Exit.CONFIG) from None
+    config = from_environ(os.environ)
     return config.container.mount_allowlist or config.home.mount_allowlist
 
 
-def lines(group: dict[str, object]) -> list[str]:
-    """One group's mounts in words."""
-    mounts, refused, notes = group["mounts"], group["refused"], group["notes"]
-    assert isinstance(mounts, list)
-    assert isinstance(refused, list)
-    assert isinstance(notes, list)
-    return [
-        *(
-            f"{group['folder']}: {each['target']} is {each['source']}"
-            + (", may be written" if each["writable"] else "")
-            for each in mounts
-        ),
-        *(f"{group['folder']}: not {each['name']}: {each['reason']}" for each in refused),
-        *(f"{group['folder']}: {note}" for note in notes),
+def group_lines(group: dict[str, Any]) -> list[str]:
+    """One group's mounts, for a person."""
+    return _mounts(group) or [f"{group['folder']}: no mounts"]
+
+
+def _mounts(group: dict[str, Any]) -> list[str]:
+    told = [
+        f"{each['target']} is {each['source']}{', writable' * each['writable']}"
+        for each in group["mounts"]
     ]
+    told += [f"not {each['name']}: {each['reason']}" for each in group["refused"]]
+    return [f"{group['folder']}: {each}" for each in [*told, *group["notes"]]]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pynchy.cli import reading, words
 from pynchy.cli.client import printable
+from pynchy.cli.output import json_option, show
 from pynchy.cli.table import moment, table
 from pynchy.config.paths import Home
 
@@ -17,7 +19,7 @@ from pynchy.config.paths import Home
 @click.command()
 @click.option("--group", shell_complete=words.groups, default="", help="Of this group only.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(group: str, limit: int, as_json: bool) -> None:
     """List runs, newest first: times, group, kind, why each ended, and its log.
 
@@ -29,9 +31,12 @@ def command(group: str, limit: int, as_json: bool) -> None:
     folder = Home.of(os.environ).run_logs
     for run in found:
         run["log"] = next((str(path) for path in folder.glob(f"*-{run['id']}.log")), None)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
+    show(found, _lines, as_json=as_json)
+    if found and not as_json:
+        click.echo(printable(f"the logs are in {folder}"), err=True)
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     rows = [
         (
             moment(run["started_at"], seconds=True),
@@ -43,9 +48,5 @@ def command(group: str, limit: int, as_json: bool) -> None:
         )
         for run in found
     ]
-    for line in table(("started", "ended", "group", "kind", "reason", "log"), rows):
-        click.echo(line)
-    if found:
-        click.echo(printable(f"the logs are in {folder}"), err=True)
-    else:
-        click.echo("nothing has run yet")
+    head = ("started", "ended", "group", "kind", "reason", "log")
+    yield from table(head, rows, empty="nothing has run yet")

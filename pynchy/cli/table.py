@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -18,9 +19,12 @@ LEAST: Final = 20  # columns of a terminal that the last column needs to stand b
 INDENT: Final = 4
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    """The lines of a table, its head first; none at all without rows. Numbers are to the right."""
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str = ""
+) -> Iterator[str]:
+    """The lines of a table, its head first; without rows the sentence ``empty``, if any. Numbers are to the right."""
     if not rows:
+        yield from [empty] * bool(empty)
         return
     cells = [[_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
@@ -51,6 +55,8 @@ def _line(cell: object) -> str:
     return " ".join(printable(f"{cell:.4f}" if isinstance(cell, float) else str(cell)).split())
 
 
-def moment(spelled: str | None, *, seconds: bool = False) -> str:
-    """A moment as an op spells it (2026-11-24T15:09:28+01:00), as one would write it."""
-    return "" if spelled is None else spelled[: 19 if seconds else 16].replace("T", " ")
+def moment(at: str | int | None, *, seconds: bool = False) -> str:
+    """A moment as an op gives it (2026-11-24T15:09:28+01:00, or microseconds), as one would write it."""
+    if isinstance(at, int):
+        at = time.strftime("%FT%T", time.localtime(at / 1e6))
+    return "" if at is None else at[: 19 if seconds else 16].replace("T", " ")

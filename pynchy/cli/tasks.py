@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
+import attrs
 import click
 
 from pynchy.cli import reading, words
-from pynchy.cli.client import indented, open_connection, printable
+from pynchy.cli.client import ask, indented
+from pynchy.cli.output import json_option, show
 from pynchy.cli.table import moment, table
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
 
 
 @click.group(invoke_without_command=True)
@@ -28,27 +28,23 @@ def command(context: click.Context) -> None:
     pynchy tasks run briefing
     """
     if context.invoked_subcommand is None:
-        _list(group="", ended=False, as_json=False)
+        context.invoke(list_tasks)
 
 
 @command.command("list")
 @click.option("--group", default="", shell_complete=words.groups, help="Of this group only.")
 @click.option("--ended", is_flag=True, help="Those that are over, too.")
-@_JSON
+@json_option
 def list_tasks(group: str, ended: bool, as_json: bool) -> None:
     """List the tasks, next due first.
 
     \b
     pynchy tasks list --group family --ended
     """
-    _list(group=group, ended=ended, as_json=as_json)
+    show(reading.ask("tasks.list", group=group, ended=ended), _table, as_json=as_json)
 
 
-def _list(*, group: str, ended: bool, as_json: bool) -> None:
-    found = reading.ask("tasks.list", group=group, ended=ended)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
+def _table(found: list[dict[str, Any]]) -> Iterator[str]:
     rows = [
         (
             task["id"][: words.SHORT],
@@ -60,28 +56,26 @@ def _list(*, group: str, ended: bool, as_json: bool) -> None:
         )
         for task in found
     ]
-    for line in table(("task", "group", "state", "next", "when", "what"), rows):
-        click.echo(line)
-    if not found:
-        click.echo("nothing is scheduled")
+    head = ("task", "group", "state", "next", "when", "what")
+    yield from table(head, rows, empty="nothing is scheduled")
 
 
 @command.command("show")
 @click.argument("task", shell_complete=words.tasks)
-@_JSON
-def show(task: str, as_json: bool) -> None:
+@json_option
+def show_task(task: str, as_json: bool) -> None:
     """Show TASK and its newest runs.
 
     \b
     pynchy tasks show briefing
     """
-    found = reading.ask("tasks.show", task=task)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    click.echo(printable(_line(found)))
-    click.echo(printable(f"  in {found['chat']}, {found['context']}, {found['timezone']}"))
-    click.echo(printable(f"  {indented(found['prompt'])}"))
+    show(reading.ask("tasks.show", task=task), _details, as_json=as_json)
+
+
+def _details(task: dict[str, Any]) -> Iterator[str]:
+    yield from _line(task)
+    yield f"  in {task['chat']}, {task['context']}, {task['timezone']}"
+    yield f"  {indented(task['prompt'])}"
     rows = [
         (
             moment(slot["due_at"]),
@@ -89,12 +83,41 @@ def show(task: str, as_json: bool) -> None:
             f"{slot['missed']} missed before" if slot["missed"] else "",
             slot["said"] or "",
         )
-        for slot in found["slots"]
+        for slot in task["slots"]
     ]
-    for line in table(("due", "became", "missed", "said"), rows):
-        click.echo(f"  {line}")
-    if not rows:
-        click.echo("  it has not been due yet")
+    head = ("due", "became", "missed", "said")
+    yield from (f"  {line}" for line in table(head, rows, empty="it has not been due yet"))
+
+
+@attrs.frozen
+class NewTask:
+    """What `pynchy tasks add` is given."""
+
+    group: str
+    prompt: str
+    cron: str
+    every: str
+    at: str
+    isolated: bool
+    name: str
+    skip_missed: bool
+
+    def arguments(self) -> dict[str, str]:
+        """The same as the op takes it. Raises UsageError unless it has one schedule."""
+        given = {"cron": self.cron, "interval": _seconds(self.every), "once": self.at}
+        chosen = [(kind, value) for kind, value in given.items() if value]
+        if len(chosen) != 1:
+            raise click.UsageError("say one of --cron, --every and --at")
+        ((kind, value),) = chosen
+        return {
+            "group": self.group,
+            "prompt": self.prompt,
+            "kind": kind,
+            "value": value,
+            "context": "isolated" if self.isolated else "group",
+            "name": self.name,
+            "catch_up": "skip" if self.skip_missed else "coalesce",
+        }
 
 
 @command.command("add")
@@ -106,18 +129,8 @@ def show(task: str, as_json: bool) -> None:
 @click.option("--isolated", is_flag=True, help="In a fresh conversation each time.")
 @click.option("--name", default="", help="What to call it.")
 @click.option("--skip-missed", is_flag=True, help="Do not make up for what was missed.")
-@_JSON
-def add(
-    group: str,
-    prompt: str,
-    cron: str,
-    every: str,
-    at: str,
-    isolated: bool,
-    name: str,
-    skip_missed: bool,
-    as_json: bool,
-) -> None:
+@json_option
+def add(*, as_json: bool, **given: Any) -> None:
     """Schedule PROMPT in GROUP, at the times that one of the options gives.
 
     \b
@@ -125,70 +138,27 @@ def add(
     pynchy tasks add main "has the kettle boiled?" --every 30m
     pynchy tasks add main "remind me of the cake" --at 2026-12-24T18:00
     """
-    given = [("cron", cron), ("interval", _seconds(every)), ("once", at)]
-    chosen = [(kind, value) for kind, value in given if value]
-    if len(chosen) != 1:
-        raise click.UsageError("say one of --cron, --every and --at")
-    ((kind, value),) = chosen
-    made = _ask(
-        "tasks.add",
-        group=group,
-        prompt=prompt,
-        kind=kind,
-        value=value,
-        context="isolated" if isolated else "group",
-        name=name,
-        catch_up="skip" if skip_missed else "coalesce",
-    )
-    _say(made, as_json=as_json)
+    show(ask("tasks.add", **NewTask(**given).arguments()), _line, as_json=as_json)
 
 
-@command.command("pause")
-@click.argument("task", shell_complete=words.tasks)
-@_JSON
-def pause(task: str, as_json: bool) -> None:
-    """Pause TASK.
-
-    \b
-    pynchy tasks pause briefing
-    """
-    _say(_ask("tasks.pause", task=task), as_json=as_json)
+_ACTS: Final = {
+    "pause": "Pause TASK.",
+    "resume": "Resume TASK, from its next time after now.",
+    "run": "Run TASK once, now, in addition to its schedule.",
+    "remove": "Delete TASK.",
+}
 
 
-@command.command("resume")
-@click.argument("task", shell_complete=words.tasks)
-@_JSON
-def resume(task: str, as_json: bool) -> None:
-    """Resume TASK, from its next time after now.
-
-    \b
-    pynchy tasks resume briefing
-    """
-    _say(_ask("tasks.resume", task=task), as_json=as_json)
+def _add_act(name: str, does: str) -> None:
+    @command.command(name, help=f"{does}\n\n\b\npynchy tasks {name} briefing")
+    @click.argument("task", shell_complete=words.tasks)
+    @json_option
+    def act(task: str, as_json: bool) -> None:
+        show(ask(f"tasks.{name}", task=task), _line, as_json=as_json)
 
 
-@command.command("run")
-@click.argument("task", shell_complete=words.tasks)
-@_JSON
-def run(task: str, as_json: bool) -> None:
-    """Run TASK once, now, in addition to its schedule.
-
-    \b
-    pynchy tasks run briefing
-    """
-    _say(_ask("tasks.run", task=task), as_json=as_json)
-
-
-@command.command("remove")
-@click.argument("task", shell_complete=words.tasks)
-@_JSON
-def remove(task: str, as_json: bool) -> None:
-    """Delete TASK.
-
-    \b
-    pynchy tasks remove briefing
-    """
-    _say(_ask("tasks.remove", task=task), as_json=as_json)
+for _name, _does in _ACTS.items():
+    _add_act(_name, _does)
 
 
 def _seconds(every: str) -> str:
@@ -201,21 +171,12 @@ def _seconds(every: str) -> str:
     return str(int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]])
 
 
-def _ask(op: str, **arguments: object) -> Any:
-    with open_connection() as connection:
-        return connection.ask(op, **arguments)
-
-
-def _say(task: dict[str, Any], *, as_json: bool) -> None:
-    click.echo(json.dumps(task, indent=2) if as_json else printable(_line(task)))
-
-
-def _line(task: dict[str, Any]) -> str:
+def _line(task: dict[str, Any]) -> Iterator[str]:
     due = f"next {moment(task['next_run'])}" if task["next_run"] else "not due"
     name = task["name"] or task["prompt"]
     name = name if len(name) <= 60 else name[:59] + "…"
     what = f"{task['kind']} {task['value']}"
-    return f"{task['id']}  {task['group']}  {_state(task)}, {what}, {due}: {name}"
+    yield f"{task['id']}  {task['group']}  {_state(task)}, {what}, {due}: {name}"
 
 
 def _state(task: dict[str, Any]) -> str:

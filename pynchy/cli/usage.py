@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from pynchy.cli import reading, words
+from pynchy.cli.output import json_option, show
 from pynchy.cli.table import table
 
 
 @click.command()
-@click.option("--days", default=30, show_default=True, help="How far back, today included.")
+@click.option(
+    "--days",
+    default=30,
+    show_default=True,
+    type=click.IntRange(1, 3660),
+    help="How far back, today included.",
+)
 @click.option("--group", shell_complete=words.groups, default="", help="Of this group only.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(days: int, group: str, as_json: bool) -> None:
     """Show model usage as the gateway counted it, silent turns included.
 
@@ -21,12 +29,10 @@ def command(days: int, group: str, as_json: bool) -> None:
     pynchy usage
     pynchy usage --days 7 --group family
     """
-    if not 1 <= days <= 3660:
-        raise click.UsageError("--days: expected 1 to 3660")
-    lines = reading.ask("usage", days=days, group=group)
-    if as_json:
-        click.echo(json.dumps(lines, indent=2))
-        return
+    show(reading.ask("usage", days=days, group=group), _lines, as_json=as_json)
+
+
+def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     rows = [
         (
             line["day"],
@@ -37,15 +43,12 @@ def command(days: int, group: str, as_json: bool) -> None:
             line["output"],
             line["cost"],
         )
-        for line in lines
+        for line in found
     ]
-    for text in table(("day", "group", "model", "calls", "in", "out", "dollars"), rows):
-        click.echo(text)
-    if rows:
-        click.echo(f"in all {sum(line['cost'] for line in lines):.4f} dollars")
-        if estimated := sum(line["estimated"] for line in lines):
-            click.echo(
-                f"of which {estimated:.4f} is an upper bound: calls that were cut off, or are under way"
-            )
-    else:
-        click.echo("the model was not asked yet" if days > 1 else "the model was not asked today")
+    head = ("day", "group", "model", "calls", "in", "out", "dollars")
+    yield from table(head, rows, empty="no calls to the model in this time")
+    if not rows:
+        return
+    yield f"in all {sum(line['cost'] for line in found):.4f} dollars"
+    if estimated := sum(line["estimated"] for line in found):
+        yield f"of which {estimated:.4f} is an upper bound: calls that were cut off or are still running"

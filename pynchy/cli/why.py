@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from pynchy.cli import reading, words
-from pynchy.cli.client import printable
+from pynchy.cli.output import json_option, show
 from pynchy.cli.table import moment, table
 
 
@@ -22,7 +21,7 @@ from pynchy.cli.table import moment, table
     default="",
     help="Of the newest messages, those of this group only.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(message: str | None, unended: bool, group: str, as_json: bool) -> None:
     """Trace MESSAGE (a number or an id), step by step, with times and reasons.
 
@@ -35,27 +34,20 @@ def command(message: str | None, unended: bool, group: str, as_json: bool) -> No
     pynchy why --unended
     """
     if unended and message is not None:
-        raise click.UsageError("name a message, or say --unended, not both")
+        raise click.UsageError("name a message or say --unended, not both")
     if message is not None:
-        found = reading.ask("why", message=message)
+        show(reading.ask("why", message=message), _traces, as_json=as_json)
     elif unended:
-        found = reading.ask("unended")
+        show(reading.ask("unended"), _unended, as_json=as_json)
     else:
-        found = reading.ask("recent", group=group)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    for line in (
-        _lives(found) if message is not None else _unended(found) if unended else _newest(found)
-    ):
-        click.echo(printable(line))
+        show(reading.ask("recent", group=group), _newest, as_json=as_json)
 
 
-def _lives(found: list[dict[str, Any]]) -> Iterator[str]:
-    for life in found:
-        yield f"message {life['seq']} in {life['chat']}: {life['state']}"
-        rows = [(moment(s["at"], seconds=True), s["what"], s["detail"]) for s in life["steps"]]
-        yield from (f"  {line}" for line in list(table(("at", "step", "what of"), rows))[1:])
+def _traces(found: list[dict[str, Any]]) -> Iterator[str]:
+    for trace in found:
+        yield f"message {trace['seq']} in {trace['chat']}: {trace['state']}"
+        rows = [(moment(s["at"], seconds=True), s["what"], s["detail"]) for s in trace["steps"]]
+        yield from (f"  {line}" for line in list(table(("at", "step", "detail"), rows))[1:])
 
 
 def _unended(found: list[dict[str, Any]]) -> Iterator[str]:
@@ -75,6 +67,5 @@ def _newest(found: list[dict[str, Any]]) -> Iterator[str]:
         )
         for each in found
     ]
-    yield from table(("message", "at", "chat", "became", "text"), rows)
-    if not found:
-        yield "nobody has written yet"
+    head = ("message", "at", "chat", "became", "text")
+    yield from table(head, rows, empty="no messages yet")

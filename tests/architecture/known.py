@@ -21,8 +21,6 @@ PROCESSES: set[str] = {
 WIDE: dict[str, int] = {
     "pynchy.chat.receiver:run": 7,
     "pynchy.chat.sender:__init__": 7,
-    "pynchy.cli.init:command": 12,
-    "pynchy.cli.tasks:add": 9,
     "pynchy.container.engines.choice:open_runtime": 8,
     "pynchy.control.ops.tasks:add": 8,
     "pynchy.groups.turn:serve": 16,
