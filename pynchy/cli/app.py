@@ -73,18 +73,27 @@ class _Lazy(click.Group):
         except KeyboardInterrupt:
             click.echo(err=True)  # after the ^C that the terminal shows
             raise click.exceptions.Exit(Exit.INTERRUPTED) from None
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read us has seen enough, and click knows it
+        except (click.exceptions.Exit, click.Abort, click.ClickException):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # whoever read us has seen enough, and click knows it
+            if (failure := _failure(error)) is None:
                 raise
-            raise _unusable(error) from error
+            raise failure from error
 
 
-def _unusable(error: OSError) -> click.ClickException:
-    """Describe a file that cannot be opened, for commands that have no message of their own."""
+def _failure(error: Exception) -> click.ClickException | None:
+    """What a failure means that the command itself has no message for; None if it is a bug."""
     from pynchy.cli.client import Failure  # most commands end otherwise
+    from pynchy.cli.verdicts import verdict
 
-    code, told = of_disk(error)
-    return Failure(f"{told}; pynchy doctor may say more", code)
+    if (found := verdict(error)) is not None:
+        return Failure(found[1], found[0])
+    if isinstance(error, OSError):
+        code, told = of_disk(error)
+        return Failure(f"{told}; pynchy doctor may say more", code)
+    return None
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

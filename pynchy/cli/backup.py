@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -11,18 +10,16 @@ from typing import Any, Final
 import click
 
 from pynchy.cli.client import NotRunning, open_connection
+from pynchy.cli.output import json_option, show
 from pynchy.cli.progress import growing
 from pynchy.config.paths import Home, part_of
-from pynchy.exits import Exit
 
-PATIENCE: Final = (
-    6 * 3600.0
-)  # seconds: a large database, a slow disk; the progress shows that it goes on
+PATIENCE: Final = 6 * 3600.0  # seconds: a large database on a slow disk
 
 
 @click.command()
 @click.argument("path", required=False, type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(path: Path | None, as_json: bool) -> None:
     """Back the database up to PATH (by default in store/backups/) and check the backup. An older
     backup there is overwritten, never another file.
@@ -34,8 +31,7 @@ def command(path: Path | None, as_json: bool) -> None:
     pynchy backup
     pynchy backup /mnt/usb/pynchy.db
     """
-    made = make_copy(path)
-    click.echo(json.dumps(made, indent=2) if as_json else f"{made['path']}: {made['bytes']} bytes")
+    show(make_copy(path), lambda made: [f"{made['path']}: {made['bytes']} bytes"], as_json=as_json)
 
 
 def make_copy(path: Path | None) -> dict[str, Any]:
@@ -56,26 +52,14 @@ def make_copy(path: Path | None) -> dict[str, Any]:
 
 
 def _copy(home: Home, path: Path) -> dict[str, Any]:
-    """The same with nobody running, under the instance lock."""
-    from pynchy.daemon.lock import AlreadyRunning, open_lock
+    """The same while no daemon runs, under its lock."""
+    from pynchy.daemon.lock import open_lock
     from pynchy.store import backup
-    from pynchy.store.connection import StoreError
     from pynchy.store.database import see_that_it_is_ours
 
+    see_that_it_is_ours(home.database, home.store_mark)
     if not home.database.exists():
         raise click.ClickException(f"there is no database in {home.store}")
-    try:
-        with open_lock(home.lock):
-            see_that_it_is_ours(home.database, home.store_mark)
-            backup.write_copy(home.database, path)
-        return {
-            "path": str(path),
-            "schema": backup.check(path),
-            "bytes": path.stat().st_size,
-        }
-    except AlreadyRunning as error:
-        click.echo(f"pynchy: {error}", err=True)
-        raise SystemExit(Exit.ALREADY_RUNNING) from None
-    except StoreError as error:
-        click.echo(f"pynchy: {error}", err=True)
-        raise SystemExit(Exit.STORE) from None
+    with open_lock(home.lock):
+        backup.write_copy(home.database, path)
+    return {"path": str(path), "schema": backup.check(path), "bytes": path.stat().st_size}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -12,6 +13,7 @@ import click
 from pynchy.cli import words
 from pynchy.cli.backup import make_copy
 from pynchy.cli.client import Failure, printable
+from pynchy.cli.output import json_option, show
 from pynchy.config.paths import Home
 from pynchy.exits import of_disk
 
@@ -19,7 +21,7 @@ from pynchy.exits import of_disk
 @click.command()
 @click.argument("group", shell_complete=words.groups)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(group: str, path: Path, as_json: bool) -> None:
     """Export GROUP to the archive PATH (.tar.gz): messages, files, memory, tasks.
 
@@ -50,18 +52,19 @@ def command(group: str, path: Path, as_json: bool) -> None:
         raise Failure(why if error.filename else f"{path}: {why}", code) from None
     finally:
         copy.unlink(missing_ok=True)
+    size = path.stat().st_size
+    show({"path": str(path), "bytes": size, **attrs.asdict(found)}, _lines, as_json=as_json)
     if as_json:
-        told = {"path": str(path), "bytes": path.stat().st_size, **attrs.asdict(found)}
-        click.echo(json.dumps(told, indent=2))
         return
-    click.echo(
-        f"{path}: {found.messages} messages, {found.files} files, {found.memories} memories, "
-        f"{found.tasks} tasks, {path.stat().st_size} bytes"
-    )
     for each in found.left_out:
         click.echo(f"left out: {printable(each)}", err=True)
     if (more := found.left_out_count - len(found.left_out)) > 0:
         click.echo(f"left out: {more} more", err=True)
+
+
+def _lines(told: dict[str, Any]) -> Iterator[str]:
+    kinds = ("messages", "files", "memories", "tasks", "bytes")
+    yield f"{told['path']}: " + ", ".join(f"{told[kind]} {kind}" for kind in kinds)
 
 
 def _may_replace(path: Path) -> bool:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pynchy.cli.client import STOP_FIRST, Failure, printable
+from pynchy.cli.output import json_option, show
 from pynchy.config.paths import stamp_of
 from pynchy.config.settings import Config
-from pynchy.config.sources import ConfigError, from_environ
-from pynchy.exits import Exit
+from pynchy.config.sources import from_environ
 
 if TYPE_CHECKING:
     from pynchy.moving.importer import Report
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The mount allowlist, if it is not in PATH or in ~/.config/nanoclaw.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(path: Path, dry_run: bool, allowlist: Path | None, as_json: bool) -> None:
     """Import the NanoClaw (or earlier Pynchy) home at PATH. The daemon must be down.
 
@@ -44,30 +43,25 @@ def command(path: Path, dry_run: bool, allowlist: Path | None, as_json: bool) ->
     pynchy import ~/nanoclaw --dry-run
     pynchy import ~/nanoclaw
     """
-    from pynchy.daemon.lock import AlreadyRunning, open_lock
+    from pynchy.daemon.lock import open_lock
     from pynchy.moving.importer import NoOldHome, read_home
-    from pynchy.store.connection import StoreError
+    from pynchy.store.database import see_that_it_is_ours
 
+    config = from_environ(os.environ)
+    home = config.home
+    see_that_it_is_ours(home.database, home.store_mark)
+    place = allowlist or _allowlist(path)
     try:
-        config = from_environ(os.environ)
         old = read_home(path.absolute())
-        place = allowlist or _allowlist(path)
         if dry_run:
             told = _rehearse(config, path, old, place)
         else:
-            config.home.make()
-            with open_lock(config.home.lock):
+            home.make()
+            with open_lock(home.lock):
                 told = _bring(config, path, old, place)
-    except AlreadyRunning as error:
-        raise Failure(f"{error}; {STOP_FIRST}", Exit.ALREADY_RUNNING) from None
-    except ConfigError as error:
-        raise Failure(str(error), Exit.CONFIG) from None
     except NoOldHome as error:
         raise click.UsageError(str(error)) from None
-    except StoreError as error:
-        raise Failure(str(error), Exit.STORE) from None
-    told["dry_run"] = dry_run
-    click.echo(json.dumps(told, indent=2) if as_json else printable(render(told)))
+    show({**told, "dry_run": dry_run}, _lines, as_json=as_json)
 
 
 def _allowlist(path: Path) -> Path | None:
@@ -164,24 +158,19 @@ def _told(
     }
 
 
-def render(told: dict[str, Any]) -> str:
-    """What came over, for a person."""
-    lines = []
+def _lines(told: dict[str, Any]) -> Iterator[str]:
     for row in told["groups"]:
         also = ", its conversation" if row["session"] else ""
-        lines.append(
+        yield (
             f"{row['folder']}: {row['messages']} messages, {row['unanswered']} to be answered, "
             f"{row['files']} files{also}; {row['chat'] or 'no chat'}"
         )
-    lines.append(f"tasks: {told['tasks']}; mount allowlist: {told['allowlist']}")
+    yield f"tasks: {told['tasks']}; mount allowlist: {told['allowlist']}"
     if told["backup"]:
-        lines.append(f"the database as it was: {told['backup']}")
-    lines += [f"note: {problem}" for problem in told["problems"]]
+        yield f"the database as it was: {told['backup']}"
+    yield from (f"note: {problem}" for problem in told["problems"])
     if told["dry_run"]:
-        lines.append("nothing was changed; without --dry-run this comes over")
+        yield "nothing was changed; without --dry-run this is imported"
     elif told["pair_again"]:
-        lines.append(
-            "WhatsApp must be paired again, its link cannot be brought over: pynchy auth whatsapp"
-        )
-        lines.append("Stop the old one first, or both will answer.")
-    return "\n".join(lines)
+        yield "WhatsApp must be linked again, its link cannot be imported: pynchy auth whatsapp"
+        yield "Stop the old one first, or both will answer."

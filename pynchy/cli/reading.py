@@ -1,7 +1,7 @@
 """Answer a question from the daemon or, while none runs, from the database file.
 
-Whoever wants to know why it stopped need not start it first. The rule that keeps it so: nothing is written, and what
-only a living daemon knows is not made up.
+So one need not start it to learn why it stopped. The rule that keeps it so: nothing is written, and what only a
+running daemon knows is not made up.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from typing import Any, Final
 
 import click
 
-from pynchy.cli.client import Failure, NotRunning, Refused, open_connection
+from pynchy.cli.client import NotRunning, Refused, open_connection
 from pynchy.config.paths import Home
-from pynchy.exits import Exit
 
 DOWN: Final = "(pynchy is not running; this is what its database says)"
 
 
 def ask(op: str, **arguments: object) -> Any:
-    """What the daemon answers to a question; or what it would, from the rows it left. The second is said on stderr.
+    """What the daemon answers or, while none runs, what the database says; the latter is told on stderr.
 
-    Raises `NotRunning` where there is no database, either.
+    Raises `NotRunning` where there is no database either, and `StoreNotOurs` where there was one.
     """
     home = Home.of(os.environ)
     try:
@@ -29,6 +28,9 @@ def ask(op: str, **arguments: object) -> Any:
             return connection.ask(op, **arguments)
     except NotRunning:
         if not home.database.exists():
+            from pynchy.store.database import see_that_it_is_ours  # here: as below
+
+            see_that_it_is_ours(home.database, home.store_mark)
             raise
     found = _read(home, op, arguments)
     click.echo(DOWN, err=True)
@@ -46,7 +48,6 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     from pynchy.control.ops.looking import LookingOps
     from pynchy.control.ops.tasks import TaskOps
     from pynchy.control.server import OpFailed
-    from pynchy.store.connection import StoreError
     from pynchy.store.offline_reader import OtherSchema, open_unowned
 
     async def nothing(effects: object) -> None:
@@ -70,5 +71,3 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
         raise Refused(error.code, str(error)) from None
     except OtherSchema as error:
         raise NotRunning(f"pynchy is not running, and {error}: pynchy upgrade --check") from None
-    except StoreError as error:
-        raise Failure(f"{error}; pynchy doctor", Exit.STORE) from None

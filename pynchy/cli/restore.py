@@ -9,10 +9,8 @@ from pathlib import Path
 
 import click
 
-from pynchy.cli.client import STOP_FIRST
 from pynchy.cli.progress import growing
 from pynchy.config.paths import Home, part_of, stamp_of
-from pynchy.exits import Exit
 
 
 @click.command()
@@ -32,8 +30,7 @@ def command(path: Path | None, accept: bool, empty: bool) -> None:
     pynchy restore ~/.pynchy/store/backups/pynchy-1795000000.db
     pynchy restore --accept
     """
-    from pynchy.daemon.lock import AlreadyRunning, open_lock
-    from pynchy.store.connection import StoreError
+    from pynchy.daemon.lock import open_lock
 
     home = Home.of(os.environ)
     if (path is not None) + accept + empty != 1:
@@ -45,15 +42,8 @@ def command(path: Path | None, accept: bool, empty: bool) -> None:
             f"{path} is the database itself; say a copy, as pynchy backup makes them"
         )
     home.make()
-    try:
-        with open_lock(home.lock):
-            told = _empty(home) if empty else _accept(home) if path is None else _put(home, path)
-    except AlreadyRunning as error:
-        click.echo(f"pynchy: {error}; {STOP_FIRST}", err=True)
-        raise SystemExit(Exit.ALREADY_RUNNING) from None
-    except StoreError as error:
-        click.echo(f"pynchy: {error}", err=True)
-        raise SystemExit(Exit.STORE) from None
+    with open_lock(home.lock):
+        told = _empty(home) if empty else _accept(home) if path is None else _put(home, path)
     click.echo(told)
 
 

@@ -23,7 +23,6 @@ import attrs
 
 from pynchy import logs
 from pynchy.config import itself
-from pynchy.config.paths import NotPrivate
 from pynchy.config.settings import Config
 from pynchy.config.sources import ConfigError, from_environ
 from pynchy.daemon.lock import AlreadyRunning
@@ -224,27 +223,14 @@ async def _chat(config: Config) -> None:
 
 def verdict(error: BaseException) -> tuple[Exit, str]:
     """What an end means: the exit code of the first cause that has one, and its sentence."""
-    from pynchy.container.engines.runtime import NoRuntime
-    from pynchy.store.connection import StoreDamaged, StoreError, StoreNotOurs, StoreTooNew
+    from pynchy.cli import verdicts
 
     causes = list(_leaves(error))
     for cause in causes:
-        match cause:
-            case NoRuntime():
-                return Exit.NO_RUNTIME, str(cause)
-            case StoreTooNew() | StoreNotOurs():  # says what to do
-                return Exit.STORE, str(cause)
-            case StoreDamaged():
-                remedy = "pynchy restore lists the copies, and puts one back"
-                return Exit.STORE, f"{cause}; {remedy}"
-            case StoreError():
-                return Exit.STORE, f"{cause}; pynchy doctor may say more"
-            case AlreadyRunning():
-                return Exit.ALREADY_RUNNING, f"{cause}; talk to it with: pynchy chat"
-            case ConfigError() | NotPrivate():
-                return Exit.CONFIG, str(cause)
-            case OSError() if is_of_disk(cause):
-                return of_disk(cause)
+        if isinstance(cause, AlreadyRunning):
+            return Exit.ALREADY_RUNNING, f"{cause}; talk to it with: pynchy chat"
+        if (found := verdicts.verdict(cause)) is not None:
+            return found
     return Exit.OURS, f"{type(causes[0]).__name__}: {causes[0]}"
 
 

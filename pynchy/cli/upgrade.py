@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from pynchy.cli.backup import make_copy
-from pynchy.cli.client import STOP_FIRST, Failure
+from pynchy.cli.output import json_option, show
 from pynchy.config.paths import Home
 from pynchy.exits import Exit
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Try it on a copy; change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(check: bool, as_json: bool) -> None:
     """Migrate the database to this version's schema, as the next start would.
 
@@ -27,29 +28,16 @@ def command(check: bool, as_json: bool) -> None:
     pynchy upgrade --check && pynchy service restart
     """
     from pynchy.config.sources import find
-    from pynchy.daemon.lock import AlreadyRunning
     from pynchy.logs import escape
-    from pynchy.store.connection import StoreError
     from pynchy.store.database import see_that_it_is_ours
 
     home = Home.of(os.environ)
     problems = [escape(each) for each in find(os.environ).problems]
-    try:
-        see_that_it_is_ours(home.database, home.store_mark)
-        if not home.database.exists():
-            told: dict[str, object] = {"before": 0, "after": 0, "seconds": 0.0}
-        else:
-            told = _try(home) if check else _do(home)
-    except AlreadyRunning as error:
-        raise Failure(f"{error}; say --check, or {STOP_FIRST}", Exit.ALREADY_RUNNING) from None
-    except StoreError as error:
-        raise Failure(str(error), Exit.STORE) from None
-    if as_json:
-        click.echo(json.dumps({**told, "checked": check, "problems": problems}, indent=2))
-    else:
-        click.echo(_render(told, check=check))
-        for problem in problems:
-            click.echo(f"wrong    {problem}")
+    see_that_it_is_ours(home.database, home.store_mark)
+    told: dict[str, object] = {"before": 0, "after": 0, "seconds": 0.0}
+    if home.database.exists():
+        told = _try(home) if check else _do(home)
+    show({**told, "checked": check, "problems": problems}, _lines, as_json=as_json)
     if problems:
         raise SystemExit(Exit.CONFIG)
 
@@ -82,15 +70,17 @@ def _do(home: Home) -> dict[str, object]:
     return {"before": before, "after": after, "seconds": time.monotonic() - began}
 
 
-def _render(told: dict[str, object], *, check: bool) -> str:
+def _lines(told: dict[str, Any]) -> Iterator[str]:
     before, after = told["before"], told["after"]
     if not after:
-        return "there is no database yet"
-    if before == after:
-        return f"schema {after} is this version's: nothing to do"
-    if check:
-        return (
+        yield "there is no database yet"
+    elif before == after:
+        yield f"schema {after} is this version's: nothing to do"
+    elif told["checked"]:
+        yield (
             f"schema {before} becomes {after}: tried on a copy in {told['seconds']:.1f} s, which is "
             "sound. The next start does it, after a copy into store/backups."
         )
-    return f"schema {before} is now {after}; the database as it was is in store/backups"
+    else:
+        yield f"schema {before} is now {after}; the database as it was is in store/backups"
+    yield from (f"wrong    {problem}" for problem in told["problems"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pynchy.cli.client import Failure
-from pynchy.config.paths import Home, NotPrivate
+from pynchy.config.paths import Home
 from pynchy.exits import Exit
 
 PORT = 8710
@@ -61,8 +61,6 @@ def command(port: int, hosts: tuple[str, ...], open_it: bool) -> None:
         trio.run(run)
     except PortTaken as error:
         raise Failure(f"{error}; --port 0 takes any that is free", Exit.OURS) from error
-    except NotPrivate as error:
-        raise Failure(str(error), Exit.CONFIG) from error
     finally:
         (home.run / OPENER).unlink(missing_ok=True)
 

@@ -431,15 +431,20 @@ async def check_database(patient: Patient) -> Finding:
 
 
 async def check_backups(patient: Patient) -> Finding:
-    if not patient.home.database.exists():
+    home = patient.home
+    copies = {path: path.stat().st_mtime for path in home.backups.glob("*.db")}
+    newest = max(copies, key=copies.__getitem__, default=None)
+    if newest is None:
+        if home.database.exists():
+            return Finding("warn", "there is none", "pynchy backup")
         return Finding("ok", "nothing to copy yet")
-    copies = [path.stat().st_mtime for path in patient.home.backups.glob("*.db")]
-    if not copies:
-        return Finding("warn", "there is none", "pynchy backup")
-    age = time.time() - max(copies)
+    age = patient.now - copies[newest]
+    told = f"{len(copies)}, the newest {age // 3600:.0f} h old"
+    if not home.database.exists():
+        return Finding("warn", f"{told}; the database itself is gone", f"pynchy restore {newest}")
     if age > OLD_BACKUP:
         return Finding("warn", f"the newest is {age // 86400:.0f} days old", "pynchy backup")
-    return Finding("ok", f"{len(copies)}, the newest {age // 3600:.0f} h old")
+    return Finding("ok", told)
 
 
 async def check_whatsapp(patient: Patient) -> Finding:

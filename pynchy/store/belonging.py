@@ -40,7 +40,7 @@ def examine(path: Path, mark_path: Path, *, copies: Path) -> Mark | None:
         if not seen.exists and (known := _newest(copies)) is not None:
             raise NotThisStore(
                 f"there is no database at {path}, but there are copies of one. Nothing was changed. "
-                f"{_advice(known)}"
+                f"To go on, {_advice(known)}"
             )
         return None
     wrong = marks.judge(mark, seen)
@@ -91,7 +91,7 @@ def compare(path: Path, db: sqlite3.Connection, mark: Mark, copies: Path) -> Non
     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
         raise NotThisStore(
             f"{path} is no database of pynchy's, and this home had one{_known(mark)}. Nothing was "
-            f"changed. {_advice(_newest(copies)).capitalize()}"
+            f"changed. To go on, {_advice(_newest(copies))}"
         )
     lineage, counts = marks.lineage_of(db), marks.counts_of(db)
     if not marks.is_behind(mark, lineage, counts):
@@ -132,10 +132,8 @@ def _newest(copies: Path) -> Path | None:
 
 
 def _advice(copy: Path | None) -> str:
-    empty = "to begin with an empty database: pynchy restore --empty"
-    if copy is None:
-        return empty
-    return f"put a copy back: pynchy restore {copy}; or, {empty}"
+    empty = "begin with an empty database: pynchy restore --empty"
+    return empty if copy is None else f"put a copy back: pynchy restore {copy}; or {empty}"
 
 
 # --- while it is open ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 from pynchy.config.paths import Home
+from pynchy.exits import Exit
 from pynchy.model import MAIN_CONSOLE, Message, Micros, SenderId
 from pynchy.store import backup, groups, mark, messages
 from pynchy.store.connection import StoreBroken, StoreNotOurs
@@ -190,6 +192,36 @@ async def test_copies_alone_tell_that_there_was_a_store(home: Home) -> None:
         await store.copy_to(home.backups / "mine.db")
     home.database.unlink()
     assert "there are copies of one" in refused(home)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("run", "--offline"), ("why",), ("backup",), ("upgrade",), ("export", "main", "out.tar.gz")],
+    ids=lambda command: command[0],
+)
+async def test_a_store_that_is_gone_with_its_mark_is_not_begun_anew(
+    home: Home, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    await live(home, 1)
+    copy = home.backups / "Mine.db"
+    backup.write_copy(home.database, copy)
+    home.database.unlink()
+    home.store_mark.unlink()
+    done = await trio.run_process(
+        [sys.executable, "-m", "pynchy", *command],
+        env={
+            "PYNCHY_HOME": str(home.root),
+            "PYNCHY_CONTAINER_ENGINE": "bwrap",
+            "PATH": os.environ["PATH"],
+        },
+        cwd=tmp_path,
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+    assert done.returncode == Exit.STORE, done
+    assert f"pynchy restore {copy}" in done.stderr.decode()
+    assert not home.database.exists()
 
 
 async def test_the_owner_can_begin_anew(home: Home) -> None:

@@ -89,6 +89,18 @@ async def test_what_is_broken_is_found_with_what_to_do(name: str, patient: check
         assert (await checks.CHECKS[name](patient)).level == "ok"
 
 
+async def test_a_database_that_is_gone_while_copies_exist_is_said(patient: checks.Patient) -> None:
+    _old_copy(patient.home)
+    patient.home.database.unlink()
+    copy = patient.home.backups / "a.db"
+    found = await checks.check_backups(patient)
+    assert (found.level, found.advice) == ("warn", f"pynchy restore {copy}")
+    assert "gone" in found.what
+    found = await checks.check_database(patient)
+    assert found.level == "fail"
+    assert f"pynchy restore {copy}" in found.what
+
+
 @attrs.frozen
 class Engine:
     """What the checks ask of an engine, one with everything wrong."""
