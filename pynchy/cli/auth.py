@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -61,6 +62,7 @@ def whatsapp(png: Path | None, phone: str, again: bool, wanted: str | None) -> N
         raise click.UsageError("--phone: expected a number with its country code")
     home = Home.of(os.environ)
     home.make()
+    _try_to_write(home)
     with _lent_by_the_daemon(home, force=again) as connected:
         if connected:
             click.echo(f"Linked already, and connected: {connected}")
@@ -80,6 +82,18 @@ def _lent_by_the_daemon(home: Home, *, force: bool) -> Iterator[str]:
             connection = stack.enter_context(open_connection(home))
             connected = str(connection.ask("whatsapp.lend", force=force)["number"])
         yield connected
+
+
+def _try_to_write(home: Home) -> None:
+    """Raise OSError where a link could not be kept, before a phone is asked for it."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    os.close(os.open(_log(home), flags, 0o600))
+    with tempfile.TemporaryFile(dir=home.store) as file:
+        file.write(bytes(4096))
+
+
+def _log(home: Home) -> Path:
+    return home.logs / "whatsapp.log"
 
 
 def _link(
@@ -113,7 +127,7 @@ def _try_to_link(
         [
             *itself.argv("pynchy.whatsapp.bridge", str(home.store)),
             "--log",
-            str(home.logs / "whatsapp.log"),
+            str(_log(home)),
             "--pair",
             *(["--again"] if again else []),
             *(["--phone", phone] if phone else []),
@@ -144,7 +158,7 @@ def _try_to_link(
         if png is not None:
             png.unlink(missing_ok=True)  # it would link whoever finds it in time
     if not number and not unlinked:
-        _fail("the process that links ended without a word; see " + str(home.logs / "whatsapp.log"))
+        _fail(f"the process that links ended and did not say why; see {_log(home)}")
     return number, groups
 
 

@@ -21,6 +21,7 @@ WRITES = (
     ("upgrade",),
     ("upgrade", "--check"),
     ("export", "main", "/tmp/never-written.tar.gz"),
+    ("auth", "whatsapp"),
 )
 READS = (("doctor",), ("doctor", "--fix"), ("why",), ("runs",), ("usage",), ("logs",), ("status",))
 
