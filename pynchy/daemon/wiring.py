@@ -184,15 +184,12 @@ async def serve(
         daemon = ops.Daemon(config, edges, line, disk, watching, after)
         workers = GroupWorkers(
             nursery,
-            partial(
-                turn.serve,
-                store=store,
-                terms=_terms(config, boot),
-                now=now,
-                new_id=new_id,
-                jitter=world.jitter,
-                typing=channels.typing,
+            turn.Services(
+                store,
+                _terms(config, boot),
+                world,
                 outbox=outgoing,
+                typing=channels.typing,
                 tell=after.terminals.turn,
                 last_call=edges.agents.last_call,
                 released=after.well_again,

@@ -16,18 +16,17 @@ from pynchy.container.session import Session, Traffic
 from pynchy.control.subscriptions import Watching
 from pynchy.daemon.edges import Agents
 from pynchy.daemon.effects import AfterCommit, RunKey
-from pynchy.groups import dispatcher, queue
+from pynchy.groups import dispatcher, queue, turn
 from pynchy.model import Group, RunId
-from pynchy.policy import tools
 from pynchy_agent import wire
 
 
 @attrs.frozen
 class GroupWorkers:
-    """``serve`` is `turn.serve` with all that is the same for every run; ``look`` at the disk is taken after each."""
+    """``services`` is what every run needs; ``look`` at the disk is taken after each."""
 
     nursery: trio.Nursery
-    serve: Callable[..., Awaitable[None]]
+    services: turn.Services
     agents: Agents
     after: AfterCommit
     watching: Watching
@@ -44,10 +43,10 @@ class GroupWorkers:
         self, order: queue.Start, handle: dispatcher.RunHandle, run: RunKey, button: trio.Event
     ) -> None:
         with trio.CancelScope():
-            await self.serve(
+            await turn.serve(
+                self.services,
                 handle,
                 open_agent=self._open_agent,
-                tools=tools.offered if order.delegate is None else tools.offered_to_helpers,
                 stop=button,
                 progress=partial(self.watching.step, run),
             )

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
+from pynchy.clock import World
 from pynchy.container.deadlines import Deadlines, Limit, Phase, Timeouts
 from pynchy.container.engines.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
@@ -25,7 +26,7 @@ from pynchy.groups.queue import Kind
 from pynchy.limits import ANSWERS, PROMPTS
 from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
-from pynchy.policy import failures
+from pynchy.policy import failures, tools
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call, Trouble
 from pynchy.store import groups, holds, runs, serving, turns
@@ -106,51 +107,42 @@ class Terms:
     failing: failures.Terms = failures.USUAL
 
 
+@attrs.frozen
+class Services:
+    """What the daemon does for every run.
+
+    ``typing`` shows in a chat that an answer is being written. ``tell`` is told what becomes of turns. ``last_call``
+    says how the newest call of the model in a run ended. ``released`` is told of groups whose work is due again,
+    ``alert`` of what only the owner can mend.
+    """
+
+    store: Store
+    terms: Terms
+    world: World
+    outbox: Outbox
+    typing: Callable[[ChatId, bool], Awaitable[None]]
+    tell: Callable[[TurnTold], None]
+    last_call: Callable[[RunId], Call | None]
+    released: Callable[[Sequence[GroupId]], None]
+    alert: Callable[[str], None]
+
+
 async def serve(
+    services: Services,
     handle: RunHandle,
     *,
-    store: Store,
     open_agent: OpenAgent,
-    tools: Callable[[Group], tuple[wire.Tool, ...]],
-    terms: Terms,
-    now: Callable[[], Micros],
-    new_id: Callable[[], str],
-    jitter: Callable[[], float],
     stop: trio.Event,
-    typing: Callable[[ChatId, bool], Awaitable[None]],
-    outbox: Outbox,
-    tell: Callable[[TurnTold], None],
     progress: Callable[[str], None],
-    last_call: Callable[[RunId], Call | None],
-    released: Callable[[Sequence[GroupId]], None],
-    alert: Callable[[str], None],
 ) -> None:
     """Run the group's agent until nothing is owed and its time is up; then say so through ``handle``.
 
-    ``last_call`` says how the newest call of the model in a run ended; ``released`` is told of groups whose work is due
-    again, ``alert`` of what only the owner can mend.
+    ``stop`` is set when a person stops the turn; ``progress`` is told what the agent does.
 
     Never raises for a group's own trouble: that ends in a row, a log line and a word to the chat. What it does raise
     (a store that cannot be used, a bug in the queue) ends the daemon.
     """
-    work = _Run(
-        handle=handle,
-        store=store,
-        open_agent=open_agent,
-        tools=tools,
-        terms=terms,
-        now=now,
-        new_id=new_id,
-        jitter=jitter,
-        stop=stop,
-        typing=typing,
-        outbox=outbox,
-        tell=tell,
-        progress=progress,
-        last_call=last_call,
-        released=released,
-        alert=alert,
-    )
+    work = _Run(services, handle, open_agent, stop, progress)
     with logger.contextualize(group=handle.group, run=work.run):
         left = await work.go()
     await handle.ended(again=left.ready, retry_after=left.retry_after)
@@ -158,24 +150,19 @@ async def serve(
 
 @attrs.define(eq=False)
 class _Run:
+    services: Services
     handle: RunHandle
-    store: Store
     open_agent: OpenAgent
-    tools: Callable[[Group], tuple[wire.Tool, ...]]
-    terms: Terms
-    now: Callable[[], Micros]
-    new_id: Callable[[], str]
-    jitter: Callable[[], float]
     stop: trio.Event
-    typing: Callable[[ChatId, bool], Awaitable[None]]
-    outbox: Outbox
-    tell: Callable[[TurnTold], None]
     progress: Callable[[str], None]
-    last_call: Callable[[RunId], Call | None]
-    released: Callable[[Sequence[GroupId]], None]
-    alert: Callable[[str], None]
 
     run: RunId = attrs.field(init=False)
+    store: Store = attrs.field(init=False)
+    terms: Terms = attrs.field(init=False)
+    outbox: Outbox = attrs.field(init=False)
+    agent: Session = attrs.field(init=False)  # from here on while there is a container
+    deadlines: Deadlines = attrs.field(init=False)
+
     owed: dict[str, turns.Claimed] = attrs.field(init=False, factory=dict)
     taken: list[str] = attrs.field(init=False, factory=list)  # prompts the agent said it has
     session: str | None = attrs.field(init=False, default=None)
@@ -189,7 +176,9 @@ class _Run:
     resting: bool = attrs.field(init=False, default=False)  # the queue was told that we are idle
 
     def __attrs_post_init__(self) -> None:
-        self.run = RunId(self.new_id()[:16])
+        services = self.services
+        self.run = RunId(services.world.new_id()[:16])
+        self.store, self.terms, self.outbox = services.store, services.terms, services.outbox
 
     @property
     def group(self) -> GroupId:
@@ -249,7 +238,9 @@ class _Run:
             scheduled=self.handle.kind is Kind.TASK,
             session=self.session,
             model=group.model or self.terms.model,
-            tools=self.tools(group),
+            tools=(tools.offered if self.handle.delegate is None else tools.offered_to_helpers)(
+                group
+            ),
             timezone=self.terms.timezone,
             assistant=self.terms.assistant,
             token="",  # the opener puts in the one that it made for this run
@@ -258,7 +249,7 @@ class _Run:
         )
         sender, events = trio.open_memory_channel[Event](0)
         async with (
-            self.open_agent(group, self.run, start, sender) as session,
+            self.open_agent(group, self.run, start, sender) as self.agent,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(_ring, self.handle.bell, sender, name=f"bell {self.group}")
@@ -267,18 +258,18 @@ class _Run:
             )
             nursery.start_soon(_say_once, self.stop, sender, StopAsked(), name=f"stop {self.group}")
             if isinstance(first, wire.Compact):
-                session.tell(first)
+                self.agent.tell(first)
             await self.store.call(runs.set_state, self.run, "running")
             logger.info("run started{}", "" if not task else f" for a {self.handle.kind.value}")
-            reason = await self._serve(session, events)
+            reason = await self._serve(events)
             nursery.cancel_scope.cancel("the run is over")
         return reason
 
-    async def _serve(self, session: Session, events: trio.MemoryReceiveChannel[Event]) -> str:
+    async def _serve(self, events: trio.MemoryReceiveChannel[Event]) -> str:
         """The loop of a run: one thing at a time, until the container is gone or has to be put down."""
-        deadlines = Deadlines(self.terms.timeouts, trio.current_time())
+        self.deadlines = Deadlines(self.terms.timeouts, trio.current_time())
         while True:
-            moment, limit = deadlines.due()
+            moment, limit = self.deadlines.due()
             event: Event | None = None
             with trio.move_on_at(moment):
                 event = await events.receive()
@@ -287,69 +278,68 @@ class _Run:
                     case None:
                         if limit is Limit.CLOSE:
                             return "closed" if self.failure is None else self.failure.kind
-                        self._limit(limit, session, deadlines)
+                        self._limit(limit)
                     case Heard(frame):
-                        await self._heard(frame, session, deadlines)
+                        await self._heard(frame)
                     case Broken(reason, kind):
-                        self._fail(kind, reason, session, deadlines)
+                        self._fail(Trouble(kind, reason))
                     case Gone(status):
                         if self.owed and self.failure is None and not self.stop.is_set():
                             words = f"the container exited with {status} and owed an answer"
                             self.failure = self._judged(Trouble("agent", words))
                         return "exited" if self.failure is None else self.failure.kind
                     case Rung():
-                        await self._look(session, deadlines)
+                        await self._look()
                     case CloseAsked():
-                        session.close()
+                        self.agent.close()
                         if self.handle.prewarm and self.chat is None:
-                            session.kill()  # nobody has spoken to it: it has nothing to finish
+                            self.agent.kill()  # nobody has spoken to it: it has nothing to finish
                         if self.handle.abandoned.is_set():
                             why = "the run that waited for it has ended"
-                            self._fail("interrupted", why, session, deadlines)
+                            self._fail(Trouble("interrupted", why))
                         elif not self.owed:
-                            deadlines.closing(trio.current_time())
+                            self.deadlines.closing(trio.current_time())
                     case StopAsked() if not self.owed:  # it has answered, and has nothing to finish
-                        session.kill()
-                        deadlines.closing(trio.current_time())
+                        self._kill()
                     case StopAsked():
-                        deadlines.stopping(trio.current_time())
-                        session.tell(wire.Interrupt())
+                        self.deadlines.stopping(trio.current_time())
+                        self.agent.tell(wire.Interrupt())
             except ContainerStuck as error:
-                self._fail("agent", str(error), session, deadlines)
+                self._fail(Trouble("agent", str(error)))
 
     # --- what is heard ---
 
-    async def _heard(self, frame: wire.Frame, session: Session, deadlines: Deadlines) -> None:
+    async def _heard(self, frame: wire.Frame) -> None:
         moment = trio.current_time()
-        if isinstance(frame, wire.Progress) and deadlines.phase is Phase.STARTING:
-            deadlines.stirred()  # it is not there yet, but on its way
+        if isinstance(frame, wire.Progress) and self.deadlines.phase is Phase.STARTING:
+            self.deadlines.stirred()  # it is not there yet, but on its way
             return
-        deadlines.started(moment, owed=bool(self.owed))
+        self.deadlines.started(moment, owed=bool(self.owed))
         await self._probe()
         match frame:
             case wire.Ready():
                 if not self.owed:
-                    await self._rest(session, deadlines)
+                    await self._rest()
             case wire.Accepted(prompts):
-                deadlines.progressed(moment)
+                self.deadlines.progressed(moment)
                 await self._accepted(prompts)
             case wire.Progress():
-                deadlines.progressed(moment, tool=frame.timeout)
+                self.deadlines.progressed(moment, tool=frame.timeout)
                 self.compacted = self.compacted or frame.what == COMPACTED
                 self.progress(frame.what)
                 await self._in_session(frame.session)
             case wire.Result():
-                await self._commit(frame, session, deadlines)
+                await self._commit(frame)
             case wire.Idle():
                 if self.owed and self.stop.is_set():
-                    self._finish(session, deadlines)
+                    self._close()  # the stopped turn has stopped by itself
                 elif not self.owed:
-                    await self._rest(session, deadlines)
+                    await self._rest()
             case wire.Retrying(attempt, delay, reason):
                 logger.info("the model API failed ({}), try {} in {:.0f} s", reason, attempt, delay)
                 self.progress(f"waits for the model, try {attempt}")
             case wire.Error():
-                await self._error(frame, session, deadlines)
+                await self._error(frame)
 
     async def _accepted(self, prompts: Sequence[str]) -> None:
         taken = [each for each in prompts if each in self.owed and each not in self.taken]
@@ -363,22 +353,20 @@ class _Run:
             self.session = session
             await self.store.call(groups.set_session, self.run, session)
 
+    def _model_answers(self) -> bool:
+        """Whether the newest call of the model in this run went well."""
+        seen = self.services.last_call(self.run)
+        return seen is not None and seen.kind is None
+
     async def _probe(self) -> None:
         """We try for all who are held back: as soon as it is known that it is well again, they are let go."""
-        seen = self.last_call(self.run)
-        answered = seen is not None and seen.kind is None
-        well = tuple(each for each in self.probes if answered or each == "machine")
+        answers = self._model_answers()
+        well = tuple(each for each in self.probes if answers or each == "machine")
         if well:
             self.probes = tuple(each for each in self.probes if each not in well)
-            self.released(await self.store.call(holds.lift, well))
+            self.services.released(await self.store.call(holds.lift, well))
 
-    async def _commit(
-        self,
-        result: wire.Result,
-        session: Session,
-        deadlines: Deadlines,
-        note: str | None = None,
-    ) -> None:
+    async def _commit(self, result: wire.Result, note: str | None = None) -> None:
         """Write down an answer, and what it answers. ``note``: what the host says after it."""
         if self.stop.is_set():
             return  # what a stopped turn says late is dropped
@@ -386,30 +374,15 @@ class _Run:
         overtakes = {each.prompt_id for each in answered} != set([*self.owed][: len(answered)])
         if self.failure is not None and overtakes:
             return  # the run is given up: what failed is asked again, and nothing overtakes it
-        if not answered:
+        if answered:
+            self.unasked = self.aside = 0
+        else:
             self.unasked += 1
             if self.unasked > MAX_UNASKED:
-                self._fail(
-                    "agent", f"{self.unasked} results that answer nothing", session, deadlines
-                )
+                self._fail(Trouble("agent", f"{self.unasked} results that answer nothing"))
                 return
-        else:
-            self.unasked = self.aside = 0
-        text = clean_reply(result.text)
-        if note is None and any(each.source == turns.COMPACT for each in answered):
-            note = NOTICE_PREFIX + (COMPACT_DONE if self.compacted else COMPACT_FAILED)
-            if all(each.source == turns.COMPACT for each in answered):
-                text = None  # what the agent says of it is no better
-        if result.cut and note is None:
-            note = failures.cut()
+        pieces = self._pieces(result, answered, note)
         self.compacted = False
-        pieces = split_reply(text) if text else []
-        if result.text is not None and hides_the_rest(result.text):
-            pieces.append(f"{NOTICE_PREFIX}{HIDDEN}")
-        if len(pieces) > MAX_PIECES:
-            pieces = [*pieces[: MAX_PIECES - 1], f"{NOTICE_PREFIX}{TOO_LONG}"]
-        if note is not None:
-            pieces.append(note)
         if not answered:
             pieces = pieces[: MAX_PIECES - self.aside]
             self.aside += len(pieces)
@@ -420,21 +393,19 @@ class _Run:
                 answered=[each.prompt_id for each in answered],
                 pieces=pieces,
                 session=result.session,
-                reached=(seen := self.last_call(self.run)) is not None and seen.kind is None,
+                reached=self._model_answers(),
             ),
             take=self.chat if self.chat is not None and self.outbox.free(self.chat) else None,
             bounds=self.terms.bounds,
         )
         if committed.superseded:
-            self._fail(
-                "superseded", "the group began anew while this run went on", session, deadlines
-            )
+            self._fail(Trouble("superseded", "the group began anew while this run went on"))
             return
         if committed.released:
-            self.released(committed.released)
+            self.services.released(committed.released)
         for each in answered:
             del self.owed[each.prompt_id]
-            self.tell(TurnTold(each.chat, each.turn, "done", replies=committed.outbox))
+            self.services.tell(TurnTold(each.chat, each.turn, "done", replies=committed.outbox))
         if committed.outbox:
             self.replies += len(committed.outbox)
             if committed.taken is not None:
@@ -444,28 +415,44 @@ class _Run:
         elif committed.held:
             logger.warning("what nobody asked for was not said: the group is held back")
             self.outbox.ring()  # main may have been told
-        deadlines.answered(
+        self.deadlines.answered(
             trio.current_time(), owed=True
         )  # idle is for the agent to say: it may work on
         if not self.owed:
             await self._typing(False)
             if self.handle.kind is not Kind.SESSION or self.handle.close.is_set():
-                session.close()
+                self.agent.close()
 
-    async def _rest(self, session: Session, deadlines: Deadlines) -> None:
+    def _pieces(
+        self, result: wire.Result, answered: Sequence[turns.Claimed], note: str | None
+    ) -> list[str]:
+        """What is said of a result, in messages."""
+        text = clean_reply(result.text)
+        if note is None and any(each.source == turns.COMPACT for each in answered):
+            note = NOTICE_PREFIX + (COMPACT_DONE if self.compacted else COMPACT_FAILED)
+            if all(each.source == turns.COMPACT for each in answered):
+                text = None  # what the agent says of it is no better
+        if result.cut and note is None:
+            note = failures.cut()
+        pieces = split_reply(text) if text else []
+        if result.text is not None and hides_the_rest(result.text):
+            pieces.append(f"{NOTICE_PREFIX}{HIDDEN}")
+        if len(pieces) > MAX_PIECES:
+            pieces = [*pieces[: MAX_PIECES - 1], f"{NOTICE_PREFIX}{TOO_LONG}"]
+        return pieces if note is None else [*pieces, note]
+
+    async def _rest(self) -> None:
         """Nothing is owed and the agent does nothing: look once more, then say so."""
-        moment = trio.current_time()
-        if self.handle.kind is not Kind.SESSION or session.closing:
-            session.close()
-            deadlines.closing(moment)
+        if self.handle.kind is not Kind.SESSION or self.agent.closing:
+            self._close()
             return
-        if deadlines.phase is Phase.BUSY:
-            deadlines.answered(moment, owed=False)
-        await self._look(session, deadlines)
+        if self.deadlines.phase is Phase.BUSY:
+            self.deadlines.answered(trio.current_time(), owed=False)
+        await self._look()
 
-    async def _look(self, session: Session, deadlines: Deadlines) -> None:
+    async def _look(self) -> None:
         """Claim what waits and hand it over. Of another chat only when nothing is owed."""
-        if self.handle.kind is not Kind.SESSION or session.closing or self.stop.is_set():
+        if self.handle.kind is not Kind.SESSION or self.agent.closing or self.stop.is_set():
             return
         while len(self.owed) < MAX_OWED:
             claimed = await self.store.call(
@@ -480,15 +467,15 @@ class _Run:
             if self.resting:
                 self.resting = False
                 await self.handle.busy()
-            session.tell(await self._prompt(claimed))
-            deadlines.prompted(trio.current_time())
-        if not self.owed and deadlines.phase is Phase.IDLE:
+            self.agent.tell(await self._prompt(claimed))
+            self.deadlines.prompted(trio.current_time())
+        if not self.owed and self.deadlines.phase is Phase.IDLE:
             self.resting = True
             self.outbox.ring()  # a chat may have been told that it has to wait
             left = await self.store.call(serving.left, self.group, kind="session")
             await self.handle.idle(retry_after=left.retry_after)
 
-    async def _error(self, error: wire.Error, session: Session, deadlines: Deadlines) -> None:
+    async def _error(self, error: wire.Error) -> None:
         if error.kind == "interrupted":
             return  # the end of a stop; idle follows
         prompts = error.prompts or tuple(self.taken)
@@ -499,49 +486,46 @@ class _Run:
                 reason = failures.as_reason(trouble.message)
                 note = f"{NOTICE_PREFIX}{COMPACT_FAILED} The reason: {reason}."
                 answer = wire.Result(text=None, answered=prompts, session=error.session)
-                await self._commit(answer, session, deadlines, note)
+                await self._commit(answer, note)
                 return
         final = failures.row_of(error.kind).again is failures.Again.NEVER
         if final and clean_reply(error.text) is not None:
             # What was said is the answer, as far as it goes: it was paid for.
             answer = wire.Result(text=error.text, answered=prompts, session=error.session)
-            await self._commit(answer, session, deadlines, failures.cut(error.kind))
+            await self._commit(answer, failures.cut(error.kind))
             return
-        self._give_run_up(_reported(error), session, deadlines)
+        self._fail(_reported(error))
 
     # --- endings ---
 
-    def _limit(self, limit: Limit, session: Session, deadlines: Deadlines) -> None:
-        moment = trio.current_time()
+    def _limit(self, limit: Limit) -> None:
         if limit is Limit.IDLE or (limit is Limit.SILENCE and not self.owed):
-            session.close()
-            deadlines.closing(moment)
+            self._close()
         elif limit is Limit.STOP:
-            session.kill()
-            deadlines.closing(moment)
+            self._kill()
         else:
-            self._fail(_LIMITS[limit], limit.value, session, deadlines)
+            self._fail(Trouble(_LIMITS[limit], limit.value))
 
-    def _finish(self, session: Session, deadlines: Deadlines) -> None:
-        """The stopped turn has stopped by itself."""
-        session.close()
-        deadlines.closing(trio.current_time())
+    def _close(self) -> None:
+        """Ask the agent to exit, and wait for that no longer than it may take."""
+        self.agent.close()
+        self.deadlines.closing(trio.current_time())
 
-    def _fail(self, kind: str, message: str, session: Session, deadlines: Deadlines) -> None:
-        self._give_run_up(Trouble(kind, message), session, deadlines)
+    def _kill(self) -> None:
+        self.agent.kill()
+        self.deadlines.closing(trio.current_time())
 
     def _judged(self, trouble: Trouble) -> Trouble:
         """What really failed: the gateway's eyes are better than the container's word."""
-        return failures.judge(trouble, self.last_call(self.run))
+        return failures.judge(trouble, self.services.last_call(self.run))
 
-    def _give_run_up(self, said: Trouble, session: Session, deadlines: Deadlines) -> None:
+    def _fail(self, said: Trouble) -> None:
         """Give this run up. What is owed goes back when its container is gone."""
         if self.failure is None:
             trouble = self.failure = self._judged(said)
             logger.warning("giving the run up: {}", trouble.kind)
             logger.debug("why: {}", trouble.message)  # it may quote what was said; so does `why`
-        session.kill()
-        deadlines.closing(trio.current_time())
+        self._kill()
 
     async def _settle(self, reason: str) -> serving.Left:
         """The last rows of a run: its end, and what goes back."""
@@ -560,23 +544,23 @@ class _Run:
                 session=self.session,
                 probes=self.probes,
             ),
-            jitter=self.jitter(),
+            jitter=self.services.world.jitter(),
             terms=self.terms.failing,
         )
-        self.released(settled.look_again)
+        self.services.released(settled.look_again)
         if settled.alert:
-            self.alert(settled.alert)
+            self.services.alert(settled.alert)
         if self.owed:
             await self._typing(False)
         for each in settled.failures:
             error = "" if failure is None else f"{failure.kind}: {failure.message}"
-            self.tell(
+            self.services.tell(
                 TurnTold(each.chat, each.turn, "failed" if each.dead else "retry", error=error)
             )
         given_back = {each.turn for each in settled.failures}
         for held in self.owed.values():  # what is neither was stopped by a person
             if held.turn not in given_back:
-                self.tell(TurnTold(held.chat, held.turn, "cancelled"))
+                self.services.tell(TurnTold(held.chat, held.turn, "cancelled"))
         self.outbox.ring()  # notices, if there are any
         logger.info("run ended: {}, {} replies", reason, self.replies)
         return settled.left
@@ -588,7 +572,7 @@ class _Run:
         self.probes += claimed.probes
         self.chat = claimed.chat
         await self._typing(True)
-        self.tell(TurnTold(claimed.chat, claimed.turn, "started", seqs=claimed.seqs))
+        self.services.tell(TurnTold(claimed.chat, claimed.turn, "started", seqs=claimed.seqs))
         if claimed.source == turns.COMPACT:
             return wire.Compact(id=claimed.prompt_id)
         woken = claimed.prompt if claimed.kind == "notice" else None
@@ -596,8 +580,8 @@ class _Run:
             messages=claimed.messages,
             omitted=claimed.omitted,
             timezone=self.terms.timezone,
-            now=self.now(),
-            boundary=self.new_id()[:16],
+            now=self.services.world.now(),
+            boundary=self.services.world.new_id()[:16],
             assistant=self.terms.assistant,
             chat=claimed.chat_name,
             said=claimed.said if claimed.resume else (),
@@ -612,7 +596,7 @@ class _Run:
 
     async def _typing(self, on: bool) -> None:
         if self.chat is not None and self.handle.kind is not Kind.TASK:
-            await self.typing(self.chat, on)
+            await self.services.typing(self.chat, on)
 
 
 def _images(claimed: turns.Claimed) -> tuple[wire.Image, ...]:

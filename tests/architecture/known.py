@@ -23,7 +23,6 @@ WIDE: dict[str, int] = {
     "pynchy.chat.sender:__init__": 7,
     "pynchy.container.engines.choice:open_runtime": 8,
     "pynchy.control.ops.tasks:add": 8,
-    "pynchy.groups.turn:serve": 16,
     "pynchy.moving.importer:_bring_group": 8,
     "pynchy.schedule.scheduler:run": 11,
     "pynchy.store.tasks:create": 12,

@@ -120,8 +120,8 @@ BUGS: Final = (
     Bug(
         "a run is over before its container is gone",
         "pynchy.groups.turn",
-        "                        session.close()\n                        if self.handle.prewarm",
-        "                        session.close()\n"
+        "                        self.agent.close()\n                        if self.handle.prewarm",
+        "                        self.agent.close()\n"
         "                        await self.handle.ended(again=True)\n"
         "                        if self.handle.prewarm",
     ),
@@ -140,7 +140,7 @@ BUGS: Final = (
     Bug(
         "follow-ups are left lying while the agent works",
         "pynchy.groups.turn",
-        "                    case Rung():\n                        await self._look(session, deadlines)\n",
+        "                    case Rung():\n                        await self._look()\n",
         "                    case Rung():\n"
         "                        if not self.owed:\n"
         "                            self.resting = False\n",
@@ -335,7 +335,7 @@ BUGS: Final = (
     Bug(
         "a slow start is killed",
         "pynchy.groups.turn",
-        "            deadlines.stirred()",
+        "            self.deadlines.stirred()",
         "            pass",
     ),
     Bug(
