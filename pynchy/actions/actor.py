@@ -10,7 +10,8 @@ from typing import Final, Literal
 
 import attrs
 
-from pynchy.model import ChatId, GroupId, RunId, TurnId
+from pynchy.model import ChatId, GroupId
+from pynchy.policy.tools import Caller
 
 
 @attrs.frozen
@@ -18,8 +19,7 @@ class Actor:
     """Who acts. ``name`` stands in the audit: "owner", the id of a sender, "agent of FOLDER".
 
     ``folder`` is the group in which they act, None for the owner outside of any. ``trusted``: may do what is kept
-    for main and those whom main trusts. ``chat``, ``run``, ``turn`` are where an agent, or a person, speaks;
-    ``steps`` is how far an agent's turn is from a person's word, ``depth`` how many helpers stand above it.
+    for main and those whom main trusts. ``chat`` is where a person speaks, ``caller`` the run and turn of an agent.
     """
 
     kind: Literal["owner", "person", "agent"]
@@ -28,10 +28,25 @@ class Actor:
     is_main: bool = False
     trusted: bool = False
     chat: ChatId | None = None
-    run: RunId | None = None
-    turn: TurnId | None = None
-    steps: int = 0
-    depth: int = 0
+    caller: Caller | None = None
+
+    @classmethod
+    def agent(cls, caller: Caller) -> Actor:
+        """The agent of a run."""
+        return cls(
+            "agent",
+            f"agent of {caller.folder}",
+            folder=caller.folder,
+            is_main=caller.is_main,
+            trusted=caller.trusted,
+            chat=caller.chat,
+            caller=caller,
+        )
+
+    @property
+    def steps(self) -> int:
+        """How far this is from a person's word; 0 if a person asks for it."""
+        return 0 if self.caller is None else self.caller.steps
 
     def reaches(self, folder: GroupId) -> bool:
         """Whether what belongs to this group may be seen and changed."""

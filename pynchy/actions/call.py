@@ -12,9 +12,10 @@ import attrs
 
 from pynchy.actions.actor import Actor
 from pynchy.actions.effects import NOTHING, Awaits, Effects
-from pynchy.model import Group, GroupId, RunId, Staged, Unfit
+from pynchy.model import Group, GroupId, Micros, RunId, Staged, Unfit
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.policy.tools import Caller
+from pynchy.schedule.times import spell
 from pynchy.store.database import Tx
 from pynchy_agent import wire
 
@@ -83,19 +84,11 @@ class Call:
     file: Staged | Unfit | None = None
     host: Host = HOST
 
+    def spell(self, at: Micros) -> str:
+        """A moment, in the people's time."""
+        return spell(at, self.host.timezone)
+
     @property
     def actor(self) -> Actor:
         """The agent that gives it."""
-        caller = self.caller
-        return Actor(
-            "agent",
-            f"agent of {caller.folder}",
-            folder=caller.folder,
-            is_main=caller.is_main,
-            trusted=caller.trusted,
-            chat=caller.chat,
-            run=caller.run,
-            turn=caller.turn,
-            steps=caller.steps,
-            depth=caller.depth,
-        )
+        return Actor.agent(self.caller)

@@ -11,19 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pynchy.actions import approvals, groups, memory, tasks, usage, waiting
+from pynchy.actions import approvals, groups, memory, messages, tasks, usage, waiting
 from pynchy.actions.call import HOST, Call, Done, Given, Host
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
-from pynchy.actions.waiting import author
 from pynchy.limits import GROUPS
-from pynchy.model import MINUTE, Staged, Unfit
+from pynchy.model import MINUTE
 from pynchy.policy import effect_limits, tools
-from pynchy.store import authority, breakers, journal, outbox
+from pynchy.store import authority, breakers, journal
 from pynchy.store.database import Tx
-from pynchy.text.names import clean_name
-from pynchy.text.reply import clean_reply
-from pynchy.text.splitting import is_one_grapheme, split_reply
 
 MOST_COMMANDS: Final = GROUPS.commands
 
@@ -74,56 +70,8 @@ def _carry_out(tx: Tx, given: Given, host: Host) -> Done:
         return Done(ok=False, text=f"{error}{where}")
 
 
-# --- in the chat ---------------------------------------------------------------------------------
-
-
-def _send_message(call: Call) -> Done:
-    text = clean_reply(call.args["text"])
-    if text is None:
-        raise Refused("nothing of the text is for the chat; nothing was sent")
-    if (sender := clean_name(call.args.get("sender", ""), fallback="")) != "":
-        text = f"*{sender}:* {text}"
-    quotes = call.args.get("reply_to")
-    if quotes is not None and not authority.has_message(call.tx, call.caller.chat, quotes):
-        raise Refused("there is no message of that id in this chat; nothing was sent")
-    pieces = split_reply(text)
-    outbox.enqueue(call.tx, author(call, says=len(pieces)), pieces, quotes=quotes)
-    parts = "" if len(pieces) == 1 else f", in {len(pieces)} parts"
-    return Done.now(f"sent to the chat{parts}", Effects(speaks=True))
-
-
-def _send_file(call: Call) -> Done:
-    match call.file:
-        case Staged(path, name, size):
-            caption = clean_reply(call.args.get("caption", "")) or ""
-            outbox.send_file(call.tx, author(call), path, caption=caption)
-            text = f"{name} ({size} bytes) was sent to the chat"
-            return Done.now(text, Effects(speaks=True))
-        case Unfit(reason):
-            raise Refused(f"the file was not sent: {reason}")
-        case None:
-            raise Refused("the file was not sent: files cannot be sent from here")
-
-
-def _react(call: Call) -> Done:
-    emoji = clean_reply(call.args["emoji"])
-    if emoji is None or not is_one_grapheme(emoji) or emoji.isalnum():
-        raise Refused("a reaction is one emoji")
-    target = call.args.get("message_id")
-    if target is None:
-        target = authority.last_asked(call.tx, call.caller.turn)
-        if target is None:
-            raise Refused("there is no message to react to; name one by its message_id")
-    elif not authority.has_message(call.tx, call.caller.chat, target):
-        raise Refused("there is no message of that id in this chat")
-    outbox.react(call.tx, author(call), emoji, to=target)
-    return Done.now(f"reacted with {emoji}", Effects(speaks=True))
-
-
 ACTS: Final[Mapping[str, Callable[[Call], Done]]] = {
-    "send_message": _send_message,
-    "send_file": _send_file,
-    "react": _react,
+    **messages.HANDLERS,
     **tasks.HANDLERS,
     **memory.HANDLERS,
     **groups.HANDLERS,

@@ -28,7 +28,6 @@ from pynchy.model import (
     channel_of,
     folder_of,
 )
-from pynchy.schedule.times import spell
 from pynchy.store import breakers, groups, questions, runs, turn_rows, turns
 from pynchy.store.database import Tx
 
@@ -266,7 +265,7 @@ def _list_groups(call: Call) -> Done:
     if seen:
         lines.append("Not registered:")
     for chat in seen:
-        at = "never active" if chat.last_at is None else spell(chat.last_at, call.host.timezone)
+        at = "never active" if chat.last_at is None else call.spell(chat.last_at)
         lines.append(f"{chat.chat} ({chat.name or 'no name'}), {at}")
     if count > len(seen):
         lines.append(f"and {count - len(seen)} more, longer ago")

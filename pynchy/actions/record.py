@@ -13,7 +13,8 @@ from pynchy.store.database import Tx
 
 def note(tx: Tx, actor: Actor, action: str, folder: GroupId, **detail: object) -> None:
     """Write down who did what to a group; of an agent, in which run and turn, too. No secrets, no message text."""
-    where = {} if actor.run is None else {"run": actor.run, "turn": actor.turn}
+    caller = actor.caller
+    where = {} if caller is None else {"run": caller.run, "turn": caller.turn}
     audit.record(tx, actor=actor.name, action=action, folder=folder, detail={**detail, **where})
 
 

@@ -18,7 +18,7 @@ from pynchy.actions.effects import Effects
 from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
 from pynchy.model import ChatId, GroupId, Micros, SenderId, TaskId, after, channel_of
-from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse, spell
+from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse
 from pynchy.store import authority, groups, task_rows, tasks
 from pynchy.store.database import Database, Tx
 
@@ -202,7 +202,7 @@ def _get_task(call: Call) -> Done:
     task = find(call.tx, call.actor, _id(call))
     lines = [
         _line(task, call),
-        f"timezone {task.schedule.timezone}, made {spell(task.created_at, call.host.timezone)}",
+        f"timezone {task.schedule.timezone}, made {call.spell(task.created_at)}",
         f"prompt: {task.prompt}",
     ]
     if task.script:
@@ -210,7 +210,7 @@ def _get_task(call: Call) -> Done:
     for row in tasks.ledger(call.tx, task.id, limit=5):
         reason = f" ({row['reason']})" if row["reason"] else ""
         said = f": {_cut(row['said'])}" if row["said"] else ""
-        lines.append(f"{spell(row['due_at'], call.host.timezone)} {row['state']}{reason}{said}")
+        lines.append(f"{call.spell(row['due_at'])} {row['state']}{reason}{said}")
     return Done.now("\n".join(lines))
 
 
@@ -269,7 +269,7 @@ def _schedule(call: Call, kind: str, value: Any) -> Schedule:
 def _next(task: task_rows.Task, call: Call) -> str:
     if task.next_run is None:
         return "it does not run by itself now"
-    return f"the next run is {spell(task.next_run, call.host.timezone)}"
+    return f"the next run is {call.spell(task.next_run)}"
 
 
 def _line(task: task_rows.Task, call: Call) -> str:
@@ -282,9 +282,7 @@ def _line(task: task_rows.Task, call: Call) -> str:
     last = tasks.ledger(call.tx, task.id, limit=1)
     if last:
         said = f", said: {_cut(last[0]['said'])}" if last[0]["said"] else ""
-        parts.append(
-            f"last {spell(last[0]['due_at'], call.host.timezone)} {last[0]['state']}{said}"
-        )
+        parts.append(f"last {call.spell(last[0]['due_at'])} {last[0]['state']}{said}")
     return "; ".join(parts) + f"; prompt: {_cut(task.prompt)}"
 
 

@@ -168,6 +168,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.actions.later": Kind.PROCEDURE,
     "pynchy.actions.waiting": Kind.PROCEDURE,
     "pynchy.actions.memory": Kind.PROCEDURE,
+    "pynchy.actions.messages": Kind.PROCEDURE,
     "pynchy.policy.tools": Kind.RULES,
     "pynchy.policy.requests": Kind.RULES,
     "pynchy.ipc.spool": Kind.EDGE,

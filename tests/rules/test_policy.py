@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pynchy.actions.call import Done, Given
 from pynchy.actions.commands import MOST_COMMANDS, handle
 from pynchy.actions.effects import Effects
-from pynchy.actions.waiting import MOST_SAID
+from pynchy.actions.messages import MOST_SAID
 from pynchy.model import (
     MAIN,
     ChatId,
