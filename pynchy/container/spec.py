@@ -100,7 +100,6 @@ class Spec:
     """One container, whatever the engine. ``gateway_dir`` holds the run's gateway.sock; it is mounted read-only.
 
     ``workdir`` is a folder that no agent can write, for a program that is ours: a program may load what lies there.
-    ``hard_deadline_s`` is a backstop of the engine's own, in seconds from the start, where the engine has one.
     ``submounts`` are host paths below the source of a read-only mount where another file system is mounted: docker
     and podman make read-only what they mount and not what is mounted below it, so each gets a mount of its own.
     """
@@ -115,7 +114,6 @@ class Spec:
     env: Mapping[str, str] = attrs.field(factory=dict)
     workdir: str = "/"
     limits: Limits = attrs.field(factory=Limits)
-    hard_deadline_s: float | None = None
     submounts: tuple[Path, ...] = ()
 
     def __attrs_post_init__(self) -> None:
@@ -234,8 +232,6 @@ def podman_argv(spec: Spec, *, user: tuple[int, int], machine: Podman) -> list[s
         own.append(f"--ulimit=data={data}:{data}")
     if machine.seccomp is not None:
         own.append(f"--security-opt=seccomp={machine.seccomp}")
-    if spec.hard_deadline_s is not None:
-        own.append(f"--timeout={max(1, round(spec.hard_deadline_s))}")
     flags = [*_flags(spec, user, home="U,mode=700"), *own, *_accounts(machine.etc)]
     return ["podman", "run", *flags, *_tail(spec)]
 

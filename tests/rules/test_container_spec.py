@@ -46,7 +46,6 @@ def a_spec(**changes: Any) -> Spec:
         ),
         gateway_dir=Path("/h/run/gw/0123456789abcdef"),
         env={"TZ": "Europe/Berlin"},
-        hard_deadline_s=3600.0,
     )
     return attrs.evolve(spec, **changes)
 
@@ -150,7 +149,6 @@ def test_podman_adds_its_own() -> None:
         podman_argv(a_spec(), user=(1001, 1001), machine=Podman(rootless=True, nproc=4096))
     )
     assert flags["--userns"] == ["keep-id"]
-    assert flags["--timeout"] == ["3600"]
     assert flags["--http-proxy"] == ["false"]
     assert flags["--read-only-tmpfs"] == ["false"]  # threat X2
     assert "nproc=4096:4096" in flags["--ulimit"]

@@ -284,7 +284,6 @@ class Bwrap:
             "pids": spec.limits.pids if self._limits_held()["pids"] == "rlimit" else None,
             "stage": stage,
             "user": list(self._user) if os.getuid() == 0 else None,
-            "deadline": spec.hard_deadline_s,
         }
 
 

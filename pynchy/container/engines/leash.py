@@ -26,7 +26,6 @@ import select
 import signal
 import stat
 import sys
-import time
 from typing import Any, NoReturn
 
 PR_SET_PDEATHSIG = 1
@@ -258,17 +257,14 @@ def main() -> NoReturn:
     watched = [daemon, child, wake_read, status, here]
     said = b""
     init = 0  # the sandbox's first process, once there is one
-    deadline = order.get("deadline")
-    end = time.monotonic() + deadline if deadline else None
     while True:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        ready = select.select(watched, [], [], left)[0]
+        ready = select.select(watched, [], [])[0]
         received: bytes = b""
         if wake_read in ready:
             received = os.read(wake_read, 512)
         if child in ready:
             break
-        if daemon in ready or not ready or signal.SIGQUIT in received:
+        if daemon in ready or signal.SIGQUIT in received:
             os.kill(bwrap, signal.SIGKILL)
             break
         if status in ready:
