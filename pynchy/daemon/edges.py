@@ -26,7 +26,7 @@ from pynchy.config import installation
 from pynchy.config.settings import Config, Credential
 from pynchy.container.engines.choice import open_runtime
 from pynchy.container.engines.escapes import known_escapes
-from pynchy.container.engines.runtime import NoRuntime, Runtime
+from pynchy.container.engines.runtime import Installation, NoRuntime, Runtime
 from pynchy.container.mounts.extra import Allowed
 from pynchy.container.mounts.rules import BadAllowlist
 from pynchy.container.session import Session, Traffic
@@ -103,16 +103,16 @@ async def find_runtime(
     ``told`` hears what the owner should know of the choice."""
     deadline = trio.current_time() + config.limits.engine_wait
     home, auto = config.home, config.container.engine == "auto"
+    ours = Installation(
+        installation.install_id(home), config.container.image, home.sandboxes, os.environ
+    )
     said = False
     while True:
         notes: list[str] = []
         try:
             runtime = await open_runtime(
                 None if auto else config.container.engine,
-                install=installation.install_id(home),
-                image=config.container.image,
-                sandboxes=home.sandboxes,
-                environ=os.environ,
+                ours,
                 last=installation.last_engine(home) if auto else None,
                 told=notes.append,
             )

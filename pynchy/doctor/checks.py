@@ -33,7 +33,7 @@ from pynchy.config.timezone import machine_timezone
 from pynchy.container.engines.choice import open_runtime
 from pynchy.container.engines.escapes import known_escapes
 from pynchy.container.engines.health import BUILD, advice_on_limits, image_of, spell_loose
-from pynchy.container.engines.runtime import NoRuntime, Runtime, SpawnFailed
+from pynchy.container.engines.runtime import Installation, NoRuntime, Runtime, SpawnFailed
 from pynchy.container.mounts.allowlist import read_allowlist, real_roots
 from pynchy.container.mounts.rules import BadAllowlist
 from pynchy.daemon import service_files
@@ -118,10 +118,12 @@ async def examine(
     try:
         runtime = await open_runtime(
             None if engine == "auto" else engine,
-            install=known_install_id(home),
-            image=None if config is None else config.container.image,
-            sandboxes=sandboxes,
-            environ=environ,
+            Installation(
+                known_install_id(home),
+                None if config is None else config.container.image,
+                sandboxes,
+                environ,
+            ),
             last=last_engine(home) if engine == "auto" else None,
         )
     except (NoRuntime, OSError) as error:

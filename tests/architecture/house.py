@@ -128,7 +128,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.container.session": Kind.PROCEDURE,
     "pynchy.container.skills": Kind.EDGE,
     "pynchy.files.trees": Kind.GROUND,
-    "pynchy.container.engines.troubles": Kind.RULES,
+    "pynchy.container.engines.troubles": Kind.EDGE,
     "pynchy.container.spec": Kind.RULES,
     "pynchy.container.engines.submounts": Kind.RULES,
     "pynchy.files.usage": Kind.GROUND,

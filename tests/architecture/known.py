@@ -21,7 +21,6 @@ PROCESSES: set[str] = {
 WIDE: dict[str, int] = {
     "pynchy.chat.receiver:run": 7,
     "pynchy.chat.sender:__init__": 7,
-    "pynchy.container.engines.choice:open_runtime": 8,
     "pynchy.control.ops.tasks:add": 8,
     "pynchy.moving.importer:_bring_group": 8,
     "pynchy.schedule.scheduler:run": 11,

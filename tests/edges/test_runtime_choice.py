@@ -19,7 +19,7 @@ from pynchy.container.engines.oci import (
     docker_versions,
     podman_versions,
 )
-from pynchy.container.engines.runtime import NoRuntime, Runtime, SpawnFailed
+from pynchy.container.engines.runtime import Installation, NoRuntime, Runtime, SpawnFailed
 from pynchy.container.spec import AGENT_COMMAND, Spec
 from tests.edges.runtimes import HANG, everything
 
@@ -97,10 +97,7 @@ class Machine:
     ) -> Runtime:
         return await open_runtime(
             engine,
-            install="0a1b2c3d",
-            image=image,
-            sandboxes=self.folder,
-            environ=self.environ,
+            Installation("0a1b2c3d", image, self.folder, self.environ),
             platform=platform,
             last=last,
             told=told,
@@ -150,12 +147,10 @@ async def test_an_engine_without_the_image_stands_back_for_one_that_needs_none(
     bare = f"import sys\nif 'image' in sys.argv: sys.exit('no such image')\n{ANSWERS}"
     machine.put("docker", bare)
     machine.put("podman", ANSWERS)
-    bwrap = await find_bwrap(install="0a1b2c3d", sandboxes=machine.folder, environ=os.environ)
+    bwrap = await find_bwrap(Installation("0a1b2c3d", None, machine.folder, os.environ))
     assert bwrap.name == "bwrap"  # or nothing below says anything
     ours = os.environ | {"PATH": f"{machine.programs}:{os.environ['PATH']}"}
-    choose = partial(
-        open_runtime, install="0a1b2c3d", image="agent:1", sandboxes=machine.folder, environ=ours
-    )
+    choose = partial(open_runtime, ours=Installation("0a1b2c3d", "agent:1", machine.folder, ours))
     assert (await choose(None)).name == "podman"
     machine.put("podman", bare)
     notes: list[str] = []

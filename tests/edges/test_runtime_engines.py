@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pynchy.container.engines.choice import open_runtime
-from pynchy.container.engines.runtime import NoRuntime, SpawnFailed
+from pynchy.container.engines.runtime import Installation, NoRuntime, SpawnFailed
 from pynchy.container.spec import Mount
 from tests.edges.runtimes import Lab, everything, line, open_lab
 
@@ -184,9 +184,7 @@ async def test_who_may_not_use_docker_is_told_so(
     client.chmod(0o755)
     environ = os.environ | {"PATH": f"{client.parent}:{os.environ['PATH']}"}
     with pytest.raises(NoRuntime, match=r"permission denied[\s\S]*usermod -aG docker") as refused:
-        await open_runtime(
-            "docker", install="00", image=agent_image, sandboxes=tmp_path, environ=environ
-        )
+        await open_runtime("docker", Installation("00", agent_image, tmp_path, environ))
     assert not refused.value.heals
     assert "bubblewrap" not in str(refused.value)
 
@@ -199,15 +197,13 @@ async def test_an_engine_that_is_down_is_no_runtime_and_later_a_failed_spawn(
     environ = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"}
     environ.pop("DOCKER_CONTEXT", None)
     with pytest.raises(NoRuntime, match=r"(?s)docker: .*connect.*systemctl start docker") as down:
-        await open_runtime(
-            "docker", install="00", image=agent_image, sandboxes=tmp_path, environ=environ
-        )
+        await open_runtime("docker", Installation("00", agent_image, tmp_path, environ))
     assert down.value.heals
     proxy = tmp_path / "engine.sock"
     proxy.symlink_to(os.environ["DOCKER_HOST"].removeprefix("unix://"))
     environ["DOCKER_HOST"] = f"unix://{proxy}"
     runtime = await open_runtime(
-        "docker", install=lab.install, image=agent_image, sandboxes=tmp_path, environ=environ
+        "docker", Installation(lab.install, agent_image, tmp_path, environ)
     )
     proxy.unlink()
     with pytest.raises(SpawnFailed, match="does not answer"):

@@ -1,12 +1,16 @@
-"""The passwd and group files in a sandbox, so that the agent's user has a name under any uid.
+"""The user that an agent runs as, and the files that give it a name in a sandbox.
 
-Without them `whoami`, `getpass.getuser()` and `ssh` fail for a uid that an image does not know.
+Without a line in passwd `whoami`, `getpass.getuser()` and `ssh` fail for a uid that an image does not know.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+_UNDER_ROOT: Final = 1000  # the agent's uid and gid under a root daemon
 
 FILES: Final = {
     "passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n"
@@ -16,14 +20,22 @@ FILES: Final = {
 }
 
 
-def write_accounts(folder: Path, user: tuple[int, int]) -> None:
-    """Write them into ``folder``; what is right already is left alone, since a sandbox may have it mounted."""
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+def agent_user() -> tuple[int, int]:
+    """The agent's uid and gid on the host: ours, unless we are root."""
+    return (_UNDER_ROOT, _UNDER_ROOT) if os.getuid() == 0 else (os.getuid(), os.getgid())
+
+
+def write_etc(folder: Path, user: tuple[int, int], files: Mapping[str, str] = FILES) -> Path:
+    """Write them into ``etc`` in ``folder``, and return that. A file that is right already is left alone, since a
+    sandbox may have it mounted."""
+    etc = (folder / "etc").absolute()
+    etc.mkdir(mode=0o755, parents=True, exist_ok=True)
     uid, gid = user
-    for name, text in FILES.items():
-        file, wanted = folder / name, text.format(uid=uid, gid=gid)
+    for name, text in files.items():
+        file, wanted = etc / name, text.format(uid=uid, gid=gid)
         if not file.exists() or file.read_text() != wanted:
-            aside = folder / f".{name}"
+            aside = etc / f".{name}"
             aside.write_text(wanted)
             aside.chmod(0o644)
             aside.replace(file)
+    return etc

@@ -1,8 +1,8 @@
 """The bubblewrap engine: a sandbox of namespaces, with the host's /usr and Python read-only in it.
 
-What the engine does not do itself is done here: names (a small registry of files), the leash between us and bwrap, the
-system-call filter, limits. Run by root, the agent is uid 1000 on the host as well: a sandboxed uid 0 would still own
-/proc/sys, and one write to core_pattern is a way out.
+What the engine does not do itself is done here: names, the leash between us and bwrap, the system-call filter, limits.
+Run by root, the agent is uid 1000 on the host as well: a sandboxed uid 0 would still own /proc/sys, and one write to
+core_pattern is a way out.
 
 The rule that keeps it so: only what `HostTree` lists is shared, and a sandbox starts with an empty environment.
 """
@@ -15,9 +15,8 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,14 +25,16 @@ import trio
 
 import pynchy_agent
 from pynchy.container.engines import accounts, cgroups, seccomp
+from pynchy.container.engines.accounts import agent_user, write_etc
 from pynchy.container.engines.client import KILL_GRACE, attach, call
 from pynchy.container.engines.runtime import (
     Container,
     ContainerStays,
+    Installation,
     NoRuntime,
     SpawnFailed,
-    refused,
 )
+from pynchy.container.engines.troubles import refused
 from pynchy.container.places import make_places
 from pynchy.container.spec import (
     AGENT_COMMAND,
@@ -44,7 +45,6 @@ from pynchy.container.spec import (
     bwrap_args,
 )
 
-AGENT: Final = 1000  # the agent's uid and gid under a root daemon
 LEASH: Final = Path(__file__).with_name("leash.py")
 STAGE: Final = "/tmp"  # noqa: S108 - covered by a private, empty file system before use
 
@@ -75,44 +75,19 @@ _FILES: Final = accounts.FILES | {
 }
 
 
-async def find_bwrap(*, install: str, sandboxes: Path, environ: Mapping[str, str]) -> Bwrap:
+async def find_bwrap(ours: Installation) -> Bwrap:
     """The system's bwrap, else the one that was installed beside us, if it can make a sandbox here."""
-    uid, gid = (AGENT, AGENT) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    user = agent_user()
     # Before the first sandbox: what ends of it for a moment yet would be in our group, and keep us from using it.
-    groups = cgroups.find_cgroups(alone=bool(environ.get("PYNCHY_SERVICE")))
+    groups = cgroups.find_cgroups(alone=bool(ours.environ.get("PYNCHY_SERVICE")))
+    probe = "--unshare-user --unshare-all --disable-userns --die-with-parent"
+    probe += " --uid {} --gid {} --ro-bind / / --proc /proc --dev /dev true".format(*user)
     refusals = []
-    for program in _programs(environ.get("PATH")):
-        probe = [
-            program,
-            "--unshare-user",
-            "--unshare-all",
-            "--disable-userns",
-            "--die-with-parent",
-            "--uid",
-            str(uid),
-        ]
-        probe += [
-            "--gid",
-            str(gid),
-            "--ro-bind",
-            "/",
-            "/",
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-            "true",
-        ]
-        seen = await call(probe, env={"PATH": "/usr/bin:/bin"})
+    for program in _programs(ours.environ.get("PATH")):
+        seen = await call([program, *probe.split()], env={"PATH": "/usr/bin:/bin"})
         if seen.ok:
-            found = Bwrap(
-                program,
-                install=install,
-                sandboxes=sandboxes,
-                user=(uid, gid),
-                groups=groups,
-            )
-            if (shown := found.shows(sandboxes)) is not None:
+            found = Bwrap(program, ours, user=user, groups=groups)
+            if (shown := found.shows(ours.folder)) is not None:
                 raise NoRuntime(
                     f"every sandbox of bwrap's shows all of {shown}, and PYNCHY_HOME lies in it: move it elsewhere"
                 )
@@ -133,35 +108,23 @@ def _programs(path: str | None) -> Iterator[str]:
 
 
 class Bwrap:
-    """The `Runtime` of bwrap."""
+    """The `Runtime` of bwrap. A sandbox's name is the first word of its processes' command lines: so it is found."""
 
     name = "bwrap"
 
     def __init__(
         self,
         program: str,
+        ours: Installation,
         *,
-        install: str,
-        sandboxes: Path,
         user: tuple[int, int],
         groups: cgroups.Cgroups,
     ) -> None:
+        self.owner = user
         self._program = program
-        self._install = install
-        self._user = user
-        self._registry = Registry(sandboxes, install)
+        self._install = ours.id
         self._cgroups = groups
-        files = sandboxes / "etc"
-        files.mkdir(mode=0o755, parents=True, exist_ok=True)
-        uid, gid = user
-        for name, text in _FILES.items():
-            (files / name).write_text(text.format(uid=uid, gid=gid))
-            (files / name).chmod(0o644)
-        self._host = host_tree(files)
-
-    @property
-    def owner(self) -> tuple[int, int]:
-        return self._user
+        self._host = host_tree(write_etc(ours.folder, user, _FILES))
 
     def shows(self, place: Path) -> Path | None:
         """The tree of the host, shared with every sandbox, that a place lies in; None if it is in none."""
@@ -187,29 +150,21 @@ class Bwrap:
         """Processes can be bounded without a group if the kernel counts them for each user namespace, and we may."""
         numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
         new = numbers is not None and (int(numbers[1]), int(numbers[2])) >= (5, 14)
-        return "rlimit" if new and self._user[0] == os.getuid() else ""
+        return "rlimit" if new and self.owner[0] == os.getuid() else ""
 
     async def versions(self) -> dict[str, str]:
         seen = await call([self._program, "--version"], env={})
         return {"bwrap": seen.out.split()[-1] if seen.ok and seen.out.split() else ""}
 
     async def list(self) -> list[str]:
-        noted = [name for name, _ in self._registry.living()]
         found = await trio.to_thread.run_sync(processes_of, f"pynchy-{self._install}-")
-        return sorted({*noted, *(name for name, _ in found)})
+        return sorted({name for name, _ in found})
 
     async def remove(self, name: str) -> None:
-        for living, pid in self._registry.living():
-            if living == name:
-                await _end(name, pid)
-                self._registry.forget(name)
-        await self.sweep(name)
-
-    async def sweep(self, name: str) -> None:
-        """End what a leash that was killed has left of its sandbox. Normally that is nothing."""
+        """Normally a leash has left nothing: this ends what one that was killed has."""
         for found, pid in await trio.to_thread.run_sync(processes_of, name):
             if found == name:
-                await _end(name, pid, signal.SIGKILL, still=partial(_is_called, pid, name))
+                await _end(name, pid)
 
     @asynccontextmanager
     async def open(self, spec: Spec, *, grace: float) -> AsyncIterator[Container]:
@@ -223,16 +178,8 @@ class Bwrap:
             order = self._order(spec, folders)
             argv = [sys.executable, "-I", "-S", str(LEASH), json.dumps(order)]
             ending = Leashed(self, spec.name)
-            try:
-                async with attach(
-                    argv, name=spec.name, env={}, grace=grace, ending=ending
-                ) as client:
-                    self._registry.note(spec.name, client.pid)
-                    yield client
-            except FileNotFoundError as error:
-                raise SpawnFailed("bwrap", f"{error.filename}: {error.strerror}") from error
-            finally:
-                self._registry.forget(spec.name)
+            async with attach(argv, name=spec.name, env={}, grace=grace, ending=ending) as client:
+                yield client
 
     def _command(self, spec: Spec) -> tuple[str, ...]:
         """Our agent by the Python that we run on, which is told where our packages are: its own way to find them may be
@@ -275,7 +222,7 @@ class Bwrap:
             "daemon": os.getpid(),
             "name": spec.name,
             "program": program,
-            "args": bwrap_args(spec, host=host, user=self._user),
+            "args": bwrap_args(spec, host=host, user=self.owner),
             "command": list(self._command(spec)),
             "seccomp": seccomp.program(os.uname().machine).hex(),
             "cgroups": list(folders),
@@ -283,7 +230,7 @@ class Bwrap:
             "shared": SHARED,
             "pids": spec.limits.pids if self._limits_held()["pids"] == "rlimit" else None,
             "stage": stage,
-            "user": list(self._user) if os.getuid() == 0 else None,
+            "user": list(self.owner) if os.getuid() == 0 else None,
         }
 
 
@@ -336,6 +283,10 @@ class Leashed:
     runtime: Bwrap
     name: str
 
+    @property
+    def engine(self) -> str:
+        return self.runtime.name
+
     async def stop(self, client: trio.Process) -> None:
         client.send_signal(signal.SIGTERM)
 
@@ -343,60 +294,10 @@ class Leashed:
         client.send_signal(signal.SIGQUIT)
 
     async def see_gone(self) -> None:
-        await self.runtime.sweep(self.name)
+        await self.runtime.remove(self.name)
 
 
-# --- the registry ----------------------------------------------------------------------------------
-
-
-class Registry:
-    """One small file for each living sandbox, so that another daemon can find what a dead one left.
-
-    Normally that is nothing: a leash ends with its daemon. A process is known by its pid, its start time and the boot,
-    so that a pid that was given out again is nobody of ours.
-    """
-
-    def __init__(self, folder: Path, install: str) -> None:
-        self._folder = folder
-        self._prefix = f"pynchy-{install}-"
-
-    def note(self, name: str, pid: int) -> None:
-        fact = {"pid": pid, "start": start_time(pid), "boot": boot_id()}
-        aside = self._folder / f".{name}"
-        aside.write_text(json.dumps(fact))
-        aside.replace(self._folder / f"{name}.json")
-
-    def forget(self, name: str) -> None:
-        (self._folder / f"{name}.json").unlink(missing_ok=True)
-
-    def living(self) -> list[tuple[str, int]]:
-        found = []
-        # Ours alone: a home that was copied while it lived brought the entries of the original's sandboxes along.
-        for file in sorted(self._folder.glob(f"{self._prefix}*.json")):
-            try:
-                fact = json.loads(file.read_text())
-                pid, start, boot = int(fact["pid"]), fact["start"], fact["boot"]
-            except (OSError, ValueError, TypeError, KeyError):
-                file.unlink(missing_ok=True)
-                continue
-            if start is not None and boot == boot_id() and start_time(pid) == start:
-                found.append((file.stem, pid))
-            else:
-                file.unlink(missing_ok=True)
-        return found
-
-
-def start_time(pid: int) -> int | None:
-    """When a process started, in ticks since the boot; None if it is gone. A zombie is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+# --- what is left of a sandbox ---------------------------------------------------------------------
 
 
 def processes_of(beginning: str) -> list[tuple[str, int]]:
@@ -418,33 +319,21 @@ def _called(pid: int) -> str:
     return words.partition(b"\0")[0].decode("utf-8", "replace")
 
 
-def _is_called(pid: int, name: str) -> bool:
-    return _called(pid) == name
-
-
-async def _end(
-    name: str,
-    pid: int,
-    how: signal.Signals = signal.SIGQUIT,
-    *,
-    still: Callable[[], bool] = lambda: True,
-) -> None:
-    """Kill a process, a leash or what one left, and wait until it is gone. ``still``: that it is the one that is meant,
-    asked when its number can no longer become another's."""
-    with suppress(ProcessLookupError), _pidfd(pid) as fd:
-        if not still():
+async def _end(name: str, pid: int) -> None:
+    """Kill a process of a sandbox and wait until it is gone."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if _called(pid) != name:  # asked now, since the number can no longer become another's
             return
-        signal.pidfd_send_signal(fd, how)
+        signal.pidfd_send_signal(fd, signal.SIGKILL)
         with trio.move_on_after(KILL_GRACE) as patience:
             await trio.lowlevel.wait_readable(fd)
         if patience.cancelled_caught:
             raise ContainerStays(f"the sandbox {name} (pid {pid}) does not end")
-
-
-@contextmanager
-def _pidfd(pid: int) -> Iterator[int]:
-    fd = os.pidfd_open(pid)
-    try:
-        yield fd
+    except ProcessLookupError:
+        return
     finally:
         os.close(fd)

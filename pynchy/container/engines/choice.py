@@ -8,27 +8,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import trio
 
 from pynchy.container.engines.bwrap import find_bwrap
 from pynchy.container.engines.oci import find_apple, find_docker, find_podman
-from pynchy.container.engines.runtime import NoRuntime, Runtime
+from pynchy.container.engines.runtime import Installation, NoRuntime, Runtime
 
 LINUX_ORDER: Final = ("docker", "podman", "bwrap")
 MACOS_ORDER: Final = ("container", "docker", "podman")
-ENGINES: Final = ("docker", "podman", "container", "bwrap")
+FIND: Final[Mapping[str, Callable[[Installation], Awaitable[Runtime]]]] = {
+    "docker": find_docker,
+    "podman": find_podman,
+    "container": find_apple,
+    "bwrap": find_bwrap,
+}
 
 
 async def open_runtime(
     engine: str | None,
+    ours: Installation,
     *,
-    install: str,
-    image: str | None,
-    sandboxes: Path,
-    environ: Mapping[str, str],
     platform: str = sys.platform,
     last: str | None = None,
     told: Callable[[str], object] = lambda note: None,
@@ -36,31 +37,30 @@ async def open_runtime(
     """The engine that was asked for, or the first of this platform's that answers. Raises `NoRuntime`.
 
     Where nobody asked for one, an engine that has no image yet stands back for bwrap, which needs none: the first
-    answer of a new machine does not wait for the building of it. The engine of the ``last`` start is stayed with, also
-    while it does not answer: another would hold agents otherwise, and nobody chose it. Only bwrap makes room for one
-    that has the image, and one that is no longer installed for any other. ``told`` hears of each such change.
-
-    ``sandboxes`` is a folder of ours for what bwrap has to remember; ``environ`` is looked at for where engines live.
+    answer of a new machine does not wait for the building of it. The engine of the ``last`` start is kept, also while
+    it does not answer: another would run agents otherwise, and nobody chose it. Only bwrap makes room for one that has
+    the image, and one that is no longer installed for any other. ``told`` is told of each such change.
     """
-    await trio.to_thread.run_sync(partial(sandboxes.mkdir, mode=0o700, parents=True, exist_ok=True))
-    find = partial(_find, install=install, image=image, sandboxes=sandboxes, environ=environ)
+    await trio.to_thread.run_sync(
+        partial(ours.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    )
     if engine is not None:
-        if engine not in ENGINES:
-            raise NoRuntime(f"no engine is called {engine!r}; there are {', '.join(ENGINES)}")
+        if engine not in FIND:
+            raise NoRuntime(f"no engine is called {engine!r}; there are {', '.join(FIND)}")
         try:
-            return await find(engine)
+            return await FIND[engine](ours)
         except NoRuntime as refusal:
             raise _nothing({engine: refusal}) from None
     order = MACOS_ORDER if platform == "darwin" else LINUX_ORDER
     refusals: dict[str, NoRuntime] = {}
     if last in order and last != "bwrap":
         try:
-            return await find(last)
+            return await FIND[last](ours)
         except NoRuntime as refusal:
             if refusal.installed:
                 raise _gone(last, refusal) from None
             refusals[last] = refusal
-    chosen = await _choose(find, order, refusals, told)
+    chosen = await _choose(ours, order, refusals, told)
     for name, why in refusals.items():
         if last != chosen.name and (name == last or why.installed):
             told(f"{name} is {why}, so {chosen.name} is used" + _colon(why.remedy))
@@ -70,7 +70,7 @@ async def open_runtime(
 
 
 async def _choose(
-    find: Callable[[str], Awaitable[Runtime]],
+    ours: Installation,
     order: Sequence[str],
     refusals: dict[str, NoRuntime],
     told: Callable[[str], object],
@@ -82,7 +82,7 @@ async def _choose(
         if name in refusals:
             continue
         try:
-            found = await find(name)
+            found = await FIND[name](ours)
         except NoRuntime as refusal:
             refusals[name] = refusal
             continue
@@ -96,18 +96,6 @@ async def _choose(
     if bare is not None:
         return bare
     raise _nothing(refusals)
-
-
-async def _find(
-    name: str, *, install: str, image: str | None, sandboxes: Path, environ: Mapping[str, str]
-) -> Runtime:
-    """One engine, if it answers. Raises `NoRuntime`."""
-    if name == "bwrap":
-        return await find_bwrap(install=install, sandboxes=sandboxes, environ=environ)
-    if name == "container":
-        return await find_apple(install=install, image=image, environ=environ)
-    find = find_docker if name == "docker" else find_podman
-    return await find(install=install, image=image, environ=environ, folder=sandboxes)
 
 
 def _nothing(refusals: Mapping[str, NoRuntime]) -> NoRuntime:

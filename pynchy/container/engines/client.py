@@ -9,7 +9,6 @@ its `Ending`. Nothing here knows an engine, and every wait has a bound.
 from __future__ import annotations
 
 import subprocess
-from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,7 +17,7 @@ from typing import Final, Protocol
 import attrs
 import trio
 
-from pynchy.container.engines.runtime import ContainerGone
+from pynchy.container.engines.runtime import ContainerGone, SpawnFailed
 from pynchy.container.spec import STOP_GRACE
 from pynchy.reader_budget import Reader
 
@@ -32,6 +31,9 @@ KILL_GRACE: Final = 10.0  # seconds from a kill until a client must have ended
 class Ending(Protocol):
     """How an engine ends one container. Each may be called more than once, and each returns in bounded time."""
 
+    @property
+    def engine(self) -> str: ...
+
     async def stop(self, client: trio.Process) -> None:
         """Ask it to end."""
 
@@ -40,24 +42,6 @@ class Ending(Protocol):
 
     async def see_gone(self) -> None:
         """Remove what is left of it. Raises `ContainerStays` where it cannot be seen to be gone."""
-
-
-class Ring:
-    """The last bytes of a stream."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._chunks: deque[bytes] = deque()
-        self._held = 0
-
-    def add(self, chunk: bytes) -> None:
-        self._chunks.append(chunk)
-        self._held += len(chunk)
-        while self._held - len(self._chunks[0]) >= self._size:
-            self._held -= len(self._chunks.popleft())
-
-    def tail(self) -> bytes:
-        return b"".join(self._chunks)[-self._size :]
 
 
 class Attached:
@@ -69,7 +53,7 @@ class Attached:
         self._ending = ending
         self._nursery = nursery
         self._process: trio.Process
-        self._ring = Ring(STDERR_KEPT)
+        self._stderr = bytearray()  # its end
         # At the end a second task reads on, which may begin before the first has felt that it is cancelled.
         self._reading, self._reading_stderr = trio.Lock(), trio.Lock()
         self._killed = False
@@ -94,7 +78,7 @@ class Attached:
             return b""
 
     def stderr_tail(self) -> bytes:
-        return self._ring.tail()
+        return bytes(self._stderr)
 
     async def wait(self) -> int:
         code = await self._process.wait()
@@ -155,7 +139,8 @@ class Attached:
         reader = Reader("stderr")
         async with self._reading_stderr:
             while chunk := await self._process.stderr.receive_some(CHUNK):
-                self._ring.add(bytes(chunk))
+                self._stderr += chunk
+                del self._stderr[:-STDERR_KEPT]
                 await reader.took(len(chunk))
 
     async def _discard_stdout(self) -> None:
@@ -175,16 +160,16 @@ async def attach(
 ) -> AsyncIterator[Attached]:
     """Start a client and talk to its container for the length of the block. On leaving, by any road, the client has
     ended and ``ending`` has seen that the container is gone. Leaving by an exception does not wait ``grace`` seconds
-    first. OSError if there is no such program."""
+    first. Raises `SpawnFailed` if there is no such program."""
     has_program = True
     try:
         async with plain_nursery() as nursery:
             container = Attached(name, ending, nursery)
             try:
                 await container.start(argv, env)
-            except OSError:
+            except OSError as error:
                 has_program = False
-                raise
+                raise SpawnFailed(ending.engine, f"{error.filename}: {error.strerror}") from error
             try:
                 yield container
                 container.patience = grace

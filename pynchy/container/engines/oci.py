@@ -14,7 +14,8 @@ import json
 import os
 import resource
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import shlex
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,16 +25,17 @@ import attrs
 import trio
 
 from pynchy.container.engines import probe, seccomp
-from pynchy.container.engines.accounts import write_accounts
-from pynchy.container.engines.client import Called, attach, call
+from pynchy.container.engines.accounts import agent_user, write_etc
+from pynchy.container.engines.client import CALL_TIMEOUT, Called, attach, call
 from pynchy.container.engines.runtime import (
     Container,
     ContainerStays,
+    Installation,
     NoRuntime,
     SpawnFailed,
-    refused,
 )
 from pynchy.container.engines.submounts import with_submounts
+from pynchy.container.engines.troubles import refused
 from pynchy.container.places import make_places
 from pynchy.container.spec import (
     INSTALL_LABEL,
@@ -48,164 +50,10 @@ from pynchy.container.spec import (
     podman_argv,
 )
 
-AGENT: Final = 1000  # the agent's uid and gid under a root daemon
 CREATE_TIMEOUT: Final = 30.0  # seconds; an engine under load is slow, not dead
 GONE_TIMEOUT: Final = 20.0  # seconds until a removed container must be off the engine's list
 MOUNTS: Final = Path("/proc/self/mountinfo")
 LOOK_AGAIN: Final = 0.05  # seconds between two looks at that list
-
-
-@attrs.frozen
-class Engine:
-    """What is said to one engine. Where there is a ``start``, ``run`` becomes a ``create`` before it."""
-
-    name: str
-    run: Callable[[Spec], list[str]]
-    start: tuple[str, ...]
-    stop: tuple[str, ...]
-    remove: tuple[str, ...]
-    names: tuple[str, ...]
-    parse_names: Callable[[str, str], list[str]]
-    has_image: tuple[str, ...]
-    version: tuple[str, ...]
-    parse_version: Callable[[str], dict[str, str]]
-    storage: tuple[str, ...]  # what says how images are kept; empty where nothing does
-    mount_table: tuple[
-        str, ...
-    ] = ()  # what shows the mounts that it sees; empty: those that we see
-
-
-# --- finding them ----------------------------------------------------------------------------------
-
-
-def _user() -> tuple[int, int]:
-    return (AGENT, AGENT) if os.getuid() == 0 else (os.getuid(), os.getgid())
-
-
-async def find_docker(
-    *, install: str, image: str | None, environ: Mapping[str, str], folder: Path
-) -> Oci:
-    """docker, if its daemon answers. ``folder`` is for files of ours that containers are given."""
-    env = client_environ(environ)
-    seen = await call(["docker", "version", "--format", "{{.Server.Version}}"], env=env)
-    if not seen.ok:
-        raise _refusal(seen, "docker")
-    etc = _etc(folder)
-    return Oci(_docker(_user(), etc), install=install, image=image, env=env, user=_user())
-
-
-async def find_podman(
-    *, install: str, image: str | None, environ: Mapping[str, str], folder: Path
-) -> Oci:
-    """podman, if it can say how it runs containers. ``folder`` is for files of ours: those that containers are given,
-    and the stricter profile made of its own."""
-    env = client_environ(environ)
-    seen = await call(["podman", "info", "--format", "{{json .Host}}"], env=env)
-    if not seen.ok:
-        raise _refusal(seen, "podman")
-    host = json.loads(seen.out)
-    security = host.get("security") or {}
-    machine = Podman(
-        rootless=bool(security.get("rootless")),
-        nproc=_nproc(),
-        controllers=frozenset(host.get("cgroupControllers") or ()),
-        seccomp=_tightened(security.get("seccompProfilePath"), folder),
-        etc=_etc(folder),
-    )
-    engine = _podman(partial(podman_argv, user=_user(), machine=machine))
-    if machine.rootless:  # it lives among mounts of its own, as they were when it began
-        table = ("podman", "unshare", "cat", str(MOUNTS))
-        engine = attrs.evolve(engine, mount_table=table)
-    return Oci(engine, install=install, image=image, env=env, user=_user())
-
-
-def _etc(folder: Path) -> Path:
-    etc = (folder / "etc").absolute()
-    write_accounts(etc, _user())
-    return etc
-
-
-def _tightened(path: str | None, folder: Path) -> Path | None:
-    """podman's profile made stricter; None where it has none that we can read, and its default stays."""
-    try:
-        profile = seccomp.tighten(json.loads(Path(path or "").read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    aside, place = folder / ".podman-seccomp", folder / "podman-seccomp.profile"
-    aside.write_text(json.dumps(profile))
-    return aside.replace(place)
-
-
-async def find_apple(*, install: str, image: str | None, environ: Mapping[str, str]) -> Oci:
-    """Apple's container; its system is started when it is down."""
-    env = client_environ(environ)
-    status = ["container", "system", "status", "--format", "json"]
-    seen = await call(status, env=env)
-    if not seen.ok and seen.code not in {124, 127}:
-        await call(["container", "system", "start", "--enable-kernel-install"], env=env, seconds=60)
-        seen = await call(status, env=env)
-    if not seen.ok:
-        raise _refusal(seen, "container")
-    return Oci(_apple(_user()), install=install, image=image, env=env, user=_user())
-
-
-def _refusal(seen: Called, program: str) -> NoRuntime:
-    missing = seen.code == 127 and seen.err.startswith(f"{program}:")
-    return refused(program, seen.reason, installed=not missing)
-
-
-def _docker(user: tuple[int, int], etc: Path) -> Engine:
-    return Engine(
-        name="docker",
-        run=partial(docker_argv, user=user, etc=etc),
-        start=("docker", "start", "--attach", "--interactive"),
-        stop=("docker", "stop", "--time", str(STOP_GRACE)),
-        remove=("docker", "rm", "--force", "--volumes"),
-        names=("docker", "ps", "--all", "--no-trunc", "--format", "{{.Names}}", "--filter"),
-        parse_names=lambda out, _: out.split(),
-        has_image=("docker", "image", "inspect", "--format", "{{.Id}}"),
-        version=("docker", "version", "--format", "{{json .Server}}"),
-        parse_version=docker_versions,
-        storage=("docker", "info", "--format", "{{.Driver}}"),
-    )
-
-
-def _nproc() -> int:
-    """What podman may set: no more than is ours, nor than the pids there are, to which it lowers itself first."""
-    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-    return 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
-
-
-def _podman(run: Callable[[Spec], list[str]]) -> Engine:
-    return Engine(
-        name="podman",
-        run=run,
-        start=("podman", "start", "--attach", "--interactive"),
-        stop=("podman", "stop", "--time", str(STOP_GRACE)),
-        remove=("podman", "rm", "--force", "--time", "0", "--volumes"),
-        names=("podman", "ps", "--all", "--no-trunc", "--format", "{{.Names}}", "--filter"),
-        parse_names=lambda out, _: out.split(),
-        has_image=("podman", "image", "inspect", "--format", "{{.Id}}"),
-        version=("podman", "info", "--format", "json"),
-        parse_version=podman_versions,
-        storage=("podman", "info", "--format", "{{.Store.GraphDriverName}}"),
-    )
-
-
-def _apple(user: tuple[int, int]) -> Engine:
-    return Engine(
-        name="container",
-        run=partial(apple_argv, user=user),
-        start=(),
-        stop=("container", "stop", "--time", str(STOP_GRACE)),
-        remove=("container", "delete", "--force"),
-        names=("container", "list", "--all", "--format", "json"),
-        parse_names=apple_names,
-        has_image=("container", "image", "inspect"),
-        version=("container", "system", "version", "--format", "json"),
-        parse_version=apple_versions,
-        storage=(),
-    )
 
 
 # --- what they answer ------------------------------------------------------------------------------
@@ -242,6 +90,126 @@ def apple_versions(out: str) -> dict[str, str]:
     return {"container": str(first.get("version", ""))}
 
 
+# --- what is said to them --------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Engine:
+    """What is said to one engine: the words after its name, as a shell takes them.
+
+    Where there is a ``start``, a container is created first. Where nothing reads ``names``, the engine filters by our
+    label and prints a name on each line.
+    """
+
+    name: str
+    stop: str
+    remove: str
+    names: str
+    has_image: str
+    version: str
+    read_version: Callable[[str], dict[str, str]]
+    start: str = ""
+    read_names: Callable[[str, str], list[str]] | None = None
+    storage: str = ""  # how images are kept; empty where nothing says
+
+
+DOCKER: Final = Engine(
+    name="docker",
+    start="start --attach --interactive",
+    stop=f"stop --time {STOP_GRACE}",
+    remove="rm --force --volumes",
+    names="ps --all --no-trunc --format {{.Names}}",
+    has_image="image inspect --format {{.Id}}",
+    version="version --format '{{json .Server}}'",
+    read_version=docker_versions,
+    storage="info --format {{.Driver}}",
+)
+PODMAN: Final = attrs.evolve(
+    DOCKER,
+    name="podman",
+    remove="rm --force --time 0 --volumes",
+    version="info --format json",
+    read_version=podman_versions,
+    storage="info --format {{.Store.GraphDriverName}}",
+)
+APPLE: Final = Engine(
+    name="container",
+    stop=f"stop --time {STOP_GRACE}",
+    remove="delete --force",
+    names="list --all --format json",
+    read_names=apple_names,
+    has_image="image inspect",
+    version="system version --format json",
+    read_version=apple_versions,
+)
+
+
+# --- finding them ----------------------------------------------------------------------------------
+
+
+async def find_docker(ours: Installation) -> Oci:
+    """docker, if its daemon answers."""
+    await _ask_first("docker", ["version", "--format", "{{.Server.Version}}"], ours)
+    user = agent_user()
+    return Oci(DOCKER, partial(docker_argv, user=user, etc=write_etc(ours.folder, user)), ours)
+
+
+async def find_podman(ours: Installation) -> Oci:
+    """podman, if it can say how it runs containers."""
+    host = json.loads(await _ask_first("podman", ["info", "--format", "{{json .Host}}"], ours))
+    security, user = host.get("security") or {}, agent_user()
+    machine = Podman(
+        rootless=bool(security.get("rootless")),
+        nproc=_nproc(),
+        controllers=frozenset(host.get("cgroupControllers") or ()),
+        seccomp=_tightened(security.get("seccompProfilePath"), ours.folder),
+        etc=write_etc(ours.folder, user),
+    )
+    # Rootless it lives among mounts of its own, as they were when it began.
+    table = f"unshare cat {MOUNTS}" if machine.rootless else ""
+    return Oci(PODMAN, partial(podman_argv, user=user, machine=machine), ours, table)
+
+
+async def find_apple(ours: Installation) -> Oci:
+    """Apple's container; its system is started when it is down."""
+    status = ["system", "status", "--format", "json"]
+    try:
+        await _ask_first("container", status, ours)
+    except NoRuntime as refusal:
+        if not refusal.installed:
+            raise
+        start = ["container", "system", "start", "--enable-kernel-install"]
+        await call(start, env=client_environ(ours.environ), seconds=60)
+        await _ask_first("container", status, ours)
+    return Oci(APPLE, partial(apple_argv, user=agent_user()), ours)
+
+
+async def _ask_first(program: str, words: Sequence[str], ours: Installation) -> str:
+    """What an engine answers. Raises `NoRuntime`."""
+    seen = await call([program, *words], env=client_environ(ours.environ))
+    if not seen.ok:
+        missing = seen.code == 127 and seen.err.startswith(f"{program}:")
+        raise refused(program, seen.reason, installed=not missing)
+    return seen.out
+
+
+def _tightened(path: str | None, folder: Path) -> Path | None:
+    """podman's profile made stricter; None where it has none that we can read, and its default stays."""
+    try:
+        profile = seccomp.tighten(json.loads(Path(path or "").read_text()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    aside, place = folder / ".podman-seccomp", folder / "podman-seccomp.profile"
+    aside.write_text(json.dumps(profile))
+    return aside.replace(place)
+
+
+def _nproc() -> int:
+    """What podman may set: no more than is ours, nor than the pids there are, to which it lowers itself first."""
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
+
+
 # --- the runtime -----------------------------------------------------------------------------------
 
 
@@ -251,40 +219,40 @@ class Oci:
     def __init__(
         self,
         engine: Engine,
-        *,
-        install: str,
-        image: str | None,
-        env: Mapping[str, str],
-        user: tuple[int, int],
+        run: Callable[[Spec], list[str]],
+        ours: Installation,
+        mount_table: str = "",
     ) -> None:
+        """``run`` makes the argv of a container, ``mount_table`` shows the mounts that the engine sees; they are ours
+        where it is empty."""
         self.name = engine.name
+        self.owner = agent_user()
         self._engine = engine
-        self._install = install
-        self._image = image
-        self._env = env
-        self._user = user
+        self._run = run
+        self._ours = ours
+        self._mount_table = mount_table
+        self._env = client_environ(ours.environ)
         self._held: dict[str, str] | None = None
 
-    @property
-    def owner(self) -> tuple[int, int]:
-        return self._user
+    async def _ask(self, words: str, *more: str, seconds: float = CALL_TIMEOUT) -> Called:
+        argv = [self.name, *shlex.split(words), *more]
+        return await call(argv, env=self._env, seconds=seconds)
 
     async def versions(self) -> dict[str, str]:
-        seen = await call(self._engine.version, env=self._env)
+        seen = await self._ask(self._engine.version)
         try:
-            return self._engine.parse_version(seen.out) if seen.ok else {}
+            return self._engine.read_version(seen.out) if seen.ok else {}
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return {}
 
     async def storage_driver(self) -> str:
         if not self._engine.storage:
             return ""
-        seen = await call(self._engine.storage, env=self._env)
+        seen = await self._ask(self._engine.storage)
         return seen.out.strip() if seen.ok else ""
 
     async def has_image(self) -> bool:
-        """Whether the image that agents run from is there."""
-        return (await call([*self._engine.has_image, str(self._image)], env=self._env)).ok
+        return (await self._ask(self._engine.has_image, str(self._ours.image))).ok
 
     async def limits_held(self) -> dict[str, str]:
         """Looked at from inside a container that is started as an agent's is; once, since it does not change while
@@ -292,9 +260,9 @@ class Oci:
         if self._held is None:
             limits, run = Limits(), secrets.token_hex(8)
             spec = Spec(
-                name=f"pynchy-{self._install}-{run}",
+                name=f"pynchy-{self._ours.id}-{run}",
                 run=run,
-                install=self._install,
+                install=self._ours.id,
                 image=None,
                 mounts=(),
                 command=("sh", "-c", probe.SCRIPT),
@@ -313,13 +281,12 @@ class Oci:
         return self._held
 
     async def list(self) -> list[str]:
-        argv = [*self._engine.names]
-        if argv[-1] == "--filter":
-            argv.append(f"label={INSTALL_LABEL}={self._install}")
-        seen = await call(argv, env=self._env)
+        read = self._engine.read_names
+        label = () if read else ("--filter", f"label={INSTALL_LABEL}={self._ours.id}")
+        seen = await self._ask(self._engine.names, *label)
         if not seen.ok:
             raise ContainerStays(f"{self.name} cannot say what it has: {seen.reason}")
-        return self._engine.parse_names(seen.out, self._install)
+        return read(seen.out, self._ours.id) if read else seen.out.split()
 
     async def remove(self, name: str) -> None:
         await self.kill(name)
@@ -337,36 +304,33 @@ class Oci:
         raise ContainerStays(f"{self.name} still has {name}: {reason}")
 
     async def stop(self, name: str) -> Called:
-        return await call([*self._engine.stop, name], env=self._env, seconds=STOP_GRACE + 10)
+        return await self._ask(self._engine.stop, name, seconds=STOP_GRACE + 10)
 
     async def kill(self, name: str) -> Called:
-        return await call([*self._engine.remove, name], env=self._env)
+        return await self._ask(self._engine.remove, name)
 
     @asynccontextmanager
     async def open(self, spec: Spec, *, grace: float) -> AsyncIterator[Container]:
         if spec.image is None:
-            spec = attrs.evolve(spec, image=self._image)
+            spec = attrs.evolve(spec, image=self._ours.image)
         try:
             make_places(spec)
-            argv = self._engine.run(with_submounts(spec, await self._mount_table()))
+            argv = self._run(with_submounts(spec, await self._mounts_seen()))
         except (OSError, BadSpec) as error:
             raise SpawnFailed(self.name, str(error)) from error
         if self._engine.start:
             await self._create(spec, [argv[0], "create", *argv[2:]])
-            argv = [*self._engine.start, spec.name]
+            argv = [self.name, *self._engine.start.split(), spec.name]
         ending = Named(self, spec.name)
-        try:
-            async with attach(
-                argv, name=spec.name, env=self._env, grace=grace, ending=ending
-            ) as client:
-                yield client
-        except FileNotFoundError as error:
-            raise SpawnFailed(self.name, f"{error.filename}: {error.strerror}") from error
+        async with attach(
+            argv, name=spec.name, env=self._env, grace=grace, ending=ending
+        ) as client:
+            yield client
 
-    async def _mount_table(self) -> bytes:
-        if not self._engine.mount_table:
+    async def _mounts_seen(self) -> bytes:
+        if not self._mount_table:
             return MOUNTS.read_bytes() if MOUNTS.exists() else b""
-        seen = await call(self._engine.mount_table, env=self._env)
+        seen = await self._ask(self._mount_table)
         if not seen.ok:
             raise SpawnFailed(self.name, f"it cannot say what is mounted: {seen.reason}")
         return os.fsencode(seen.out)
@@ -397,9 +361,9 @@ class Oci:
 
     async def _explain(self, spec: Spec, seen: Called) -> str:
         """What went wrong, and what to do about it where we know."""
-        if (await call([*self._engine.has_image, str(spec.image)], env=self._env)).ok:
+        if (await self._ask(self._engine.has_image, str(spec.image))).ok:
             return seen.reason
-        if (await call(self._engine.version, env=self._env)).ok:
+        if (await self._ask(self._engine.version)).ok:
             ours = str(spec.image).startswith("localhost/pynchy-")
             mend = (
                 f"build it: just image {self.name}"
@@ -421,6 +385,10 @@ class Named:
 
     runtime: Oci
     name: str
+
+    @property
+    def engine(self) -> str:
+        return self.runtime.name
 
     async def stop(self, client: trio.Process) -> None:
         await self.runtime.stop(self.name)

@@ -5,16 +5,30 @@ The rule that keeps it so: no engine is named here. `choice.open_runtime` choose
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol
 
-from pynchy.container.engines.troubles import judge
+import attrs
+
 from pynchy.container.spec import Spec
 
 
+@attrs.frozen
+class Installation:
+    """Whose containers an engine runs. ``id`` marks them, ``image`` is what agents run from, ``folder`` is for files of
+    ours that engines are given, and ``environ`` is where engines are looked for."""
+
+    id: str
+    image: str | None
+    folder: Path
+    environ: Mapping[str, str]
+
+
 class NoRuntime(Exception):
-    """Nothing on this machine can hold an agent, or one engine cannot; the message says what to do. ``heals``: waiting
-    may help, since an engine is there and only not up."""
+    """No engine on this machine can run an agent, or one engine cannot. ``heals``: it may pass by itself, since the
+    engine is there and not up. ``remedy`` is one sentence of what to do, or empty."""
 
     def __init__(
         self, text: str, *, heals: bool = False, remedy: str = "", installed: bool = True
@@ -23,14 +37,6 @@ class NoRuntime(Exception):
         self.heals = heals
         self.remedy = remedy
         self.installed = installed
-
-
-def refused(engine: str, said: str, *, installed: bool) -> NoRuntime:
-    """An engine's refusal, in its own words, as what it means for us."""
-    found = judge(engine, said, installed=installed)
-    return NoRuntime(
-        found.reason, heals=found.heals, remedy=found.remedy, installed=found.installed
-    )
 
 
 class SpawnFailed(Exception):

@@ -9,18 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import attrs
-
-
-@attrs.frozen
-class Trouble:
-    """``remedy`` is one sentence of what to do, or empty."""
-
-    reason: str
-    heals: bool
-    remedy: str = ""
-    installed: bool = True
-
+from pynchy.container.engines.runtime import NoRuntime
 
 _INSTALL: Final = {
     "docker": "on Debian or Ubuntu: sudo apt-get install docker.io, and sudo usermod -aG docker $USER",
@@ -66,12 +55,12 @@ _TABLE: Final[tuple[tuple[str, str, bool, str], ...]] = (
 )
 
 
-def judge(engine: str, said: str, *, installed: bool) -> Trouble:
+def refused(engine: str, said: str, *, installed: bool) -> NoRuntime:
     """What an engine's refusal means. ``said`` is its own words."""
     if not installed:
-        return Trouble("not installed", heals=False, remedy=_INSTALL[engine], installed=False)
+        return NoRuntime("not installed", remedy=_INSTALL[engine], installed=False)
     reason = f"installed, but does not answer ({said})"
     for name, pattern, heals, remedy in _TABLE:
         if name == engine and re.search(pattern, said, re.IGNORECASE):
-            return Trouble(reason, heals=heals, remedy=remedy)
-    return Trouble(reason, heals=True)
+            return NoRuntime(reason, heals=heals, remedy=remedy)
+    return NoRuntime(reason, heals=True)
