@@ -13,8 +13,8 @@ import os
 import select
 import struct
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn, Protocol
 
 import attrs
@@ -126,8 +126,11 @@ if sys.platform == "linux":
             path = os.fsencode(f"/proc/self/fd/{folder}")
             return _checked(_libc().inotify_add_watch(self._fd, path, mask))
 
-        async def listen(self) -> NoReturn:
+        async def listen(
+            self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        ) -> NoReturn:
             """Ring the bells of what has changed. Runs until cancelled."""
+            task_status.started()
             await self._opened.wait()
             while True:
                 if await self.read() > _READ // 2:
@@ -158,19 +161,17 @@ if sys.platform == "linux":
             if self._fd >= 0:
                 os.close(self._fd)
 
-    @asynccontextmanager
-    async def open_watches() -> AsyncIterator[Watches]:
-        """A program's one instance, taken now, for the length of the block. Without one, a later watch tries again."""
+    @contextmanager
+    def open_watches() -> Iterator[Watches]:
+        """A program's one instance, taken now, for the length of the block. Without one, a later watch tries again.
+        Its changes are heard of while `Watches.listen` runs."""
         watches = Watches()
         try:
             try:
                 watches.open()
             except OSError as error:
                 watches._refused = f"no inotify: {error.strerror}"
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(watches.listen, name="changes in folders")
-                yield watches
-                nursery.cancel_scope.cancel("nobody listens any more")
+            yield watches
         finally:
             watches.close()
 
@@ -235,8 +236,14 @@ else:
             with open_watch(folder, every_write=every_write) as watch:
                 yield watch
 
-    @asynccontextmanager
-    async def open_watches() -> AsyncIterator[Watches]:
+        async def listen(
+            self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        ) -> NoReturn:
+            task_status.started()
+            await trio.sleep_forever()
+
+    @contextmanager
+    def open_watches() -> Iterator[Watches]:
         yield Watches()
 
     def refusal() -> str:

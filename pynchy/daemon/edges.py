@@ -88,6 +88,7 @@ class Edges:
     whatsapp: WhatsApp | None = None
     guard: Guards | None = None
     stalls: LoopWatch | None = None
+    watches: Watches | None = None
     renewal: Callable[..., Awaitable[object]] | None = None
     warnings: Callable[[], tuple[str, ...]] = tuple
     look: Callable[[], Awaitable[None]] | None = None

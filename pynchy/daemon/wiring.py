@@ -83,6 +83,7 @@ async def run(
         open_loop_time(),
         open_lock(home.lock),
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals,
+        open_watches() as watches,
     ):
         async with (
             open_store(
@@ -91,7 +92,6 @@ async def run(
             edges.open_upstream(config) as upstream,
             open_console(now=world.now, new_id=world.new_id) as console,
             open_watch() as stalls,
-            open_watches() as watches,
         ):
             whatsapp = edges.whatsapp(config, store)
             guard = Guards(store, await edges.allowed(config))
@@ -124,6 +124,7 @@ async def run(
                 whatsapp=whatsapp,
                 guard=guard,
                 stalls=stalls,
+                watches=watches,
                 renewal=_renewal(config, upstream, watches),
                 warnings=partial(edges.warnings, known, watches),
                 look=Health(runtime, config.container.image, known).look,
@@ -229,6 +230,8 @@ async def serve(
             edges.whatsapp is not None
         ):  # it connects meanwhile, and brings nothing before it is listened to
             await child(edges.whatsapp.run, "whatsapp")
+        if edges.watches is not None:
+            await child(edges.watches.listen, "folder changes")
         await _recover(config, edges, boot, after)
         await child(outgoing.run, "sender")
         dispatch = partial(

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,15 @@ def instances() -> int:
     return found
 
 
+@asynccontextmanager
+async def listening() -> AsyncIterator[Watches]:
+    with open_watches() as watches:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watches.listen)
+            yield watches
+            nursery.cancel_scope.cancel()
+
+
 async def test_each_folder_hears_of_its_own_changes_and_one_instance_does_for_all(
     tmp_path: Path,
 ) -> None:
@@ -46,7 +57,7 @@ async def test_each_folder_hears_of_its_own_changes_and_one_instance_does_for_al
 
     before = instances() if sys.platform == "linux" else 0
     with trio.fail_after(30):
-        async with open_watches() as watches, trio.open_nursery() as nursery:
+        async with listening() as watches, trio.open_nursery() as nursery:
             for number, folder in enumerate(folders):
                 folder.mkdir()
                 await nursery.start(hear, number)
@@ -68,7 +79,7 @@ async def test_each_folder_hears_of_its_own_changes_and_one_instance_does_for_al
 async def test_two_who_watch_one_folder_both_hear_and_one_may_leave(tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     with trio.fail_after(30):
-        async with open_watches() as watches:
+        async with listening() as watches:
             with watches.of(fd) as one:
                 with watches.of(fd) as two:
                     (tmp_path / "a").write_bytes(b"")
@@ -94,22 +105,29 @@ libc = ctypes.CDLL(None)
 held = []
 
 async def main(folder):
-    async with changes.open_watches() as first:  # before anybody took them
+    with changes.open_watches() as first:  # before anybody took them
         while (fd := libc.inotify_init1(0)) >= 0:
             held.append(fd)
-        async with changes.open_watches() as second:
-            print("first", repr(first.trouble), changes.refusal() != "")
-            print("second", "inotify" in second.trouble)
-            for watches in (first, second):
-                name = folder / ("{"0" * 31}" + str(len(list(folder.iterdir()))) + ".json")
-                with open_spool(folder, watch=watches.of) as spool, spool.watched() as watch:
-                    print(type(watch).__name__, "1 folders" in watches.trouble)
-                    name.write_bytes(b"x")
-                    while name.name not in spool.scan().names:
-                        await watch.changed()
-            os.close(held.pop())
-            with open_spool(folder, watch=second.of) as spool, spool.watched() as watch:
-                print(type(watch).__name__, repr(second.trouble))
+        with changes.open_watches() as second:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(first.listen)
+                await nursery.start(second.listen)
+                await hear(folder, first, second)
+                nursery.cancel_scope.cancel()
+
+async def hear(folder, first, second):
+    print("first", repr(first.trouble), changes.refusal() != "")
+    print("second", "inotify" in second.trouble)
+    for watches in (first, second):
+        name = folder / ("{"0" * 31}" + str(len(list(folder.iterdir()))) + ".json")
+        with open_spool(folder, watch=watches.of) as spool, spool.watched() as watch:
+            print(type(watch).__name__, "1 folders" in watches.trouble)
+            name.write_bytes(b"x")
+            while name.name not in spool.scan().names:
+                await watch.changed()
+    os.close(held.pop())
+    with open_spool(folder, watch=second.of) as spool, spool.watched() as watch:
+        print(type(watch).__name__, repr(second.trouble))
 
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(61234); os.setuid(61234)

@@ -45,19 +45,20 @@ async def watched(tmp_path: Path, **environ: str) -> AsyncIterator[Seen]:
     home = Home(tmp_path)
     home.env.write_text("ANTHROPIC_API_KEY=sk-old\n")
     seen = Seen(home)
-    async with open_watches() as watches, trio.open_nursery() as nursery:
-        await nursery.start(
-            partial(
-                credentials.run,
-                home.root,
-                watches,
-                read=partial(credential_now, environ, home),
-                use=seen.use,
-                changed=seen.changed,
-            )
+    with open_watches() as watches:
+        run = partial(
+            credentials.run,
+            home.root,
+            watches,
+            read=partial(credential_now, environ, home),
+            use=seen.use,
+            changed=seen.changed,
         )
-        yield seen
-        nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watches.listen)
+            await nursery.start(run)
+            yield seen
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("how", ["in place", "renamed"])

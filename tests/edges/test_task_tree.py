@@ -20,6 +20,7 @@ from pynchy.config.settings import Config
 from pynchy.container.session import Session
 from pynchy.daemon import wiring
 from pynchy.daemon.edges import Edges
+from pynchy.folder_changes import open_watches
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, RunId
 from pynchy.policy.failures import Call
 from pynchy.store import groups, turn_rows
@@ -32,6 +33,7 @@ SERVICES = {
     "sender",
     "dispatcher",
     "disk guard",
+    "folder changes",
     "credentials",
     "maintenance",
     "receiver console",
@@ -126,7 +128,7 @@ async def test_one_nursery_owns_all_that_runs(tmp_path: Path) -> None:
     config.home.make()
     agents, up, over, world = Agents(), trio.Event(), trio.Event(), real_world()
     signals_in, signals = trio.open_memory_channel[int](1)
-    with trio.fail_after(60):
+    with trio.fail_after(60), open_watches() as watches:
         async with open_store(config.home.database) as store, trio.open_nursery() as nursery:
             await store.call(_asked)
             async with open_console(now=world.now, new_id=world.new_id) as console:
@@ -142,6 +144,7 @@ async def test_one_nursery_owns_all_that_runs(tmp_path: Path) -> None:
                     whatsapp=channel,
                     renewal=nothing,
                     has_home=True,
+                    watches=watches,
                 )
 
                 async def serve() -> None:
