@@ -28,7 +28,7 @@ from pynchy.model import (
     channel_of,
     folder_of,
 )
-from pynchy.store import breakers, groups, questions, runs, turn_rows, turns
+from pynchy.store import breakers, groups, questions, runs, turns
 from pynchy.store.database import Tx
 
 MOST_SEEN: Final = 100  # chats that are not registered, in a list
@@ -102,20 +102,22 @@ def compact(tx: Tx, actor: Actor, folder: GroupId) -> Effects:
     group, chat = groups.get(tx, folder), actor.chat
     if group is None or group.session is None or chat is None:
         return Effects()
-    turn_rows.add(
+    turns.add(
         tx,
-        folder=folder,
-        chat=chat,
-        kind="notice",
-        prompt="/compact",
-        source=turns.COMPACT,
-        steps=0,
+        turns.Work(
+            folder=folder,
+            chat=chat,
+            kind="notice",
+            prompt="/compact",
+            source=turns.COMPACT,
+            steps=0,
+        ),
     )
     note(tx, actor, "conversation shortened", folder)
     return Effects(look=(folder,))
 
 
-def _stopped(folder: GroupId, cancelled: Sequence[turn_rows.Turn]) -> Stopped:
+def _stopped(folder: GroupId, cancelled: Sequence[turns.Turn]) -> Stopped:
     told = (
         TurnTold(each.chat, each.id, "cancelled") for each in cancelled if each.state != "claimed"
     )

@@ -41,16 +41,6 @@ class NewTask:
     catch_up: task_rows.CatchUp = "coalesce"
 
 
-@attrs.frozen
-class Change:
-    """What becomes of a task; what is None stays as it is."""
-
-    prompt: str | None = None
-    script: str | None = None
-    context: task_rows.Context | None = None
-    schedule: Schedule | None = None
-
-
 def create(
     tx: Tx, actor: Actor, wanted: NewTask, creator: tuple[SenderId, int] = (authority.OWNER, 0)
 ) -> tuple[task_rows.Task, Effects]:
@@ -63,30 +53,27 @@ def create(
         twin = tasks.like(tx, wanted.folder, wanted.prompt, wanted.schedule)
         if twin is not None:
             raise Refused(f"{twin} says the same at the same times; there is no need for another")
-    values = attrs.asdict(wanted, recurse=False)
+    values = {**attrs.asdict(wanted, recurse=False), "chat": chat}
     made_by, depth = creator
+    order = tasks.Order(id=TaskId(tx.new_id()), creator=made_by, depth=depth, **values)
     try:
-        task = tasks.create(
-            tx,
-            **{**values, "chat": chat},
-            id=TaskId(tx.new_id()),
-            creator=made_by,
-            depth=depth,
-        )
+        task = tasks.create(tx, order)
     except tasks.CannotSchedule as error:
         raise Refused(str(error), "bad_request") from None
     note(tx, actor, "task scheduled", task.folder, task=task.id)
     return task, _SCHEDULES
 
 
-def change(tx: Tx, actor: Actor, id: TaskId, wanted: Change) -> tuple[task_rows.Task, Effects]:
+def change(
+    tx: Tx, actor: Actor, id: TaskId, wanted: tasks.Change
+) -> tuple[task_rows.Task, Effects]:
     """Change a task that is not over."""
     task = find(tx, actor, id)
     if task.creator == authority.OWNER and actor.is_main and not actor.trusted:
         raise Refused("the owner made this task: only a turn that they asked for may change it")
     if wanted.schedule is not None and actor.steps:
         _not_too_soon(tx, task.folder, wanted.schedule, tasks.last_run(tx, id) or tx.now)
-    changed = tasks.change(tx, id, **attrs.asdict(wanted, recurse=False))
+    changed = tasks.change(tx, id, wanted)
     if changed is None:
         raise Refused(f"the task is {task.state} and can no longer be changed")
     note(tx, actor, "task changed", task.folder, task=id)
@@ -222,7 +209,9 @@ def _update_task(call: Call) -> Done:
             raise Refused("a new schedule_type needs a schedule_value")
         kind = args.get("schedule_type") or find(call.tx, call.actor, _id(call)).schedule.kind
         schedule = _schedule(call, kind, args["schedule_value"])
-    wanted = Change(args.get("prompt"), args.get("script"), args.get("context_mode"), schedule)
+    wanted = tasks.Change(
+        args.get("prompt"), args.get("script"), args.get("context_mode"), schedule
+    )
     task, effects = change(call.tx, call.actor, _id(call), wanted)
     return Done.now(f"changed; {_next(task, call)}", effects)
 

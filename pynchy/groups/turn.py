@@ -29,7 +29,7 @@ from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId
 from pynchy.policy import failures, tools
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import Call, Trouble
-from pynchy.store import groups, holds, runs, serving, turns
+from pynchy.store import claims, groups, holds, results, runs, serving, turns
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store
 from pynchy.text.prompt import MEDIA_ROOT, render_prompt
@@ -163,7 +163,7 @@ class _Run:
     agent: Session = attrs.field(init=False)  # from here on while there is a container
     deadlines: Deadlines = attrs.field(init=False)
 
-    owed: dict[str, turns.Claimed] = attrs.field(init=False, factory=dict)
+    owed: dict[str, claims.Claimed] = attrs.field(init=False, factory=dict)
     taken: list[str] = attrs.field(init=False, factory=list)  # prompts the agent said it has
     session: str | None = attrs.field(init=False, default=None)
     chat: ChatId | None = attrs.field(init=False, default=None)
@@ -225,7 +225,7 @@ class _Run:
             raise
         return await self._settle(reason)  # however slow the disk is: the next run comes after it
 
-    async def _live(self, group: Group, claimed: turns.Claimed | None) -> str:
+    async def _live(self, group: Group, claimed: claims.Claimed | None) -> str:
         """Open the agent and serve it. Returns why the run ended, once its container is gone."""
         self.session = None if claimed is not None and claimed.isolated else group.session
         first = None if claimed is None else await self._prompt(claimed)
@@ -345,7 +345,7 @@ class _Run:
         taken = [each for each in prompts if each in self.owed and each not in self.taken]
         if taken:
             self.taken += taken
-            await self.store.call(turns.accepted, self.run, taken)
+            await self.store.call(claims.accepted, self.run, taken)
 
     async def _in_session(self, session: str | None) -> None:
         """Keep the session as soon as it is known: a run that dies in its first turn is resumed in it."""
@@ -387,9 +387,9 @@ class _Run:
             pieces = pieces[: MAX_PIECES - self.aside]
             self.aside += len(pieces)
         committed = await self.store.call(
-            turns.commit,
+            results.commit,
             self.run,
-            turns.Reply(
+            results.Reply(
                 answered=[each.prompt_id for each in answered],
                 pieces=pieces,
                 session=result.session,
@@ -424,7 +424,7 @@ class _Run:
                 self.agent.close()
 
     def _pieces(
-        self, result: wire.Result, answered: Sequence[turns.Claimed], note: str | None
+        self, result: wire.Result, answered: Sequence[claims.Claimed], note: str | None
     ) -> list[str]:
         """What is said of a result, in messages."""
         text = clean_reply(result.text)
@@ -456,8 +456,7 @@ class _Run:
             return
         while len(self.owed) < MAX_OWED:
             claimed = await self.store.call(
-                turns.claim,
-                self.group,
+                claims.claim,
                 self.run,
                 chat=self.chat if self.owed else None,
                 terms=self.terms.failing,
@@ -567,7 +566,7 @@ class _Run:
 
     # --- prompts ---
 
-    async def _prompt(self, claimed: turns.Claimed) -> wire.Prompt | wire.Compact:
+    async def _prompt(self, claimed: claims.Claimed) -> wire.Prompt | wire.Compact:
         self.owed[claimed.prompt_id] = claimed
         self.probes += claimed.probes
         self.chat = claimed.chat
@@ -599,7 +598,7 @@ class _Run:
             await self.services.typing(self.chat, on)
 
 
-def _images(claimed: turns.Claimed) -> tuple[wire.Image, ...]:
+def _images(claimed: claims.Claimed) -> tuple[wire.Image, ...]:
     """The pictures that are shown to the model with the prompt, besides being named in it."""
     return tuple(
         wire.Image(path=MEDIA_ROOT + each.path, media_type=each.media_type)

@@ -342,13 +342,15 @@ def _bring_task(
         )
         tasks.create(
             Tx(db, now),
-            id=id,
-            folder=GroupId(group.folder),
-            chat=chats[-1],
-            prompt=task.prompt,
-            schedule=schedule,
-            context="group" if task.context == "group" else "isolated",
-            creator=authority.OWNER if group.folder == MAIN else SenderId(""),
+            tasks.Order(
+                id=id,
+                folder=GroupId(group.folder),
+                chat=chats[-1],
+                prompt=task.prompt,
+                schedule=schedule,
+                context="group" if task.context == "group" else "isolated",
+                creator=authority.OWNER if group.folder == MAIN else SenderId(""),
+            ),
         )
     except (BadSchedule, tasks.CannotSchedule) as error:
         report.problems.append(

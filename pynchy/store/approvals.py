@@ -22,7 +22,7 @@ from pynchy.policy import wording
 from pynchy.policy.requests import Request, digest
 from pynchy.policy.tools import Caller
 from pynchy.policy.wording import End
-from pynchy.store import audit, groups, turn_rows
+from pynchy.store import audit, groups, turns
 from pynchy.store.database import Database, Tx
 from pynchy.store.rows import column, from_value, number, read_all, read_one, scalar
 
@@ -135,14 +135,16 @@ def end(tx: Tx, approval: Approval, state: End, *, by: str, outcome: str) -> Gro
     chat = _chat_of(tx, approval)
     if chat is None:
         return None
-    turn_rows.add(
+    turns.add(
         tx,
-        folder=approval.folder,
-        chat=chat,
-        kind="notice",
-        prompt=wording.request_ended(approval.command, approval.code, state, outcome),
-        source="approval",
-        steps=max(1, turn_rows.steps(tx, approval.turn)),
+        turns.Work(
+            folder=approval.folder,
+            chat=chat,
+            kind="notice",
+            prompt=wording.request_ended(approval.command, approval.code, state, outcome),
+            source="approval",
+            steps=max(1, turns.steps(tx, approval.turn)),
+        ),
     )
     return approval.folder
 

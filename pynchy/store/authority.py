@@ -10,7 +10,7 @@ from typing import Final
 
 from pynchy.model import MAIN, ChatId, GroupId, RunId, SenderId, TurnId, after, channel_of
 from pynchy.policy.tools import Caller
-from pynchy.store import delegates, groups, questions, turn_rows
+from pynchy.store import delegates, groups, questions, turns
 from pynchy.store.database import Database, Tx
 
 
@@ -38,7 +38,7 @@ def caller_of(db: Database, folder: GroupId, run: RunId) -> Caller | None:
         turn=turn,
         trusted=folder == MAIN and _all_trusted(db, run, turn, chat),
         depth=delegates.depth(db, turn),
-        steps=turn_rows.steps(db, turn),
+        steps=turns.steps(db, turn),
     )
 
 

@@ -108,6 +108,15 @@ class Tx:
         """Add a row with these columns in the place of the one with its key."""
         self._insert("INSERT OR REPLACE", table, values)
 
+    def update(self, table: str, where: str, params: Sequence[Any], /, **values: Any) -> int:
+        """Set these columns in the rows ``where`` names; how many rows. Without columns nothing is done."""
+        if not values:
+            return 0
+        settings = ", ".join(f"{column} = ?" for column in values)
+        return self.execute(
+            f"UPDATE {table} SET {settings} WHERE {where}", (*values.values(), *params)
+        ).rowcount
+
     def _insert(self, verb: str, table: str, values: Mapping[str, Any]) -> sqlite3.Cursor:
         marks = ", ".join("?" * len(values))
         return self.execute(

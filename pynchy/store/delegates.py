@@ -10,20 +10,22 @@ from pynchy.model import GroupId, RunId, TurnId
 from pynchy.policy import wording
 from pynchy.policy.tools import Caller
 from pynchy.policy.wording import Outcome
-from pynchy.store import turn_rows, turns
+from pynchy.store import turns
 from pynchy.store.database import Database, Tx
 from pynchy.store.rows import number
 
 
 def ask(tx: Tx, caller: Caller, prompt: str, *, waits: bool) -> TurnId:
     """Make a helper's turn for a caller."""
-    turn = turn_rows.add(
+    turn = turns.add(
         tx,
-        folder=caller.folder,
-        chat=caller.chat,
-        kind="delegate",
-        prompt=prompt,
-        steps=turn_rows.steps(tx, caller.turn),
+        turns.Work(
+            folder=caller.folder,
+            chat=caller.chat,
+            kind="delegate",
+            prompt=prompt,
+            steps=turns.steps(tx, caller.turn),
+        ),
     )
     tx.insert(
         "delegates",
@@ -54,7 +56,7 @@ def depth(db: Database, turn: TurnId) -> int:
 
 def outcome(db: Database, turn: TurnId) -> Outcome | None:
     """What came of a helper, or None while it is not over."""
-    found = turn_rows.get(db, turn)
+    found = turns.get(db, turn)
     if found is None:
         return Outcome(ok=False, text="the helper is not known any more")
     if found.state in ("waiting", "claimed"):
@@ -81,13 +83,15 @@ def run_ended(tx: Tx, run: RunId) -> None:
     for turn, folder, chat, steps in ended:
         came = outcome(tx, turn)
         assert came is not None, "it has ended"
-        turn_rows.add(
+        turns.add(
             tx,
-            folder=folder,
-            chat=chat,
-            kind="notice",
-            prompt=wording.helper_ended(turn, came),
-            source="delegate",
-            steps=max(1, steps),
+            turns.Work(
+                folder=folder,
+                chat=chat,
+                kind="notice",
+                prompt=wording.helper_ended(turn, came),
+                source="delegate",
+                steps=max(1, steps),
+            ),
         )
         tx.execute("UPDATE delegates SET told = 1 WHERE turn_id = ?", (turn,))

@@ -2,7 +2,7 @@
 
 The rule: whatever makes a turn that nobody asked for, or says something besides an answer to a person, is
 counted in the transaction that does it, by the two functions that every such act goes through:
-`turn_rows.add` and `outbox.enqueue`. Whether more may be done is for `breakers`.
+`turns.add` and `outbox.enqueue`. Whether more may be done is for `breakers`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from pynchy.model import (
 )
 from pynchy.policy import wording
 from pynchy.policy.tools import Caller
-from pynchy.store import turn_rows
+from pynchy.store import turns
 from pynchy.store.database import Database, Tx
 from pynchy.store.rows import column, exists, number, read_one, scalar, scalars
 from pynchy.text.triggers import after_name, chosen, is_allowed
@@ -183,13 +183,15 @@ def answerer(db: Database, turn: TurnId) -> tuple[SenderId, bool] | None:
 def _wake(tx: Tx, id: str) -> None:
     asked = get(tx, id)
     assert asked is not None
-    turn = turn_rows.add(
+    turn = turns.add(
         tx,
-        folder=asked.folder,
-        chat=asked.chat,
-        kind="notice",
-        prompt=wording.question_answered(asked.question, asked.sender_name, asked.answer or ""),
-        source="question",
-        steps=0,
+        turns.Work(
+            folder=asked.folder,
+            chat=asked.chat,
+            kind="notice",
+            prompt=wording.question_answered(asked.question, asked.sender_name, asked.answer or ""),
+            source="question",
+            steps=0,
+        ),
     )
     tx.execute("UPDATE questions SET woke = ? WHERE id = ?", (turn, id))

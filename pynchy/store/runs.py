@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from pynchy.model import GroupId, Micros, RunId
-from pynchy.store import delegates, holds, questions, turns
+from pynchy.store import delegates, holds, questions, turn_failures
 from pynchy.store.database import Database, Tx
 from pynchy.store.rows import columns, read_all, read_one, to_value
 
@@ -64,12 +64,12 @@ def set_state(db: Database, run: RunId, state: State) -> None:
     db.execute("UPDATE runs SET state = ? WHERE id = ? AND state <> 'gone'", (state, run))
 
 
-def end(tx: Tx, run: RunId, *, reason: str) -> list[turns.Failure]:
-    """The container is verified gone. Turns it still held go back, see `turns.release`.
+def end(tx: Tx, run: RunId, *, reason: str) -> list[turn_failures.Failure]:
+    """The container is verified gone. Turns it still held go back, see `turn_failures.release`.
 
-    Call `turns.fail` first when they failed. Harmless a second time.
+    Call `turn_failures.fail` first when they failed. Harmless a second time.
     """
-    released = turns.release(tx, run)
+    released = turn_failures.release(tx, run)
     _gone(tx, run, reason)
     return released
 
@@ -95,7 +95,7 @@ def interrupt_others(tx: Tx, *, boot: str) -> list[str]:
         (boot,),
     ).fetchall()
     for run, _ in left:
-        turns.release(tx, RunId(run), message="the daemon stopped")
+        turn_failures.release(tx, RunId(run), message="the daemon stopped")
         _gone(tx, RunId(run), "interrupted")
     return [container for _, container in left]
 

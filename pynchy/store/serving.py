@@ -12,7 +12,7 @@ import attrs
 
 from pynchy.model import DAY, Group, GroupId, RunId, TurnId
 from pynchy.policy import failures
-from pynchy.store import groups, holds, notices, runs, turns
+from pynchy.store import claims, groups, holds, notices, runs, turn_failures
 from pynchy.store.database import Database, Tx
 
 #: Failures that are the daemon's doing and not an attempt that failed.
@@ -24,7 +24,7 @@ class Begun:
     """A run that is announced, with its first turn. None of one only if it is pre-warmed."""
 
     group: Group
-    claimed: turns.Claimed | None
+    claimed: claims.Claimed | None
 
 
 @attrs.frozen
@@ -40,7 +40,7 @@ class Settled:
     """How a run's end was written down: what of its turns goes back or is given up, what the owner was told and is to
     be told elsewhere, too, which groups have to look again when they may be tried, and what is left for the next."""
 
-    failures: list[turns.Failure]
+    failures: list[turn_failures.Failure]
     alert: str
     look_again: list[GroupId]
     left: Left
@@ -74,8 +74,8 @@ def begin(
     if group is None or (group.paused and start.kind != "delegate"):
         return None
     runs.begin(tx, start)
-    claimed = turns.claim(tx, start.folder, start.run, turn=turn, terms=terms)
-    if claimed is None and (not prewarm or turns.is_held(tx, start.folder)):
+    claimed = claims.claim(tx, start.run, turn=turn, terms=terms)
+    if claimed is None and (not prewarm or claims.is_held(tx, start.folder)):
         tx.execute("DELETE FROM runs WHERE id = ?", (start.run,))
         return None
     return Begun(group, claimed)
@@ -89,10 +89,10 @@ def settle(
     Prompts it never took are not counted as tried, unless it took none at all. Where the table of failures says so, the
     session is forgotten, and the chats are told that a new conversation begins.
     """
-    failed: list[turns.Failure] = []
+    failed: list[turn_failures.Failure] = []
     trouble = end.trouble
     if trouble is not None and trouble.kind not in UNCOUNTED:
-        failed = turns.fail(
+        failed = turn_failures.fail(
             tx, run, trouble, prompts=list(end.accepted) or None, jitter=jitter, terms=terms
         )
         anew = [each for each in failed if each.anew]

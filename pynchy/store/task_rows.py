@@ -12,7 +12,7 @@ from pynchy.policy import failures
 from pynchy.schedule.times import Schedule
 from pynchy.store import notices
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import columns, parts, to_value
+from pynchy.store.rows import exists, parts, read_one, scalar
 
 LATE: Final = 5.0  # seconds
 MOST_FAILURES: Final = TASKS.failures
@@ -43,13 +43,9 @@ class Task:
     created_at: Micros
 
 
-COLUMNS: Final = columns(Task)
-
-
 def get(db: Database, task: TaskId) -> Task | None:
     """One task."""
-    row = db.execute(f"SELECT {COLUMNS} FROM tasks WHERE id = ?", (task,)).fetchone()
-    return None if row is None else to_value(Task, row)
+    return read_one(db, Task, "FROM tasks WHERE id = ?", (task,))
 
 
 def pause(db: Database, task: TaskId, *, reason: str) -> bool:
@@ -64,10 +60,7 @@ def pause(db: Database, task: TaskId, *, reason: str) -> bool:
 
 def still_its(db: Database, task: Task) -> bool:
     """Whether the task's chat still belongs to its group: else it would speak to strangers."""
-    found = db.execute(
-        "SELECT 1 FROM chats WHERE chat = ? AND folder = ?", (task.chat, task.folder)
-    ).fetchone()
-    return found is not None
+    return exists(db, "SELECT 1 FROM chats WHERE chat = ? AND folder = ?", (task.chat, task.folder))
 
 
 def settle(tx: Tx, turn: TurnId, ended: str) -> None:
@@ -108,8 +101,8 @@ def end_if_over(db: Database, task: TaskId) -> None:
 
 def pause_if_failing(tx: Tx, turn: TurnId) -> None:
     """Pause the task of a turn that is dead, if it failed too often in a row, and tell its chat."""
-    row = tx.execute("SELECT task_id FROM fires WHERE turn_id = ?", (turn,)).fetchone()
-    task = None if row is None else get(tx, row[0])
+    id = scalar(tx, TaskId, "SELECT task_id FROM fires WHERE turn_id = ?", (turn,))
+    task = None if id is None else get(tx, id)
     if task is not None and task.state == "active" and task.failures >= MOST_FAILURES:
         reason = f"it failed {task.failures} times in a row"
         set_aside(tx, task, reason)

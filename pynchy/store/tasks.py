@@ -28,11 +28,10 @@ from pynchy.schedule.times import (
     next_slot,
     slots,
 )
-from pynchy.store import breakers, turn_rows, turns
+from pynchy.store import breakers, turns
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import to_value
+from pynchy.store.rows import exists, from_value, number, parts, read_all, scalar, scalars
 from pynchy.store.task_rows import (
-    COLUMNS,
     CatchUp,
     Context,
     Task,
@@ -67,54 +66,53 @@ class Fired:
 _NOT_HELD: Final = "AND folder NOT IN (SELECT folder FROM breakers)"
 
 
-def create(
-    tx: Tx,
-    *,
-    id: TaskId,
-    folder: GroupId,
-    chat: ChatId,
-    prompt: str,
-    schedule: Schedule,
-    context: Context,
-    creator: SenderId,
-    name: str = "",
-    script: str | None = None,
-    catch_up: CatchUp = "coalesce",
-    depth: int = 0,
-) -> Task:
+@attrs.frozen(kw_only=True)
+class Order:
+    """A task that is to be made. ``depth``: how many tasks stand between a person's word and it."""
+
+    id: TaskId
+    folder: GroupId
+    chat: ChatId
+    prompt: str
+    schedule: Schedule = attrs.field(metadata=parts(Schedule))
+    context: Context
+    creator: SenderId
+    name: str = ""
+    script: str | None = None
+    catch_up: CatchUp = "coalesce"
+    depth: int = 0
+
+
+@attrs.frozen
+class Change:
+    """What becomes of a task; what is None stays as it is."""
+
+    prompt: str | None = None
+    script: str | None = None
+    context: Context | None = None
+    schedule: Schedule | None = None
+
+
+def create(tx: Tx, order: Order) -> Task:
     """Make a task. Raises `CannotSchedule` if the group has too many, or tasks make tasks too deep."""
-    if depth > MOST_DEPTH:
+    if order.depth > MOST_DEPTH:
         raise CannotSchedule("a task made by a task cannot make another one")
-    count = tx.execute(
-        "SELECT count(*) FROM tasks WHERE folder = ? AND state IN ('active', 'paused')", (folder,)
-    ).fetchone()[0]
+    count = number(
+        tx,
+        "SELECT count(*) FROM tasks WHERE folder = ? AND state IN ('active', 'paused')",
+        (order.folder,),
+    )
     if count >= MOST_TASKS:
         raise CannotSchedule(f"the group has {MOST_TASKS} tasks; cancel one first")
-    first = next_slot(schedule, Micros(tx.now - 1))
-    tx.execute(
-        "INSERT INTO tasks (id, folder, chat, name, prompt, script, kind, value, timezone, anchor, "
-        "context, catch_up, creator, depth, state, next_run, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'active', ?, ?)",
-        (
-            id,
-            folder,
-            chat,
-            name,
-            prompt,
-            script,
-            schedule.kind,
-            schedule.value,
-            schedule.timezone,
-            schedule.anchor,
-            context,
-            catch_up,
-            creator,
-            depth,
-            None if first is None else first.at,
-            tx.now,
-        ),
+    first = next_slot(order.schedule, Micros(tx.now - 1))
+    tx.insert(
+        "tasks",
+        **from_value(order),
+        state="active",
+        next_run=None if first is None else first.at,
+        created_at=tx.now,
     )
-    found = get(tx, id)
+    found = get(tx, order.id)
     assert found is not None
     return found
 
@@ -127,59 +125,43 @@ def called(db: Database, word: str) -> list[Task]:
         return [exact]
     low = word.lower()
     begins = len(low) >= SHORTEST and set(low) <= set("0123456789abcdef")
-    rows = db.execute(
-        f"SELECT {COLUMNS} FROM tasks WHERE (?1 AND id >= ?2 AND id < ?2 || 'g') "
+    found = read_all(
+        db,
+        Task,
+        "FROM tasks WHERE (?1 AND id >= ?2 AND id < ?2 || 'g') "
         "OR (name = ?3 COLLATE NOCASE AND name <> '') ORDER BY created_at LIMIT 100",
         (begins, low, word),
     )
-    found = [to_value(Task, row) for row in rows]
     return [task for task in found if task.state in ("active", "paused")] or found
 
 
 def of_group(db: Database, folder: GroupId | None, *, ended: bool = False) -> list[Task]:
     """The tasks of a group (None: of all), the next due first. ``ended``: those that are over, too."""
-    rows = db.execute(
-        f"SELECT {COLUMNS} FROM tasks WHERE (?1 IS NULL OR folder = ?1) "
-        "AND (?2 OR state IN ('active', 'paused')) "
+    return read_all(
+        db,
+        Task,
+        "FROM tasks WHERE (?1 IS NULL OR folder = ?1) AND (?2 OR state IN ('active', 'paused')) "
         "ORDER BY next_run IS NULL, next_run, created_at LIMIT 1000",
         (folder, ended),
     )
-    return [to_value(Task, row) for row in rows]
 
 
-def change(
-    tx: Tx,
-    task: TaskId,
-    *,
-    prompt: str | None = None,
-    name: str | None = None,
-    script: str | None = None,
-    schedule: Schedule | None = None,
-    context: Context | None = None,
-) -> Task | None:
-    """Change what is given of a task that is not over; None if there is no such task."""
+def change(tx: Tx, task: TaskId, wanted: Change) -> Task | None:
+    """Change a task that is not over; None if there is no such task."""
     found = get(tx, task)
     if found is None or found.state not in ("active", "paused"):
         return None
-    tx.execute(
-        "UPDATE tasks SET prompt = coalesce(?2, prompt), name = coalesce(?3, name), "
-        "script = coalesce(?4, script), context = coalesce(?5, context) WHERE id = ?1",
-        (task, prompt, name, script, context),
-    )
-    if schedule is not None:
-        first = next_slot(schedule, Micros(tx.now - 1))
-        tx.execute(
-            "UPDATE tasks SET kind = ?2, value = ?3, timezone = ?4, anchor = ?5, failures = 0, "
-            "next_run = CASE state WHEN 'active' THEN ?6 END WHERE id = ?1",
-            (
-                task,
-                schedule.kind,
-                schedule.value,
-                schedule.timezone,
-                schedule.anchor,
-                None if first is None else first.at,
-            ),
-        )
+    given = {
+        column: value
+        for column, value in attrs.asdict(wanted, recurse=False).items()
+        if value is not None and column != "schedule"
+    }
+    if wanted.schedule is not None:
+        first = next_slot(wanted.schedule, Micros(tx.now - 1))
+        given |= {**from_value(wanted.schedule), "failures": 0}
+        if found.state == "active":
+            given["next_run"] = None if first is None else first.at
+    tx.update("tasks", "id = ?", (task,), **given)
     return get(tx, task)
 
 
@@ -208,12 +190,12 @@ def cancel(tx: Tx, task: TaskId) -> bool:
     )
     if changed.rowcount != 1:
         return False
-    for (turn,) in tx.execute(
+    waiting = (
         "SELECT turn_id FROM fires JOIN turns ON turns.id = turn_id "
-        "WHERE task_id = ? AND fires.state = 'waiting' AND turns.state = 'waiting'",
-        (task,),
-    ).fetchall():
-        turns.cancel_one(tx, TurnId(turn))
+        "WHERE task_id = ? AND fires.state = 'waiting' AND turns.state = 'waiting'"
+    )
+    for turn in scalars(tx, TurnId, waiting, (task,)):
+        turns.cancel_one(tx, turn)
     return True
 
 
@@ -248,20 +230,19 @@ def least_period(folder: GroupId) -> float:
 
 def last_run(db: Database, task: TaskId) -> Micros | None:
     """When a turn of the task was last made."""
-    row = db.execute(
-        "SELECT max(fired_at) FROM fires WHERE task_id = ? AND turn_id IS NOT NULL", (task,)
-    ).fetchone()
-    return None if row[0] is None else Micros(row[0])
+    sql = "SELECT max(fired_at) FROM fires WHERE task_id = ? AND turn_id IS NOT NULL"
+    return scalar(db, Micros, sql, (task,))
 
 
 def like(db: Database, folder: GroupId, prompt: str, schedule: Schedule) -> TaskId | None:
     """A task of the group that is not over and says the same in the same rhythm."""
-    row = db.execute(
+    return scalar(
+        db,
+        TaskId,
         "SELECT id FROM tasks WHERE folder = ? AND prompt = ? AND kind = ? AND value = ? "
         "AND state IN ('active', 'paused') LIMIT 1",
         (folder, prompt, schedule.kind, schedule.value),
-    ).fetchone()
-    return None if row is None else TaskId(row[0])
+    )
 
 
 def ledger(db: Database, task: TaskId, *, limit: int = 20) -> list[dict[str, Any]]:
@@ -284,15 +265,16 @@ def fire_due(tx: Tx, *, bounds: Bounds = UNBOUNDED) -> Fired:
 
     What is due in a group that is held back stays due: it is caught up with when the group may go on.
     """
-    rows = tx.execute(
-        f"SELECT {COLUMNS} FROM tasks WHERE state = 'active' AND next_run <= ? {_NOT_HELD} "
+    due = read_all(
+        tx,
+        Task,
+        f"FROM tasks WHERE state = 'active' AND next_run <= ? {_NOT_HELD} "
         "ORDER BY next_run, id LIMIT ?",
         (tx.now, BATCH),
-    ).fetchall()
+    )
     groups: dict[GroupId, None] = {}
     told = False
-    for row in rows:
-        task = to_value(Task, row)
+    for task in due:
         if not still_its(tx, task):
             set_aside(tx, task, "its chat is not its group's any more")
             told = True
@@ -307,10 +289,8 @@ def fire_due(tx: Tx, *, bounds: Bounds = UNBOUNDED) -> Fired:
         except BadSchedule as error:
             set_aside(tx, task, f"its schedule cannot be understood: {error}")
             told = True
-    ahead = tx.execute(
-        f"SELECT min(next_run) FROM tasks WHERE state = 'active' {_NOT_HELD}"
-    ).fetchone()[0]
-    return Fired(tuple(groups), None if ahead is None else Micros(ahead), told)
+    ahead = f"SELECT min(next_run) FROM tasks WHERE state = 'active' {_NOT_HELD}"
+    return Fired(tuple(groups), scalar(tx, Micros, ahead), told)
 
 
 def _fire(tx: Tx, task: Task) -> bool:
@@ -355,35 +335,27 @@ def _fire(tx: Tx, task: Task) -> bool:
 
 
 def _has_row(db: Database, task: Task, slot: Slot) -> bool:
-    found = db.execute(
-        "SELECT 1 FROM fires WHERE task_id = ? AND slot = ?", (task.id, slot.key)
-    ).fetchone()
-    return found is not None
+    return exists(db, "SELECT 1 FROM fires WHERE task_id = ? AND slot = ?", (task.id, slot.key))
 
 
 def _claim(tx: Tx, task: Task, slot: Slot, *, missed: int, steps: int) -> None:
-    turn = turn_rows.add(
+    turn = turns.add(
         tx,
-        folder=task.folder,
-        chat=task.chat,
-        kind="task",
-        prompt=task.prompt,
-        source=f"task {task.id}",
-        isolated=task.context == "isolated",
-        steps=steps,
+        turns.Work(
+            folder=task.folder,
+            chat=task.chat,
+            kind="task",
+            prompt=task.prompt,
+            source=f"task {task.id}",
+            isolated=task.context == "isolated",
+            steps=steps,
+        ),
     )
-    _record(tx, task, slot, "waiting", None, turn=turn, missed=missed)
+    _record(tx, task, slot, "waiting", turn_id=turn, missed=missed)
 
 
 def _record(
-    tx: Tx,
-    task: Task,
-    slot: Slot,
-    state: str,
-    reason: str | None,
-    *,
-    turn: TurnId | None = None,
-    missed: int = 0,
+    tx: Tx, task: Task, slot: Slot, state: str, reason: str | None = None, **more: int
 ) -> None:
     """The row of a slot. The primary key refuses a second one, and the transaction with it."""
     tx.insert(
@@ -392,21 +364,18 @@ def _record(
         slot=slot.key,
         due_at=slot.at,
         fired_at=tx.now,
-        turn_id=turn,
-        missed=missed,
         state=state,
         reason=reason,
+        **more,
     )
 
 
 def _waits(db: Database, task: TaskId) -> TurnId | None:
     """The turn of a task that is yet to run, if there is one."""
-    row = db.execute(
+    return scalar(
+        db,
+        TurnId,
         "SELECT turn_id FROM fires JOIN turns ON turns.id = turn_id "
         "WHERE task_id = ? AND fires.state = 'waiting' AND turns.state = 'waiting' LIMIT 1",
         (task,),
-    ).fetchone()
-    return None if row is None else TurnId(row[0])
-
-
-# --- how it ended ---
+    )

@@ -24,11 +24,6 @@ WIDE: dict[str, int] = {
     "pynchy.control.ops.tasks:add": 8,
     "pynchy.moving.importer:_bring_group": 8,
     "pynchy.schedule.scheduler:run": 11,
-    "pynchy.store.tasks:create": 12,
-    "pynchy.store.tasks:change": 7,
-    "pynchy.store.tasks:_record": 7,
-    "pynchy.store.turn_rows:add": 8,
-    "pynchy.store.turns:claim": 8,
     "pynchy.text.prompt:render_prompt": 12,
     "pynchy.whatsapp.write:file": 8,
 }

@@ -19,7 +19,7 @@ from pynchy.daemon.recovery import ROWS, STEPS, Recovery
 from pynchy.maintenance import erasure
 from pynchy.model import MAIN, MAIN_CONSOLE, GroupId, Micros, RunId
 from pynchy.policy.failures import Trouble
-from pynchy.store import groups, holds, outbox, runs, turn_rows, turns
+from pynchy.store import claims, groups, holds, outbox, runs, turn_failures, turns
 from pynchy.store.database import Store, Tx, open_store
 
 NOW = Micros(1_780_000_000_000_000)
@@ -73,14 +73,14 @@ def _mess(tx: Tx, container: str) -> None:
     groups.register(tx, folder=FAMILY, name="F", chats=(), trigger="Pynchy", requires_trigger=False)
     (entry,) = outbox.enqueue(tx, outbox.Author(MAIN, MAIN_CONSOLE), ["hello"])
     assert outbox.take(tx, entry) is not None
-    turn_rows.add(tx, folder=MAIN, chat=MAIN_CONSOLE, kind="notice", prompt="look", steps=0)
+    turns.add(tx, turns.Work(folder=MAIN, chat=MAIN_CONSOLE, kind="notice", prompt="look", steps=0))
     runs.begin(
         tx, runs.RunStart(run=RUN, folder=MAIN, kind="session", container=container, boot="earlier")
     )
-    assert turns.claim(tx, MAIN, RUN) is not None
-    turns.fail(tx, RUN, Trouble("credential", "refused", None, True, False), jitter=0.0)
+    assert claims.claim(tx, RUN) is not None
+    turn_failures.fail(tx, RUN, Trouble("credential", "refused", None, True, False), jitter=0.0)
     holds.take(tx, holds.everything(tx), RUN)
-    turn_rows.add(tx, folder=MAIN, chat=MAIN_CONSOLE, kind="task", prompt="work", steps=0)
+    turns.add(tx, turns.Work(folder=MAIN, chat=MAIN_CONSOLE, kind="task", prompt="work", steps=0))
     tx.execute(
         "UPDATE turns SET state = 'claimed', prompt_id = 'p', run_id = ? WHERE prompt = 'work'",
         (RUN,),

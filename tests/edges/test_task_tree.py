@@ -23,7 +23,7 @@ from pynchy.daemon.edges import Edges
 from pynchy.folder_changes import open_watches
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, RunId
 from pynchy.policy.failures import Call
-from pynchy.store import groups, turn_rows
+from pynchy.store import groups, turns
 from pynchy.store.database import Tx, open_store
 from pynchy.whatsapp.channel import Terms, WhatsApp
 from tests.edges.test_whatsapp import FAKE, link
@@ -82,7 +82,7 @@ async def nothing(
 
 def _asked(tx: Tx) -> None:
     groups.ensure_main(tx, name="Main", trigger="Pynchy")
-    turn_rows.add(tx, folder=MAIN, chat=MAIN_CONSOLE, kind="notice", prompt="look", steps=0)
+    turns.add(tx, turns.Work(folder=MAIN, chat=MAIN_CONSOLE, kind="notice", prompt="look", steps=0))
 
 
 def whatsapp(folder: Path) -> WhatsApp:

@@ -22,7 +22,7 @@ from pynchy.ipc import errors, files, watcher
 from pynchy.ipc.files import FILE_LIMIT
 from pynchy.ipc.spool import SCAN_LIMIT, Spool
 from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId, Staged, Unfit
-from pynchy.store import audit, groups, messages, outbox, runs, turns
+from pynchy.store import audit, claims, groups, messages, outbox, runs, turns
 from pynchy.store.connection import Connection
 from pynchy.store.database import Opened, Store, Tx, open_memory
 from pynchy_agent import wire
@@ -120,7 +120,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     def new_id() -> str:
         return f"{next(ids):032x}"
 
-    assert turns.claim(Tx(db, NOON, new_id), FAMILY, RUN) is not None
+    assert claims.claim(Tx(db, NOON, new_id), RUN) is not None
     run_sync = trio.to_thread.run_sync
     store = Store(Opened(db), run_sync, now=lambda: NOON, new_id=new_id)  # type: ignore[arg-type]  # as `open_store` casts it
     rung: list[Effects] = []

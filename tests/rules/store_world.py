@@ -10,7 +10,7 @@ import attrs
 
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, Message, Micros, RunId, SenderId
 from pynchy.policy.failures import Trouble
-from pynchy.store import groups, holds, messages, outbox, runs, turns
+from pynchy.store import claims, groups, holds, messages, outbox, results, runs, turn_failures
 from pynchy.store.connection import Connection, configure
 from pynchy.store.database import Tx, open_memory
 
@@ -106,28 +106,28 @@ class World:
 
     def claim(
         self, run: RunId, folder: GroupId = FAMILY, *, chat: ChatId | None = None
-    ) -> turns.Claimed:
+    ) -> claims.Claimed:
         found = self.try_claim(run, folder, chat=chat)
         assert found is not None, "nothing was due"
         return found
 
     def try_claim(
         self, run: RunId, folder: GroupId = FAMILY, *, chat: ChatId | None = None
-    ) -> turns.Claimed | None:
-        return turns.claim(Tx(self.db, self.passes(0.001), self.new_id), folder, run, chat=chat)
+    ) -> claims.Claimed | None:
+        return claims.claim(Tx(self.db, self.passes(0.001), self.new_id), run, chat=chat)
 
     def commit(
         self,
         run: RunId,
-        *answered: turns.Claimed,
+        *answered: claims.Claimed,
         say: Sequence[str] = (),
         session: str | None = None,
         reached: bool = True,
-    ) -> turns.Committed:
-        return turns.commit(
+    ) -> results.Committed:
+        return results.commit(
             Tx(self.db, self.passes(0.001), self.new_id),
             run,
-            turns.Reply(
+            results.Reply(
                 answered=[each.prompt_id for each in answered],
                 pieces=say,
                 session=session,
@@ -145,15 +145,15 @@ class World:
         sure: bool = False,
         moment: Micros | None = None,
         bought: bool = False,
-    ) -> list[turns.Failure]:
-        return turns.fail(
+    ) -> list[turn_failures.Failure]:
+        return turn_failures.fail(
             Tx(self.db, self.passes(0.001), self.new_id),
             run,
             Trouble(kind, message, moment, sure, bought),
             jitter=jitter,
         )
 
-    def end(self, run: RunId, reason: str = "closed") -> list[turns.Failure]:
+    def end(self, run: RunId, reason: str = "closed") -> list[turn_failures.Failure]:
         return runs.end(Tx(self.db, self.passes(0.001), self.new_id), run, reason=reason)
 
     def restart(self) -> list[str]:
@@ -164,7 +164,7 @@ class World:
         outbox.recover(Tx(self.db, self.now))
         return left
 
-    def say(self, text: str, *, chat: ChatId = CHAT, turn: turns.Claimed | None = None) -> int:
+    def say(self, text: str, *, chat: ChatId = CHAT, turn: claims.Claimed | None = None) -> int:
         """The agent says something while it works (or the host, without a turn)."""
         by = outbox.Author(FAMILY, chat, None if turn is None else turn.turn)
         (entry,) = outbox.enqueue(Tx(self.db, self.now, self.new_id), by, (text,))

@@ -14,7 +14,7 @@ from pynchy.model import ChatId, GroupId, RunId, SenderId, Staged, TaskId, after
 from pynchy.policy import tools
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
 from pynchy.schedule.times import Schedule
-from pynchy.store import breakers, effect_counts, runs, tasks, turn_rows, turns
+from pynchy.store import breakers, claims, effect_counts, results, runs, tasks, turns
 from pynchy.store.database import Tx
 from pynchy_agent import wire
 from tests.rules.store_world import CHAT, FAMILY, World
@@ -149,7 +149,7 @@ def test_what_a_helper_that_a_task_asked_for_wakes_is_still_not_asked_for(unaske
     run = world.begin()
     woken = world.claim(run)
     assert woken.kind == "notice"
-    assert turn_rows.steps(world.db, woken.turn) > 0
+    assert turns.steps(world.db, woken.turn) > 0
     assert task_of(Agent(world, run).call("schedule_task", prompt="c", **YEARLY))
     [made] = [task for task in tasks.of_group(world.db, FAMILY) if task.prompt == "c"]
     assert made.depth > 0
@@ -252,13 +252,15 @@ def due(world: World, bounds: Bounds) -> tasks.Fired:
 def every(world: World, seconds: int, folder: GroupId = FAMILY, chat: ChatId = CHAT) -> TaskId:
     made = tasks.create(
         Tx(world.db, world.now),
-        id=TaskId(world.new_id()),
-        folder=folder,
-        chat=chat,
-        prompt=f"every {seconds}",
-        schedule=Schedule("interval", str(seconds), "UTC", world.now),
-        context="group",
-        creator=SenderId("owner"),
+        tasks.Order(
+            id=TaskId(world.new_id()),
+            folder=folder,
+            chat=chat,
+            prompt=f"every {seconds}",
+            schedule=Schedule("interval", str(seconds), "UTC", world.now),
+            context="group",
+            creator=SenderId("owner"),
+        ),
     )
     return made.id
 
@@ -306,11 +308,11 @@ def test_it_says_nothing_that_nobody_asked_for_and_still_answers_people() -> Non
     world.passes(301)
     due(world, bounds)
 
-    def commit(run: RunId, *answered: turns.Claimed) -> turns.Committed:
-        return turns.commit(
+    def commit(run: RunId, *answered: claims.Claimed) -> results.Committed:
+        return results.commit(
             Tx(world.db, world.passes(1.0), world.new_id),
             run,
-            turns.Reply(
+            results.Reply(
                 answered=[each.prompt_id for each in answered],
                 pieces=[f"a word, {world.new_id()}"],
                 session=None,
@@ -333,12 +335,9 @@ def test_it_says_nothing_that_nobody_asked_for_and_still_answers_people() -> Non
     assert not commit(run).outbox, "an afterthought is no answer"
     world.hear("and now?")
     asked = world.claim(run)
-    turn_rows.add(
+    turns.add(
         Tx(world.db, world.now),
-        folder=FAMILY,
-        chat=CHAT,
-        kind="notice",
-        prompt="a helper has ended",
+        turns.Work(folder=FAMILY, chat=CHAT, kind="notice", prompt="a helper has ended"),
     )
     assert commit(run, asked, world.claim(run)).outbox, "it answers a person among others"
 

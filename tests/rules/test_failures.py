@@ -30,7 +30,7 @@ from pynchy.policy.failures import (
     of_answer,
     row_of,
 )
-from pynchy.store import groups, guard_reports, holds, messages, runs, serving, turn_rows, turns
+from pynchy.store import groups, guard_reports, holds, messages, runs, serving, turn_failures, turns
 from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX
 from tests.rules.store_world import BEGINNING, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
@@ -382,7 +382,7 @@ def texts(world: World, chat: ChatId = CHAT) -> list[str]:
 
 def fails(
     world: World, folder: GroupId, kind: str, chat: ChatId = CHAT, **more: object
-) -> turns.Failure:
+) -> turn_failures.Failure:
     """A run of this group claims what waits, and fails so."""
     run = world.begin(folder)
     world.claim(run, folder)
@@ -663,8 +663,9 @@ class TestWhatPeopleHear:
         world = two_groups()
         world.hear("@Pynchy one")
         fails(world, FAMILY, "outage")
-        turn_rows.add(
-            Tx(world.db, world.now), folder=OTHER, chat=OTHER_CHAT, kind="task", prompt="x"
+        turns.add(
+            Tx(world.db, world.now),
+            turns.Work(folder=OTHER, chat=OTHER_CHAT, kind="task", prompt="x"),
         )
         run = world.begin(OTHER, kind="task")
         assert world.try_claim(run, OTHER) is None
@@ -712,7 +713,7 @@ class TestWhatPeopleHear:
         first = world.claim(run)
         world.hear("@Pynchy two")
         world.claim(run)
-        turns.fail(
+        turn_failures.fail(
             Tx(world.db, world.now, world.new_id),
             run,
             Trouble("credential", "no", sure=True),

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from pynchy.model import MAIN_CONSOLE, Micros, SenderId
 from pynchy.policy.failures import Trouble
-from pynchy.store import groups, guard_reports, messages, outbox, task_rows, tasks, turns
+from pynchy.store import (
+    claims,
+    groups,
+    guard_reports,
+    messages,
+    outbox,
+    task_rows,
+    tasks,
+    turn_failures,
+)
 from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX, notice, within
 from pynchy.text.safe import NOTICE_MARK
@@ -63,9 +72,9 @@ def test_an_agents_error_puts_no_words_in_the_hosts_mouth_in_main() -> None:
     now = NOON
     for _ in range(2):
         trouble = Trouble("agent", FORGED)
-        turns.fail(Tx(there.db, now, there.new_id), RUN, trouble, jitter=0)
+        turn_failures.fail(Tx(there.db, now, there.new_id), RUN, trouble, jitter=0)
         now = Micros(now + 200_000_000)
-        turns.claim(Tx(there.db, now, there.new_id), FAMILY, RUN)
+        claims.claim(Tx(there.db, now, there.new_id), RUN)
     said = in_the_hosts_name(there)
     told = [each for each in said if "/approve" in each]
     assert all("\n" not in each for each in told)

@@ -31,7 +31,7 @@ from pynchy.model import (
 )
 from pynchy.policy import tools
 from pynchy.policy.tools import TOOLS, Caller, Reach, Tool
-from pynchy.store import authority, groups, messages, outbox, runs, turn_rows, turns
+from pynchy.store import authority, claims, groups, messages, outbox, results, runs, turns
 from pynchy.store.connection import Connection, configure
 from pynchy.store.database import Tx, open_memory
 from pynchy.store.tasks import MOST_TASKS
@@ -193,7 +193,7 @@ class World:
         )
 
     def claim(self) -> None:
-        claimed = turns.claim(Tx(self.db, NOON, self.new_id), self.folder, RUN)
+        claimed = claims.claim(Tx(self.db, NOON, self.new_id), RUN)
         assert claimed is not None
         self.prompt = claimed.prompt_id
 
@@ -232,7 +232,7 @@ def test_a_message_is_output_of_the_turn_that_runs() -> None:
     assert done == Done.now("sent to the chat", Effects(speaks=True))
     [row] = there.outbox()
     assert (row["chat"], row["folder"], row["text"]) == (CHAT, FAMILY, "one moment")
-    turn = turn_rows.get(there.db, TurnId(row["turn_id"]))
+    turn = turns.get(there.db, TurnId(row["turn_id"]))
     assert turn is not None
     assert turn.spoke  # so it is never replayed, only resumed
 
@@ -307,10 +307,10 @@ def test_a_run_from_before_a_reset_says_nothing_more() -> None:  # invariant 29
 
 def test_an_afterthought_goes_to_the_chat_of_the_last_turn() -> None:
     there = World()
-    turns.commit(
+    results.commit(
         Tx(there.db, NOON, there.new_id),
         RUN,
-        turns.Reply(answered=[there.prompt], pieces=[], session=None),
+        results.Reply(answered=[there.prompt], pieces=[], session=None),
     )
     assert there.call("send_message", {"text": "one more thing"}).ok
     assert there.outbox()[0]["chat"] == CHAT
@@ -332,7 +332,7 @@ def test_what_a_dead_run_asked_for_is_still_done() -> None:  # invariant 169
     runs.interrupt_others(Tx(there.db, NOON, there.new_id), boot="next")
     assert authority.last_run(there.db, FAMILY) == RUN
     assert there.call("send_message", {"text": "before I died"}).ok
-    turn = turn_rows.get(there.db, TurnId(there.outbox()[0]["turn_id"]))
+    turn = turns.get(there.db, TurnId(there.outbox()[0]["turn_id"]))
     assert turn is not None
     assert (turn.state, turn.spoke) == ("waiting", True)
 
@@ -390,7 +390,7 @@ def test_a_task_of_others_and_one_that_is_not_there_look_the_same(name: str) -> 
         Tx(there.db, NOON),
         runs.RunStart(run=other, folder=WORK, kind="session", container="c2", boot="b"),
     )
-    assert turns.claim(Tx(there.db, NOON, there.new_id), WORK, other) is not None
+    assert claims.claim(Tx(there.db, NOON, there.new_id), other) is not None
     before = there.db.execute("SELECT * FROM tasks").fetchall()
     answers = [
         there.call(name, {"task_id": each}, run=other, folder=WORK) for each in (task, "0" * 32)
@@ -482,10 +482,10 @@ def test_in_main_authority_is_that_of_everybody_who_asked() -> None:  # invarian
     messenger = ChatId("main@g.us")
     there = World(MAIN)
     groups.add_chat(there.db, MAIN, messenger)
-    turns.commit(
+    results.commit(
         Tx(there.db, NOON, there.new_id),
         RUN,
-        turns.Reply(answered=[there.prompt], pieces=[], session=None),
+        results.Reply(answered=[there.prompt], pieces=[], session=None),
     )
     messages.receive(Tx(there.db, NOON), there.message("do it", "M1", chat=messenger))
     there.claim()
@@ -516,17 +516,17 @@ def test_what_somebody_had_started_in_a_container_does_not_wait_for_the_owners_t
         return found.trusted
 
     def end() -> None:
-        turns.commit(
+        results.commit(
             Tx(there.db, NOON, there.new_id),
             RUN,
-            turns.Reply(answered=[there.prompt], pieces=[], session=None),
+            results.Reply(answered=[there.prompt], pieces=[], session=None),
         )
 
     there = World(MAIN)
     end()
-    turn_rows.add(
-        Tx(there.db, NOON), folder=MAIN, chat=there.chat, kind="notice",
-        prompt="it was approved", source="approval:1")  # fmt: skip
+    turns.add(
+        Tx(there.db, NOON), turns.Work(folder=MAIN, chat=there.chat, kind="notice",
+        prompt="it was approved", source="approval:1"))  # fmt: skip
     there.claim()
     assert not trusted()  # the host woke it: nobody asks
     end()
@@ -553,7 +553,7 @@ def test_what_somebody_had_started_in_a_container_does_not_wait_for_the_owners_t
         runs.RunStart(run=fresh, folder=MAIN, kind="session", container="c2", boot="b"),
     )
     messages.receive(Tx(there.db, NOON), there.message("what is new?", "O3"))
-    assert turns.claim(Tx(there.db, NOON, there.new_id), MAIN, fresh) is not None
+    assert claims.claim(Tx(there.db, NOON, there.new_id), fresh) is not None
     assert trusted(fresh)  # a container of its own
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pynchy.model import DAY, ChatId, GroupId, Message, Micros, RunId, SenderId, after
-from pynchy.store import groups, messages, outbox, retention, runs, turns
+from pynchy.store import claims, groups, messages, outbox, retention, runs, turns
 from pynchy.store.connection import Connection
 from pynchy.store.database import Tx, open_memory
 
@@ -59,7 +59,7 @@ def work(db: Connection, *, at: Micros, ends: bool) -> None:
         Tx(db, at),
         runs.RunStart(run=run, folder=FAMILY, kind="session", container=f"c-{run}", boot="b"),
     )
-    claimed = turns.claim(Tx(db, at, new_id), FAMILY, run)
+    claimed = claims.claim(Tx(db, at, new_id), run)
     assert claimed is not None
     if ends:
         turns.cancel(Tx(db, at), FAMILY)

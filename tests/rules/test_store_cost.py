@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pynchy.model import ChatId, GroupId, RunId, SenderId
-from pynchy.store import groups, journal, messages, metrics, outbox, runs, serving, trace, turns
+from pynchy.store import (
+    claims,
+    groups,
+    journal,
+    messages,
+    metrics,
+    outbox,
+    runs,
+    serving,
+    trace,
+    turns,
+)
 from pynchy.store.database import Tx
 from tests.rules.store_world import FAMILY, World
 
@@ -87,7 +98,7 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
     """Everything that the daemon asks while it runs, in an order that makes sense."""
     chats = [ChatId(f"g{number}@g.us") for number in range(1, 11)]
     folders = [GroupId(f"g{number}") for number in range(1, 11)]
-    held: dict[GroupId, tuple[RunId, turns.Claimed]] = {}
+    held: dict[GroupId, tuple[RunId, claims.Claimed]] = {}
 
     def receive() -> None:
         for number, chat in enumerate(chats):

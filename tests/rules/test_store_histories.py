@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from pynchy.model import ChatId, GroupId, RunId, Seq
 from pynchy.policy.failures import MOST_STRIKES, TABLE
-from pynchy.store import groups, messages, outbox, trace, turns
+from pynchy.store import claims, groups, messages, outbox, trace, turns
 from pynchy.store.database import Tx
 from tests.rules.store_world import CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
@@ -48,7 +48,7 @@ class Histories(RuleBasedStateMachine):
         self.all: list[Question] = []
         self.paused: set[GroupId] = set()
         self.runs: dict[GroupId, RunId] = {}
-        self.held: dict[GroupId, list[turns.Claimed]] = {folder: [] for folder in FOLDERS}
+        self.held: dict[GroupId, list[claims.Claimed]] = {folder: [] for folder in FOLDERS}
         self.offered: dict[ChatId, list[str]] = {chat: [] for chat in CHATS}
         self.cursors: dict[ChatId, int] = dict.fromkeys(CHATS, 0)
 
@@ -315,7 +315,7 @@ class Histories(RuleBasedStateMachine):
     def _by_id(self, id: str) -> Question:
         return next(each for each in self.all if each.id == id)
 
-    def _was_released(self, claimed: turns.Claimed) -> bool:
+    def _was_released(self, claimed: claims.Claimed) -> bool:
         row = self.world.db.execute(
             "SELECT interrupted FROM turns WHERE id = ?", (claimed.turn,)
         ).fetchone()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.model import Attachment, ChatId, Message, Micros, Quoted, SenderId
-from pynchy.store import bot_loop, groups, inbox_notices, messages, turns
+from pynchy.store import bot_loop, claims, groups, inbox_notices, messages
 from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
@@ -17,7 +17,7 @@ BERT = SenderId("4918@s.whatsapp.net")
 STRANGE = ChatId("999@g.us")
 
 
-def texts(claimed: turns.Claimed) -> list[str]:
+def texts(claimed: claims.Claimed) -> list[str]:
     return [message.text for message in claimed.messages]
 
 
@@ -420,13 +420,13 @@ def test_every_message_is_seen_once_whatever_is_delivered_again(
     seen: list[str] = []
     expected: list[str] = []
     known: set[str] = set()
-    for letter, asks, claims in said:
+    for letter, asks, looks in said:
         text = f"@Pynchy {letter}" if asks else letter
         world.hear(text, id=f"{letter}{asks}")
         if f"{letter}{asks}" not in known:
             known.add(f"{letter}{asks}")
             expected.append(text)
-        for _ in range(claims):
+        for _ in range(looks):
             if (claimed := world.try_claim(run)) is not None:
                 seen += texts(claimed)
     world.hear("@Pynchy last", id="last")

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
 from pynchy.schedule.times import Schedule
-from pynchy.store import groups, runs, serving, task_rows, tasks, turns
+from pynchy.store import (
+    claims,
+    groups,
+    results,
+    runs,
+    serving,
+    task_rows,
+    tasks,
+    turn_failures,
+    turns,
+)
 from pynchy.store.connection import Connection
 from pynchy.store.database import Tx, open_memory
 
@@ -49,14 +59,16 @@ class House:
         schedule = Schedule(kind, value, "UTC", START)  # type: ignore[arg-type]  # strings of a test
         made = tasks.create(
             Tx(self.db, START),
-            id=TaskId(self.new_id()),
-            folder=FAMILY,
-            chat=CHAT,
-            prompt="say hello",
-            schedule=schedule,
-            context="group",
-            creator=SenderId("console:owner"),
-            catch_up=catch_up,
+            tasks.Order(
+                id=TaskId(self.new_id()),
+                folder=FAMILY,
+                chat=CHAT,
+                prompt="say hello",
+                schedule=schedule,
+                context="group",
+                creator=SenderId("console:owner"),
+                catch_up=catch_up,
+            ),
         )
         return made.id
 
@@ -75,23 +87,23 @@ class House:
                 run=run, folder=FAMILY, kind="task", container=f"pynchy-{run}", boot="boot"
             ),
         )
-        claimed = turns.claim(Tx(self.db, Micros(now), self.new_id), FAMILY, run)
+        claimed = claims.claim(Tx(self.db, Micros(now), self.new_id), run)
         assert claimed is not None
         if fails:
             for _ in range(2):
-                turns.fail(
+                turn_failures.fail(
                     Tx(self.db, Micros(now), self.new_id),
                     run,
                     Trouble("agent", "broke"),
                     jitter=0.0,
                 )
                 now += 10**9
-                turns.claim(Tx(self.db, Micros(now), self.new_id), FAMILY, run)
+                claims.claim(Tx(self.db, Micros(now), self.new_id), run)
         else:
-            turns.commit(
+            results.commit(
                 Tx(self.db, Micros(now), self.new_id),
                 run,
-                turns.Reply(answered=[claimed.prompt_id], pieces=["hello"], session=None),
+                results.Reply(answered=[claimed.prompt_id], pieces=["hello"], session=None),
             )
         runs.end(Tx(self.db, Micros(now), self.new_id), run, reason="exited")
 
@@ -122,7 +134,7 @@ def test_missed_slots_run_once_and_the_prompt_says_how_many(house: House) -> Non
         Tx(house.db, START),
         runs.RunStart(run=run, folder=FAMILY, kind="task", container="c", boot="b"),
     )
-    claimed = turns.claim(Tx(house.db, Micros(START + 45 * MINUTE), house.new_id), FAMILY, run)
+    claimed = claims.claim(Tx(house.db, Micros(START + 45 * MINUTE), house.new_id), run)
     assert claimed is not None
     assert claimed.task is not None
     assert claimed.task.missed == 3
@@ -254,13 +266,15 @@ def test_an_isolated_task_has_a_conversation_of_its_own(house: House) -> None:
     schedule = Schedule("interval", "600", "UTC", START)
     tasks.create(
         Tx(house.db, START),
-        id=TaskId(house.new_id()),
-        folder=FAMILY,
-        chat=CHAT,
-        prompt="x",
-        schedule=schedule,
-        context="isolated",
-        creator=SenderId("a"),
+        tasks.Order(
+            id=TaskId(house.new_id()),
+            folder=FAMILY,
+            chat=CHAT,
+            prompt="x",
+            schedule=schedule,
+            context="isolated",
+            creator=SenderId("a"),
+        ),
     )
     house.fire(START + 10 * MINUTE)
     run = RunId("e" * 16)
@@ -268,7 +282,7 @@ def test_an_isolated_task_has_a_conversation_of_its_own(house: House) -> None:
         Tx(house.db, START),
         runs.RunStart(run=run, folder=FAMILY, kind="task", container="c", boot="b"),
     )
-    claimed = turns.claim(Tx(house.db, Micros(START + 10 * MINUTE), house.new_id), FAMILY, run)
+    claimed = claims.claim(Tx(house.db, Micros(START + 10 * MINUTE), house.new_id), run)
     assert claimed is not None
     assert claimed.isolated
 
@@ -311,14 +325,14 @@ def test_a_spent_session_is_forgotten_once_and_then_final(house: House, kind: st
     house.task()
     house.fire(START + 10 * MINUTE)
 
-    def settled(session: str | None) -> turns.Failure:
+    def settled(session: str | None) -> turn_failures.Failure:
         run = RunId(house.new_id()[-16:])
         runs.begin(
             Tx(house.db, START),
             runs.RunStart(run=run, folder=FAMILY, kind="task", container=run, boot="b"),
         )
         now = Micros(START + 10**12)
-        turns.claim(Tx(house.db, now, house.new_id), FAMILY, run)
+        claims.claim(Tx(house.db, now, house.new_id), run)
         (failure,) = serving.settle(
             Tx(house.db, now, house.new_id),
             run,

@@ -9,6 +9,7 @@ import pytest
 from pynchy.model import HOUR, ChatId, GroupId, Micros, RunId
 from pynchy.policy.failures import INTERRUPTIONS, NOTICE_COOLDOWN, Trouble
 from pynchy.store import (
+    claims,
     cooldown,
     groups,
     messages,
@@ -16,7 +17,7 @@ from pynchy.store import (
     outbox,
     runs,
     serving,
-    turn_rows,
+    turn_failures,
     turns,
 )
 from pynchy.store.database import Tx
@@ -24,7 +25,7 @@ from pynchy.text.reply import NOTICE_PREFIX
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 
-def asked(text: str = "@Pynchy hi") -> tuple[World, RunId, turns.Claimed]:
+def asked(text: str = "@Pynchy hi") -> tuple[World, RunId, claims.Claimed]:
     world = World.with_family()
     world.hear(text)
     run = world.begin()
@@ -124,16 +125,17 @@ class TestAnswers:
 
     def test_a_delegate_answers_its_parent_and_no_chat(self) -> None:
         world = World.with_family()
-        turn = turn_rows.add(
-            Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="delegate", prompt="count"
+        turn = turns.add(
+            Tx(world.db, world.now),
+            turns.Work(folder=FAMILY, chat=CHAT, kind="delegate", prompt="count"),
         )
         run = world.begin(kind="delegate")
         assert world.try_claim(run) is None
-        claimed = turns.claim(Tx(world.db, world.now, world.new_id), FAMILY, run, turn=turn)
+        claimed = claims.claim(Tx(world.db, world.now, world.new_id), run, turn=turn)
         assert claimed is not None
         assert claimed.isolated
         assert world.commit(run, claimed, say=["4", "2"], session="s9").outbox == ()
-        ended = turn_rows.get(world.db, turn)
+        ended = turns.get(world.db, turn)
         assert ended is not None
         assert (ended.state, ended.result) == ("done", "4\n\n2")
         group = groups.get(world.db, FAMILY)
@@ -247,7 +249,7 @@ class TestRetries:
         world, run, first = asked()
         world.hear("@Pynchy more")
         second = world.claim(run)
-        failures = turns.fail(
+        failures = turn_failures.fail(
             Tx(world.db, world.now, world.new_id),
             run,
             Trouble("agent", "x"),
@@ -443,7 +445,9 @@ class TestStop:
 
     def test_a_task_that_has_not_begun_is_not(self) -> None:
         world = World.with_family()
-        turn_rows.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x")
+        turns.add(
+            Tx(world.db, world.now), turns.Work(folder=FAMILY, chat=CHAT, kind="task", prompt="x")
+        )
         assert turns.cancel(Tx(world.db, world.now), FAMILY) == []
         assert serving.left(Tx(world.db, world.now), FAMILY, kind="task").ready
 
@@ -477,13 +481,9 @@ class TestSessions:
 
     def test_an_isolated_task_does_not_touch_the_groups_session(self) -> None:
         world = World.with_family()
-        turn_rows.add(
+        turns.add(
             Tx(world.db, world.now),
-            folder=FAMILY,
-            chat=CHAT,
-            kind="task",
-            prompt="x",
-            isolated=True,
+            turns.Work(folder=FAMILY, chat=CHAT, kind="task", prompt="x", isolated=True),
         )
         run = world.begin(kind="task")
         claimed = world.claim(run)
@@ -537,7 +537,10 @@ class TestOtherWork:
     def test_a_session_takes_notices_and_leaves_tasks_to_task_runs(self) -> None:
         world = World.with_family()
         for kind in ("task", "notice"):
-            turn_rows.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind=kind, prompt=kind)
+            turns.add(
+                Tx(world.db, world.now),
+                turns.Work(folder=FAMILY, chat=CHAT, kind=kind, prompt=kind),
+            )
         assert world.waiting() == [FAMILY]
         assert serving.left(Tx(world.db, world.now), FAMILY, kind="task").ready
         session = world.begin()
@@ -550,8 +553,9 @@ class TestOtherWork:
 
     def test_a_task_knows_its_slot(self) -> None:
         world = World.with_family()
-        turn = turn_rows.add(
-            Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="tidy up"
+        turn = turns.add(
+            Tx(world.db, world.now),
+            turns.Work(folder=FAMILY, chat=CHAT, kind="task", prompt="tidy up"),
         )
         world.db.execute(
             "INSERT INTO tasks (id, folder, chat, name, prompt, kind, value, timezone, context, "
@@ -570,8 +574,8 @@ class TestOtherWork:
 
     def test_a_turn_not_wanted_any_more(self) -> None:
         world = World.with_family()
-        turn = turn_rows.add(
-            Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="x"
+        turn = turns.add(
+            Tx(world.db, world.now), turns.Work(folder=FAMILY, chat=CHAT, kind="task", prompt="x")
         )
         assert turns.cancel_one(Tx(world.db, world.now), turn)
         assert not turns.cancel_one(Tx(world.db, world.now), turn)

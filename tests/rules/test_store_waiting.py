@@ -16,6 +16,7 @@ from pynchy.policy.tools import Caller
 from pynchy.policy.wording import Outcome
 from pynchy.store import (
     authority,
+    claims,
     delegates,
     groups,
     messages,
@@ -23,7 +24,6 @@ from pynchy.store import (
     questions,
     runs,
     serving,
-    turn_rows,
     turns,
 )
 from pynchy.store.database import Tx
@@ -39,7 +39,7 @@ class Asking:
 
     world: World
     run: RunId
-    claimed: turns.Claimed
+    claimed: claims.Claimed
     id: str
     message_id: str
 
@@ -221,9 +221,9 @@ def delegate(world: World, run: RunId, *, waits: bool = True) -> TurnId:
     return delegates.ask(Tx(world.db, world.now), caller_of(world, run), "work", waits=waits)
 
 
-def helper(world: World, turn: TurnId) -> tuple[RunId, turns.Claimed]:
+def helper(world: World, turn: TurnId) -> tuple[RunId, claims.Claimed]:
     run = world.begin(kind="delegate")
-    claimed = turns.claim(Tx(world.db, world.passes(0.001), world.new_id), FAMILY, run, turn=turn)
+    claimed = claims.claim(Tx(world.db, world.passes(0.001), world.new_id), run, turn=turn)
     assert claimed is not None
     return run, claimed
 
@@ -289,9 +289,12 @@ def test_word_that_the_end_of_a_task_left_is_the_sessions_to_hear() -> None:
     assert not serving.woken(Tx(world.db, world.now), FAMILY)
 
 
-def _task_run() -> tuple[World, RunId, turns.Claimed]:
+def _task_run() -> tuple[World, RunId, claims.Claimed]:
     world = World.with_family()
-    turn_rows.add(Tx(world.db, world.now), folder=FAMILY, chat=CHAT, kind="task", prompt="delegate")
+    turns.add(
+        Tx(world.db, world.now),
+        turns.Work(folder=FAMILY, chat=CHAT, kind="task", prompt="delegate"),
+    )
     run = world.begin(kind="task")
     return world, run, world.claim(run)
 
@@ -337,7 +340,7 @@ def test_a_helper_of_main_has_nobodys_authority() -> None:
     assert caller.trusted
     turn = delegates.ask(Tx(world.db, world.now), caller, "x", waits=True)
     helping = world.begin(main, kind="delegate")
-    turns.claim(Tx(world.db, world.now, world.new_id), main, helping, turn=turn)
+    claims.claim(Tx(world.db, world.now, world.new_id), helping, turn=turn)
     caller = authority.caller_of(world.db, main, helping)
     assert caller is not None
     assert not caller.trusted  # decision: a helper looks, and asks for nothing

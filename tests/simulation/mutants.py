@@ -54,12 +54,12 @@ BUGS: Final = (
     ),
     Bug(
         "a prompt counts as answered when it is handed over",
-        "pynchy.store.turns",
+        "pynchy.store.claims",
         '            "AND accepted_at IS NULL",\n            (tx.now, prompt_id, run),\n        )\n',
         '            "AND accepted_at IS NULL",\n            (tx.now, prompt_id, run),\n        )\n'
         '        for (turn,) in tx.execute("SELECT id FROM turns WHERE prompt_id = ? AND ended_at IS NULL", '
         "(prompt_id,)).fetchall():\n"
-        '            _end(tx, turn, "done")\n',
+        '            turns.end(tx, turn, "done")\n',
     ),
     Bug(
         "a fresh id for each try",
@@ -69,7 +69,7 @@ BUGS: Final = (
     ),
     Bug(
         "messages are found by their time",
-        "pynchy.store.turns",
+        "pynchy.store.claims",
         '"WHERE chat = ? AND triggers = 1 AND gone IS NULL AND seq > ? ORDER BY seq LIMIT ?",',
         '"WHERE chat = ? AND triggers = 1 AND gone IS NULL AND sent_at > coalesce((SELECT sent_at FROM inbox '
         'AS older WHERE older.seq = ?), 0) ORDER BY seq LIMIT ?",',
@@ -127,7 +127,7 @@ BUGS: Final = (
     ),
     Bug(
         "given up without a word",
-        "pynchy.store.turns",
+        "pynchy.store.turn_failures",
         '    if turn.kind != "delegate":  # its parent is told',
         '    if turn.kind == "nothing":  # its parent is told',
     ),
@@ -160,7 +160,7 @@ BUGS: Final = (
     Bug(
         "what an interrupted run held is not given back",
         "pynchy.store.runs",
-        '        turns.release(tx, RunId(run), message="the daemon stopped")\n',
+        '        turn_failures.release(tx, RunId(run), message="the daemon stopped")\n',
         "",
     ),
     Bug(
@@ -208,7 +208,7 @@ BUGS: Final = (
     ),
     Bug(
         "what spoke is asked anew",
-        "pynchy.store.turns",
+        "pynchy.store.claims",
         "        resume=bool(spoke),\n",
         "        resume=False,\n",
     ),
@@ -238,7 +238,7 @@ BUGS: Final = (
     ),
     Bug(
         "every group tries for itself while the model does not answer",
-        "pynchy.store.turns",
+        "pynchy.store.claims",
         "    if (hold := holds.closed(held, now=tx.now)) is not None:\n",
         "    if (hold := holds.closed(held, now=tx.now)) is not None and not run:\n",
     ),
@@ -358,7 +358,7 @@ BUGS: Final = (
     ),
     Bug(
         "a chat that waits behind others is not told",
-        "pynchy.store.turns",
+        "pynchy.store.turn_failures",
         '    words = words if more is None else f"{words} {more}"\n',
         "    if turn.attempt == 0:\n        return False\n",
     ),

@@ -273,14 +273,16 @@ class _Play:
             zone = dice.choice(ZONES)
             tasks.create(
                 Tx(world.db, world.now()),
-                id=TaskId(f"t{number}"),
-                folder=folder,
-                chat=chat,
-                prompt=f"Brief us [t{number}]",
-                schedule=parse(kind, value, timezone=zone, now=world.now(), from_main=True),
-                context=dice.choice(("group", "isolated")),
-                catch_up=dice.choice(("coalesce", "skip")),
-                creator=authority.OWNER,
+                tasks.Order(
+                    id=TaskId(f"t{number}"),
+                    folder=folder,
+                    chat=chat,
+                    prompt=f"Brief us [t{number}]",
+                    schedule=parse(kind, value, timezone=zone, now=world.now(), from_main=True),
+                    context=dice.choice(("group", "isolated")),
+                    catch_up=dice.choice(("coalesce", "skip")),
+                    creator=authority.OWNER,
+                ),
             )
 
     async def _unschedule(self) -> None:

@@ -23,7 +23,7 @@ from pynchy.store import (
     outbox,
     task_rows,
     tasks,
-    turn_rows,
+    turns,
 )
 from pynchy.store.connection import Connection
 from pynchy.store.database import Opened, Store, Tx, open_memory
@@ -58,13 +58,15 @@ class Machine:
     def task(self, kind: str, value: str) -> TaskId:
         return tasks.create(
             Tx(self.db, NOON),
-            id=TaskId(self.new_id()),
-            folder=MAIN,
-            chat=MAIN_CONSOLE,
-            prompt=f"{kind} {value}",
-            schedule=parse(kind, value, timezone="Europe/Berlin", now=NOON, from_main=True),
-            context="group",
-            creator=authority.OWNER,
+            tasks.Order(
+                id=TaskId(self.new_id()),
+                folder=MAIN,
+                chat=MAIN_CONSOLE,
+                prompt=f"{kind} {value}",
+                schedule=parse(kind, value, timezone="Europe/Berlin", now=NOON, from_main=True),
+                context="group",
+                creator=authority.OWNER,
+            ),
         ).id
 
     def next_run(self, task: TaskId) -> float:
@@ -207,14 +209,11 @@ def test_without_anything_wrong_nothing_is_corrected_and_nothing_said() -> None:
 def test_whatever_waits_for_a_moment_is_brought_back() -> None:
     machine = Machine()
     db, bad = machine.db, after(NOON, FAR)
-    turn = turn_rows.add(
+    turn = turns.add(
         Tx(db, bad),
-        folder=MAIN,
-        chat=MAIN_CONSOLE,
-        kind="task",
-        prompt="",
-        source="task 1",
-        isolated=False,
+        turns.Work(
+            folder=MAIN, chat=MAIN_CONSOLE, kind="task", prompt="", source="task 1", isolated=False
+        ),
     )
     [entry] = outbox.enqueue(
         Tx(db, bad, machine.new_id), outbox.Author(MAIN, MAIN_CONSOLE), ("hello",)
@@ -226,7 +225,7 @@ def test_whatever_waits_for_a_moment_is_brought_back() -> None:
     assert corrected.replies == 2
     [head] = outbox.heads(Tx(db, NOON))
     assert head.out.id == entry
-    found = turn_rows.get(db, turn)
+    found = turns.get(db, turn)
     assert found is not None
     assert found.retry_at == NOON
     # and it is not kept for 400 days either, if it cannot be sent

@@ -24,7 +24,7 @@ from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import Kind, Schedule, spell
-from pynchy.store import groups, outbox, runs, serving, task_rows, tasks, turns
+from pynchy.store import groups, outbox, results, runs, serving, task_rows, tasks
 from pynchy.store.database import Opened, Store, Tx, transaction
 from tests.rules.minutes import due
 from tests.simulation.engine import simulate
@@ -308,9 +308,9 @@ class Life:
         if not fails:
             missed = 0 if claimed.task is None else claimed.task.missed
             await self.store.call(
-                at(year.now(), turns.commit),
+                at(year.now(), results.commit),
                 run,
-                turns.Reply(
+                results.Reply(
                     answered=[claimed.prompt_id], pieces=[f"done, {missed} missed"], session=None
                 ),
             )
@@ -347,14 +347,16 @@ def make(year: Year, plans: tuple[Plan, ...]) -> dict[TaskId, Plan]:
             if plan.zone == zone:
                 task = tasks.create(
                     Tx(year.db, BEGIN),
-                    id=TaskId(year.new_id()),
-                    folder=folder,
-                    chat=ChatId(f"console:{folder}"),
-                    prompt="say so",
-                    schedule=Schedule(plan.kind, plan.value, zone, plan.anchor),
-                    context="isolated",
-                    creator=SenderId("console:owner"),
-                    catch_up=plan.catch_up,
+                    tasks.Order(
+                        id=TaskId(year.new_id()),
+                        folder=folder,
+                        chat=ChatId(f"console:{folder}"),
+                        prompt="say so",
+                        schedule=Schedule(plan.kind, plan.value, zone, plan.anchor),
+                        context="isolated",
+                        creator=SenderId("console:owner"),
+                        catch_up=plan.catch_up,
+                    ),
                 )
                 made[task.id] = plan
     return made
