@@ -16,39 +16,35 @@ from pynchy.gateway.exchange import Usage
 
 @attrs.frozen
 class Price:
-    """Dollars for a million tokens, which is micro-dollars for one."""
+    """Dollars for a million tokens, which is micro-dollars for one. Reading from the cache costs a tenth of the input
+    where no other price is known. ``long``: see `for_prompt`."""
 
     input: float
     output: float
-    cache_read: float
-    cache_write: float
-    cache_write_hour: float
-    long: bool = (
-        False  # a prompt of more than `LONG` tokens costs twice, its answer half as much again
-    )
+    cache_read: float = attrs.field()
+    long: bool = attrs.field(default=False, kw_only=True)
+
+    @cache_read.default
+    def _a_tenth(self) -> float:
+        return self.input / 10
+
+    @property
+    def cache_write(self) -> float:
+        return self.input * 1.25
+
+    @property
+    def cache_write_hour(self) -> float:
+        return self.input * 2
 
     def for_prompt(self, tokens: int) -> Price:
-        """The price of a call with so many tokens of input, of all kinds."""
+        """The price of a call with so many tokens of input, of all kinds: a long prompt costs twice with some models,
+        and its answer half as much again."""
         if not self.long or tokens <= LONG:
             return self
-        return Price(
-            self.input * 2,
-            self.output * 1.5,
-            self.cache_read * 2,
-            self.cache_write * 2,
-            self.cache_write_hour * 2,
-        )
+        return Price(self.input * 2, self.output * 1.5, self.cache_read * 2)
 
 
-def _price(
-    input: float, output: float, cache_read: float | None = None, *, long: bool = False
-) -> Price:
-    """The usual ratios: writing to the cache costs 1.25 or 2 times the input, reading a tenth."""
-    read = input / 10 if cache_read is None else cache_read
-    return Price(input, output, read, input * 1.25, input * 2, long)
-
-
-LONG: Final = 200_000
+LONG: Final = 200_000  # tokens; a prompt of more is long
 WINDOW: Final = 1_000_000  # tokens that the API reads at most
 # Models that read no more than this, unless they are asked for more by a beta.
 SMALL_WINDOW: Final = 200_000
@@ -69,31 +65,31 @@ LONG_BETA: Final = "context-1m"
 
 SEARCH: Final = 10_000  # micro-dollars for one search at the provider
 
-DEAREST: Final = _price(15, 75)
+DEAREST: Final = Price(15, 75)
 
 # The longest prefix of a model's name that is here has its price.
 PRICES: Final[dict[str, Price]] = {
-    "claude-3-5-haiku": _price(0.8, 4),
-    "claude-haiku-4-5": _price(1, 5),
-    "claude-haiku-5-5": _price(0.5, 2.5),  # its price for long prompts; short ones cost a fifth
-    "claude-3-5-sonnet": _price(3, 15),
-    "claude-3-7-sonnet": _price(3, 15),
-    "claude-sonnet-4": _price(3, 15, long=True),
-    "claude-sonnet-5": _price(2, 10),
-    "claude-sonnet-5-5": _price(2, 10, 0.1),
-    "claude-opus-4": _price(15, 75),
-    "claude-opus-4-5": _price(5, 25),
-    "claude-opus-4-6": _price(5, 25, long=True),
-    "claude-opus-4-7": _price(5, 25),
-    "claude-opus-4-8": _price(5, 25),
-    "claude-opus-5": _price(5, 25),
-    "claude-opus-5-5": _price(4, 20, 0.2),
-    "claude-fable-5": _price(10, 50),
-    "claude-fable-5-1": _price(10, 50, 0.25),
-    "claude-fable-5-2": _price(8, 40, 0.2),
-    "claude-mythos-5": _price(10, 50),
-    "claude-mythos-5-1": _price(10, 50, 0.25),
-    "claude-mythos-5-2": _price(8, 40, 0.2),
+    "claude-3-5-haiku": Price(0.8, 4),
+    "claude-haiku-4-5": Price(1, 5),
+    "claude-haiku-5-5": Price(0.5, 2.5),  # its price for long prompts; short ones cost a fifth
+    "claude-3-5-sonnet": Price(3, 15),
+    "claude-3-7-sonnet": Price(3, 15),
+    "claude-sonnet-4": Price(3, 15, long=True),
+    "claude-sonnet-5": Price(2, 10),
+    "claude-sonnet-5-5": Price(2, 10, 0.1),
+    "claude-opus-4": Price(15, 75),
+    "claude-opus-4-5": Price(5, 25),
+    "claude-opus-4-6": Price(5, 25, long=True),
+    "claude-opus-4-7": Price(5, 25),
+    "claude-opus-4-8": Price(5, 25),
+    "claude-opus-5": Price(5, 25),
+    "claude-opus-5-5": Price(4, 20, 0.2),
+    "claude-fable-5": Price(10, 50),
+    "claude-fable-5-1": Price(10, 50, 0.25),
+    "claude-fable-5-2": Price(8, 40, 0.2),
+    "claude-mythos-5": Price(10, 50),
+    "claude-mythos-5-1": Price(10, 50, 0.25),
+    "claude-mythos-5-2": Price(8, 40, 0.2),
 }
 
 

@@ -35,15 +35,8 @@ class Bounds:
     background: bool = True
 
     def of(self, kind: Kind) -> int:
-        match kind:
-            case "turns":
-                return self.turns
-            case "messages":
-                return self.messages
-            case "files":
-                return self.files
-            case "tokens":
-                return self.tokens
+        bound: int = getattr(self, kind)
+        return bound
 
 
 UNBOUNDED: Final = Bounds()

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -19,26 +21,12 @@ from pynchy.limits import RETRIES
 from pynchy.model import DAY, HOUR, MINUTE, SECOND, GroupId, Micros, after
 from pynchy.text.reply import NOTICE_PREFIX, within
 
-#: The first waits of what is tried again, each twice as long as the one before; from then on the last one.
-FIRST_WAIT: Final = RETRIES.first
-DOUBLINGS: Final = RETRIES.doublings
-LONG_WAIT: Final = RETRIES.long
-LONGEST_WAIT: Final = 1.1 * LONG_WAIT
-#: A moment that the model names is waited for at most this long.
-LONGEST_LIMIT: Final = RETRIES.limit
+LONGEST_WAIT: Final = 1.1 * RETRIES.long  # between two tries of what is not held back
 FOREVER: Final = 3650.0 * DAY
 #: A group whose turn failed tries a little later than the others: if its own message is the cause, they find out first.
 STEP_BACK: Final = 2.0 * SECOND
 #: A probe that nothing is heard of for so long is not waited for.
 PROBE_LEASE: Final = 15.0 * MINUTE
-
-#: How often one turn may be tried after failures that do not wait, whatever their kinds.
-MOST_STRIKES: Final = RETRIES.strikes
-MOST_ATTEMPTS: Final = RETRIES.attempts
-MOST_DAYS: Final = RETRIES.days
-MOST_BOUGHT: Final = RETRIES.paid
-INTERRUPTIONS: Final = RETRIES.interruptions
-NOTICE_COOLDOWN: Final = RETRIES.notice
 
 
 class Again(enum.Enum):
@@ -226,18 +214,9 @@ BROKE_OFF: Final = (
 )
 
 #: Kinds that the gateway alone can vouch for: a container's word for them holds nobody back.
-SEEN_BY_THE_HOST: Final = frozenset(
-    {
-        "outage",
-        "rate_limit",
-        "credential",
-        "billing",
-        "budget",
-        "budget_of_all",
-        "run_budget",
-        "policy",
-    }
-)
+SEEN_BY_THE_HOST: Final = frozenset({
+    "outage", "rate_limit", "credential", "billing", "budget", "budget_of_all", "run_budget", "policy",
+})  # fmt: skip
 
 
 def row_of(kind: str) -> Row:
@@ -346,60 +325,51 @@ class Verdict:
 
 @attrs.frozen
 class Deciding:
-    """What a decision needs besides the failure: this try's chance, and how long each trouble is waited out."""
+    """What a decision needs besides the failure: this try's chance, from -1 to 1, which moves a wait by up to a fifth
+    either way, and what the owner decided."""
 
     jitter: float
     terms: Terms
 
-    def on(self, trouble: Trouble, past: Past, *, now: Micros) -> Verdict:
-        """`decide`, with these."""
-        return decide(trouble, past, now=now, jitter=self.jitter, terms=self.terms)
 
-
-def decide(trouble: Trouble, past: Past, *, now: Micros, jitter: float, terms: Terms) -> Verdict:
-    """What becomes of a turn that failed so. ``jitter`` from -1 to 1 moves a wait by up to a fifth either way."""
+def decide(trouble: Trouble, past: Past, by: Deciding, *, now: Micros) -> Verdict:
+    """What becomes of a turn that failed so."""
     row = row_of(trouble.kind)
-    if past.attempts >= MOST_ATTEMPTS:
+    if past.attempts >= RETRIES.attempts:
         return Verdict(None, until=now)
-    if past.bought >= MOST_BOUGHT:
+    if past.bought >= RETRIES.paid:
         return Verdict(None, until=now, broke_off=True)
     if row.again.waits:
-        return _wait(row.again, trouble, past, now=now, jitter=jitter, terms=terms)
+        return _wait(row.again, trouble, past, by, now=now)
     tries = {Again.ONCE: 1, Again.TWICE: 2}.get(row.again, 0)
     same = past.same + (row.again is Again.TWICE and trouble.repeated)
-    if same > tries or past.strikes > MOST_STRIKES or (past.spoke and past.resumed):
+    if same > tries or past.strikes > RETRIES.strikes or (past.spoke and past.resumed):
         return Verdict(None)
     anew = bool(row.anew) and same == tries
     at_once = past.spoke or bool(row.anew)
-    return Verdict(now if at_once else after(now, backoff(past.strikes, jitter)), anew=anew)
+    return Verdict(now if at_once else after(now, backoff(past.strikes, by.jitter)), anew=anew)
 
 
-def _wait(
-    again: Again, trouble: Trouble, past: Past, *, now: Micros, jitter: float, terms: Terms
-) -> Verdict:
-    soon = after(now, backoff(past.same, jitter))
+def _wait(again: Again, trouble: Trouble, past: Past, by: Deciding, *, now: Micros) -> Verdict:
+    soon = after(now, backoff(past.same, by.jitter))
     match again:
         case Again.CHANGE:
             return Verdict(after(now, FOREVER))
         case Again.HOURLY:
             return Verdict(after(now, HOUR))
-        case Again.DAY if past.same > MOST_DAYS:
+        case Again.DAY if past.same > RETRIES.days:
             return Verdict(None)
         case Again.DAY:
-            over = next_day(now, terms.timezone)
+            over = next_day(now, by.terms.timezone)
             return Verdict(over, until=over)
         case Again.MOMENT if trouble.moment is not None:
-            if trouble.moment > after(past.since, LONGEST_LIMIT):
+            if trouble.moment > after(past.since, RETRIES.limit):
                 return Verdict(None, until=trouble.moment)
-            at = max(soon, after(trouble.moment, 1.0 + jitter))
+            at = max(soon, after(trouble.moment, 1.0 + by.jitter))
             return Verdict(at, until=max(soon, trouble.moment))
         case _:
-            until = after(past.since, terms.outage)
-            return (
-                Verdict(None, until=until)
-                if now >= until
-                else Verdict(min(soon, until), until=until)
-            )
+            until = after(past.since, by.terms.outage)
+            return Verdict(None if now >= until else min(soon, until), until=until)
 
 
 def give_up_at(kind: str, since: Micros, *, named: bool, terms: Terms) -> Micros | None:
@@ -407,7 +377,7 @@ def give_up_at(kind: str, since: Micros, *, named: bool, terms: Terms) -> Micros
     somebody said when it is over."""
     match row_of(kind).again:
         case Again.MOMENT if named:
-            return after(since, LONGEST_LIMIT + MINUTE)
+            return after(since, RETRIES.limit + MINUTE)
         case Again.BACKOFF | Again.MOMENT:
             return after(since, terms.outage)
         case _:
@@ -420,7 +390,7 @@ def longest_hold(kind: str) -> float | None:
         case Again.CHANGE:
             return None
         case Again.MOMENT | Again.DAY:
-            return LONGEST_LIMIT + 2 * HOUR
+            return RETRIES.limit + 2 * HOUR
         case _:
             return HOUR + PROBE_LEASE
 
@@ -429,8 +399,8 @@ def backoff(failures: int, jitter: float) -> float:
     """Seconds until the next try after so many failures."""
     if not -1.0 <= jitter <= 1.0:
         raise ValueError(f"jitter {jitter} is not between -1 and 1")
-    wait = FIRST_WAIT * 2.0 ** (failures - 1) if failures <= DOUBLINGS else LONG_WAIT
-    return wait * (1.0 + (0.2 * jitter if failures <= DOUBLINGS else 0.05 * jitter))
+    wait = RETRIES.first * 2.0 ** (failures - 1) if failures <= RETRIES.doublings else RETRIES.long
+    return wait * (1.0 + (0.2 * jitter if failures <= RETRIES.doublings else 0.05 * jitter))
 
 
 def stepping_back(probe_at: Micros, kind: str) -> Micros:
@@ -507,39 +477,6 @@ def for_owner(trouble: Trouble, *, folder: str) -> str | None:
         return None
     words = f"{row.owner} {row.step}".strip()
     return words.replace("{folder}", folder).replace("{reason}", as_reason(trouble.message))
-
-
-WORTH_A_WORD: Final = 3600.0  # seconds
-
-
-def clock_was_set(jumped: float, *, tasks: int) -> str | None:
-    """What main is told when the clock ``jumped`` by seconds, and ``tasks`` waited in vain; None if nothing."""
-    count = tasks
-    which = "one task" if count == 1 else f"{count} tasks"
-    if abs(jumped) >= WORTH_A_WORD:
-        way = "forward" if jumped > 0 else "back"
-        text = f"The clock of this machine was set {way} by {_spell_jump(abs(jumped))}."
-    elif count:
-        text = (
-            "The clock of this machine must have been wrong for a while: "
-            f"{which} waited for a time that was too far ahead."
-        )
-    else:
-        return None
-    if count and jumped:
-        text += f" {which.capitalize()} waited for a time that is too far ahead now."
-    if count:
-        text += f" I have computed anew when {'it runs' if count == 1 else 'they run'} next."
-    elif jumped > 0:
-        text += " What fell due in between runs once."
-    return f"{text} If the time is wrong now, set the clock; `pynchy tasks` shows what comes next."
-
-
-def _spell_jump(seconds: float) -> str:
-    hours = round(seconds / 3600)
-    if hours < 48:
-        return f"{hours} hour{'s' if hours != 1 else ''}"
-    return f"{round(hours / 24)} days"
 
 
 def cut(kind: str | None = None) -> str:
@@ -689,41 +626,29 @@ def _message(body: bytes) -> str:
 
 def _over(headers: Mapping[str, str], *, now: float) -> float | None:
     """When a limit is over, by the headers that say so; the past and nonsense are nobody's word."""
-    for name, scale in (("retry-after", 1.0), ("retry-after-ms", 1000.0)):
-        try:
-            seconds = float(headers[name]) / scale
-        except (KeyError, ValueError):
-            continue
-        if 0 <= seconds < 366 * DAY:
-            return now + seconds
-    if (at := _date(headers.get("retry-after", ""))) is not None and now <= at < now + 366 * DAY:
-        return at
-    for name in _ENDS:
-        if (at := _instant(headers.get(name, ""))) is not None and now <= at < now + 366 * DAY:
-            return at
-    return None
+    retry, retry_ms = headers.get("retry-after", ""), headers.get("retry-after-ms", "")
+    ends = [headers.get(name, "") for name in _ENDS]
+    told = [now + _number(retry), now + _number(retry_ms) / 1000, _date(retry)]
+    for end in ends:
+        told += [_number(end), _date(end)]
+    return next((at for at in told if now <= at < now + 366 * DAY), None)
 
 
-def _date(text: str) -> float | None:
-    """Seconds since 1970, from a date as HTTP writes it."""
-    from email.utils import parsedate_to_datetime  # here: a start does not need it
-
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _instant(text: str) -> float | None:
-    """Seconds since 1970, or a date as RFC 3339 writes it."""
-    from datetime import datetime  # here: a start does not need it
-
+def _number(text: str) -> float:
+    """A number as a header writes it; NaN, which lies nowhere, if it is none."""
     try:
         return float(text)
     except ValueError:
-        pass
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found.timestamp() if found.tzinfo is not None else None
+        return math.nan
+
+
+def _date(text: str) -> float:
+    """Seconds since 1970, from a date as HTTP or RFC 3339 writes it; NaN if it is none."""
+    from datetime import datetime  # here: a start needs neither
+    from email.utils import parsedate_to_datetime
+
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        with suppress(ValueError, OverflowError):
+            if (found := read(text)).tzinfo is not None:
+                return found.timestamp()
+    return math.nan

@@ -19,7 +19,6 @@ from pynchy.text.reply import NOTICE_PREFIX
 from pynchy.text.safe import unmarked
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U
-CODE_LENGTH: Final = 8  # 40 bits
 PIECE: Final = 3_000  # characters of a request in one message
 
 WHAT: Final[Mapping[str, str]] = {

@@ -7,24 +7,14 @@ What a failure of a turn means stands in `pynchy.policy.failures`.
 
 from __future__ import annotations
 
-from typing import Final
-
 from pynchy.limits import SENDING
 from pynchy.model import Micros, after
 from pynchy.text.reply import NOTICE_PREFIX, within
 
-#: An entry of the outbox: refused so often, it is sent as plain text, and then given up.
-SEND_ATTEMPTS: Final = SENDING.attempts
-PLAIN_FROM: Final = SENDING.plain
-UNCERTAIN_ATTEMPTS: Final = SENDING.uncertain
-SEND_BACKOFF: Final = SENDING.first
-SEND_BACKOFF_CAP: Final = SENDING.longest
-SEND_EXPIRY: Final = SENDING.expiry
-
 
 def send_retry(*, attempt: int, now: Micros, jitter: float) -> Micros:
     """When an entry that was tried ``attempt`` times is tried again."""
-    wait = min(SEND_BACKOFF * 2.0 ** min(attempt - 1, 20), SEND_BACKOFF_CAP)
+    wait = min(SENDING.first * 2.0 ** min(attempt - 1, 20), SENDING.longest)
     return after(now, wait * _spread(jitter))
 
 

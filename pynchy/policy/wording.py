@@ -1,4 +1,4 @@
-"""What agents, and main, are told when something that they wait for has ended or was refused.
+"""What agents and main are told: something they wait for has ended, a mount was refused, the clock was set.
 
 The rule: pure. What is another's in a word to people stands within a line.
 """
@@ -59,3 +59,36 @@ def mounts_refused(folder: str, refused: Sequence[tuple[str, str]]) -> str:
     """What main is told of mounts (name, reason) that a run goes on without."""
     lines = "\n".join(f"{within(name)}: {within(reason, 300)}" for name, reason in refused)
     return f"{folder} runs without some of its mounts:\n{lines}"
+
+
+WORTH_A_WORD: Final = 3600.0  # seconds
+
+
+def clock_was_set(jumped: float, *, tasks: int) -> str | None:
+    """What main is told when the clock ``jumped`` by seconds, and ``tasks`` waited in vain; None if nothing."""
+    count = tasks
+    which = "one task" if count == 1 else f"{count} tasks"
+    if abs(jumped) >= WORTH_A_WORD:
+        way = "forward" if jumped > 0 else "back"
+        text = f"The clock of this machine was set {way} by {_spell_jump(abs(jumped))}."
+    elif count:
+        text = (
+            "The clock of this machine must have been wrong for a while: "
+            f"{which} waited for a time that was too far ahead."
+        )
+    else:
+        return None
+    if count and jumped:
+        text += f" {which.capitalize()} waited for a time that is too far ahead now."
+    if count:
+        text += f" I have computed anew when {'it runs' if count == 1 else 'they run'} next."
+    elif jumped > 0:
+        text += " What fell due in between runs once."
+    return f"{text} If the time is wrong now, set the clock; `pynchy tasks` shows what comes next."
+
+
+def _spell_jump(seconds: float) -> str:
+    hours = round(seconds / 3600)
+    if hours < 48:
+        return f"{hours} hour{'s' if hours != 1 else ''}"
+    return f"{round(hours / 24)} days"

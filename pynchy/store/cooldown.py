@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pynchy.limits import RETRIES
 from pynchy.model import ChatId, after
-from pynchy.policy import failures
 from pynchy.store.database import Database, Tx
 
 
-def may_tell(
-    tx: Tx, chat: ChatId, kind: str, *, cooldown: float = failures.NOTICE_COOLDOWN
-) -> bool:
+def may_tell(tx: Tx, chat: ChatId, kind: str, *, cooldown: float = RETRIES.notice) -> bool:
     """Whether to say it now; a yes begins the cooldown, a no is counted."""
     said = tx.execute(
         "INSERT INTO notices (chat, class, last_at) VALUES (?1, ?2, ?3) "

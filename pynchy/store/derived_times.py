@@ -14,8 +14,9 @@ from typing import Final
 
 import attrs
 
+from pynchy.limits import SENDING
 from pynchy.model import DAY, Micros, after
-from pynchy.policy import failures, retries
+from pynchy.policy import failures, wording
 from pynchy.schedule.times import BadSchedule, next_slot
 from pynchy.store import holds, notices, task_rows, tasks
 from pynchy.store.database import Database, Tx
@@ -55,7 +56,7 @@ def correct(tx: Tx) -> Corrected:
             "outbox",
             "next_at",
             "sent_at IS NULL AND failed_at IS NULL",
-            retries.SEND_BACKOFF_CAP,
+            SENDING.longest,
             tx.now,
         )
         + _bound(tx, "outbox", "created_at", "sent_at IS NULL AND failed_at IS NULL", 0.0, tx.now),
@@ -124,7 +125,7 @@ def correct_and_tell(tx: Tx, *, jumped: float) -> tuple[Corrected, bool]:
     """`correct`, and tell main if the clock ``jumped`` by seconds worth a word or tasks would have waited
     in vain; whether it was told."""
     corrected = correct(tx)
-    words = failures.clock_was_set(jumped, tasks=corrected.tasks)
+    words = wording.clock_was_set(jumped, tasks=corrected.tasks)
     if words is None:
         return corrected, False
     told = notices.tell_main_once(tx, "clock", words)

@@ -84,7 +84,7 @@ def enter(
         return before  # somebody who was under way: the next try stands
     tries = 1 if before is None else before.tries + 1
     past = failures.Past(same=tries, since=tx.now)
-    verdict = deciding.on(trouble, past, now=tx.now)
+    verdict = failures.decide(trouble, past, deciding, now=tx.now)
     ends = number(
         tx,
         "SELECT min(give_up_at) FROM turns WHERE waits_for = ? AND state = 'waiting' AND give_up_at > ?",

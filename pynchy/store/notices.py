@@ -6,8 +6,8 @@ never silence.
 
 from __future__ import annotations
 
+from pynchy.limits import RETRIES
 from pynchy.model import ChatId, GroupId, Micros, TurnId
-from pynchy.policy import failures
 from pynchy.store import cooldown, groups, outbox
 from pynchy.store.database import Database, Tx
 
@@ -26,7 +26,7 @@ def tell_once(tx: Tx, chat: ChatId, kind: str, text: str, *, since: Micros | Non
     ``since``: when its cause began. Of one cause a chat hears once, however long it lasts.
     """
     lasted = 0.0 if since is None else (tx.now - since) / 1e6 + 1.0
-    wait = max(failures.NOTICE_COOLDOWN, lasted)
+    wait = max(RETRIES.notice, lasted)
     if not cooldown.may_tell(tx, chat, kind, cooldown=wait):
         return False
     tell(tx, chat, text)

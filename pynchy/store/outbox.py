@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import attrs
 
+from pynchy.limits import SENDING
 from pynchy.model import MAIN, ChatId, GroupId, Micros, Outgoing, RunId, TurnId, after
 from pynchy.policy import retries
 from pynchy.policy.effect_limits import Kind
@@ -176,7 +177,7 @@ def next_due(tx: Tx) -> Micros | None:
     )
     moments = [] if later is None else [later]
     if oldest is not None:
-        moments.append(max(tx.now, after(oldest, retries.SEND_EXPIRY)))
+        moments.append(max(tx.now, after(oldest, SENDING.expiry)))
     return min(moments, default=None)
 
 
@@ -221,13 +222,13 @@ def refused(tx: Tx, entry: int, *, reason: str, permanent: bool, jitter: float) 
             (tx.now, reason, entry),
         )
         return None
-    if permanent or attempt >= retries.SEND_ATTEMPTS or _is_old(created_at, tx.now):
+    if permanent or attempt >= SENDING.attempts or _is_old(created_at, tx.now):
         return _give_up(tx, entry, reason=reason)
     tx.execute(
         "UPDATE outbox SET state = 'pending', plain = max(plain, ?), next_at = ?, error = ? "
         "WHERE id = ?",
         (
-            attempt >= retries.PLAIN_FROM and kind == "text",
+            attempt >= SENDING.plain and kind == "text",
             retries.send_retry(attempt=attempt, now=tx.now, jitter=jitter),
             reason,
             entry,
@@ -247,7 +248,7 @@ def uncertain(tx: Tx, entry: int, *, reason: str, jitter: float) -> Failed | Non
     if row is None:
         return None
     attempt, created_at = row
-    if attempt >= retries.UNCERTAIN_ATTEMPTS or _is_old(created_at, tx.now):
+    if attempt >= SENDING.uncertain or _is_old(created_at, tx.now):
         return _give_up(tx, entry, reason=reason)
     next_at = retries.send_retry(attempt=attempt, now=tx.now, jitter=jitter)
     tx.execute("UPDATE outbox SET next_at = ? WHERE id = ?", (next_at, entry))
@@ -274,7 +275,7 @@ def expire(tx: Tx, *, limit: int = 100) -> list[Failed]:
     rows = tx.execute(
         f"SELECT id FROM outbox INDEXED BY outbox_age WHERE {_OPEN} AND state <> 'sending' "
         "AND created_at <= ? ORDER BY created_at, id LIMIT ?",
-        (after(tx.now, -retries.SEND_EXPIRY), limit),
+        (after(tx.now, -SENDING.expiry), limit),
     ).fetchall()
     found = [_give_up(tx, row[0], reason="not sent within a day") for row in rows]
     return [each for each in found if each is not None]
@@ -353,4 +354,4 @@ def _give_up(tx: Tx, entry: int, *, reason: str) -> Failed | None:
 
 
 def _is_old(created_at: int, now: Micros) -> bool:
-    return created_at <= after(now, -retries.SEND_EXPIRY)
+    return created_at <= after(now, -SENDING.expiry)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from pynchy.limits import RETRIES
 from pynchy.model import MAIN_CONSOLE, ChatId, Micros, RunId, TurnId, after
 from pynchy.policy import failures
 from pynchy.store import groups, holds, notices, task_rows, turns
@@ -73,7 +74,7 @@ def _fail(tx: Tx, turn: Turn, trouble: failures.Trouble, deciding: failures.Deci
         spoke=turn.spoke,
         resumed=turn.resumed,
     )
-    verdict = deciding.on(trouble, past, now=tx.now)
+    verdict = failures.decide(trouble, past, deciding, now=tx.now)
     tx.execute(
         "UPDATE turns SET attempt = ?, failing = ?, failing_since = ?, same = ?, strikes = ?, bought = ?, "
         "give_up_at = NULL, waits_for = NULL WHERE id = ?",
@@ -216,7 +217,7 @@ def release(
             "UPDATE turns SET interrupted = interrupted + 1 WHERE id = ? RETURNING interrupted",
             (turn.id,),
         )
-        lost = turn.resumed if turn.spoke else times > failures.INTERRUPTIONS
+        lost = turn.resumed if turn.spoke else times > RETRIES.interruptions
         trouble = failures.Trouble("interrupted", message)
         released.append(
             _give_up(tx, turn, trouble, failures.Verdict(None), terms=terms)

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynchy.limits import RETRIES
 from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, RunId, after
 from pynchy.policy import failures
 from pynchy.policy.failures import (
-    MOST_BOUGHT,
-    MOST_STRIKES,
     TABLE,
     UNKNOWN,
     Again,
     Call,
+    Deciding,
     Past,
     Terms,
     Trouble,
@@ -39,6 +39,7 @@ KINDS = sorted(TABLE)
 WAITING = [kind for kind in KINDS if TABLE[kind].again.waits]
 FINAL = [kind for kind in KINDS if TABLE[kind].again is Again.NEVER]
 NOW = BEGINNING
+DECIDING = Deciding(0.0, Terms())
 OTHER, OTHER_CHAT = GroupId("club"), ChatId("222@g.us")
 
 
@@ -51,7 +52,7 @@ def life(
     for number in range(1, 1000):
         at = None if moment is None else after(now, moment)
         past = Past(same=number, since=NOW, strikes=number, attempts=number)
-        verdict = decide(Trouble(kind, "no", at), past, now=now, jitter=jitter, terms=terms)
+        verdict = decide(Trouble(kind, "no", at), past, by=Deciding(jitter, terms), now=now)
         if verdict.retry_at is None:
             return tries
         assert verdict.retry_at >= now
@@ -127,9 +128,8 @@ class TestWhenItIsTriedAgain:
         verdict = decide(
             Trouble("rate_limit", "", after(NOW, 900)),
             Past(same=1, since=NOW),
+            Deciding(-1.0, Terms()),
             now=NOW,
-            jitter=-1.0,
-            terms=Terms(),
         )
         assert verdict.retry_at is not None
         assert 0 <= (verdict.retry_at - NOW) / 1e6 - 900 <= 2, "never before, and not long after"
@@ -145,13 +145,13 @@ class TestWhenItIsTriedAgain:
 
     def test_an_account_without_credit_is_asked_every_hour(self) -> None:
         trouble, past = Trouble("billing", "no"), Past(same=7, since=NOW)
-        at = decide(trouble, past, now=NOW, jitter=0.0, terms=Terms()).retry_at
+        at = decide(trouble, past, by=DECIDING, now=NOW).retry_at
         assert at == after(NOW, HOUR)
 
     def test_a_budget_is_there_again_when_its_day_is_over(self) -> None:
         noon = Micros(1_784_282_400_000_000)  # 2026-07-17 12:00 in Berlin
         verdict = decide(
-            Trouble("budget"), Past(same=1, since=noon), now=noon, jitter=0.0, terms=Terms(timezone="Europe/Berlin")
+            Trouble("budget"), Past(same=1, since=noon), Deciding(0.0, Terms(timezone="Europe/Berlin")), now=noon
         )  # fmt: skip
         assert verdict.retry_at == after(noon, 12 * HOUR)
         assert failures.waiting(
@@ -163,9 +163,7 @@ class TestWhenItIsTriedAgain:
         assert len(life(kind)) == 2
 
     def test_a_credential_is_not_tried_again_by_itself(self) -> None:
-        at = decide(
-            Trouble("credential"), Past(same=1, since=NOW), now=NOW, jitter=0.0, terms=Terms()
-        ).retry_at
+        at = decide(Trouble("credential"), Past(same=1, since=NOW), by=DECIDING, now=NOW).retry_at
         assert at is not None
         assert at > after(NOW, 1000 * DAY)
 
@@ -187,7 +185,7 @@ class TestWhenItIsTriedAgain:
         self, kind: str, anew: list[bool]
     ) -> None:
         got = [
-            decide(Trouble(kind), Past(same=n, since=NOW, strikes=n), now=NOW, jitter=0.0, terms=Terms())
+            decide(Trouble(kind), Past(same=n, since=NOW, strikes=n), by=DECIDING, now=NOW)
             for n in range(1, len(anew) + 2)
         ]  # fmt: skip
         assert [each.anew for each in got] == [*anew, False]
@@ -195,17 +193,17 @@ class TestWhenItIsTriedAgain:
 
     def test_a_refusal_that_was_repeated_is_not_asked_for_again(self) -> None:
         trouble = Trouble("history", repeated=True)
-        first = decide(trouble, Past(same=1, since=NOW), now=NOW, jitter=0.0, terms=Terms())
+        first = decide(trouble, Past(same=1, since=NOW), by=DECIDING, now=NOW)
         assert (first.retry_at, first.anew) == (NOW, True)
-        second = decide(trouble, Past(same=2, since=NOW), now=NOW, jitter=0.0, terms=Terms())
+        second = decide(trouble, Past(same=2, since=NOW), by=DECIDING, now=NOW)
         assert second.retry_at is None
 
     def test_what_spoke_is_resumed_once(self) -> None:
         again = Past(same=1, since=NOW, spoke=True)
         done = Past(same=1, since=NOW, spoke=True, resumed=True)
-        assert decide(Trouble("agent"), again, now=NOW, jitter=0.0, terms=Terms()).retry_at == NOW
-        assert decide(Trouble("agent"), done, now=NOW, jitter=0.0, terms=Terms()).retry_at is None
-        assert decide(Trouble("outage"), done, now=NOW, jitter=0.0, terms=Terms()).retry_at
+        assert decide(Trouble("agent"), again, by=DECIDING, now=NOW).retry_at == NOW
+        assert decide(Trouble("agent"), done, by=DECIDING, now=NOW).retry_at is None
+        assert decide(Trouble("outage"), done, by=DECIDING, now=NOW).retry_at
 
     @given(st.integers(1, 5), st.floats(-1, 1))
     def test_waits_grow_and_stay_within_a_fifth(self, failures_: int, jitter: float) -> None:
@@ -226,11 +224,11 @@ class TestWhenItIsTriedAgain:
             same, since = (same + 1, since) if kind == last else (1, now)
             last = kind
             past = Past(same=same, since=since, strikes=strikes, attempts=attempts, bought=paid)
-            verdict = decide(Trouble(kind), past, now=now, jitter=jitter, terms=Terms())
+            verdict = decide(Trouble(kind), past, by=Deciding(jitter, Terms()), now=now)
             if verdict.retry_at is None:
                 return
-            assert strikes <= MOST_STRIKES
-            assert paid < MOST_BOUGHT
+            assert strikes <= RETRIES.strikes
+            assert paid < RETRIES.paid
             assert verdict.until is None or verdict.retry_at <= after(verdict.until, 5 * MINUTE)
             now = verdict.retry_at
 
@@ -648,7 +646,7 @@ class TestWhatPeopleHear:
             if failure.dead:
                 break
             world.passes(400)
-        assert count == MOST_BOUGHT
+        assert count == RETRIES.paid
         assert "broke off 3 times" in texts(world)[-1]
 
     def test_stop_ends_what_waits(self) -> None:

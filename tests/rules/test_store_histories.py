@@ -15,8 +15,9 @@ from hypothesis.stateful import (
     rule,
 )
 
+from pynchy.limits import RETRIES
 from pynchy.model import ChatId, GroupId, RunId, Seq
-from pynchy.policy.failures import MOST_STRIKES, TABLE
+from pynchy.policy.failures import TABLE
 from pynchy.store import claims, groups, messages, outbox, trace, turns
 from pynchy.store.database import Tx
 from tests.rules.store_world import CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
@@ -310,7 +311,7 @@ class Histories(RuleBasedStateMachine):
         assert outbox.count_open(self.world.db) == 0
         assert messages.next_retry(self.world.db, FAMILY) is None
         worst = self.world.db.execute("SELECT max(strikes) FROM turns").fetchone()
-        assert worst[0] is None or worst[0] <= MOST_STRIKES + 1
+        assert worst[0] is None or worst[0] <= RETRIES.strikes + 1
 
     def _by_id(self, id: str) -> Question:
         return next(each for each in self.all if each.id == id)

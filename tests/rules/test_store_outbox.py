@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynchy.limits import SENDING
 from pynchy.model import ChatId, Micros, Outgoing
 from pynchy.policy import retries
 from pynchy.store import cooldown, groups, journal, outbox
@@ -148,7 +149,7 @@ class TestPoison:
     def test_and_after_some_refusals_too(self) -> None:  # invariant 41
         world = World.with_family()
         entry = world.say("*one")
-        for _ in range(retries.PLAIN_FROM):
+        for _ in range(SENDING.plain):
             (head,) = outbox.heads(Tx(world.db, world.now))
             assert not head.out.plain
             take(world, entry)
@@ -166,7 +167,7 @@ class TestPoison:
             tries += 1
             given_up = refuse(world, entry)
             world.passes(600)
-        assert tries == retries.SEND_ATTEMPTS
+        assert tries == SENDING.attempts
         assert given_up is not None
         assert given_up.chat == CHAT
         assert after in heads(world)
@@ -188,7 +189,7 @@ class TestPoison:
             tries += 1
             doubt(world, entry)
             world.passes(301)
-        assert tries == retries.UNCERTAIN_ATTEMPTS
+        assert tries == SENDING.uncertain
 
 
 class TestGivenUp:
@@ -198,7 +199,7 @@ class TestGivenUp:
         run = world.begin()
         claimed = world.claim(run)
         (entry,) = world.commit(run, claimed, say=["the answer"]).outbox
-        world.passes(retries.SEND_EXPIRY)
+        world.passes(SENDING.expiry)
         (gone,) = outbox.expire(Tx(world.db, world.now, world.new_id))
         assert (gone.id, gone.chat) == (entry, CHAT)
         assert world.waiting() == []  # the notice wakes nobody
@@ -212,7 +213,7 @@ class TestGivenUp:
         for _ in range(3):
             world.say("x", chat=OTHER)
         for _ in range(6):
-            world.passes(retries.SEND_EXPIRY)
+            world.passes(SENDING.expiry)
             while outbox.expire(Tx(world.db, world.now, world.new_id)):
                 pass
         assert outbox.count_open(world.db) == 0
@@ -223,7 +224,7 @@ class TestGivenUp:
         world = World.with_family()
         for _ in range(1000):
             world.say("x")
-        world.passes(retries.SEND_EXPIRY)
+        world.passes(SENDING.expiry)
         gone = 0
         while found := outbox.expire(Tx(world.db, world.now, world.new_id)):
             gone += len(found)
@@ -235,7 +236,7 @@ class TestGivenUp:
         world = World.with_family()
         entry = world.say("one")
         take(world, entry)
-        world.passes(retries.SEND_EXPIRY)
+        world.passes(SENDING.expiry)
         assert outbox.expire(Tx(world.db, world.now, world.new_id)) == []
         assert outbox.next_due(Tx(world.db, world.now)) is None
         assert outbox.sent(Tx(world.db, world.now), entry)
@@ -246,14 +247,14 @@ class TestGivenUp:
         world.say("one")
         world.say("two")
         due = outbox.next_due(Tx(world.db, world.passes(1)))
-        assert due == begun + retries.SEND_EXPIRY * 1e6
+        assert due == begun + SENDING.expiry * 1e6
         assert outbox.expire(Tx(world.db, Micros(due - 1), world.new_id)) == []
         assert len(outbox.expire(Tx(world.db, due, world.new_id))) == 2
 
     def test_a_retry_never_outlives_the_day(self) -> None:
         world = World.with_family()
         entry = world.say("one")
-        world.passes(retries.SEND_EXPIRY - 1)
+        world.passes(SENDING.expiry - 1)
         take(world, entry)
         world.passes(2)
         assert refuse(world, entry) is not None
@@ -413,7 +414,7 @@ def test_whatever_happens_people_hear_each_thing_once_and_in_order(
 @given(st.integers(1, 10_000), st.floats(-1, 1))
 def test_waits_for_the_channel_are_bounded(attempt: int, jitter: float) -> None:
     at = retries.send_retry(attempt=attempt, now=Micros(0), jitter=jitter)
-    assert 1e6 <= at <= 1.2 * retries.SEND_BACKOFF_CAP * 1e6
+    assert 1e6 <= at <= 1.2 * SENDING.longest * 1e6
 
 
 class TestJournal:

@@ -6,8 +6,9 @@ import sqlite3
 
 import pytest
 
+from pynchy.limits import RETRIES
 from pynchy.model import HOUR, ChatId, GroupId, Micros, RunId
-from pynchy.policy.failures import INTERRUPTIONS, NOTICE_COOLDOWN, Trouble
+from pynchy.policy.failures import Trouble
 from pynchy.store import (
     claims,
     cooldown,
@@ -236,7 +237,7 @@ class TestRetries:
 
     def test_what_a_run_never_gets_to_is_given_up_in_the_end(self) -> None:
         world, run, claimed = asked()
-        for _ in range(INTERRUPTIONS):
+        for _ in range(RETRIES.interruptions):
             world.end(run)
             run = world.begin()
             claimed = world.claim(run)
@@ -402,7 +403,7 @@ class TestTrouble:
             told.append(
                 notices.tell_once(Tx(world.db, world.now, world.new_id), CHAT, "outage", "no")
             )
-            world.passes(NOTICE_COOLDOWN / 2)
+            world.passes(RETRIES.notice / 2)
         assert told == [True, False, True, False]
         assert cooldown.recent(world.db)[0]["held"] == 1
 

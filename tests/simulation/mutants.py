@@ -251,13 +251,13 @@ BUGS: Final = (
     Bug(
         "an outage is given up after an hour",
         "pynchy.policy.failures",
-        "            until = after(past.since, terms.outage)\n",
+        "            until = after(past.since, by.terms.outage)\n",
         "            until = after(past.since, HOUR)\n",
     ),
     Bug(
         "a limit is tried before its moment",
         "pynchy.policy.failures",
-        "            at = max(soon, after(trouble.moment, 1.0 + jitter))\n",
+        "            at = max(soon, after(trouble.moment, 1.0 + by.jitter))\n",
         "            at = soon\n",
     ),
     Bug(

@@ -14,8 +14,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from pynchy.chat.channel import ChannelEvent, NotConnected, SendRefused, SendUncertain
 from pynchy.chat.sender import Pace, Sender
+from pynchy.limits import SENDING
 from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, Outgoing, after, channel_of
-from pynchy.policy import retries
 from pynchy.store import groups, messages, outbox
 from pynchy.store.connection import Connection
 from pynchy.store.database import Opened, Store, Tx, open_memory
@@ -252,7 +252,7 @@ async def test_poison_ends_and_the_next_message_goes_out() -> None:  # invariant
         assert there.state(bad) == "failed"
         assert there.state(good) == "sent"
         plain = [plain for text, _, plain, _ in there.phone.tries if text == "bad *markdown"]
-        assert len(plain) == retries.SEND_ATTEMPTS
+        assert len(plain) == SENDING.attempts
         assert plain[0] is False
         assert plain[-1] is True  # the fallback without formatting was tried
         assert any("could not be delivered" in text for text in there.console.texts)
