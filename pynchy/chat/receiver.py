@@ -58,45 +58,6 @@ class OnCommand(Protocol):
     def __call__(self, tx: Tx, asked: Asked, /) -> Effects: ...
 
 
-async def run(
-    channel: Channel,
-    store: Store,
-    *,
-    on_command: OnCommand,
-    carry_out: Callable[[Effects], Awaitable[None]],
-    on_state: Callable[[str, StateChanged], None] = lambda name, change: None,
-    stored: Callable[[Message, messages.Received], None] = lambda message, received: None,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> NoReturn:
-    """Store what ``channel`` brings. Runs until cancelled.
-
-    Messages that come during a commit share the next one. A message that cannot be stored is dropped and
-    main is told; it never stops those behind it.
-    ``stored`` is called with each result before the message is acknowledged; ``carry_out`` does what follows.
-    """
-    burst, events = trio.open_memory_channel[ChannelEvent](BURST)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_read, channel, burst, name=f"{channel.name} events")
-        service = _Receiver(
-            channel=channel,
-            store=store,
-            on_command=on_command,
-            carry_out=carry_out,
-            on_state=on_state,
-            stored=stored,
-        )
-        task_status.started()
-        while True:
-            batch = [await events.receive()]
-            while len(batch) < BURST:
-                try:
-                    batch.append(events.receive_nowait())
-                except trio.WouldBlock:
-                    break
-            await service.take_in(batch)
-    raise AssertionError("unreachable")
-
-
 async def _read(channel: Channel, burst: trio.MemorySendChannel[ChannelEvent]) -> NoReturn:
     while True:
         await burst.send(await channel.receive())
@@ -112,15 +73,40 @@ class _Kept:
 
 
 @attrs.frozen(eq=False)
-class _Receiver:
+class Receiver:
+    """Stores what ``channel`` brings, while it runs.
+
+    ``stored`` is called with each result before the message is acknowledged; ``carry_out`` does what follows.
+    """
+
     channel: Channel
     store: Store
     on_command: OnCommand
     carry_out: Callable[[Effects], Awaitable[None]]
-    on_state: Callable[[str, StateChanged], None]
-    stored: Callable[[Message, messages.Received], None]
+    on_state: Callable[[str, StateChanged], None] = lambda name, change: None
+    stored: Callable[[Message, messages.Received], None] = lambda message, received: None
 
-    async def take_in(self, batch: Sequence[ChannelEvent]) -> None:
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Runs until cancelled.
+
+        Messages that come during a commit share the next one. A message that cannot be stored is dropped and
+        main is told; it never stops those behind it.
+        """
+        burst, events = trio.open_memory_channel[ChannelEvent](BURST)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_read, self.channel, burst, name=f"{self.channel.name} events")
+            task_status.started()
+            while True:
+                batch = [await events.receive()]
+                with suppress(trio.WouldBlock):
+                    while len(batch) < BURST:
+                        batch.append(events.receive_nowait())
+                await self._take_in(batch)
+        raise AssertionError("unreachable")
+
+    async def _take_in(self, batch: Sequence[ChannelEvent]) -> None:
         """Store, carry commands out, acknowledge, and ring each group that has something to answer."""
         wake: dict[GroupId, None] = {}  # in order, each once
         refused: set[int] = (

@@ -100,6 +100,7 @@ class _Down:
     wait: float
 
 
+@attrs.define(eq=False)
 class Sender:
     """Sends what is in the outbox, while it runs.
 
@@ -107,28 +108,20 @@ class Sender:
     for its next try. A channel that is not in ``paces`` is not paced.
     """
 
-    def __init__(
-        self,
-        channels: Mapping[str, Channel],
-        store: Store,
-        *,
-        now: Callable[[], Micros],
-        new_id: Callable[[], str],
-        jitter: Callable[[], float],
-        paces: Mapping[str, Pace],
-        connected: trio.MemoryReceiveChannel[str] | None = None,
-    ) -> None:
-        self._channels = channels
-        self._store = store
-        self._now = now
-        self._new_id = new_id
-        self._jitter = jitter
-        self._connected = connected
-        self._buckets = {name: _Bucket(pace) for name, pace in paces.items()}
-        self._busy = defaultdict[str, set[ChatId]](set)
-        self._down: dict[str, _Down] = {}
-        self._told = trio.Event()
-        self._nursery: trio.Nursery | None = None  # while it runs
+    _channels: Mapping[str, Channel]
+    _store: Store
+    _now: Callable[[], Micros]
+    _jitter: Callable[[], float]
+    _paces: Mapping[str, Pace]
+    _connected: trio.MemoryReceiveChannel[str] | None = None
+    _buckets: dict[str, _Bucket] = attrs.field(init=False)
+    _busy: defaultdict[str, set[ChatId]] = attrs.field(init=False, factory=lambda: defaultdict(set))
+    _down: dict[str, _Down] = attrs.field(init=False, factory=dict)
+    _told: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _nursery: trio.Nursery | None = attrs.field(init=False, default=None)  # while it runs
+
+    def __attrs_post_init__(self) -> None:
+        self._buckets = {name: _Bucket(pace) for name, pace in self._paces.items()}
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, get_args, get_origin
+from typing import Any, Final, Literal, NoReturn, cast, get_args, get_origin
 
 import attrs
 import trio
@@ -40,7 +40,8 @@ BURST: Final = 1.0  # seconds of the processor that it may use at once after a r
 EVICTED: Final = f"{MAX_CLIENTS} connections are open, and the least active gave way to a new one"
 
 Op = Callable[..., Awaitable[object]]
-"""``async def op(client, *, name: type, …) -> JSON``. Its keyword arguments are the request's."""
+"""``async def op(client, *, name: type, …) -> JSON``. Its keyword arguments are the request's; or
+``async def op(client, wanted: Class) -> JSON``, of an attrs class that has them as its fields."""
 
 
 class OpFailed(Exception):
@@ -269,7 +270,7 @@ async def _handle(
     if problem := mismatch(ops[name], request):
         return _failure(number, "bad_request", problem)
     try:
-        result = await ops[name](client, **request)
+        result = await call(ops[name], client, request)
     except OpFailed as error:
         return _failure(number, error.code, str(error))
     except fatal:
@@ -285,17 +286,28 @@ def mismatch(op: Op, arguments: Mapping[str, object]) -> str | None:
     return arguments_of(op).wrong(arguments)
 
 
+def call(op: Op, client: Client, arguments: Mapping[str, Any]) -> Awaitable[object]:
+    """Do what an op does, with arguments that fit."""
+    value = _value_of(op)
+    return op(client, **arguments) if value is None else op(client, value(**arguments))
+
+
 def arguments_of(op: Op) -> Record:
     """What an op takes, as its signature says."""
-    wanted = [
-        parameter
-        for parameter in inspect.signature(op, eval_str=True).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    signature = inspect.signature(_value_of(op) or op, eval_str=True)
+    wanted = [each for each in signature.parameters.values() if each.name not in ("self", "client")]
     return Record(
         {each.name: _kind(each.annotation) for each in wanted if each.default is each.empty},
         {each.name: _kind(each.annotation) for each in wanted if each.default is not each.empty},
     )
+
+
+def _value_of(op: Op) -> type | None:
+    """The class of the one value that an op takes, if it takes one."""
+    for each in inspect.signature(op, eval_str=True).parameters.values():
+        if attrs.has(each.annotation) and each.annotation is not Client:
+            return cast("type", each.annotation)
+    return None
 
 
 def _kind(annotation: object) -> Kind[Any]:

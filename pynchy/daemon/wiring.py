@@ -202,7 +202,7 @@ async def serve(
             disk.look,
         )
         receive = partial(
-            receiver.run,
+            receiver.Receiver,
             store=store,
             on_command=partial(
                 command_handlers.carry_out,
@@ -244,7 +244,7 @@ async def serve(
         if edges.has_home:
             await child(_nightly_round(config, edges, threshold, notices).run, "maintenance")
         inlets = [
-            await child(partial(receive, channel), f"receiver {name}")
+            await child(receive(channel).run, f"receiver {name}")
             for name, channel in edges.channels.items()
         ]
         inlets.append(await child(schedule, "scheduler"))
@@ -388,7 +388,6 @@ def _sender(edges: Edges, links: trio.MemoryReceiveChannel[str]) -> sender.Sende
         edges.channels,
         edges.store,
         now=world.now,
-        new_id=world.new_id,
         jitter=world.jitter,
         paces={"whatsapp": WHATSAPP_PACE},
         connected=links,

@@ -19,9 +19,6 @@ PROCESSES: set[str] = {
 
 # Functions of more than six parameters, with how many.
 WIDE: dict[str, int] = {
-    "pynchy.chat.receiver:run": 7,
-    "pynchy.chat.sender:__init__": 7,
-    "pynchy.control.ops.tasks:add": 8,
     "pynchy.moving.importer:_bring_group": 8,
     "pynchy.schedule.scheduler:run": 11,
     "pynchy.text.prompt:render_prompt": 12,

@@ -129,14 +129,13 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
             looking = LookingOps(store, home.backups, "UTC")
 
             await nursery.start(
-                partial(
-                    receiver.run,
+                receiver.Receiver(
                     console,
                     store,
                     on_command=lambda tx, asked: NOTHING,
                     carry_out=carry_out,
                     stored=daemon.stored,
-                )
+                ).run
             )
             await nursery.start(daemon.watching.run)
             await nursery.start(

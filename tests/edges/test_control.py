@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -391,3 +392,18 @@ def test_an_argument_that_is_one_of_some_words_is_none_but_these() -> None:
 
     assert mismatch(op, {"how": "slow"}) is None
     assert mismatch(op, {"how": "well"}) == "how: expected one of fast, slow, found 'well'"
+
+
+async def test_the_arguments_of_an_op_may_be_the_fields_of_one_value() -> None:
+    @attrs.frozen
+    class Meal:
+        what: str
+        guests: int = 2
+
+    async def op(client: Client, meal: Meal) -> object:
+        return meal.guests
+
+    assert mismatch(op, {"what": "soup"}) is None
+    assert mismatch(op, {"guests": 3}) == "what: missing"
+    assert mismatch(op, {"what": "soup", "more": 1}) is not None
+    assert await server.call(op, Client(trio.CancelScope()), {"what": "soup", "guests": 3}) == 3

@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -97,14 +96,13 @@ async def main(folder: Path, total: int, pause: float | None) -> None:
         count = await store.call(begin)
         if count < total:
             await nursery.start(
-                partial(
-                    receiver.run,
+                receiver.Receiver(
                     channel,
                     store,
                     on_command=lambda tx, asked: NOTHING,
                     carry_out=carry_out,
                     stored=stored,
-                )
+                ).run
             )
             await done.wait()
         channel.spare()

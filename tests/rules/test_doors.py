@@ -25,6 +25,7 @@ from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.tasks import TaskOps
+from pynchy.control.server import call
 from pynchy.gateway.exchange import Reserved, RunIdentity, Usage, Wanted
 from pynchy.groups.guards import Guards
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, Message, RunId, SenderId, after
@@ -87,7 +88,7 @@ class Doors(World):
 
     async def op(self, name: str, /, **args: Any) -> Any:
         """The owner asks for it at the control socket."""
-        return await self.ops[name](cast("Any", None), **args)
+        return await call(self.ops[name], cast("Any", None), args)
 
     async def agent(self, name: str, /, **args: Any) -> str:
         """Main's agent gives the command."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -136,14 +135,7 @@ async def world() -> AsyncIterator[World]:
     store = Store(Opened(db), inline, now=lambda: NOON)
     async with trio.open_nursery() as nursery:
         await nursery.start(
-            partial(
-                receiver.run,
-                on_command=on_command,
-                carry_out=carry_out,
-                on_state=on_state,
-            ),
-            there.line,
-            store,
+            receiver.Receiver(there.line, store, on_command, carry_out, on_state).run
         )
         yield there
         nursery.cancel_scope.cancel()

@@ -156,7 +156,6 @@ async def world(
         {"console": there.console} | ({"whatsapp": there.phone} if phone else {}),
         there.store,
         now=there.now,
-        new_id=there.new_id,
         jitter=lambda: 0.0,
         paces=paces or {},
         connected=linked,

@@ -31,6 +31,17 @@ _LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
 
 
 @attrs.frozen
+class Wanted:
+    """A chat that is to be registered, as the owner asks for it: what is empty is chosen, or left as it is."""
+
+    chat: str
+    folder: str = ""
+    name: str = ""
+    trigger: str = ""
+    requires_trigger: bool | None = None
+
+
+@attrs.frozen
 class GroupOps:
     """The table of these ops. ``assistant`` is the name that wakes a new group, ``scaffold`` makes its folders;
     ``refresh`` asks the messengers for their chats, and gives None where none could say."""
@@ -58,21 +69,13 @@ class GroupOps:
         """All groups, main first."""
         return await self.acting.store.call(shown_groups)
 
-    async def add(
-        self,
-        client: Client,
-        *,
-        chat: str,
-        folder: str = "",
-        name: str = "",
-        trigger: str = "",
-        requires_trigger: bool | None = None,
-    ) -> object:
+    async def add(self, client: Client, wanted: Wanted) -> object:
         """Register a chat: for a new group, or, where the folder exists, as one more chat of it.
 
         What else is given is set in either case; what is not, is left as it is. Without a folder a
         messenger's chat gets a new one, named after it.
         """
+        chat, folder = wanted.chat, wanted.folder
         if chat.startswith("console:"):
             check_chat(chat)
             folder = folder or chat.removeprefix("console:")
@@ -86,15 +89,11 @@ class GroupOps:
             raise OpFailed(
                 "bad_request", f"{folder[:80]!r}: expected a folder name in a-z, 0-9 and -"
             )
-        for what, value in (("name", name), ("trigger", trigger)):
+        for what, value in (("name", wanted.name), ("trigger", wanted.trigger)):
             if value and not _LINE.fullmatch(value):
                 raise OpFailed("bad_request", f"{what}: expected 1 to 64 characters of one line")
-        wanted = Wanted(
-            chat=ChatId(chat),
-            folder=GroupId(folder),
-            name=name,
-            trigger=trigger.removeprefix("@"),
-            requires_trigger=requires_trigger,
+        wanted = attrs.evolve(
+            wanted, chat=chat, folder=folder, trigger=wanted.trigger.removeprefix("@")
         )
         return await self.acting.get(add, wanted, self.assistant, self.scaffold)
 
@@ -159,27 +158,17 @@ class GroupOps:
         return {"folder": folder, "senders": wanted, "others": settings.get("others", "context")}
 
 
-@attrs.frozen
-class Wanted:
-    """A chat that is to be registered, as it was asked for: what is empty is chosen, or left as it is."""
-
-    chat: ChatId
-    folder: GroupId
-    name: str
-    trigger: str
-    requires_trigger: bool | None
-
-
 def add(
     tx: Tx, actor: Actor, wanted: Wanted, assistant: str, scaffold: Scaffold
 ) -> tuple[dict[str, object], Effects]:
     """Register a chat: for a new group, or as one more chat of one that is there."""
-    called = groups.chat_name(tx, wanted.chat)
-    folder = wanted.folder or _free_folder(tx, called or wanted.chat.partition("@")[0])
+    chat = ChatId(wanted.chat)
+    called = groups.chat_name(tx, chat)
+    folder = GroupId(wanted.folder) or _free_folder(tx, called or chat.partition("@")[0])
     if groups.get(tx, folder) is None:
         registration = Registration(
             folder=folder,
-            chat=wanted.chat,
+            chat=chat,
             name=wanted.name or _one_line(called) or folder,
             trigger=wanted.trigger or assistant,
             requires_trigger=wanted.requires_trigger is not False,
@@ -187,7 +176,7 @@ def add(
         group, effects = acts.register(tx, actor, registration, scaffold)
     else:
         naming = Naming(wanted.name or None, wanted.trigger or None, wanted.requires_trigger)
-        group, effects = acts.add_chat(tx, actor, folder, wanted.chat, naming)
+        group, effects = acts.add_chat(tx, actor, folder, chat, naming)
     return _shown(tx, group), effects
 
 

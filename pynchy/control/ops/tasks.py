@@ -25,6 +25,19 @@ _Act = Callable[[Tx, Actor, TaskId], tuple[task_rows.Task, Effects]]
 
 
 @attrs.frozen
+class Wanted:
+    """A task as the owner asks for it."""
+
+    group: str
+    prompt: str
+    kind: str
+    value: str
+    context: task_rows.Context = "group"
+    name: str = ""
+    catch_up: task_rows.CatchUp = "coalesce"
+
+
+@attrs.frozen
 class TaskOps:
     """The table of these ops. ``timezone`` is that of the people."""
 
@@ -67,32 +80,11 @@ class TaskOps:
         ]
         return {**self._task(found), "script": found.script, "slots": slots}
 
-    async def add(
-        self,
-        client: Client,
-        *,
-        group: str,
-        prompt: str,
-        kind: str,
-        value: str,
-        context: task_rows.Context = "group",
-        name: str = "",
-        catch_up: task_rows.CatchUp = "coalesce",
-    ) -> object:
+    async def add(self, client: Client, wanted: Wanted) -> object:
         """Make a task in a group, in the owner's name."""
-        if not prompt.strip():
+        if not wanted.prompt.strip():
             raise OpFailed("bad_request", "the task says nothing")
-        wanted = _Wanted(
-            folder=await group_of(self.acting.store, group),
-            prompt=prompt,
-            name=name,
-            kind=kind,
-            value=value,
-            timezone=self.timezone,
-            context=context,
-            catch_up=catch_up,
-        )
-        return self._task(await self.acting.get(_add, wanted))
+        return self._task(await self.acting.get(_add, wanted, self.timezone))
 
     async def pause(self, client: Client, *, task: str) -> object:
         """Let a task rest."""
@@ -143,29 +135,13 @@ class TaskOps:
         }
 
 
-@attrs.frozen
-class _Wanted:
-    """A task as the owner asks for it."""
-
-    folder: GroupId
-    prompt: str
-    name: str
-    kind: str
-    value: str
-    timezone: str
-    context: task_rows.Context
-    catch_up: task_rows.CatchUp
-
-
-def _add(tx: Tx, actor: Actor, wanted: _Wanted) -> tuple[task_rows.Task, Effects]:
+def _add(tx: Tx, actor: Actor, wanted: Wanted, timezone: str) -> tuple[task_rows.Task, Effects]:
     try:
-        schedule = parse(
-            wanted.kind, wanted.value, timezone=wanted.timezone, now=tx.now, from_main=True
-        )
+        schedule = parse(wanted.kind, wanted.value, timezone=timezone, now=tx.now, from_main=True)
     except BadSchedule as error:
         raise Refused(str(error), "bad_request") from None
     task = acts.NewTask(
-        folder=wanted.folder,
+        folder=GroupId(wanted.group),
         prompt=wanted.prompt,
         name=wanted.name,
         schedule=schedule,
