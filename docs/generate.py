@@ -6,6 +6,7 @@ A test fails where what is written is not what this would write. Run with ``--ch
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -179,9 +180,9 @@ def tools() -> Iterator[str]:
     for name, tool in TOOLS.items():
         who = "all" if tool.reach is Reach.OWN else "main"
         who += ", a person is asked" if tool.asks else ""
-        arguments = ", ".join(
-            f"`{argument}`" + ("" if argument in tool.needs else " (optional)")
-            for argument in tool.arguments
+        arguments = "; ".join(
+            f"`{argument}`{'' if argument in tool.needs else ' (optional)'}: {taken.kind.expected}"
+            for argument, taken in tool.arguments.items()
         )
         words = tool.description.replace("|", "\\|")
         yield f"| `{name}` | {who} | {arguments or 'none'} | {words} |"
@@ -197,7 +198,7 @@ def fixed_limits() -> Iterator[str]:
         "[config.md](config.md); the limits of a tool's arguments are in [tools.md](tools.md).\n"
     )
     for section in limits.TABLE.values():
-        yield f"## {type(section).__name__}\n\n{inspect.getdoc(section)}\n"
+        yield f"## {spell_class(type(section))}\n\n{inspect.getdoc(section)}\n"
         yield "| what | limit |\n| --- | --- |"
         for field in attrs.fields(type(section)):
             text = spell_limit(getattr(section, field.name), field.metadata["unit"])
@@ -205,11 +206,20 @@ def fixed_limits() -> Iterator[str]:
         yield ""
 
 
+def spell_class(section: type[object]) -> str:
+    """RunLogs as people write it: Run logs."""
+    if section is limits.WhatsApp:
+        return "WhatsApp"
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", section.__name__).capitalize()
+
+
 def spell_limit(value: float, unit: limits.Unit) -> str:
     """A number of that table as a person would write it."""
     if unit == "time":
         return spell_time(value)
-    return spell_size(int(value)) if unit == "bytes" else f"{value:,} {unit}".strip()
+    if unit == "bytes" and value % 1024 == 0:
+        return spell_size(int(value))
+    return f"{value:,} {unit}".strip()
 
 
 def tables() -> Iterator[str]:

@@ -1,7 +1,9 @@
 """Fixed numbers that people notice: how many, how large, how long. Each stands only here.
 
 The rule that keeps it so: a module takes its number from this table, docs/limits.md is written from it, and a test pins
-every line. What can be set is in `pynchy.config.settings`; what only a programmer meets stays where it is used.
+every line. What can be set is in `pynchy.config.settings`, the limits of a tool's arguments are in
+`pynchy.policy.tools`; what only a programmer meets stays where it is used. The agent in the container cannot import
+this: the wire's numbers are taken from `pynchy_agent.wire`, and a test compares the others.
 """
 
 from __future__ import annotations
@@ -12,9 +14,14 @@ from typing import Any, Final, Literal, TypeVar
 import attrs
 
 from pynchy.model import DAY, HOUR, MINUTE, SECOND
+from pynchy_agent import wire
 
 T = TypeVar("T", int, float)
-Unit = Literal["", "characters", "bytes", "time"]
+Unit = Literal["", "characters", "bytes", "tokens", "time"]
+
+
+#: Only what a section needs: every start makes them all.
+_section: Final = attrs.frozen(eq=False, repr=False, slots=False)
 
 
 def number(value: T, unit: Unit, doc: str) -> T:
@@ -22,7 +29,7 @@ def number(value: T, unit: Unit, doc: str) -> T:
     return attrs.field(default=value, init=False, metadata={"unit": unit, "doc": doc})
 
 
-@attrs.frozen
+@_section
 class Answers:
     """What an agent sends to a chat."""
 
@@ -34,7 +41,7 @@ class Answers:
     name: int = number(64, "", "letters of the name of a person, a chat or a helper that speaks")
 
 
-@attrs.frozen
+@_section
 class Prompts:
     """What an agent is given to read."""
 
@@ -57,7 +64,7 @@ class Prompts:
     )
 
 
-@attrs.frozen
+@_section
 class Tasks:
     """Scheduled tasks."""
 
@@ -76,7 +83,7 @@ class Tasks:
     )
 
 
-@attrs.frozen
+@_section
 class Approvals:
     """Requests that a person decides with `/approve` or `/deny`."""
 
@@ -85,7 +92,7 @@ class Approvals:
     a_day: int = number(12, "", "requests of one group in a day")
 
 
-@attrs.frozen
+@_section
 class Questions:
     """Questions of an agent to its chat."""
 
@@ -93,7 +100,7 @@ class Questions:
     open: float = number(7 * DAY, "time", "after which a message is no answer any more")
 
 
-@attrs.frozen
+@_section
 class Helpers:
     """Helpers that an agent starts."""
 
@@ -102,7 +109,7 @@ class Helpers:
     answer: int = number(30_000, "characters", "the answer of one")
 
 
-@attrs.frozen
+@_section
 class Memories:
     """What agents note and search."""
 
@@ -110,7 +117,7 @@ class Memories:
     found: int = number(10, "", "results of a search that names no number")
 
 
-@attrs.frozen
+@_section
 class Files:
     """Files that agents send."""
 
@@ -118,15 +125,19 @@ class Files:
     waiting: int = number(256 << 20, "bytes", "all files of one group that are not sent yet")
 
 
-@attrs.frozen
+@_section
 class Groups:
     """Groups, and what their agents may ask."""
 
     mounts: int = number(16, "", "folders of this machine that one group may have")
     commands: int = number(120, "", "tool calls of one group in a minute")
+    allowlist: int = number(64 << 10, "bytes", "the file that says which folders may be mounted")
+    searched: int = number(
+        50_000, "", "entries of a folder that is searched for secrets before a mount"
+    )
 
 
-@attrs.frozen
+@_section
 class Bots:
     """Other programs in a chat: who answers at once, again and again, is not answered for a while."""
 
@@ -135,7 +146,7 @@ class Bots:
     hold: float = number(1 * HOUR, "time", "how long such a sender is not answered")
 
 
-@attrs.frozen
+@_section
 class Retries:
     """A turn that failed."""
 
@@ -153,7 +164,7 @@ class Retries:
     notice: float = number(15 * MINUTE, "time", "between two notices of an outage in one chat")
 
 
-@attrs.frozen
+@_section
 class Sending:
     """A message that the channel does not take."""
 
@@ -168,7 +179,7 @@ class Sending:
     silent: float = number(2 * MINUTE, "time", "how long one attempt may take")
 
 
-@attrs.frozen
+@_section
 class Clients:
     """The control socket and the web page."""
 
@@ -177,7 +188,122 @@ class Clients:
     unread: int = number(4 << 20, "bytes", "what a client may leave unread before it is dropped")
     message: int = number(64 << 10, "characters", "one message")
     browsers: int = number(16, "", "browsers that are signed in; the oldest goes")
+    answer: float = number(
+        30 * SECOND, "time", "how long an answer may take before the daemon is not waited for"
+    )
+    streams: int = number(24, "", "pages that are open at once")
     cookie: int = number(30 * 24 * 3600, "time", "how long a browser stays signed in")
+
+
+@_section
+class Agents:
+    """One agent at work: what the host takes from it, and what it keeps of it."""
+
+    owed: int = number(
+        32, "", "messages with one agent at once; more wait, and go together in one prompt"
+    )
+    line: int = number(wire.MAX_LINE, "bytes", "one line of its output")
+    output: int = number(16 << 20, "bytes", "its output between two answers")
+    bad_frames: int = number(20, "", "frames of one run that cannot be read before it is ended")
+    command: int = number(wire.MAX_COMMAND, "bytes", "one command file")
+    depth: int = number(
+        wire.MAX_DEPTH, "", "objects and lists of a frame or a command, in each other"
+    )
+    values: int = number(wire.MAX_NODES, "", "values in a frame or a command")
+    error: int = number(1_000, "characters", "the message of an error")
+    skills: int = number(64, "", "skills of one group")
+
+
+@_section
+class Guest:
+    """The agent that ships, inside its container. Its image has these numbers of its own."""
+
+    answer: int = number(80_000, "characters", "one answer; the rest is left out, and said to be")
+    memory: int = number(32_000, "characters", "what is read of one CLAUDE.md")
+    output: int = number(32_000, "tokens", "one answer of the model")
+    transcript: int = number(64 << 20, "bytes", "a conversation that is gone on with")
+    script: float = number(1 * MINUTE, "time", "how long the script of a task may run")
+    printed: int = number(16_000, "bytes", "what a script prints for the model")
+    bash: float = number(2 * MINUTE, "time", "one command of a shell, if the model names no time")
+    bash_longest: float = number(10 * MINUTE, "time", "the longest time that the model may name")
+
+
+@_section
+class Gateway:
+    """The way out of one container."""
+
+    connections: int = number(64, "", "connections at once; more are closed")
+    calls: int = number(16, "", "calls of the model at once; more wait")
+    tunnels: int = number(32, "", "connections to other hosts at once")
+    head: int = number(64 << 10, "bytes", "the head of a request")
+    body: int = number(32 << 20, "bytes", "the body of a request")
+    buffered: int = number(48 << 20, "bytes", "all bodies at once")
+    answer: int = number(16 << 20, "bytes", "an answer of the model that is not streamed")
+    output: int = number(256_000, "tokens", "what one call may ask the model for")
+    uses: int = number(10, "", "uses of a server tool in one call that names no number")
+    head_time: float = number(20 * SECOND, "time", "how long the head of a request may take")
+    body_time: float = number(1 * MINUTE, "time", "how long its body may take")
+    unread: float = number(2 * MINUTE, "time", "how long an answer may stay unread")
+    idle: float = number(5 * MINUTE, "time", "how long a connection may be silent")
+    dial: float = number(
+        10 * SECOND, "time", "finding a host, and connecting to each of its addresses"
+    )
+
+
+@_section
+class WhatsApp:
+    """Messages from WhatsApp."""
+
+    text: int = number(65_000, "characters", "one message; the rest is left out, and said to be")
+    quoted: int = number(4_000, "characters", "a message that is quoted in another")
+    name: int = number(256, "characters", "the name of a person, a chat or a file")
+    deliveries: int = number(3, "", "attempts to take a message in before it is set aside")
+    aside: int = number(100, "", "messages that were set aside, the newest")
+    fetch: float = number(1 * MINUTE, "time", "fetching one file")
+    transcribe: float = number(2 * MINUTE, "time", "turning one voice note into words")
+    unread: int = number(100, "", "messages of a chat that are marked as read together")
+
+
+@_section
+class Lists:
+    """How much of a long list is shown."""
+
+    usage: int = number(100, "", "days, models and groups of one answer about usage")
+    chats: int = number(100, "", "chats that are not registered, for an agent")
+    tasks: int = number(30, "", "tasks, in a chat")
+    rows: int = number(500, "", "rows of one answer on the control socket")
+    retries: int = number(50, "", "waiting turns of `pynchy status`")
+    message: int = number(1_000, "characters", "a message or note that a search found")
+
+
+@_section
+class RunLogs:
+    """The log of one run."""
+
+    lines: int = number(2_000, "", "lines, the newest")
+    line: int = number(2_000, "characters", "one line")
+    stderr: int = number(64 << 10, "bytes", "what the container wrote to stderr, the newest")
+    kept: int = number(500, "", "logs of runs")
+
+
+@_section
+class Services:
+    """The daemon as a service."""
+
+    lately: float = number(1 * HOUR, "time", "how long a crash counts")
+    few: int = number(3, "", "crashes before a start waits")
+    first: float = number(5 * SECOND, "time", "the first such wait; each is twice the one before")
+    longest: float = number(160 * SECOND, "time", "the longest such wait")
+    watchdog: int = number(120, "time", "without a sign of life until systemd restarts it")
+    start: int = number(300, "time", "how long a start may take, besides waits that it tells of")
+
+
+@_section
+class Doctor:
+    """When `pynchy doctor` warns."""
+
+    backup: float = number(14 * DAY, "time", "the age of the newest backup")
+    clock: float = number(2 * MINUTE, "time", "how far the clock may be off")
 
 
 ANSWERS: Final = Answers()
@@ -193,6 +319,14 @@ BOTS: Final = Bots()
 RETRIES: Final = Retries()
 SENDING: Final = Sending()
 CLIENTS: Final = Clients()
+AGENTS: Final = Agents()
+GUEST: Final = Guest()
+GATEWAY: Final = Gateway()
+WHATSAPP: Final = WhatsApp()
+LISTS: Final = Lists()
+RUN_LOGS: Final = RunLogs()
+SERVICES: Final = Services()
+DOCTOR: Final = Doctor()
 
 TABLE: Final[Mapping[str, Any]] = {
     "answers": ANSWERS,
@@ -208,4 +342,12 @@ TABLE: Final[Mapping[str, Any]] = {
     "retries": RETRIES,
     "sending": SENDING,
     "clients": CLIENTS,
+    "agents": AGENTS,
+    "guest": GUEST,
+    "gateway": GATEWAY,
+    "whatsapp": WHATSAPP,
+    "lists": LISTS,
+    "run_logs": RUN_LOGS,
+    "services": SERVICES,
+    "doctor": DOCTOR,
 }

@@ -18,6 +18,7 @@ from pynchy.actions.effects import Effects, Stopped
 from pynchy.actions.record import check_main, check_reach, note
 from pynchy.actions.refused import Refused
 from pynchy.container.folders import InTheWay
+from pynchy.limits import LISTS
 from pynchy.model import (
     MAIN,
     ChatId,
@@ -31,7 +32,7 @@ from pynchy.model import (
 from pynchy.store import breakers, groups, questions, runs, turns
 from pynchy.store.database import Tx
 
-MOST_SEEN: Final = 100  # chats that are not registered, in a list
+MOST_SEEN: Final = LISTS.chats
 
 
 # --- whether it is served ------------------------------------------------------------------------

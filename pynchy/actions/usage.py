@@ -14,12 +14,13 @@ import attrs
 from pynchy.actions.actor import Actor
 from pynchy.actions.call import Call, Done
 from pynchy.actions.refused import Refused
+from pynchy.limits import LISTS
 from pynchy.model import DAY, GroupId, after
 from pynchy.schedule.times import spell
 from pynchy.store import ledger
 from pynchy.store.database import Tx
 
-MOST_LINES: Final = 100  # days, models and groups that one answer tells apart
+MOST_LINES: Final = LISTS.usage
 
 
 @attrs.frozen

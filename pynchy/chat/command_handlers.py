@@ -21,6 +21,7 @@ from pynchy.actions.effects import NOTHING, Effects
 from pynchy.actions.refused import Refused
 from pynchy.chat.commands import help_text
 from pynchy.chat.receiver import Asked
+from pynchy.limits import LISTS
 from pynchy.model import DAY, Group, GroupId, Message, after
 from pynchy.policy import failures
 from pynchy.policy.requests import read_code
@@ -30,7 +31,7 @@ from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX, within
 from pynchy.text.triggers import is_owner
 
-MOST_TASKS: Final = 30  # in a list
+MOST_TASKS: Final = LISTS.tasks
 
 
 @attrs.frozen

@@ -22,7 +22,7 @@ from pynchy.exits import Exit
 from pynchy.text import safe
 
 STOP_FIRST: Final = "stop it first: pynchy service stop, or Ctrl-C where it runs"
-ANSWER: Final = 30.0  # seconds that an answer may take before the daemon counts as gone
+ANSWER: Final = 30.0  # seconds; `limits.CLIENTS.answer`, which takes too long to import
 
 
 class Failure(click.ClickException):

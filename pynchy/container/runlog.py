@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from pynchy.limits import RUN_LOGS
 from pynchy.logs import logger
 from pynchy.text import safe
 
-MAX_LINES: Final = 2000  # the newest
-MAX_NOTE: Final = 2000  # characters of one
-MAX_STDERR: Final = 64 << 10  # bytes
-KEEP: Final = 500  # logs of runs
+MAX_LINES: Final = RUN_LOGS.lines
+MAX_NOTE: Final = RUN_LOGS.line
+MAX_STDERR: Final = RUN_LOGS.stderr
+KEEP: Final = RUN_LOGS.kept
 
 
 class Diary:

@@ -17,11 +17,12 @@ import trio
 
 from pynchy.container.engines.runtime import Container, ContainerGone
 from pynchy.container.runlog import Diary
+from pynchy.limits import AGENTS
 from pynchy.reader_budget import Reader, TooManyPieces
 from pynchy_agent import wire
 
-MAX_TURN_BYTES: Final = 16 << 20  # bytes of stdout between two results
-MAX_BAD_FRAMES: Final = 20  # garbage between markers in one run
+MAX_TURN_BYTES: Final = AGENTS.output
+MAX_BAD_FRAMES: Final = AGENTS.bad_frames
 STEP: Final = 4 << 10  # bytes of stdout that are decoded in one go
 SMALLEST: Final = 16  # bytes of its lines, on average, once they are many
 MAX_UNSENT: Final = 1000  # lines that wait for a container which does not read

@@ -17,11 +17,12 @@ from typing import Final
 
 from pynchy.config.paths import Home
 from pynchy.container.spec import HOME, Mount
+from pynchy.limits import AGENTS
 from pynchy.model import GroupId
 
 SKILLS: Final = f"{HOME}/.claude/skills"
 NEEDS_BROWSER: Final = frozenset({"web-browsing"})
-MOST: Final = 64
+MOST: Final = AGENTS.skills
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
 

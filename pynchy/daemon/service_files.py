@@ -18,6 +18,7 @@ import attrs
 
 from pynchy.config import itself
 from pynchy.container.spec import ENGINE_NAMES
+from pynchy.limits import SERVICES
 
 LABEL: Final = "org.pynchy.daemon"
 UNIT: Final = "pynchy.service"
@@ -28,13 +29,13 @@ _NOT_FAILED: Final = frozenset({1})  # systemctl: there is no failure to forget
 SERVICE: Final = (
     "PYNCHY_SERVICE"  # names the service manager, which starts it again, whatever happens
 )
-LATELY: Final = 3600.0  # seconds that a crash counts
-FEW: Final = 3  # crashes that cost no wait
-FIRST: Final = 5.0  # seconds of the first wait; each is twice the one before
-LONGEST: Final = 160.0  # within systemd's patience with a start
+LATELY: Final = SERVICES.lately
+FEW: Final = SERVICES.few
+FIRST: Final = SERVICES.first
+LONGEST: Final = SERVICES.longest
 MOST: Final = 20  # starts that are noted
-WATCHDOG: Final = 120  # seconds without a sign of life after which systemd starts it anew
-START: Final = 300  # seconds that a start may take, besides what it says that it waits
+WATCHDOG: Final = SERVICES.watchdog
+START: Final = SERVICES.start
 STOP: Final = 60  # seconds that a stop may take, if it does not say more
 SLACK: Final = 30.0  # seconds of a stop that are not for turns
 

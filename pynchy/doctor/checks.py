@@ -41,13 +41,14 @@ from pynchy.daemon.lock import is_held
 from pynchy.files.disk import Space, Threshold, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
+from pynchy.limits import DOCTOR
 from pynchy.store import backup, belonging
 from pynchy.store.connection import StoreError, StoreTooNew
 from pynchy.whatsapp import session
 
-OLD_BACKUP: Final = 14 * 24 * 3600.0  # seconds
+OLD_BACKUP: Final = DOCTOR.backup
 BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wrong
-SKEW: Final = 120.0  # seconds; more spoils certificates and schedules
+SKEW: Final = DOCTOR.clock
 SELINUX: Final = Path("/sys/fs/selinux/enforce")
 LINGERING: Final = Path("/var/lib/systemd/linger")
 

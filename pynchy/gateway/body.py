@@ -17,13 +17,14 @@ import attrs
 
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.policy import MAX_BODY, Refusal
+from pynchy.limits import GATEWAY
 from pynchy.policy.allowance import SERVER_TOOLS
 
 MAX_DEPTH: Final = 100
 MAX_VALUES: Final = 100_000
 MAX_DIGITS: Final = 64  # of one number
 SLICE: Final = 1 << 20  # characters of a text that are written in one go
-MAX_OUTPUT: Final = 256_000  # what max_tokens may ask for
+MAX_OUTPUT: Final = GATEWAY.output
 
 
 # What is passed on; other keys are left out. They may mean something to a newer API, and what they
@@ -66,7 +67,7 @@ TOOLS: Final = 1_024  # and to one with tools
 TYPED_TOOL: Final = 2_048  # for a tool that is not described in the body: text_editor has 700
 CITED: Final = 4  # times the text, where the API numbers its sentences to cite them
 SEARCH: Final = 40_000  # brought by one search at the provider
-MAX_USES: Final = 10  # of a tool of the provider's in one call, where the call names no number
+MAX_USES: Final = GATEWAY.uses
 
 
 # What was decoded a moment ago has no circles.

@@ -32,6 +32,7 @@ from pynchy.gateway.exchange import (
 )
 from pynchy.gateway.meter import Meter
 from pynchy.gateway.policy import Admitted, Head, Refusal
+from pynchy.limits import GATEWAY
 from pynchy.logs import logger
 from pynchy.policy import failures
 from pynchy.reader_budget import Reader, TooManyPieces
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 
     from pynchy.gateway.shared import Shared, Stream
 
-MAX_CONNECTIONS: Final = 64  # of one run at a time; more are hung up on
-MAX_CALLS: Final = 16  # model calls of one run at a time; more wait
-MAX_TUNNELS: Final = 32  # ways out of one run at a time
-MAX_BUFFERED: Final = 48 << 20  # bytes of bodies that are kept for one run
+MAX_CONNECTIONS: Final = GATEWAY.connections
+MAX_CALLS: Final = GATEWAY.calls
+MAX_TUNNELS: Final = GATEWAY.tunnels
+MAX_BUFFERED: Final = GATEWAY.buffered
 COUNT_ABOVE: Final = (
     16_000  # tokens of input that a call can be, from which on the API may be asked
 )
@@ -53,10 +54,10 @@ MAX_REFUSALS: Final = 32  # kinds of refusals that are told apart
 PIECE: Final = 64 << 10  # bytes that are read at a time
 PAUSE_ABOVE: Final = 1 << 20  # bytes of a body that is read in one go
 SMALLEST: Final = 256  # bytes of a body's pieces, on average, once they are many
-HEAD_TIME: Final = 20.0  # seconds for a head, once its first byte is in or its connection is new
-BODY_TIME: Final = 60.0  # for a body
-IDLE_TIME: Final = 300.0  # between two requests of a connection
-WRITE_TIME: Final = 120.0  # for a client to take what it asked for
+HEAD_TIME: Final = GATEWAY.head_time
+BODY_TIME: Final = GATEWAY.body_time
+IDLE_TIME: Final = GATEWAY.idle
+WRITE_TIME: Final = GATEWAY.unread
 LINGER_TIME: Final = 2.0  # for a client to finish saying what is refused
 SETTLE_TIME: Final = 10.0  # for a settlement that a cancel must not lose
 

@@ -20,13 +20,14 @@ from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.hello import server_name
 from pynchy.gateway.hosts import Destination
 from pynchy.gateway.policy import Head, Refusal
+from pynchy.limits import GATEWAY
 from pynchy.logs import logger
 from pynchy.reader_budget import Reader, TooManyPieces
 
-LOOKUP_TIME: Final = 10.0  # seconds
-DIAL_TIME: Final = 10.0  # for each address
+LOOKUP_TIME: Final = GATEWAY.dial
+DIAL_TIME: Final = GATEWAY.dial
 HELLO_TIME: Final = 10.0
-IDLE_TIME: Final = 300.0  # without a byte either way
+IDLE_TIME: Final = GATEWAY.idle
 ADDRESSES: Final = 4  # of one name that are tried
 HELLO_PIECES: Final = 64  # reads in which a whole hello has come
 SMALLEST: Final = 16  # bytes of what comes through, on average, piece by piece

@@ -12,9 +12,10 @@ from typing import Any, Final
 import attrs
 
 from pynchy.gateway.exchange import Usage
+from pynchy.limits import GATEWAY
 
 MAX_LINE: Final = 1 << 20  # an event longer than this is not one that tells usage
-MAX_ANSWER: Final = 16 << 20  # of an answer that is not a stream
+MAX_ANSWER: Final = GATEWAY.answer
 
 # No model writes faster than this: what a cut-off call is charged for each second it ran.
 FASTEST: Final = 1_000  # tokens a second

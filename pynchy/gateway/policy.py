@@ -14,9 +14,10 @@ from typing import Final
 import attrs
 
 from pynchy.gateway.exchange import COUNT_TOKENS, MESSAGES, Headers, RunIdentity
+from pynchy.limits import GATEWAY
 
-MAX_HEAD: Final = 64 << 10  # bytes of a request's head
-MAX_BODY: Final = 32 << 20  # bytes of one request body, as the API itself has it
+MAX_HEAD: Final = GATEWAY.head
+MAX_BODY: Final = GATEWAY.body
 
 
 @attrs.frozen

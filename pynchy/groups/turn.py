@@ -23,7 +23,7 @@ from pynchy.container.engines.runtime import SpawnFailed
 from pynchy.container.session import Broken, ContainerStuck, Gone, Heard, Session, Traffic
 from pynchy.groups.dispatcher import RunHandle
 from pynchy.groups.queue import Kind
-from pynchy.limits import ANSWERS, PROMPTS
+from pynchy.limits import AGENTS, ANSWERS, PROMPTS
 from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
 from pynchy.policy import failures, tools
@@ -41,8 +41,8 @@ IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/w
 MAX_IMAGE: Final = PROMPTS.picture
 
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
-MAX_OWED: Final = 32  # prompts with one agent; messages that come then wait, and go together in one
-MAX_MESSAGE: Final = 1000  # characters of an error that the agent tells of
+MAX_OWED: Final = AGENTS.owed
+MAX_MESSAGE: Final = AGENTS.error
 MAX_PIECES: Final = ANSWERS.pieces
 HIDDEN: Final = "The rest of this answer was for myself: I began that and never ended it."
 COMPACT_DONE: Final = "Our conversation is shortened; what matters is kept."

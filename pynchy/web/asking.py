@@ -14,7 +14,9 @@ from typing import Any, Final
 import attrs
 import trio
 
-ANSWER: Final = 30.0  # seconds that an answer may take before the daemon counts as gone
+from pynchy.limits import CLIENTS
+
+ANSWER: Final = CLIENTS.answer
 MAX_LINE: Final = 16 * 1024 * 1024  # bytes of one answer
 
 

@@ -23,7 +23,7 @@ from pynchy.limits import CLIENTS
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 MAX_SESSIONS: Final = CLIENTS.browsers
 COOKIE_AGE: Final = CLIENTS.cookie
-MAX_BODY: Final = 256 * 1024  # bytes of a request, as on the control socket
+MAX_BODY: Final = CLIENTS.request
 
 #: Ops of the control socket that the page may use. What is not here is for the command line.
 LOOKS: Final = frozenset(

@@ -28,12 +28,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pynchy.config.paths import Home
 from pynchy.folder_changes import Watch
+from pynchy.limits import CLIENTS
 from pynchy.reader_budget import Reader, TooManyPieces
 from pynchy.text import safe
 from pynchy.web import asking, gate, journal
 
 SMALLEST: Final = 16  # bytes of a body's pieces, on average, once they are many
-MAX_STREAMS: Final = 24  # that are open at once
+MAX_STREAMS: Final = CLIENTS.streams
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",

@@ -40,6 +40,7 @@ from typing import Any, Final, NoReturn
 import attrs
 
 from pynchy.config import cores
+from pynchy.limits import WHATSAPP
 from pynchy.model import Attachment, Message
 from pynchy.whatsapp import lines, session
 from pynchy.whatsapp import read as reading
@@ -55,9 +56,9 @@ UNLINKED: Final = 5.0  # for the library to take its row away, once the phone ha
 SERVER_WAIT: Final = 25.0  # for WhatsApp's word on a link that we have
 GOODBYE: Final = 3.0  # from the end of our input to our own
 QUIET: Final = 0.2  # without an event after a disconnect: the queue is empty
-FETCH_WAIT: Final = 60.0
-TRANSCRIBE_WAIT: Final = 120.0
-UNREAD: Final = 100  # messages of a chat that are marked as read together
+FETCH_WAIT: Final = WHATSAPP.fetch
+TRANSCRIBE_WAIT: Final = WHATSAPP.transcribe
+UNREAD: Final = WHATSAPP.unread
 WINDOW: Final = 200  # entries read from the journal at once
 
 _log = logging.getLogger("bridge")

@@ -24,9 +24,11 @@ from typing import Final
 
 import attrs
 
+from pynchy.limits import WHATSAPP
+
 KEPT: Final = 20_000  # identities of acknowledged events, and of sends
-DELIVERIES: Final = 3  # of one message; then it is set aside
-ASIDE_KEPT: Final = 100  # messages that were set aside, the newest
+DELIVERIES: Final = WHATSAPP.deliveries
+ASIDE_KEPT: Final = WHATSAPP.aside
 ASIDE_SIZE: Final = 64 * 1024  # characters of each
 
 _SCHEMA: Final = """

@@ -17,12 +17,13 @@ from typing import Any, Final
 
 import attrs
 
+from pynchy.limits import WHATSAPP
 from pynchy.model import Attachment, Message, Micros, Quoted
 
 LONGEST: Final = 8 * 1024 * 1024  # bytes of a line
-TEXT: Final = 65_000  # characters of a message, the note that it is cut included: it fits a prompt
-QUOTED: Final = 4_000
-NAME: Final = 256  # of a person, a chat, a file
+TEXT: Final = WHATSAPP.text
+QUOTED: Final = WHATSAPP.quoted
+NAME: Final = WHATSAPP.name
 ID: Final = 256
 LATEST: Final = Micros(4_102_444_800_000_000)  # the year 2100: no message is younger
 

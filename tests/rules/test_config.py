@@ -11,7 +11,7 @@ from pynchy.config.settings import SECTIONS, Config, Credential
 from pynchy.config.sources import ConfigError, from_environ
 from pynchy.config.timezone import machine_timezone
 from pynchy.config.values import GIB, spell_size, spell_time
-from pynchy.model import HOUR, MINUTE
+from pynchy.model import HOUR
 from pynchy_agent.values import Kind
 
 
@@ -30,16 +30,95 @@ def problems(home: Path, *, flags: dict[str, object] | None = None, **environ: s
     return list(caught.value.problems)
 
 
-def test_a_home_without_files_gives_the_defaults_that_are_documented(home: Path) -> None:
-    config = read(home)
-    assert config.assistant.name == "Pynchy"
-    assert config.limits.containers == 5
-    assert config.limits.idle == 30 * MINUTE
-    assert config.limits.progress == 10 * MINUTE
-    assert config.limits.turn == 60 * MINUTE
-    assert (config.limits.close_grace, config.limits.stop_grace) == (10, 10)
-    assert config.limits.drain == 15
-    assert config.limits.engine_wait == 60
+# Times in seconds, sizes in bytes. A default that is changed on purpose is changed here too, and told in CHANGELOG.md.
+DEFAULTS = {
+    "assistant": {
+        "name": "Pynchy",
+        "has_own_number": False,
+    },
+    "container": {
+        "engine": "auto",
+        "image": "localhost/pynchy-agent:latest",
+        "command": (),
+        "memory": 2_147_483_648,  # 2g
+        "cpus": 1.5,
+        "pids": 512,
+        "nofile": 4_096,
+        "file_size": 1_073_741_824,  # 1g
+        "tmp": 536_870_912,  # 512m
+        "prewarm": 0,
+        "require_patched": False,
+        "mount_allowlist": None,
+    },
+    "limits": {
+        "containers": 5,
+        "idle": 1_800,  # 30 min
+        "progress": 600,  # 10 min
+        "turn": 3_600,  # 1 h
+        "close_grace": 10,  # 10 s
+        "stop_grace": 10,  # 10 s
+        "drain": 15,  # 15 s
+        "outage": 21_600,  # 6 h
+        "engine_wait": 60,  # 1 min
+    },
+    "model": {
+        "name": "",
+        "base_url": "https://api.anthropic.com",
+        "offline": False,
+    },
+    "budget": {
+        "run_dollars": 0,
+        "run_tokens": 0,
+        "day_dollars": 0,
+        "day_tokens": 0,
+        "total_day_dollars": 0,
+    },
+    "effects": {
+        "turns": 300,
+        "messages": 500,
+        "files": 100,
+        "tokens": 20_000_000,
+    },
+    "gateway": {
+        "egress": "public",
+        "proxy": "",
+        "ca_file": None,
+    },
+    "disk": {
+        "free": 1_073_741_824,  # 1g
+        "free_percent": 5,
+        "group": 5_368_709_120,  # 5g
+        "group_files": 250_000,
+    },
+    "keeping": {
+        "hour": 4,
+        "settle": 60,  # 1 min
+        "copies": 3,
+        "weeks": 3,
+        "messages": 0,
+        "logs": 2_592_000,  # 30 d
+        "usage": 34_560_000,  # 400 d
+    },
+    "whatsapp": {
+        "enabled": False,
+        "media_limit": 33_554_432,  # 32m
+        "transcribe": (),
+        "read_receipts": False,
+    },
+    "logging": {
+        "level": "info",
+        "json": False,
+        "rotate": 10_485_760,  # 10m
+        "keep": 5,
+    },
+}
+
+
+def test_a_home_without_files_gives_the_defaults_that_were_agreed(home: Path) -> None:
+    config = read(home, TZ="Europe/Berlin")
+    found = {name: attrs.asdict(getattr(config, name)) for name in SECTIONS}
+    assert found["assistant"].pop("timezone") == "Europe/Berlin"  # the machine's
+    assert found == DEFAULTS
     assert config.credential is None
     assert config.home.root == home
 

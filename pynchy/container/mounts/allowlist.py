@@ -21,8 +21,9 @@ from pynchy.container.mounts.rules import (
     parse_allowlist,
 )
 from pynchy.container.mounts.sensitive import HOST_PROGRAMS, last_matched_by
+from pynchy.limits import GROUPS
 
-MAX_WALK: Final = 50_000  # entries of a tree that is searched for secrets
+MAX_WALK: Final = GROUPS.searched
 
 
 class TooLarge(Exception):

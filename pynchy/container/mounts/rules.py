@@ -17,9 +17,10 @@ import attrs
 
 from pynchy.container.mounts.sensitive import HOST_PROGRAMS, SECRETS, fold, matched_by
 from pynchy.container.spec import BadSpec, Mount
+from pynchy.limits import GROUPS
 from pynchy_agent import wire
 
-MAX_BYTES: Final = 64 << 10  # of the allowlist file
+MAX_BYTES: Final = GROUPS.allowlist
 EXTRA: Final = "/workspace/extra"
 
 # Trees of the system's: neither they nor anything in them, whatever the allowlist says.

@@ -15,11 +15,12 @@ from pynchy.actions.actor import OWNER, Actor
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
 from pynchy.control.server import OpFailed
+from pynchy.limits import LISTS
 from pynchy.model import GroupId
 from pynchy.store import groups
 from pynchy.store.database import Store, Tx
 
-MOST: Final = 500  # rows of one answer
+MOST: Final = LISTS.rows
 _CONSOLE_CHAT: Final = re.compile(r"console:[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
 P = ParamSpec("P")

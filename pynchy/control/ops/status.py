@@ -11,13 +11,14 @@ import attrs
 import pynchy
 from pynchy.control.ops.groups import shown_groups
 from pynchy.control.server import Client, Op
+from pynchy.limits import LISTS
 from pynchy.model import GroupId, Micros
 from pynchy.policy import failures
 from pynchy.store import holds, messages, outbox, runs, turns
 from pynchy.store.database import Store, Tx
 
 PROTOCOL: Final = 1
-MOST_RETRIES: Final = 50  # turns that are listed
+MOST_RETRIES: Final = LISTS.retries
 
 
 @attrs.frozen
