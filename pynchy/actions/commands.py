@@ -35,7 +35,7 @@ def handle(tx: Tx, given: Given, host: Host = HOST) -> Done:
         return Done(ok=False, text=text, offence="replay")
     if known is not None:
         return Done(ok=known.ok, text=known.text)
-    if authority.count_commands(tx, given.folder, seconds=MINUTE) >= MOST_COMMANDS:
+    if journal.count(tx, given.folder, seconds=MINUTE) >= MOST_COMMANDS:
         text = f"more than {MOST_COMMANDS} commands within a minute; wait a little"
         return Done(ok=False, text=text, offence="flood")  # not in the journal: it may come again
     done = _carry_out(tx, given, host)

@@ -33,10 +33,9 @@ def remember(tx: Tx, actor: Actor, text: str, *, shared: bool = False) -> memory
     if shared and not actor.reaches_all:
         raise Refused("only main remembers for all groups, in a turn that its owner asked for")
     folder = None if shared else _folder(actor)
-    try:
-        kept = memory.remember(tx, folder, text, id=tx.new_id())
-    except memory.Full as error:
-        raise Refused(str(error)) from None
+    if memory.find(tx, folder, text) is None and memory.count(tx, folder) >= MEMORIES.most:
+        raise Refused(f"{MEMORIES.most} facts are remembered already; forget some first")
+    kept = memory.remember(tx, folder, text, id=tx.new_id())
     note(tx, actor, "remembered", _folder(actor), memory=kept.id, shared=shared)
     return kept
 

@@ -16,7 +16,7 @@ from pynchy.actions.refused import Refused
 from pynchy.limits import ANSWERS
 from pynchy.model import Staged, Unfit
 from pynchy.policy.tools import Caller
-from pynchy.store import authority, outbox
+from pynchy.store import messages, outbox
 from pynchy.store.database import Database, Tx
 from pynchy.text.names import clean_name
 from pynchy.text.reply import clean_reply
@@ -57,7 +57,7 @@ def react(tx: Tx, actor: Actor, emoji: str, to: str | None = None) -> Effects:
     if cleaned is None or not is_one_grapheme(cleaned) or cleaned.isalnum():
         raise Refused("a reaction is one emoji")
     caller = agent_of(actor)
-    target = to or authority.last_asked(tx, caller.turn)
+    target = to or messages.last_asked(tx, caller.turn)
     if target is None:
         raise Refused("there is no message to react to; name one by its message_id")
     if to is not None:
@@ -75,13 +75,13 @@ def agent_of(actor: Actor) -> Caller:
 
 def author(tx: Tx, caller: Caller, *, says: int = 1) -> outbox.Author:
     """The author of what an agent says in its chat. Raises `Refused` if its turn has said enough."""
-    if authority.count_said(tx, caller.turn) + says > MOST_SAID:
+    if outbox.count_said(tx, caller.turn) + says > MOST_SAID:
         raise Refused(f"this turn has said {MOST_SAID} things; say the rest in your answer")
     return outbox.Author(caller.folder, caller.chat, caller.turn, caller.run)
 
 
 def _check_message(db: Database, caller: Caller, id: str) -> None:
-    if not authority.has_message(db, caller.chat, id):
+    if not messages.is_in(db, caller.chat, id):
         raise Refused("there is no message of that id in this chat; nothing was sent")
 
 

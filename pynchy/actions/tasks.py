@@ -18,6 +18,7 @@ from pynchy.actions.effects import Effects
 from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
 from pynchy.model import ChatId, GroupId, Micros, SenderId, TaskId, after, channel_of
+from pynchy.policy.authority import OWNER
 from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse
 from pynchy.store import authority, groups, task_rows, tasks
 from pynchy.store.database import Database, Tx
@@ -42,7 +43,7 @@ class NewTask:
 
 
 def create(
-    tx: Tx, actor: Actor, wanted: NewTask, creator: tuple[SenderId, int] = (authority.OWNER, 0)
+    tx: Tx, actor: Actor, wanted: NewTask, creator: tuple[SenderId, int] = (OWNER, 0)
 ) -> tuple[task_rows.Task, Effects]:
     """Make a task with the authority of ``creator``, who stands so many tasks deep."""
     if not actor.reaches(wanted.folder):
@@ -69,7 +70,7 @@ def change(
 ) -> tuple[task_rows.Task, Effects]:
     """Change a task that is not over."""
     task = find(tx, actor, id)
-    if task.creator == authority.OWNER and actor.is_main and not actor.trusted:
+    if task.creator == OWNER and actor.is_main and not actor.trusted:
         raise Refused("the owner made this task: only a turn that they asked for may change it")
     if wanted.schedule is not None and actor.steps:
         _not_too_soon(tx, task.folder, wanted.schedule, tasks.last_run(tx, id) or tx.now)

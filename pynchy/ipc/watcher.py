@@ -32,7 +32,7 @@ from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger
 from pynchy.model import GroupId, RunId, Staged, Unfit
 from pynchy.reader_budget import Reader
-from pynchy.store import audit, authority
+from pynchy.store import audit, authority, outbox
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store, Tx
 from pynchy_agent import wire
@@ -133,7 +133,7 @@ async def sweep(desk: Desk, run: RunId | None) -> int:
     except BrokenSpool as error:
         if desk.commands.is_symlink() or desk.commands.exists():
             logger.error("commands of {}: {}", desk.folder, error)
-    kept = await desk.store.call(authority.open_files, desk.folder)
+    kept = await desk.store.call(outbox.open_files, desk.folder)
     files.clear(desk.outgoing, but=kept)
     await clerk.report()
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,23 +19,23 @@ import attrs
 from pynchy.config.dotenv import BadEnvFile, parse_env
 from pynchy.config.paths import Home
 from pynchy.container import folders
-from pynchy.container.mounts.rules import BadAllowlist, MountRequest, parse_allowlist
-from pynchy.model import MAIN, ChatId, Group, GroupId, Message, Micros, SenderId, Seq, TaskId
+from pynchy.container.mounts.rules import BadAllowlist, parse_allowlist
+from pynchy.model import MAIN, ChatId, Group, GroupId, Message, SenderId, Seq, TaskId
 from pynchy.moving import old_home, trees
 from pynchy.moving.old_home import OldGroup, OldHome, OldTask
 from pynchy.policy import group_settings
+from pynchy.policy.authority import OWNER
 from pynchy.schedule.times import BadSchedule, parse
 from pynchy.store import (
     arrivals,
     audit,
-    authority,
     groups,
     messages,
     old_messages,
     task_rows,
     tasks,
 )
-from pynchy.store.database import Database, Tx
+from pynchy.store.database import Tx
 from pynchy.whatsapp.read import plain
 
 MAX_DOCUMENT: Final = 32 << 20  # bytes of one JSON file
@@ -198,166 +198,144 @@ def write(
 
     ``scaffold`` makes a group's folders before its row is committed.
     """
-    report = Report(problems=list(old.problems))
+    work = _Import(tx, old, Report(problems=list(old.problems)), assistant, timezone, scaffold)
     groups.ensure_main(tx, name="Main", trigger=assistant)
-    said: dict[str, list[old_home.OldMessage]] = {}
-    for message in old.messages:
-        said.setdefault(message.jid, []).append(message)
     for group in old.groups:
-        report.groups.append(
-            _bring_group(tx, old, group, said, report, assistant, scaffold, tx.now)
-        )
-    for task in old.tasks:
-        report.tasks += _bring_task(tx, old, task, report, timezone, tx.now)
-    return report
+        work.report.groups.append(work.bring_group(group))
+    work.report.tasks = sum(map(work.bring_task, old.tasks))
+    return work.report
 
 
-def _bring_group(
-    db: Database,
-    old: OldHome,
-    group: OldGroup,
-    said: Mapping[str, list[old_home.OldMessage]],
-    report: Report,
-    assistant: str,
-    scaffold: Callable[[Group], None],
-    now: Micros,
-) -> dict[str, Any]:
-    folder = GroupId(group.folder)
-    there = groups.get(db, folder)
-    new = there is None or (folder == MAIN and not _speaks(db))
-    if there is None:
-        there = groups.register(
-            Tx(db, now),
-            folder=folder,
-            name=group.name,
-            chats=(),
-            trigger=group.trigger or assistant,
-            requires_trigger=group.requires_trigger,
-        )
-        scaffold(there)
-    if new:
-        document = groups.settings(db, folder)
-        for mount in group.mounts:
-            request = MountRequest(mount.path, mount.name, mount.writable)
-            document = group_settings.with_mount(document, request)
-        groups.set_settings(db, folder, document)
-    row: dict[str, Any] = {
-        "folder": folder,
-        "from": group.old_folder,
-        "name": group.name,
-        "chat": group.chat,
-        "new": new,
-        "messages": 0,
-        "unanswered": 0,
-        "session": False,
-    }
-    if group.chat is not None:
-        chat = ChatId(group.chat)
-        try:
-            groups.add_chat(db, folder, chat)
-        except groups.CannotRegister as error:
-            report.problems.append(f"{folder}: {error}; its messages are left out")
-            return {**row, "chat": None}
-        row["messages"] = _bring_messages(db, old, group, chat, said.get(group.jid, []))
-        row["unanswered"] = arrivals.waiting(db, chat)
-    session = old.sessions.get(group.old_folder)
-    row["session"] = session is not None and arrivals.keep_session(db, folder, session)
-    if new:
-        audit.record(
-            Tx(db, now),
-            actor="owner",
-            action="group imported",
-            folder=folder,
-            detail={"chat": group.chat or group.jid},
-        )
-    return row
+@attrs.frozen
+class _Import:
+    """An import under way: from where, into which transaction, and what there is to tell of it."""
 
+    tx: Tx
+    old: OldHome
+    report: Report
+    assistant: str
+    timezone: str
+    scaffold: Callable[[Group], None]
 
-def _speaks(db: Database) -> bool:
-    """Whether main has any message yet."""
-    chats = groups.chats_of(db, MAIN)
-    return any(messages.history(db, chat, limit=1) for chat in chats)
-
-
-def _bring_messages(
-    db: Database,
-    old: OldHome,
-    group: OldGroup,
-    chat: ChatId,
-    said: list[old_home.OldMessage],
-) -> int:
-    """Import a chat's messages; returns how many were new."""
-    upto = old_home.answered_until(old, group.jid, said)
-    answered: list[Seq] = []
-    new = 0
-    for each in said:
-        if each.bot:
-            new += arrivals.add_sent(
-                db,
-                folder=GroupId(group.folder),
-                chat=chat,
-                message_id=each.id,
-                text=each.text,
-                at=each.at,
+    def bring_group(self, group: OldGroup) -> dict[str, Any]:
+        """Import a group with its chat; its row of the report."""
+        tx, folder = self.tx, GroupId(group.folder)
+        there = groups.get(tx, folder)
+        new = there is None or (folder == MAIN and not self._main_speaks())
+        if there is None:
+            there = groups.register(
+                tx,
+                folder=folder,
+                name=group.name,
+                chats=(),
+                trigger=group.trigger or self.assistant,
+                requires_trigger=group.requires_trigger,
             )
-            continue
-        message = Message(
-            chat=chat,
-            id=each.id,
-            sender=SenderId(plain(each.sender)),
-            sender_name=each.sender_name,
-            sent_at=each.at,
-            text=each.text,
-            from_me=each.from_me,
-            chat_name=old.chat_names.get(group.jid) or None,
-        )
-        seq = messages.receive(Tx(db, each.at), message).seq
-        new += seq is not None
-        if each.at <= upto:
-            known = seq or arrivals.seq_of(db, chat, message.sender, each.id)
-            if known is not None:
+            self.scaffold(there)
+        if new:
+            document = groups.settings(tx, folder)
+            for mount in group.mounts:
+                document = group_settings.with_mount(document, mount)
+            groups.set_settings(tx, folder, document)
+        row: dict[str, Any] = {
+            "folder": folder,
+            "from": group.old_folder,
+            "name": group.name,
+            "chat": group.chat,
+            "new": new,
+            "messages": 0,
+            "unanswered": 0,
+            "session": False,
+        }
+        if group.chat is not None:
+            chat = ChatId(group.chat)
+            try:
+                groups.add_chat(tx, folder, chat)
+            except groups.CannotRegister as error:
+                self.report.problems.append(f"{folder}: {error}; its messages are left out")
+                return {**row, "chat": None}
+            row["messages"] = self._bring_messages(group, chat)
+            row["unanswered"] = arrivals.waiting(tx, chat)
+        session = self.old.sessions.get(group.old_folder)
+        row["session"] = session is not None and arrivals.keep_session(tx, folder, session)
+        if new:
+            detail = {"chat": group.chat or group.jid}
+            audit.record(tx, actor="owner", action="group imported", folder=folder, detail=detail)
+        return row
+
+    def _main_speaks(self) -> bool:
+        """Whether main has any message yet."""
+        chats = groups.chats_of(self.tx, MAIN)
+        return any(messages.history(self.tx, chat, limit=1) for chat in chats)
+
+    def _bring_messages(self, group: OldGroup, chat: ChatId) -> int:
+        """Import a chat's messages; returns how many were new."""
+        said = [each for each in self.old.messages if each.jid == group.jid]
+        upto = old_home.answered_until(self.old, group.jid, said)
+        answered: list[Seq] = []
+        new = 0
+        for each in said:
+            then = self.tx.at(each.at)
+            if each.bot:
+                new += arrivals.add_sent(then, GroupId(group.folder), chat, each.id, each.text)
+                continue
+            message = Message(
+                chat=chat,
+                id=each.id,
+                sender=SenderId(plain(each.sender)),
+                sender_name=each.sender_name,
+                sent_at=each.at,
+                text=each.text,
+                from_me=each.from_me,
+                chat_name=self.old.chat_names.get(group.jid) or None,
+            )
+            seq = messages.receive(then, message).seq
+            new += seq is not None
+            known = seq or arrivals.seq_of(then, chat, message.sender, each.id)
+            if known is not None and each.at <= upto:
                 answered.append(known)
-    arrivals.settle(db, chat, answered)
-    return new
+        arrivals.settle(self.tx, chat, answered)
+        return new
 
-
-def _bring_task(
-    db: Database, old: OldHome, task: OldTask, report: Report, timezone: str, now: Micros
-) -> bool:
-    """Import a task; returns whether it was new."""
-    id = TaskId(hashlib.sha256(f"nanoclaw {task.id}".encode()).hexdigest()[:32])
-    if task_rows.get(db, id) is not None:
-        return False
-    group = next((each for each in old.groups if each.old_folder == task.old_folder), None)
-    chats = [] if group is None else groups.chats_of(db, GroupId(group.folder))
-    if group is None or not chats:
-        report.problems.append(f"a task of {task.old_folder} has no chat: {task.prompt[:60]!r}")
-        return False
-    value: str | int = task.value
-    if task.kind == "interval" and task.value.isdigit():
-        value = int(task.value) // 1000
-    try:
-        schedule = parse(
-            task.kind, value, timezone=timezone, now=now, from_main=group.folder == MAIN
-        )
-        tasks.create(
-            Tx(db, now),
-            tasks.Order(
+    def bring_task(self, task: OldTask) -> bool:
+        """Import a task; returns whether it was new."""
+        id = TaskId(hashlib.sha256(f"nanoclaw {task.id}".encode()).hexdigest()[:32])
+        if task_rows.get(self.tx, id) is not None:
+            return False
+        group = next((each for each in self.old.groups if each.old_folder == task.old_folder), None)
+        chats = [] if group is None else groups.chats_of(self.tx, GroupId(group.folder))
+        if group is None or not chats:
+            self.report.problems.append(
+                f"a task of {task.old_folder} has no chat: {task.prompt[:60]!r}"
+            )
+            return False
+        value: str | int = task.value
+        if task.kind == "interval" and task.value.isdigit():
+            value = int(task.value) // 1000
+        try:
+            schedule = parse(
+                task.kind,
+                value,
+                timezone=self.timezone,
+                now=self.tx.now,
+                from_main=group.folder == MAIN,
+            )
+            order = tasks.Order(
                 id=id,
                 folder=GroupId(group.folder),
                 chat=chats[-1],
                 prompt=task.prompt,
                 schedule=schedule,
                 context="group" if task.context == "group" else "isolated",
-                creator=authority.OWNER if group.folder == MAIN else SenderId(""),
-            ),
-        )
-    except (BadSchedule, tasks.CannotSchedule) as error:
-        report.problems.append(
-            f"a task of {group.folder} is left out ({error}): {task.kind} {task.value}, "
-            f"{task.prompt[:60]!r}"
-        )
-        return False
-    if task.paused:
-        task_rows.pause(db, id, reason="paused where it came from")
-    return True
+                creator=OWNER if group.folder == MAIN else SenderId(""),
+            )
+            tasks.create(self.tx, order)
+        except (BadSchedule, tasks.CannotSchedule) as error:
+            self.report.problems.append(
+                f"a task of {group.folder} is left out ({error}): {task.kind} {task.value}, "
+                f"{task.prompt[:60]!r}"
+            )
+            return False
+        if task.paused:
+            task_rows.pause(self.tx, id, reason="paused where it came from")
+        return True

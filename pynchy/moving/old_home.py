@@ -14,20 +14,12 @@ from typing import Any, Final
 
 import attrs
 
+from pynchy.container.mounts.rules import MountRequest
 from pynchy.model import Micros
 from pynchy.whatsapp.read import chat_id
 
 NEVER: Final = Micros(0)
 _FOLDER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
-
-
-@attrs.frozen
-class OldMount:
-    """A folder of the host that a group's containers saw."""
-
-    path: str
-    name: str
-    writable: bool
 
 
 @attrs.frozen
@@ -41,7 +33,7 @@ class OldGroup:
     folder: str
     trigger: str
     requires_trigger: bool
-    mounts: tuple[OldMount, ...] = ()
+    mounts: tuple[MountRequest, ...] = ()
 
 
 @attrs.frozen
@@ -141,7 +133,7 @@ def _trigger(found: object) -> str:
     return name if name and name.isprintable() and not set(name) & set("\\^$[](){}|*+?") else ""
 
 
-def _mounts(entry: Mapping[str, Any], folder: str, problems: list[str]) -> Iterable[OldMount]:
+def _mounts(entry: Mapping[str, Any], folder: str, problems: list[str]) -> Iterable[MountRequest]:
     settings = entry.get("containerConfig", entry.get("container_config"))
     wishes = settings.get("additionalMounts") if isinstance(settings, Mapping) else None
     for wish in wishes if isinstance(wishes, list) else ():
@@ -150,7 +142,7 @@ def _mounts(entry: Mapping[str, Any], folder: str, problems: list[str]) -> Itera
             problems.append(f"{folder}: a mount that has no path is left out")
             continue
         name = str(wish.get("containerPath") or path).rstrip("/").rpartition("/")[2]
-        yield OldMount(path.rstrip("/"), name, wish.get("readonly", True) is False)
+        yield MountRequest(path.rstrip("/"), name, wish.get("readonly", True) is False)
 
 
 def read_sessions(document: Any) -> dict[str, str]:

@@ -8,32 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pynchy.model import ChatId, GroupId, Micros, SenderId, Seq
+from pynchy.model import ChatId, GroupId, SenderId, Seq
 from pynchy.store import groups, search
-from pynchy.store.database import Database
+from pynchy.store.database import Database, Tx
+from pynchy.store.rows import number, scalar
 
 
 def seq_of(db: Database, chat: ChatId, sender: SenderId, message_id: str) -> Seq | None:
     """The row of a message, if it was kept."""
-    row = db.execute(
-        "SELECT seq FROM inbox WHERE chat = ? AND sender = ? AND message_id = ?",
-        (chat, sender, message_id),
-    ).fetchone()
-    return None if row is None else Seq(row[0])
+    sql = "SELECT seq FROM inbox WHERE chat = ? AND sender = ? AND message_id = ?"
+    return scalar(db, Seq, sql, (chat, sender, message_id))
 
 
-def add_sent(
-    db: Database, *, folder: GroupId, chat: ChatId, message_id: str, text: str, at: Micros
-) -> bool:
+def add_sent(tx: Tx, folder: GroupId, chat: ChatId, message_id: str, text: str) -> bool:
     """Keep something that the assistant said elsewhere; whether it was new."""
-    row = db.execute(
-        "INSERT OR IGNORE INTO outbox (folder, chat, message_id, kind, text, state, next_at, "
-        "created_at, tried_at, sent_at) VALUES (?1, ?2, ?3, 'text', ?4, 'sent', ?5, ?5, ?5, ?5) "
-        "RETURNING id",
-        (folder, chat, message_id, text, at),
-    ).fetchone()
+    row = tx.insert_new(
+        "outbox",
+        folder=folder,
+        chat=chat,
+        message_id=message_id,
+        kind="text",
+        text=text,
+        state="sent",
+        next_at=tx.now,
+        created_at=tx.now,
+        tried_at=tx.now,
+        sent_at=tx.now,
+    )
     if row is not None:
-        search.add(db, "outbox_fts", row[0], text)
+        search.add(tx, "outbox_fts", row, text)
     return row is not None
 
 
@@ -46,33 +49,27 @@ def settle(db: Database, chat: ChatId, answered: Sequence[Seq]) -> None:
             "AND seq > (SELECT claimed_seq FROM chats WHERE chat = ?2)",
             (seq, chat),
         )
-    row = db.execute(
+    unanswered = (
         "SELECT min(seq) FROM inbox WHERE chat = ?1 AND triggers = 1 AND gone IS NULL "
-        "AND seq > (SELECT claimed_seq FROM chats WHERE chat = ?1)",
-        (chat,),
-    ).fetchone()
+        "AND seq > (SELECT claimed_seq FROM chats WHERE chat = ?1)"
+    )
+    first = scalar(db, Seq, unanswered, (chat,))
     last = max(answered, default=0)
-    upto = last if row[0] is None else min(last, row[0] - 1)
+    upto = last if first is None else min(last, first - 1)
     db.execute(
         "UPDATE chats SET claimed_seq = ?2 WHERE chat = ?1 AND claimed_seq < ?2", (chat, upto)
     )
-    db.execute(
-        "UPDATE chats SET wanted_seq = coalesce((SELECT max(seq) FROM inbox WHERE "
-        "inbox.chat = chats.chat AND triggers = 1 AND gone IS NULL AND seq > claimed_seq), 0) "
-        "WHERE chat = ? AND wanted_seq > claimed_seq",
-        (chat,),
-    )
+    groups.settle_wanted(db, chat)
     groups.settle_cursor(db, chat)
 
 
 def waiting(db: Database, chat: ChatId) -> int:
     """How many messages of a chat ask for an answer that nobody has begun."""
-    row = db.execute(
+    sql = (
         "SELECT count(*) FROM inbox WHERE chat = ?1 AND triggers = 1 AND gone IS NULL "
-        "AND seq > (SELECT claimed_seq FROM chats WHERE chat = ?1)",
-        (chat,),
-    ).fetchone()
-    return int(row[0])
+        "AND seq > (SELECT claimed_seq FROM chats WHERE chat = ?1)"
+    )
+    return number(db, sql, (chat,))
 
 
 def keep_session(db: Database, folder: GroupId, session: str) -> bool:

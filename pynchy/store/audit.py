@@ -19,10 +19,8 @@ def record(
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Add a line. ``actor`` is a sender, a group's agent or the daemon; no secrets, no message text."""
-    tx.execute(
-        "INSERT INTO audit (at, actor, action, folder, detail) VALUES (?, ?, ?, ?, ?)",
-        (tx.now, actor, action, folder, json.dumps(dict(detail or {}))),
-    )
+    text = json.dumps(dict(detail or {}))
+    tx.insert("audit", at=tx.now, actor=actor, action=action, folder=folder, detail=text)
 
 
 def recent(db: Database, *, limit: int = 100) -> list[dict[str, Any]]:

@@ -1,40 +1,26 @@
-"""Detect bots among senders, to prevent endless reply loops.
+"""Keep how quickly each sender answers us; what that means stands in `policy.bot_loop`.
 
-The rule: only a whole row of quick answers counts, one for each answer of ours, and one slow one ends the row:
-what a messenger hands over at once after an outage is no row. What comes from a program is
-kept like everything else, and wakes nobody for a while; the chat is told.
+What comes from a program is kept like everything else, and wakes nobody for a while; the chat is told.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
-
-from pynchy.limits import BOTS
-from pynchy.model import Message, Seq, after, channel_of
+from pynchy.model import Message, Micros, Seq, channel_of
+from pynchy.policy.bot_loop import UNHURRIED, Pace, Verdict, is_quick
 from pynchy.store.database import Tx
-
-QUICK: Final = BOTS.quick
-MOST: Final = BOTS.most
-HOLD: Final = BOTS.hold
-
-Pace = Literal["human", "begins", "held"]
+from pynchy.store.rows import exists, from_value, read_one
 
 
-def judge(tx: Tx, message: Message, *, seq: Seq) -> Pace:
-    """Whether a new message, kept as ``seq``, that asks for an answer shall have one. "begins": from now on it
-    shall not.
+def judge(tx: Tx, message: Message, *, seq: Seq) -> Verdict:
+    """Whether a new message, kept as ``seq``, that asks for an answer shall have one.
 
     The owner may be as quick as they like. What comes while we work on an answer counts neither way.
     """
     if message.from_me or channel_of(message.chat) == "console":
         return "human"
     key = (message.chat, message.sender)
-    row = tx.execute(
-        "SELECT quick, held_until FROM pace WHERE chat = ? AND sender = ?", key
-    ).fetchone()
-    if row is not None and tx.now < row[1] <= after(
-        tx.now, HOLD
-    ):  # later than that: a clock went back
+    pace = read_one(tx, Pace, "FROM pace WHERE chat = ? AND sender = ?", key) or UNHURRIED
+    if pace.is_held(tx.now):
         return "held"
     last = tx.execute(
         "SELECT ended_at, hi FROM turns WHERE chat = ? AND kind = 'message' ORDER BY hi DESC LIMIT 1",
@@ -42,21 +28,12 @@ def judge(tx: Tx, message: Message, *, seq: Seq) -> Pace:
     ).fetchone()
     if last is None or last[0] is None:
         return "human"
-    if not last[0] <= tx.now < after(last[0], QUICK):
-        if row is not None:
-            tx.execute("DELETE FROM pace WHERE chat = ? AND sender = ?", key)
+    if not is_quick(Micros(last[0]), tx.now):
+        tx.execute("DELETE FROM pace WHERE chat = ? AND sender = ?", key)
         return "human"
-    before = tx.execute(
-        "SELECT 1 FROM inbox WHERE chat = ? AND sender = ? AND seq > ? AND seq < ? LIMIT 1",
-        (*key, last[1], seq),
-    ).fetchone()
-    if before is not None:
+    since = "SELECT 1 FROM inbox WHERE chat = ? AND sender = ? AND seq > ? AND seq < ? LIMIT 1"
+    if exists(tx, since, (*key, last[1], seq)):
         return "human"
-    quick = 1 if row is None else row[0] + 1
-    ends = quick >= MOST
-    tx.execute(
-        "INSERT INTO pace (chat, sender, quick, held_until) VALUES (?1, ?2, ?3, ?4) "
-        "ON CONFLICT (chat, sender) DO UPDATE SET quick = ?3, held_until = ?4",
-        (*key, 0 if ends else quick, after(tx.now, HOLD) if ends else 0),
-    )
-    return "begins" if ends else "human"
+    verdict, pace = pace.one_more(tx.now)
+    tx.replace("pace", chat=message.chat, sender=message.sender, **from_value(pace))
+    return verdict

@@ -12,6 +12,7 @@ from pynchy.model import GroupId
 from pynchy.policy.effect_limits import Bounds, Kind, told_to_main
 from pynchy.store import audit, effect_counts, notices
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import column, read_one
 
 
 @attrs.frozen
@@ -19,15 +20,15 @@ class Held:
     """A group is held back. ``told``: since now, and main was told."""
 
     kind: Kind
-    told: bool = False
+    told: bool = attrs.field(default=False, metadata=column("0"))
 
 
 def held(tx: Tx, folder: GroupId, kind: Kind, *, bounds: Bounds) -> Held | None:
     """Whether the group may do one more thing of a kind now; if not, why. From the first time on that it may
     not, it is held back, and main knows."""
-    row = tx.execute("SELECT kind FROM breakers WHERE folder = ?", (folder,)).fetchone()
-    if row is not None:
-        return Held(row[0])
+    known = read_one(tx, Held, "FROM breakers WHERE folder = ?", (folder,))
+    if known is not None:
+        return known
     kinds: tuple[Kind, ...] = (kind, "tokens") if kind == "turns" else (kind,)
     for each in kinds:
         bound = bounds.of(each)
@@ -38,16 +39,15 @@ def held(tx: Tx, folder: GroupId, kind: Kind, *, bounds: Bounds) -> Held | None:
 
 
 def _hold_back(tx: Tx, folder: GroupId, kind: Kind, bound: int) -> None:
-    tx.execute("INSERT INTO breakers (folder, kind, at) VALUES (?, ?, ?)", (folder, kind, tx.now))
+    tx.insert("breakers", folder=folder, kind=kind, at=tx.now)
     detail = {"kind": kind, "limit": bound}
     audit.record(tx, actor="host", action="group held back", folder=folder, detail=detail)
-    text = told_to_main(folder, kind, bound)
-    notices.tell_main(tx, text)
+    notices.tell_main(tx, told_to_main(folder, kind, bound))
 
 
 def held_back(db: Database) -> dict[GroupId, Kind]:
     """The groups that are held back, and for what."""
-    return {GroupId(row[0]): row[1] for row in db.execute("SELECT folder, kind FROM breakers")}
+    return dict(db.execute("SELECT folder, kind FROM breakers").fetchall())
 
 
 def let_go_on(tx: Tx, folder: GroupId) -> bool:

@@ -130,6 +130,16 @@ def settle_cursor(db: Database, chat: ChatId) -> None:
     )
 
 
+def settle_wanted(db: Database, chat: ChatId) -> None:
+    """Move ``wanted_seq`` down to the newest message of the chat that still asks for an answer."""
+    db.execute(
+        "UPDATE chats SET wanted_seq = coalesce((SELECT max(seq) FROM inbox WHERE "
+        "inbox.chat = chats.chat AND triggers = 1 AND gone IS NULL AND seq > claimed_seq), 0) "
+        "WHERE chat = ? AND wanted_seq > claimed_seq",
+        (chat,),
+    )
+
+
 def remove(db: Database, folder: GroupId) -> bool:
     """Forget a group's row; its files and history stay. Its turns must have ended (`turns.cancel`
     with ``all_of_it``). Its tasks are over: nothing late from before can speak."""

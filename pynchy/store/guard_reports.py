@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from pynchy.model import GroupId, Micros, RunId
+from pynchy.policy import wording
 from pynchy.store import audit, groups, notices
 from pynchy.store.database import Tx
-from pynchy.text.reply import within
 
 
 def mounts_refused(
@@ -39,8 +39,7 @@ def mounts_refused(
     )
     if not refused:
         return False
-    lines = "\n".join(f"{within(name)}: {within(reason, 300)}" for name, reason in refused)
-    text = f"{folder} runs without some of its mounts:\n{lines}"
+    text = wording.mounts_refused(folder, refused)
     return notices.tell_once(tx, chat, kind, text, since=Micros(0))
 
 

@@ -5,20 +5,12 @@ The rule: a group sees its own and what is for all, and nothing of any other.
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
-from pynchy.limits import MEMORIES
 from pynchy.model import ChatId, GroupId, Micros
 from pynchy.store import search
 from pynchy.store.database import Database, Tx
-
-MOST_MEMORIES: Final = MEMORIES.most
-
-
-class Full(ValueError):
-    """The group has as many memories as it may; nothing was kept."""
+from pynchy.store.rows import column, number, read_all, read_one
 
 
 @attrs.frozen
@@ -26,8 +18,8 @@ class Memory:
     """One remembered fact. ``shared``: it is for all groups."""
 
     id: str
-    text: str
-    shared: bool
+    text: str = attrs.field(metadata=column("memories.text"))
+    shared: bool = attrs.field(metadata=column("folder IS NULL"))
     created_at: Micros
 
 
@@ -41,21 +33,22 @@ class Said:
     text: str
 
 
+def find(db: Database, folder: GroupId | None, text: str) -> Memory | None:
+    """What a group, or (None) all, remember already, word for word."""
+    return read_one(db, Memory, "FROM memories WHERE folder IS ? AND text = ?", (folder, text))
+
+
+def count(db: Database, folder: GroupId | None) -> int:
+    """How many facts are remembered for a group, or (None) for all."""
+    return number(db, "SELECT count(*) FROM memories WHERE folder IS ?", (folder,))
+
+
 def remember(tx: Tx, folder: GroupId | None, text: str, *, id: str) -> Memory:
     """Keep a fact for a group, or (None) for all. What is there already word for word stays once."""
-    row = tx.execute(
-        "SELECT id, created_at FROM memories WHERE folder IS ? AND text = ?", (folder, text)
-    ).fetchone()
-    if row is not None:
-        return Memory(row[0], text, folder is None, row[1])
-    count = tx.execute("SELECT count(*) FROM memories WHERE folder IS ?", (folder,)).fetchone()[0]
-    if count >= MOST_MEMORIES:
-        raise Full(f"{MOST_MEMORIES} facts are remembered already; forget some first")
-    row = tx.execute(
-        "INSERT INTO memories (id, folder, text, created_at) VALUES (?, ?, ?, ?) RETURNING rowid",
-        (id, folder, text, tx.now),
-    ).fetchone()
-    search.add(tx, "memories_fts", row[0], text)
+    if (known := find(tx, folder, text)) is not None:
+        return known
+    row = tx.insert("memories", id=id, folder=folder, text=text, created_at=tx.now)
+    search.add(tx, "memories_fts", row, text)
     return Memory(id, text, folder is None, tx.now)
 
 
@@ -63,20 +56,16 @@ def recall(db: Database, folder: GroupId, question: str, *, limit: int) -> list[
     """The facts of a group, and those for all, that fit a question best; without words, the newest."""
     match = search.any_of(question)
     if match is None:
-        rows = db.execute(
-            "SELECT id, text, folder IS NULL, created_at FROM memories "
-            "WHERE folder = ? OR folder IS NULL ORDER BY created_at DESC, rowid DESC LIMIT ?",
-            (folder, limit),
-        )
-    else:
-        rows = db.execute(
-            "SELECT id, memories.text, folder IS NULL, created_at FROM memories_fts "
-            "JOIN memories ON memories.rowid = memories_fts.rowid "
-            "WHERE memories_fts MATCH ? AND (folder = ? OR folder IS NULL) "
-            "ORDER BY bm25(memories_fts) LIMIT ?",
-            (match, folder, limit),
-        )
-    return [Memory(id, text, bool(shared), at) for id, text, shared, at in rows]
+        rest = "FROM memories WHERE folder = ? OR folder IS NULL ORDER BY created_at DESC, rowid DESC LIMIT ?"
+        return read_all(db, Memory, rest, (folder, limit))
+    return read_all(
+        db,
+        Memory,
+        "FROM memories_fts JOIN memories ON memories.rowid = memories_fts.rowid "
+        "WHERE memories_fts MATCH ? AND (folder = ? OR folder IS NULL) "
+        "ORDER BY bm25(memories_fts) LIMIT ?",
+        (match, folder, limit),
+    )
 
 
 def forget(db: Database, folder: GroupId, id: str, *, shared_too: bool) -> bool:
@@ -97,8 +86,10 @@ def said(db: Database, folder: GroupId, question: str, *, limit: int) -> list[Sa
     match = search.any_of(question)
     if match is None:
         return []
-    rows = db.execute(
-        "SELECT at, chat, who, text FROM ("
+    return read_all(
+        db,
+        Said,
+        "FROM ("
         "  SELECT sent_at AS at, inbox.chat AS chat, sender_name AS who, inbox.text AS text, "
         "  bm25(inbox_fts) AS rank FROM inbox_fts JOIN inbox ON inbox.seq = inbox_fts.rowid "
         "  JOIN chats ON chats.chat = inbox.chat "
@@ -110,4 +101,3 @@ def said(db: Database, folder: GroupId, question: str, *, limit: int) -> list[Sa
         ") ORDER BY rank LIMIT ?3",
         (match, folder, limit),
     )
-    return [Said(Micros(at), ChatId(chat), who, text) for at, chat, who, text in rows]

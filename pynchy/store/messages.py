@@ -8,8 +8,8 @@ two cannot disagree.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import attrs
 
@@ -22,9 +22,11 @@ from pynchy.model import (
     Quoted,
     SenderId,
     Seq,
+    TurnId,
 )
 from pynchy.store import bot_loop, groups, questions, search
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import column, columns, exists, read_all, scalar, scalars, to_value
 from pynchy.text.triggers import is_allowed, is_empty, is_trigger
 
 
@@ -42,22 +44,38 @@ class Received:
     loops: bool = False
 
 
+def _quoted(text: str | None) -> Quoted | None:
+    return None if text is None else Quoted(**json.loads(text))
+
+
+def _attachments(text: str | None) -> tuple[Attachment, ...]:
+    return () if text is None else tuple(Attachment(**each) for each in json.loads(text))
+
+
 @attrs.frozen
 class Stored:
     """A message as it was kept. ``edited``: it replaces one that was sent before."""
 
-    seq: Seq
-    chat: ChatId
+    seq: Seq = attrs.field(metadata=column("inbox.seq"))
+    chat: ChatId = attrs.field(metadata=column("inbox.chat"))
     sender: SenderId
     sender_name: str
-    id: str
+    id: str = attrs.field(metadata=column("message_id"))
     sent_at: Micros
     text: str
     triggers: bool
     own: bool
-    quoted: Quoted | None
-    attachments: tuple[Attachment, ...]
-    edited: bool
+    quoted: Quoted | None = attrs.field(metadata=column(read=_quoted))
+    attachments: tuple[Attachment, ...] = attrs.field(metadata=column(read=_attachments))
+    edited: bool = attrs.field(metadata=column("edits IS NOT NULL"))
+
+
+COLUMNS: Final = columns(Stored)
+
+
+def stored(row: Sequence[Any]) -> Stored:
+    """A row of `COLUMNS` as a value."""
+    return to_value(Stored, row)
 
 
 def receive(tx: Tx, message: Message, *, command: bool = False) -> Received:
@@ -113,15 +131,24 @@ def _ignores_others(db: Database, folder: GroupId) -> bool:
     return groups.settings(db, folder).get("others") == "ignored"
 
 
-def receive_many(tx: Tx, messages: Iterable[Message]) -> list[Received]:
-    """Keep a burst in one transaction, in order."""
-    return [receive(tx, message) for message in messages]
-
-
 def is_own_output(db: Database, message_id: str) -> bool:
     """Whether we chose this id for something we sent: it is never taken for input."""
-    found = db.execute("SELECT 1 FROM outbox WHERE message_id = ?", (message_id,)).fetchone()
-    return found is not None
+    return exists(db, "SELECT 1 FROM outbox WHERE message_id = ?", (message_id,))
+
+
+def is_in(db: Database, chat: ChatId, message_id: str) -> bool:
+    """Whether a message of this id was said in this chat."""
+    sql = "SELECT 1 FROM inbox WHERE message_id = ? AND chat = ? AND kind = 'text' AND gone IS NULL"
+    return exists(db, sql, (message_id, chat))
+
+
+def last_asked(db: Database, turn: TurnId) -> str | None:
+    """The id of the newest message that a turn is to answer."""
+    sql = (
+        "SELECT message_id FROM turn_inputs JOIN inbox USING (seq) "
+        "WHERE turn_id = ? AND triggers = 1 AND gone IS NULL ORDER BY seq DESC LIMIT 1"
+    )
+    return scalar(db, str, sql, (turn,))
 
 
 def waiting_groups(tx: Tx) -> list[GroupId]:
@@ -130,7 +157,7 @@ def waiting_groups(tx: Tx) -> list[GroupId]:
     One indexed question, however many groups and messages there are. Paused groups are left out, and
     chats whose oldest turn waits for its retry: see `next_retry`.
     """
-    rows = tx.execute(
+    sql = (
         "SELECT folder FROM groups WHERE paused = 0 AND folder IN ("
         "  SELECT folder FROM chats INDEXED BY chats_waiting"
         "  WHERE folder IS NOT NULL AND wanted_seq > claimed_seq AND NOT EXISTS ("
@@ -138,88 +165,55 @@ def waiting_groups(tx: Tx) -> list[GroupId]:
         "    AND ended_at IS NULL AND state = 'waiting' AND kind = 'message')"
         "  UNION SELECT folder FROM turns WHERE state = 'waiting' AND retry_at <= ?"
         "  AND kind IN ('message', 'notice')"
-        ") ORDER BY folder",
-        (tx.now,),
+        ") ORDER BY folder"
     )
-    return [GroupId(row[0]) for row in rows]
+    return scalars(tx, GroupId, sql, (tx.now,))
 
 
 def next_retry(db: Database, folder: GroupId) -> Micros | None:
     """When the first waiting turn of a group's session falls due, if one waits."""
-    row = db.execute(
+    sql = (
         "SELECT min(retry_at) FROM turns WHERE folder = ? AND state = 'waiting' "
-        "AND kind IN ('message', 'notice')",
-        (folder,),
-    ).fetchone()
-    return None if row[0] is None else Micros(row[0])
+        "AND kind IN ('message', 'notice')"
+    )
+    return scalar(db, Micros, sql, (folder,))
 
 
 def history(db: Database, chat: ChatId, *, limit: int, before: Seq | None = None) -> list[Stored]:
     """The newest messages of a chat, oldest first."""
-    rows = db.execute(
-        f"SELECT {COLUMNS} FROM inbox WHERE chat = ? AND kind <> 'command' AND gone IS NULL "
+    found = read_all(
+        db,
+        Stored,
+        "FROM inbox WHERE chat = ? AND kind <> 'command' AND gone IS NULL "
         "AND kind = 'text' AND seq < ? ORDER BY seq DESC LIMIT ?",
         (chat, before if before is not None else 1 << 62, limit),
     )
-    return [stored(row) for row in rows][::-1]
-
-
-def stored(row: tuple[Any, ...]) -> Stored:
-    """A row of `COLUMNS` as a fact."""
-    seq, chat, sender, name, id, sent_at, text, triggers, own, quoted, attachments, edits = row
-    return Stored(
-        seq=seq,
-        chat=chat,
-        sender=sender,
-        sender_name=name,
-        id=id,
-        sent_at=sent_at,
-        text=text,
-        triggers=bool(triggers),
-        own=bool(own),
-        quoted=None if quoted is None else Quoted(**json.loads(quoted)),
-        attachments=()
-        if attachments is None
-        else tuple(Attachment(**each) for each in json.loads(attachments)),
-        edited=edits is not None,
-    )
-
-
-COLUMNS = (
-    "inbox.seq, inbox.chat, sender, sender_name, message_id, sent_at, text, triggers, own, quoted, "
-    "attachments, edits"
-)
+    return found[::-1]
 
 
 def _insert(tx: Tx, message: Message, *, triggers: bool, command: bool) -> Seq | None:
-    row = tx.execute(
-        "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
-        "kind, text, triggers, own, mentions, edits, quoted, attachments) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq",
-        (
-            message.chat,
-            message.sender,
-            message.sender_name,
-            message.id,
-            message.sent_at,
-            tx.now,
-            "command" if command else "text",
-            message.text,
-            triggers,
-            message.from_me,
-            message.mentions_me,
-            message.edits,
-            None if message.quoted is None else json.dumps(attrs.asdict(message.quoted)),
-            json.dumps([attrs.asdict(each) for each in message.attachments])
-            if message.attachments
-            else None,
-        ),
-    ).fetchone()
-    if row is None:
-        return None
-    if not command:
-        search.add(tx, "inbox_fts", row[0], message.text)
-    return Seq(row[0])
+    quoted = None if message.quoted is None else json.dumps(attrs.asdict(message.quoted))
+    attachments = json.dumps([attrs.asdict(each) for each in message.attachments])
+    seq = tx.insert_new(
+        "inbox",
+        chat=message.chat,
+        sender=message.sender,
+        sender_name=message.sender_name,
+        message_id=message.id,
+        sent_at=message.sent_at,
+        received_at=tx.now,
+        kind="command" if command else "text",
+        text=message.text,
+        triggers=triggers,
+        own=message.from_me,
+        mentions=message.mentions_me,
+        edits=message.edits,
+        quoted=quoted,
+        attachments=attachments if message.attachments else None,
+    )
+    if seq is not None and not command:
+        search.add(tx, "inbox_fts", seq, message.text)
+    return None if seq is None else Seq(seq)
 
 
 @attrs.frozen
@@ -271,10 +265,19 @@ def _revoke(tx: Tx, message: Message, original: str) -> None:
         if each.pending and each.gone is None:
             _take_back(tx, message.chat, each.seq, gone="revoked")
     # It may come before what it takes back: its place is kept, so that the late one is ignored.
-    tx.execute(
-        "INSERT OR IGNORE INTO inbox (chat, sender, sender_name, message_id, sent_at, received_at, "
-        "kind, text, triggers, own, gone) VALUES (?, ?, '', ?, ?, ?, 'text', '', 0, 0, 'revoked')",
-        (message.chat, message.sender, original, message.sent_at, tx.now),
+    tx.insert_new(
+        "inbox",
+        chat=message.chat,
+        sender=message.sender,
+        sender_name="",
+        message_id=original,
+        sent_at=message.sent_at,
+        received_at=tx.now,
+        kind="text",
+        text="",
+        triggers=False,
+        own=False,
+        gone="revoked",
     )
 
 
@@ -287,10 +290,5 @@ def _take_back(db: Database, chat: ChatId, seq: Seq, *, gone: str) -> bool:
         "WHERE seq = ?2 RETURNING triggers",
         (gone, seq),
     ).fetchone()
-    db.execute(
-        "UPDATE chats SET wanted_seq = coalesce((SELECT max(seq) FROM inbox WHERE "
-        "inbox.chat = chats.chat AND triggers = 1 AND gone IS NULL AND seq > claimed_seq), 0) "
-        "WHERE chat = ? AND wanted_seq > claimed_seq",
-        (chat,),
-    )
+    groups.settle_wanted(db, chat)
     return bool(row[0])

@@ -23,7 +23,7 @@ from pynchy.policy import retries
 from pynchy.policy.effect_limits import Kind
 from pynchy.store import cooldown, effect_counts, groups, inbox_notices, search
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import columns, number, parts, read_one, scalar, to_value
+from pynchy.store.rows import columns, number, parts, read_one, scalar, scalars, to_value
 from pynchy.text.reply import notice as in_the_hosts_name
 
 
@@ -102,7 +102,7 @@ def enqueue(tx: Tx, by: Author, texts: Sequence[str], *, quotes: str | None = No
     if by.notice:
         texts = [in_the_hosts_name(text) for text in texts]
     else:
-        _count(tx, by, "messages", number=max(1, len(texts)))
+        _count(tx, by, "messages", many=max(1, len(texts)))
     ids = []
     for text in texts:
         ids.append(_add(tx, by, "text", text, target=quotes))
@@ -125,9 +125,9 @@ def react(tx: Tx, by: Author, emoji: str, *, to: str) -> int:
     return _add(tx, by, "reaction", emoji, target=to)
 
 
-def _count(tx: Tx, by: Author, kind: Kind, *, number: int = 1) -> None:
+def _count(tx: Tx, by: Author, kind: Kind, *, many: int = 1) -> None:
     if by.turn is not None and not by.notice and not by.answer:
-        effect_counts.count(tx, by.folder, kind, number=number)
+        effect_counts.count(tx, by.folder, kind, many=many)
 
 
 def _add(
@@ -293,6 +293,17 @@ def recover(tx: Tx) -> int:
 def count_open(db: Database) -> int:
     """How many entries are still to be sent."""
     return number(db, f"SELECT count(*) FROM outbox WHERE {_OPEN}")
+
+
+def count_said(db: Database, turn: TurnId) -> int:
+    """How many entries a turn has made so far."""
+    return number(db, "SELECT count(*) FROM outbox WHERE turn_id = ?", (turn,))
+
+
+def open_files(db: Database, folder: GroupId) -> set[str]:
+    """The paths of files of a group that are still to be sent."""
+    sql = f"SELECT path FROM outbox WHERE {_OPEN} AND folder = ? AND path IS NOT NULL"
+    return set(scalars(db, str, sql, (folder,)))
 
 
 def sent_in(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, Any]]:

@@ -27,11 +27,11 @@ from pynchy.model import (
     Message,
     Micros,
     RunId,
-    SenderId,
     TurnId,
     after,
 )
 from pynchy.policy import wording
+from pynchy.policy.authority import Asker
 from pynchy.policy.tools import Caller
 from pynchy.store import turns
 from pynchy.store.database import Database, Tx
@@ -174,10 +174,9 @@ def drop(db: Database, folder: GroupId) -> list[str]:
     return scalars(db, str, sql, (folder,))
 
 
-def answerer(db: Database, turn: TurnId) -> tuple[SenderId, bool] | None:
-    """Whose answer woke a turn, and whether it was said on our own account; None if none did."""
-    row = db.execute("SELECT sender, own FROM questions WHERE woke = ?", (turn,)).fetchone()
-    return None if row is None else (SenderId(row[0]), bool(row[1]))
+def answerer(db: Database, turn: TurnId) -> Asker | None:
+    """Whose answer woke a turn, if one did."""
+    return read_one(db, Asker, "FROM questions WHERE woke = ?", (turn,))
 
 
 def _wake(tx: Tx, id: str) -> None:

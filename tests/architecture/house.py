@@ -149,6 +149,8 @@ PLAN: dict[str, Kind] = {
     "pynchy.groups.dispatcher": Kind.SERVICE,
     "pynchy.policy.allowance": Kind.RULES,
     "pynchy.policy.effect_limits": Kind.RULES,
+    "pynchy.policy.authority": Kind.RULES,
+    "pynchy.policy.bot_loop": Kind.RULES,
     "pynchy.policy.wording": Kind.RULES,
     "pynchy.groups.queue": Kind.RULES,
     "pynchy.policy.group_settings": Kind.RULES,

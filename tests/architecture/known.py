@@ -19,7 +19,6 @@ PROCESSES: set[str] = {
 
 # Functions of more than six parameters, with how many.
 WIDE: dict[str, int] = {
-    "pynchy.moving.importer:_bring_group": 8,
     "pynchy.schedule.scheduler:run": 11,
     "pynchy.text.prompt:render_prompt": 12,
     "pynchy.whatsapp.write:file": 8,

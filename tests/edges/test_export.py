@@ -33,14 +33,7 @@ def fill(db: Database) -> None:
         chat = ChatId(f"console:{folder}")
         message = Message(chat, "m1", SenderId("console:Ann"), "Ann", AT, f"hello {folder} ü")
         messages.receive(Tx(db, AT), message)
-        arrivals.add_sent(
-            db,
-            folder=GroupId(folder),
-            chat=chat,
-            message_id=f"o-{folder}",
-            text="good day",
-            at=Micros(AT + 1),
-        )
+        arrivals.add_sent(Tx(db, Micros(AT + 1)), GroupId(folder), chat, f"o-{folder}", "good day")
         memory.remember(Tx(db, AT), GroupId(folder), f"{folder} likes tea", id=folder)
 
 

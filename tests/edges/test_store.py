@@ -29,6 +29,12 @@ from tests.transactions import at
 NOW = Micros(1_750_000_000_000_000)
 
 
+def receive_many(tx: Tx, several: list[Message]) -> None:
+    """A burst in one transaction."""
+    for each in several:
+        messages.receive(tx, each)
+
+
 def hello(number: int, *, text: str = "hello") -> Message:
     return Message(MAIN_CONSOLE, f"m{number}", SenderId("console:anna"), "Anna", NOW, text)
 
@@ -168,7 +174,7 @@ class TestOpening:
             await store.call(make_main)
             for start in range(0, 2000, 500):
                 batch = [hello(number, text="x" * 200) for number in range(start, start + 500)]
-                await store.call(at(NOW, messages.receive_many), batch)
+                await store.call(at(NOW, receive_many), batch)
         size = path.stat().st_size
         with open(path, "r+b") as file:
             for page in range(20, size // 4096 - 5, 7):
@@ -273,7 +279,7 @@ async def fill(store: Store, *, batches: int = 200) -> int:
     for batch in range(batches):
         some = [hello(batch * 10 + number, text="x" * 1000) for number in range(10)]
         try:
-            await store.call(at(NOW, messages.receive_many), some)
+            await store.call(at(NOW, receive_many), some)
         except StoreBroken:
             return batch * 10
     raise AssertionError("nothing failed")
@@ -521,7 +527,7 @@ class TestBackups:
             await store.copy_to(copy)
             before = copy.read_bytes()
             some = [hello(number, text="x" * 1000) for number in range(500)]
-            await store.call(at(NOW, messages.receive_many), some)
+            await store.call(at(NOW, receive_many), some)
             await store.tidy()
             with file_size_limit(100_000), pytest.raises(StoreBroken):
                 await store.copy_to(copy)

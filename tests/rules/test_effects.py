@@ -205,7 +205,7 @@ def test_every_command_with_an_effect_has_a_bound() -> None:
 
 def test_within_the_hour_counts_and_no_longer() -> None:
     world = World.with_family()
-    effect_counts.count(Tx(world.db, world.now), FAMILY, "turns", number=2)
+    effect_counts.count(Tx(world.db, world.now), FAMILY, "turns", many=2)
     assert effect_counts.done(Tx(world.db, after(world.now, HOUR - 61)), FAMILY, "turns") == 2
     assert effect_counts.done(Tx(world.db, after(world.now, HOUR + 60)), FAMILY, "turns") == 0
     assert effect_counts.done(Tx(world.db, after(world.now, -HOUR)), FAMILY, "turns") == 0

@@ -444,7 +444,7 @@ def test_a_file_is_sent_only_as_the_copy_that_was_made() -> None:
     assert done.text == "cat.png (7 bytes) was sent to the chat"
     [row] = there.outbox()
     assert (row["kind"], row["path"], row["text"]) == ("file", staged.path, "a cat")
-    assert authority.open_files(there.db, FAMILY) == {staged.path}
+    assert outbox.open_files(there.db, FAMILY) == {staged.path}
     refused = there.call("send_file", {"path": "x"}, file=Unfit("it is a folder"))
     assert refused.text == "the file was not sent: it is a folder"
     assert not there.call("send_file", {"path": "/etc/passwd"}).ok

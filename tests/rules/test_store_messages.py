@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pynchy.limits import BOTS
 from pynchy.model import Attachment, ChatId, Message, Micros, Quoted, SenderId
-from pynchy.store import bot_loop, claims, groups, inbox_notices, messages
+from pynchy.store import claims, groups, inbox_notices, messages
 from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
@@ -532,27 +533,27 @@ class TestLoops:  # threat I8
 
     def test_who_is_always_quicker_than_people_is_not_answered_for_a_while(self) -> None:
         world = World.with_family()
-        assert all(self.answered(world, 3) for _ in range(bot_loop.MOST))
+        assert all(self.answered(world, 3) for _ in range(BOTS.most))
         world.passes(3)
         last = world.hear("@Pynchy and you?")
         assert (last.wakes, last.loops, last.seq is not None) == (False, True, True)
         again = world.hear("@Pynchy and you?")
         assert (again.wakes, again.loops) == (False, False)  # the chat is told once
         assert self.answered(world, 3, sender=SenderId("bob@s.whatsapp.net"))
-        assert not self.answered(world, bot_loop.HOLD - 60)
+        assert not self.answered(world, BOTS.hold - 60)
         assert self.answered(world, 120)
 
     def test_one_slow_answer_is_a_persons(self) -> None:
         world = World.with_family()
         for _ in range(3):
-            assert all(self.answered(world, 3) for _ in range(bot_loop.MOST - 1))
+            assert all(self.answered(world, 3) for _ in range(BOTS.most - 1))
             assert self.answered(world, 60)
 
     def test_what_comes_while_we_work_counts_neither_way(self) -> None:
         world = World.with_family()
         assert self.answered(world, 3)
         run = world.begin()
-        for _ in range(bot_loop.MOST * 2):
+        for _ in range(BOTS.most * 2):
             assert world.hear("@Pynchy more").wakes
             world.try_claim(run)
 
@@ -560,11 +561,11 @@ class TestLoops:  # threat I8
         world = World.with_family()
         assert self.answered(world, 3)
         world.passes(3)
-        assert all(world.hear(f"@Pynchy {number}").wakes for number in range(bot_loop.MOST * 2))
+        assert all(world.hear(f"@Pynchy {number}").wakes for number in range(BOTS.most * 2))
 
     def test_the_owner_is_as_quick_as_they_like(self) -> None:
         world = World.with_family()
-        for _ in range(bot_loop.MOST + 5):
+        for _ in range(BOTS.most + 5):
             assert world.hear("@Pynchy go", from_me=True).wakes
             run = world.begin()
             world.commit(run, world.claim(run), say=["gone"])

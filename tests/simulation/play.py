@@ -24,8 +24,9 @@ from pynchy.config.settings import Assistant, Config, Container, Limits
 from pynchy.daemon import wiring
 from pynchy.daemon.edges import Edges
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, GroupId, TaskId
+from pynchy.policy.authority import OWNER
 from pynchy.schedule.times import parse
-from pynchy.store import authority, groups, tasks
+from pynchy.store import groups, tasks
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Opened, Store, Tx
 from tests.simulation import oracle
@@ -281,7 +282,7 @@ class _Play:
                     schedule=parse(kind, value, timezone=zone, now=world.now(), from_main=True),
                     context=dice.choice(("group", "isolated")),
                     catch_up=dice.choice(("coalesce", "skip")),
-                    creator=authority.OWNER,
+                    creator=OWNER,
                 ),
             )
 

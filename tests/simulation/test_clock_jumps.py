@@ -11,13 +11,13 @@ import trio
 from trio.testing import MockClock
 
 from pynchy.model import DAY, MAIN, MAIN_CONSOLE, GroupId, Micros, RunId, TaskId, TurnId, after
+from pynchy.policy.authority import OWNER
 from pynchy.policy.requests import Request
 from pynchy.policy.tools import Caller
 from pynchy.schedule import scheduler
 from pynchy.schedule.times import parse
 from pynchy.store import (
     approvals,
-    authority,
     derived_times,
     groups,
     outbox,
@@ -65,7 +65,7 @@ class Machine:
                 prompt=f"{kind} {value}",
                 schedule=parse(kind, value, timezone="Europe/Berlin", now=NOON, from_main=True),
                 context="group",
-                creator=authority.OWNER,
+                creator=OWNER,
             ),
         ).id
 

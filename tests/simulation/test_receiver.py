@@ -22,8 +22,9 @@ from pynchy.chat.channel import (
     StateChanged,
 )
 from pynchy.chat.receiver import Asked
+from pynchy.limits import BOTS
 from pynchy.model import ChatId, GroupId, Message, Micros, Outgoing, SenderId
-from pynchy.store import bot_loop, groups, notices, outbox
+from pynchy.store import groups, notices, outbox
 from pynchy.store.connection import Connection, StoreBroken
 from pynchy.store.database import Database, Opened, Store, Tx, open_memory
 from pynchy.text.reply import NOTICE_PREFIX
@@ -212,7 +213,7 @@ async def test_who_is_taken_for_a_program_is_said_once_in_the_chat() -> None:  #
     async with world() as there:
         there.db.execute(
             "INSERT INTO pace (chat, sender, quick, held_until) VALUES (?, ?, ?, 0)",
-            (CHAT, ANN, bot_loop.MOST - 1),
+            (CHAT, ANN, BOTS.most - 1),
         )
         there.db.execute(
             "INSERT INTO turns (folder, chat, kind, state, lo, hi, retry_at, created_at, ended_at) "
