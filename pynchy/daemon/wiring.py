@@ -41,6 +41,7 @@ from pynchy.daemon.edges import Edges
 from pynchy.daemon.lock import open_lock
 from pynchy.daemon.loop_watchdog import open_watch
 from pynchy.daemon.recovery import Recovery
+from pynchy.daemon.scheduler import Scheduler
 from pynchy.daemon.workers import GroupWorkers
 from pynchy.files.disk import Threshold, space_of
 from pynchy.folder_changes import Watches, open_watches
@@ -53,7 +54,6 @@ from pynchy.maintenance.disk_guard import DiskGuard
 from pynchy.maintenance.nightly import NightlyRound, Plan
 from pynchy.policy.failures import Terms as Failing
 from pynchy.reader_budget import open_loop_time
-from pynchy.schedule import scheduler
 from pynchy.store import groups
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store, open_store
@@ -213,15 +213,13 @@ async def serve(
             stored=after.terminals.stored,
             on_state=channels.on_state,
         )
-        schedule = partial(
-            scheduler.run,
+        schedule = Scheduler(
             store,
             tasks,
-            now=now,
-            new_id=new_id,
             due=bell.tasks,
             wake=bell.messages,
             outbox_bell=outgoing.ring,
+            now=now,
             steady=world.steady,
             bounds=bounds_of(config),
         )
@@ -247,7 +245,7 @@ async def serve(
             await child(receive(channel).run, f"receiver {name}")
             for name, channel in edges.channels.items()
         ]
-        inlets.append(await child(schedule, "scheduler"))
+        inlets.append(await child(schedule.run, "scheduler"))
         if edges.console is not None:
             await child(watching.run, "watching")
             control = partial(

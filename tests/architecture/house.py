@@ -182,7 +182,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.moving.trees": Kind.EDGE,
     "pynchy.policy.failures": Kind.RULES,
     "pynchy.policy.retries": Kind.RULES,
-    "pynchy.schedule.scheduler": Kind.SERVICE,
+    "pynchy.daemon.scheduler": Kind.SERVICE,
     "pynchy.schedule.times": Kind.RULES,
     "pynchy.store.*": Kind.QUERIES,
     "pynchy.store.belonging": Kind.EDGE,

@@ -4,9 +4,7 @@
 CIRCLES: list[set[str]] = []
 
 # Arrows between rooms; without them there is no circle of rooms.
-ARROWS: set[tuple[str, str]] = {
-    ("pynchy.schedule", "pynchy.store"),
-}
+ARROWS: set[tuple[str, str]] = set()
 
 # Modules outside store/ that speak SQL.
 SQL: set[str] = set()
@@ -19,7 +17,6 @@ PROCESSES: set[str] = {
 
 # Functions of more than six parameters, with how many.
 WIDE: dict[str, int] = {
-    "pynchy.schedule.scheduler:run": 11,
     "pynchy.text.prompt:render_prompt": 12,
     "pynchy.whatsapp.write:file": 8,
 }

@@ -220,15 +220,15 @@ BUGS: Final = (
     ),
     Bug(
         "what falls due rings no bell",
-        "pynchy.schedule.scheduler",
-        "            await due(group)\n",
-        "            pass\n",
+        "pynchy.daemon.scheduler",
+        "                await self.due(group)\n",
+        "                pass\n",
     ),
     Bug(
         "the scheduler looks once",
-        "pynchy.schedule.scheduler",
-        "        await _until(min(moments, default=None), told, clock, chunk)\n",
-        "        await _until(None, told, clock, chunk)\n",
+        "pynchy.daemon.scheduler",
+        "            await self._until(min(moments, default=None), clock)\n",
+        "            await self._until(None, clock)\n",
     ),
     Bug(
         "how a scheduled turn ended is not written down",

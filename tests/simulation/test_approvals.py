@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 import trio
 from trio.testing import MockClock
 
+from pynchy.daemon.scheduler import Scheduler
 from pynchy.model import GroupId, Micros
-from pynchy.schedule import scheduler
 from pynchy.store import approvals
 from pynchy.store.database import Opened, Store
 from tests.rules.test_approvals import MOUNT, asked
@@ -45,16 +44,14 @@ def test_a_request_expires_at_its_moment_and_its_agent_is_woken() -> None:  # th
         bell_in, bell = trio.open_memory_channel[None](1)
         async with trio.open_nursery() as nursery:
             await nursery.start(
-                partial(
-                    scheduler.run,
+                Scheduler(
                     Store(Opened(there.db), inline, now=now, new_id=there.new_id),
                     bell,
                     now=now,
-                    new_id=there.new_id,
                     due=due,
                     wake=wake,
                     outbox_bell=lambda: None,
-                )
+                ).run
             )
             await trio.sleep(100)
             code = asked(there, "request_mount", MOUNT)  # at noon, as far as its rows say

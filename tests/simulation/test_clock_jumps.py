@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from itertools import count
 from typing import TypeVar
 
 import trio
 from trio.testing import MockClock
 
+from pynchy.daemon.scheduler import Scheduler
 from pynchy.model import DAY, MAIN, MAIN_CONSOLE, GroupId, Micros, RunId, TaskId, TurnId, after
 from pynchy.policy.authority import OWNER
 from pynchy.policy.requests import Request
 from pynchy.policy.tools import Caller
-from pynchy.schedule import scheduler
 from pynchy.schedule.times import parse
 from pynchy.store import (
     approvals,
@@ -89,16 +88,14 @@ class Machine:
             _keep, bell = trio.open_memory_channel[None](1)
             async with trio.open_nursery() as nursery:
                 await nursery.start(
-                    partial(
-                        scheduler.run,
+                    Scheduler(
                         Store(Opened(self.db), inline, now=self.now, new_id=self.new_id),
                         bell,
                         now=self.now,
-                        new_id=self.new_id,
                         due=due,
                         wake=due,
                         outbox_bell=lambda: None,
-                    )
+                    ).run
                 )
                 await story()
                 nursery.cancel_scope.cancel("the story is over")

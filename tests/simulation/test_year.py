@@ -20,9 +20,9 @@ import pytest
 import trio
 from loguru import logger
 
+from pynchy.daemon.scheduler import Scheduler
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
-from pynchy.schedule import scheduler
 from pynchy.schedule.times import Kind, Schedule, spell
 from pynchy.store import groups, outbox, results, runs, serving, task_rows, tasks
 from pynchy.store.database import Opened, Store, Tx, transaction
@@ -252,16 +252,15 @@ class Life:
                 for group in unfinished:
                     await ring(group)
                 logger.disable("pynchy")  # a line of the log loads and asks what no simulation may
-                await scheduler.run(
+                await Scheduler(
                     self.store,
                     self.bell,
                     now=year.looks,
-                    new_id=year.new_id,
                     due=ring,
                     wake=ring,
                     outbox_bell=lambda: None,
                     chunk=CHUNK,
-                )
+                ).run()
         self.dead = True
 
     async def _recover(self) -> None:
