@@ -1,8 +1,8 @@
 """Walk a tree that an agent wrote and that may be hostile.
 
-Every walk over such a tree goes through here. Each folder is opened below the one that was opened
-before, so no link is ever followed and no path can grow too long. Nothing recurses; a walk has a
-deepest level, a most of entries, and stays on the disk on which it began. What it leaves out, it says.
+Every walk over such a tree goes through here, but for the one that deletes it. Each folder is opened below the one that
+was opened before, so no link is ever followed and no path can grow too long. Nothing recurses; a walk has a deepest
+level and a most of entries, and says what it leaves out.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ OTHER_DISK: Final = "a folder of another disk"
 TOO_MANY: Final = f"more than {MOST} files and folders"
 
 
-@attrs.frozen
+@attrs.define
 class Entry:
-    """One name in a tree. ``folder`` is the open folder that it is in, as long as it is looked at."""
+    """One name in a tree. ``folder`` is the open folder that it is in, as long as it is looked at. Set ``enter`` to
+    False to keep the walk out of it."""
 
     folder: int
     name: str
     path: str  # below the top
     seen: os.stat_result
+    enter: bool = True
 
     @property
     def is_folder(self) -> bool:
@@ -47,10 +49,11 @@ class Entry:
 @attrs.define
 class Walk:
     """What is below a top, folder by folder: iterate over it once. ``skipped`` says what was left out so
-    far, and why."""
+    far, and why. ``one_disk``: stay on the top's disk."""
 
     top: Path
     most: int = MOST
+    one_disk: bool = True
     skipped: dict[str, list[str]] = attrs.field(init=False, factory=dict)
     _left: int = attrs.field(init=False, default=0)
 
@@ -88,22 +91,23 @@ class Walk:
             return  # it has gone, or is no folder any more
         names: list[str] = []
         stack.append((folder, path, names))
-        if above is not None and os.fstat(folder).st_dev != os.fstat(stack[0][0]).st_dev:
+        if self.one_disk and os.fstat(folder).st_dev != os.fstat(stack[0][0]).st_dev:
             self._skip(OTHER_DISK, path)
             return
-        with os.scandir(folder) as entries:
-            for entry in entries:
+        with os.scandir(folder) as names_here:
+            for each in names_here:
                 if self._left <= 0:
                     self._skip(TOO_MANY, path)
                     return
                 self._left -= 1
                 try:
-                    seen = entry.stat(follow_symlinks=False)
+                    seen = each.stat(follow_symlinks=False)
                 except OSError:
                     continue  # it has gone
-                if stat.S_ISDIR(seen.st_mode):
+                entry = Entry(folder, each.name, path + each.name, seen)
+                yield entry
+                if entry.is_folder and entry.enter:
                     names.append(entry.name)
-                yield Entry(folder, entry.name, path + entry.name, seen)
         names.sort(reverse=True)
 
     def _skip(self, why: str, path: str) -> None:

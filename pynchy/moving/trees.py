@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from io import BufferedReader, BufferedWriter
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from pynchy.files.walk import DEEPEST, FOLDER, MOST, OTHER_DISK, TOO_DEEP, TOO_MANY
+from pynchy.files.walk import FOLDER, Entry, Walk
 
 _ASIDE: Final = ".pynchy-import.part"
 _BLOCK: Final = 1 << 20
@@ -58,124 +57,72 @@ def merge(
     ``may_replace`` decides about a file that exists and differs, by its path and content.
     """
     copied = Copied()
-    with suppress(FileNotFoundError, NotADirectoryError), _opened(source) as theirs:
-        if not dry:
-            target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _opened_or_none(target) as ours:
-            owner = None
-            if ours is not None and os.geteuid() == 0:
-                seen = os.fstat(ours)
-                owner = (seen.st_uid, seen.st_gid)
-            terms = _Terms(copied, dry, owner, may_replace)
-            _merge(theirs, ours, terms, skip)
+    if not dry and source.is_dir():
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    walk = Walk(source)
+    with closing(_Target(target)) as ours, closing(iter(walk)) as entries:
+        terms = _Terms(copied, dry, ours.owner, may_replace)
+        for entry in entries:
+            if entry.path in skip:
+                entry.enter = False
+                continue
+            try:
+                _merge_entry(entry, ours.folder_of(entry.path), terms)
+            except OSError:  # contained here: one name that cannot be copied, or is not what it was
+                entry.enter = False
+                copied.refused.append(entry.path)
+    copied.refused += [
+        f"{place}: {why}" for why, places in walk.skipped.items() for place in places
+    ]
     return copied
 
 
-@contextmanager
-def _opened(path: Path | str, folder: int | None = None) -> Iterator[int]:
-    descriptor = os.open(path, FOLDER, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+class _Target:
+    """The folders of the target that lie on the way to where the walk is, open."""
 
+    def __init__(self, top: Path) -> None:
+        """Raises OSError if there is something that is no folder."""
+        self._open: list[tuple[str, int]] = []
+        self.owner: tuple[int, int] | None = None
+        with suppress(FileNotFoundError):
+            self._open.append(("", os.open(top, FOLDER)))
+            seen = os.fstat(self._open[0][1])
+            self.owner = (seen.st_uid, seen.st_gid) if os.geteuid() == 0 else None
 
-@contextmanager
-def _opened_or_none(path: Path | str, folder: int | None = None) -> Iterator[int | None]:
-    """Open a folder, or None if there is nothing. Raises OSError if it is not a real folder."""
-    try:
-        descriptor = os.open(path, FOLDER, dir_fd=folder)
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _merge(theirs: int, ours: int | None, terms: _Terms, skip: frozenset[str]) -> None:
-    """Go folder by folder, with a stack of open folders and the names still to visit in each."""
-    stack = [_Level(theirs, ours, "", _names(theirs, "", terms, skip))]
-    left = MOST
-    try:
-        while stack:
-            level = stack[-1]
-            if not level.names:
-                _close(stack.pop(), keep=not stack)
-                continue
-            name = level.names.pop()
-            inner = f"{level.path}/{name}" if level.path else name
-            left -= 1
-            if left < 0:
-                terms.copied.refused.append(f"{inner}: {TOO_MANY}")
-                return
+    def folder_of(self, path: str) -> int | None:
+        """The folder that a name is to be in, or None if there is none. Raises OSError for what is no folder."""
+        if not self._open:
+            return None
+        wanted = path.split("/")[:-1]
+        while (here := self._open[-1][0]) and wanted[: here.count("/")] != here.split("/")[:-1]:
+            os.close(self._open.pop()[1])
+        here, folder = self._open[-1]
+        for name in wanted[here.count("/") :]:
             try:
-                below = _merge_name(level, name, inner, terms, deep=len(stack) >= DEEPEST)
-            except OSError:  # contained here: one name that cannot be copied, or is not what it was
-                terms.copied.refused.append(inner)
-                continue
-            if below is not None:
-                stack.append(below)
-    finally:
-        for level in stack[1:]:
-            _close(level)
+                folder = os.open(name, FOLDER, dir_fd=folder)
+            except FileNotFoundError:
+                return None
+            here += f"{name}/"
+            self._open.append((here, folder))
+        return folder
+
+    def close(self) -> None:
+        for _, folder in self._open:
+            os.close(folder)
 
 
-@attrs.frozen
-class _Level:
-    """Two folders that are open, the second if it is there, and the names of the first yet to visit."""
-
-    theirs: int
-    ours: int | None
-    path: str
-    names: list[str]
-
-
-def _names(theirs: int, path: str, terms: _Terms, skip: frozenset[str] = frozenset()) -> list[str]:
-    """The names in a folder, in reverse order, up to the tree's limit."""
-    with os.scandir(theirs) as entries:
-        found = [entry.name for entry in islice(entries, MOST) if entry.name not in skip]
-        if next(entries, None) is not None:
-            terms.copied.refused.append(f"{path}: {TOO_MANY}")
-    return sorted(found, reverse=True)
-
-
-def _close(level: _Level, *, keep: bool = False) -> None:
-    if not keep:  # those at the top are the caller's
-        os.close(level.theirs)
-        if level.ours is not None:
-            os.close(level.ours)
-
-
-def _merge_name(level: _Level, name: str, path: str, terms: _Terms, *, deep: bool) -> _Level | None:
-    """Copy one name; for a folder, return both sides, to continue there."""
-    seen = os.stat(name, dir_fd=level.theirs, follow_symlinks=False)
-    if stat.S_ISREG(seen.st_mode):
-        _merge_file(level.theirs, level.ours, name, path, terms)
-        return None
-    if not stat.S_ISDIR(seen.st_mode):
-        terms.copied.refused.append(path)
-        return None
-    if deep or seen.st_dev != os.fstat(level.theirs).st_dev:
-        terms.copied.refused.append(f"{path}: {TOO_DEEP if deep else OTHER_DISK}")
-        return None
-    if level.ours is not None and not terms.dry:
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=level.ours)
-            _give(name, level.ours, terms)
-    theirs = os.open(name, FOLDER, dir_fd=level.theirs)
-    ours = None
-    try:
-        if level.ours is not None:
-            with suppress(FileNotFoundError):
-                ours = os.open(name, FOLDER, dir_fd=level.ours)
-        return _Level(theirs, ours, path, _names(theirs, path, terms))
-    except BaseException:
-        os.close(theirs)
-        if ours is not None:
-            os.close(ours)
-        raise
+def _merge_entry(entry: Entry, ours: int | None, terms: _Terms) -> None:
+    if entry.is_file:
+        _merge_file(entry.folder, ours, entry.name, entry.path, terms)
+    elif not entry.is_folder:
+        terms.copied.refused.append(entry.path)
+    elif ours is not None:
+        if not terms.dry:
+            with suppress(FileExistsError):
+                os.mkdir(entry.name, 0o700, dir_fd=ours)
+                _give(entry.name, ours, terms)
+        with suppress(FileNotFoundError):
+            os.close(os.open(entry.name, FOLDER, dir_fd=ours))  # or it is in the way
 
 
 def _merge_file(theirs: int, ours: int | None, name: str, path: str, terms: _Terms) -> None:

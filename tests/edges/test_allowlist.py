@@ -1,12 +1,14 @@
 """The allowlist on a real disk: who may have written it, and what real trees hold."""
 
 import os
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pynchy.container.mounts.allowlist import (
-    TooLarge,
+    Unmaskable,
     find_sensitive,
     look,
     read_allowlist,
@@ -23,6 +25,8 @@ from pynchy.container.mounts.rules import (
     judge,
 )
 from pynchy.container.mounts.sensitive import SECRETS
+from pynchy.files.trees import clear
+from tests.edges.test_trees import deep
 
 
 @pytest.fixture
@@ -114,8 +118,29 @@ def test_secrets_in_a_tree_are_found_and_links_not_followed(tmp_path: Path) -> N
     assert found == [
         (".env", False), (".ssh", True), ("app/.ENV.local", False), ("app/keys/id_rsa.bak", False),
     ]  # fmt: skip
-    with pytest.raises(TooLarge):
+    with pytest.raises(Unmaskable):
         find_sensitive(tmp_path, SECRETS, limit=3)
+
+
+def test_a_tree_that_cannot_be_searched_to_its_end_is_not_mounted(tmp_path: Path) -> None:
+    # threat M4: a secret may lie where nobody looked
+    deep(tmp_path / "t", 300)
+    with pytest.raises(Unmaskable, match="levels deep"):
+        find_sensitive(tmp_path, SECRETS)
+    assert clear(tmp_path / "t")
+
+
+def test_secrets_on_another_disk_in_a_tree_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # threat M4: what is mounted below a folder is mounted with it
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / ".env").touch()
+    numbers = count()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", lambda fd: SimpleNamespace(st_dev=next(numbers)))
+        found = find_sensitive(tmp_path, SECRETS)
+    assert [str(hit.place) for hit in found] == ["disk/.env"]
 
 
 def test_in_a_tree_that_may_be_written_what_the_owner_runs_may_only_be_read(tmp_path: Path) -> None:

@@ -146,6 +146,24 @@ def test_an_import_leaves_out_what_is_too_deep(pit: Path) -> None:
     assert (again.new, again.same) == (0, DEEPEST)
 
 
+def test_an_import_goes_through_no_link_in_our_folder(pit: Path) -> None:
+    outside = pit / "outside"
+    outside.mkdir()
+    for place in ("a/b/1", "a/c/2", "d/3", "4"):
+        file = pit / "theirs" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(place)
+    (pit / "ours" / "a").mkdir(parents=True)
+    (pit / "ours" / "a" / "b").symlink_to(outside)
+    (pit / "ours" / "d").write_text("a file")
+    copied = merging.merge(pit / "theirs", pit / "ours")
+    assert sorted(copied.refused) == ["a/b", "d"]
+    assert copied.new == 2
+    assert (pit / "ours" / "a" / "c" / "2").read_text() == "a/c/2"
+    assert (pit / "ours" / "4").read_text() == "4"
+    assert list(outside.iterdir()) == []
+
+
 def test_an_import_copies_holes_as_holes(pit: Path) -> None:
     theirs, ours = pit / "theirs", pit / "ours"
     theirs.mkdir()

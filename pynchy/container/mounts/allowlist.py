@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -21,13 +21,14 @@ from pynchy.container.mounts.rules import (
     parse_allowlist,
 )
 from pynchy.container.mounts.sensitive import HOST_PROGRAMS, last_matched_by
+from pynchy.files.walk import TOO_MANY, Walk
 from pynchy.limits import GROUPS
 
 MAX_WALK: Final = GROUPS.searched
 
 
-class TooLarge(Exception):
-    """A tree has more entries than are looked through, so it cannot be said to hold no secrets."""
+class Unmaskable(Exception):
+    """The secrets in a tree cannot be masked: not all of it can be searched, or there are too many."""
 
 
 def read_allowlist(path: Path) -> Allowlist | None:
@@ -84,35 +85,21 @@ def find_sensitive(
     """What in a tree is blocked, and in one that is ``writable`` what may only be read: names in our table, and the
     folders of ``programs``. The outermost of each.
 
-    Follows no link. Raises `TooLarge`, OSError.
+    Follows no link. Raises `Unmaskable`.
     """
     blocked = tuple(blocked)
     hits: list[Hit] = []
-    left = limit
-    todo: list[PurePosixPath] = [PurePosixPath()]
-    while todo:
-        here = todo.pop()
-        for entry in _entries(tree / here):
-            left -= 1
-            if left < 0:
-                raise TooLarge(f"{tree} has more than {limit} entries")
-            place = here / entry.name
-            folder = entry.is_dir(follow_symlinks=False)
-            secret = last_matched_by(place.parts, blocked) is not None
-            if secret or (
-                writable
-                and (last_matched_by(place.parts, HOST_PROGRAMS) or tree / place in programs)
-            ):
-                # A link leads nowhere in the container that is not mounted itself.
-                if not entry.is_symlink():
-                    hits.append(Hit(place, folder, secret))
-                if folder and not secret:
-                    todo.append(place)  # a secret in it stays one
-            elif folder:
-                todo.append(place)
+    walk = Walk(tree, most=limit, one_disk=False)
+    for entry in walk:
+        place = PurePosixPath(entry.path)
+        secret = last_matched_by(place.parts, blocked) is not None
+        if not secret and not (
+            writable and (last_matched_by(place.parts, HOST_PROGRAMS) or tree / place in programs)
+        ):
+            continue
+        entry.enter = not secret  # a secret in what may only be read stays one
+        if not stat.S_ISLNK(entry.seen.st_mode):  # which leads nowhere that is not mounted itself
+            hits.append(Hit(place, entry.is_folder, secret))
+    for why in walk.skipped:
+        raise Unmaskable(f"{tree} has {f'more than {limit} entries' if why == TOO_MANY else why}")
     return tuple(sorted(hits, key=lambda hit: str(hit.place)))
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        yield from entries

@@ -132,8 +132,8 @@ class Allowed:
                 found = _identity(source)
                 covers = self._covers(verdict, rules, known.programs)
                 if len(covers) > room:
-                    raise allowlist.TooLarge(f"{len(covers)} of them, the most is {MOST_COVERS}")
-            except (OSError, BadSpec, allowlist.TooLarge) as error:
+                    raise allowlist.Unmaskable(f"{len(covers)} of them, the most is {MOST_COVERS}")
+            except (OSError, BadSpec, allowlist.Unmaskable) as error:
                 request = next(
                     request
                     for request in requests
