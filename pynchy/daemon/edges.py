@@ -18,7 +18,6 @@ import attrs
 import trio
 
 import pynchy
-from pynchy.actions.effects import Effects
 from pynchy.chat.channel import Channel
 from pynchy.chat.console import Console
 from pynchy.clock import World, day_of
@@ -36,6 +35,7 @@ from pynchy.folder_changes import Watches
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.proxy import Gateway
 from pynchy.groups.guards import Guards
+from pynchy.ipc.watcher import CommandService
 from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, Group, GroupId, RunId, channel_of
 from pynchy.policy.failures import Call
@@ -59,11 +59,10 @@ class Agents(Protocol):
         run: RunId,
         start: wire.Start,
         heard: trio.MemorySendChannel[Traffic],
-        *,
-        committed: Callable[[Effects], None],
+        commands: CommandService,
     ) -> AbstractAsyncContextManager[Session]: ...
 
-    async def sweep(self, group: GroupId, *, committed: Callable[[Effects], None]) -> None: ...
+    async def sweep(self, group: GroupId, commands: CommandService) -> None: ...
 
     def last_call(self, run: RunId) -> Call | None: ...
 

@@ -49,6 +49,7 @@ from pynchy.gateway.exchange import Upstream
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.groups.agent import ContainedAgents, bounds_of
 from pynchy.groups.guards import Guards
+from pynchy.ipc.watcher import CommandService
 from pynchy.logs import logger
 from pynchy.maintenance.disk_guard import DiskGuard
 from pynchy.maintenance.nightly import NightlyRound, Plan
@@ -76,7 +77,7 @@ async def run(
 
     Raises `AlreadyRunning`, `StoreError`, and `NoRuntime` when no container engine answers in time.
     """
-    home, bells = config.home, Bells()
+    home = config.home
     world, measure = real_world(), partial(space_of, home.root)
     home.make()
     with (
@@ -107,7 +108,6 @@ async def run(
                 store,
                 world.now,
                 measure,
-                bells,
                 install=install_id(home),
                 guard=guard,
                 watches=watches,
@@ -132,9 +132,7 @@ async def run(
                 has_home=True,
                 measure=measure,
             )
-            await serve(
-                config, between, signals=signals, bells=bells, ready=ready, stopping=stopping
-            )
+            await serve(config, between, signals=signals, ready=ready, stopping=stopping)
 
 
 async def serve(
@@ -142,7 +140,6 @@ async def serve(
     edges: Edges,
     *,
     signals: AsyncIterator[int],
-    bells: Bells,
     ready: Callable[[], None],
     stopping: Callable[[str], None] = lambda reason: None,
 ) -> None:
@@ -153,7 +150,7 @@ async def serve(
     events_in, events = trio.open_memory_channel[queue.Event](0)
     tasks_bell, tasks = _bell()
     linked, links = trio.open_memory_channel[str](len(edges.channels))
-    drained = trio.Event()
+    drained, bells = trio.Event(), Bells()
     line = queue.GroupQueue(capacity=config.limits.containers, prewarm=config.container.prewarm)
     watching = Watching(now)
     store.tell_changes(watching.changed)
@@ -183,6 +180,7 @@ async def serve(
             scheduled=tasks_bell,
         )
         daemon = ops.Daemon(config, edges, line, disk, watching, after)
+        commands = CommandService(store, after.soon, bells)
         workers = GroupWorkers(
             nursery,
             turn.Services(
@@ -197,6 +195,7 @@ async def serve(
                 alert=notices.alert,
             ),
             edges.agents,
+            commands,
             after,
             watching,
             disk.look,
@@ -230,8 +229,9 @@ async def serve(
             await child(edges.whatsapp.run, "whatsapp")
         if edges.watches is not None:
             await child(edges.watches.listen, "folder changes")
-        await _recover(config, edges, boot, after)
+        await _recover(config, edges, boot, commands)
         await child(outgoing.run, "sender")
+        await child(commands.run, "ipc")
         dispatch = partial(
             dispatcher.run, events, events_in, queue=line, start=workers.start, drained=drained
         )
@@ -392,7 +392,7 @@ def _sender(edges: Edges, links: trio.MemoryReceiveChannel[str]) -> sender.Sende
     )
 
 
-async def _recover(config: Config, edges: Edges, boot: str, after: effects.AfterCommit) -> None:
+async def _recover(config: Config, edges: Edges, boot: str, commands: CommandService) -> None:
     """Put right what an earlier life left; where there is no home, its rows alone."""
     left = Recovery(
         edges.store,
@@ -400,7 +400,7 @@ async def _recover(config: Config, edges: Edges, boot: str, after: effects.After
         config.home,
         boot,
         config.assistant.name,
-        partial(edges.agents.sweep, committed=after.soon),
+        partial(edges.agents.sweep, commands=commands),
     )
     await recovery.recover(left, recovery.STEPS if edges.has_home else recovery.ROWS)
 

@@ -17,6 +17,7 @@ from pynchy.control.subscriptions import Watching
 from pynchy.daemon.edges import Agents
 from pynchy.daemon.effects import AfterCommit, RunKey
 from pynchy.groups import dispatcher, queue, turn
+from pynchy.ipc.watcher import CommandService
 from pynchy.model import Group, RunId
 from pynchy_agent import wire
 
@@ -28,6 +29,7 @@ class GroupWorkers:
     nursery: trio.Nursery
     services: turn.Services
     agents: Agents
+    commands: CommandService
     after: AfterCommit
     watching: Watching
     look: Callable[[], Awaitable[None]]
@@ -63,9 +65,7 @@ class GroupWorkers:
         heard: trio.MemorySendChannel[Traffic],
     ) -> AsyncIterator[Session]:
         try:
-            async with self.agents.open(
-                group, run, start, heard, committed=self.after.soon
-            ) as session:
+            async with self.agents.open(group, run, start, heard, self.commands) as session:
                 yield session
         finally:
             await self.look()  # before the queue hears that there is a slot

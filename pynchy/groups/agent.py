@@ -19,7 +19,6 @@ import trio
 
 from pynchy.actions.call import Host
 from pynchy.actions.effects import Effects
-from pynchy.actions.later import Bells
 from pynchy.config.paths import stamp_of
 from pynchy.config.settings import Config
 from pynchy.container import folders, runlog, skills
@@ -34,8 +33,8 @@ from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.proxy import Gateway
 from pynchy.groups.guards import Guards
 from pynchy.groups.queue import room_for_delegates
-from pynchy.ipc import watcher
 from pynchy.ipc.spool import open_spool
+from pynchy.ipc.watcher import CommandService, Inbox
 from pynchy.model import Group, GroupId, Micros, RunId
 from pynchy.policy import group_settings
 from pynchy.policy.allowance import Budget
@@ -65,37 +64,33 @@ class ContainedAgents:
     store: Store
     now: Callable[[], Micros]
     measure: Callable[[], Space]  # how much room the disk has
-    bells: Bells
     install: str
     guard: Guards
     watches: Watches
     baselines: dict[str, Usage] = attrs.field(factory=dict)  # what each group held before its runs
     walks: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
 
-    def _desk(self, group: GroupId, committed: Callable[[Effects], None]) -> watcher.Desk:
+    def _inbox(self, group: GroupId) -> Inbox:
         home = self.config.home
-        return watcher.Desk(
+        return Inbox(
             folder=group,
             commands=home.commands(group),
             work=home.group(group),
             outgoing=home.data / "outgoing" / group,
             errors=home.errors(group),
-            store=self.store,
-            after_commit=committed,
-            bells=self.bells,
-            open_spool=partial(open_spool, watch=self.watches.of),
             host=Host(
                 self.config.assistant.timezone,
                 partial(folders.scaffold, home),
                 bounds_of(self.config),
             ),
+            open_spool=partial(open_spool, watch=self.watches.of),
         )
 
-    async def sweep(self, group: GroupId, *, committed: Callable[[Effects], None]) -> None:
+    async def sweep(self, group: GroupId, commands: CommandService) -> None:
         """Carry out the commands that a run of an earlier life left behind; no container is."""
         folders.clear_helper(self.config.home)
-        desk = self._desk(group, committed)
-        await watcher.sweep(desk, await self.store.call(authority.last_run, group, but=None))
+        run = await self.store.call(authority.last_run, group, but=None)
+        await commands.sweep(self._inbox(group), run)
 
     @asynccontextmanager
     async def open(
@@ -104,8 +99,7 @@ class ContainedAgents:
         run: RunId,
         start: wire.Start,
         heard: trio.MemorySendChannel[Traffic],
-        *,
-        committed: Callable[[Effects], None],
+        commands: CommandService,
     ) -> AsyncIterator[Session]:
         """A group's agent for the length of the block: folders, gateway, container, talk, commands."""
         config, runtime = self.config, self.runtime
@@ -132,7 +126,10 @@ class ContainedAgents:
         if trouble:
             refused.append(("settings", trouble))
         if refused or own.mounts:
-            await self._tell_refused(group.folder, run, refused, committed)
+            told = await self.store.call(
+                guard_reports.mounts_refused, folder=group.folder, run=run, refused=refused
+            )
+            commands.committed(Effects(speaks=told))
         token = secrets.token_hex(32)
         directory = config.home.gateway(run)
         spec = _spec(config, run, (*mounts, *extras.mounts), directory, install=self.install)
@@ -152,22 +149,22 @@ class ContainedAgents:
             budget=group_settings.budget_of(own, _budget(config)),
         )
         first = attrs.evolve(start, token=token, gateway=f"{GATEWAY}/gateway.sock")
-        desk = self._desk(group.folder, committed)
+        inbox = self._inbox(group.folder)
         if helper:
-            desk = attrs.evolve(desk, commands=config.home.scratch / run / "commands")
+            inbox = attrs.evolve(inbox, commands=config.home.scratch / run / "commands")
         log_name = f"{stamp_of(self.now() // 1_000_000)}-{run}"
         with (
             charged_to(Account()),
             runlog.kept(config.home.run_logs, log_name, secret=token) as log,
         ):
             async with (
-                self._scratch(run) if helper else watcher.swept(desk, run),
+                self._scratch(run) if helper else commands.swept(inbox, run),
                 self.gateway.open_run(who, directory, owner=runtime.owner),
                 runtime.open(spec, grace=config.limits.stop_grace) as container,
                 self._watched(group, own, heard, scratch=run if helper else None),
                 _unchanged(extras),
                 open_session(container, heard, first) as session,
-                watcher.open_watch(desk, run, answer=session.tell),
+                commands.open(inbox, run, answer=session.tell),
             ):
                 log.of(session.diary, container.stderr_tail)
                 yield session
@@ -218,18 +215,6 @@ class ContainedAgents:
         if found.bytes <= known.bytes and found.files <= known.files:
             self.baselines[group] = found
         return self.baselines[group]
-
-    async def _tell_refused(
-        self,
-        group: GroupId,
-        run: RunId,
-        refused: list[tuple[str, str]],
-        committed: Callable[[Effects], None],
-    ) -> None:
-        told = await self.store.call(
-            guard_reports.mounts_refused, folder=group, run=run, refused=refused
-        )
-        committed(Effects(speaks=told))
 
     @asynccontextmanager
     async def _scratch(self, run: RunId) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""Read the commands of one group's agent from its folder, and answer them.
+"""Carry out the commands that agents write into their groups' folders, and answer them.
 
 A file comes into the folder, is read, decoded, permitted and carried out in one transaction,
 answered, and only then removed: whatever a crash leaves in the folder is taken up again at the next
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import attrs
 import trio
@@ -59,12 +59,11 @@ class Spool(Protocol):
 
 
 @attrs.frozen
-class Desk:
-    """Where a group's commands come in, and what is needed to carry them out.
+class Inbox:
+    """Where a group's commands come in, and what its host has for them.
 
     ``work`` is the group's own folder, ``outgoing`` where its files wait to be sent, ``errors`` where
-    bad commands are kept. ``after_commit`` is told of each command that left something in the
-    outbox, or otherwise took effect.
+    bad commands are kept.
     """
 
     folder: GroupId
@@ -72,85 +71,133 @@ class Desk:
     work: Path
     outgoing: Path
     errors: Path
-    store: Store
-    after_commit: Callable[[Effects], None]
-    bells: Bells = attrs.field(factory=Bells)  # for answers that come later
     host: Host = HOST
     open_spool: Callable[[Path], AbstractContextManager[Spool]] = open_spool
 
 
-@asynccontextmanager
-async def open_watch(
-    desk: Desk, run: RunId, *, answer: Callable[[wire.Answer], None]
-) -> AsyncIterator[None]:
-    """Carry out the commands of a live run for the length of the block, each as it comes.
+@attrs.define(eq=False)
+class CommandService:
+    """Carries out the commands of all live runs, each as it comes, and what runs have left.
 
-    Raises `BrokenSpool` if the folder cannot be watched.
+    ``committed`` is told what follows from each command that took effect; answers that come later wait for ``bells``.
     """
-    clerk = _Clerk(desk=desk, run=run, answer=answer)
-    try:
-        with desk.open_spool(desk.commands) as spool, spool.watched() as watch:
-            async with trio.open_nursery() as nursery:
-                clerk.nursery = nursery
-                nursery.start_soon(clerk.watch, spool, watch, name=f"commands {desk.folder}")
-                yield
-                nursery.cancel_scope.cancel("the run is over")
-    finally:
-        await clerk.report()
 
+    store: Store
+    committed: Callable[[Effects], None]
+    bells: Bells = attrs.field(factory=Bells)
+    _nursery: trio.Nursery = attrs.field(init=False)
 
-@asynccontextmanager
-async def swept(desk: Desk, run: RunId) -> AsyncIterator[None]:
-    """A folder that is empty when the block begins, and again when it has ended.
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> NoReturn:
+        """Own what `open` begins. Runs until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+        raise AssertionError("it sleeps for ever")
 
-    What an earlier run left is carried out as its, what ``run`` leaves as this one's. A container
-    of the group may live only inside the block.
-    """
-    await sweep(desk, await desk.store.call(authority.last_run, desk.folder, but=run))
-    try:
-        yield
-    finally:
-        with trio.CancelScope(shield=True):  # `sweep` is bounded
-            await sweep(desk, run)
+    @asynccontextmanager
+    async def open(
+        self, inbox: Inbox, run: RunId, *, answer: Callable[[wire.Answer], None]
+    ) -> AsyncIterator[None]:
+        """Carry out the commands of a live run for the length of the block.
 
+        Raises `BrokenSpool` if the folder cannot be watched, and ends the block if it breaks later: that is the
+        trouble of this run alone.
+        """
+        processor = _CommandProcessor(self, inbox, run, answer)
+        try:
+            with inbox.open_spool(inbox.commands) as spool, spool.watched() as watch:
+                # Begun by the run, whose account is charged with what its commands cost.
+                self._nursery.start_soon(
+                    processor.serve, spool, watch, name=f"commands {inbox.folder}"
+                )
+                with processor.block:
+                    try:
+                        yield
+                    finally:
+                        await processor.end()
+            if processor.trouble is not None:
+                raise processor.trouble
+        finally:
+            await processor.report()
 
-async def sweep(desk: Desk, run: RunId | None) -> int:
-    """Carry out what is left in the folder of a group that has no container; how many commands.
+    @asynccontextmanager
+    async def swept(self, inbox: Inbox, run: RunId) -> AsyncIterator[None]:
+        """A folder that is empty when the block begins, and again when it has ended.
 
-    ``run`` is where they came from, see `callers.last_run`. Nobody is answered: nobody is there.
-    What is no command is removed, and a folder that cannot be emptied within bounds is deleted and made anew.
-    A broken folder is logged and changes nothing for other groups.
-    """
-    clerk = _Clerk(desk=desk, run=run or RunId(""), answer=lambda answer: None, slows=False)
-    found = 0
-    try:
-        with desk.open_spool(desk.commands) as spool:
-            with trio.move_on_after(LAST_LOOK):
-                found = await clerk.empty(spool)
-            if spool.scan() != Scan((), (), whole=True):
-                clerk.offend("broken")
-                await trio.to_thread.run_sync(_make_anew, desk.commands)
-    except BrokenSpool as error:
-        if desk.commands.is_symlink() or desk.commands.exists():
-            logger.error("commands of {}: {}", desk.folder, error)
-    kept = await desk.store.call(outbox.open_files, desk.folder)
-    files.clear(desk.outgoing, but=kept)
-    await clerk.report()
-    return found
+        What an earlier run left is carried out as its, what ``run`` leaves as this one's. A container
+        of the group may live only inside the block.
+        """
+        await self.sweep(inbox, await self.store.call(authority.last_run, inbox.folder, but=run))
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):  # `sweep` is bounded
+                await self.sweep(inbox, run)
+
+    async def sweep(self, inbox: Inbox, run: RunId | None) -> int:
+        """Carry out what is left in the folder of a group that has no container; how many commands.
+
+        ``run`` is where they came from, see `authority.last_run`. Nobody is answered: nobody is there.
+        What is no command is removed, and a folder that cannot be emptied within bounds is deleted and made anew.
+        A broken folder is logged and changes nothing for other groups.
+        """
+        processor = _CommandProcessor(self, inbox, run or RunId(""), lambda answer: None)
+        found = 0
+        try:
+            with inbox.open_spool(inbox.commands) as spool:
+                with trio.move_on_after(LAST_LOOK):
+                    found = await processor.empty(spool)
+                if spool.scan() != Scan((), (), whole=True):
+                    processor.offend("broken")
+                    await trio.to_thread.run_sync(_make_anew, inbox.commands)
+        except BrokenSpool as error:
+            if inbox.commands.is_symlink() or inbox.commands.exists():
+                logger.error("commands of {}: {}", inbox.folder, error)
+        kept = await self.store.call(outbox.open_files, inbox.folder)
+        files.clear(inbox.outgoing, but=kept)
+        await processor.report()
+        return found
 
 
 @attrs.define(eq=False)
-class _Clerk:
-    """Handles the commands of one run, one after the other, and counts what should not have been."""
+class _CommandProcessor:
+    """Handles the commands of one run, one after the other, and counts what should not have been.
 
-    desk: Desk
+    ``block`` is the run's: it ends if the folder breaks, and ``trouble`` says how.
+    """
+
+    service: CommandService
+    inbox: Inbox
     run: RunId
     answer: Callable[[wire.Answer], None]
-    nursery: trio.Nursery | None = None  # for answers that come later, while somebody is there
-    slows: bool = True  # whoever misbehaves is served slowly
+    block: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+    trouble: Exception | None = attrs.field(init=False, default=None)
     offences: Counter[str] = attrs.field(init=False, factory=Counter)
     kept: int = attrs.field(init=False, default=0)
     reader: Reader = attrs.field(init=False, factory=lambda: Reader("the commands"))
+    _nursery: trio.Nursery | None = attrs.field(init=False, default=None)  # while the run lives
+    _scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+    _over: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    async def serve(self, spool: Spool, watch: Watch) -> None:
+        """Handle what comes until `end`. Raises what ends the daemon, and nothing else."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as self._nursery:
+                    await self.watch(spool, watch)
+        except* StoreError:
+            raise
+        except* Exception as errors:  # contained here: one run's trouble
+            self.trouble = errors
+            self.block.cancel("its commands are not handled any more")
+        finally:
+            self._over.set()
+
+    async def end(self) -> None:
+        """Handle nothing more, and wait until nothing is under way."""
+        self._scope.cancel("the run is over")
+        with trio.CancelScope(shield=True):  # a command under way is one transaction
+            await self._over.wait()
 
     async def watch(self, spool: Spool, watch: Watch) -> None:
         fruitless = 0
@@ -213,50 +260,50 @@ class _Clerk:
         except StoreError:
             raise
         except Exception as error:  # contained here, and only here: one command's trouble
-            logger.exception("commands of {}: {} failed", self.desk.folder, command_id)
+            logger.exception("commands of {}: {} failed", self.inbox.folder, command_id)
             self._keep(name, f"failed: {type(error).__name__}", data)
             done = Done(ok=False, text="the host failed at this command; nothing was done")
         if done.offence is not None:
             self.offend(done.offence)
-            if self.slows and self.offences.total() > KEPT_PER_RUN:
+            if self._nursery is not None and self.offences.total() > KEPT_PER_RUN:
                 await trio.sleep(SLOWED)
-        if done.awaits is not None and self.nursery is not None:
-            self.nursery.start_soon(self._answer_later, command_id, done.awaits)
+        if done.awaits is not None and self._nursery is not None:
+            self._nursery.start_soon(self._answer_later, command_id, done.awaits)
         else:
             self.answer(wire.Answer(id=command_id, ok=done.ok, text=done.text))
         spool.remove(name)
 
     async def _answer_later(self, command_id: str, what: Awaits) -> None:
-        done = await later.answer(self.desk.store, self.desk.bells, what)
+        done = await later.answer(self.service.store, self.service.bells, what)
         self.answer(wire.Answer(id=command_id, ok=done.ok, text=done.text))
 
     async def _carry_out(self, command: wire.Command, command_id: str, data: bytes) -> Done:
-        desk = self.desk
+        inbox = self.inbox
         file: Staged | Unfit | None = None
         if command.name == "send_file" and isinstance(path := command.args.get("path"), str):
-            file = await files.stage(path, work=desk.work, outgoing=desk.outgoing)
+            file = await files.stage(path, work=inbox.work, outgoing=inbox.outgoing)
         done = Done(ok=False, text="")
         try:
             sha256 = hashlib.sha256(data).hexdigest()
-            given = Given(command, desk.folder, self.run, command_id, sha256, file)
-            done = await desk.store.call(handlers.handle, given, desk.host)
+            given = Given(command, inbox.folder, self.run, command_id, sha256, file)
+            done = await self.service.store.call(handlers.handle, given, inbox.host)
         finally:
             if isinstance(file, Staged) and not (done.ok and done.fresh):
                 files.drop(file)
         if done.fresh:
-            desk.after_commit(done.effects)
+            self.service.committed(done.effects)
         return done
 
     def _keep(self, name: str, reason: str, head: bytes) -> None:
         if self.kept < KEPT_PER_RUN:
             self.kept += 1
-            errors.keep(self.desk.errors, name=name, reason=reason, head=head)
+            errors.keep(self.inbox.errors, name=name, reason=reason, head=head)
 
     def offend(self, kind: str) -> None:
         """Count it; log a kind once, when it is forgiven no more. The audit gets one line for each kind, at the end."""
         self.offences[kind] += 1
         if self.offences[kind] == FORGIVEN.get(kind, 0) + 1:
-            logger.warning("commands of {}: {}", self.desk.folder, kind)
+            logger.warning("commands of {}: {}", self.inbox.folder, kind)
 
     async def report(self) -> None:
         """Write down what should not have been: one line for each kind, with a count."""
@@ -264,7 +311,7 @@ class _Clerk:
             found, self.offences = sorted(self.offences.items()), Counter()
             counts = {kind: count for kind, count in found if count > FORGIVEN.get(kind, 0)}
             with trio.move_on_after(LAST_LOOK, shield=True):
-                await self.desk.store.call(_report, self.desk.folder, self.run, counts=counts)
+                await self.service.store.call(_report, self.inbox.folder, self.run, counts=counts)
 
 
 def _report(tx: Tx, folder: GroupId, run: RunId, *, counts: dict[str, int]) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 
-from pynchy.actions.effects import Effects
-from pynchy.actions.later import Bells
 from pynchy.chat.console import open_console
 from pynchy.clock import real_world
 from pynchy.config.paths import Home
@@ -21,6 +19,7 @@ from pynchy.container.session import Session
 from pynchy.daemon import wiring
 from pynchy.daemon.edges import Edges
 from pynchy.folder_changes import open_watches
+from pynchy.ipc.watcher import CommandService
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, RunId
 from pynchy.policy.failures import Call
 from pynchy.store import groups, turns
@@ -39,6 +38,7 @@ SERVICES = {
     "receiver console",
     "receiver whatsapp",
     "scheduler",
+    "ipc",
     "watching",
     "control",
 }
@@ -67,7 +67,7 @@ class Agents:
         await trio.sleep_forever()
         yield
 
-    async def sweep(self, group: GroupId, *, committed: Callable[[Effects], None]) -> None: ...
+    async def sweep(self, group: GroupId, commands: CommandService) -> None: ...
 
     def last_call(self, run: RunId) -> Call | None:
         return None
@@ -148,7 +148,7 @@ async def test_one_nursery_owns_all_that_runs(tmp_path: Path) -> None:
                 )
 
                 async def serve() -> None:
-                    await wiring.serve(config, edges, signals=signals, bells=Bells(), ready=up.set)
+                    await wiring.serve(config, edges, signals=signals, ready=up.set)
                     over.set()
 
                 nursery.start_soon(serve, name="daemon")

@@ -20,10 +20,11 @@ from pynchy.actions.effects import Effects
 from pynchy.folder_changes import open_watch
 from pynchy.ipc import errors, files, watcher
 from pynchy.ipc.files import FILE_LIMIT
-from pynchy.ipc.spool import SCAN_LIMIT, Spool
+from pynchy.ipc.spool import SCAN_LIMIT, BrokenSpool, Scan, Spool
 from pynchy.model import ChatId, GroupId, Message, Micros, RunId, SenderId, Staged, Unfit
+from pynchy.reader_budget import Account, account_here, charged_to
 from pynchy.store import audit, claims, groups, messages, outbox, runs, turns
-from pynchy.store.connection import Connection
+from pynchy.store.connection import Connection, StoreBroken
 from pynchy.store.database import Opened, Store, Tx, open_memory
 from pynchy_agent import wire
 from pynchy_agent.wire import Answer, Command, encode_command
@@ -42,7 +43,8 @@ class House:
     root: Path
     db: Connection
     store: Store
-    desk: watcher.Desk
+    inbox: watcher.Inbox
+    commands: watcher.CommandService
     answers: deque[Answer] = attrs.field(factory=deque)
     rung: list[Effects] = attrs.field(factory=list)
     more: trio.Event = attrs.field(factory=trio.Event)
@@ -52,9 +54,9 @@ class House:
         """What an honest agent does."""
         self.count += 1
         command_id = f"{self.count if number is None else number:032x}"
-        aside = self.desk.commands / f".{command_id}.tmp"
+        aside = self.inbox.commands / f".{command_id}.tmp"
         aside.write_bytes(encode_command(Command(name, args)))
-        aside.rename(self.desk.commands / f"{command_id}.json")
+        aside.rename(self.inbox.commands / f"{command_id}.json")
         return command_id
 
     async def answered(self, count: int = 1) -> list[Answer]:
@@ -68,10 +70,10 @@ class House:
         return [row["text"] for row in self.db.query("SELECT text FROM outbox ORDER BY id")]
 
     def left(self) -> list[str]:
-        return sorted(path.name for path in self.desk.commands.iterdir())
+        return sorted(path.name for path in self.inbox.commands.iterdir())
 
     def kept(self) -> list[bytes]:
-        folder = self.desk.errors
+        folder = self.inbox.errors
         return [path.read_bytes() for path in sorted(folder.iterdir())] if folder.exists() else []
 
     def audited(self) -> dict[str, int]:
@@ -87,8 +89,19 @@ class House:
 
     @asynccontextmanager
     async def live(self) -> AsyncIterator[None]:
-        async with watcher.open_watch(self.desk, RUN, answer=self.answer):
+        async with (
+            self.serving(),
+            self.commands.open(self.inbox, RUN, answer=self.answer),
+        ):
             yield
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[trio.Nursery]:
+        """The service, for the length of the block."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.commands.run)
+            yield nursery
+            nursery.cancel_scope.cancel()
 
 
 @pytest.fixture
@@ -124,19 +137,18 @@ def house(tmp_path: Path) -> Iterator[House]:
     run_sync = trio.to_thread.run_sync
     store = Store(Opened(db), run_sync, now=lambda: NOON, new_id=new_id)  # type: ignore[arg-type]  # as `open_store` casts it
     rung: list[Effects] = []
-    desk = watcher.Desk(
+    inbox = watcher.Inbox(
         folder=FAMILY,
         commands=tmp_path / "data" / "ipc" / FAMILY / "commands",
         work=tmp_path / "groups" / FAMILY,
         outgoing=tmp_path / "data" / "outgoing" / FAMILY,
         errors=tmp_path / "data" / "errors" / FAMILY,
-        store=store,
-        after_commit=rung.append,
     )
-    desk.commands.mkdir(parents=True)
-    desk.work.mkdir(parents=True)
+    inbox.commands.mkdir(parents=True)
+    inbox.work.mkdir(parents=True)
     (tmp_path / "secret").write_bytes(SECRET)
-    yield House(tmp_path, db, store, desk, rung=rung)
+    commands = watcher.CommandService(store, rung.append)
+    yield House(tmp_path, db, store, inbox, commands, rung=rung)
     db.close()
 
 
@@ -163,7 +175,7 @@ async def test_commands_are_taken_in_the_order_of_their_names(house: House) -> N
 
 
 async def test_what_is_being_written_is_left_alone(house: House) -> None:  # invariant 167
-    aside = house.desk.commands / ".aside.tmp"
+    aside = house.inbox.commands / ".aside.tmp"
     async with house.live():
         aside.write_bytes(b"{")
         house.put("send_message", {"text": "x"})
@@ -212,18 +224,18 @@ async def test_the_watch_hears_many_commands_at_once(house: House) -> None:
 
 async def test_what_was_left_by_a_crash_is_done_at_the_next_start(house: House) -> None:
     house.put("send_message", {"text": "before the crash"})  # invariants 169, 170
-    (house.desk.commands / ".half.tmp").write_bytes(b"{")
-    assert await watcher.sweep(house.desk, RUN) == 1
+    (house.inbox.commands / ".half.tmp").write_bytes(b"{")
+    assert await house.commands.sweep(house.inbox, RUN) == 1
     assert house.said() == ["before the crash"]
     assert house.left() == []
 
 
 async def test_a_command_that_was_done_before_the_crash_is_not_done_again(house: House) -> None:
     house.put("send_message", {"text": "once"})
-    content = (house.desk.commands / f"{1:032x}.json").read_bytes()
+    content = (house.inbox.commands / f"{1:032x}.json").read_bytes()
     async with house.live():
         await house.answered()
-        (house.desk.commands / f"{1:032x}.json").write_bytes(content)  # as if never removed
+        (house.inbox.commands / f"{1:032x}.json").write_bytes(content)  # as if never removed
         first, again = await house.answered(2)
     assert first == again
     assert house.said() == ["once"]
@@ -233,7 +245,7 @@ async def test_a_command_that_was_done_before_the_crash_is_not_done_again(house:
 async def test_a_run_begins_and_ends_with_an_empty_folder(house: House) -> None:
     # invariant 87
     house.put("send_message", {"text": "an earlier run's"})
-    async with watcher.swept(house.desk, RunId("b" * 16)):
+    async with house.commands.swept(house.inbox, RunId("b" * 16)):
         assert house.left() == []
         assert house.said() == ["an earlier run's"]  # attributed to it
         house.put("send_message", {"text": "too late, but said"})
@@ -242,12 +254,78 @@ async def test_a_run_begins_and_ends_with_an_empty_folder(house: House) -> None:
 
 async def test_a_cancelled_run_is_swept_all_the_same(house: House) -> None:
     with trio.CancelScope() as scope:
-        async with watcher.swept(house.desk, RUN):
+        async with house.commands.swept(house.inbox, RUN):
             house.put("send_message", {"text": "x"})
             scope.cancel()
             await trio.lowlevel.checkpoint()
     assert house.said() == ["x"]
     assert house.left() == []
+
+
+async def test_trouble_with_one_runs_folder_ends_that_run_alone(house: House) -> None:
+    class Breaks(Spool):
+        def scan(self) -> Scan:
+            raise BrokenSpool("the disk is gone")
+
+    @contextmanager
+    def opened(path: Path) -> Iterator[Spool]:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            yield Breaks(fd, open_watch)
+        finally:
+            os.close(fd)
+
+    other = house.root / "other"
+    other.mkdir()
+    breaks = attrs.evolve(house.inbox, commands=other, open_spool=opened)
+    ended = trio.Event()
+
+    async def broken() -> None:
+        with trio.fail_after(20), pytest.raises(ExceptionGroup) as caught:
+            async with house.commands.open(breaks, RunId("b" * 16), answer=house.answer):
+                await trio.sleep_forever()
+        assert isinstance(caught.value.exceptions[0], BrokenSpool)
+        ended.set()
+
+    async with (
+        house.serving() as nursery,
+        house.commands.open(house.inbox, RUN, answer=house.answer),
+    ):
+        nursery.start_soon(broken)
+        await ended.wait()
+        house.put("send_message", {"text": "still served"})
+        await house.answered()
+    assert house.said() == ["still served"]
+
+
+async def test_a_store_that_cannot_be_used_ends_the_service(house: House) -> None:
+    house.put("send_message", {"text": "x"})
+
+    class Broken:
+        async def call(self, *_: object, **__: object) -> None:
+            raise StoreBroken("the disk is gone")
+
+    house.commands.store = Broken()  # type: ignore[assignment]
+    with trio.fail_after(20), pytest.raises(ExceptionGroup) as caught:
+        async with house.live():
+            await trio.sleep_forever()
+    assert caught.value.subgroup(StoreBroken) is not None
+
+
+async def test_what_commands_cost_is_charged_to_their_run(house: House) -> None:
+    charged: list[Account] = []
+
+    def answer(answer: Answer) -> None:
+        charged.append(account_here())
+        house.answer(answer)
+
+    async with house.serving():
+        account = Account()
+        with charged_to(account):
+            async with house.commands.open(house.inbox, RUN, answer=answer):
+                house.put("send_message", {"text": "x"})
+                await house.answered()
+    assert charged == [account]
 
 
 # --- hostile agents ------------------------------------------------------------------------------
@@ -260,11 +338,11 @@ async def test_bad_files_are_answered_kept_and_removed(house: House) -> None:  #
         3: b"x" * (wire.MAX_COMMAND + 1),
     }
     for number, data in bad.items():
-        (house.desk.commands / f"{number:032x}.json").write_bytes(data)
-    (house.desk.commands / f"{4:032x}.json").symlink_to(house.root / "secret")  # threat L1
-    (house.desk.commands / f"{5:032x}.json").hardlink_to(house.root / "secret")  # threat L2
-    os.mkfifo(house.desk.commands / f"{6:032x}.json")  # threat L3
-    (house.desk.commands / f"{7:032x}.json").mkdir()  # threat L5
+        (house.inbox.commands / f"{number:032x}.json").write_bytes(data)
+    (house.inbox.commands / f"{4:032x}.json").symlink_to(house.root / "secret")  # threat L1
+    (house.inbox.commands / f"{5:032x}.json").hardlink_to(house.root / "secret")  # threat L2
+    os.mkfifo(house.inbox.commands / f"{6:032x}.json")  # threat L3
+    (house.inbox.commands / f"{7:032x}.json").mkdir()  # threat L5
     house.put("send_message", {"text": "still served"}, number=8)
     async with house.live():
         answers = await house.answered(8)
@@ -283,24 +361,24 @@ async def test_bad_files_are_answered_kept_and_removed(house: House) -> None:  #
 
 async def test_bad_files_are_kept_in_bounds(house: House) -> None:
     for number in range(300):
-        (house.desk.commands / f"{number:032x}.json").write_bytes(b"{}")
-    assert await watcher.sweep(house.desk, RUN) == 300
+        (house.inbox.commands / f"{number:032x}.json").write_bytes(b"{}")
+    assert await house.commands.sweep(house.inbox, RUN) == 300
     assert len(house.kept()) == watcher.KEPT_PER_RUN
     for number in range(150):
-        errors.keep(house.desk.errors, name=f"{number:032x}.json", reason="x", head=b"")
+        errors.keep(house.inbox.errors, name=f"{number:032x}.json", reason="x", head=b"")
     assert len(house.kept()) == errors.MOST
     assert house.audited() == {"command refused: bad file": 300}
 
 
 async def test_a_name_of_an_error_is_never_the_agents(house: House) -> None:
     with pytest.raises(ValueError, match="no name of a command"):
-        errors.keep(house.desk.errors, name="../../x", reason="x", head=b"")
+        errors.keep(house.inbox.errors, name="../../x", reason="x", head=b"")
 
 
 async def test_more_entries_than_a_scan_looks_at_do_not_hide_a_command(
     house: House,
 ) -> None:  # threat L7
-    folder = os.open(house.desk.commands, os.O_RDONLY)
+    folder = os.open(house.inbox.commands, os.O_RDONLY)
     try:
         for number in range(2 * SCAN_LIMIT):
             os.close(os.open(f"n{number}", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=folder))
@@ -316,33 +394,33 @@ async def test_more_entries_than_a_scan_looks_at_do_not_hide_a_command(
 
 async def test_a_folder_that_cannot_be_emptied_is_deleted_and_made_anew(house: House) -> None:
     # threats L5, L11, L12
-    mode = house.desk.commands.stat().st_mode
+    mode = house.inbox.commands.stat().st_mode
     for life in range(3):
-        deep = house.desk.commands / f"{1:032x}.json"
+        deep = house.inbox.commands / f"{1:032x}.json"
         (deep / "x").mkdir(parents=True)
         (deep / "x" / "fill").write_bytes(bytes(1 << 20))
         house.put("send_message", {"text": f"x{life}"}, number=2 + life)
-        assert await watcher.sweep(house.desk, RUN) == 2
+        assert await house.commands.sweep(house.inbox, RUN) == 2
         assert house.left() == []
         # Nothing grows beside it, where no quota would count it.
-        assert [each.name for each in house.desk.commands.parent.glob("commands*")] == ["commands"]
+        assert [each.name for each in house.inbox.commands.parent.glob("commands*")] == ["commands"]
     assert house.said() == ["x0", "x1", "x2"]
-    assert house.desk.commands.stat().st_mode == mode
+    assert house.inbox.commands.stat().st_mode == mode
     broken = [row for row in audit.recent(house.db) if row["action"].endswith("broken")]
     assert len(broken) == 3
 
 
 @pytest.mark.parametrize("what", ["link", "file", "nothing"])
 async def test_a_broken_folder_is_not_swept_and_stops_nobody(house: House, what: str) -> None:
-    house.desk.commands.rmdir()  # threat L6
+    house.inbox.commands.rmdir()  # threat L6
     if what == "link":
         trap = house.root / "trap"
         trap.mkdir()
         (trap / f"{1:032x}.json").write_bytes(encode_command(Command("react", {"emoji": "👍"})))
-        house.desk.commands.symlink_to(trap)
+        house.inbox.commands.symlink_to(trap)
     elif what == "file":
-        house.desk.commands.write_bytes(b"")
-    assert await watcher.sweep(house.desk, RUN) == 0
+        house.inbox.commands.write_bytes(b"")
+    assert await house.commands.sweep(house.inbox, RUN) == 0
     assert house.said() == []
     if what == "link":
         assert len(list((house.root / "trap").iterdir())) == 1
@@ -377,7 +455,7 @@ while os.getppid() != 1:
 
 async def test_a_flood_never_holds_the_loop(house: House) -> None:  # threat X5
     """Somebody writes rubbish as fast as they can; the daemon goes on as if nothing happened."""
-    flooder = subprocess.Popen([sys.executable, "-c", FLOODER, house.desk.commands])
+    flooder = subprocess.Popen([sys.executable, "-c", FLOODER, house.inbox.commands])
     held = 0.0
     spent = time.process_time()
     try:
@@ -412,7 +490,7 @@ class _Steps(trio.abc.Instrument):
 async def test_no_step_of_the_loop_takes_two_files(house: House) -> None:  # threat X5
     """Of a folder full of rubbish, too, when it is swept and nothing slows it down."""
     for number in range(300):
-        (house.desk.commands / f"{number:032x}.json").write_bytes(b"[" * 1000)
+        (house.inbox.commands / f"{number:032x}.json").write_bytes(b"[" * 1000)
     steps, taken = _Steps(), list[int]()
 
     class Slow(Spool):
@@ -430,7 +508,7 @@ async def test_no_step_of_the_loop_takes_two_files(house: House) -> None:  # thr
 
     trio.lowlevel.add_instrument(steps)
     try:
-        await watcher.sweep(attrs.evolve(house.desk, open_spool=opened), RUN)
+        await house.commands.sweep(attrs.evolve(house.inbox, open_spool=opened), RUN)
     finally:
         trio.lowlevel.remove_instrument(steps)
     assert len(taken) == 300
@@ -441,12 +519,12 @@ async def test_no_step_of_the_loop_takes_two_files(house: House) -> None:  # thr
 
 
 async def stage(house: House, path: str) -> Staged | Unfit:
-    return await files.stage(path, work=house.desk.work, outgoing=house.desk.outgoing)
+    return await files.stage(path, work=house.inbox.work, outgoing=house.inbox.outgoing)
 
 
 async def test_a_file_is_copied_before_it_is_sent(house: House) -> None:
-    (house.desk.work / "pictures").mkdir()
-    picture = house.desk.work / "pictures" / "cat.png"
+    (house.inbox.work / "pictures").mkdir()
+    picture = house.inbox.work / "pictures" / "cat.png"
     picture.write_bytes(b"cat")
     async with house.live():
         house.put("send_file", {"path": "/workspace/group/pictures/cat.png", "caption": "a cat"})
@@ -454,26 +532,26 @@ async def test_a_file_is_copied_before_it_is_sent(house: House) -> None:
     assert answer.text == "cat.png (3 bytes) was sent to the chat"
     [row] = house.db.query("SELECT * FROM outbox")
     copy = Path(row["path"])
-    assert copy.is_relative_to(house.desk.outgoing)
+    assert copy.is_relative_to(house.inbox.outgoing)
     picture.write_bytes(b"dog")
     assert copy.read_bytes() == b"cat"
     assert copy.stat().st_mode & 0o777 == 0o600
-    await watcher.sweep(house.desk, RUN)
+    await house.commands.sweep(house.inbox, RUN)
     assert copy.exists()  # still to be sent
     assert outbox.take(Tx(house.db, NOON), row["id"]) is not None
     outbox.sent(Tx(house.db, NOON), row["id"])
-    await watcher.sweep(house.desk, RUN)
-    assert list(house.desk.outgoing.iterdir()) == []  # sent: the copy is gone
+    await house.commands.sweep(house.inbox, RUN)
+    assert list(house.inbox.outgoing.iterdir()) == []  # sent: the copy is gone
 
 
 async def test_a_refused_file_leaves_no_copy(house: House) -> None:
-    (house.desk.work / "cat.png").write_bytes(b"cat")
+    (house.inbox.work / "cat.png").write_bytes(b"cat")
     turns.cancel(Tx(house.db, NOON), FAMILY)
     async with house.live():
         house.put("send_file", {"path": "cat.png"})
         [answer] = await house.answered()
     assert not answer.ok
-    assert not house.desk.outgoing.exists() or not list(house.desk.outgoing.iterdir())
+    assert not house.inbox.outgoing.exists() or not list(house.inbox.outgoing.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -506,7 +584,7 @@ async def test_a_refused_file_leaves_no_copy(house: House) -> None:
 async def test_only_plain_files_of_the_own_folder_are_sent(
     house: House, path: str, why: str
 ) -> None:
-    work = house.desk.work  # threats L1, L2, L3, invariants 151, 152
+    work = house.inbox.work  # threats L1, L2, L3, invariants 151, 152
     (work / "link").symlink_to(house.root / "secret")
     (work / "to-root").symlink_to(house.root)
     (work / "folder").mkdir()
@@ -520,7 +598,7 @@ async def test_only_plain_files_of_the_own_folder_are_sent(
     refused = await stage(house, path)
     assert isinstance(refused, Unfit)
     assert why in refused.reason
-    assert not house.desk.outgoing.exists() or not list(house.desk.outgoing.iterdir())
+    assert not house.inbox.outgoing.exists() or not list(house.inbox.outgoing.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -539,19 +617,19 @@ async def test_only_plain_files_of_the_own_folder_are_sent(
 async def test_a_files_name_is_no_trouble_on_anybodys_disk(
     house: House, name: str, shown: str | None
 ) -> None:
-    (house.desk.work / name).write_bytes(b"x")
+    (house.inbox.work / name).write_bytes(b"x")
     staged = await stage(house, name)
     assert isinstance(staged, Staged)
     assert shown is None or staged.name == shown
     assert len(staged.name.encode()) <= 200
-    assert Path(staged.path).parent.parent == house.desk.outgoing
+    assert Path(staged.path).parent.parent == house.inbox.outgoing
     files.drop(staged)
-    assert list(house.desk.outgoing.iterdir()) == []
+    assert list(house.inbox.outgoing.iterdir()) == []
 
 
 async def test_copies_that_wait_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "STAGED_LIMIT", 1000)
-    (house.desk.work / "x").write_bytes(b"x" * 400)
+    (house.inbox.work / "x").write_bytes(b"x" * 400)
     assert isinstance(await stage(house, "x"), Staged)
     assert isinstance(await stage(house, "x"), Staged)
     full = await stage(house, "x")
@@ -575,7 +653,7 @@ async def test_no_race_on_the_way_to_a_file_is_won(house: House) -> None:  # thr
     trap.mkdir()
     (trap / "x").write_bytes(SECRET)
     swapper = subprocess.Popen(
-        [sys.executable, "-c", SWAPPER, house.desk.work, trap], stdout=subprocess.PIPE
+        [sys.executable, "-c", SWAPPER, house.inbox.work, trap], stdout=subprocess.PIPE
     )
     assert swapper.stdout is not None
     outcomes = set()

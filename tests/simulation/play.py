@@ -17,7 +17,6 @@ import attrs
 import trio
 from loguru import logger
 
-from pynchy.actions.later import Bells
 from pynchy.clock import World as Surroundings
 from pynchy.config.paths import Home
 from pynchy.config.settings import Assistant, Config, Container, Limits
@@ -448,7 +447,7 @@ class _Play:
             "simulated",
             renewal=self._renewal,
         )
-        await wiring.serve(self.config, edges, signals=signals, bells=Bells(), ready=ready)
+        await wiring.serve(self.config, edges, signals=signals, ready=ready)
         life.ended = True
 
     async def _renewal(

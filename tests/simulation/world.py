@@ -26,7 +26,6 @@ from typing import Final, TypeVar
 import attrs
 import trio
 
-from pynchy.actions.effects import Effects
 from pynchy.chat.channel import (
     ChannelEvent,
     Incoming,
@@ -1024,26 +1023,24 @@ class SimAgents:
     store: Store
     grace: float
 
-    def _desk(self, folder: GroupId, committed: Callable[[Effects], None]) -> watcher.Desk:
+    def _inbox(self, folder: GroupId) -> watcher.Inbox:
         world = self.life.world
         nowhere = world.home / "nowhere"
-        return watcher.Desk(
+        return watcher.Inbox(
             folder=folder,
             commands=nowhere,
             work=nowhere,
             outgoing=nowhere,
             errors=world.home / "errors",
-            store=self.store,
-            after_commit=committed,
             open_spool=lambda path: nullcontext(SimSpool(self.life, folder)),
         )
 
     def last_call(self, run: RunId) -> Call | None:
         return self.life.world.calls.get(run)
 
-    async def sweep(self, group: GroupId, *, committed: Callable[[Effects], None]) -> None:
+    async def sweep(self, group: GroupId, commands: watcher.CommandService) -> None:
         run = await self.store.call(authority.last_run, group, but=None)
-        await watcher.sweep(self._desk(group, committed), run)
+        await commands.sweep(self._inbox(group), run)
 
     @asynccontextmanager
     async def open(
@@ -1052,16 +1049,15 @@ class SimAgents:
         run: RunId,
         start: wire.Start,
         heard: trio.MemorySendChannel[Traffic],
-        *,
-        committed: Callable[[Effects], None],
+        commands: watcher.CommandService,
     ) -> AsyncIterator[Session]:
         name = f"pynchy-{INSTALL}-{run}"
         kind = "task" if start.scheduled else "session"
-        desk = self._desk(group.folder, committed)
+        inbox = self._inbox(group.folder)
         async with (
-            watcher.swept(desk, run),
+            commands.swept(inbox, run),
             self.runtime.open(name, group.folder, kind, grace=self.grace) as container,
             open_session(container, heard, start) as session,
-            watcher.open_watch(desk, run, answer=session.tell),
+            commands.open(inbox, run, answer=session.tell),
         ):
             yield session
