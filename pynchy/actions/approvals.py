@@ -223,7 +223,7 @@ def _check(document: dict[str, Any]) -> None:
 
 
 _CHECKS: Final[Mapping[str, Callable[[Call], dict[str, Any]]]] = {
-    "register_group": group_commands.registration,
+    "register_group": lambda call: attrs.asdict(group_commands.registration(call)),
     "schedule_task": _check_task,
     "request_mount": _check_mount,
     "request_host": _check_host,

@@ -8,7 +8,7 @@ are in `settings`, which no agent reaches by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -128,12 +128,36 @@ def _stopped(folder: GroupId, cancelled: Sequence[turns.Turn]) -> Stopped:
 # --- how it is served ----------------------------------------------------------------------------
 
 
+def _new_folder(name: str) -> GroupId:
+    folder = folder_of(name)
+    if folder is None or folder == MAIN:
+        raise Refused(
+            "a folder name has small letters, digits and hyphens, and is not main or global",
+            "bad_request",
+        )
+    return folder
+
+
+def _name(name: str) -> str:
+    if not name.strip() or not name.isprintable() or len(name) > 100:
+        text = "a name is one line that can be seen, of at most 100 characters"
+        raise Refused(text, "bad_request")
+    return name.strip()
+
+
+def _trigger(name: str) -> str:
+    cleaned = name.removeprefix("@").strip()
+    if not cleaned or not cleaned.isprintable() or len(cleaned) > 64:
+        raise Refused("a trigger is a name of one line, of at most 64 characters", "bad_request")
+    return cleaned
+
+
 @attrs.frozen
 class Naming:
-    """How a group is called and what wakes it; what is None stays as it is."""
+    """How a group is called and what wakes it; what is None stays as it is. Raises `Refused` if that is odd."""
 
-    name: str | None = None
-    trigger: str | None = None
+    name: str | None = attrs.field(default=None, converter=attrs.converters.optional(_name))
+    trigger: str | None = attrs.field(default=None, converter=attrs.converters.optional(_trigger))
     requires_trigger: bool | None = None
 
 
@@ -182,12 +206,12 @@ def allow(
 
 @attrs.frozen
 class Registration:
-    """A chat that is to be answered, as a group of its own."""
+    """A chat that is to be answered, as a group of its own. Raises `Refused` if a name in it is odd."""
 
-    folder: GroupId
+    folder: GroupId = attrs.field(converter=_new_folder)
     chat: ChatId
-    name: str
-    trigger: str
+    name: str = attrs.field(converter=_name)
+    trigger: str = attrs.field(converter=_trigger)
     requires_trigger: bool = True
 
 
@@ -280,46 +304,33 @@ def _refresh_groups(call: Call) -> Done:
     return Done.now(text, Effects(refreshes=True))
 
 
-def registration(call: Call) -> dict[str, Any]:
+def registration(call: Call) -> Registration:
     """The whole of the registration that a call asks for. Raises `Refused` if it could not be made now."""
-    folder, chat = _free_folder(call.args["folder"]), ChatId(call.args["chat"])
-    seen = groups.seen_chat(call.tx, chat)
+    main = groups.get(call.tx, MAIN)
+    assert main is not None
+    wanted = Registration(**{"trigger": main.trigger, **call.args})
+    seen = groups.seen_chat(call.tx, wanted.chat)
     if seen is None:
         raise Refused("no such chat has been seen; list_groups shows those that were")
     if seen.folder is not None:
         raise Refused(f"that chat belongs to {seen.folder} already")
-    if groups.get(call.tx, folder) is not None:
-        raise Refused(f"folder {folder} is registered already")
-    return {
-        "chat": chat,
-        "folder": folder,
-        "name": _name(call.args["name"]),
-        "trigger": _trigger(call.args.get("trigger") or _main(call).trigger),
-        "requires_trigger": call.args.get("requires_trigger", True),
-    }
+    if groups.get(call.tx, wanted.folder) is not None:
+        raise Refused(f"folder {wanted.folder} is registered already")
+    return wanted
 
 
 def register_asked(call: Call, actor: Actor) -> Done:
     """Register a chat as its `registration` says, checked anew, on the word of whoever approved it."""
-    group, effects = register(
-        call.tx, actor, Registration(**registration(call)), call.host.scaffold
-    )
-    asks = (
-        f"@{group.trigger} wakes me there"
-        if group.requires_trigger
-        else "I answer everything there"
-    )
+    group, effects = register(call.tx, actor, registration(call), call.host.scaffold)
+    woken = f"@{group.trigger} wakes me there"
+    asks = woken if group.requires_trigger else "I answer everything there"
     return Done.now(f"registered {group.folder}; {asks}", effects)
 
 
 def _update_group(call: Call) -> Done:
     tx, actor, args = call.tx, call.actor, call.args
     folder = GroupId(args["folder"])
-    naming = Naming(
-        name=_name(args["name"]) if "name" in args else None,
-        trigger=_trigger(args["trigger"]) if "trigger" in args else None,
-        requires_trigger=args.get("requires_trigger"),
-    )
+    naming = Naming(args.get("name"), args.get("trigger"), args.get("requires_trigger"))
     effects = rename(tx, actor, folder, naming)
     if "model" in args:
         model = None if args["model"] == "default" else args["model"]
@@ -338,34 +349,6 @@ def _unregister_group(call: Call) -> Done:
     folder = GroupId(call.args["folder"])
     effects = remove(call.tx, call.actor, folder)
     return Done.now(f"{folder} is not answered any more; its files stay", effects)
-
-
-def _main(call: Call) -> Group:
-    found = groups.get(call.tx, MAIN)
-    assert found is not None
-    return found
-
-
-def _free_folder(name: str) -> GroupId:
-    folder = folder_of(name)
-    if folder is None or folder == MAIN:
-        raise Refused(
-            "a folder name has small letters, digits and hyphens, and is not main or global"
-        )
-    return folder
-
-
-def _name(name: str) -> str:
-    if not name.strip() or not name.isprintable():
-        raise Refused("a name is one line that can be seen")
-    return name.strip()
-
-
-def _trigger(name: str) -> str:
-    cleaned = name.removeprefix("@").strip()
-    if not cleaned or not cleaned.isprintable():
-        raise Refused("a trigger is a name of one line")
-    return cleaned
 
 
 HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {

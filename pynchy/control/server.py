@@ -18,7 +18,6 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, cast, get_args, get_origin
 
@@ -124,31 +123,12 @@ class Client:
             await self._changed.wait()
 
 
-@attrs.define(eq=False)
-class _Places:
-    """Whose connections are open. There is always room for one more: the least active gives way."""
-
-    _clients: dict[Client, None] = attrs.field(factory=dict)  # in the order in which they came
-
-    @contextmanager
-    def one(self, client: Client) -> Iterator[None]:
-        if len(self._clients) >= MAX_CLIENTS:
-            least = min(self._clients, key=lambda each: each._rank)
-            del self._clients[least]
-            least._give_way()
-        self._clients[client] = None
-        try:
-            yield
-        finally:
-            self._clients.pop(client, None)
-
-
 async def run(
     path: Path,
     ops: Mapping[str, Op],
     *,
     fatal: tuple[type[Exception], ...] = (),
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
 ) -> NoReturn:
     """Serve the socket at ``path``. Runs until cancelled; the socket is gone after.
 
@@ -156,9 +136,9 @@ async def run(
     called. What an op raises is told to its client and logged, except for ``fatal`` errors, which go
     up. The caller holds the instance lock, so a socket that is already there is a dead daemon's.
     """
-    serve = partial(_converse, ops=ops, fatal=fatal, places=_Places())
     with _listen(path) as listener:
-        await trio.serve_listeners(serve, [listener], task_status=_Quiet(task_status))
+        converse = _Server(ops, fatal).converse
+        await trio.serve_listeners(converse, [listener], task_status=task_status)
     raise AssertionError("serve_listeners returned")
 
 
@@ -175,110 +155,102 @@ def _listen(path: Path) -> Iterator[trio.SocketListener]:
             path.unlink(missing_ok=True)
 
 
-@attrs.frozen
-class _Quiet:
-    """Passes "started" on without the listeners, which are nobody's business."""
+@attrs.define(eq=False)
+class _Server:
+    """Whose connections are open, and what they may ask. There is always room for one more: the least active gives
+    way."""
 
-    task_status: trio.TaskStatus[None]
+    _ops: Mapping[str, Op]
+    _fatal: tuple[type[Exception], ...]
+    _clients: dict[Client, None] = attrs.field(factory=dict)  # in the order in which they came
 
-    def started(self, _listeners: object = None) -> None:
-        self.task_status.started()
+    async def converse(self, stream: trio.SocketStream) -> None:
+        """Serve one connection to its end."""
+        async with stream:
+            if (uid := peer_uid(stream.socket)) != os.getuid():
+                logger.warning("control: refused a connection of uid {}", uid)
+                return
+            with trio.CancelScope() as scope, charged_to(Account(share=SHARE, burst=BURST)):
+                client = Client(scope)
+                with self._place(client):
+                    try:
+                        await self._serve(stream, client)
+                    except* (trio.BrokenResourceError, trio.ClosedResourceError):
+                        pass  # the client went away: its right
 
+    @contextmanager
+    def _place(self, client: Client) -> Iterator[None]:
+        if len(self._clients) >= MAX_CLIENTS:
+            least = min(self._clients, key=lambda each: each._rank)
+            del self._clients[least]
+            least._give_way()
+        self._clients[client] = None
+        try:
+            yield
+        finally:
+            self._clients.pop(client, None)
 
-async def _converse(
-    stream: trio.SocketStream,
-    *,
-    ops: Mapping[str, Op],
-    fatal: tuple[type[Exception], ...],
-    places: _Places,
-) -> None:
-    async with stream:
-        if (uid := peer_uid(stream.socket)) != os.getuid():
-            logger.warning("control: refused a connection of uid {}", uid)
-            return
-        with trio.CancelScope() as scope, charged_to(Account(share=SHARE, burst=BURST)):
-            client = Client(scope)
-            with places.one(client):
-                try:
-                    await _serve(stream, client, ops, fatal)
-                except* (trio.BrokenResourceError, trio.ClosedResourceError):
-                    pass  # the client went away: its right
+    async def _serve(self, stream: trio.SocketStream, client: Client) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client._write, stream)
+                with client._reading:
+                    await self._read(stream, client)
+                client._done = True
+                client._ring()
+                nursery.cancel_scope.deadline = trio.current_time() + FLUSH
+        finally:
+            for goodbye in client._goodbyes:
+                goodbye()
 
+    async def _read(self, stream: trio.SocketStream, client: Client) -> None:
+        """Answer a client's requests one after the other, until it has no more."""
+        buffer = bytearray()
+        reader = Reader("what the client asks")
+        while True:
+            while (end := buffer.find(b"\n")) >= 0:
+                await reader.took(end + 1)
+                line = bytes(buffer[:end])
+                del buffer[: end + 1]
+                if len(line) > MAX_LINE:
+                    break
+                if line.strip():
+                    client._asked_at, client._busy = trio.current_time(), True
+                    await client._answer(await self._handle(line, client))
+                    client._busy = False
+            if len(buffer) > MAX_LINE or end > MAX_LINE:
+                message = f"a request of more than {MAX_LINE} bytes"
+                await client._answer(_failure(None, "too_long", message))
+                return
+            chunk = await stream.receive_some(64 * 1024)
+            if not chunk:
+                return
+            buffer += chunk
 
-async def _serve(
-    stream: trio.SocketStream,
-    client: Client,
-    ops: Mapping[str, Op],
-    fatal: tuple[type[Exception], ...],
-) -> None:
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client._write, stream)
-            with client._reading:
-                await _read(stream, client, ops, fatal)
-            client._done = True
-            client._ring()
-            nursery.cancel_scope.deadline = trio.current_time() + FLUSH
-    finally:
-        for goodbye in client._goodbyes:
-            goodbye()
-
-
-async def _read(
-    stream: trio.SocketStream,
-    client: Client,
-    ops: Mapping[str, Op],
-    fatal: tuple[type[Exception], ...],
-) -> None:
-    """Answer a client's requests one after the other, until it has no more."""
-    buffer = bytearray()
-    reader = Reader("what the client asks")
-    while True:
-        while (end := buffer.find(b"\n")) >= 0:
-            await reader.took(end + 1)
-            line = bytes(buffer[:end])
-            del buffer[: end + 1]
-            if len(line) > MAX_LINE:
-                break
-            if line.strip():
-                client._asked_at, client._busy = trio.current_time(), True
-                await client._answer(await _handle(line, client, ops, fatal))
-                client._busy = False
-        if len(buffer) > MAX_LINE or end > MAX_LINE:
-            message = f"a request of more than {MAX_LINE} bytes"
-            await client._answer(_failure(None, "too_long", message))
-            return
-        chunk = await stream.receive_some(64 * 1024)
-        if not chunk:
-            return
-        buffer += chunk
-
-
-async def _handle(
-    line: bytes, client: Client, ops: Mapping[str, Op], fatal: tuple[type[Exception], ...]
-) -> dict[str, object]:
-    try:
-        request = loads_strict(line, max_bytes=MAX_LINE)
-    except BadFrame as error:
-        return _failure(None, "bad_request", str(error))
-    number = request.pop("id", None)
-    if not isinstance(number, int | str | None):
-        return _failure(None, "bad_request", "id: expected a number or a text")
-    name = request.pop("op", None)
-    if not isinstance(name, str) or name not in ops:
-        return _failure(number, "unknown_op", f"op: expected one of {', '.join(sorted(ops))}")
-    if problem := mismatch(ops[name], request):
-        return _failure(number, "bad_request", problem)
-    try:
-        result = await call(ops[name], client, request)
-    except OpFailed as error:
-        return _failure(number, error.code, str(error))
-    except fatal:
-        raise
-    except Exception:  # contained here, and only here: one request's trouble
-        logger.exception("control: {} failed", name)
-        return _failure(number, "internal", "the daemon failed to do this; its log says why")
-    return {"id": number, "ok": True, "result": result}
+    async def _handle(self, line: bytes, client: Client) -> dict[str, object]:
+        try:
+            request = loads_strict(line, max_bytes=MAX_LINE)
+        except BadFrame as error:
+            return _failure(None, "bad_request", str(error))
+        number = request.pop("id", None)
+        if not isinstance(number, int | str | None):
+            return _failure(None, "bad_request", "id: expected a number or a text")
+        name = request.pop("op", None)
+        if not isinstance(name, str) or name not in self._ops:
+            known = ", ".join(sorted(self._ops))
+            return _failure(number, "unknown_op", f"op: expected one of {known}")
+        if problem := mismatch(self._ops[name], request):
+            return _failure(number, "bad_request", problem)
+        try:
+            result = await call(self._ops[name], client, request)
+        except OpFailed as error:
+            return _failure(number, error.code, str(error))
+        except self._fatal:
+            raise
+        except Exception:  # contained here, and only here: one request's trouble
+            logger.exception("control: {} failed", name)
+            return _failure(number, "internal", "the daemon failed to do this; its log says why")
+        return {"id": number, "ok": True, "result": result}
 
 
 def mismatch(op: Op, arguments: Mapping[str, object]) -> str | None:

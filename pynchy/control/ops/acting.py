@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import attrs
 
@@ -17,6 +17,7 @@ from pynchy.actions.refused import Refused
 from pynchy.control.server import OpFailed
 from pynchy.limits import LISTS
 from pynchy.model import GroupId
+from pynchy.schedule.times import spell
 from pynchy.store import groups
 from pynchy.store.database import Store, Tx
 
@@ -36,15 +37,9 @@ class Acting:
 
     async def act(
         self, fn: Callable[Concatenate[Tx, Actor, P], Effects], *args: P.args, **kwargs: P.kwargs
-    ) -> Effects:
+    ) -> None:
         """Do it, and what follows. Raises `OpFailed` if it is refused."""
-        try:
-            effects = await self.store.call(fn, OWNER, *args, **kwargs)
-        except Refused as error:
-            raise OpFailed(error.code, str(error)) from None
-        if effects:
-            await self.carry_out(effects)
-        return effects
+        await self.get(lambda tx, actor: (None, fn(tx, actor, *args, **kwargs)))
 
     async def get(
         self,
@@ -60,6 +55,13 @@ class Acting:
         if effects:
             await self.carry_out(effects)
         return value
+
+
+def shown(value: Any, timezone: str) -> dict[str, Any]:
+    """A value or a row as an answer has it: with its moments (``at``, ``…_at``) in the people's time."""
+    row = value if isinstance(value, dict) else attrs.asdict(value, recurse=False)
+    moments = [name for name in row if name == "at" or name.endswith("_at")]
+    return {**row, **{name: row[name] and spell(row[name], timezone) for name in moments}}
 
 
 async def group_of(store: Store, name: str) -> GroupId:

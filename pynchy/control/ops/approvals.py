@@ -56,17 +56,5 @@ class ApprovalOps:
 
 def shown(approval: Approval) -> dict[str, object]:
     """One request, for the owner's programs."""
-    return {
-        "code": approval.code,
-        "folder": approval.folder,
-        "command": approval.command,
-        "text": "\n".join(lines(read(approval.request))),
-        "request": approval.request,
-        "sha256": approval.sha256,
-        "state": approval.state,
-        "asked_at": approval.asked_at,
-        "expires_at": approval.expires_at,
-        "decided_at": approval.decided_at,
-        "decided_by": approval.decided_by,
-        "outcome": approval.outcome,
-    }
+    text = "\n".join(lines(read(approval.request)))
+    return {**attrs.asdict(approval), "text": text}

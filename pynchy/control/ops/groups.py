@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
-from typing import Final
 
 import attrs
 
@@ -21,13 +20,12 @@ from pynchy.actions.groups import Naming, Registration
 from pynchy.chat.channel import ChatSeen
 from pynchy.control.ops.acting import Acting, check_chat
 from pynchy.control.server import Client, Op, OpFailed
-from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId, channel_of, folder_of
+from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId, channel_of
 from pynchy.policy.group_settings import OTHERS
 from pynchy.store import breakers, groups
 from pynchy.store.database import Database, Tx
+from pynchy.text.names import clean_name
 from pynchy.whatsapp.read import GROUPS, chat_id
-
-_LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
 
 
 @attrs.frozen
@@ -85,16 +83,7 @@ class GroupOps:
             raise OpFailed(
                 "bad_request", f"{chat[:80]!r}: expected a chat id, see `pynchy groups discover`"
             )
-        if folder and folder_of(folder) is None:
-            raise OpFailed(
-                "bad_request", f"{folder[:80]!r}: expected a folder name in a-z, 0-9 and -"
-            )
-        for what, value in (("name", wanted.name), ("trigger", wanted.trigger)):
-            if value and not _LINE.fullmatch(value):
-                raise OpFailed("bad_request", f"{what}: expected 1 to 64 characters of one line")
-        wanted = attrs.evolve(
-            wanted, chat=chat, folder=folder, trigger=wanted.trigger.removeprefix("@")
-        )
+        wanted = attrs.evolve(wanted, chat=chat, folder=folder)
         return await self.acting.get(add, wanted, self.assistant, self.scaffold)
 
     async def remove(self, client: Client, *, folder: str) -> object:
@@ -169,7 +158,7 @@ def add(
         registration = Registration(
             folder=folder,
             chat=chat,
-            name=wanted.name or _one_line(called) or folder,
+            name=wanted.name or clean_name(called, fallback="") or folder,
             trigger=wanted.trigger or assistant,
             requires_trigger=wanted.requires_trigger is not False,
         )
@@ -187,12 +176,6 @@ def _free_folder(db: Database, called: str) -> GroupId:
     taken = {"main", "global"} | {group.folder for group in groups.list_groups(db)}
     names = (f"{stem}-{number}" if number > 1 else stem for number in count(1))
     return GroupId(next(name for name in names if name not in taken))
-
-
-def _one_line(name: str) -> str:
-    """The part of a messenger's name that may be a group's."""
-    found = _LINE.match(name.strip())
-    return found[0] if found else ""
 
 
 def shown_groups(db: Database) -> list[dict[str, object]]:
@@ -215,7 +198,7 @@ def _shown(db: Database, group: Group) -> dict[str, object]:
 
 def _discover(db: Database, seen: Sequence[ChatSeen] | None) -> list[dict[str, object]]:
     for each in seen or ():
-        groups.see_chat(db, each.chat, name=each.name)
+        groups.see_chat(db, each.chat, name=clean_name(each.name, fallback=""))
     joined = None if seen is None else {each.chat for each in seen}
     return [
         {"chat": found.chat, "name": found.name, "last_at": found.last_at}

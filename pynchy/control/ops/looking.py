@@ -6,6 +6,7 @@ The rule that keeps it so: each op is one or two query calls and a plain answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import attrs
 
 from pynchy.actions import usage
 from pynchy.actions.actor import OWNER
-from pynchy.control.ops.acting import bounded, group_of
+from pynchy.control.ops.acting import bounded, group_of, shown
 from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import ChatId, GroupId, after
-from pynchy.schedule.times import spell
 from pynchy.store import audit, memory, messages, outbox, runs, trace
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Database, Store, Tx
@@ -61,10 +61,7 @@ class LookingOps:
         """The newest messages of people, with their numbers, and what became of each; the newest first."""
         folder = await group_of(self.store, group) if group else None
         found = await self.store.call(trace.recent, folder, limit=bounded(limit))
-        return [
-            {**attrs.asdict(each), "received_at": spell(each.received_at, self.timezone)}
-            for each in found
-        ]
+        return [shown(each, self.timezone) for each in found]
 
     async def unended(self, client: Client, *, minutes: int = 120) -> object:
         """Messages that asked longer than so many minutes ago and have had no end."""
@@ -81,11 +78,7 @@ class LookingOps:
             timezone=self.timezone,
         )
         return [
-            {
-                **attrs.asdict(line),
-                "cost": line.cost / 1e6,
-                "estimated": line.estimated / 1e6,
-            }
+            {**attrs.asdict(line), "cost": line.cost / 1e6, "estimated": line.estimated / 1e6}
             for line in lines
         ]
 
@@ -93,32 +86,17 @@ class LookingOps:
         """The newest containers first, with their times and why they ended."""
         folder = await group_of(self.store, group) if group else None
         found = await self.store.call(runs.recent, folder, limit=bounded(limit))
-        return [
-            {
-                "id": run.id,
-                "group": run.folder,
-                "kind": run.kind,
-                "state": run.state,
-                "started_at": spell(run.started_at, self.timezone),
-                "ended_at": None if run.ended_at is None else spell(run.ended_at, self.timezone),
-                "reason": run.reason,
-            }
-            for run in found
-        ]
+        return [{**shown(run, self.timezone), "group": run.folder} for run in found]
 
     async def audit(self, client: Client, *, limit: int = 100) -> object:
         """The newest decisions about security first."""
         rows = await self.store.call(audit.recent, limit=bounded(limit))
-        return [{**row, "at": spell(row["at"], self.timezone)} for row in rows]
+        return [shown(row, self.timezone) for row in rows]
 
     async def outbox(self, client: Client, *, limit: int = 50) -> object:
         """What is to be said, was said, or could not be, the newest first; with the beginning of its text."""
         rows = await self.store.call(outbox.recent, limit=bounded(limit))
-        moments = ("created_at", "next_at", "sent_at", "failed_at")
-        spelled = (
-            (row, {m: row[m] and spell(row[m], self.timezone) for m in moments}) for row in rows
-        )
-        return [{**row, **times} for row, times in spelled]
+        return [shown(row, self.timezone) for row in rows]
 
     async def search_memory(
         self, client: Client, *, query: str = "", group: str = "main", limit: int = 50
@@ -127,10 +105,7 @@ class LookingOps:
         found = await self.store.call(
             memory.recall, await group_of(self.store, group), query, limit=bounded(limit)
         )
-        return [
-            {**attrs.asdict(each), "created_at": spell(each.created_at, self.timezone)}
-            for each in found
-        ]
+        return [shown(each, self.timezone) for each in found]
 
     async def search_history(
         self, client: Client, *, query: str, group: str = "main", limit: int = 50
@@ -139,7 +114,7 @@ class LookingOps:
         found = await self.store.call(
             memory.said, await group_of(self.store, group), query, limit=bounded(limit)
         )
-        return [{**attrs.asdict(each), "at": spell(each.at, self.timezone)} for each in found]
+        return [shown(each, self.timezone) for each in found]
 
     async def backup(self, client: Client, *, path: str = "") -> object:
         """Write a sound copy of the database while everything goes on, and read it once."""
@@ -158,15 +133,7 @@ class LookingOps:
         return await self.store.call(_history, ChatId(chat), limit=bounded(limit))
 
     def _life(self, life: trace.Life) -> dict[str, Any]:
-        steps = [
-            {
-                "at": spell(step.at, self.timezone),
-                "micros": step.at,
-                "what": step.what,
-                "detail": step.detail,
-            }
-            for step in life.steps
-        ]
+        steps = [{**shown(step, self.timezone), "micros": step.at} for step in life.steps]
         return {**attrs.asdict(life, recurse=False), "steps": steps}
 
 
@@ -188,9 +155,9 @@ def _seconds(tx: Tx) -> int:
     return tx.now // 1_000_000
 
 
-def _history(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, object]]:
+def _history(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, Any]]:
     """The newest of both directions, put together by time and cut to the limit."""
-    said: list[dict[str, object]] = [
+    said: list[dict[str, Any]] = [
         {
             "from": message.sender,
             "name": message.sender_name,
@@ -202,10 +169,4 @@ def _history(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, object
         for message in messages.history(db, chat, limit=limit)
     ]
     said += [{"from": None, **row} for row in outbox.sent_in(db, chat, limit=limit)]
-    return sorted(said, key=_moment)[-limit:]
-
-
-def _moment(entry: dict[str, object]) -> int:
-    at = entry["at"]
-    assert isinstance(at, int)
-    return at
+    return sorted(said, key=itemgetter("at"))[-limit:]

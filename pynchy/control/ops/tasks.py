@@ -14,7 +14,7 @@ from pynchy.actions import tasks as acts
 from pynchy.actions.actor import Actor
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
-from pynchy.control.ops.acting import Acting, group_of
+from pynchy.control.ops.acting import Acting, group_of, shown
 from pynchy.control.server import Client, Op, OpFailed
 from pynchy.model import GroupId, TaskId
 from pynchy.schedule.times import BadSchedule, parse, spell
@@ -70,14 +70,7 @@ class TaskOps:
         """A task with the newest rows of its ledger."""
         found = await self._one(task)
         rows = await self.acting.store.call(tasks.ledger, found.id, limit=50)
-        slots = [
-            {
-                **row,
-                "due_at": spell(row["due_at"], self.timezone),
-                "fired_at": spell(row["fired_at"], self.timezone),
-            }
-            for row in rows
-        ]
+        slots = [shown(row, self.timezone) for row in rows]
         return {**self._task(found), "script": found.script, "slots": slots}
 
     async def add(self, client: Client, wanted: Wanted) -> object:
@@ -117,21 +110,22 @@ class TaskOps:
         return found[0]
 
     def _task(self, task: task_rows.Task) -> dict[str, Any]:
+        told = (
+            "id",
+            "chat",
+            "name",
+            "prompt",
+            "context",
+            "catch_up",
+            "state",
+            "reason",
+            "failures",
+        )
         return {
-            "id": task.id,
+            **{name: getattr(task, name) for name in told},
+            **attrs.asdict(task.schedule),
             "group": task.folder,
-            "chat": task.chat,
-            "name": task.name,
-            "prompt": task.prompt,
-            "kind": task.schedule.kind,
-            "value": task.schedule.value,
-            "timezone": task.schedule.timezone,
-            "context": task.context,
-            "catch_up": task.catch_up,
-            "state": task.state,
-            "reason": task.reason,
-            "next_run": None if task.next_run is None else spell(task.next_run, self.timezone),
-            "failures": task.failures,
+            "next_run": task.next_run and spell(task.next_run, self.timezone),
         }
 
 
