@@ -29,7 +29,7 @@ from pynchy.model import (
     channel_of,
     folder_of,
 )
-from pynchy.store import breakers, groups, questions, runs, turns
+from pynchy.store import breakers, erasure, groups, questions, runs, turns
 from pynchy.store.database import Tx
 
 MOST_SEEN: Final = LISTS.chats
@@ -277,6 +277,16 @@ def remove(tx: Tx, actor: Actor, folder: GroupId) -> Effects:
     groups.remove(tx, folder)
     note(tx, actor, "group removed", folder)
     return Effects(registered=True, stopped=(_stopped(folder, stopped),), removed=(folder,))
+
+
+def forget(tx: Tx, actor: Actor, folder: GroupId) -> tuple[dict[str, int], Effects] | None:
+    """Delete all rows of a group; how many of each kind. None as long as one of its runs may have a container.
+    For `maintenance.erasure`, which deletes its files before."""
+    counts = erasure.erase(tx, folder)
+    if counts is None:
+        return None
+    note(tx, actor, "group forgotten", folder, **counts)
+    return counts, Effects(registered=True, removed=(folder,))
 
 
 # --- the commands of main's agent ----------------------------------------------------------------

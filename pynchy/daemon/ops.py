@@ -7,7 +7,6 @@ from functools import partial
 
 import attrs
 
-from pynchy.actions.effects import Effects
 from pynchy.clock import day_of
 from pynchy.config.settings import Config
 from pynchy.container import folders
@@ -16,6 +15,7 @@ from pynchy.control.metrics import Figures
 from pynchy.control.ops.acting import Acting
 from pynchy.control.ops.approvals import ApprovalOps
 from pynchy.control.ops.console import ConsoleOps
+from pynchy.control.ops.forgetting import ForgettingOps
 from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.settings import SettingsOps
@@ -26,8 +26,6 @@ from pynchy.daemon.edges import Edges
 from pynchy.daemon.effects import AfterCommit
 from pynchy.groups.queue import GroupQueue
 from pynchy.maintenance.disk_guard import DiskGuard
-from pynchy.maintenance.erasure import Forgetting
-from pynchy.model import GroupId
 
 
 @attrs.frozen
@@ -54,9 +52,6 @@ class Daemon:
 
     def today(self) -> str:
         return day_of(self.config.assistant.timezone, self.edges.world.now())
-
-    def removed(self, group: GroupId) -> None:
-        self.after.soon(Effects(registered=True, removed=(group,)))
 
 
 def table(daemon: Daemon) -> Mapping[str, server.Op]:
@@ -91,7 +86,7 @@ def table(daemon: Daemon) -> Mapping[str, server.Op]:
             watch=edges.stalls,
         ).ops,
         daemon.watching.ops,
-        Forgetting(store, home, after.buttons.until_over, daemon.removed).ops,
+        ForgettingOps(acting, home, after.buttons.until_over).ops,
     ]
     if edges.console is not None:
         groups.append(ConsoleOps(edges.console).ops)

@@ -8,15 +8,18 @@ are deleted before the rows that name them.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import attrs
 import trio
 
+from pynchy.actions import groups as acts
+from pynchy.actions.actor import OWNER
+from pynchy.actions.effects import Effects
 from pynchy.config.paths import Home
 from pynchy.container import folders
-from pynchy.control.server import Client, Op, OpFailed
 from pynchy.logs import logger
 from pynchy.model import MAIN, GroupId, folder_of
 from pynchy.store import erasure
@@ -25,68 +28,57 @@ from pynchy.store.database import Store
 TRIES: Final = 3  # to find the group at rest
 
 
+class NotAtRest(Exception):
+    """New runs of the group began again and again. Its marker stays, and the next start deletes it."""
+
+
 @attrs.frozen
-class Forgetting:
-    """The op. ``end`` ends a group's runs and returns when they are over; ``removed`` is called once the
-    group is deleted."""
+class Erased:
+    """What was deleted: how many rows of each kind, which files could not be, and what follows from it."""
 
-    store: Store
-    home: Home
-    end: Callable[[GroupId], Awaitable[None]]
-    removed: Callable[[GroupId], None]
-    _one: trio.Lock = attrs.field(factory=trio.Lock)
+    counts: dict[str, int]
+    left: list[Path]
+    effects: Effects
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {"groups.forget": self.forget}
 
-    async def forget(self, client: Client, *, folder: str) -> object:
-        """Delete a group and all its data: messages, replies, tasks, memories, files, run logs.
+async def nothing_runs(group: GroupId) -> None:
+    """Where no container is left."""
+    await trio.lowlevel.checkpoint()
 
-        A group that was removed before can be deleted too. The audit and the cost totals stay, and so
-        do backups. ``left`` lists files that could not be deleted.
-        """
-        group = folder_of(folder)
-        if group is None or group == MAIN:
-            raise OpFailed("not_allowed", f"{folder[:80]!r} cannot be forgotten")
-        async with self._one:
-            there = self.home.group(group)
-            if not (await self.store.call(erasure.is_known, group) or there.is_dir()):
-                raise OpFailed("unknown_group", f"there never was a group {folder}")
-            await trio.to_thread.run_sync(mark, self.home, group)
-            return await self._carry_out(group)
 
-    async def _carry_out(self, group: GroupId) -> dict[str, object]:
-        await self.store.call(erasure.hush, group)
-        for _ in range(TRIES):
-            await self.end(group)
-            runs = await self.store.call(erasure.runs_of, group)
-            if runs is None:
-                continue
-            left = await trio.to_thread.run_sync(folders.forget, self.home, group, runs)
-            counts = await self.store.call(erasure.erase, group)
-            if counts is None:
-                continue
-            await self.store.tidy()  # the log beside the file has the old pages, too
-            self.removed(group)
-            if left:
-                logger.error("forgetting {}: left behind: {}", group, [str(each) for each in left])
-            else:
-                await trio.to_thread.run_sync(unmark, self.home, group)
-            logger.info("{} is forgotten: {}", group, counts)
-            return {"folder": group, **counts, "left": [str(each) for each in left]}
-        raise OpFailed("busy", f"{group} does not come to rest; the next start will forget it")
+async def erase(
+    store: Store,
+    home: Home,
+    group: GroupId,
+    end_runs: Callable[[GroupId], Awaitable[None]] = nothing_runs,
+) -> Erased:
+    """Delete a group. ``end_runs`` ends its runs and returns when they are over. Raises `NotAtRest`."""
+    await trio.to_thread.run_sync(mark, home, group)
+    await store.call(erasure.hush, group)
+    for _ in range(TRIES):
+        await end_runs(group)
+        runs = await store.call(erasure.runs_of, group)
+        if runs is None:
+            continue
+        left = await trio.to_thread.run_sync(folders.forget, home, group, runs)
+        gone = await store.call(acts.forget, OWNER, group)
+        if gone is None:
+            continue
+        counts, effects = gone
+        await store.tidy()  # the log beside the file has the old pages, too
+        if left:
+            logger.error("forgetting {}: left behind: {}", group, [str(each) for each in left])
+        else:
+            await trio.to_thread.run_sync(unmark, home, group)
+        logger.info("{} is forgotten: {}", group, counts)
+        return Erased(counts, left, effects)
+    raise NotAtRest(f"{group} does not come to rest; the next start will forget it")
 
 
 async def complete(store: Store, home: Home) -> None:
     """At start, when no container is left: complete deletions that were interrupted."""
-
-    async def nothing_runs(group: GroupId) -> None:
-        await trio.lowlevel.checkpoint()
-
-    forgetting = Forgetting(store, home, nothing_runs, lambda group: None)
     for group in await trio.to_thread.run_sync(marked, home):
-        await forgetting._carry_out(group)
+        await erase(store, home, group)
 
 
 def mark(home: Home, group: GroupId) -> None:

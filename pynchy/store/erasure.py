@@ -11,8 +11,9 @@ import json
 from typing import Final
 
 from pynchy.model import ChatId, GroupId, RunId
-from pynchy.store import audit, groups, questions, search, turns
+from pynchy.store import groups, questions, search, turns
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import exists, scalars
 
 #: Tables that say nothing of what was said.
 KEPT: Final = frozenset({"audit", "usage"})
@@ -43,8 +44,9 @@ def hush(tx: Tx, folder: GroupId) -> None:
 
 def runs_of(db: Database, folder: GroupId) -> list[RunId] | None:
     """All runs that a group ever had; None as long as one of them may have a container."""
-    rows = db.execute("SELECT id, state FROM runs WHERE folder = ?", (folder,)).fetchall()
-    return None if any(state != "gone" for _, state in rows) else [RunId(run) for run, _ in rows]
+    if exists(db, "SELECT 1 FROM runs WHERE folder = ? AND state <> 'gone'", (folder,)):
+        return None
+    return scalars(db, RunId, "SELECT id FROM runs WHERE folder = ?", (folder,))
 
 
 def erase(tx: Tx, folder: GroupId) -> dict[str, int] | None:
@@ -61,7 +63,6 @@ def erase(tx: Tx, folder: GroupId) -> dict[str, int] | None:
         counts = _erase(tx, folder)
     finally:
         tx.execute(f"PRAGMA secure_delete = {int(secure):d}")
-    audit.record(tx, actor="owner", action="group forgotten", folder=folder, detail=counts)
     return counts
 
 

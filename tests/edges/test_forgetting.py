@@ -6,20 +6,24 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from pynchy.actions import groups as acts
 from pynchy.actions.actor import OWNER
+from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
 from pynchy.config.paths import Home
 from pynchy.container import folders
 from pynchy.control.ops import groups as group_ops
+from pynchy.control.ops.acting import Acting
+from pynchy.control.ops.forgetting import ForgettingOps
 from pynchy.control.server import OpFailed
 from pynchy.maintenance import erasure as forgetting
-from pynchy.maintenance.erasure import Forgetting
 from pynchy.model import MAIN, ChatId, Group, GroupId, Micros, RunId
 from pynchy.store import audit, erasure, groups, memory, migrations, runs
 from pynchy.store.connection import open_reader
@@ -224,8 +228,11 @@ def test_every_row_of_a_group_is_gone_and_none_of_another() -> None:  # threat K
     before = counts(world)
     empty = {table for table, rows in before.items() if rows == 0} - {"audit"}
     assert not empty, "a table that this test leaves empty proves nothing"
-    gone = erasure.erase(Tx(world.db, NOW), FAMILY)
+    done = acts.forget(Tx(world.db, NOW), OWNER, FAMILY)
+    assert done is not None
+    gone, effects = done
     assert gone == {"messages": 2, "replies": 2, "tasks": 1, "memories": 1}
+    assert effects == Effects(registered=True, removed=(FAMILY,))
     after = counts(world)
     for table, rows in before.items():
         if table == "audit":
@@ -304,6 +311,21 @@ async def quiet(group: GroupId) -> None:
     await trio.lowlevel.checkpoint()
 
 
+def forgetting_op(
+    store: Store,
+    home: Home,
+    end: Callable[[GroupId], Awaitable[None]],
+    removed: list[GroupId] | None = None,
+) -> ForgettingOps:
+    async def carry_out(effects: Effects) -> None:
+        await trio.lowlevel.checkpoint()
+        assert effects.registered
+        if removed is not None:
+            removed.extend(effects.removed)
+
+    return ForgettingOps(Acting(store, carry_out), home, end)
+
+
 async def settled(store: Store, home: Home) -> None:
     """A group with a file and a finished run in the store at ``home``."""
     await store.call(at(NOW, groups.ensure_main), name="Main", trigger="Pynchy")
@@ -339,7 +361,7 @@ async def test_files_logs_and_the_very_bytes_are_gone(tmp_path: Path) -> None:  
     async with open_store(home.database) as store:
         await settled(store, home)
         assert left_of(home) != []
-        op = Forgetting(store, home, quiet, removed.append)
+        op = forgetting_op(store, home, quiet, removed)
         answer = await op.forget(None, folder="family")  # type: ignore[arg-type]
         assert answer == {
             "folder": "family", "messages": 0, "replies": 0, "tasks": 0, "memories": 1, "left": [],
@@ -372,7 +394,7 @@ async def test_a_run_is_ended_first(tmp_path: Path) -> None:
             if asked == 2:
                 await store.call(at(NOW, runs.end), run, reason="over")
 
-        op = Forgetting(store, home, end, lambda group: None)
+        op = forgetting_op(store, home, end)
         await op.forget(None, folder="family")  # type: ignore[arg-type]
         assert asked == 2
         assert left_of(home) == []
@@ -391,10 +413,10 @@ async def test_the_next_start_completes_what_was_begun(tmp_path: Path, step: str
         """A store whose daemon dies at one of its calls."""
 
         async def call(self, fn, *args, **kwargs):  # type: ignore[no-untyped-def]
-            if {"marked": erasure.hush, "hushed": None, "files": erasure.erase}.get(step) is fn:
+            if {"marked": erasure.hush, "hushed": None, "files": acts.forget}.get(step) is fn:
                 raise Killed
             result = await super().call(fn, *args, **kwargs)
-            if step == "rows" and fn is erasure.erase:
+            if step == "rows" and fn is acts.forget:
                 raise Killed
             return result
 
@@ -411,7 +433,7 @@ async def test_the_next_start_completes_what_was_begun(tmp_path: Path, step: str
     opened = open_file(home.database)
     store = Dying(opened, trio.to_thread.run_sync)  # type: ignore[arg-type]
     await settled(store, home)
-    op = Forgetting(store, home, end, lambda group: None)
+    op = forgetting_op(store, home, end)
     with pytest.raises(Killed):
         await op.forget(None, folder="family")  # type: ignore[arg-type]
     opened.connection.close()
