@@ -19,7 +19,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-import attrs
 import trio
 
 from pynchy.actions.later import Bells
@@ -52,7 +51,7 @@ from pynchy.groups.guards import Guards
 from pynchy.ipc.watcher import CommandService
 from pynchy.logs import logger
 from pynchy.maintenance.disk_guard import DiskGuard
-from pynchy.maintenance.nightly import NightlyRound, Plan
+from pynchy.maintenance.nightly import NightlyRound
 from pynchy.policy.failures import Terms as Failing
 from pynchy.reader_budget import open_loop_time
 from pynchy.store import groups
@@ -285,31 +284,22 @@ async def _start(
     nursery: trio.Nursery, service: Callable[..., Awaitable[object]], name: str
 ) -> trio.CancelScope:
     """Start a service as a child of the nursery; the scope that ends it."""
-    scope: trio.CancelScope = await nursery.start(_service, service, name, name=name)
+    scope = trio.CancelScope()
+    await nursery.start(_service, service, name, scope, name=name)
     return scope
 
 
 async def _service(
     service: Callable[..., Awaitable[object]],
     name: str,
+    scope: trio.CancelScope,
     *,
-    task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """A child of the daemon, in a scope of its own. One that returns by itself ends the daemon."""
-    with trio.CancelScope() as scope:
-        await service(task_status=_Handing(task_status, scope))
+    with scope:
+        await service(task_status=task_status)
         raise ServiceExited(name)
-
-
-@attrs.frozen
-class _Handing:
-    """Passes ``started()`` on with the scope of the child that said it."""
-
-    _status: trio.TaskStatus[trio.CancelScope]
-    _scope: trio.CancelScope
-
-    def started(self, value: object = None) -> None:
-        self._status.started(self._scope)
 
 
 async def _second_signal(
@@ -411,24 +401,11 @@ def _nightly_round(
     return NightlyRound(
         store=edges.store,
         home=config.home,
-        plan=_plan(config),
+        kept=config.keeping,
+        timezone=config.assistant.timezone,
         threshold=threshold,
         now=edges.world.now,
         measure=edges.measure,
         tell=notices.main,
         steady=edges.world.steady,
-    )
-
-
-def _plan(config: Config) -> Plan:
-    kept = config.keeping
-    return Plan(
-        hour=kept.hour,
-        timezone=config.assistant.timezone,
-        settle=kept.settle,
-        copies=kept.copies,
-        weeks=kept.weeks,
-        messages=kept.messages,
-        logs=kept.logs,
-        usage=kept.usage,
     )

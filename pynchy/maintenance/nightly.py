@@ -20,6 +20,7 @@ import attrs
 import trio
 
 from pynchy.config.paths import Home
+from pynchy.config.settings import Keeping
 from pynchy.files.disk import Space, Threshold, spell_bytes
 from pynchy.logs import logger
 from pynchy.maintenance import cleanup
@@ -40,20 +41,6 @@ class NoCopy(Exception):
     """No backup was made; the text says why."""
 
 
-@attrs.frozen
-class Plan:
-    """The owner's settings. Times are in seconds; ``hour`` is in ``timezone``."""
-
-    hour: int
-    timezone: str
-    settle: float  # after the start, before a round that was missed is made up for
-    copies: int  # kept; 0: none are made
-    logs: float  # how long logs of runs and refused command files are kept
-    usage: float  # how long it is known what was spent
-    weeks: int = 0  # of so many weeks before those, one copy each
-    messages: float = 0.0  # how long messages are kept that were answered; 0: for ever
-
-
 def next_hour(last: Micros, *, hour: int, timezone: str) -> Micros:
     """The first moment after ``last`` at which it is ``hour`` o'clock there."""
     from zoneinfo import ZoneInfo  # here: a start does not need it
@@ -68,11 +55,13 @@ def next_hour(last: Micros, *, hour: int, timezone: str) -> Micros:
 
 @attrs.define(eq=False)
 class NightlyRound:
-    """The service. ``measure`` returns the free space; ``tell`` sends the owner a text of a kind."""
+    """The service. ``kept`` is what the owner wants kept, its hour in ``timezone``. ``measure`` returns the free space;
+    ``tell`` sends the owner a text of a kind."""
 
     store: Store
     home: Home
-    plan: Plan
+    kept: Keeping
+    timezone: str
     threshold: Threshold
     now: Callable[[], Micros]
     measure: Callable[[], Space]
@@ -85,7 +74,7 @@ class NightlyRound:
         """Do a round each night, for ever."""
         task_status.started()
         clock = ClockWatch(self.now, self.steady)
-        await trio.sleep(self.plan.settle)
+        await trio.sleep(self.kept.settle)
         self.last = await self.newest()
         while True:
             if clock.take() > SET_FORWARD:
@@ -98,7 +87,7 @@ class NightlyRound:
 
     async def newest(self) -> Micros | None:
         """When the newest copy was made, if any is."""
-        if not self.plan.copies:
+        if not self.kept.copies:
             return None
         from pynchy.store import backup  # here: a start does not need it
 
@@ -164,10 +153,10 @@ class NightlyRound:
         now = self.now()
         if self.last is None or self.last > after(now, DAY):
             return now
-        return next_hour(self.last, hour=self.plan.hour, timezone=self.plan.timezone)
+        return next_hour(self.last, hour=self.kept.hour, timezone=self.timezone)
 
     async def _copy(self) -> list[str]:
-        if not self.plan.copies:
+        if not self.kept.copies:
             return ["no copy, as it is set"]
         from pynchy.store import backup
 
@@ -183,8 +172,8 @@ class NightlyRound:
         rotate = partial(
             backup.rotate,
             folder,
-            keep=self.plan.copies,
-            weeks=self.plan.weeks,
+            keep=self.kept.copies,
+            weeks=self.kept.weeks,
             now=self.now(),
         )
         old = await trio.to_thread.run_sync(rotate)
@@ -197,11 +186,11 @@ class NightlyRound:
 
     async def _forget(self) -> list[str]:
         now = self.now()
-        since = after(now, -self.plan.usage)
+        since = after(now, -self.kept.usage)
         day = datetime.fromtimestamp(since / 1e6, UTC).date().isoformat()
         answers, calls = await self.store.call(_prune, before=day)
         done = [f"{answers} answers to commands and {calls} model calls forgotten"]
-        if self.plan.messages:
+        if self.kept.messages:
             done.append(f"{await self._prune_messages()} old messages deleted")
         await self.store.tidy()
         return done
@@ -210,7 +199,7 @@ class NightlyRound:
         """Delete old messages, a few rows at a time, so that others can use the store in between."""
         from pynchy.store import retention
 
-        before = after(self.now(), -self.plan.messages)
+        before = after(self.now(), -self.kept.messages)
         deleted = 0
         for prune in (retention.prune_messages, retention.prune_replies):
             onwards: int | None = 0
@@ -224,7 +213,7 @@ class NightlyRound:
         known = [run.id for run in await self.store.call(runs.recent, limit=KNOWN_RUNS)]
         folders = await trio.to_thread.run_sync(cleanup.socket_folders, self.home, known)
         living = {run.id for run in await self.store.call(runs.live)}
-        before = after(self.now(), -self.plan.logs) / 1e6
+        before = after(self.now(), -self.kept.logs) / 1e6
         done = await trio.to_thread.run_sync(_clear, self.home, folders, living, before)
         from pynchy.store import backup
 

@@ -21,8 +21,9 @@ from loguru import logger
 from trio.testing import MockClock
 
 from pynchy.config.paths import Home
+from pynchy.config.settings import Keeping
 from pynchy.files.disk import Space, Threshold
-from pynchy.maintenance.nightly import AGAIN, PIECE, NightlyRound, Plan
+from pynchy.maintenance.nightly import AGAIN, PIECE, NightlyRound
 from pynchy.model import DAY, HOUR, MINUTE, GroupId, Micros, RunId, after
 from pynchy.store import backup, groups, health, journal, runs
 from pynchy.store.database import Database, Store, Tx, open_store
@@ -30,7 +31,7 @@ from tests.transactions import at
 
 NOW = Micros(1_750_000_000_000_000)  # 2025-06-15T15:06:40Z
 SETTLE = 1 * MINUTE
-PLAN = Plan(hour=4, timezone="UTC", settle=SETTLE, copies=3, logs=30 * DAY, usage=400 * DAY)
+KEPT = Keeping(hour=4, settle=SETTLE, copies=3, weeks=0, logs=30 * DAY, usage=400 * DAY)
 
 
 @attrs.define(eq=False)
@@ -70,7 +71,8 @@ async def night(tmp_path: Path) -> AsyncIterator[Night]:
         nightly = NightlyRound(
             store=store,
             home=home,
-            plan=PLAN,
+            kept=KEPT,
+            timezone="UTC",
             threshold=Threshold(bytes=1 << 30, share=0),
             now=lambda: made.now(),
             measure=lambda: Space(free=made.free, total=1 << 41),
@@ -114,7 +116,7 @@ async def test_the_newest_copies_stay_and_a_persons_own_always(night: Night) -> 
     left = set(night.copies())
     assert left >= set(own)
     nightly = sorted(left - set(own))
-    assert len(nightly) == PLAN.copies
+    assert len(nightly) == KEPT.copies
     assert nightly[:2] == sorted(old[:2])  # and the new one
 
 
@@ -238,7 +240,7 @@ async def test_no_copy_is_begun_where_there_is_no_room_for_it(night: Night) -> N
 
 
 async def test_copies_can_be_left_to_others(night: Night) -> None:
-    night.nightly.plan = attrs.evolve(PLAN, copies=0)
+    night.nightly.kept = attrs.evolve(KEPT, copies=0)
     assert await night.nightly.round()
     assert not night.home.backups.exists()
 
@@ -295,7 +297,8 @@ def rounds_of(
         made = Counting(
             store=None,  # type: ignore[arg-type]  # no round does anything
             home=Home(Path("/nowhere")),
-            plan=PLAN,
+            kept=KEPT,
+            timezone="UTC",
             threshold=Threshold(bytes=0, share=0),
             now=lambda: after(NOW, trio.current_time() - began + moved[0]),
             measure=lambda: Space(1, 1),
@@ -385,7 +388,8 @@ async def test_a_damaged_index_is_made_anew_and_told(tmp_path: Path) -> None:
         nightly = NightlyRound(
             store=store,
             home=home,
-            plan=PLAN,
+            kept=KEPT,
+            timezone="UTC",
             threshold=Threshold(bytes=1, share=0),
             now=lambda: NOW,
             measure=lambda: Space(free=1 << 40, total=1 << 41),
