@@ -131,7 +131,7 @@ def _write(
 
 
 def _is_linked(config: Config) -> bool:
-    from pynchy.whatsapp import session
+    from pynchy.store import whatsapp_session as session
 
     try:
         return session.linked(config.home.store / session.NAME, ours=False) is not None

@@ -29,7 +29,7 @@ from pynchy.config.sources import ConfigError, from_environ
 from pynchy.daemon.lock import is_held
 from pynchy.exits import Exit
 from pynchy.logs import escape
-from pynchy.whatsapp import session
+from pynchy.store import whatsapp_session as session
 
 if TYPE_CHECKING:
     from pynchy.doctor.checks import Patient

@@ -43,8 +43,8 @@ from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
 from pynchy.limits import DOCTOR
 from pynchy.store import backup, belonging
+from pynchy.store import whatsapp_session as session
 from pynchy.store.connection import StoreError, StoreTooNew
-from pynchy.whatsapp import session
 
 OLD_BACKUP: Final = DOCTOR.backup
 BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wrong

@@ -1,12 +1,13 @@
 """Build WhatsApp's messages: text, quotes, reactions and files.
 
-The rule that keeps it so: pure functions that fill in the library's protobuf objects, which are handed
+Pure functions that fill in the library's protobuf objects, which are handed
 in as ``wa`` and never imported. Nothing here looks for mentions or links in what is said: the library's
 own builders do, and ask the network about what they find.
 """
 
 from __future__ import annotations
 
+import mimetypes
 from typing import Any, Final
 
 import attrs
@@ -25,12 +26,6 @@ _SHOWN: Final = {
     "audio/amr": "audio",
     "audio/ogg": "audio",
 }
-_FIELDS: Final = {
-    "image": "imageMessage",
-    "video": "videoMessage",
-    "audio": "audioMessage",
-    "document": "documentMessage",
-}
 
 
 @attrs.frozen
@@ -44,10 +39,25 @@ class Target:
     text: str = ""
 
 
-def kind_of(media_type: str, *, captioned: bool) -> str:
-    """``image``, ``video``, ``audio`` or ``document``. Audio has no place for a caption."""
-    kind = _SHOWN.get(media_type, "document")
-    return "document" if kind == "audio" and captioned else kind
+@attrs.frozen
+class File:
+    """A file to send: under which name and type, and as which kind phones are to show it."""
+
+    name: str
+    content: bytes = attrs.field(repr=False)
+    media_type: str
+    kind: str  # "image", "video", "audio" or "document"
+    size: tuple[int, int] | None  # width and height of an image
+
+    @classmethod
+    def of(cls, name: str, content: bytes, *, captioned: bool) -> File:
+        """What the name and the first bytes make of it. Audio has no place for a caption."""
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        kind = _SHOWN.get(media_type, "document")
+        size = size_of(content) if kind == "image" else None
+        if (kind == "audio" and captioned) or (kind == "image" and size is None):
+            kind = "document"
+        return cls(name, content, media_type, kind, size)
 
 
 def words(wa: Any, text: str, *, quotes: Target | None) -> Any:
@@ -69,31 +79,22 @@ def reaction(wa: Any, sign: str, *, to: Target, at_ms: int) -> Any:
     return wa.Message(reactionMessage=said)
 
 
-def file(
-    wa: Any,
-    kind: str,
-    uploaded: Any,
-    *,
-    media_type: str,
-    name: str,
-    caption: str,
-    quotes: Target | None,
-    size: tuple[int, int] | None = None,
-) -> Any:
-    """A file that was uploaded as this kind."""
+def file(wa: Any, sent: File, uploaded: Any, *, caption: str, quotes: Target | None) -> Any:
+    """A file that was uploaded as its kind."""
     message = wa.Message()
-    part = getattr(message, _FIELDS[kind])
+    part = getattr(message, f"{sent.kind}Message")
     part.URL, part.directPath = uploaded.url, uploaded.DirectPath
     part.mediaKey = uploaded.MediaKey
     part.fileEncSHA256, part.fileSHA256 = uploaded.FileEncSHA256, uploaded.FileSHA256
     part.fileLength = uploaded.FileLength
-    part.mimetype = "audio/ogg; codecs=opus" if media_type == "audio/ogg" else media_type
-    if kind == "document":
-        part.fileName = part.title = name
+    ogg = sent.media_type == "audio/ogg"
+    part.mimetype = "audio/ogg; codecs=opus" if ogg else sent.media_type
+    if sent.kind == "document":
+        part.fileName = part.title = sent.name
     if caption:
         part.caption = caption
-    if kind == "image" and size is not None:
-        part.width, part.height = size
+    if sent.size is not None:
+        part.width, part.height = sent.size
     if quotes is not None:
         part.contextInfo.CopyFrom(_quote(wa, quotes))
     return message

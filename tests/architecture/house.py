@@ -97,12 +97,18 @@ PLAN: dict[str, Kind] = {
     "pynchy.text.splitting": Kind.RULES,
     "pynchy.text.triggers": Kind.RULES,
     "pynchy.whatsapp.channel": Kind.EDGE,
-    "pynchy.whatsapp.bridge": Kind.EDGE,  # a process of its own
+    "pynchy.whatsapp.bridge": Kind.DOOR,  # a process of its own
+    "pynchy.whatsapp.delivery": Kind.EDGE,
     "pynchy.whatsapp.format": Kind.RULES,
+    "pynchy.whatsapp.intake": Kind.EDGE,
     "pynchy.whatsapp.journal": Kind.EDGE,
+    "pynchy.whatsapp.library": Kind.EDGE,
     "pynchy.whatsapp.lines": Kind.RULES,
     "pynchy.whatsapp.read": Kind.RULES,
-    "pynchy.whatsapp.session": Kind.EDGE,
+    "pynchy.whatsapp.media": Kind.EDGE,
+    "pynchy.whatsapp.pairing": Kind.PROCEDURE,
+    "pynchy.whatsapp.process": Kind.EDGE,
+    "pynchy.whatsapp.sending": Kind.EDGE,
     "pynchy.whatsapp.write": Kind.RULES,
     "pynchy.container.engines.accounts": Kind.EDGE,
     "pynchy.container.mounts.allowlist": Kind.EDGE,
@@ -190,6 +196,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.store.database": Kind.EDGE,
     "pynchy.store.mark": Kind.EDGE,
     "pynchy.store.offline_reader": Kind.EDGE,
+    "pynchy.store.whatsapp_session": Kind.EDGE,
 }
 
 # Kinds whose modules may import others of the same floor in another room. Edges and queries may
@@ -216,10 +223,10 @@ LIBRARY_ROOMS: dict[str, tuple[str, ...]] = {
     "hypercorn": ("pynchy.web",),
     "loguru": ("pynchy.logs",),
     "mcp": ("pynchy_agent",),
-    "neonize": ("pynchy.whatsapp.bridge",),
+    "neonize": ("pynchy.whatsapp.library",),
     "qrcode": ("pynchy.cli",),
     "rich": ("pynchy.cli",),
-    "sqlite3": ("pynchy.store", "pynchy.whatsapp.journal", "pynchy.whatsapp.session"),
+    "sqlite3": ("pynchy.store", "pynchy.whatsapp.journal"),
     "sqlite_utils": ("pynchy.store", "pynchy.store.ledger"),
     "starlette": ("pynchy.web",),
 }

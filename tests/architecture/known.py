@@ -18,5 +18,4 @@ PROCESSES: set[str] = {
 # Functions of more than six parameters, with how many.
 WIDE: dict[str, int] = {
     "pynchy.text.prompt:render_prompt": 12,
-    "pynchy.whatsapp.write:file": 8,
 }

@@ -14,7 +14,7 @@ MODULES = modules()
 HOST = {name: module for name, module in MODULES.items() if within(name, ("pynchy",))}
 WIRING = MODULES["pynchy.daemon.wiring"]
 #: Besides store/: the WhatsApp bridge is a process of its own and keeps its journal and its session beside itself.
-MAY_SPEAK_SQL = ("pynchy.store", "pynchy.whatsapp.journal", "pynchy.whatsapp.session")
+MAY_SPEAK_SQL = ("pynchy.store", "pynchy.whatsapp.journal")
 
 
 def test_no_modules_import_each_other() -> None:

@@ -352,7 +352,8 @@ def _fill(part: Any) -> None:
 
 if __name__ == "__main__":
     os.environ["SPHINX"] = "1"
-    from pynchy.whatsapp import bridge
+    from pynchy.whatsapp import bridge, library
 
-    bridge.load().gocode = FakeGo(json.loads(sys.argv[1]))
+    binding: Any = library
+    binding.neonize.client.gocode = FakeGo(json.loads(sys.argv[1]))
     bridge.main(sys.argv[2:])

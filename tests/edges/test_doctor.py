@@ -23,7 +23,7 @@ from pynchy.daemon.lock import open_lock
 from pynchy.doctor import checks
 from pynchy.files.disk import Space
 from pynchy.gateway.upstream import Verdict
-from pynchy.whatsapp import session
+from pynchy.store import whatsapp_session as session
 
 from .test_whatsapp_session import killed_while_writing
 

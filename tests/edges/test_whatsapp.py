@@ -25,7 +25,7 @@ from pynchy.chat.channel import (
     StateChanged,
 )
 from pynchy.model import ChatId, Outgoing
-from pynchy.whatsapp import session
+from pynchy.store import whatsapp_session as session
 from pynchy.whatsapp.channel import Terms, WhatsApp
 from tests.edges.whatsapp_running import open_whatsapp
 

@@ -91,8 +91,7 @@ def test_linking_what_is_linked_says_so(tmp_path: Path) -> None:
 
 def test_the_library_never_fetches_its_shared_object(tmp_path: Path) -> None:
     script = (
-        "from pynchy.whatsapp import bridge as b\n"
-        "b.load(); import neonize.download as d\n"
+        "import pynchy.whatsapp.library, neonize.download as d\n"
         "try: d.download()\nexcept RuntimeError: print('refused')"
     )
     done = subprocess.run(

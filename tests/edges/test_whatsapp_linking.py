@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pynchy.cli.auth import _show
-from pynchy.whatsapp import session
+from pynchy.store import whatsapp_session as session
 
 from .test_whatsapp import link
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pynchy.whatsapp import session
+from pynchy.store import whatsapp_session as session
 from tests.edges.whatsapp_running import open_whatsapp
 
 from .test_whatsapp import connected, incoming, link, state, terms

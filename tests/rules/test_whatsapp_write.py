@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pynchy.whatsapp.write import kind_of, size_of
+from pynchy.whatsapp.write import File, size_of
 
 PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 640, 480)
 #: As a camera writes it: a segment of its own first, fillers, then the frame.
@@ -34,16 +34,22 @@ def test_whatever_comes_it_ends(noise: bytes, head: bytes) -> None:  # threat P7
 
 
 @pytest.mark.parametrize(
-    ("media_type", "captioned", "kind"),
+    ("name", "content", "captioned", "kind"),
     [
-        ("image/png", True, "image"),
-        ("image/gif", False, "document"),
-        ("video/mp4", True, "video"),
-        ("video/x-matroska", False, "document"),
-        ("audio/ogg", False, "audio"),
-        ("audio/ogg", True, "document"),
-        ("application/pdf", True, "document"),
+        ("a.png", PNG, True, "image"),
+        ("a.png", b"no picture", True, "document"),
+        ("a.gif", b"GIF89a", False, "document"),
+        ("a.mp4", b"", True, "video"),
+        ("a.mkv", b"", False, "document"),
+        ("a.mp3", b"", False, "audio"),
+        ("a.mp3", b"", True, "document"),
+        ("a.pdf", b"%PDF", True, "document"),
+        ("a", PNG, True, "document"),
     ],
 )
-def test_what_phones_can_show_is_shown(media_type: str, captioned: bool, kind: str) -> None:
-    assert kind_of(media_type, captioned=captioned) == kind
+def test_what_phones_can_show_is_shown(
+    name: str, content: bytes, captioned: bool, kind: str
+) -> None:
+    file = File.of(name, content, captioned=captioned)
+    assert file.kind == kind
+    assert file.size == ((640, 480) if kind == "image" else None)

@@ -1,14 +1,16 @@
-"""Read from the library's database which account is linked, and whose a hidden id is.
+"""Read from the WhatsApp library's database which account is linked, and whose a hidden id is.
 
 A process that is killed while the library writes leaves a half-done change behind, which the next
 opener has to undo before it can read anything. So whoever owns the database (the bridge, before it loads
-the library) opens it for writing; others only look. The rule that keeps it so: "cannot be read" is never
-taken for "not linked", and nothing of the library's is changed here but by putting the whole file aside.
+the library) opens it for writing; others only look. "Cannot be read" is never taken for "not linked", and
+nothing of the library's is changed here but by putting the whole file aside.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,7 @@ import attrs
 NAME: Final = "whatsapp.db"
 BEFORE: Final = ".before"  # the session that a new link is to take the place of
 BUSY: Final = 5.0  # seconds to wait for a writer
-_COMPANIONS: Final = ("-journal", "-wal", "-shm")
+WRITTEN: Final = 5.0  # seconds for the library to write down that the link is made, or over
 
 
 @attrs.frozen
@@ -52,9 +54,7 @@ def linked(path: Path, *, ours: bool) -> Account | None:
         raise Unreadable(f"{path.name}: {error.strerror}", damaged=False) from None
     try:
         with closing(_open(path, ours=ours)) as db:
-            tables = (
-                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'whatsmeow_device'"
-            )
+            tables = "SELECT 1 FROM sqlite_master WHERE name = 'whatsmeow_device'"
             if db.execute(tables).fetchone() is None:  # made, and never linked
                 return None
             row = db.execute("SELECT jid, coalesce(lid, '') FROM whatsmeow_device").fetchone()
@@ -65,6 +65,18 @@ def linked(path: Path, *, ours: bool) -> Account | None:
 
 
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def wait_until(path: Path, ready: Callable[[Account | None], bool]) -> Account | None:
+    """Wait until what the library has written down is as expected, not for ever, and return that."""
+    deadline = time.monotonic() + WRITTEN
+    found = None
+    while time.monotonic() < deadline:
+        with suppress(Unreadable):  # the library is writing
+            if ready(found := linked(path, ours=False)):
+                break
+        time.sleep(0.1)
+    return found
 
 
 def number_of(path: Path, lid_user: str) -> str | None:
@@ -87,8 +99,7 @@ def put_aside(path: Path) -> None:
     """Make room for a new link. The old one comes back by `settle` if no new one is made."""
     with suppress(Unreadable):  # damaged, or worse: another reason to link anew
         linked(path, ours=True)  # undoes what is half done: the files go apart from here on
-    for companion in _COMPANIONS:
-        _beside(path, companion).unlink(missing_ok=True)
+    _remove_companions(path)
     if _beside(path, BEFORE).exists():  # of a try that was broken off, and could not be settled
         path.unlink(missing_ok=True)
     elif path.exists():
@@ -104,11 +115,15 @@ def settle(path: Path) -> None:
     if not before.exists():
         return
     if linked(path, ours=True) is None:
-        for companion in _COMPANIONS:
-            _beside(path, companion).unlink(missing_ok=True)
+        _remove_companions(path)
         before.replace(path)
     else:
         before.unlink()
+
+
+def _remove_companions(path: Path) -> None:
+    for companion in ("-journal", "-wal", "-shm"):
+        _beside(path, companion).unlink(missing_ok=True)
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -1,0 +1,139 @@
+"""Take in what WhatsApp brings: each event is in the journal before the library's callback returns."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from pynchy.limits import WHATSAPP
+from pynchy.model import Message
+from pynchy.whatsapp import lines
+from pynchy.whatsapp import read as reading
+from pynchy.whatsapp.journal import Journal
+from pynchy.whatsapp.process import words_of
+
+UNREAD: Final = WHATSAPP.unread
+
+_log = logging.getLogger("bridge")
+
+
+@attrs.define(eq=False)
+class Orders:
+    """What the daemon wants of this bridge. It may name other chats later."""
+
+    name: str  # the assistant's
+    media_limit: int  # bytes
+    transcribe: list[str]  # a command; empty: none
+    chats: Mapping[str, str]  # registered chat -> its media folder
+
+
+@attrs.define(eq=False)
+class Intake:
+    """Events of a linked account on their way into the journal."""
+
+    journal: Journal
+    orders: Orders
+    own: reading.Own
+    more: threading.Event  # there is more in the journal
+    _look_up: Callable[[str], str | None]  # the number behind a hidden id
+    _numbers: dict[str, str] = attrs.field(factory=dict)
+    _unread: dict[str, list[tuple[str, str]]] = attrs.field(factory=dict)  # chat -> (sender, id)
+
+    def message(self, event: Any) -> None:
+        """Into the journal, and only then back to the library."""
+        try:
+            self._take(event)
+        except Exception as error:  # contained here, and only here: one event's trouble
+            _log.exception("an event was not understood")
+            self._set_aside(event, error)
+
+    def _take(self, event: Any) -> None:
+        read = reading.read(event, own=self.own, number_of=self._number_of)
+        if read is None:
+            return
+        message = lines.fitted(self._ours_named(read.message))
+        payload: dict[str, Any] = {}
+        registered = message.chat in self.orders.chats
+        if not registered:  # a name and a time, never content
+            if message.edits or message.revokes:
+                return
+            message = attrs.evolve(message, text="", quoted=None, mentions_me=False)
+        elif read.media is not None:
+            payload["media"] = attrs.asdict(read.media)
+            payload["source"] = base64.b64encode(event.Message.SerializeToString()).decode()
+        payload["message"] = lines.message_out(message)
+        sender = reading.text_id(event.Info.MessageSource.Sender)
+        kept = self.journal.put(
+            json.dumps([message.chat, message.sender, message.id]),
+            json.dumps(payload),
+            wa_id=message.id,
+            own=(message.chat, read.message.text) if message.from_me else None,
+            said_by=sender,
+        )
+        if kept:
+            self.more.set()
+        if kept and registered and not message.from_me:
+            unread = self._unread.setdefault(message.chat, [])
+            unread.append((sender, message.id))
+            del unread[:-UNREAD]
+
+    def take_unread(self, chat: str) -> dict[str, list[str]]:
+        """The newest messages of a chat that are not marked as read yet, by sender; they are from now on."""
+        by_sender: dict[str, list[str]] = {}
+        for who, message_id in self._unread.pop(chat, []):
+            by_sender.setdefault(who, []).append(message_id)
+        return by_sender
+
+    def unraisable(self, args: Any) -> None:
+        """An exception that nobody could be told of: the library's, of an event that is not even
+        one of its protobufs, or our own."""
+        error = args.exc_value or args.exc_type()
+        _log.error("%s: %r", args.err_msg or "an exception", args.object, exc_info=error)
+        if type(error).__name__ == "DecodeError":
+            identity = json.dumps(["", "", secrets.token_hex(16)])
+            self._put_aside(identity, chat="", payload="", reason="it is damaged")
+
+    def _set_aside(self, event: Any, error: Exception) -> None:
+        """Keep a message that could not be read, and have it told. The library brings it only once."""
+        source = event.Info.MessageSource
+        chat, who = reading.text_id(source.Chat), reading.text_id(source.Sender)
+        ours = chat in self.orders.chats
+        self._put_aside(
+            json.dumps([chat, who, lines.short_id(str(event.Info.ID))]),
+            chat=chat,
+            payload=base64.b64encode(event.SerializePartialToString()).decode() if ours else "",
+            reason=words_of(error),
+        )
+
+    def _put_aside(self, identity: str, *, chat: str, payload: str, reason: str) -> None:
+        try:
+            told = self.journal.put_aside(identity, chat=chat, payload=payload, reason=reason[:500])
+        except Exception:  # a full disk: what cannot be kept can still be logged
+            _log.exception("and it could not be set aside")
+        else:
+            if told:
+                self.more.set()
+
+    def _ours_named(self, message: Message) -> Message:
+        """A quote of what we said names it as the daemon does, who chose that id."""
+        quoted = message.quoted
+        ours = None if quoted is None else self.journal.ours(quoted.id)
+        if quoted is None or ours is None:
+            return message
+        return attrs.evolve(message, quoted=attrs.evolve(quoted, id=ours))
+
+    def _number_of(self, lid: str) -> str | None:
+        if lid not in self._numbers:
+            found = self._look_up(lid.partition("@")[0])
+            if found is None:
+                _log.warning("the number behind %s is not known", lid)
+                return None
+            self._numbers[lid] = f"{found.partition('@')[0]}@{reading.PEOPLE}"
+        return self._numbers[lid]

@@ -1,0 +1,70 @@
+"""Send what the daemon wants sent, each noted in the journal before it is tried."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from pynchy.whatsapp import read as reading
+from pynchy.whatsapp import write as writing
+from pynchy.whatsapp.journal import Journal
+
+if TYPE_CHECKING:
+    from pynchy.whatsapp.library import Client
+
+
+@attrs.frozen
+class Sending:
+    """Sends over one client that is connected. ``number`` is our own."""
+
+    client: Client
+    journal: Journal
+    number: str
+
+    def send(self, line: dict[str, Any]) -> tuple[str, str]:
+        """What came of it, and why: ``sent``, or a word of `reading.outcome`."""
+        message_id, outcome, reason = line["message_id"], "sent", ""
+        if not self.journal.begin(message_id, chat=line["chat"], text=line["text"]):
+            return outcome, reason
+        try:
+            self.journal.sent(message_id, self.client.send(line["chat"], self._message(line)))
+        except OSError as error:
+            outcome, reason = "refused", str(error)
+        except Exception as error:  # the library has one sort of error, with words in it
+            reason = str(error)
+            outcome = reading.outcome(reason)
+        if outcome == "uncertain":
+            self.journal.doubt(message_id)
+        elif outcome != "sent":
+            self.journal.refused(message_id)
+        return outcome, reason
+
+    def _message(self, line: dict[str, Any]) -> Any:
+        """It in the library's terms, whatever it is."""
+        from pynchy.whatsapp.library import wa  # loaded once something is sent
+
+        target, text = self._target(line), line["text"]
+        if line["kind"] == "file":
+            path = Path(line["path"])
+            file = writing.File.of(path.name, path.read_bytes(), captioned=bool(text))
+            uploaded = self.client.upload(file.content, file.kind)
+            return writing.file(wa, file, uploaded, caption=text, quotes=target)
+        if line["kind"] == "reaction":
+            if target is None:
+                raise FileNotFoundError("there is nothing to react to")
+            return writing.reaction(wa, text, to=target, at_ms=time.time_ns() // 1_000_000)
+        return writing.words(wa, text, quotes=target)
+
+    def _target(self, line: dict[str, Any]) -> writing.Target | None:
+        """What is quoted or reacted to, with its sender's id as it came: in a chat of hidden ids phones
+        look for that one."""
+        chat, target, who = line["chat"], line.get("target"), line.get("target_sender") or ""
+        if not target or not (who or line["kind"] == "reaction"):
+            return None
+        raw = self.journal.said_by(json.dumps([chat, who, target]))
+        text = line.get("target_text") or ""
+        return writing.Target(chat, target, raw or who, ours=who == self.number, text=text)
