@@ -26,6 +26,7 @@ from pynchy.store.database import Database, Tx
 SHOWN: Final = 200  # characters of a prompt, or of what was said, in a list
 
 _SCHEDULES: Final = Effects(schedules=True)
+_Acted = tuple[task_rows.Task, Effects]
 
 
 @attrs.frozen
@@ -44,7 +45,7 @@ class NewTask:
 
 def create(
     tx: Tx, actor: Actor, wanted: NewTask, creator: tuple[SenderId, int] = (OWNER, 0)
-) -> tuple[task_rows.Task, Effects]:
+) -> _Acted:
     """Make a task with the authority of ``creator``, who stands so many tasks deep."""
     if not actor.reaches(wanted.folder):
         raise Refused("tasks of other groups are for main, in a turn that its owner asked for")
@@ -65,9 +66,7 @@ def create(
     return task, _SCHEDULES
 
 
-def change(
-    tx: Tx, actor: Actor, id: TaskId, wanted: tasks.Change
-) -> tuple[task_rows.Task, Effects]:
+def change(tx: Tx, actor: Actor, id: TaskId, wanted: tasks.Change) -> _Acted:
     """Change a task that is not over."""
     task = find(tx, actor, id)
     if task.creator == OWNER and actor.is_main and not actor.trusted:
@@ -81,7 +80,7 @@ def change(
     return changed, _SCHEDULES
 
 
-def pause(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
+def pause(tx: Tx, actor: Actor, id: TaskId) -> _Acted:
     """Let a task rest."""
     task = find(tx, actor, id)
     reason = "its agent asked" if actor.kind == "agent" else "the owner asked"
@@ -91,7 +90,7 @@ def pause(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
     return find(tx, actor, id), _SCHEDULES
 
 
-def resume(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
+def resume(tx: Tx, actor: Actor, id: TaskId) -> _Acted:
     """Let a task that rests go on."""
     task = find(tx, actor, id)
     try:
@@ -103,7 +102,7 @@ def resume(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
     return find(tx, actor, id), _SCHEDULES
 
 
-def cancel(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
+def cancel(tx: Tx, actor: Actor, id: TaskId) -> _Acted:
     """End a task for good."""
     task = find(tx, actor, id)
     if not tasks.cancel(tx, id):
@@ -112,7 +111,7 @@ def cancel(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
     return find(tx, actor, id), _SCHEDULES
 
 
-def run_now(tx: Tx, actor: Actor, id: TaskId) -> tuple[task_rows.Task, Effects]:
+def run_now(tx: Tx, actor: Actor, id: TaskId) -> _Acted:
     """Run a task once, out of its order."""
     task = find(tx, actor, id)
     try:
@@ -217,24 +216,14 @@ def _update_task(call: Call) -> Done:
     return Done.now(f"changed; {_next(task, call)}", effects)
 
 
-def _pause_task(call: Call) -> Done:
-    _, effects = pause(call.tx, call.actor, _id(call))
-    return Done.now("paused; resume_task lets it go on", effects)
+def _simply(act: Callable[[Tx, Actor, TaskId], _Acted], said: str) -> Callable[[Call], Done]:
+    """The command that does this to one task; ``said`` is its answer, with the next run in the place of ``{}``."""
 
+    def command(call: Call) -> Done:
+        task, effects = act(call.tx, call.actor, _id(call))
+        return Done.now(said.format(_next(task, call)), effects)
 
-def _resume_task(call: Call) -> Done:
-    task, effects = resume(call.tx, call.actor, _id(call))
-    return Done.now(f"resumed; {_next(task, call)}", effects)
-
-
-def _cancel_task(call: Call) -> Done:
-    _, effects = cancel(call.tx, call.actor, _id(call))
-    return Done.now("cancelled for good", effects)
-
-
-def _run_task_now(call: Call) -> Done:
-    _, effects = run_now(call.tx, call.actor, _id(call))
-    return Done.now("it runs as soon as a slot is free", effects)
+    return command
 
 
 def _id(call: Call) -> TaskId:
@@ -286,8 +275,8 @@ HANDLERS: Final[Mapping[str, Callable[[Call], Done]]] = {
     "list_tasks": _list_tasks,
     "get_task": _get_task,
     "update_task": _update_task,
-    "pause_task": _pause_task,
-    "resume_task": _resume_task,
-    "cancel_task": _cancel_task,
-    "run_task_now": _run_task_now,
+    "pause_task": _simply(pause, "paused; resume_task lets it go on"),
+    "resume_task": _simply(resume, "resumed; {}"),
+    "cancel_task": _simply(cancel, "cancelled for good"),
+    "run_task_now": _simply(run_now, "it runs as soon as a slot is free"),
 }

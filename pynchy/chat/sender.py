@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import attrs
 import trio
@@ -212,12 +212,11 @@ class Sender:
         with self._in_lane(name, head.out.chat):
             channel = self._channels.get(name)
             if channel is None:
-                await self._fail(head.out.id, f"there is no channel {name}")
+                await self._record(outbox.failed, head.out.id, f"there is no channel {name}")
                 return
             if head.uncertain and await self._was_sent(channel, head):
                 return
-            if name in self._buckets:
-                await self._buckets[name].take()
+            await self._pace(name)
             out = await self._store.call(_take, head.out.id, moment)
             if out is not None:
                 await self._try(channel, out)
@@ -225,8 +224,7 @@ class Sender:
     async def _carried(self, name: str, out: Outgoing) -> None:
         """Send one entry that is already taken."""
         with self._in_lane(name, out.chat):
-            if name in self._buckets:
-                await self._buckets[name].take()
+            await self._pace(name)
             await self._try(self._channels[name], out)
 
     @contextmanager
@@ -246,55 +244,48 @@ class Sender:
             logger.info("outbox {}: had been sent", head.out.id)
         return bool(known)
 
+    async def _pace(self, name: str) -> None:
+        if name in self._buckets:
+            await self._buckets[name].take()
+
     async def _try(self, channel: Channel, out: Outgoing) -> None:
         entry = out.id
         try:
-            reason = f"no word within {SEND_LIMIT:.0f} s"
             with trio.move_on_after(SEND_LIMIT) as limit:
                 await channel.send(out)
             if limit.cancelled_caught:
-                await self._uncertain(entry, reason)
-                return
+                raise SendUncertain(f"no word within {SEND_LIMIT:.0f} s")
         except NotConnected:
             await self._store.call(outbox.postponed, entry, until=self._now())
             self._mark_down(channel.name)
-            return
         except SendUncertain as error:
-            await self._uncertain(entry, error.reason)
-            return
+            logger.warning("outbox {}: uncertain: {}", entry, error.reason)
+            await self._record(outbox.uncertain, entry, error.reason, jitter=self._jitter())
         except SendRefused as error:
             if error.hopeless:
-                await self._fail(entry, error.reason)
-                return
-            await self._refused(entry, error.reason, permanent=error.permanent)
-            return
+                await self._record(outbox.failed, entry, error.reason)
+            else:
+                await self._refused(entry, error.reason, permanent=error.permanent)
         except Exception as error:  # contained here, and only here: one message's trouble
             # Perhaps it was sent, perhaps it can never be. Under its fixed id another try does no
             # harm, and as a refusal the number of tries has an end.
             logger.exception("outbox {}: the {} channel failed", entry, channel.name)
             await self._refused(entry, type(error).__name__, permanent=False)
-            return
-        await self._store.call(outbox.sent, entry)
-        self._down.pop(channel.name, None)
-        logger.info("outbox {}: sent by {}", entry, channel.name)
-
-    async def _uncertain(self, entry: int, reason: str) -> None:
-        failed = await self._store.call(
-            outbox.uncertain, entry, reason=reason, jitter=self._jitter()
-        )
-        logger.warning("outbox {}: uncertain: {}", entry, reason)
-        self._log(failed)
+        else:
+            await self._store.call(outbox.sent, entry)
+            self._down.pop(channel.name, None)
+            logger.info("outbox {}: sent by {}", entry, channel.name)
 
     async def _refused(self, entry: int, reason: str, *, permanent: bool) -> None:
-        failed = await self._store.call(
-            outbox.refused, entry, reason=reason, permanent=permanent, jitter=self._jitter()
-        )
         logger.warning("outbox {}: refused: {}", entry, reason)
-        self._log(failed)
+        jitter = self._jitter()
+        await self._record(outbox.refused, entry, reason, permanent=permanent, jitter=jitter)
 
-    async def _fail(self, entry: int, reason: str) -> None:
-        failed = await self._store.call(outbox.failed, entry, reason=reason)
-        self._log(failed)
+    async def _record(
+        self, what: Callable[..., outbox.Failed | None], entry: int, reason: str, **how: Any
+    ) -> None:
+        """Write down how a try ended, and log it if it was the last."""
+        self._log(await self._store.call(what, entry, reason=reason, **how))
 
     def _mark_down(self, name: str) -> None:
         """Pause a channel for a while; once, even if several entries found it down."""

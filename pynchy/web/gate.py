@@ -175,12 +175,6 @@ def cookie_name(port: int) -> str:
     return f"pynchy-{port}"
 
 
-def cookie(name: str, value: str, *, age: int, secure: bool) -> str:
-    """The Set-Cookie header: this host only, hidden from scripts, not sent from other sites."""
-    flags = "; Secure" if secure else ""
-    return f"{name}={value}; Max-Age={age}; Path=/; HttpOnly; SameSite=Strict{flags}"
-
-
 def cookie_of(header: str | None, name: str) -> str | None:
     """The value of one cookie in a Cookie header."""
     for part in (header or "").split(";"):

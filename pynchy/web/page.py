@@ -118,50 +118,47 @@ class Page:
         given = (await _body(request)).get("token")
         session = self.sessions.enter(given) if isinstance(given, str) else None
         if session is None:
-            return _no(gate.Refused(401, "link", "this link was used, or is not from this start"))
+            return _no(401, "link", "this link was used, or is not from this start")
         self.entered()
         secure = request.headers["origin"].startswith("https:")
-        response = JSONResponse({"ok": True})
-        name = gate.cookie_name(self.port)
-        response.headers["set-cookie"] = gate.cookie(
-            name, session, age=gate.COOKIE_AGE, secure=secure
-        )
-        return response
+        return self._ok(session, age=gate.COOKIE_AGE, secure=secure)
 
     async def logout(self, request: Request) -> Response:
         if (session := self._session(request.headers)) is not None:
             self.sessions.leave(session)
+        return self._ok("", age=0, secure=False)
+
+    def _ok(self, session: str, *, age: int, secure: bool) -> Response:
+        """Done, with a cookie for this host only, hidden from scripts and not sent from other sites."""
         response = JSONResponse({"ok": True})
         name = gate.cookie_name(self.port)
-        response.headers["set-cookie"] = gate.cookie(name, "", age=0, secure=False)
+        response.set_cookie(
+            name, session, max_age=age, secure=secure, httponly=True, samesite="strict"
+        )
         return response
 
     async def ask(self, request: Request) -> Response:
         op = request.path_params["op"]
         if op not in gate.LOOKS | gate.ACTS:
-            return _no(gate.Refused(404, "unknown_op", "the page does not ask this"))
+            return _no(404, "unknown_op", "the page does not ask this")
         arguments = await _body(request)
         if arguments.keys() & {"id", "op"}:
-            return _no(gate.Refused(400, "bad_request", "id and op are not the page's to choose"))
+            return _no(400, "bad_request", "id and op are not the page's to choose")
         try:
             result = await asking.ask(self.home.control_socket, op, arguments)
         except asking.Refused as error:
-            return _no(gate.Refused(409, error.code, str(error)))
+            return _no(409, error.code, str(error))
         except asking.NotRunning:
-            return _no(gate.Refused(503, "not_running", "pynchy is not running"))
+            return _no(503, "not_running", "pynchy is not running")
         except asking.NoAnswer:
-            return _no(
-                gate.Refused(
-                    504, "no_answer", "pynchy runs and does not answer; its log may say why"
-                )
-            )
+            return _no(504, "no_answer", "pynchy runs and does not answer; its log may say why")
         return JSONResponse(safe.tree(result))
 
     async def run_log(self, request: Request) -> Response:
         run = (await _body(request)).get("run")
         text = journal.run_log(self.home.run_logs, run) if isinstance(run, str) else None
         if text is None:
-            return _no(gate.Refused(404, "no_log", "there is no log of this run yet"))
+            return _no(404, "no_log", "there is no log of this run yet")
         return JSONResponse({"text": safe.block(text)})
 
     # --- streams ---
@@ -207,7 +204,7 @@ class Page:
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A stream of events until the client disconnects."""
         if self._streams >= MAX_STREAMS:  # said so that a browser does not ask again by itself
-            await _no(gate.Refused(429, "busy", "the page is open too often"))(scope, receive, send)
+            await _no(429, "busy", "the page is open too often")(scope, receive, send)
             return
         source = self.news if scope["path"] == "/news" else self.log
 
@@ -255,7 +252,7 @@ class _Guarded:
             await send(message)
 
         if (no := self.page.refusal(scope)) is not None:
-            await _no(no)(scope, receive, with_headers)
+            await _no(no.status, no.code, no.reason)(scope, receive, with_headers)
         elif scope["method"] == "GET" and scope["path"] in ("/news", "/log"):
             await self.page.stream(scope, receive, with_headers)
         elif scope["method"] == "GET" and (file := self.page.file(scope["path"])) is not None:
@@ -269,7 +266,7 @@ class BadBody(Exception):
 
 
 async def _bad_body(request: Request, error: Exception) -> Response:
-    return _no(gate.Refused(400, "bad_request", str(error)))
+    return _no(400, "bad_request", str(error))
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -292,8 +289,8 @@ async def _body(request: Request) -> dict[str, Any]:
     return found
 
 
-def _no(refused: gate.Refused) -> Response:
-    return JSONResponse({"code": refused.code, "error": refused.reason}, status_code=refused.status)
+def _no(status: int, code: str, reason: str) -> Response:
+    return JSONResponse({"code": code, "error": reason}, status_code=status)
 
 
 def _headers(scope: Scope) -> dict[str, str]:

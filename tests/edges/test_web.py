@@ -91,7 +91,12 @@ def test_the_cookie_is_for_this_page_and_for_no_script(web: Web) -> None:
     assert status == 200
     said = headers["set-cookie"].split("; ")
     assert said[0].startswith(f"pynchy-{web.port}=")
-    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(said)
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(said)
+    assert "Secure" not in said
+    behind_tls = f"https://127.0.0.1:{web.port}"
+    status, headers, _ = web.ask("/login", {"token": web.token}, Origin=behind_tls)
+    web.links.append(web.line())
+    assert "Secure" in headers["set-cookie"].split("; ")
 
 
 def test_it_listens_on_loopback_alone(web: Web) -> None:

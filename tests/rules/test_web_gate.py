@@ -13,7 +13,6 @@ from pynchy.web.gate import (
     MAX_SESSIONS,
     Request,
     Sessions,
-    cookie,
     cookie_name,
     cookie_of,
     hostname,
@@ -171,10 +170,6 @@ def test_cookies() -> None:
     assert cookie_of(f"a{name}=1; {name}x=2", name) is None
     assert cookie_of(None, name) is None
     assert cookie_name(8711) != name
-    said = cookie(name, "xyz", age=9, secure=False)
-    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(said.split("; "))
-    assert "Secure" not in said
-    assert "Secure" in cookie(name, "xyz", age=9, secure=True)
 
 
 def test_nothing_is_both_a_look_and_an_act_and_nothing_inline_runs() -> None:
