@@ -20,6 +20,9 @@ from pynchy.files import trees
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, RunId
 
+_GLOBAL = "/workspace/global"
+_COMMANDS = "/workspace/ipc/commands"
+_TALKS = f"{CLAUDE}/projects"
 _SETTINGS = b"{}\n"  # what a user's settings are inside: ours, empty and read-only
 
 
@@ -103,26 +106,16 @@ def prepare(
     where they differ, and only root can.
     """
     work = home.group(group.folder)
-    commands = home.commands(group.folder)
-    talks = _talks(home.session(group.folder))
-    writable = [work, commands, talks]
-    if group.is_main:
-        writable.append(home.shared)
     _scaffold(work, group)
-    for folder in (*writable, home.shared, home.media(group.folder)):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (*writable, home.shared, home.media(group.folder)):
-        _own(folder, owner)
-    if os.geteuid() == 0:  # what is mounted read-only must be entered, too
-        os.chown(home.groups, *owner, follow_symlinks=False)
     mounts = [
         Mount(work, WORK, writable=True),
-        Mount(home.shared, "/workspace/global", writable=group.is_main),
-        Mount(home.media(group.folder), "/workspace/media"),
-        Mount(commands, "/workspace/ipc/commands", writable=True),
-        Mount(talks, f"{CLAUDE}/projects", writable=True),
-        Mount(_settings(home), f"{CLAUDE}/settings.json"),
+        Mount(home.shared, _GLOBAL, writable=group.is_main),
+        Mount(home.commands(group.folder), _COMMANDS, writable=True),
+        Mount(_talks(home.session(group.folder)), _TALKS, writable=True),
     ]
+    _make(home, group, mounts, owner)
+    if os.geteuid() == 0:  # what is mounted read-only must be entered, too
+        os.chown(home.groups, *owner, follow_symlinks=False)
     if group.is_main:
         mounts.append(Mount(home.groups, "/workspace/groups"))
     return (*mounts, *skill_mounts(home, skills))
@@ -170,23 +163,25 @@ def prepare_helper(
     """Make the folders of a helper and say where each is seen: the group's own to be read only, and a
     scratch folder that lives as long as the run. `clear_helper` takes it away."""
     scratch = home.scratch / run
-    commands, talks, work = (scratch / name for name in ("commands", "talks", "work"))
-    for folder in (commands, talks, work, home.group(group.folder), home.shared):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for folder in (commands, talks, work):
-        _own(folder, owner)
-    media = home.media(group.folder)
-    media.mkdir(mode=0o700, parents=True, exist_ok=True)
     mounts = [
         Mount(home.group(group.folder), WORK),
-        Mount(home.shared, "/workspace/global"),
-        Mount(media, "/workspace/media"),
-        Mount(work, "/workspace/scratch", writable=True),
-        Mount(commands, "/workspace/ipc/commands", writable=True),
-        Mount(talks, f"{CLAUDE}/projects", writable=True),
-        Mount(_settings(home), f"{CLAUDE}/settings.json"),
+        Mount(home.shared, _GLOBAL),
+        Mount(scratch / "work", "/workspace/scratch", writable=True),
+        Mount(scratch / "commands", _COMMANDS, writable=True),
+        Mount(scratch / "talks", _TALKS, writable=True),
     ]
+    _make(home, group, mounts, owner)
     return (*mounts, *skill_mounts(home, skills))
+
+
+def _make(home: Home, group: Group, mounts: list[Mount], owner: tuple[int, int]) -> None:
+    """Make the folders of these mounts, and add what every agent of the group sees."""
+    mounts.append(Mount(home.media(group.folder), "/workspace/media"))
+    for mount in mounts:
+        mount.source.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for mount in mounts:
+        _own(mount.source, owner)
+    mounts.append(Mount(_settings(home), f"{CLAUDE}/settings.json"))
 
 
 def _talks(session: Path) -> Path:

@@ -1,13 +1,11 @@
 """Measure how much an agent's folders hold; they change meanwhile and may be hostile.
 
-The rule that keeps it so: a look has an end. It stops at the first thing that is
-too much, or that cannot be looked into (`pynchy.files.walk`). Nothing is changed.
+The rule that keeps it so: counting has an end. It stops at the first thing that is too much, or that cannot be looked
+into (`pynchy.files.walk`). Nothing is changed.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -41,44 +39,25 @@ class Most:
 
 
 def usage_of(tops: Iterable[Path], *, most: Most) -> Usage:
-    """Count what is below ``tops``; no further than to where it is more than ``most``."""
-    count = _Count(most)
+    """Count what is below ``tops``; no further than to where it is more than ``most``, or cannot be seen."""
+    bytes = files = 0
+    linked: set[tuple[int, int]] = set()  # files of several names, counted once
     for top in tops:
-        count.tree(top)
-    return Usage(count.bytes, count.files, count.hidden)
-
-
-@attrs.define
-class _Count:
-    most: Most
-    bytes: int = 0
-    files: int = 0
-    hidden: str = ""
-    linked: set[tuple[int, int]] = attrs.field(factory=set)  # files of several names, counted once
-
-    @property
-    def enough(self) -> bool:
-        return bool(self.hidden) or self.most.is_passed(self.bytes, self.files)
-
-    def tree(self, top: Path) -> None:
         walk = Walk(top)
         with closing(iter(walk)) as entries:
             for entry in entries:
-                self._add(entry.seen)
-                self._note(walk)
-                if self.enough:
+                files += 1
+                node = (entry.seen.st_dev, entry.seen.st_ino)
+                if node not in linked:
+                    bytes += entry.seen.st_blocks * 512  # holes take nothing
+                if entry.seen.st_nlink > 1 and not entry.is_folder:
+                    linked.add(node)
+                if walk.skipped.keys() - {OTHER_DISK} or most.is_passed(bytes, files):
                     break
-        self._note(walk)
-
-    def _note(self, walk: Walk) -> None:
-        for why in walk.skipped:
-            if why != OTHER_DISK:  # which is the owner's doing, and takes nothing of this one
-                self.hidden = f"{'are' if why in (TOO_DEEP, TOO_MANY) else 'is'} {why}"
-
-    def _add(self, seen: os.stat_result) -> None:
-        self.files += 1
-        if seen.st_nlink > 1 and not stat.S_ISDIR(seen.st_mode):
-            if (seen.st_dev, seen.st_ino) in self.linked:
-                return
-            self.linked.add((seen.st_dev, seen.st_ino))
-        self.bytes += seen.st_blocks * 512  # holes take nothing
+        # What is on another disk is the owner's doing, and takes nothing of this one.
+        for why in walk.skipped.keys() - {OTHER_DISK}:
+            hidden = f"{'are' if why in (TOO_DEEP, TOO_MANY) else 'is'} {why}"
+            return Usage(bytes, files, hidden)
+        if most.is_passed(bytes, files):
+            break
+    return Usage(bytes, files)

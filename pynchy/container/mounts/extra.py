@@ -8,7 +8,7 @@ what was at the place when it was looked at, so that a later look can tell wheth
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,6 @@ from pynchy.container.mounts.rules import (
     Granted,
     KnownPaths,
     MountRequest,
-    Seen,
     judge_all,
     masks,
 )
@@ -104,62 +103,58 @@ class Allowed:
             programs=tuple(path.resolve() for path in self.programs),
         )
         theirs = [
-            granted.mount
-            for their, main in others
-            for granted in judge_all(
-                self._looked(their), allowlist=rules, known=known, is_main=main
-            )
-            if isinstance(granted, Granted)
+            verdict.mount
+            for wanted, main in others
+            for verdict in self._judged(wanted, rules, known, is_main=main)
+            if isinstance(verdict, Granted)
         ]
-        known = attrs.evolve(
-            known,
-            sources=tuple(mount.source for mount in theirs),
-            written=tuple(mount.source for mount in theirs if mount.writable),
-        )
-        mounts: list[Mount] = []
-        refused: list[Denied] = []
-        notes: list[str] = []
-        seen: dict[Path, tuple[int, int]] = {}
+        known = known.with_mounts(*theirs)
+        found = Extras()
         room = MOST_COVERS
-        for verdict in judge_all(
-            self._looked(requests), allowlist=rules, known=known, is_main=is_main
+        for request, verdict in zip(
+            requests, self._judged(requests, rules, known, is_main=is_main), strict=True
         ):
+            if isinstance(verdict, Granted):
+                try:
+                    identity = _identity(verdict.mount.source)
+                    covers = self._covers(verdict, rules, known.programs, room)
+                except (OSError, BadSpec, allowlist.Unmaskable) as error:
+                    verdict = Denied(request, f"secrets in it cannot be masked: {error}")
             if isinstance(verdict, Denied):
-                refused.append(verdict)
-                continue
-            source = verdict.mount.source
-            try:
-                found = _identity(source)
-                covers = self._covers(verdict, rules, known.programs)
-                if len(covers) > room:
-                    raise allowlist.Unmaskable(f"{len(covers)} of them, the most is {MOST_COVERS}")
-            except (OSError, BadSpec, allowlist.Unmaskable) as error:
-                request = next(
-                    request
-                    for request in requests
-                    if verdict.mount.target.endswith(f"/{request.name}")
-                )
-                refused.append(Denied(request, f"secrets in it cannot be masked: {error}"))
+                found = attrs.evolve(found, refused=(*found.refused, verdict))
                 continue
             room -= len(covers)
-            seen[source] = found
-            mounts += [verdict.mount, *covers]
-            if verdict.note:
-                notes.append(f"{source}: {verdict.note}")
-            if masked := sum(cover.source.is_relative_to(self.empty) for cover in covers):
-                notes.append(f"{source}: {masked} secrets in it are masked")
-            if kept := len(covers) - masked:
-                notes.append(f"{source}: {kept} places that your own programs run are read-only")
-        return Extras(tuple(mounts), tuple(refused), tuple(notes), seen)
+            found = attrs.evolve(
+                found,
+                mounts=(*found.mounts, verdict.mount, *covers),
+                notes=(*found.notes, *self._notes(verdict, covers)),
+                seen={**found._seen, verdict.mount.source: identity},
+            )
+        return found
 
-    def _looked(self, requests: Sequence[MountRequest]) -> list[tuple[MountRequest, Seen | None]]:
-        return [
-            (request, allowlist.look(request.path, user_home=self.user_home))
-            for request in requests
-        ]
+    def _notes(self, granted: Granted, covers: tuple[Mount, ...]) -> Iterator[str]:
+        source = granted.mount.source
+        if granted.note:
+            yield f"{source}: {granted.note}"
+        if masked := sum(cover.source.is_relative_to(self.empty) for cover in covers):
+            yield f"{source}: {masked} secrets in it are masked"
+        if kept := len(covers) - masked:
+            yield f"{source}: {kept} places that your own programs run are read-only"
+
+    def _judged(
+        self,
+        requests: Sequence[MountRequest],
+        rules: Allowlist,
+        known: KnownPaths,
+        *,
+        is_main: bool,
+    ) -> tuple[Granted | Denied, ...]:
+        seen = [allowlist.look(each.path, user_home=self.user_home) for each in requests]
+        pairs = list(zip(requests, seen, strict=True))
+        return judge_all(pairs, allowlist=rules, known=known, is_main=is_main)
 
     def _covers(
-        self, granted: Granted, rules: Allowlist, programs: tuple[Path, ...]
+        self, granted: Granted, rules: Allowlist, programs: tuple[Path, ...], room: int
     ) -> tuple[Mount, ...]:
         source = granted.mount.source
         hits = (
@@ -171,6 +166,8 @@ class Allowed:
         )
         if not hits:
             return ()
+        if len(hits) > room:
+            raise allowlist.Unmaskable(f"{len(hits)} of them, the most is {MOST_COVERS}")
         file, folder = self.empty / "empty-file", self.empty / "empty-folder"
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         file.touch(mode=0o444)

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -19,6 +19,7 @@ from pynchy.container.mounts.sensitive import HOST_PROGRAMS, SECRETS, fold, matc
 from pynchy.container.spec import BadSpec, Mount
 from pynchy.limits import GROUPS
 from pynchy_agent import wire
+from pynchy_agent.values import Flag, Items, Kind, Pattern, Record, Text, Wrong
 
 MAX_BYTES: Final = GROUPS.allowlist
 EXTRA: Final = "/workspace/extra"
@@ -62,47 +63,47 @@ class Allowlist:
 NOTHING: Final = Allowlist()
 
 
+class _Comment(Kind[object]):
+    """Whatever the owner writes."""
+
+    expected = "anything"
+
+    def _take(self, value: object) -> object:
+        return value
+
+
+_COMMENT: Final = {"_comment": _Comment()}
+_ROOT: Final = Record(
+    needs={"path": Text()},
+    may={"allowReadWrite": Flag(), "description": Text(least=0), **_COMMENT},
+)
+_BLOCKED: Final = Pattern(re.compile(r"(?=.*[^/ ]).{1,255}", re.DOTALL), "a name, or a path")
+_FILE: Final = Record(
+    may={
+        "allowedRoots": Items(_ROOT),
+        "blockedPatterns": Items(_BLOCKED),
+        "nonMainReadOnly": Flag(),
+        **_COMMENT,
+    }
+)
+
+
 def parse_allowlist(data: bytes) -> Allowlist:
     """The allowlist that a file says, or `BadAllowlist`. Unknown names are refused; ``_comment`` may be anywhere."""
     try:
-        document = wire.loads_strict(data, max_bytes=MAX_BYTES)
+        document = _FILE.take(wire.loads_strict(data, max_bytes=MAX_BYTES))
     except wire.BadFrame as error:
         raise BadAllowlist(f"not a JSON object: {error}") from None
-    _known(document, {"allowedRoots", "blockedPatterns", "nonMainReadOnly"})
-    roots = []
-    for item in _each(document, "allowedRoots", dict):
-        _known(item, {"path", "allowReadWrite", "description"})
-        path = _one(item, "path", str, None)
-        _check_written(path)
-        writable = _one(item, "allowReadWrite", bool, False)
-        roots.append(Root(path, writable, _one(item, "description", str, "")))
-    patterns = []
-    for pattern in _each(document, "blockedPatterns", str):
-        if not pattern.strip("/ ") or len(pattern) > 255:
-            raise BadAllowlist(f"not a pattern: {pattern!r}")
-        patterns.append(pattern)
-    blocked = tuple(dict.fromkeys((*SECRETS, *patterns)))
-    return Allowlist(tuple(roots), blocked, _one(document, "nonMainReadOnly", bool, True))
-
-
-def _known(item: dict[str, Any], names: set[str]) -> None:
-    if unknown := sorted(item.keys() - names - {"_comment"}):
-        raise BadAllowlist(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(names))}")
-
-
-def _one(item: dict[str, Any], name: str, kind: type, default: Any) -> Any:
-    value = item.get(name, default)
-    if type(value) is not kind:
-        raise BadAllowlist(f"{name} is not a {kind.__name__}: {value!r}"[:200])
-    return value
-
-
-def _each(item: dict[str, Any], name: str, kind: type) -> list[Any]:
-    values = _one(item, name, list, [])
-    for value in values:
-        if type(value) is not kind:
-            raise BadAllowlist(f"{name} holds something that is not a {kind.__name__}")
-    return list(values)
+    except Wrong as error:
+        raise BadAllowlist(str(error)) from None
+    roots = tuple(
+        Root(each["path"], each.get("allowReadWrite", False), each.get("description", ""))
+        for each in document.get("allowedRoots", ())
+    )
+    for root in roots:
+        _check_written(root.path)
+    blocked = dict.fromkeys((*SECRETS, *document.get("blockedPatterns", ())))
+    return Allowlist(roots, tuple(blocked), document.get("nonMainReadOnly", True))
 
 
 # --- paths -----------------------------------------------------------------------------------------
@@ -157,6 +158,14 @@ class KnownPaths:
     written: tuple[Path, ...] = ()
     sources: tuple[Path, ...] = ()
     programs: tuple[Path, ...] = ()
+
+    def with_mounts(self, *mounts: Mount) -> KnownPaths:
+        """The same once these are granted."""
+        return attrs.evolve(
+            self,
+            sources=(*self.sources, *(mount.source for mount in mounts)),
+            written=(*self.written, *(mount.source for mount in mounts if mount.writable)),
+        )
 
 
 @attrs.frozen
@@ -267,12 +276,7 @@ def judge_all(
         verdicts.append(verdict)
         if isinstance(verdict, Granted):
             names.add(fold(request.name))
-            source = verdict.mount.source
-            known = attrs.evolve(
-                known,
-                sources=(*known.sources, source),
-                written=(*known.written, source) if verdict.mount.writable else known.written,
-            )
+            known = known.with_mounts(verdict.mount)
     return tuple(verdicts)
 
 
