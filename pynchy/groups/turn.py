@@ -32,7 +32,7 @@ from pynchy.policy.failures import Call, Trouble
 from pynchy.store import claims, groups, holds, results, runs, serving, turns
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store
-from pynchy.text.prompt import MEDIA_ROOT, render_prompt
+from pynchy.text.prompt import MEDIA_ROOT, Contents, render_prompt
 from pynchy.text.reply import NOTICE_PREFIX, clean_reply, hides_the_rest, within
 from pynchy.text.splitting import split_reply
 from pynchy_agent import wire
@@ -575,19 +575,22 @@ class _Run:
         if claimed.source == turns.COMPACT:
             return wire.Compact(id=claimed.prompt_id)
         woken = claimed.prompt if claimed.kind == "notice" else None
-        text = render_prompt(
+        told = Contents(
+            chat=claimed.chat_name,
             messages=claimed.messages,
             omitted=claimed.omitted,
-            timezone=self.terms.timezone,
-            now=self.services.world.now(),
-            boundary=self.services.world.new_id()[:16],
-            assistant=self.terms.assistant,
-            chat=claimed.chat_name,
             said=claimed.said if claimed.resume else (),
             task=claimed.task,
             notices=claimed.notices if woken is None else (*claimed.notices, woken),
             work=claimed.prompt if claimed.kind == "delegate" else None,
             woken=woken is not None,
+        )
+        text = render_prompt(
+            told,
+            timezone=self.terms.timezone,
+            now=self.services.world.now(),
+            boundary=self.services.world.new_id()[:16],
+            assistant=self.terms.assistant,
         )
         return wire.Prompt(
             id=claimed.prompt_id, text=text, images=_images(claimed), script=claimed.script

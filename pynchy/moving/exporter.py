@@ -21,17 +21,20 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from pynchy.config.paths import Home, part_of
+from pynchy.files.extents import data_in
 from pynchy.files.walk import Walk
 from pynchy.model import GroupId
 from pynchy.store import whole
 from pynchy.store.connection import open_reader
 
+_BLOCK: Final = 1 << 16
 HOLE: Final = 1 << 20  # bytes of holes in a file that are worth a list of its pieces
 MOST_PIECES: Final = 100_000
 MOST_SAID: Final = 100  # places that are named
@@ -172,18 +175,19 @@ def _add_file(
         if seen.st_blocks * 512 + HOLE < seen.st_size:
             _add_sparse(archive, header, file)
         else:
-            archive.addfile(header, _Exactly(file, seen.st_size))  # type: ignore[arg-type]  # it only reads
+            _add_pieces(archive, header, file, [(0, seen.st_size)])
     return True
 
 
 def _add_sparse(archive: tarfile.TarFile, header: tarfile.TarInfo, file: io.BufferedReader) -> None:
     """Add a sparse file as its data and their places, in the PAX format 1.0 that GNU tar, bsdtar and Python read,
     instead of writing its holes as zeros."""
-    pieces = _pieces(file.fileno(), header.size)
-    lines = [str(len(pieces))]
-    for start, length in pieces:
-        lines += [str(start), str(length)]
-    listed = "".join(f"{line}\n" for line in lines).encode()
+    pieces = list(islice(data_in(file.fileno(), header.size), MOST_PIECES + 1))
+    if len(pieces) > MOST_PIECES:
+        raise _TooScattered(f"a file of more than {MOST_PIECES} pieces with holes in between")
+    pieces.append((header.size, 0))  # the end of the file
+    numbers = (len(pieces), *chain.from_iterable(pieces))
+    listed = "".join(f"{each}\n" for each in numbers).encode()
     listed += bytes(-len(listed) % tarfile.BLOCKSIZE)
     header.pax_headers = {
         "GNU.sparse.major": "1",
@@ -192,33 +196,36 @@ def _add_sparse(archive: tarfile.TarFile, header: tarfile.TarInfo, file: io.Buff
         "GNU.sparse.realsize": str(header.size),
     }
     header.size = len(listed) + sum(length for _, length in pieces)
-    archive.addfile(header, _Pieces(listed, file, pieces))  # type: ignore[arg-type]  # it only reads
+    _add_pieces(archive, header, file, pieces, listed=listed)
 
 
-def _pieces(descriptor: int, size: int) -> list[tuple[int, int]]:
-    """The parts of a file that have data: starts and lengths, the end of the file included."""
-    found: list[tuple[int, int]] = []
-    here = 0
-    while here < size:
-        try:
-            start = os.lseek(descriptor, here, os.SEEK_DATA)
-        except OSError:  # only a hole is left
-            break
-        here = min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
-        if here > start:
-            found.append((start, here - start))
-        if len(found) > MOST_PIECES:
-            raise _TooScattered(f"a file of more than {MOST_PIECES} pieces with holes in between")
-    return [*found, (size, 0)]
+def _add_pieces(
+    archive: tarfile.TarFile,
+    header: tarfile.TarInfo,
+    file: io.BufferedReader,
+    pieces: Iterable[tuple[int, int]],
+    *,
+    listed: bytes = b"",
+) -> None:
+    """Add these pieces of a file, behind the list of them: exactly the announced length, even if the file is
+    truncated meanwhile."""
+
+    def read() -> Iterator[bytes]:
+        yield listed
+        for start, length in pieces:
+            file.seek(start)
+            for left in range(length, 0, -_BLOCK):
+                wanted = min(left, _BLOCK)
+                yield file.read(wanted).ljust(wanted, b"\0")
+
+    archive.addfile(header, _Joined(read()))  # type: ignore[arg-type]  # it only reads
 
 
-class _Pieces:
-    """The pieces of a file one after the other, behind the list of them."""
+class _Joined:
+    """A stream of parts, to be read in blocks of any size."""
 
-    def __init__(
-        self, listed: bytes, file: io.BufferedReader, pieces: list[tuple[int, int]]
-    ) -> None:
-        self._parts = self._read(listed, file, pieces)
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
         self._rest = b""
 
     def read(self, size: int) -> bytes:
@@ -226,28 +233,3 @@ class _Pieces:
             self._rest += part
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
-
-    @staticmethod
-    def _read(
-        listed: bytes, file: io.BufferedReader, pieces: list[tuple[int, int]]
-    ) -> Iterator[bytes]:
-        yield listed
-        for start, length in pieces:
-            file.seek(start)
-            piece = _Exactly(file, length)
-            while part := piece.read(1 << 16):
-                yield part
-
-
-class _Exactly:
-    """Reads exactly the announced length, even if the file is truncated meanwhile."""
-
-    def __init__(self, file: io.BufferedReader, size: int) -> None:
-        self._file = file
-        self._left = size
-
-    def read(self, size: int) -> bytes:
-        wanted = min(size, self._left)
-        data = self._file.read(wanted)
-        self._left -= wanted
-        return data.ljust(wanted, b"\0")

@@ -17,6 +17,7 @@ from typing import Final
 
 import attrs
 
+from pynchy.files.extents import data_in
 from pynchy.files.walk import FOLDER, Entry, Walk
 
 _ASIDE: Final = ".pynchy-import.part"
@@ -154,16 +155,9 @@ def _merge_file(theirs: int, ours: int | None, name: str, path: str, terms: _Ter
 
 def _copy(source: BufferedReader, aside: BufferedWriter, size: int) -> None:
     """Copy a file, holes as holes, up to its size when it was opened."""
-    here = 0
-    while here < size:
-        try:
-            start = os.lseek(source.fileno(), here, os.SEEK_DATA)
-        except OSError:  # only a hole is left
-            break
-        here = min(os.lseek(source.fileno(), start, os.SEEK_HOLE), size)
+    for start, left in data_in(source.fileno(), size):
         os.lseek(source.fileno(), start, os.SEEK_SET)
         os.lseek(aside.fileno(), start, os.SEEK_SET)
-        left = here - start
         while left > 0 and (block := os.read(source.fileno(), min(left, _BLOCK))):
             left -= len(block)
             while block:

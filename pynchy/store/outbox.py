@@ -223,7 +223,7 @@ def refused(tx: Tx, entry: int, *, reason: str, permanent: bool, jitter: float) 
         )
         return None
     if permanent or attempt >= SENDING.attempts or _is_old(created_at, tx.now):
-        return _give_up(tx, entry, reason=reason)
+        return failed(tx, entry, reason=reason)
     tx.execute(
         "UPDATE outbox SET state = 'pending', plain = max(plain, ?), next_at = ?, error = ? "
         "WHERE id = ?",
@@ -249,7 +249,7 @@ def uncertain(tx: Tx, entry: int, *, reason: str, jitter: float) -> Failed | Non
         return None
     attempt, created_at = row
     if attempt >= SENDING.uncertain or _is_old(created_at, tx.now):
-        return _give_up(tx, entry, reason=reason)
+        return failed(tx, entry, reason=reason)
     next_at = retries.send_retry(attempt=attempt, now=tx.now, jitter=jitter)
     tx.execute("UPDATE outbox SET next_at = ? WHERE id = ?", (next_at, entry))
     return None
@@ -265,11 +265,6 @@ def postponed(db: Database, entry: int, *, until: Micros) -> None:
     )
 
 
-def failed(tx: Tx, entry: int, *, reason: str) -> Failed | None:
-    """Give an entry up at once."""
-    return _give_up(tx, entry, reason=reason)
-
-
 def expire(tx: Tx, *, limit: int = 100) -> list[Failed]:
     """Give up what could not be sent for a day; call it again while it returns anything."""
     rows = tx.execute(
@@ -277,7 +272,7 @@ def expire(tx: Tx, *, limit: int = 100) -> list[Failed]:
         "AND created_at <= ? ORDER BY created_at, id LIMIT ?",
         (after(tx.now, -SENDING.expiry), limit),
     ).fetchall()
-    found = [_give_up(tx, row[0], reason="not sent within a day") for row in rows]
+    found = [failed(tx, row[0], reason="not sent within a day") for row in rows]
     return [each for each in found if each is not None]
 
 
@@ -341,7 +336,8 @@ def get(db: Database, entry: int) -> dict[str, Any] | None:
     return next(db.query("SELECT * FROM outbox WHERE id = ?", (entry,)), None)
 
 
-def _give_up(tx: Tx, entry: int, *, reason: str) -> Failed | None:
+def failed(tx: Tx, entry: int, *, reason: str) -> Failed | None:
+    """Give an entry up at once, and tell its agent and main; None if it has ended before."""
     row = tx.execute(
         "UPDATE outbox SET state = 'failed', failed_at = ?, error = ? "
         f"WHERE id = ? AND {_OPEN} RETURNING chat, message_id, text, notice",

@@ -52,20 +52,23 @@ class PromptTask:
     name: str = ""
 
 
+@attrs.frozen(kw_only=True)
+class Contents:
+    """What a prompt tells. ``omitted`` counts older messages that are not among ``messages``; ``said`` is what an
+    interrupted turn has sent already, ``work`` a helper's job. ``woken``: the last of ``notices`` woke the agent."""
+
+    chat: str = ""
+    messages: Sequence[PromptMessage] = ()
+    omitted: int = 0
+    said: Sequence[str] = ()
+    task: PromptTask | None = None
+    notices: Sequence[str] = ()
+    work: str | None = None
+    woken: bool = False
+
+
 def render_prompt(
-    *,
-    messages: Sequence[PromptMessage],
-    omitted: int,
-    timezone: str,
-    now: Micros,
-    boundary: str,
-    assistant: str,
-    chat: str = "",
-    said: Sequence[str] = (),
-    task: PromptTask | None = None,
-    notices: Sequence[str] = (),
-    work: str | None = None,
-    woken: bool = False,
+    told: Contents, *, timezone: str, now: Micros, boundary: str, assistant: str
 ) -> str:
     """The prompt of one turn: a few fixed words of the host, and an XML document inside a fence.
 
@@ -74,25 +77,24 @@ def render_prompt(
     two lines of the fence. Characters that XML cannot carry are replaced by visible ones. Texts
     over their limit, and messages for which there is no room, are left out with a note of it; the
     oldest go first, and of a message that asks something always stays.
-
-    ``work`` is a helper's job. ``woken``: the last of ``notices`` is what woke the agent.
     """
     if len(boundary) < 16 or not (boundary.isascii() and boundary.isalnum()):
         raise ValueError("a boundary is at least 16 ASCII letters or digits")
     zone = _zone(timezone)
     ink = _Ink(boundary)
-    shown, dropped = _fit(messages)
+    shown, dropped = _fit(told.messages)
+    missing = told.omitted + dropped
 
     lines = [
         ink.open(
             "prompt",
             assistant=clean_name(assistant),
-            chat=clean_name(chat, fallback=""),
+            chat=clean_name(told.chat, fallback=""),
             now=_local(now, zone),
             timezone=str(zone),
         )
     ]
-    if task is not None:
+    if (task := told.task) is not None:
         lines.append(
             ink.element(
                 "task",
@@ -103,33 +105,28 @@ def render_prompt(
                 missed=str(task.missed) if task.missed else "",
             )
         )
-    if work is not None:
-        lines.append(ink.element("task", clean_text(work)))
-    lines.extend(ink.element("notice", clean_text(item)) for item in notices)
-    for item in said:
+    if told.work is not None:
+        lines.append(ink.element("task", clean_text(told.work)))
+    lines.extend(ink.element("notice", clean_text(item)) for item in told.notices)
+    for item in told.said:
         text, note = _cap(clean_text(item), SAID_LIMIT)
         lines.append(ink.element("said", text, note=note))
-    missing = omitted + dropped
     if missing:
         lines.append(ink.element("omitted", "", count=str(missing)))
     for message, limit in shown:
         lines.extend(_message(message, limit=limit, zone=zone, ink=ink))
     lines.append("</prompt>")
 
-    words = [_HEADER]
-    if task is not None:
-        words.append(_TASK_WORDS)
-    if work is not None:
-        words.append(_WORK_WORDS)
-    if woken:
-        words.append(_WOKEN_WORDS)
-    if said:
-        words.append(_SAID_WORDS)
-    if missing:
-        words.append(_OMITTED_WORDS)
-    return "\n".join(
-        [" ".join(words), f"=== {boundary} begin ===", *lines, f"=== {boundary} end ==="]
+    remarks = (
+        (True, _HEADER),
+        (task is not None, _TASK_WORDS),
+        (told.work is not None, _WORK_WORDS),
+        (told.woken, _WOKEN_WORDS),
+        (bool(told.said), _SAID_WORDS),
+        (bool(missing), _OMITTED_WORDS),
     )
+    words = " ".join(text for holds, text in remarks if holds)
+    return "\n".join([words, f"=== {boundary} begin ===", *lines, f"=== {boundary} end ==="])
 
 
 _HEADER: Final = (

@@ -76,6 +76,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.reader_budget": Kind.GROUND,
     "pynchy.daemon.loop_watchdog": Kind.EDGE,
     "pynchy.daemon.service_files": Kind.EDGE,
+    "pynchy.files.extents": Kind.GROUND,
     "pynchy.files.walk": Kind.GROUND,
     "pynchy.control.subscriptions": Kind.SERVICE,
     "pynchy.clock": Kind.GROUND,

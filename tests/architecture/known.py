@@ -16,6 +16,4 @@ PROCESSES: set[str] = {
 }
 
 # Functions of more than six parameters, with how many.
-WIDE: dict[str, int] = {
-    "pynchy.text.prompt:render_prompt": 12,
-}
+WIDE: dict[str, int] = {}

@@ -328,7 +328,7 @@ def _words(data: bytes) -> None:
 def _prompt(data: bytes) -> None:
     words = _told(data)
     kept = prompt.clean_text(words)
-    shown = prompt.render_prompt(
+    told = prompt.Contents(
         messages=[
             prompt.PromptMessage(
                 sender_name=words, sent_at=_WINTER, text=words, triggers=True, id=words,
@@ -336,10 +336,13 @@ def _prompt(data: bytes) -> None:
                 attachments=(Attachment(path=words, media_type=words, size=1, name=words),),
             )
         ],
-        omitted=0, timezone=words[:40].replace("\0", ""), now=_WINTER, boundary=_BOUNDARY, assistant=words,
         chat=words, said=[words], notices=[words], work=words,
         task=prompt.PromptTask(id=words, prompt=words, due_at=_WINTER, name=words),
     )  # fmt: skip
+    zone = words[:40].replace("\0", "")
+    shown = prompt.render_prompt(
+        told, timezone=zone, now=_WINTER, boundary=_BOUNDARY, assistant=words
+    )
     assert shown.count(_BOUNDARY) == 2
     _, _, rest = shown.partition(f"=== {_BOUNDARY} begin ===\n")
     inside, _, _ = rest.partition(f"\n=== {_BOUNDARY} end ===")

@@ -23,7 +23,7 @@ from pynchy.model import (
 from pynchy.text import names, reply, splitting, triggers
 from pynchy.text import prompt as prompts
 from pynchy.text.names import clean_name
-from pynchy.text.prompt import PromptMessage, PromptTask, clean_text, render_prompt
+from pynchy.text.prompt import Contents, PromptMessage, PromptTask, clean_text, render_prompt
 from pynchy.text.reply import clean_reply
 from pynchy.text.safe import NOTICE_MARK
 from pynchy.text.splitting import split_reply
@@ -197,14 +197,13 @@ def parse(prompt: str, boundary: str = BOUNDARY) -> ElementTree.Element:
 
 def prompt(*messages: PromptMessage, **changes: Any) -> str:
     facts: dict[str, Any] = {
-        "messages": messages,
-        "omitted": 0,
         "timezone": "Europe/Berlin",
         "now": NOON,
         "boundary": BOUNDARY,
         "assistant": "Pynchy",
     }
-    return render_prompt(**facts | changes)
+    told = {name: changes.pop(name) for name in tuple(changes) if name not in facts}
+    return render_prompt(Contents(messages=messages, **told), **facts | changes)
 
 
 TEXTS = st.one_of(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pynchy.gateway.exchange import COUNT_TOKENS, MESSAGES, UpstreamRequest
 from pynchy.gateway.offline import Asked, OfflineModel, Reply, Text, ToolUse, answer, read
 from pynchy.model import Attachment, Micros, Quoted
-from pynchy.text.prompt import PromptMessage, PromptTask, render_prompt
+from pynchy.text.prompt import Contents, PromptMessage, PromptTask, render_prompt
 
 TOOLS = [
     {"name": "Bash"},
@@ -65,17 +65,20 @@ def test_the_last_message_of_a_prompt_counts() -> None:
 
 
 def rendered(*messages: PromptMessage, task: PromptTask | None = None, said: str = "") -> str:
-    prompt = render_prompt(
+    told = Contents(
         messages=messages,
         omitted=2,
-        timezone="Europe/Berlin",
-        now=Micros(0),
-        boundary="0123456789abcdef",
-        assistant="Pynchy",
         chat="Family",
         said=(said,) if said else (),
         task=task,
         notices=("echo a notice",),
+    )
+    prompt = render_prompt(
+        told,
+        timezone="Europe/Berlin",
+        now=Micros(0),
+        boundary="0123456789abcdef",
+        assistant="Pynchy",
     )
     return asked(user(prompt)).prompt
 
