@@ -8,10 +8,11 @@ leaves a line in the log with its group, host and bytes.
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
-import attrs
 import h11
 import trio
 
@@ -32,6 +33,9 @@ ADDRESSES: Final = 4  # of one name that are tried
 HELLO_PIECES: Final = 64  # reads in which a whole hello has come
 SMALLEST: Final = 16  # bytes of what comes through, on average, piece by piece
 _PIECE: Final = 64 << 10
+
+Receive = Callable[[], Awaitable[h11.Event | type[h11.PAUSED]]]
+Send = Callable[[h11.Event], Awaitable[None]]
 
 
 class Network(Protocol):
@@ -84,12 +88,21 @@ async def connect(
     raise Refusal(502, "api_error", f"{to.host} does not answer")
 
 
-@attrs.define
-class Passed:
-    """Bytes relayed, for the log."""
-
-    sent: int = 0
-    received: int = 0
+@contextmanager
+def _logged(who: RunIdentity, to: Destination) -> Iterator[Counter[str]]:
+    """Count the bytes "sent" and "received" while the block lasts, and leave a line in the log."""
+    passed = Counter[str]()
+    try:
+        yield passed
+    finally:
+        logger.info(
+            "egress: {} {}:{} sent {} received {} bytes",
+            who.group,
+            to.host,
+            to.port,
+            passed["sent"],
+            passed["received"],
+        )
 
 
 async def tunnel(
@@ -103,27 +116,28 @@ async def tunnel(
 
     Raises `Refusal`; the client only sees a closed connection, since TLS has begun for it.
     """
-    passed = Passed()
-    try:
-        hello = bytearray(early)
-        with trio.move_on_after(HELLO_TIME):
-            pieces = 0
-            while (name := server_name(bytes(hello))) is None:
-                if not (more := await client.receive_some(_PIECE)):
-                    return
-                hello += more
-                pieces += 1
-                if pieces > HELLO_PIECES:
-                    raise Refusal(403, "permission_error", "TLS that begins in too many pieces")
-            if name != to.host:
-                raise Refusal(
-                    403, "permission_error", f"a tunnel to {to.host} was used for another host"
-                )
-            passed.sent += len(hello)
-            await remote.send_all(hello)
-            await _both_ways(who, to, client, remote, passed)
-    finally:
-        log(who, to, passed)
+    with _logged(who, to) as passed:
+        if hello := await _hello(to, client, early):
+            await _both_ways(who, to, client, remote, hello, passed)
+
+
+async def _hello(to: Destination, client: trio.abc.ReceiveStream, early: bytes) -> bytes:
+    """What the client begins with, once that names the host it asked for; nothing if it leaves or is too slow."""
+    hello = bytearray(early)
+    pieces = 0
+    with trio.move_on_after(HELLO_TIME):
+        while (name := server_name(bytes(hello))) is None:
+            if not (more := await client.receive_some(_PIECE)):
+                return b""
+            hello += more
+            pieces += 1
+            if pieces > HELLO_PIECES:
+                raise Refusal(403, "permission_error", "TLS that begins in too many pieces")
+        if name != to.host:
+            words = f"a tunnel to {to.host} was used for another host"
+            raise Refusal(403, "permission_error", words)
+        return bytes(hello)
+    return b""
 
 
 async def _both_ways(
@@ -131,14 +145,15 @@ async def _both_ways(
     to: Destination,
     client: trio.abc.HalfCloseableStream,
     remote: trio.abc.HalfCloseableStream,
-    passed: Passed,
+    hello: bytes,
+    passed: Counter[str],
 ) -> None:
     with trio.CancelScope(deadline=trio.current_time() + IDLE_TIME) as scope:
+        await remote.send_all(hello)
+        passed["sent"] += len(hello)
 
         async def carry(
-            source: trio.abc.HalfCloseableStream,
-            sink: trio.abc.HalfCloseableStream,
-            count: Callable[[int], None],
+            source: trio.abc.HalfCloseableStream, sink: trio.abc.HalfCloseableStream, way: str
         ) -> None:
             reader = Reader(f"the tunnel to {to.host}", SMALLEST)
             try:
@@ -146,7 +161,7 @@ async def _both_ways(
                     await reader.took(len(piece))
                     scope.deadline = trio.current_time() + IDLE_TIME
                     await sink.send_all(piece)
-                    count(len(piece))
+                    passed[way] += len(piece)
                 await sink.send_eof()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 scope.cancel("one side broke off")
@@ -154,15 +169,9 @@ async def _both_ways(
                 logger.warning("egress: {}: {}", who.group, error)
                 scope.cancel(str(error))
 
-        def sent(size: int) -> None:
-            passed.sent += size
-
-        def received(size: int) -> None:
-            passed.received += size
-
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(carry, client, remote, sent)
-            nursery.start_soon(carry, remote, client, received)
+            nursery.start_soon(carry, client, remote, "sent")
+            nursery.start_soon(carry, remote, client, "received")
 
 
 # What belongs to one connection, or is meant for us.
@@ -185,68 +194,65 @@ async def fetch(
     network: Network,
     head: Head,
     *,
-    receive: Callable[[], Awaitable[h11.Event | type[h11.PAUSED]]],
-    send: Callable[[h11.Event], Awaitable[None]],
+    receive: Receive,
+    send: Send,
 ) -> None:
     """Pass one plain-HTTP request on and its answer back; raises `Refusal` before it began."""
     to, path = hosts.parse_url(head.target)
     remote = await connect(who, network, to)
-    passed = Passed()
     token = who.token.encode()
     headers = [
         (name, value) for name, value in head.headers if name not in _HOP and token not in value
     ]
     if head.values(b"transfer-encoding"):
         headers.append((b"transfer-encoding", b"chunked"))
+    headers = [(b"host", to.host.encode()), *headers, (b"connection", b"close")]
+    request = h11.Request(method=head.method, target=path, headers=headers)
     http = h11.Connection(h11.CLIENT)
-    reader = Reader(f"the answer of {to.host}", SMALLEST)
     try:
-        async with remote:
-            with trio.fail_after(IDLE_TIME):
-                await _give(
-                    http,
-                    remote,
-                    h11.Request(
-                        method=head.method,
-                        target=path,
-                        headers=[(b"host", to.host.encode()), *headers, (b"connection", b"close")],
-                    ),
-                )
-            while True:
-                event = await receive()
-                if not isinstance(event, h11.Data | h11.EndOfMessage):
-                    return
-                if isinstance(event, h11.Data):
-                    passed.sent += len(event.data)
-                    await _give(http, remote, event)
-                else:
-                    await _give(http, remote, h11.EndOfMessage())
-                    break
-            while True:
+        with _logged(who, to) as passed:
+            async with remote:
                 with trio.fail_after(IDLE_TIME):
-                    answer = await _take(http, remote)
-                if isinstance(answer, h11.Response):
-                    await send(
-                        h11.Response(
-                            status_code=answer.status_code,
-                            headers=[pair for pair in answer.headers if pair[0] not in _HOP],
-                        )
+                    await _give(http, remote, request)
+                while isinstance(event := await receive(), h11.Data):
+                    passed["sent"] += len(event.data)
+                    await _give(http, remote, event)
+                if isinstance(event, h11.EndOfMessage):
+                    await _give(http, remote, h11.EndOfMessage())
+                    await _pass_back(
+                        http, remote, send, passed, Reader(f"the answer of {to.host}", SMALLEST)
                     )
-                elif isinstance(answer, h11.Data):
-                    await reader.took(len(answer.data))
-                    passed.received += len(answer.data)
-                    await send(h11.Data(data=bytes(answer.data)))
-                elif isinstance(answer, h11.EndOfMessage):
-                    await send(h11.EndOfMessage())
-                    return
-                elif not isinstance(answer, h11.InformationalResponse):
-                    return
     except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.TooSlowError) as error:
         raise Refusal(502, "api_error", f"{to.host} broke off ({type(error).__name__})") from None
     except TooManyPieces as error:
         raise Refusal(502, "api_error", str(error)) from None
-    finally:
-        log(who, to, passed)
+
+
+async def _pass_back(
+    http: h11.Connection,
+    remote: trio.abc.ReceiveStream,
+    send: Send,
+    passed: Counter[str],
+    reader: Reader,
+) -> None:
+    while True:
+        with trio.fail_after(IDLE_TIME):
+            answer = await _take(http, remote)
+        match answer:
+            case h11.InformationalResponse():
+                pass
+            case h11.Response():
+                kept = [pair for pair in answer.headers if pair[0] not in _HOP]
+                await send(h11.Response(status_code=answer.status_code, headers=kept))
+            case h11.Data():
+                await reader.took(len(answer.data))
+                passed["received"] += len(answer.data)
+                await send(h11.Data(data=bytes(answer.data)))
+            case h11.EndOfMessage():
+                await send(h11.EndOfMessage())
+                return
+            case _:
+                return
 
 
 async def _give(http: h11.Connection, remote: trio.abc.SendStream, event: h11.Event) -> None:
@@ -263,14 +269,3 @@ async def _take(
         if event is not h11.NEED_DATA:
             return event  # type: ignore[return-value]  # NEED_DATA is ruled out
         http.receive_data(bytes(await remote.receive_some(_PIECE)))
-
-
-def log(who: RunIdentity, to: Destination, passed: Passed) -> None:
-    logger.info(
-        "egress: {} {}:{} sent {} received {} bytes",
-        who.group,
-        to.host,
-        to.port,
-        passed.sent,
-        passed.received,
-    )

@@ -1,6 +1,7 @@
 """Clients of the gateway that take their time, on a clock that costs none."""
 
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from pynchy.gateway import egress
 from pynchy.gateway.connection import (
     BODY_TIME,
     HEAD_TIME,
@@ -18,6 +20,7 @@ from pynchy.gateway.connection import (
     Run,
 )
 from pynchy.gateway.exchange import OverBudget, Reserved, RunIdentity, Usage, Wanted
+from pynchy.gateway.hosts import Destination
 from pynchy.gateway.meter import FASTEST
 from pynchy.gateway.offline import OfflineModel
 from pynchy.gateway.proxy import Gateway
@@ -212,3 +215,47 @@ def test_those_that_are_too_many_are_hung_up_on_and_the_others_not() -> None:  #
         await storm(gateway)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def hello(name: str) -> bytes:
+    outgoing = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+async def quiet(client: trio.abc.Stream, far: trio.abc.Stream) -> None:
+    """A client that says nothing at all."""
+
+
+async def slow(client: trio.abc.Stream, far: trio.abc.Stream) -> None:
+    """A long download: something comes through now and then, and not for ever."""
+    await client.send_all(hello("example.org"))
+    assert await far.receive_some()
+    for _ in range(5):
+        await trio.sleep(egress.IDLE_TIME - 1)
+        await far.send_all(b"x")
+        assert await client.receive_some() == b"x"
+
+
+@pytest.mark.parametrize(
+    ("use", "lasts"),
+    [(quiet, egress.HELLO_TIME), (slow, 6 * egress.IDLE_TIME - 5)],
+)
+def test_a_tunnel_lasts_while_something_passes(
+    use: Callable[[trio.abc.Stream, trio.abc.Stream], Awaitable[None]], lasts: float
+) -> None:
+    async def main() -> float:
+        client, ours = trio.testing.memory_stream_pair()
+        remote, far = trio.testing.memory_stream_pair()
+        began = trio.current_time()
+        to = Destination("example.org", 443)
+        with trio.fail_after(2 * lasts):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(egress.tunnel, WHO, to, ours, remote, b"")
+                await use(client, far)
+        return trio.current_time() - began
+
+    taken = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert taken == pytest.approx(lasts, abs=1)
