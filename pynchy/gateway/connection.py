@@ -18,12 +18,12 @@ import trio
 from pynchy.gateway import body, egress, hosts, policy, prices
 from pynchy.gateway.exchange import (
     COUNT_TOKENS,
-    MESSAGES,
     Headers,
     Ledger,
     OverBudget,
     Reserved,
     RunIdentity,
+    UpstreamFailure,
     UpstreamRequest,
     UpstreamResponse,
     UpstreamUnreachable,
@@ -125,6 +125,31 @@ def _types(error: BaseException) -> str:
 
 class _ClientGone(Exception):
     """The client disconnected, or timed out, in the middle of a request."""
+
+
+class _Bill:
+    """What a call that is passed on has used so far."""
+
+    def __init__(self, call: body.Call, wanted: Wanted) -> None:
+        self.call = call
+        self.wanted = wanted
+        self.meter = Meter(stream=call.stream)
+        self.due = False  # nothing is, before it is sent and after it was refused
+        self.began = self.heard = trio.current_time()
+
+    def used(self) -> Usage:
+        """What is settled: what the answer told, or the most that it can be."""
+        if not self.due:
+            return Usage()
+        if self.meter.final:
+            return self.meter.usage
+        since = self.began if self.call.thinks else self.heard
+        return self.meter.bound(
+            input=self.wanted.input,
+            output=self.call.max_tokens,
+            seconds=trio.current_time() - since,
+            searches=self.wanted.searches,
+        )
 
 
 class _Connection:
@@ -240,7 +265,6 @@ class _Connection:
         """Reserve, pass on, settle: by the usage that the answer reports, else by its upper bound."""
         gateway = self.run.gateway
         encoded = await self.paced(call.encode(), self.buffered)
-        reserved: Reserved | None = None
         window = prices.window_of(call.model, admitted.betas)
         wanted = Wanted(
             call.model,
@@ -249,64 +273,60 @@ class _Connection:
             gateway.upstream.free,
             call.contents.searches,
         )
-        if gateway.ledger is not None and call.max_tokens:
-            reserved, wanted = await self.reserve(gateway.ledger, admitted, call, wanted)
-        used: Usage | None = Usage()  # nothing, until an answer begins
-        meter = Meter(stream=call.stream)
-        answer = Reader("the model API's answer")
-        began = heard = trio.current_time()
+        if gateway.ledger is None or not call.max_tokens:
+            await self.forward(admitted, encoded, _Bill(call, wanted))
+            return
+        reserved, wanted = await self.reserve(gateway.ledger, admitted, call, wanted)
+        bill = _Bill(call, wanted)
         try:
-            if reserved is not None and reserved.output < call.max_tokens:
-                call = call.affording(reserved.output)
-                encoded = await self.paced(call.encode(), self.buffered)
-            outgoing = UpstreamRequest(
-                admitted.path, admitted.target, admitted.headers, encoded, call.document
-            )
-            await (
-                trio.lowlevel.checkpoint_if_cancelled()
-            )  # the last moment at which it costs nothing
-            used = None
-            try:
-                async with gateway.upstream.send(outgoing) as response:
-                    if response.status >= 300:
-                        used = Usage()
-                        await self.pass_failure(response)
-                        return
-                    if admitted.path == MESSAGES:
-                        self.run.saw(failures.Call(whole=False))
-                    await self.send_head(response.status, response.headers)
-                    async for chunk in response.chunks:
-                        await answer.took(len(chunk))
-                        meter.feed(chunk)
-                        heard = trio.current_time()
-                        if chunk:
-                            await self.send(h11.Data(data=chunk))
-                    meter.end()
-                    if admitted.path == MESSAGES:
-                        self.run.saw(self._ended(meter))
-                    await self.send(h11.EndOfMessage())
-            except UpstreamUnreachable as error:
-                if error.refused:
-                    used = Usage()
-                whole = not call.stream and self.http.our_state is h11.SEND_BODY  # it was written
-                bought = meter.answered or whole
-                self.run.saw(failures.Call("outage", str(error), bought=bought))
-                raise Refusal(502, "api_error", str(error)) from None
+            if reserved.output < call.max_tokens:
+                bill.call = call.affording(reserved.output)
+                encoded = await self.paced(bill.call.encode(), self.buffered)
+            await self.forward(admitted, encoded, bill)
         finally:
-            if reserved is not None and gateway.ledger is not None:
-                if used is None:
-                    used = (
-                        meter.usage
-                        if meter.final
-                        else meter.bound(
-                            input=wanted.input,
-                            output=call.max_tokens,
-                            seconds=trio.current_time() - (began if call.thinks else heard),
-                            searches=wanted.searches,
-                        )
-                    )
-                with trio.move_on_after(SETTLE_TIME, shield=True):
-                    await gateway.ledger.settle(reserved, used)
+            with trio.move_on_after(SETTLE_TIME, shield=True):
+                await gateway.ledger.settle(reserved, bill.used())
+
+    async def forward(self, admitted: Admitted, encoded: bytes, bill: _Bill) -> None:
+        """Send a call on and its answer back; raises `Refusal` where none comes."""
+        call = bill.call
+        outgoing = UpstreamRequest(
+            admitted.path, admitted.target, admitted.headers, encoded, call.document
+        )
+        # The last moment at which it costs nothing.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        bill.due = True
+        try:
+            async with self.run.gateway.upstream.send(outgoing) as response:
+                if isinstance(response, UpstreamFailure):
+                    bill.due = False
+                    await self.pass_failure(response)
+                else:
+                    await self.pass_answer(response, bill, counting=admitted.path == COUNT_TOKENS)
+        except UpstreamUnreachable as error:
+            if error.refused:
+                bill.due = False
+            whole = not call.stream and self.http.our_state is h11.SEND_BODY  # it was written
+            bought = bill.meter.answered or whole
+            self.run.saw(failures.Call("outage", str(error), bought=bought))
+            raise Refusal(502, "api_error", str(error)) from None
+
+    async def pass_answer(self, response: UpstreamResponse, bill: _Bill, *, counting: bool) -> None:
+        """Pass an answer on as it comes, and read from it what it cost."""
+        meter, reader = bill.meter, Reader("the model API's answer")
+        if not counting:
+            self.run.saw(failures.Call(whole=False))
+        await self.send_head(response.status, response.headers)
+        async for chunk in response.chunks:
+            await reader.took(len(chunk))
+            meter.feed(chunk)
+            bill.heard = trio.current_time()
+            if chunk:
+                await self.send(h11.Data(data=chunk))
+        meter.end()
+        if not counting:
+            self.run.saw(self._ended(meter))
+        await self.send(h11.EndOfMessage())
 
     def _ended(self, meter: Meter) -> failures.Call:
         """What a complete answer means."""
@@ -358,7 +378,7 @@ class _Connection:
         told: int | None = None
         with trio.move_on_after(COUNT_TIME), suppress(UpstreamUnreachable):
             async with self.run.gateway.upstream.send(outgoing) as response:
-                if response.status == 200:
+                if isinstance(response, UpstreamResponse):
                     told = body.counted(await self.short(response.chunks))
         return told
 
@@ -373,22 +393,21 @@ class _Connection:
                 break
         return bytes(answer)
 
-    async def pass_failure(self, response: UpstreamResponse) -> None:
+    async def pass_failure(self, failure: UpstreamFailure) -> None:
         """Pass on an answer that is an error, once it is known what it means: only an outage, and a limit that is
         over in a moment, are worth the client's own tries."""
-        told = b"".join([chunk async for chunk in response.chunks])
         now = self.run.gateway.clock()
-        call = failures.of_answer(response.status, response.headers, told, now=now)
+        call = failures.of_answer(failure.status, failure.headers, failure.body, now=now)
         self.run.saw(call)
-        headers = response.headers
+        headers = failure.headers
         if not failures.worth_another_try_at_once(call, now=now):
             headers = (
                 *(pair for pair in headers if pair[0] != "x-should-retry"),
                 ("x-should-retry", "false"),
             )
-        await self.send_head(response.status, headers)
-        if told:
-            await self.send(h11.Data(data=told))
+        await self.send_head(failure.status, headers)
+        if failure.body:
+            await self.send(h11.Data(data=failure.body))
         await self.send(h11.EndOfMessage())
 
     # --- the network -----------------------------------------------------------------------------

@@ -54,6 +54,15 @@ class UpstreamResponse:
     chunks: AsyncIterator[bytes]
 
 
+@attrs.frozen
+class UpstreamFailure:
+    """An answer that is an error, whole. The body is safe to pass on."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
 class Upstream(Protocol):
     """Something that speaks the Messages API."""
 
@@ -69,7 +78,9 @@ class Upstream(Protocol):
         """Do in advance what the first call would wait for. Optional, and harmless twice."""
         ...
 
-    def send(self, request: UpstreamRequest) -> AbstractAsyncContextManager[UpstreamResponse]:
+    def send(
+        self, request: UpstreamRequest
+    ) -> AbstractAsyncContextManager[UpstreamResponse | UpstreamFailure]:
         """Make one call. The call is over when the block is; raises `UpstreamUnreachable`."""
         ...
 

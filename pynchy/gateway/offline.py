@@ -34,6 +34,7 @@ import trio
 from pynchy.gateway.exchange import (
     COUNT_TOKENS,
     Headers,
+    UpstreamFailure,
     UpstreamRequest,
     UpstreamResponse,
 )
@@ -97,7 +98,9 @@ class OfflineModel:
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
+    async def send(
+        self, request: UpstreamRequest
+    ) -> AsyncIterator[UpstreamResponse | UpstreamFailure]:
         await trio.lowlevel.checkpoint()
         if request.path == COUNT_TOKENS:
             body = json.dumps({"input_tokens": _tokens(request.body)}).encode()
@@ -106,9 +109,8 @@ class OfflineModel:
         asked = read(request.document)
         reply = (self._script(asked) if self._script is not None else None) or answer(asked)
         if reply.status != 200:
-            yield UpstreamResponse(
-                reply.status, _JSON + reply.headers, _Paced([_error(reply)], reply.seconds)
-            )
+            await trio.sleep(reply.seconds)
+            yield UpstreamFailure(reply.status, _JSON + reply.headers, _error(reply))
             return
         message = _message(request, reply)
         if request.document.get("stream") is True:

@@ -20,6 +20,7 @@ import trio
 
 from pynchy.gateway.exchange import (
     Headers,
+    UpstreamFailure,
     UpstreamRequest,
     UpstreamResponse,
     UpstreamUnreachable,
@@ -81,17 +82,13 @@ class Way:
     def proxy_to(self, base_url: str) -> str | None:
         """The proxy for this address; none for one of this machine."""
         host = urlsplit(base_url).hostname or ""
-        return None if not self.proxy or host == "localhost" or _is_loopback(host) else self.proxy
+        ours = host == "localhost"
+        with suppress(ValueError):
+            ours = ours or ip_address(host).is_loopback
+        return None if ours or not self.proxy else self.proxy
 
 
 DIRECT: Final = Way()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @asynccontextmanager
@@ -139,10 +136,12 @@ async def try_credential(
         return await upstream.list_models(now=now)
 
 
-def _who(error: httpx.HTTPError) -> str:
+def _unreachable(error: httpx.HTTPError) -> UpstreamUnreachable:
     import httpx
 
-    return "the proxy" if isinstance(error, httpx.ProxyError) else "the model API"
+    who = "the proxy" if isinstance(error, httpx.ProxyError) else "the model API"
+    never = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+    return UpstreamUnreachable(f"{who} did not answer ({type(error).__name__})", refused=never)
 
 
 class Anthropic:
@@ -179,7 +178,8 @@ class Anthropic:
                 except OSError as error:  # an SSLError is one
                     self._trouble = f"gateway.ca_file cannot be used: {error.strerror or error}"
 
-    def _ready(self) -> httpx.AsyncClient:
+    async def _ready(self) -> httpx.AsyncClient:
+        await self.prepare()
         if self._client is None:
             raise UpstreamUnreachable(self._trouble, refused=True)
         return self._client
@@ -215,20 +215,14 @@ class Anthropic:
         """For `try_credential`."""
         from email.utils import parsedate_to_datetime
 
-        await self.prepare()
-        client = self._ready()
+        client = await self._ready()
         import httpx
 
         headers = {"anthropic-version": "2023-06-01", **self._credential.headers("")}
         try:
             answer = await client.get(f"{self._base_url}/v1/models?limit=1", headers=headers)
         except httpx.HTTPError as error:
-            raise UpstreamUnreachable(
-                f"{_who(error)} did not answer ({type(error).__name__})",
-                refused=isinstance(
-                    error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError
-                ),
-            ) from None
+            raise _unreachable(error) from None
         try:
             told = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
         except ValueError:
@@ -236,9 +230,10 @@ class Anthropic:
         return Verdict(answer.status_code, told - now)
 
     @asynccontextmanager
-    async def send(self, request: UpstreamRequest) -> AsyncIterator[UpstreamResponse]:
-        await self.prepare()
-        client = self._ready()
+    async def send(
+        self, request: UpstreamRequest
+    ) -> AsyncIterator[UpstreamResponse | UpstreamFailure]:
+        client = await self._ready()
         import httpx
 
         headers = [pair for pair in request.headers if pair[0] != "anthropic-beta"]
@@ -256,12 +251,7 @@ class Anthropic:
         try:
             response = await client.send(outgoing, stream=True)
         except httpx.HTTPError as error:
-            raise UpstreamUnreachable(
-                f"{_who(error)} did not answer ({type(error).__name__})",
-                refused=isinstance(
-                    error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError
-                ),
-            ) from None
+            raise _unreachable(error) from None
         chunks = _Chunks(response)
         try:
             passed = self._passed(response)
@@ -272,7 +262,7 @@ class Anthropic:
             else:
                 body = await self._error_body(kind, chunks)
                 head = (("content-type", "application/json"), *passed)
-                yield UpstreamResponse(response.status_code, head, _Once(body))
+                yield UpstreamFailure(response.status_code, head, body)
         finally:
             await chunks.finish()
             with trio.move_on_after(2.0, shield=True):
@@ -305,21 +295,6 @@ class Anthropic:
 
 
 _NO_JSON: Final = b'{"type":"error","error":{"type":"api_error","message":"the model API failed without saying why"}}'
-
-
-class _Once:
-    def __init__(self, body: bytes) -> None:
-        self._body: bytes | None = body
-
-    def __aiter__(self) -> _Once:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        body, self._body = self._body, None
-        if not body:
-            raise StopAsyncIteration
-        return body
 
 
 class _Chunks:

@@ -10,7 +10,13 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.gateway.exchange import COUNT_TOKENS, MESSAGES, UpstreamRequest
+from pynchy.gateway.exchange import (
+    COUNT_TOKENS,
+    MESSAGES,
+    UpstreamFailure,
+    UpstreamRequest,
+    UpstreamResponse,
+)
 from pynchy.gateway.offline import Asked, OfflineModel, Reply, Text, ToolUse, answer, read
 from pynchy.model import Attachment, Micros, Quoted
 from pynchy.text.prompt import Contents, PromptMessage, PromptTask, render_prompt
@@ -232,6 +238,8 @@ def sent(
 
     async def main() -> tuple[int, dict[str, str], bytes]:
         async with (model or OfflineModel()).send(request) as response:
+            if isinstance(response, UpstreamFailure):
+                return response.status, dict(response.headers), response.body
             body = b"".join([chunk async for chunk in response.chunks])
             return response.status, dict(response.headers), body
 
@@ -286,6 +294,7 @@ def test_a_slow_answer_takes_its_time() -> None:
         began = trio.current_time()
         request = UpstreamRequest(MESSAGES, MESSAGES, (), b"", document)
         async with OfflineModel().send(request) as response:
+            assert isinstance(response, UpstreamResponse)
             async for _ in response.chunks:
                 pass
         return trio.current_time() - began
