@@ -33,7 +33,7 @@ class Watch(Protocol):
 
 
 class Rescan:
-    """Where the kernel will not tell: something may always have come."""
+    """Used where the kernel does not tell of changes: there may always be one."""
 
     async def changed(self) -> None:
         await trio.sleep(RESCAN)
@@ -41,7 +41,7 @@ class Rescan:
 
 @attrs.define(eq=False)
 class _Bell:
-    """A change, remembered until somebody asks."""
+    """Remembers a change until somebody waits for it."""
 
     rung: trio.Event = attrs.field(factory=trio.Event)
 
@@ -75,7 +75,7 @@ if sys.platform == "linux":
 
         @property
         def trouble(self) -> str:
-            """What is not watched at the moment, and why; "" while all is well."""
+            """What is not watched now, and why; "" if all is well."""
             if self._rescanned:
                 why = next(iter(self._rescanned.values()))
                 return f"{len(self._rescanned)} folders of commands are looked at every {RESCAN:g} s: {why}"
@@ -129,7 +129,7 @@ if sys.platform == "linux":
         async def listen(
             self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
         ) -> NoReturn:
-            """Ring the bells of what has changed. Runs until cancelled."""
+            """Ring the bells of the folders that changed. Runs until cancelled."""
             task_status.started()
             await self._opened.wait()
             while True:
@@ -137,7 +137,8 @@ if sys.platform == "linux":
                     await trio.sleep(_PAUSE)
 
         async def read(self) -> int:
-            """Wait for events and ring their bells; how many bytes of them came. For `listen`, or whoever has none."""
+            """Wait for events, ring their bells, and return how many bytes came. Used by `listen`, or where nothing
+            listens."""
             await trio.lowlevel.wait_readable(self._fd)
             data = b""
             with suppress(BlockingIOError):
@@ -190,7 +191,7 @@ if sys.platform == "linux":
 
     @attrs.frozen
     class _Alone:
-        """One folder, whose reader is whoever waits for it."""
+        """One folder, read by whoever waits for it."""
 
         watches: Watches
         watch: Watch
@@ -200,7 +201,7 @@ if sys.platform == "linux":
             await self.watch.changed()
 
     def refusal() -> str:
-        """Why the kernel would not watch a folder for a program that began now; "" if it would."""
+        """Why the kernel would not watch a folder for a program that starts now; "" if it would."""
         watches = Watches()
         try:
             watches.open()

@@ -31,7 +31,7 @@ LONGEST: Final = 50  # tasks whose longest step is remembered
 
 
 class TooManyPieces(Exception):
-    """A source sends its bytes in such small pieces that reading them costs more than they are worth."""
+    """A source sends its bytes in pieces so small that reading them costs more than they are worth."""
 
 
 class Account:
@@ -58,7 +58,7 @@ class Account:
         return self._left < 0
 
     async def repay(self) -> None:
-        """Wait until the share has caught up with what was used. One waiter goes on at a time."""
+        """Wait until the share has caught up with what was used. Waiters go on one at a time."""
         async with self._turns:
             while self.in_debt:  # noqa: ASYNC110 - the wait is computed, nothing can announce it
                 await trio.sleep(-self._left / self._share)
@@ -74,7 +74,7 @@ _account: ContextVar[Account | None] = ContextVar("account", default=None)
 
 @contextmanager
 def charged_to(account: Account) -> Iterator[None]:
-    """Charge the account for what this task, and every task that it starts, does while the block lasts."""
+    """Charge the account for what this task, and every task that it starts, does in the block."""
     token = _account.set(account)
     try:
         yield
@@ -83,7 +83,7 @@ def charged_to(account: Account) -> Iterator[None]:
 
 
 def account_here() -> Account:
-    """The account that this task belongs to, or a new one."""
+    """The account of this task, or a new one."""
     return _account.get() or Account()
 
 
@@ -114,7 +114,7 @@ class LoopTime(trio.abc.Instrument):
                 del self.longest[min(self.longest, key=self.longest.__getitem__)]
 
     def longest_by_kind(self) -> dict[str, float]:
-        """The longest steps by the first word of the tasks' names: what a task is, without whose."""
+        """The longest steps by the first word of the tasks' names, which says what a task is without saying whose."""
         found: dict[str, float] = {}
         for name, took in self.longest.items():
             kind = name.partition(" ")[0]
@@ -131,7 +131,7 @@ _loop_time: ContextVar[LoopTime | None] = ContextVar("loop_time", default=None)
 
 
 def loop_time() -> LoopTime | None:
-    """What measures the loop of this task, if anything does."""
+    """The instrument that measures this task's loop, if any."""
     return _loop_time.get()
 
 

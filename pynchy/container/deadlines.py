@@ -54,7 +54,7 @@ class Limit(enum.Enum):
 
 
 class Deadlines:
-    """The clock face of one run: told what happened, it says what is due next."""
+    """The deadlines of one run: it is told what happened, and says which limit comes next and when."""
 
     def __init__(self, timeouts: Timeouts, now: float) -> None:
         self._timeouts = timeouts
@@ -72,23 +72,23 @@ class Deadlines:
             self._silence = now + self._timeouts.silence
 
     def stirred(self) -> None:
-        """The agent is on its way: a slow machine is not a dead one."""
+        """The agent gave a sign of life while it starts: a slow machine gets more time."""
         self._stirs = True
 
     def started(self, now: float, *, owed: bool) -> None:
-        """The agent is there."""
+        """The agent is ready."""
         if self.phase is Phase.STARTING:
             self._enter(Phase.BUSY if owed else Phase.IDLE, now)
             self._turn = now
             self._silence = now + self._timeouts.silence
 
     def progressed(self, now: float, *, tool: float = 0.0) -> None:
-        """Something moved; the tool that began may be silent for ``tool`` seconds."""
+        """The agent made progress; the tool that began may be silent for ``tool`` seconds."""
         allowed = max(self._timeouts.silence, tool + TOOL_MARGIN if tool > 0 else 0.0)
         self._silence = max(self._silence, now + allowed)
 
     def answered(self, now: float, *, owed: bool) -> None:
-        """A result came. The next turn's clock starts, or the idle one."""
+        """A result came: the clock of the next turn starts, or the idle one."""
         if self.phase in (Phase.STARTING, Phase.BUSY, Phase.STOPPING):
             self._enter(Phase.BUSY if owed else Phase.IDLE, now)
             self._turn = now

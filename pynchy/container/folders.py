@@ -27,14 +27,14 @@ _SETTINGS = b"{}\n"  # what a user's settings are inside: ours, empty and read-o
 
 
 class InTheWay(Exception):
-    """There is something in the place of a group's folder that is none. Nothing was changed."""
+    """Something that is no folder is in the place of a group's folder. Nothing was changed."""
 
 
 def scaffold(home: Home, group: Group) -> None:
     """Make all folders of a group that is being registered, and its first page of memory.
 
-    What is there stays as it is. On the disk when it returns, so that a row which is written after it
-    never lacks its folder. Raises `InTheWay`, or `OSError`.
+    What exists is left as it is. Everything is on the disk on return, so that a row written after it always has its
+    folder. Raises `InTheWay`, or `OSError`.
     """
     work = home.group(group.folder)
     if home.forgetting(group.folder).exists():
@@ -48,10 +48,10 @@ def scaffold(home: Home, group: Group) -> None:
 
 
 def mend(home: Home, main: Group) -> None:
-    """At start: main has its folder, and nothing half made is left. A row is never there before its folder
-    is whole, so what has no row may go; one that somebody removed is made again by the group's next run.
+    """At start: make main's folder if it is missing, and remove folders that were made half.
 
-    What cannot be made is in the log.
+    A group has no row before its folder is complete, so what has no row may go. A folder that somebody removed is made
+    again by the group's next run. Failures are logged.
     """
     with os.scandir(home.groups) as entries:
         halves = [each.name for each in entries if each.name.startswith(".")]
@@ -66,9 +66,9 @@ def mend(home: Home, main: Group) -> None:
 
 
 def forget(home: Home, folder: GroupId, run_logs: Collection[RunId]) -> list[Path]:
-    """Delete all files of a group, and the logs of its runs; what could not be is returned.
+    """Delete all files of a group and the logs of its runs; returns the folders that could not be deleted.
 
-    No container of the group may be left.
+    No container of the group may exist.
     """
     for run in run_logs:
         for log in home.run_logs.glob(f"*-{run}.log"):
@@ -89,7 +89,7 @@ def _folders(home: Home, folder: GroupId) -> tuple[Path, ...]:
 
 
 def sync(folder: Path) -> None:
-    """Have the disk keep the names that are in a folder."""
+    """Write the names in a folder to the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -100,10 +100,10 @@ def sync(folder: Path) -> None:
 def prepare(
     home: Home, group: Group, *, owner: tuple[int, int], skills: Mapping[str, Path]
 ) -> tuple[Mount, ...]:
-    """Make the folders of a group and say where each is seen. Idempotent.
+    """Make the folders of a group, and return where each is mounted. Idempotent.
 
-    ``owner``: the user and group id, as the host sees them, that the agent's files must have. They are changed only
-    where they differ, and only root can.
+    ``owner``: the uid and gid on the host that the agent's files must have. They are changed only where they differ,
+    and only by root.
     """
     work = home.group(group.folder)
     _scaffold(work, group)
@@ -135,13 +135,13 @@ What is worth knowing here every time: you are given this page at each start. Ke
 
 
 def is_first_page(content: bytes) -> bool:
-    """Whether a page of memory is as it was made: nobody has written anything in it."""
+    """Whether a page of memory is still the template: nobody has written anything in it."""
     written = content.decode("utf-8", "replace").partition("\n")[2]
     return written.split() == _MEMORY.partition("\n")[2].split()
 
 
 def _scaffold(work: Path, group: Group) -> None:
-    """Make a group's folder with a first page of memory, all at once; one that is there is left as it is."""
+    """Make a group's folder with a first page of memory in one step; an existing one is left as it is."""
     if work.exists() or work.is_symlink():
         return
     aside = work.with_name(f".{work.name}.new")  # no name of a group: nobody else's
@@ -160,8 +160,8 @@ def _scaffold(work: Path, group: Group) -> None:
 def prepare_helper(
     home: Home, group: Group, run: RunId, *, owner: tuple[int, int], skills: Mapping[str, Path]
 ) -> tuple[Mount, ...]:
-    """Make the folders of a helper and say where each is seen: the group's own to be read only, and a
-    scratch folder that lives as long as the run. `clear_helper` takes it away."""
+    """Make the folders of a helper, and return where each is mounted: the group's own read-only, and a scratch folder
+    that lives as long as the run. `clear_helper` removes it."""
     scratch = home.scratch / run
     mounts = [
         Mount(home.group(group.folder), WORK),
@@ -187,7 +187,7 @@ def _make(home: Home, group: Group, mounts: list[Mount], owner: tuple[int, int])
 def _talks(session: Path) -> Path:
     """Where the transcripts of a group's conversations are: all that is kept of an agent's own configuration folder.
 
-    Once that folder was kept as a whole, and an agent may have put a link in this one's place.
+    Earlier releases kept that folder as a whole, and an agent may have put a link in this one's place.
     """
     talks = session / "projects"
     if talks.is_symlink() or (talks.exists() and not talks.is_dir()):
@@ -196,7 +196,7 @@ def _talks(session: Path) -> Path:
 
 
 def clear_helper(home: Home, run: RunId | None = None) -> None:
-    """Remove what a helper wrote, or all of them did; no container of theirs may be left."""
+    """Remove what one helper wrote, or all of them did; no container of theirs may exist."""
     trees.clear(home.scratch if run is None else home.scratch / run)
 
 

@@ -15,8 +15,8 @@ from pynchy.container.spec import BadSpec, Spec
 
 
 def make_places(spec: Spec) -> None:
-    """See that every source exists and every nested place is there, of the right kind and no link. Raises OSError or
-    `BadSpec`; an agent's link in the way is a `BadSpec` too."""
+    """See that every source exists, and that every nested mount point is there, of the right kind and no link. Raises
+    OSError, or `BadSpec` where something else, such as an agent's link, is in the way."""
     for mount in spec.mounts:
         mount.source.lstat()
         if mount.source.is_symlink():

@@ -59,7 +59,7 @@ class Watch:
     before: Callable[[Usage], Usage] | None = None
 
     async def until_full(self, heard: trio.MemorySendChannel[Traffic]) -> None:
-        """Say once on ``heard`` that there is too much, or that the disk is nearly full."""
+        """Say once on ``heard`` that a quota is reached, or that the disk is nearly full."""
         began = trio.current_time()
         first = await self._walk(Most(bytes=None, files=self._most_files))
         if self._is_overfull(first):
@@ -110,8 +110,8 @@ class Watch:
     def _is_overfull(self, first: Usage) -> bool:
         """Whether runs have left so much more than is allowed that no other may begin.
 
-        A run is ended once it is seen to write too much, and by then it has written more. Each adds that on top, so
-        somewhere it has to end. A group that was as large when the daemon started may clear up.
+        A run is ended once it is seen to write too much, and by then it has written more, so the excess must have a
+        limit. A group that was as large when the daemon started may still run, to delete files.
         """
         known = first if self.before is None else self.before(first)
         quota = self.quota
@@ -133,7 +133,7 @@ class Watch:
 
 
 def _ceiling(quota: int, first: int, *, slack: int) -> int | None:
-    """Near the quota, or a little more than there was at the beginning."""
+    """Near the quota, or a little more than there was when the run began."""
     return max(int(NEAR * quota), first + min(slack, quota // 10)) if quota else None
 
 

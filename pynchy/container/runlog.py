@@ -24,7 +24,7 @@ KEEP: Final = RUN_LOGS.kept
 
 
 class Diary:
-    """What happened in a run so far, a line each."""
+    """What happened in a run so far, one line each."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
@@ -43,20 +43,20 @@ class Diary:
 
 
 class RunLog:
-    """What will be written when the run is over."""
+    """What will be written when the run ends."""
 
     def __init__(self) -> None:
         self.diary = Diary()
         self.stderr: Callable[[], bytes] = bytes
 
     def of(self, diary: Diary, stderr: Callable[[], bytes]) -> None:
-        """Say whose log it is: its diary, and where its last words on stderr are."""
+        """Set the diary and where the end of stderr is read."""
         self.diary, self.stderr = diary, stderr
 
 
 @contextmanager
 def kept(folder: Path, name: str, *, secret: str) -> Iterator[RunLog]:
-    """Write the run's log when the block is over, by whatever road. ``secret`` is blotted out wherever it appears."""
+    """Write the run's log when the block ends, however it ends. ``secret`` is blotted out wherever it appears."""
     log = RunLog()
     try:
         yield log

@@ -39,8 +39,8 @@ class Heard:
 
 @attrs.frozen
 class Broken:
-    """The container cannot go on as it does: it breaks the protocol (floods, sends garbage, goes on with its
-    stdout closed), or takes up too much room. ``kind`` is the kind of failure that is."""
+    """The container cannot go on: it breaks the protocol (floods, sends garbage, runs on with its stdout closed), or
+    takes up too much room. ``kind`` is the kind of failure that it is."""
 
     reason: str
     kind: str = "agent"
@@ -61,7 +61,7 @@ class ContainerStuck(Exception):
 
 
 class Session:
-    """The caller's handle on the traffic of one container."""
+    """One container's traffic, as its caller sees it."""
 
     def __init__(self, container: Container, lines: trio.MemorySendChannel[bytes]) -> None:
         self._container = container
@@ -76,8 +76,8 @@ class Session:
         self.diary.note(trio.current_time() - self._began, what)
 
     def tell(self, message: wire.ToContainer) -> None:
-        """Queue a line for the container and return at once. Raises `ContainerStuck` when it has stopped reading;
-        what is told to a container that is gone is dropped, for `Gone` is on its way."""
+        """Queue a line for the container and return at once. Raises `ContainerStuck` if it has stopped reading. What is
+        told to a container that is gone is dropped: `Gone` follows."""
         self.note(f"-> {_named(message)}")
         try:
             self._lines.send_nowait(wire.encode_line(message))
@@ -87,7 +87,7 @@ class Session:
             pass
 
     def close(self) -> None:
-        """Ask the container to finish what it owes and exit. Said once, however often it is called."""
+        """Ask the container to finish its turn and exit. Sent once, however often this is called."""
         if not self.closing:
             self.closing = True
             self.tell(wire.Close())
@@ -132,7 +132,7 @@ async def _write(container: Container, lines: trio.MemoryReceiveChannel[bytes]) 
 
 @attrs.define(eq=False)
 class _Listener:
-    """Decodes what a container writes, and passes on what is well-formed."""
+    """Decodes what a container writes, and passes on the well-formed frames."""
 
     session: Session
     heard: trio.MemorySendChannel[Traffic]
@@ -141,7 +141,7 @@ class _Listener:
     bad: int = attrs.field(init=False, default=0)
 
     async def take(self, piece: bytes) -> Broken | None:
-        """Read the next piece; why nothing more can be read, if so."""
+        """Read the next piece; returns why nothing more can be read, or None."""
         try:
             await self.reader.took(len(piece), piece.count(b"\n"))
             if self.reader.size > MAX_TURN_BYTES:
@@ -199,7 +199,7 @@ async def _await_exit(
 
 
 def _named(message: wire.ToContainer | wire.Frame) -> str:
-    """A message without its words."""
+    """A message without its content."""
     match message:
         case wire.Start():
             return f"start {' '.join(each.id for each in message.prompts)}"

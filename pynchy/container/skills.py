@@ -27,8 +27,8 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
 
 def offered(home: Home, group: GroupId, *, ours: Path | None, browser: bool) -> Mapping[str, Path]:
-    """The skills of a run by their names. One of the owner's takes the place of ours, and one of the
-    group's that of one for all."""
+    """The skills of a run by name. The owner's replace ours of the same name, and the group's replace those for all
+    groups."""
     found = {} if ours is None else _in(ours)
     if not browser:
         found = {name: path for name, path in found.items() if name not in NEEDS_BROWSER}
@@ -38,7 +38,7 @@ def offered(home: Home, group: GroupId, *, ours: Path | None, browser: bool) -> 
 
 
 def mounts(home: Home, skills: Mapping[str, Path]) -> tuple[Mount, ...]:
-    """How a container sees them. Makes the folder that they are mounted in."""
+    """The mounts that show them in a container. Makes the folder that holds them."""
     if not skills:
         return ()
     digest = hashlib.sha256("/".join(skills).encode()).hexdigest()[:16]

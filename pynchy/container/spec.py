@@ -46,7 +46,7 @@ _PROXY_NAMES: Final = tuple(
 
 
 class BadSpec(ValueError):
-    """A value that may not become part of an argv: ours, or an owner's configuration, never an agent's."""
+    """A value that may not become part of an argv. It is ours or of an owner's settings, never an agent's."""
 
 
 @attrs.frozen
@@ -146,12 +146,12 @@ class Spec:
 
     @property
     def fresh(self) -> tuple[str, ...]:
-        """The folders of the agent's own that are new and empty in each container. Its configuration is one of them, so
-        that no run finds another's in it; what is kept of it is mounted there."""
+        """The agent's own folders that are new and empty in each container. Its configuration is one of them, so that
+        no run finds another's there; what is kept of it is mounted."""
         return tuple(p for p in (HOME, CLAUDE) if p not in {mount.target for mount in self.mounts})
 
     def _parent(self, mount: Mount) -> Mount | None:
-        """The mount whose tree this one lies in, if any: the deepest."""
+        """The deepest mount that contains this one, if any."""
         around = [m for m in self.mounts if is_below(mount.target, m.target)]
         return max(around, key=lambda m: len(m.target), default=None)
 
@@ -165,7 +165,7 @@ class Spec:
         return tuple(found)
 
     def ordered(self) -> tuple[Mount, ...]:
-        """The mounts, each after those it lies in."""
+        """The mounts, outer ones first."""
         return tuple(sorted(self.mounts, key=lambda m: (m.target.count("/"), m.target)))
 
 
@@ -214,10 +214,10 @@ class Podman:
 
 
 def podman_argv(spec: Spec, *, user: tuple[int, int], machine: Podman) -> list[str]:
-    """``podman run``; rootless, the caller's own ids are kept so that it can write its own folders.
+    """``podman run``. Rootless, the caller's own ids are kept so that it can write its own folders.
 
-    Without control groups podman drops the limits of memory and processes and says nothing, so they are given as
-    rlimits: of each process, and of all in the container's own user namespace.
+    Without control groups podman silently drops the limits of memory and processes, so they are given as rlimits: of
+    each process, and of all in the container's own user namespace.
     """
     # By itself podman makes /run, /tmp and /var/tmp of a read-only container writable, without an end.
     own = ["--http-proxy=false", "--read-only-tmpfs=false"]
@@ -237,12 +237,13 @@ def podman_argv(spec: Spec, *, user: tuple[int, int], machine: Podman) -> list[s
 
 
 def data_limit(limits: Limits) -> int:
-    """What one process may use where memory is bounded by rlimits alone: an engine's own start needs some, too."""
+    """The memory limit of one process where rlimits alone limit it; an engine's own start needs some, too."""
     return max(limits.memory_bytes, 256 << 20)
 
 
 def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:
-    """What both understand. ``home`` makes the home folder the agent's own, which each has its own word for."""
+    """The flags that docker and podman share. ``home`` gives the home folder to the agent, in the engine's own
+    words."""
     limits = spec.limits
     uid, gid = user
     if uid == 0:
@@ -274,7 +275,7 @@ def _proxies() -> list[str]:
 
 
 def _accounts(etc: Path | None) -> list[str]:
-    """The agent's user by name, whatever its uid is and whatever the image knows."""
+    """Mounts of the files that name the agent's user, whatever its uid and the image."""
     if etc is None:
         return []
     return [f"--mount={_bind(etc / n, f'/etc/{n}', writable=False)}" for n in ("passwd", "group")]
@@ -311,7 +312,7 @@ def _bind(source: Path, target: str, *, writable: bool) -> str:
 
 
 def apple_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
-    """``container run`` of Apple's: a VM of its own, so a few of the flags have no counterpart.
+    """Apple's ``container run``. Each container is a VM, so a few of the flags have no counterpart.
 
     The gateway's socket is relayed as one file: a folder of sockets is not (ENOTSUP).
     """
@@ -364,7 +365,7 @@ class HostTree:
 def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str]:
     """The arguments of bwrap up to the command. The caller adds descriptors and puts the command after ``--``.
 
-    Order matters to bwrap: a mount comes after what it lies in, and the root turns read-only last of all.
+    The order matters: a mount comes after the one it lies in, and the root becomes read-only last of all.
     """
     limits = spec.limits
     uid, gid = user
@@ -414,5 +415,5 @@ _CLIENT_NAMES: Final = ENGINE_NAMES | frozenset(
 
 
 def client_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """What an engine's client needs of our environment to find its engine, and not one variable more."""
+    """The variables that an engine's client needs to find its engine, and no others."""
     return {"LC_ALL": "C"} | {k: v for k, v in environ.items() if k in _CLIENT_NAMES}

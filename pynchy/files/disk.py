@@ -35,7 +35,7 @@ class Space:
         return self.files > 0 and self.files_free < share * self.files
 
     def less(self, taken: int) -> Space:
-        """The same after ``taken`` more bytes are used."""
+        """The space that is left after ``taken`` more bytes."""
         return attrs.evolve(self, free=self.free - taken)
 
 
@@ -65,7 +65,7 @@ class Threshold:
         return few or space.free < self.least(space) * times
 
     def is_critical(self, space: Space) -> bool:
-        """Whether even half of that is used up: live runs will soon fill the disk."""
+        """Whether even half of that is gone: running agents will soon fill the disk."""
         return space.is_short_of_files(FEW_FILES / 2) or space.free < self.least(space) / 2
 
 

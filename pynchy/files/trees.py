@@ -25,9 +25,9 @@ MOST: Final = 2_000_000  # entries of one tree; whatever is beyond stays
 
 
 def clear(top: Path) -> bool:
-    """Remove a tree. False if something of it is left: what has no end, or cannot be removed.
+    """Delete a tree. False if some of it is left: it has no end, or cannot be deleted.
 
-    A folder in it is emptied into the top and then removed, so every path that is ever used has one step.
+    The contents of a folder are moved up to the top before it is removed, so that no path is ever deeper than one step.
     """
     try:
         with _folder(top) as here:
@@ -55,8 +55,8 @@ def _empty(here: int, disk: int) -> bool:
 
 
 def _take(name: str, here: int, disk: int, serial: Iterator[int]) -> None:
-    """Remove one entry of the top; of a folder, move what is in it up here first. What is of another disk
-    somebody has mounted here, and it stays."""
+    """Remove one entry of the top; the folders in it are moved up here first. What is on another disk is mounted there,
+    and stays."""
     if os.stat(name, dir_fd=here, follow_symlinks=False).st_dev != disk:
         raise OSError(errno.EXDEV, "of another disk", name)
     if not stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):

@@ -17,8 +17,8 @@ from pynchy.files.walk import OTHER_DISK, TOO_DEEP, TOO_MANY, Walk
 
 @attrs.frozen
 class Usage:
-    """What was counted: bytes on the disk, files and folders. ``hidden`` says what could not be looked
-    into, if anything."""
+    """What was counted: bytes on the disk, files and folders. ``hidden`` says what could not be looked into, if
+    anything."""
 
     bytes: int
     files: int
@@ -39,7 +39,7 @@ class Most:
 
 
 def usage_of(tops: Iterable[Path], *, most: Most) -> Usage:
-    """Count what is below ``tops``; no further than to where it is more than ``most``, or cannot be seen."""
+    """Count what is below ``tops``, up to the point where it exceeds ``most`` or cannot be looked into."""
     bytes = files = 0
     linked: set[tuple[int, int]] = set()  # files of several names, counted once
     for top in tops:

@@ -26,7 +26,7 @@ def agent_user() -> tuple[int, int]:
 
 
 def write_etc(folder: Path, user: tuple[int, int], files: Mapping[str, str] = FILES) -> Path:
-    """Write them into ``etc`` in ``folder``, and return that. A file that is right already is left alone, since a
+    """Write the files into ``folder/etc`` and return that folder. A file that is right already is left alone, since a
     sandbox may have it mounted."""
     etc = (folder / "etc").absolute()
     etc.mkdir(mode=0o755, parents=True, exist_ok=True)

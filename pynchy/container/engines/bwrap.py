@@ -76,7 +76,7 @@ _FILES: Final = accounts.FILES | {
 
 
 async def find_bwrap(ours: Installation) -> Bwrap:
-    """The system's bwrap, else the one that was installed beside us, if it can make a sandbox here."""
+    """The system's bwrap, else the one installed with our packages, if it can make a sandbox here."""
     user = agent_user()
     # Before the first sandbox: what ends of it for a moment yet would be in our group, and keep us from using it.
     groups = cgroups.find_cgroups(alone=bool(ours.environ.get("PYNCHY_SERVICE")))
@@ -108,7 +108,7 @@ def _programs(path: str | None) -> Iterator[str]:
 
 
 class Bwrap:
-    """The `Runtime` of bwrap. A sandbox's name is the first word of its processes' command lines: so it is found."""
+    """The `Runtime` of bwrap. A sandbox is found by its name, the first word of its processes' command lines."""
 
     name = "bwrap"
 
@@ -127,7 +127,7 @@ class Bwrap:
         self._host = host_tree(write_etc(ours.folder, user, _FILES))
 
     def shows(self, place: Path) -> Path | None:
-        """The tree of the host, shared with every sandbox, that a place lies in; None if it is in none."""
+        """The directory shared with every sandbox that contains ``place``, if any."""
         real = place.resolve()
         return next((tree for tree, _ in self._host.trees if real.is_relative_to(tree)), None)
 
@@ -147,7 +147,8 @@ class Bwrap:
         return held | {"files": "rlimit", "seccomp": "deny list" if program else ""}
 
     def _counts_pids(self) -> str:
-        """Processes can be bounded without a group if the kernel counts them for each user namespace, and we may."""
+        """How processes are limited without a control group: by an rlimit, if the kernel counts them per user namespace
+        and we may set it."""
         numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
         new = numbers is not None and (int(numbers[1]), int(numbers[2])) >= (5, 14)
         return "rlimit" if new and self.owner[0] == os.getuid() else ""
@@ -161,7 +162,7 @@ class Bwrap:
         return sorted({name for name, _ in found})
 
     async def remove(self, name: str) -> None:
-        """Normally a leash has left nothing: this ends what one that was killed has."""
+        """End what is left of a sandbox. Normally that is nothing; a leash that was killed may leave processes."""
         for found, pid in await trio.to_thread.run_sync(processes_of, name):
             if found == name:
                 await _end(name, pid)
@@ -182,8 +183,8 @@ class Bwrap:
                 yield client
 
     def _command(self, spec: Spec) -> tuple[str, ...]:
-        """Our agent by the Python that we run on, which is told where our packages are: its own way to find them may be
-        the environment, and an isolated start asks that for nothing."""
+        """The command of a sandbox. Our agent runs on the Python that we run on and is told where our packages are,
+        since an isolated start does not read that from the environment."""
         if spec.command != AGENT_COMMAND:
             return spec.command
         return (_python(), "-I", "-c", _AGENT, *self._host.python_path)
@@ -195,7 +196,7 @@ class Bwrap:
         return found
 
     def _order(self, spec: Spec, folders: tuple[str, ...]) -> dict[str, object]:
-        """What the leash is told. Run by root, sources are bound to a place that the agent's uid can reach first."""
+        """What the leash is told. If we are root, sources are first bound to a place that the agent's uid can reach."""
         stage: list[tuple[str, str]] = []
         program, host = self._program, self._host
         if os.getuid() == 0:
@@ -235,7 +236,7 @@ class Bwrap:
 
 
 def host_tree(files: Path) -> HostTree:
-    """What of this machine a sandbox shows: /usr, the Python that we run on, its packages, the agent's source."""
+    """What a sandbox sees of this machine: /usr, the Python that we run on, its packages, the agent's source."""
     packages = (
         Path(attrs.__file__).resolve().parent.parent
     )  # of ours and of what it needs, wherever they were put
@@ -264,21 +265,22 @@ def host_tree(files: Path) -> HostTree:
 
 
 def _python() -> str:
-    """Our Python as a sandbox finds it: of the environment that we run in, if that has one of its own."""
+    """Our Python by its path in a sandbox: that of our virtual environment, if we run in one."""
     own = f"{sys.prefix}/bin/python3"
     return own if os.access(own, os.X_OK) else sys.executable
 
 
 def _heed_quit() -> None:
-    """Have a leash end by SIGQUIT from its first moment on. Where that is ignored here, as in a program that a shell
-    started with `&`, a leash would inherit it and miss a kill that comes before it has set itself up."""
+    """Make sure that a new leash ends by SIGQUIT from its first moment. Where the signal is ignored here, as in a
+    program that a shell started with `&`, a leash would inherit that and miss a kill that comes before it has set
+    itself up."""
     if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @attrs.frozen
 class Leashed:
-    """How a sandbox ends: a signal to its leash, which exits when all of it is gone."""
+    """How a sandbox ends: by a signal to its leash, which exits when the whole sandbox is gone."""
 
     runtime: Bwrap
     name: str
@@ -301,8 +303,8 @@ class Leashed:
 
 
 def processes_of(beginning: str) -> list[tuple[str, int]]:
-    """The processes of bwrap, by the name of their sandbox, whose names begin so. What runs in one can call itself so
-    too, and gains the end of itself."""
+    """The sandboxes whose names begin so, each with one of its processes. A program in a sandbox can take such a name
+    too; all it gains is to be killed."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and (name := _called(int(folder.name))).startswith(beginning):
@@ -311,7 +313,7 @@ def processes_of(beginning: str) -> list[tuple[str, int]]:
 
 
 def _called(pid: int) -> str:
-    """The first word of a process's command line; "" for one that has none, or is gone."""
+    """The first word of a process's command line; "" if it has none, or is gone."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -29,7 +29,8 @@ CONTROLLERS: Final = {"memory": "memory", "pids": "pids", "cpus": "cpu"}  # limi
 
 @attrs.frozen
 class Cgroups:
-    """Where sandboxes may have groups: ``parents`` names the folder for each limit that can be held."""
+    """Where control groups for sandboxes can be made: ``parents`` has the folder for each limit that can be
+    enforced."""
 
     version: int
     parents: Mapping[str, Path]
@@ -39,7 +40,8 @@ class Cgroups:
 
     @contextmanager
     def group(self, name: str, limits: Limits) -> Iterator[tuple[str, ...]]:
-        """A group for one sandbox: the folders to join. Removed when the block ends, with whoever is still in it."""
+        """Make a group for one sandbox; yields the folders to join. It is removed at the end, with all processes in
+        it."""
         folders: list[Path] = []
         try:
             for parent in dict.fromkeys(self.parents.values()):
@@ -85,7 +87,7 @@ def _write(file: Path, value: str) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a group; whoever is in it is killed first. One that is busy is left to the next start."""
+    """Remove a group and kill what is still in it. A group that is busy is left for the next start."""
     with suppress(OSError):
         for pid in (folder / "cgroup.procs").read_text().split():
             with suppress(ProcessLookupError):
@@ -97,7 +99,7 @@ def remove(folder: Path) -> None:
 def find_cgroups(
     root: Path = ROOT, own: Path = Path("/proc/self/cgroup"), *, alone: bool = False
 ) -> Cgroups:
-    """What of the limits can be held here, found by trying. ``alone``: whoever is in our group is of ours."""
+    """Find by trying which limits can be enforced here. ``alone``: every process in our group belongs to us."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
@@ -114,7 +116,7 @@ def find_cgroups(
 
 
 def _try_first(controller: Path, path: str) -> Path | None:
-    """``pynchy`` below our own group of a version 1 controller; below its root where ours is not to be seen."""
+    """The folder ``pynchy`` below our own group of a version 1 controller, or below its root if ours cannot be seen."""
     for base in (controller / path.lstrip("/"), controller):
         with suppress(OSError):
             if (base / "cgroup.procs").exists():
@@ -126,7 +128,7 @@ def _try_first(controller: Path, path: str) -> Path | None:
 
 
 def _try_second(root: Path, path: str, *, alone: bool) -> dict[str, Path]:
-    """Our own group of version 2, if it is delegated: we move to a leaf of it, so that it may have other children."""
+    """Our own version 2 group, if it is delegated. We move to a leaf of it, so that it may have other children."""
     base = root / path.lstrip("/")
     base = base.parent if base.name == LEAF else base  # moved there by an earlier start
     try:

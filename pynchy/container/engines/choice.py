@@ -36,10 +36,10 @@ async def open_runtime(
 ) -> Runtime:
     """The engine that was asked for, or the first of this platform's that answers. Raises `NoRuntime`.
 
-    Where nobody asked for one, an engine that has no image yet stands back for bwrap, which needs none: the first
-    answer of a new machine does not wait for the building of it. The engine of the ``last`` start is kept, also while
-    it does not answer: another would run agents otherwise, and nobody chose it. Only bwrap makes room for one that has
-    the image, and one that is no longer installed for any other. ``told`` is told of each such change.
+    If none was asked for, an engine that has no image yet is passed over for bwrap, which needs none: on a new machine
+    the first answer does not wait for an image to be built. The engine of the ``last`` start is kept even while it does
+    not answer: nobody chose another. There are two exceptions: bwrap is replaced by an engine that has the image, and
+    an engine that is no longer installed by any other. ``told`` is told of each such change.
     """
     await trio.to_thread.run_sync(
         partial(ours.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -75,8 +75,8 @@ async def _choose(
     refusals: dict[str, NoRuntime],
     told: Callable[[str], object],
 ) -> Runtime:
-    """The first that answers and has the agent's image; else bwrap; else the first that answers, which says at each
-    run what is missing."""
+    """The first engine that answers and has the agent's image; else bwrap; else the first that answers, whose runs then
+    say what is missing."""
     bare: Runtime | None = None
     for name in order:
         if name in refusals:
@@ -99,7 +99,7 @@ async def _choose(
 
 
 def _nothing(refusals: Mapping[str, NoRuntime]) -> NoRuntime:
-    """All engines' reasons, and what to do about those that are there; where none is, what to install."""
+    """Every engine's reason, and what to do about those that are installed; if none is, what to install."""
     lines = ["there is no container engine to run agents in:"]
     lines += [f"  {name}: {refusal}" for name, refusal in refusals.items()]
     there = [refusal for refusal in refusals.values() if refusal.installed]

@@ -41,11 +41,11 @@ class Ending(Protocol):
         """End the whole process tree."""
 
     async def see_gone(self) -> None:
-        """Remove what is left of it. Raises `ContainerStays` where it cannot be seen to be gone."""
+        """Remove what is left of it. Raises `ContainerStays` if it is not known to be gone."""
 
 
 class Attached:
-    """A `Container` by way of its client process."""
+    """A `Container` whose client process we hold."""
 
     def __init__(self, name: str, ending: Ending, nursery: trio.Nursery) -> None:
         self.name = name
@@ -183,7 +183,7 @@ async def attach(
 
 @asynccontextmanager
 async def plain_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery that raises an error which comes alone as it is, and not in a group."""
+    """A nursery that raises a single error as it is, not in a group."""
     error: BaseException
     try:
         async with trio.open_nursery() as nursery:
@@ -221,7 +221,7 @@ class Called:
 async def call(
     argv: Sequence[str], *, env: Mapping[str, str], seconds: float = CALL_TIMEOUT
 ) -> Called:
-    """Run a client to its end. A missing program and a client that hangs are answers too: 127 and 124."""
+    """Run a client to its end. A missing program answers 127, and one that hangs 124."""
     with trio.move_on_after(seconds):
         try:
             done = await trio.run_process(

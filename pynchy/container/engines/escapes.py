@@ -37,7 +37,7 @@ TABLE: Final[tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]] = (
 
 
 def parse_version(text: str) -> _Version | None:
-    """The numbers that a version begins with; None if it does not."""
+    """The version number at the beginning of a text, or None."""
     found = _NUMBERS.match(text)
     if found is None:
         return None
@@ -46,7 +46,7 @@ def parse_version(text: str) -> _Version | None:
 
 
 def known_escapes(versions: Mapping[str, str]) -> list[str]:
-    """One sentence for each known way out that these versions have."""
+    """One sentence for each known container escape that these versions have."""
     found = []
     for program, what, ranges in TABLE:
         version = parse_version(versions.get(program, ""))

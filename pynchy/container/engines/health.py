@@ -26,7 +26,7 @@ Image = Literal["not needed", "your own", "up to date", "old", "missing", "canno
 
 
 def spell_loose(held: Mapping[str, str]) -> str:
-    """Which limits nothing enforces; "" for none."""
+    """The limits that nothing enforces, with commas; "" for none."""
     return ", ".join(name for name, by in held.items() if not by)
 
 
@@ -48,7 +48,7 @@ def advice_on_limits(engine: str, held: Mapping[str, str]) -> str:
 async def image_of(
     runtime: Runtime, image: str | None, *, build: Path = BUILD, environ: Mapping[str, str]
 ) -> Image:
-    """Whether the agent in the image is the one of this program. ``image`` is the one that is set."""
+    """Whether the agent in the image is the one of this program. ``image`` is the configured one."""
     if runtime.name == "bwrap":
         return "not needed"
     if image is not None and image != Container().image:
@@ -77,7 +77,7 @@ class Health:
     build: Path = BUILD
 
     async def look(self) -> None:
-        """Look at the image and at what the engine enforces. An engine in trouble is each run's to tell."""
+        """Check the image and which limits the engine enforces. An engine that fails here is reported by the runs."""
         name = self.runtime.name
         state = await image_of(self.runtime, self.image, build=self.build, environ=self.environ)
         if state == "old":
@@ -96,6 +96,6 @@ class Health:
             )
 
     def _warn(self, sentence: str, *, quiet: bool = False) -> None:
-        """``quiet``: a fact of the machine that is the same at each start."""
+        """``quiet``: a fact of this machine that is the same at each start."""
         logger.log("INFO" if quiet else "WARNING", "{}", sentence)
         self.warnings.append(sentence)

@@ -58,7 +58,7 @@ def memory_file(name: str, content: bytes) -> int:
 
 
 def pipe() -> tuple[int, int]:
-    """Two ends that nobody inherits unless told so."""
+    """A pipe whose ends no child inherits unless told so."""
     low = os.pipe2(os.O_CLOEXEC)
     ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH) for fd in low]
     for fd in low:
@@ -89,7 +89,7 @@ def mount(source: bytes, target: bytes, kind: bytes | None, flags: int) -> None:
 
 
 def start(order: dict[str, Any], status: int, gate: int, here: int, go: int) -> int:
-    """Fork, take the limits on, become bwrap. Everything that fails here is said on stderr, exit 125."""
+    """Fork, apply the limits, become bwrap. A failure is reported on stderr, with exit code 125."""
     argv = [
         order.get("name") or order["program"],
         "--json-status-fd",
@@ -140,7 +140,7 @@ def start(order: dict[str, Any], status: int, gate: int, here: int, go: int) -> 
 
 
 def be_the_first_to_go() -> None:
-    """Where memory runs out, the kernel is to take what is in the sandbox, and not us or the daemon."""
+    """If memory runs out, have the kernel kill what is in the sandbox rather than us or the daemon."""
     try:
         with open("/proc/self/oom_score_adj", "r+") as file:
             score = min(1000, int(file.read()) + 300)
@@ -151,8 +151,8 @@ def be_the_first_to_go() -> None:
 
 
 def limit_pids(init: int, pids: int | None) -> None:
-    """Bound the processes of a sandbox where no control group does: they are counted in its own user namespace, so the
-    limit is set on its init once that has one, and before it starts anything."""
+    """Limit the processes of a sandbox that has no control group. They are counted in its user namespace, so the limit
+    is set on its init once it has that namespace, and before it starts anything."""
     if pids:
         try:
             resource.prlimit(init, resource.RLIMIT_NPROC, (pids, pids))
@@ -161,8 +161,8 @@ def limit_pids(init: int, pids: int | None) -> None:
 
 
 def limit_shared(init: int, limits: dict[str, int]) -> None:
-    """Bound what the kernel counts for a user in each user namespace, and in all above it: without it one sandbox takes
-    what all programs of this user have. Each in a process of its own: whoever is in a namespace cannot leave it."""
+    """Limit what the kernel counts per user in each user namespace and in all above it: otherwise one sandbox could use
+    up what all programs of this user share. In a process of its own, since nobody can leave a namespace."""
     if not limits:
         return
     child = os.fork()
@@ -206,7 +206,7 @@ def ask(init: int) -> None:
 
 
 def kill_children() -> None:
-    """KILL to each of our own children. A pid cannot be another's yet: we alone bury them."""
+    """Kill each of our own children. No pid can be another process's yet: we alone reap them."""
     me = os.getpid()
     with open(f"/proc/{me}/task/{me}/children") as children:
         pids = [int(pid) for pid in children.read().split()]
@@ -215,10 +215,11 @@ def kill_children() -> None:
 
 
 def reap(first: int) -> int:
-    """End and bury whoever is left; the exit code of ``first`` as a shell would say it.
+    """Kill and reap all that is left; returns the exit code of ``first`` as a shell would say it.
 
     A bwrap that was killed while it set the sandbox up leaves its inner half behind, which waits at the gate for ever
-    and has not yet tied its life to anybody's. It comes to us, as every orphan here does, each time one was buried.
+    and is not yet bound to any parent's life. It becomes our child, as every orphan here does, when its parent is
+    reaped.
     """
     code = 137
     while True:

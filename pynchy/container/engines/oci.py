@@ -185,7 +185,7 @@ async def find_apple(ours: Installation) -> Oci:
 
 
 async def _ask_first(program: str, words: Sequence[str], ours: Installation) -> str:
-    """What an engine answers. Raises `NoRuntime`."""
+    """The answer of an engine. Raises `NoRuntime` if it does not answer."""
     seen = await call([program, *words], env=client_environ(ours.environ))
     if not seen.ok:
         missing = seen.code == 127 and seen.err.startswith(f"{program}:")
@@ -194,7 +194,7 @@ async def _ask_first(program: str, words: Sequence[str], ours: Installation) -> 
 
 
 def _tightened(path: str | None, folder: Path) -> Path | None:
-    """podman's profile made stricter; None where it has none that we can read, and its default stays."""
+    """podman's seccomp profile made stricter; None if we cannot read one, and its default is used."""
     try:
         profile = seccomp.tighten(json.loads(Path(path or "").read_text()))
     except (OSError, ValueError, KeyError, TypeError):
@@ -205,7 +205,8 @@ def _tightened(path: str | None, folder: Path) -> Path | None:
 
 
 def _nproc() -> int:
-    """What podman may set: no more than is ours, nor than the pids there are, to which it lowers itself first."""
+    """The most processes that podman may allow: no more than our own limit, nor than the pids that it reduces itself
+    to."""
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     return 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
 
@@ -214,7 +215,7 @@ def _nproc() -> int:
 
 
 class Oci:
-    """The `Runtime` of an engine with names."""
+    """The `Runtime` of an engine that keeps containers by name."""
 
     def __init__(
         self,
@@ -255,8 +256,7 @@ class Oci:
         return (await self._ask(self._engine.has_image, str(self._ours.image))).ok
 
     async def limits_held(self) -> dict[str, str]:
-        """Looked at from inside a container that is started as an agent's is; once, since it does not change while
-        the engine stays."""
+        """Looked at once, from inside a container that is started as an agent's is."""
         if self._held is None:
             limits, run = Limits(), secrets.token_hex(8)
             spec = Spec(
@@ -293,7 +293,7 @@ class Oci:
         await self.see_gone(name)
 
     async def see_gone(self, name: str) -> None:
-        """Return when the engine's list no longer has it; insist while it has. Raises `ContainerStays`."""
+        """Return when the engine no longer lists it; remove it again while it does. Raises `ContainerStays`."""
         reason = ""
         with trio.move_on_after(GONE_TIMEOUT):
             # Removing may go on after the answer, and a second `remove` be refused meanwhile: the list decides.
@@ -336,7 +336,7 @@ class Oci:
         return os.fsencode(seen.out)
 
     async def _create(self, spec: Spec, argv: Sequence[str]) -> None:
-        """Make the container. Cancelled or refused, none is left."""
+        """Make the container. If that is cancelled or refused, none is left."""
         made = False
         try:
             seen = await self._call_create(argv)
@@ -352,15 +352,15 @@ class Oci:
                     await self.kill(spec.name)
 
     async def _call_create(self, argv: Sequence[str]) -> Called:
-        """Not cut short: an engine whose client is killed half-way may make the container all the same,
-        after we have looked. It takes some 50 ms; its bound is how long a cancel can be held up."""
+        """Not to be cut short: an engine whose client is killed half-way may still make the container after we have
+        looked. It takes some 50 ms; its time limit is how long a cancel can be held up."""
         with trio.CancelScope(shield=True):
             seen = await call(argv, env=self._env, seconds=CREATE_TIMEOUT)
         await trio.lowlevel.checkpoint_if_cancelled()
         return seen
 
     async def _explain(self, spec: Spec, seen: Called) -> str:
-        """What went wrong, and what to do about it where we know."""
+        """What went wrong, and what to do about it where that is known."""
         if (await self._ask(self._engine.has_image, str(spec.image))).ok:
             return seen.reason
         if (await self._ask(self._engine.version)).ok:
@@ -381,7 +381,7 @@ def _is_taken(seen: Called) -> bool:
 
 @attrs.frozen
 class Named:
-    """How a container ends whose engine knows it by name."""
+    """How a container ends that its engine knows by name."""
 
     runtime: Oci
     name: str

@@ -47,7 +47,7 @@ class Report:
         return cls(files)
 
     def group(self, *names: str) -> str:
-        """The first of these files of our control group that is there, as one line."""
+        """The first of these control group files that exists, as one line."""
         found = (self.files.get(f"/sys/fs/cgroup/{name}", "").strip() for name in names)
         return next((text for text in found if text), "")
 
@@ -64,8 +64,8 @@ class Report:
 
 
 def held(said: str, limits: Limits, *, own_machine: bool = False) -> dict[str, str]:
-    """What of `NAMES` is enforced, and by what; "" where nothing does. ``own_machine``: each container is a machine of
-    its own, whose size is a limit."""
+    """Which limits of `NAMES` are enforced, and by what; "" if by nothing. ``own_machine``: each container is a machine
+    of its own, whose size is a limit."""
     report = Report.of(said)
     status = report.table("/proc/self/status")
     private = status.get("NoNewPrivs") == "1" and not any(
@@ -138,7 +138,7 @@ def _root_is_read_only(report: Report) -> bool:
 
 
 def _number(word: str) -> int | None:
-    """A limit as a number; None where the word is for no limit, or there is no word."""
+    """A limit as a number; None if it is unlimited or missing."""
     return int(word) if word.isdigit() else None
 
 

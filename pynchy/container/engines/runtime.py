@@ -17,7 +17,7 @@ from pynchy.container.spec import Spec
 
 @attrs.frozen
 class Installation:
-    """Whose containers an engine runs. ``id`` marks them, ``image`` is what agents run from, ``folder`` is for files of
+    """Whose containers an engine runs. ``id`` marks them, ``image`` is what agents run from, ``folder`` holds files of
     ours that engines are given, and ``environ`` is where engines are looked for."""
 
     id: str
@@ -27,8 +27,8 @@ class Installation:
 
 
 class NoRuntime(Exception):
-    """No engine on this machine can run an agent, or one engine cannot. ``heals``: it may pass by itself, since the
-    engine is there and not up. ``remedy`` is one sentence of what to do, or empty."""
+    """No engine on this machine can run an agent, or one engine cannot. ``heals``: waiting may help, since the engine
+    is installed and not up. ``remedy`` is one sentence that says what to do, or empty."""
 
     def __init__(
         self, text: str, *, heals: bool = False, remedy: str = "", installed: bool = True
@@ -40,7 +40,7 @@ class NoRuntime(Exception):
 
 
 class SpawnFailed(Exception):
-    """The engine could not make the container: ours to tell the user, no fault of the agent's."""
+    """The engine could not make the container. That is no fault of the agent's."""
 
     def __init__(self, engine: str, reason: str) -> None:
         super().__init__(f"{engine}: {reason}")
@@ -49,11 +49,11 @@ class SpawnFailed(Exception):
 
 
 class ContainerGone(Exception):
-    """Something was said to a container that no longer listens."""
+    """The container no longer reads what it is sent."""
 
 
 class ContainerStays(Exception):
-    """The engine was asked to remove a container, and still has it, or no longer answers."""
+    """The engine still has a container that it was asked to remove, or no longer answers."""
 
 
 class Container(Protocol):
@@ -63,16 +63,16 @@ class Container(Protocol):
     def name(self) -> str: ...
 
     async def send(self, data: bytes) -> None:
-        """Write to its stdin; waits while it does not read. Raises `ContainerGone`."""
+        """Write to its stdin; waits while the container does not read. Raises `ContainerGone`."""
 
     async def receive(self) -> bytes:
-        """The next bytes of its stdout, 64 KiB at most; b"" at the end. What is not received holds it back."""
+        """The next bytes of its stdout, 64 KiB at most; b"" at the end. The container waits while nobody receives."""
 
     def stderr_tail(self) -> bytes:
-        """The last 64 KiB of its stderr and of what its engine said. Never to be parsed."""
+        """The last 64 KiB of its stderr and of the engine's own messages. Never to be parsed."""
 
     async def wait(self) -> int:
-        """Wait for its end: its exit code, 128 + N after signal N, 125 when the engine could not start it."""
+        """Wait for its exit code: 128 + N after signal N, 125 if the engine could not start it."""
 
     def kill(self) -> None:
         """End the whole process tree now. Does not wait: `wait` returns when it is done."""
@@ -86,14 +86,14 @@ class Runtime(Protocol):
 
     @property
     def owner(self) -> tuple[int, int]:
-        """The uid and gid on the host that writable folders must belong to, for an agent to write there."""
+        """The uid and gid on the host that must own what an agent may write."""
 
     def open(self, spec: Spec, *, grace: float) -> AbstractAsyncContextManager[Container]:
-        """Run a container for the length of the block, and see that it is gone after.
+        """Run a container for the length of the block, and see that it is gone after it.
 
         Raises `SpawnFailed` on entering. Leaving normally closes its stdin and waits ``grace`` seconds; leaving by an
-        exception does not wait; then it is asked to end, then killed, and looked for. `ContainerStays` if it is still
-        there after all that.
+        exception does not wait. Then it is asked to end, then killed. Raises `ContainerStays` if it still exists after
+        all that.
         """
 
     async def list(self) -> list[str]:
@@ -103,14 +103,14 @@ class Runtime(Protocol):
         """End and remove one; it is gone on return. No error if there is none. Raises `ContainerStays`."""
 
     async def versions(self) -> dict[str, str]:
-        """The programs it stands on and their versions, as far as they tell."""
+        """The programs that the engine consists of and their versions, as far as they are known."""
 
     async def has_image(self) -> bool:
         """Whether the image that agents run from is there; True for an engine that needs none."""
 
     async def storage_driver(self) -> str:
-        """How images are kept, in the engine's word, such as "overlay"; "" where there are none or it does not say."""
+        """How images are stored, in the engine's word, such as "overlay"; "" if it has none or does not say."""
 
     async def limits_held(self) -> dict[str, str]:
-        """What of memory, cpus, pids, files, seccomp and more is enforced here, and by what; "" where nothing does.
-        Seen, not assumed. Raises `SpawnFailed` where it cannot be seen."""
+        """Which limits (memory, cpus, pids, files, seccomp and more) are enforced here, and by what; "" if by nothing.
+        Observed, not assumed. Raises `SpawnFailed` if that is not possible."""

@@ -97,9 +97,9 @@ _NEW_ANYTHING: Final = 0x7E020000  # every CLONE_NEW* flag
 
 
 def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """An engine's own profile, a list of what is allowed, without what is on ours.
+    """An engine's own profile, a list of what is allowed, without the calls that we deny.
 
-    podman's lets a process make user namespaces and use the kernel's keyrings, which all containers of one uid share.
+    podman's allows user namespaces and the kernel's keyrings, which all containers of one uid share.
     """
     rules: list[dict[str, Any]] = []
     taken: set[str] = set()
@@ -137,7 +137,7 @@ def tighten(profile: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _families() -> list[list[dict[str, Any]]]:
-    """The arguments of `socket` for each kind that one may have."""
+    """The arguments of `socket` for each kind of socket that is allowed."""
     found = []
     for family in FAMILIES:
         args = [{"index": 0, "value": family, "valueTwo": 0, "op": "SCMP_CMP_EQ"}]
@@ -148,7 +148,7 @@ def _families() -> list[list[dict[str, Any]]]:
 
 
 def program(machine: str) -> bytes:
-    """The filter for this architecture, to be handed to bwrap; empty where we have none."""
+    """The filter for this architecture, for bwrap; empty for an unknown one."""
     if machine not in ARCHITECTURES:
         return b""
     column = list(ARCHITECTURES).index(machine)
@@ -190,7 +190,7 @@ _Line = tuple[int, int, int, int]  # code, how far to jump if it is so, if not, 
 
 
 def _only_if(number: int, lines: list[_Line]) -> list[_Line]:
-    """These lines for one system call alone. They end in a verdict on every way."""
+    """These instructions for one system call alone. Every path through them ends in a verdict."""
     return [(_JUMP_EQUAL, 0, len(lines), number), *lines]
 
 

@@ -20,7 +20,7 @@ _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 
 def parse_mount_points(table: bytes) -> list[Path]:
-    """Where something is mounted, in the words of ``/proc/self/mountinfo``."""
+    """The mount points in a ``/proc/self/mountinfo``."""
     points = (line.split(b" ")[4] for line in table.splitlines() if line.count(b" ") > 4)
     plain = (_ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), point) for point in points)
     return [Path(point.decode("utf-8", "surrogateescape")) for point in plain]
@@ -33,5 +33,5 @@ def submounts_of(mounts: Iterable[Mount], points: Iterable[Path]) -> tuple[Path,
 
 
 def with_submounts(spec: Spec, table: bytes) -> Spec:
-    """``spec``, knowing what is mounted below its read-only mounts, by the engine's own table of mounts."""
+    """``spec`` with what is mounted below its read-only mounts, by the engine's table of mounts."""
     return attrs.evolve(spec, submounts=submounts_of(spec.mounts, parse_mount_points(table)))

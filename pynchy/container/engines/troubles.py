@@ -56,7 +56,7 @@ _TABLE: Final[tuple[tuple[str, str, bool, str], ...]] = (
 
 
 def refused(engine: str, said: str, *, installed: bool) -> NoRuntime:
-    """What an engine's refusal means. ``said`` is its own words."""
+    """What an engine's refusal means. ``said`` is the engine's own message."""
     if not installed:
         return NoRuntime("not installed", remedy=_INSTALL[engine], installed=False)
     reason = f"installed, but does not answer ({said})"

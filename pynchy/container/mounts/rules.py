@@ -39,12 +39,12 @@ _INVISIBLE: Final = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 class BadAllowlist(ValueError):
-    """The allowlist cannot be used, so nothing may be mounted: the owner's to repair."""
+    """The allowlist cannot be used, so nothing may be mounted. The owner has to correct it."""
 
 
 @attrs.frozen
 class Root:
-    """A folder under which mounts are allowed. ``path`` is as written; the edge finds where it really is."""
+    """A folder below which mounts are allowed. ``path`` is as written; `real_roots` finds where it is."""
 
     path: str
     writable: bool = False
@@ -120,7 +120,7 @@ def _check_written(path: str) -> None:
 
 
 def contains(outer: PurePath, inner: PurePath) -> bool:
-    """Whether one path is the other, or above it."""
+    """Whether one path is the other, or lies above it."""
     return outer == inner or outer in inner.parents
 
 
@@ -138,7 +138,7 @@ class MountRequest:
 
 @attrs.frozen
 class Seen:
-    """What the disk says of a path: where it really is, and whether it is a ``folder``, a ``file`` or ``other``."""
+    """What is at a path: where it really is, and whether it is a ``folder``, a ``file`` or ``other``."""
 
     real: Path
     kind: str
@@ -146,7 +146,7 @@ class Seen:
 
 @attrs.frozen
 class KnownPaths:
-    """What else is there: all real paths.
+    """The paths that a mount is judged by, all with links resolved.
 
     ``roots`` are the allowlist's, in its order, None where one does not exist. ``ours`` is our state, our code and our
     settings. ``written`` are the trees that any container can write, ``sources`` the sources of all other mounts.
@@ -160,7 +160,7 @@ class KnownPaths:
     programs: tuple[Path, ...] = ()
 
     def with_mounts(self, *mounts: Mount) -> KnownPaths:
-        """The same once these are granted."""
+        """These paths once the mounts are granted."""
         return attrs.evolve(
             self,
             sources=(*self.sources, *(mount.source for mount in mounts)),
@@ -170,7 +170,7 @@ class KnownPaths:
 
 @attrs.frozen
 class Granted:
-    """The mount that a request becomes; ``note`` says where it is less than was asked."""
+    """The mount that a request becomes; ``note`` says if it is less than was asked."""
 
     mount: Mount
     note: str = ""
@@ -178,19 +178,19 @@ class Granted:
 
 @attrs.frozen
 class Denied:
-    """Why not, in a sentence for the owner."""
+    """A request that is denied, and why: a sentence for the owner."""
 
     request: MountRequest
     reason: str
 
 
 def name_after(path: str) -> str:
-    """What a mount of a path is called where nobody says."""
+    """The default name of the mount of a path."""
     return path.rstrip("/").rpartition("/")[2]
 
 
 def unfit(request: MountRequest) -> str | None:
-    """Why a request could be granted nowhere, by how it is written; None if it might be."""
+    """Why a request can never be granted as it is written, or None."""
     if not _NAME.fullmatch(request.name) or ".." in request.name:
         return f"not a name: {request.name!r}"
     try:
@@ -249,7 +249,7 @@ def judge(
 
 
 def _root_of(real: Path, allowlist: Allowlist, known: KnownPaths) -> Root | None:
-    """The deepest root that it lies below; a root itself is not below it."""
+    """The deepest root that contains it; a root does not contain itself."""
     around = [
         (len(where.parts), root)
         for root, where in zip(allowlist.roots, known.roots, strict=True)
@@ -265,7 +265,7 @@ def judge_all(
     known: KnownPaths,
     is_main: bool,
 ) -> tuple[Granted | Denied, ...]:
-    """One group's requests in order. Each sees what the ones before it were granted, so two can never conflict."""
+    """Judge one group's requests in order. Each sees what was granted before it, so that no two conflict."""
     verdicts: list[Granted | Denied] = []
     names: set[str] = set()
     for request, seen in requests:
@@ -285,8 +285,8 @@ def judge_all(
 
 @attrs.frozen
 class Hit:
-    """Something inside a granted tree that a table of `sensitive` names. ``place`` is relative to the tree. ``secret``:
-    it is not to be seen; else it may be read and not written."""
+    """A name in a granted tree that is in a table of `sensitive`. ``place`` is relative to the tree. A ``secret`` is
+    hidden; anything else is made read-only."""
 
     place: PurePosixPath
     folder: bool
@@ -296,8 +296,8 @@ class Hit:
 def masks(
     granted: Granted, hits: Iterable[Hit], *, empty_file: Path, empty_folder: Path
 ) -> tuple[Mount, ...]:
-    """Read-only mounts over each hit: of nothing over a secret, of itself over what may only be read. Raises `BadSpec`
-    where a place has no plain name, or two hits lie in each other's way: such a tree is not mounted at all."""
+    """Read-only mounts over each hit: empty ones over secrets, and of the thing itself otherwise. Raises `BadSpec` for
+    a place that cannot be mounted, or for two hits that lie in each other: such a tree is not mounted at all."""
 
     def cover(hit: Hit) -> Path:
         if not hit.secret:

@@ -78,14 +78,14 @@ _MOST_COPIES: Final = 4  # of a copy of a copy …
 
 
 def fold(text: str) -> str:
-    """How two names are compared: compatibility characters composed, case folded, trailing dots and blanks off."""
+    """A name as it is compared: NFKC, case folded, without trailing dots and blanks."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).rstrip(
         ". "
     )
 
 
 def originals(name: str) -> tuple[str, ...]:
-    """The folded name, and those that it may be a copy of: ``server.key.bak`` is one of ``server.key``."""
+    """The folded name, and the names that it may be a copy of: ``server.key.bak`` is one of ``server.key``."""
     found = [fold(name)]
     for _ in range(_MOST_COPIES):
         shorter = _COPY_PREFIX.sub("", _COPY_SUFFIX.sub("", found[-1]))
@@ -110,7 +110,7 @@ def matched_by(parts: Sequence[str], patterns: Iterable[str]) -> str | None:
 def last_matched_by(parts: Sequence[str], patterns: Iterable[str]) -> str | None:
     """The first pattern that the last component matches, with those before it where the pattern has slashes.
 
-    For whoever walks a tree, and has asked of each folder on the way.
+    For a walk that has asked about each folder on the way.
     """
     table = _compiled(tuple(patterns))
     return _last_matched([originals(part) for part in parts[-table.longest :]], table)
@@ -118,7 +118,7 @@ def last_matched_by(parts: Sequence[str], patterns: Iterable[str]) -> str | None
 
 @attrs.frozen
 class _Table:
-    """Patterns, made ready: a walk asks of fifty thousand names."""
+    """Compiled patterns: a walk asks about fifty thousand names."""
 
     order: dict[str, int]
     longest: int  # components of the longest pattern
