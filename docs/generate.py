@@ -22,16 +22,16 @@ from pynchy.config.values import spell_size, spell_time
 from pynchy.control.metrics import Figures
 from pynchy.control.ops.approvals import ApprovalOps
 from pynchy.control.ops.console import ConsoleOps
+from pynchy.control.ops.forgetting import ForgettingOps
 from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.status import StatusOps
 from pynchy.control.ops.tasks import TaskOps
-from pynchy.control.server import Op, arguments_of
+from pynchy.control.server import arguments_of, ops_of
 from pynchy.control.subscriptions import Watching
 from pynchy.exits import Exit
 from pynchy.groups.queue import TRANSITIONS, Phase
-from pynchy.maintenance.erasure import Forgetting
 from pynchy.policy.tools import TOOLS, Reach
 from pynchy.store.migrations import STEPS
 
@@ -112,52 +112,20 @@ def commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Com
 
 def ops() -> Iterator[str]:
     """The ops, from their signatures and docstrings: the part of control.md between the marks."""
-    names: dict[str, Op] = {
-        "attach": ConsoleOps.attach,
-        "detach": ConsoleOps.detach,
-        "send": ConsoleOps.say,
-        "status": StatusOps.status,
-        "history": LookingOps.history,
-        "groups.list": GroupOps.list,
-        "groups.add": GroupOps.add,
-        "groups.remove": GroupOps.remove,
-        "groups.stop": GroupOps.stop,
-        "groups.pause": GroupOps.pause,
-        "groups.resume": GroupOps.resume,
-        "groups.discover": GroupOps.discover,
-        "groups.main": GroupOps.choose_main,
-        "groups.allow": GroupOps.allow,
-        "groups.forget": Forgetting.forget,
-        "groups.mount": SettingsOps.mount,
-        "groups.unmount": SettingsOps.unmount,
-        "groups.set": SettingsOps.set,
-        "mounts.check": SettingsOps.check,
-        "mounts.reload": SettingsOps.reload,
-        "why": LookingOps.why,
-        "recent": LookingOps.recent,
-        "unended": LookingOps.unended,
-        "usage": LookingOps.usage,
-        "runs": LookingOps.runs,
-        "audit": LookingOps.audit,
-        "approvals": ApprovalOps.list,
-        "approve": ApprovalOps.approve,
-        "deny": ApprovalOps.deny,
-        "outbox": LookingOps.outbox,
-        "memory.search": LookingOps.search_memory,
-        "history.search": LookingOps.search_history,
-        "backup": LookingOps.backup,
-        "tasks.list": TaskOps.list,
-        "tasks.show": TaskOps.show,
-        "tasks.add": TaskOps.add,
-        "tasks.pause": TaskOps.pause,
-        "tasks.resume": TaskOps.resume,
-        "tasks.run": TaskOps.run,
-        "tasks.remove": TaskOps.remove,
-        "watch": Watching.watch,
-        "metrics": Figures.metrics,
-    }
+    tables = (
+        ConsoleOps,
+        StatusOps,
+        LookingOps,
+        GroupOps,
+        ForgettingOps,
+        SettingsOps,
+        ApprovalOps,
+        TaskOps,
+        Watching,
+        Figures,
+    )
     yield "| op | arguments | what it does |\n| --- | --- | --- |"
-    for name, op in names.items():
+    for name, op in ops_of(*tables).items():
         taken = arguments_of(op)
         arguments = ", ".join(
             f"`{argument}`: {kind.expected}{'' if argument in taken.needs else ', optional'}"

@@ -47,7 +47,7 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     from pynchy.control.ops.acting import Acting
     from pynchy.control.ops.looking import LookingOps
     from pynchy.control.ops.tasks import TaskOps
-    from pynchy.control.server import OpFailed
+    from pynchy.control.server import OpFailed, ops_of
     from pynchy.store.offline_reader import OtherSchema, open_unowned
 
     async def nothing(effects: object) -> None:
@@ -60,8 +60,7 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     try:
         with open_unowned(home.database) as store:
             looking = LookingOps(store, home.backups, timezone)
-            tasks = TaskOps(Acting(store, nothing), timezone)
-            question: Any = {**looking.questions, **tasks.questions}[op]
+            question = ops_of(looking, TaskOps(Acting(store, nothing), timezone))[op]
 
             async def put() -> object:
                 return await question(None, **arguments)

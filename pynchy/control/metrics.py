@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ import attrs
 import pynchy
 from pynchy.control.openmetrics import Family, by, one, render
 from pynchy.control.ops.status import Live
-from pynchy.control.server import Client, Op
+from pynchy.control.server import Client, op
 from pynchy.model import Micros
 from pynchy.reader_budget import loop_time
 from pynchy.store import ledger
@@ -51,10 +51,7 @@ class Figures:
     live: Callable[[], Live]
     watch: Stalls | None = None
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {"metrics": self.metrics}
-
+    @op("metrics")
     async def metrics(self, client: Client) -> object:
         """The figures as OpenMetrics text."""
         counts, lines = await self.store.call(_count, today=self.today())

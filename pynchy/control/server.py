@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, cast, get_args, get_origin
+from typing import Any, Final, Literal, NoReturn, TypeVar, cast, get_args, get_origin
 
 import attrs
 import trio
@@ -41,6 +41,29 @@ EVICTED: Final = f"{MAX_CLIENTS} connections are open, and the least active gave
 Op = Callable[..., Awaitable[object]]
 """``async def op(client, *, name: type, …) -> JSON``. Its keyword arguments are the request's; or
 ``async def op(client, wanted: Class) -> JSON``, of an attrs class that has them as its fields."""
+
+
+F = TypeVar("F", bound=Op)
+
+
+def op(name: str) -> Callable[[F], F]:
+    """Offer a method as the op of this name, see `ops_of`."""
+
+    def offered(method: F) -> F:
+        method.op_name = name  # type: ignore[attr-defined]
+        return method
+
+    return offered
+
+
+def ops_of(*tables: object) -> dict[str, Op]:
+    """The ops that these offer, by name; those of a class as functions."""
+    return {
+        method.op_name: getattr(table, name)
+        for table in tables
+        for name, method in vars(table if isinstance(table, type) else type(table)).items()
+        if hasattr(method, "op_name")
+    }
 
 
 class OpFailed(Exception):

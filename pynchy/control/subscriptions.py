@@ -11,13 +11,13 @@ twice and two as one; steps are the newest few of each run, and gone with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import attrs
 import trio
 
-from pynchy.control.server import Client, Op
+from pynchy.control.server import Client, op
 from pynchy.model import GroupId, Micros
 
 PAUSE: Final = 0.25  # seconds between two tellings
@@ -51,10 +51,7 @@ class Watching:
     _fresh: deque[Step] = attrs.field(factory=lambda: deque(maxlen=FRESH))
     _rung: trio.Event = attrs.field(factory=trio.Event)
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {"watch": self.watch}
-
+    @op("watch")
     async def watch(self, client: Client) -> object:
         """From now on tell this client that something changed; the answer has the steps of the runs under way."""
         await trio.lowlevel.checkpoint()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import attrs
@@ -62,7 +62,7 @@ def table(daemon: Daemon) -> Mapping[str, server.Op]:
     scaffold = partial(folders.scaffold, home)
     acting = Acting(store, after.carry_out)
     timezone = config.assistant.timezone
-    groups: list[Mapping[str, Callable[..., Awaitable[object]]]] = [
+    tables: list[object] = [
         StatusOps(
             store=store,
             home=str(home.root),
@@ -70,11 +70,11 @@ def table(daemon: Daemon) -> Mapping[str, server.Op]:
             containers=containers,
             started_at=now(),
             live=daemon.live,
-        ).ops,
-        GroupOps(acting, config.assistant.name, scaffold, after.channels.refresh).ops,
-        LookingOps(store, home.backups, timezone).ops,
-        TaskOps(acting, timezone).ops,
-        ApprovalOps(acting, scaffold).ops,
+        ),
+        GroupOps(acting, config.assistant.name, scaffold, after.channels.refresh),
+        LookingOps(store, home.backups, timezone),
+        TaskOps(acting, timezone),
+        ApprovalOps(acting, scaffold),
         Figures(
             store=store,
             database=home.database,
@@ -84,14 +84,13 @@ def table(daemon: Daemon) -> Mapping[str, server.Op]:
             today=daemon.today,
             live=daemon.live,
             watch=edges.stalls,
-        ).ops,
-        daemon.watching.ops,
-        ForgettingOps(acting, home, after.buttons.until_over).ops,
+        ),
+        daemon.watching,
+        ForgettingOps(acting, home, after.buttons.until_over),
     ]
     if edges.console is not None:
-        groups.append(ConsoleOps(edges.console).ops)
+        tables.append(ConsoleOps(edges.console))
     if edges.guard is not None:
-        groups.append(SettingsOps(acting, edges.guard).ops)
-    if edges.whatsapp is not None:
-        groups.append(edges.whatsapp.ops)
-    return {name: op for each in groups for name, op in each.items()}
+        tables.append(SettingsOps(acting, edges.guard))
+    borrowed = {} if edges.whatsapp is None else edges.whatsapp.ops
+    return {**server.ops_of(*tables), **borrowed}

@@ -143,11 +143,8 @@ async def running(home: Home, script: Any = echo) -> AsyncIterator[Daemon]:
                     server.run,
                     home.control_socket,
                     {
-                        **ConsoleOps(console).ops,
-                        **status.ops,
-                        **group_ops.ops,
+                        **server.ops_of(ConsoleOps(console), status, group_ops, daemon.watching),
                         "history": looking.history,
-                        **daemon.watching.ops,
                     },
                     fatal=(StoreError,),
                 )

@@ -60,7 +60,7 @@ async def consoled(
 
             await nursery.start(
                 lambda task_status: server.run(
-                    tmp_path / "s", ConsoleOps(console).ops, task_status=task_status
+                    tmp_path / "s", server.ops_of(ConsoleOps(console)), task_status=task_status
                 )
             )
             yield console, connect

@@ -29,7 +29,7 @@ async def watched(folder: Path) -> AsyncIterator[tuple[Watching, Store, Lines]]:
         async with open_store(folder / "pynchy.db") as store, trio.open_nursery() as nursery:
             store.tell_changes(watching.changed)
             await nursery.start(watching.run)
-            await nursery.start(partial(server.run, folder / "s", watching.ops))
+            await nursery.start(partial(server.run, folder / "s", server.ops_of(watching)))
             async with await trio.open_unix_socket(folder / "s") as stream:
                 client = Lines(stream)
                 assert await client.ask(id=1, op="watch") == {

@@ -25,7 +25,7 @@ from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.tasks import TaskOps
-from pynchy.control.server import call
+from pynchy.control.server import call, ops_of
 from pynchy.gateway.exchange import Reserved, RunIdentity, Usage, Wanted
 from pynchy.groups.guards import Guards
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, Message, RunId, SenderId, after
@@ -62,13 +62,13 @@ class Doors(World):
         )
         acting = Acting(store, self.follow)
         guards = Guards(store, cast("Allowed", NothingAllowed()))
-        self.ops = {
-            **GroupOps(acting, "Pynchy", no_folders, no_messenger).ops,
-            **SettingsOps(acting, guards).ops,
-            **TaskOps(acting, "UTC").ops,
-            **ApprovalOps(acting, no_folders).ops,
-            **LookingOps(store, cast("Any", None), "UTC").ops,
-        }
+        self.ops = ops_of(
+            GroupOps(acting, "Pynchy", no_folders, no_messenger),
+            SettingsOps(acting, guards),
+            TaskOps(acting, "UTC"),
+            ApprovalOps(acting, no_folders),
+            LookingOps(store, cast("Any", None), "UTC"),
+        )
 
     async def follow(self, effects: Effects) -> None:
         await trio.lowlevel.checkpoint()

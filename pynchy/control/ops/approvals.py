@@ -6,14 +6,12 @@ may ask has been settled by the socket: whoever reaches it is the owner.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import attrs
 
 from pynchy.actions.approvals import decide
 from pynchy.actions.call import Scaffold, no_folders
 from pynchy.control.ops.acting import Acting, bounded
-from pynchy.control.server import Client, Op
+from pynchy.control.server import Client, op
 from pynchy.policy.requests import lines, read, read_code
 from pynchy.store import approvals
 from pynchy.store.approvals import Approval
@@ -26,10 +24,7 @@ class ApprovalOps:
     acting: Acting
     scaffold: Scaffold = no_folders
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {"approvals": self.list, "approve": self.approve, "deny": self.deny}
-
+    @op("approvals")
     async def list(self, client: Client, *, every: bool = False, limit: int = 100) -> object:
         """What agents have asked people in main for and nobody has decided, the oldest first; with ``every`` all
         that was ever asked, the newest first. ``text`` is the whole of a request, as a person reads it."""
@@ -37,11 +32,13 @@ class ApprovalOps:
         found = await self.acting.store.call(approvals.recent, every=every, limit=limit)
         return [shown(each) for each in found]
 
+    @op("approve")
     async def approve(self, client: Client, *, code: str, sha256: str = "") -> object:
         """Approve a request: it is carried out before the answer, or the answer says why it cannot be. ``sha256``,
         if given, must be that of the request: so that what is approved is what was shown."""
         return await self._decide(code, approve=True, sha256=sha256)
 
+    @op("deny")
     async def deny(self, client: Client, *, code: str) -> object:
         """Deny a request. Its agent is told."""
         return await self._decide(code, approve=False)

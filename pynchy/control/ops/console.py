@@ -6,7 +6,6 @@ The rule that keeps it so: an op checks what it is given, and the channel does t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -14,7 +13,7 @@ import trio
 
 from pynchy.chat.console import Console
 from pynchy.control.ops.acting import check_chat
-from pynchy.control.server import Client, Op, OpFailed
+from pynchy.control.server import Client, OpFailed, op
 from pynchy.limits import CLIENTS
 from pynchy.model import ChatId, SenderId
 
@@ -30,10 +29,7 @@ class ConsoleOps:
 
     console: Console
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {"attach": self.attach, "detach": self.detach, "send": self.say}
-
+    @op("attach")
     async def attach(self, client: Client, *, chat: str) -> object:
         """Send this client the events of a chat from now on; ``*`` means all chats."""
         await trio.lowlevel.checkpoint()
@@ -43,12 +39,14 @@ class ConsoleOps:
             client.when_gone(lambda: self.console.detach(client, chat))
         return {"chat": chat, "typing": self.console.types(chat)}
 
+    @op("detach")
     async def detach(self, client: Client, *, chat: str) -> object:
         """Stop sending the events of this chat."""
         await trio.lowlevel.checkpoint()
         self.console.detach(client, chat)
         return {"chat": chat}
 
+    @op("send")
     async def say(
         self, client: Client, *, chat: str, text: str, sender: str = "", message_id: str = ""
     ) -> object:

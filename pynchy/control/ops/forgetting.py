@@ -5,14 +5,14 @@ The rule that keeps it so: it checks what it is given; the deletion is `maintena
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
 
 from pynchy.config.paths import Home
 from pynchy.control.ops.acting import Acting
-from pynchy.control.server import Client, Op, OpFailed
+from pynchy.control.server import Client, OpFailed, op
 from pynchy.maintenance.erasure import NotAtRest, erase
 from pynchy.model import MAIN, GroupId, folder_of
 from pynchy.store import erasure
@@ -27,10 +27,7 @@ class ForgettingOps:
     end_runs: Callable[[GroupId], Awaitable[None]]
     _one: trio.Lock = attrs.field(factory=trio.Lock)
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {"groups.forget": self.forget}
-
+    @op("groups.forget")
     async def forget(self, client: Client, *, folder: str) -> object:
         """Delete a group and all its data: messages, replies, tasks, memories, files, run logs.
 

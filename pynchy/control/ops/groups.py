@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
 import attrs
@@ -19,7 +19,7 @@ from pynchy.actions.effects import Effects
 from pynchy.actions.groups import Naming, Registration
 from pynchy.chat.channel import ChatSeen
 from pynchy.control.ops.acting import Acting, check_chat
-from pynchy.control.server import Client, Op, OpFailed
+from pynchy.control.server import Client, OpFailed, op
 from pynchy.model import MAIN, ChatId, Group, GroupId, SenderId, channel_of
 from pynchy.policy.group_settings import OTHERS
 from pynchy.store import breakers, groups
@@ -49,24 +49,12 @@ class GroupOps:
     scaffold: Scaffold
     refresh: Callable[[], Awaitable[Sequence[ChatSeen] | None]]
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {
-            "groups.list": self.list,
-            "groups.add": self.add,
-            "groups.remove": self.remove,
-            "groups.stop": self.stop,
-            "groups.pause": self.pause,
-            "groups.resume": self.resume,
-            "groups.discover": self.discover,
-            "groups.main": self.choose_main,
-            "groups.allow": self.allow,
-        }
-
+    @op("groups.list")
     async def list(self, client: Client) -> object:
         """All groups, main first."""
         return await self.acting.store.call(shown_groups)
 
+    @op("groups.add")
     async def add(self, client: Client, wanted: Wanted) -> object:
         """Register a chat: for a new group, or, where the folder exists, as one more chat of it.
 
@@ -86,27 +74,32 @@ class GroupOps:
         wanted = attrs.evolve(wanted, chat=chat, folder=folder)
         return await self.acting.get(add, wanted, self.assistant, self.scaffold)
 
+    @op("groups.remove")
     async def remove(self, client: Client, *, folder: str) -> object:
         """Forget a group. Its files and its history stay."""
         await self.acting.act(acts.remove, GroupId(folder))
         return {"folder": folder}
 
+    @op("groups.stop")
     async def stop(self, client: Client, *, folder: str) -> object:
         """Stop what a group works on, as ``/stop`` in its chat does: how many turns; ``ended`` if an agent was."""
         ended = await self.acting.get(acts.stop, GroupId(folder))
         told = {"folder": folder, "stopped": ended.turns}
         return told | ({"ended": True} if ended.agent else {})
 
+    @op("groups.pause")
     async def pause(self, client: Client, *, folder: str) -> object:
         """Answer a group no more for now. Its messages are kept."""
         await self.acting.act(acts.pause, GroupId(folder))
         return {"folder": folder, "paused": True}
 
+    @op("groups.resume")
     async def resume(self, client: Client, *, folder: str) -> object:
         """Answer a group again, beginning with what came meanwhile; one that was held back goes on, too."""
         await self.acting.act(acts.resume, GroupId(folder))
         return {"folder": folder, "paused": False}
 
+    @op("groups.discover")
     async def discover(self, client: Client) -> object:
         """The messengers' chats that are not registered, the latest active first.
 
@@ -115,6 +108,7 @@ class GroupOps:
         seen = await self.refresh()
         return {"asked": seen is not None, "chats": await self.acting.store.call(_discover, seen)}
 
+    @op("groups.main")
     async def choose_main(self, client: Client, *, chat: str) -> object:
         """Make a messenger's chat the one that main has there, in the place of another; none if empty."""
         wanted = chat_id(chat) if chat else None
@@ -125,6 +119,7 @@ class GroupOps:
         )
         return {"folder": MAIN, "chats": chats}
 
+    @op("groups.allow")
     async def allow(self, client: Client, *, folder: str, senders: str, others: str = "") -> object:
         """Say to whom a group listens: numbers or ids with commas, or ``everybody``; to its owner always.
 

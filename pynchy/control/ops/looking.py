@@ -5,7 +5,6 @@ The rule that keeps it so: each op is one or two query calls and a plain answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import attrs
 from pynchy.actions import usage
 from pynchy.actions.actor import OWNER
 from pynchy.control.ops.acting import bounded, group_of, shown
-from pynchy.control.server import Client, Op, OpFailed
+from pynchy.control.server import Client, OpFailed, op
 from pynchy.model import ChatId, GroupId, after
 from pynchy.store import audit, memory, messages, outbox, runs, trace
 from pynchy.store.connection import StoreError
@@ -31,25 +30,7 @@ class LookingOps:
     backups: Path
     timezone: str
 
-    @property
-    def questions(self) -> Mapping[str, Op]:
-        """Those that the rows alone answer: nothing changes, and no daemon need live."""
-        return {
-            "why": self.why,
-            "recent": self.recent,
-            "unended": self.unended,
-            "usage": self.usage,
-            "runs": self.runs,
-            "audit": self.audit,
-            "outbox": self.outbox,
-            "memory.search": self.search_memory,
-            "history.search": self.search_history,
-        }
-
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {**self.questions, "history": self.history, "backup": self.backup}
-
+    @op("why")
     async def why(self, client: Client, *, message: str) -> object:
         """The life of a message, by its id or its number: from its receipt to its end."""
         found = await self.store.call(_lives, message)
@@ -57,17 +38,20 @@ class LookingOps:
             raise OpFailed("bad_request", f"no message {message[:80]!r} was ever stored")
         return [self._life(each) for each in found]
 
+    @op("recent")
     async def recent(self, client: Client, *, group: str = "", limit: int = 20) -> object:
         """The newest messages of people, with their numbers, and what became of each; the newest first."""
         folder = await group_of(self.store, group) if group else None
         found = await self.store.call(trace.recent, folder, limit=bounded(limit))
         return [shown(each, self.timezone) for each in found]
 
+    @op("unended")
     async def unended(self, client: Client, *, minutes: int = 120) -> object:
         """Messages that asked longer than so many minutes ago and have had no end."""
         found = await self.store.call(_unended, minutes=minutes)
         return [attrs.asdict(each) for each in found]
 
+    @op("usage")
     async def usage(self, client: Client, *, days: int = 30, group: str = "") -> object:
         """What was used, by group, day and model, the newest day first. Money in dollars."""
         lines = await self.store.call(
@@ -82,22 +66,26 @@ class LookingOps:
             for line in lines
         ]
 
+    @op("runs")
     async def runs(self, client: Client, *, group: str = "", limit: int = 20) -> object:
         """The newest containers first, with their times and why they ended."""
         folder = await group_of(self.store, group) if group else None
         found = await self.store.call(runs.recent, folder, limit=bounded(limit))
         return [{**shown(run, self.timezone), "group": run.folder} for run in found]
 
+    @op("audit")
     async def audit(self, client: Client, *, limit: int = 100) -> object:
         """The newest decisions about security first."""
         rows = await self.store.call(audit.recent, limit=bounded(limit))
         return [shown(row, self.timezone) for row in rows]
 
+    @op("outbox")
     async def outbox(self, client: Client, *, limit: int = 50) -> object:
         """What is to be said, was said, or could not be, the newest first; with the beginning of its text."""
         rows = await self.store.call(outbox.recent, limit=bounded(limit))
         return [shown(row, self.timezone) for row in rows]
 
+    @op("memory.search")
     async def search_memory(
         self, client: Client, *, query: str = "", group: str = "main", limit: int = 50
     ) -> object:
@@ -107,6 +95,7 @@ class LookingOps:
         )
         return [shown(each, self.timezone) for each in found]
 
+    @op("history.search")
     async def search_history(
         self, client: Client, *, query: str, group: str = "main", limit: int = 50
     ) -> object:
@@ -116,6 +105,7 @@ class LookingOps:
         )
         return [shown(each, self.timezone) for each in found]
 
+    @op("backup")
     async def backup(self, client: Client, *, path: str = "") -> object:
         """Write a sound copy of the database while everything goes on, and read it once."""
         seconds = await self.store.call(_seconds)
@@ -128,6 +118,7 @@ class LookingOps:
             raise OpFailed("failed", f"the copy could not be written: {error}") from None
         return {"path": str(target), "schema": SCHEMA, "bytes": target.stat().st_size}
 
+    @op("history")
     async def history(self, client: Client, *, chat: str, limit: int = 50) -> object:
         """What was said in a chat, oldest first: messages and sent replies."""
         return await self.store.call(_history, ChatId(chat), limit=bounded(limit))

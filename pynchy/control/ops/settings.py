@@ -5,8 +5,6 @@ The rule that keeps it so: an op reads what it is given, calls an act, and says 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import attrs
 import trio
 
@@ -14,7 +12,7 @@ from pynchy.actions import settings as acts
 from pynchy.actions.effects import Effects
 from pynchy.container.mounts.rules import BadAllowlist, MountRequest, name_after
 from pynchy.control.ops.acting import Acting
-from pynchy.control.server import Client, Op, OpFailed
+from pynchy.control.server import Client, OpFailed, op
 from pynchy.groups.guards import Guards
 from pynchy.model import GroupId
 from pynchy.store import groups
@@ -27,16 +25,7 @@ class SettingsOps:
     acting: Acting
     guards: Guards
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {
-            "groups.mount": self.mount,
-            "groups.unmount": self.unmount,
-            "groups.set": self.set,
-            "mounts.check": self.check,
-            "mounts.reload": self.reload,
-        }
-
+    @op("groups.mount")
     async def mount(
         self, client: Client, *, folder: str, path: str, name: str = "", writable: bool = False
     ) -> object:
@@ -48,11 +37,13 @@ class SettingsOps:
         await self.acting.get(acts.add_mount, GroupId(folder), request)
         return await self._verdicts(GroupId(folder))
 
+    @op("groups.unmount")
     async def unmount(self, client: Client, *, folder: str, name: str) -> object:
         """Take a mount away, from the group's next run on."""
         await self.acting.get(acts.remove_mount, GroupId(folder), name)
         return await self._verdicts(GroupId(folder))
 
+    @op("groups.set")
     async def set(self, client: Client, *, folder: str, key: str, value: str = "") -> object:
         """Set what a group may reach and spend, from its next run on; without a value, as for everybody.
 
@@ -62,11 +53,13 @@ class SettingsOps:
         """
         return await self.acting.get(acts.set_value, GroupId(folder), key, value)
 
+    @op("mounts.check")
     async def check(self, client: Client) -> object:
         """What every group's mounts come to as things are now."""
         found = await self.acting.store.call(groups.list_groups)
         return [await self._verdicts(group.folder) for group in found]
 
+    @op("mounts.reload")
     async def reload(self, client: Client) -> object:
         """Read the allowlist anew. A run that works keeps what it has; one that is warm ends."""
         try:

@@ -10,7 +10,7 @@ import attrs
 
 import pynchy
 from pynchy.control.ops.groups import shown_groups
-from pynchy.control.server import Client, Op
+from pynchy.control.server import Client, op
 from pynchy.limits import LISTS
 from pynchy.model import GroupId, Micros
 from pynchy.policy import failures
@@ -44,10 +44,7 @@ class StatusOps:
     started_at: Micros
     live: Callable[[], Live]
 
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {"status": self.status}
-
+    @op("status")
     async def status(self, client: Client) -> object:
         """How the daemon is, and what it is doing."""
         live = self.live()

@@ -5,7 +5,7 @@ The rule that keeps it so: an op reads what it is given, calls an act, and answe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from pynchy.actions.actor import Actor
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
 from pynchy.control.ops.acting import Acting, group_of, shown
-from pynchy.control.server import Client, Op, OpFailed
+from pynchy.control.server import Client, OpFailed, op
 from pynchy.model import GroupId, TaskId
 from pynchy.schedule.times import BadSchedule, parse, spell
 from pynchy.store import task_rows, tasks
@@ -44,28 +44,14 @@ class TaskOps:
     acting: Acting
     timezone: str
 
-    @property
-    def questions(self) -> Mapping[str, Op]:
-        """Those that the rows alone answer: nothing changes, and no daemon need live."""
-        return {"tasks.list": self.list, "tasks.show": self.show}
-
-    @property
-    def ops(self) -> Mapping[str, Op]:
-        return {
-            **self.questions,
-            "tasks.add": self.add,
-            "tasks.pause": self.pause,
-            "tasks.resume": self.resume,
-            "tasks.run": self.run,
-            "tasks.remove": self.remove,
-        }
-
+    @op("tasks.list")
     async def list(self, client: Client, *, group: str = "", ended: bool = False) -> object:
         """The tasks of a group, or of all, the next due first."""
         folder = await group_of(self.acting.store, group) if group else None
         found = await self.acting.store.call(tasks.of_group, folder, ended=ended)
         return [self._task(each) for each in found]
 
+    @op("tasks.show")
     async def show(self, client: Client, *, task: str) -> object:
         """A task with the newest rows of its ledger."""
         found = await self._one(task)
@@ -73,24 +59,29 @@ class TaskOps:
         slots = [shown(row, self.timezone) for row in rows]
         return {**self._task(found), "script": found.script, "slots": slots}
 
+    @op("tasks.add")
     async def add(self, client: Client, wanted: Wanted) -> object:
         """Make a task in a group, in the owner's name."""
         if not wanted.prompt.strip():
             raise OpFailed("bad_request", "the task says nothing")
         return self._task(await self.acting.get(_add, wanted, self.timezone))
 
+    @op("tasks.pause")
     async def pause(self, client: Client, *, task: str) -> object:
         """Let a task rest."""
         return await self._act(acts.pause, task)
 
+    @op("tasks.resume")
     async def resume(self, client: Client, *, task: str) -> object:
         """Let a task that rests go on."""
         return await self._act(acts.resume, task)
 
+    @op("tasks.run")
     async def run(self, client: Client, *, task: str) -> object:
         """Run a task once, now."""
         return await self._act(acts.run_now, task)
 
+    @op("tasks.remove")
     async def remove(self, client: Client, *, task: str) -> object:
         """End a task for good."""
         return await self._act(acts.cancel, task)
