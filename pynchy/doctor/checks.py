@@ -44,7 +44,7 @@ from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
 from pynchy.limits import DOCTOR
 from pynchy.store import backup, belonging
 from pynchy.store import whatsapp_session as session
-from pynchy.store.connection import StoreError, StoreTooNew
+from pynchy.store.connection import StoreError, StoreNotOurs, StoreTooNew
 
 OLD_BACKUP: Final = DOCTOR.backup
 BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wrong
@@ -420,7 +420,7 @@ async def check_database(patient: Patient) -> Finding:
     path = home.database
     try:
         belonging.examine(path, home.store_mark, copies=home.backups)
-    except belonging.NotThisStore as error:
+    except StoreNotOurs as error:
         return Finding("fail", str(error), "pynchy restore puts a copy back")
     if not path.exists():
         return Finding("ok", "none yet")

@@ -10,6 +10,7 @@ import os
 import secrets
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -18,34 +19,26 @@ import attrs
 
 from pynchy.config.paths import stamp_of
 from pynchy.store import mark as marks
+from pynchy.store.connection import StoreBroken, StoreNotOurs
 from pynchy.store.mark import Mark, MarkFile
 
 _FILES: Final = ("", "-wal", "-shm")  # what SQLite has open, by what follows the name
 
 
-class NotThisStore(Exception):
-    """The files are not the database that this home had. The message says what is missing and what to
-    do; nothing was changed."""
-
-
-class Displaced(Exception):
-    """The database was removed, replaced or moved while we had it open."""
-
-
 def examine(path: Path, mark_path: Path, *, copies: Path) -> Mark | None:
-    """Look at the files of a database before anything opens them. Raises `NotThisStore`."""
+    """Look at the files of a database before anything opens them. Raises `StoreNotOurs`."""
     mark = marks.load(mark_path)
     seen = marks.look(path, mark_path)
     if mark is None:
         if not seen.exists and (known := _newest(copies)) is not None:
-            raise NotThisStore(
+            raise StoreNotOurs(
                 f"there is no database at {path}, but there are copies of one. Nothing was changed. "
                 f"To go on, {_advice(known)}"
             )
         return None
     wrong = marks.judge(mark, seen)
     if wrong is not None:
-        raise NotThisStore(_sentence(wrong, path, mark, copies))
+        raise StoreNotOurs(_sentence(wrong, path, mark, copies))
     return mark
 
 
@@ -85,11 +78,11 @@ def opening(path: Path, mark: Mark) -> Mark:
 
 
 def compare(path: Path, db: sqlite3.Connection, mark: Mark, copies: Path) -> None:
-    """Raise `NotThisStore` for an open database that is another one, or lacks rows that there were."""
+    """Raise `StoreNotOurs` for an open database that is another one, or lacks rows that there were."""
     if mark.lineage == 0:
         return
     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-        raise NotThisStore(
+        raise StoreNotOurs(
             f"{path} is no database of pynchy's, and this home had one{_known(mark)}. Nothing was "
             f"changed. To go on, {_advice(_newest(copies))}"
         )
@@ -99,7 +92,7 @@ def compare(path: Path, db: sqlite3.Connection, mark: Mark, copies: Path) -> Non
     another = lineage not in (0, mark.lineage)
     what = "is another database than this home had" if another else "is older than it was here"
     has = counts.get("inbox", 0)
-    raise NotThisStore(
+    raise StoreNotOurs(
         f"{path} {what}: it ends with message {has}{_lacks(mark, has)}. Nothing was changed. If you "
         "put it there on purpose, pynchy restore --accept goes on with it; or "
         f"{_advice(_newest(copies))}"
@@ -173,7 +166,7 @@ class Belonging:
         return made
 
     def check(self) -> None:
-        """Raise `Displaced` unless every file is where it was."""
+        """Raise `StoreBroken` unless every file is where it was."""
         for suffix, known in self._ids.items():
             file = self.path.with_name(self.path.name + suffix)
             try:
@@ -181,7 +174,16 @@ class Belonging:
             except OSError:
                 same = False
             if not same:
-                raise Displaced(self._say(file))
+                raise StoreBroken(self._say(file))
+
+    def see(self, look: Callable[[], None]) -> None:
+        """Carry out `check` or `committed`, and let go of files that were moved away below us: what was committed
+        since is not where a start would find it. Raises `StoreBroken`."""
+        try:
+            look()
+        except (StoreBroken, OSError) as error:
+            self.abandon()
+            raise StoreBroken(str(error)) from error
 
     def committed(self, *, sync: bool = False) -> None:
         """After a commit: see that it is where a start will find it, and note how far we are."""

@@ -31,7 +31,6 @@ from pynchy.store.connection import (
     StoreBroken,
     StoreDamaged,
     StoreFull,
-    StoreNotOurs,
     configure,
     connect,
     migrate,
@@ -202,11 +201,8 @@ class Store:
     async def check(self) -> None:
         """Read the whole file beside the calls. Raises `StoreBroken` if it is damaged, and so does
         every call from then on."""
-        try:
+        with self._usable():
             await self._aside(partial(_read_through, self._path))
-        except StoreBroken as error:
-            self._broken = str(error)
-            raise
 
     async def look(self, at: Callable[[Path], T]) -> T:
         """Have the file read beside the calls; what is raised breaks no call."""
@@ -229,52 +225,42 @@ class Store:
     async def _aside(self, work: Callable[[], T]) -> T:
         return await self._run_sync(work, limiter=trio.CapacityLimiter(1))
 
-    def _fold(self) -> None:
-        if self._broken is not None:
-            raise StoreBroken(self._broken)
-        self._look()
-        try:
-            if self._belonging is not None:
-                self._belonging.folding()
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except sqlite3.Error as error:
-            self._broken = f"checkpoint: {error}"
-            raise StoreBroken(self._broken) from error
-
-    def _transact(self, work: Callable[[], T]) -> T:
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Refuse whatever comes after the first `StoreBroken`."""
         if self._broken is not None:
             raise StoreBroken(self._broken)
         try:
-            with transaction(self._connection):
-                result = work()
-            rows = self._connection.total_changes
-            if rows != self._rows and self._belonging is not None:
-                self._stay(self._belonging.committed)
-            self._rows = rows
-            return result
+            yield
         except StoreBroken as error:
             self._broken = str(error)
             raise
 
+    def _fold(self) -> None:
+        self._look()
+        with self._usable():
+            try:
+                if self._belonging is not None:
+                    self._belonging.folding()
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.Error as error:
+                raise StoreBroken(f"checkpoint: {error}") from error
+
+    def _transact(self, work: Callable[[], T]) -> T:
+        with self._usable():
+            with transaction(self._connection):
+                result = work()
+            rows = self._connection.total_changes
+            if rows != self._rows and self._belonging is not None:
+                self._belonging.see(self._belonging.committed)
+            self._rows = rows
+            return result
+
     def _look(self) -> None:
         """See that the file is still at its path."""
-        if self._broken is not None:
-            raise StoreBroken(self._broken)
-        if self._belonging is not None:
-            self._stay(self._belonging.check)
-
-    def _stay(self, look: Callable[[], None]) -> None:
-        """Raise `StoreBroken` where a file was moved away below us: what was committed since is not where
-        a start would find it."""
-        from pynchy.store.belonging import Displaced
-
-        try:
-            look()
-        except (Displaced, OSError) as error:
-            assert self._belonging is not None
-            self._belonging.abandon()
-            self._broken = str(error)
-            raise StoreBroken(self._broken) from error
+        with self._usable():
+            if self._belonging is not None:
+                self._belonging.see(self._belonging.check)
 
     @property
     def is_broken(self) -> bool:
@@ -428,10 +414,6 @@ def open_file(path: Path, *, mark: Path | None = None) -> Opened:
         except BaseException:
             opened.connection.close()
             raise
-    except belonging.NotThisStore as error:
-        raise StoreNotOurs(str(error)) from None
-    except belonging.Displaced as error:
-        raise StoreBroken(str(error)) from None
     except sqlite3.Error as error:
         raise _unreadable(error, path) from error
     except OSError as error:
@@ -443,10 +425,7 @@ def see_that_it_is_ours(path: Path, mark: Path) -> None:
     """Raise `StoreNotOurs` where the files of a store are not those that this home had. Opens nothing."""
     from pynchy.store import belonging
 
-    try:
-        belonging.examine(path, mark, copies=path.parent / "backups")
-    except belonging.NotThisStore as error:
-        raise StoreNotOurs(str(error)) from None
+    belonging.examine(path, mark, copies=path.parent / "backups")
 
 
 def _open_file(

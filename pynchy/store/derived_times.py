@@ -15,11 +15,13 @@ from typing import Final
 import attrs
 
 from pynchy.limits import SENDING
-from pynchy.model import DAY, Micros, after
+from pynchy.model import DAY, after
 from pynchy.policy import failures, wording
 from pynchy.schedule.times import BadSchedule, next_slot
-from pynchy.store import holds, notices, task_rows, tasks
-from pynchy.store.database import Database, Tx
+from pynchy.store import holds, notices, tasks
+from pynchy.store.database import Tx
+from pynchy.store.rows import read_all
+from pynchy.store.task_rows import Task
 
 SPREAD: Final = 1.5  # times the longest wait: what chance adds to one is less
 
@@ -41,44 +43,29 @@ def correct(tx: Tx) -> Corrected:
     """Bring every stored moment within what its rule allows from now. Cheap enough for each start."""
     missed = _correct_ledger(tx)
     holds.correct(tx)
+    retried = "state = 'waiting' AND waits_for IS NULL AND give_up_at IS NULL"
+    unsent = "sent_at IS NULL AND failed_at IS NULL"
+    asked = "state IN ('waiting', 'open')"
     return Corrected(
         tasks=missed + _correct_tasks(tx),
-        turns=_bound(
-            tx,
-            "turns",
-            "retry_at",
-            "state = 'waiting' AND waits_for IS NULL AND give_up_at IS NULL",
-            failures.LONGEST_WAIT,
-            tx.now,
-        ),
-        replies=_bound(
-            tx,
-            "outbox",
-            "next_at",
-            "sent_at IS NULL AND failed_at IS NULL",
-            SENDING.longest,
-            tx.now,
-        )
-        + _bound(tx, "outbox", "created_at", "sent_at IS NULL AND failed_at IS NULL", 0.0, tx.now),
-        questions=_bound(tx, "questions", "asked_at", "state IN ('waiting', 'open')", 0.0, tx.now),
+        turns=_bound(tx, "turns", "retry_at", retried, failures.LONGEST_WAIT),
+        replies=_bound(tx, "outbox", "next_at", unsent, SENDING.longest)
+        + _bound(tx, "outbox", "created_at", unsent, 0.0),
+        questions=_bound(tx, "questions", "asked_at", asked, 0.0),
     )
 
 
 def _correct_tasks(tx: Tx) -> int:
     corrected = 0
-    rows = tx.execute(
-        "SELECT id FROM tasks WHERE state = 'active' AND kind <> 'once' AND next_run > ?", (tx.now,)
-    ).fetchall()
-    for (id,) in rows:
-        task = task_rows.get(tx, id)
-        assert task is not None
+    ahead = "FROM tasks WHERE state = 'active' AND kind <> 'once' AND next_run > ?"
+    for task in read_all(tx, Task, ahead, (tx.now,)):
         assert task.next_run is not None
         try:
             following = next_slot(task.schedule, tx.now)
         except BadSchedule:
             continue  # it is set aside when it falls due
         if following is not None and following.at < task.next_run:
-            tx.execute("UPDATE tasks SET next_run = ? WHERE id = ?", (following.at, id))
+            tx.execute("UPDATE tasks SET next_run = ? WHERE id = ?", (following.at, task.id))
             corrected += 1
     return corrected
 
@@ -113,11 +100,11 @@ def _correct_ledger(tx: Tx) -> int:
     return count
 
 
-def _bound(db: Database, table: str, column: str, where: str, longest: float, now: Micros) -> int:
+def _bound(tx: Tx, table: str, column: str, where: str, longest: float) -> int:
     """Let no row of a table wait longer than ``longest`` seconds and what chance adds."""
-    return db.execute(
+    return tx.execute(
         f"UPDATE {table} SET {column} = ?1 WHERE {where} AND {column} > ?2",
-        (now, after(now, SPREAD * longest)),
+        (tx.now, after(tx.now, SPREAD * longest)),
     ).rowcount
 
 

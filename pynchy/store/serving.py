@@ -10,10 +10,11 @@ from typing import Final
 
 import attrs
 
-from pynchy.model import DAY, Group, GroupId, RunId, TurnId
+from pynchy.model import DAY, Group, GroupId, RunId, TurnId, after
 from pynchy.policy import failures
-from pynchy.store import claims, groups, holds, notices, runs, turn_failures
+from pynchy.store import claims, groups, holds, notices, runs, turn_failures, turns
 from pynchy.store.database import Database, Tx
+from pynchy.store.rows import exists, scalars
 
 #: Failures that are the daemon's doing and not an attempt that failed.
 UNCOUNTED: Final = frozenset({"interrupted", "superseded"})
@@ -114,64 +115,61 @@ def left(tx: Tx, folder: GroupId, *, kind: runs.Kind) -> Left:
     helper's: each is asked for by name."""
     if kind == "delegate":
         return Left(ready=False, retry_after=None)
-    if (
-        tx.execute("SELECT 1 FROM groups WHERE folder = ? AND paused = 0", (folder,)).fetchone()
-        is None
-    ):
+    if not exists(tx, "SELECT 1 FROM groups WHERE folder = ? AND paused = 0", (folder,)):
         return Left(ready=False, retry_after=None)  # paused or gone: nothing is to be served
-    kinds = ("task", "task") if kind == "task" else ("message", "notice")
     ready, ahead = tx.execute(
         "SELECT count(*) FILTER (WHERE retry_at <= ?2), min(retry_at) FILTER (WHERE retry_at > ?2) "
         "FROM turns WHERE folder = ?1 AND state = 'waiting' AND kind IN (?3, ?4)",
-        (folder, tx.now, *kinds),
+        (folder, tx.now, *turns.OF_RUN[kind]),
     ).fetchone()
     if kind == "session" and not ready:
-        ready = tx.execute(
+        ready = exists(
+            tx,
             "SELECT 1 FROM chats INDEXED BY chats_waiting WHERE folder = ? AND folder IS NOT NULL "
             "AND wanted_seq > claimed_seq AND NOT EXISTS ("
             "  SELECT 1 FROM turns INDEXED BY turns_live"
             "  WHERE turns.chat = chats.chat AND ended_at IS NULL"
             "  AND state = 'waiting' AND kind = 'message') LIMIT 1",
             (folder,),
-        ).fetchone()
-    if ahead is None:
-        return Left(bool(ready), None)
-    seconds = (ahead - tx.now) / 1_000_000
-    if seconds > 2 * DAY:
+        )
+    if ahead is None or ahead > after(tx.now, 2 * DAY):
         return Left(bool(ready), None)  # nothing but a change outside ends that, and it rings
     # What waits is due by the wall clock and waited for by the other one: look again after a while, for
     # the clock may be set.
-    return Left(bool(ready), min(seconds, failures.LONGEST_WAIT))
+    return Left(bool(ready), min((ahead - tx.now) / 1_000_000, failures.LONGEST_WAIT))
 
 
 def woken(tx: Tx, folder: GroupId) -> bool:
     """Whether the end of a run left word for the group's session, which nobody else rings: a helper
     that never began, an answer that its turn did not live to use."""
-    found = tx.execute(
+    return exists(
+        tx,
         "SELECT 1 FROM turns WHERE folder = ? AND state = 'waiting' AND kind = 'notice' "
         "AND retry_at <= ? LIMIT 1",
         (folder, tx.now),
-    ).fetchone()
-    return found is not None
+    )
 
 
 def paused(db: Database) -> list[GroupId]:
     """Groups that are not to be served for now."""
-    rows = db.execute("SELECT folder FROM groups WHERE paused = 1 ORDER BY folder").fetchall()
-    return [GroupId(row[0]) for row in rows]
+    return scalars(db, GroupId, "SELECT folder FROM groups WHERE paused = 1 ORDER BY folder")
 
 
 def unfinished(db: Database) -> tuple[list[GroupId], list[GroupId]]:
     """At start: groups with anything for a session to do, now or later, and groups with a task's turn to run."""
-    sessions = db.execute(
+    sessions = scalars(
+        db,
+        GroupId,
         "SELECT folder FROM groups WHERE paused = 0 AND folder IN ("
         "  SELECT folder FROM chats INDEXED BY chats_waiting"
         "  WHERE folder IS NOT NULL AND wanted_seq > claimed_seq"
         "  UNION SELECT folder FROM turns WHERE state = 'waiting' AND kind IN ('message', 'notice')"
-        ") ORDER BY folder"
-    ).fetchall()
-    tasks = db.execute(
+        ") ORDER BY folder",
+    )
+    tasks = scalars(
+        db,
+        GroupId,
         "SELECT DISTINCT folder FROM turns JOIN groups USING (folder) "
-        "WHERE state = 'waiting' AND kind = 'task' AND paused = 0 ORDER BY folder"
-    ).fetchall()
-    return [GroupId(row[0]) for row in sessions], [GroupId(row[0]) for row in tasks]
+        "WHERE state = 'waiting' AND kind = 'task' AND paused = 0 ORDER BY folder",
+    )
+    return sessions, tasks
