@@ -1,10 +1,10 @@
 """Watch folders for changes by inotify or kqueue.
 
-What it says is "look again", never what happened: who looks finds out. No file is read or named here.
+It only says that something may have changed: whoever waits has to look. No file is read or named here.
 
-A daemon has one `Watches` for all folders, opened at its start: the kernel gives a user few instances of inotify, and
-whatever else runs as this user, an agent's programs too, may take the rest. Where the kernel gives nothing, a folder is
-looked at again and again instead, and `Watches.trouble` says so.
+A daemon has one `Watches` for all folders, opened at its start: the kernel allows a user few instances of inotify, and
+other programs of this user, an agent's too, may take the rest. If the kernel gives none, folders are looked at again
+and again instead, and `Watches.trouble` says so.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Limit how long parsing other people's bytes may block the event loop.
 
-Whoever reads such bytes in a loop counts them with a `Reader`: after so many bytes or pieces it lets other tasks
-go first, and a source that comes in absurdly small pieces raises `TooManyPieces`, so that its connection or run can
-be ended. All that is done for one run, or for one client, is charged to its `Account`: how much processor time its
-tasks took of the loop. An account that has used more than its share waits until the share has caught up, one reader
-at a time, so that opening more connections buys nothing.
+Whoever reads such bytes in a loop counts them with a `Reader`: after so many bytes or pieces it lets other tasks go
+first, and a source that sends absurdly small pieces raises `TooManyPieces`, so that its connection or run can be ended.
+The processor time that the loop spends for one run, or for one client, is charged to its `Account`. An account that has
+used more than its share waits until the share has caught up, one reader at a time, so that opening more connections
+gains nothing.
 
-The rule that keeps it so: counts decide when to pause, so that a simulation plays the same every time; processor time
-is measured only where `LoopTime` is installed, which is the real daemon.
+Counts decide when to pause, so that a simulation plays the same every time; processor time is measured only where
+`LoopTime` is installed, which is in the real daemon.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Prepare on the host the folders that a group's container sees.
 
-Folders are made before a container exists, never while one could write where we do. The rule that keeps it so: below a
-folder that a container may write nothing is created, opened or changed by name; only its top is made (aside, with a
-first page in it, and renamed into place), and the owner of what is in it is corrected without following links.
+Folders are made before a container exists, never while one could write there. Below a folder that a container can
+write, nothing is created, opened or changed by name: only the folder itself is made (under another name, with a first
+page in it, then renamed), and the owner of its contents is corrected without following links.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Create the mount points that lie inside other mounts, safely, before an engine looks.
+"""Create the mount points that lie inside other mounts, before an engine does.
 
 A mount inside a folder that a container can write (settings.json in ``~/.claude``) needs a file or folder there to be
-mounted over. Left to an engine it would be made by path, through whatever link an agent has put there. The rule that
-keeps it so: every step is relative to an open folder and follows no link.
+mounted over. An engine would make it by its path, through whatever link an agent has put there. Here every step is
+relative to an open folder and follows no link.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Watch how much a run writes, and end it near its group's disk quota.
+"""Watch how much a run writes, and end the run near its group's disk quota.
 
-Nothing tells us that a tree has grown, short of a watch on every folder in it, so there is a timer while
-a run lives. What it does each time is one statvfs; the folders themselves are only walked when the file
-system has lost room since, or after a while, in a worker thread, one walk at a time for all runs, and
-never for more than a twentieth of the time. The files are left as they are.
+The kernel does not say that a tree has grown, unless every folder in it is watched, so a timer runs as long as the run.
+Each time it makes one statvfs call. The folders are walked only when the file system has lost room since, or after a
+while: in a worker thread, one walk at a time for all runs, and for a twentieth of the time at most. Files are left as
+they are.
 
-The rule that keeps it so: the run hears of it as the session's traffic, and its procedure decides.
+The run is told through the session's traffic, and its own procedure decides.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Quota:
 
 
 @attrs.frozen
-class Watch:
+class QuotaWatch:
     """What is watched for one run. ``measure`` looks how much room the whole disk has, ``threshold`` says how
     little is too little; ``turns`` lets one walk at a time through; ``before`` is told what the run finds, and says
     what the group held before any run of ours."""
@@ -138,7 +138,7 @@ def _ceiling(quota: int, first: int, *, slack: int) -> int | None:
 
 
 @asynccontextmanager
-async def watched(watch: Watch, heard: trio.MemorySendChannel[Traffic]) -> AsyncIterator[None]:
+async def watched(watch: QuotaWatch, heard: trio.MemorySendChannel[Traffic]) -> AsyncIterator[None]:
     """Watch while the block lasts."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.until_full, heard, name="quota")

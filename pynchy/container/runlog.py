@@ -1,7 +1,7 @@
-"""The log of one run: its events with their times, and the end of its stderr.
+"""Write the log of one run: its events with their times, and the end of its stderr.
 
-Edge to `logs/runs/`. Bounded, and without what was said: frames are named, not quoted. The rule that keeps it so: a log
-that cannot be written (a full disk) is a warning and never the run's trouble.
+It is bounded and does not repeat what was said: frames are named, not quoted. A log that cannot be written (a full
+disk) is a warning and never ends the run.
 """
 
 from __future__ import annotations

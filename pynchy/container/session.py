@@ -1,9 +1,9 @@
-"""Talk with one container: send lines, receive frames, decide nothing.
+"""Talk with one container: send lines and receive frames.
 
-`open_session` holds the traffic of a run for the length of a block: a task that reads stdout and decodes it, one that
-waits for the exit, one that writes stdin. What is heard arrives as `Heard`, `Broken` or `Gone` on the channel that the
-caller hands in, in order. The rule that keeps it so: no store, no clock of its own but the two short bounds below, and
-the caller never waits for the container (`Session.tell` does not block).
+`open_session` handles the traffic of a run for the length of a block: one task reads stdout and decodes it, one waits
+for the exit, one writes stdin. What is received arrives in order as `Heard`, `Broken` or `Gone` on the channel that the
+caller provides. It decides nothing, knows no store, has no clock but the two short limits below, and the caller never
+waits for the container (`Session.tell` does not block).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Find the skills that a run is offered, on the host.
 
-Those of the release are for every agent, but for what needs a browser. The owner's own are in
-`PYNCHY_HOME/skills/GROUP/`, and `skills/global/` is for all: a folder each, with a SKILL.md in it.
+Those of the release are for every agent, except for those that need a browser. The owner's own are in
+`PYNCHY_HOME/skills/GROUP/`, and in `skills/global/` for all groups: one folder each, with a SKILL.md in it.
 
-The rule that keeps it so: nothing is copied, and nothing that an agent can write is a skill. Each is
-mounted by itself, read-only, below a folder of ours that has only their names in it.
+Nothing is copied, and nothing that an agent can write is a skill. Each is mounted by itself, read-only, below a folder
+of ours that holds only their names.
 """
 
 from __future__ import annotations

@@ -73,9 +73,9 @@ def check_target(target: str) -> None:
         raise BadSpec(f"not a place in a container: {target!r}")
     for reserved in (*_RESERVED, GATEWAY):
         if target == reserved or target.startswith(reserved + "/"):
-            raise BadSpec(f"a place of the system's: {target!r}")
+            raise BadSpec(f"reserved for the system: {target!r}")
     if target in {"/run", "/tmp", "/home", HOME}:  # noqa: S108 - a place in the container
-        raise BadSpec(f"a place of the system's: {target!r}")
+        raise BadSpec(f"reserved for the system: {target!r}")
 
 
 @attrs.frozen

@@ -1,7 +1,6 @@
 """How much room a file system has, and how little is too little.
 
-statvfs answers from memory in microseconds. The rule that keeps it so: nothing here
-writes, waits or decides what follows.
+statvfs answers from memory in microseconds. Nothing here writes, waits or decides what follows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Delete folders that an agent wrote, or change their owner; they may be hostile.
+"""Delete folders that an agent wrote, or change their owner. They may be hostile.
 
-The rule that keeps it so: nothing recurses, no link is followed, and the
-number of open descriptors does not grow with the depth: a tree ten thousand folders deep costs what a
-flat one costs. No container that could write in the tree may be left.
+Nothing recurses, no link is followed, and the number of open descriptors does not grow with the depth: a tree ten
+thousand folders deep costs what a flat one costs. No container that could write in the tree may exist.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Measure how much an agent's folders hold; they change meanwhile and may be hostile.
+"""Measure how much an agent's folders hold. They change meanwhile and may be hostile.
 
-The rule that keeps it so: counting has an end. It stops at the first thing that is too much, or that cannot be looked
-into (`pynchy.files.walk`). Nothing is changed.
+Counting has an end: it stops at the first thing that is too much, or that cannot be looked into (`pynchy.files.walk`).
+Nothing is changed.
 """
 
 from __future__ import annotations

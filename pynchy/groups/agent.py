@@ -183,7 +183,7 @@ class ContainedAgents:
     ) -> AbstractAsyncContextManager[None]:
         """Watch what one run writes, and how much of it."""
         # Loaded here, for the first run: a start does not need it.
-        from pynchy.container.quota import Quota, Watch, watched
+        from pynchy.container.quota import Quota, QuotaWatch, watched
 
         home, disk = self.config.home, self.config.disk
         # Of the last two the folder around them, which is ours: nothing that was set aside is left out.
@@ -196,7 +196,7 @@ class ContainedAgents:
             tops = [home.scratch / scratch]
         elif group.is_main:
             tops.append(home.shared)
-        watch = Watch(
+        watch = QuotaWatch(
             tops=tops,
             quota=Quota(
                 bytes=disk.group if own.disk is None else own.disk,

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from pynchy.container.quota import LOOK, REST, Quota, Watch, watched
+from pynchy.container.quota import LOOK, REST, Quota, QuotaWatch, watched
 from pynchy.container.session import Broken, Traffic
 from pynchy.files import trees
 from pynchy.files.disk import Space, Threshold
@@ -131,7 +131,7 @@ def told(
     """What is heard, and how often the folders were walked. ``holds``: by walk; ``free``: by look."""
     walks = looks = 0
 
-    class Tree(Watch):
+    class Tree(QuotaWatch):
         async def _walk(self, most: Most) -> Usage:
             nonlocal walks
             walks += 1

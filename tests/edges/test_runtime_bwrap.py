@@ -249,7 +249,7 @@ async def test_a_home_that_every_sandbox_would_show_is_no_place_for_bwrap(
     beside = tmp_path / "link"
     beside.symlink_to(home)
     for place in (home, beside):
-        with pytest.raises(NoRuntime, match="PYNCHY_HOME lies in it"):
+        with pytest.raises(NoRuntime, match="PYNCHY_HOME is inside it"):
             await find_bwrap(Installation("00", None, place, os.environ))
     fine = tmp_path / "home" / "sandboxes"
     fine.mkdir(parents=True)

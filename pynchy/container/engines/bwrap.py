@@ -89,7 +89,7 @@ async def find_bwrap(ours: Installation) -> Bwrap:
             found = Bwrap(program, ours, user=user, groups=groups)
             if (shown := found.shows(ours.folder)) is not None:
                 raise NoRuntime(
-                    f"every sandbox of bwrap's shows all of {shown}, and PYNCHY_HOME lies in it: move it elsewhere"
+                    f"every bwrap sandbox can read {shown}, and PYNCHY_HOME is inside it: move PYNCHY_HOME elsewhere"
                 )
             return found
         refusals.append(f"{program} cannot make a sandbox here ({seen.reason})")

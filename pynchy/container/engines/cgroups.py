@@ -1,10 +1,10 @@
 """Control groups for sandboxes: limits on memory, processes and CPU, where this machine allows them.
 
-Version 1, with a folder in each controller (root); version 2 where our own group has been delegated to us
-(``Delegate=yes`` in a systemd unit, or root). Elsewhere there is none, and `holds` says so.
+Version 1, with a folder in each controller (root); version 2 where our own group is delegated to us (``Delegate=yes``
+in a systemd unit, or root). Elsewhere there is none, and `holds` says so.
 
-The rule that keeps it so: an edge that only makes, fills and removes folders below one that is ours; what is joined
-is up to the leash. Nothing here fails a run: a limit that cannot be had is reported, never pretended.
+This only makes, fills and removes folders below one that is ours; the leash joins them. Nothing here fails a run: a
+limit that cannot be set is reported, never pretended.
 """
 
 from __future__ import annotations

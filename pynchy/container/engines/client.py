@@ -1,9 +1,9 @@
-"""What all engines share: a container behind three pipes.
+"""Hold a container through the client process of its engine.
 
-An engine's client (`docker start`, the leash of bwrap) is a process of ours whose stdin, stdout and stderr are the
+An engine's client (`docker start`, the leash of bwrap) is our child process, and its stdin, stdout and stderr are the
 container's. `attach` holds it for the length of a block and ends it in order: close its stdin, wait, ask the engine to
-stop it, kill it, kill the client, and see on every road out that the container is gone. How an engine does these is
-its `Ending`. Nothing here knows an engine, and every wait has a bound.
+stop the container, kill the container, kill the client, and see in every case that the container is gone. How an engine
+does that is its `Ending`. Nothing here knows an engine, and every wait has a limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Known container escapes, and the program versions that had them.
 
-`known_escapes` is what `doctor` and `status` warn with; whether to refuse is configuration's. The rule that keeps it
-so: a table, compared with versions that were asked for elsewhere. A distribution may have repaired an old version
-without a new number, so the words say "unless".
+`doctor` and `status` warn with `known_escapes`; the configuration says whether to refuse. A distribution may have
+repaired an old version without a new number, so the words say "unless".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Describe what is wrong with the engine, for `status`, `doctor` and the log.
 
-Asked once the daemon is up, since it takes a container of its own: a start does not wait for it. The rule that keeps it
-so: every sentence is of something that was looked at, and what cannot be seen is no sentence here.
+It is asked once the daemon is up, since it takes a container of its own and a start should not wait for it. Every
+sentence is about something that was observed.
 """
 
 from __future__ import annotations

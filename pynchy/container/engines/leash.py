@@ -4,16 +4,16 @@
 
 Why it exists: bwrap's --die-with-parent fires when the *thread* that started it ends, and a worker thread ends after
 ten idle seconds. Here bwrap's parent has one thread and lives as long as the sandbox. The leash ends the sandbox when
-the daemon ends, on SIGQUIT (at once), and on SIGTERM asks the agent to end. It is the reaper of everything bwrap
+the daemon ends, at once on SIGQUIT, and on SIGTERM asks the agent to end. It is the reaper of everything that bwrap
 starts, so **when it has exited, the whole tree is gone**; its exit code is the agent's.
 
-It may be killed itself, while it sets the sandbox up, too. Then bwrap dies with it, but what bwrap has made may not
-have tied its life to anybody's yet. So the agent's program is not started before the leash has heard from inside, when
-all are tied, and has answered: without a leash nobody does (`GATE`). What waits for ever in a half-made sandbox has the
-run's name in its command line, by which the daemon finds it.
+It may be killed itself, even while it sets the sandbox up. Then bwrap dies with it, but the processes that bwrap has
+made may not yet be bound to their parent's life. So the agent's program starts only after the leash has heard from
+inside, when all are bound, and has answered: without a leash nobody answers (`GATE`). What waits for ever in a
+half-made sandbox has the run's name in its command line, by which the daemon finds it.
 
-The rule that keeps it so: standard library only, one thread, no imports of ours, no output after the start. It is
-started with an empty environment, since a sandbox can read that of its first process.
+Standard library only, one thread, no imports of ours, no output after the start. It is started with an empty
+environment, since a sandbox can read that of its first process.
 """
 
 import ctypes

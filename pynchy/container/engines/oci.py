@@ -1,11 +1,11 @@
 """The engines docker, podman and Apple's container, which keep containers by name.
 
-Their client is not the container: a client that is killed leaves it running. So a container is made (`create`), then
-started attached, and ended by its name, and the engine is asked whether it still has it. That a container is made in
-a step of its own is what lets a missing image or a name that is taken be told at once.
+The client is not the container: a client that is killed leaves the container running. So a container is created,
+started attached and ended by its name, and the engine is asked whether it still has it. Creating it in a step of its
+own makes a missing image or a name in use visible at once.
 
-The rule that keeps it so: an engine is a table of argv (`Engine`), every call has a bound, and only containers with
-the label of this installation are ever listed.
+An engine is a row of words (`Engine`), every call has a time limit, and only containers with this installation's label
+are listed.
 """
 
 from __future__ import annotations
@@ -285,7 +285,7 @@ class Oci:
         label = () if read else ("--filter", f"label={INSTALL_LABEL}={self._ours.id}")
         seen = await self._ask(self._engine.names, *label)
         if not seen.ok:
-            raise ContainerStays(f"{self.name} cannot say what it has: {seen.reason}")
+            raise ContainerStays(f"{self.name} does not list its containers: {seen.reason}")
         return read(seen.out, self._ours.id) if read else seen.out.split()
 
     async def remove(self, name: str) -> None:
@@ -332,7 +332,7 @@ class Oci:
             return MOUNTS.read_bytes() if MOUNTS.exists() else b""
         seen = await self._ask(self._mount_table)
         if not seen.ok:
-            raise SpawnFailed(self.name, f"it cannot say what is mounted: {seen.reason}")
+            raise SpawnFailed(self.name, f"it does not say what is mounted: {seen.reason}")
         return os.fsencode(seen.out)
 
     async def _create(self, spec: Spec, argv: Sequence[str]) -> None:

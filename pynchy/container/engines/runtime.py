@@ -1,6 +1,6 @@
-"""Containers as everyone above the engines knows them: `Runtime`, `Container`, and what may go wrong.
+"""The interface of a container engine: `Runtime`, `Container`, and the errors they raise.
 
-The rule that keeps it so: no engine is named here. `choice.open_runtime` chooses one.
+No engine is named here. `choice.open_runtime` chooses one.
 """
 
 from __future__ import annotations

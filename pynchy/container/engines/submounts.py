@@ -1,8 +1,7 @@
 """Find file systems mounted below a folder, so that a read-only mount covers them too.
 
-The rule that keeps it so: pure. Whose table of mounts is looked at is the engine's to say: that of rootless podman is
-its own and may differ from ours, and where there is none (macOS, where an engine runs in a machine of its own and sees
-plain folders) there are no submounts.
+The engine says which table of mounts counts: rootless podman's own may differ from ours, and where there is none
+(macOS, where an engine runs in a virtual machine and sees plain folders) there are no submounts.
 """
 
 from __future__ import annotations

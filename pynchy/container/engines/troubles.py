@@ -1,7 +1,7 @@
 """Why an engine cannot be used, whether waiting may help, and how to fix it.
 
-The rule that keeps it so: a table of what engines were seen to say. What is not in it may pass, for all we know, and is
-waited for; what is in it with ``heals=False`` never does by itself.
+A table of messages that engines were seen to give. What is not in it may pass by itself, for all we know, and is waited
+for; what is in it with ``heals=False`` does not.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Read the owner's mount allowlist, and inspect the paths that groups ask for.
+"""Read the owner's mount allowlist, and look at the paths that groups ask for.
 
-Read at start and on request, never because a container ran. The rule that keeps it so: this module finds facts and
-`mounts` judges them; a file that others could have written is no allowlist.
+It is read at the start and on request, never because a container ran. This module finds facts, and `rules` judges them.
+A file that others could have written is no allowlist.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Work out the extra mounts of a run, from the allowlist and the groups' requests.
 
-The allowlist is read at the start and when the owner says so. Only one that is missing is looked for again at each
-run. The rule that keeps it so: nothing is granted here. Facts go to `mounts`, and what it grants is handed on with
-what was at the place when it was looked at, so that a later look can tell whether it is still that.
+The allowlist is read at the start and when the owner says so; only a missing one is looked for again at each run.
+Nothing is granted here: `rules` does that. What it grants is returned with the identity of the file or folder that was
+looked at, so that a later look can tell whether it was replaced.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Extras:
         """See that every source is still the folder or file that was judged. Raises `Swapped`."""
         for source, was in self._seen.items():
             if _identity(source) != was:
-                raise Swapped(f"{source} is not what it was when it was allowed")
+                raise Swapped(f"{source} was replaced since it was allowed")
 
 
 @attrs.define(eq=False)
@@ -139,7 +139,7 @@ class Allowed:
         if masked := sum(cover.source.is_relative_to(self.empty) for cover in covers):
             yield f"{source}: {masked} secrets in it are masked"
         if kept := len(covers) - masked:
-            yield f"{source}: {kept} places that your own programs run are read-only"
+            yield f"{source}: {kept} places from which your own programs run are read-only"
 
     def _judged(
         self,

@@ -1,8 +1,7 @@
-"""Decide which host folders a group may see, by the owner's allowlist. Rules.
+"""Decide which host folders a group may see, by the owner's allowlist.
 
-A request is granted only if every rule below says so; there is no default that lets something through. The rule that
-keeps it so: pure. What the disk says of a path (`Seen`: its real path and kind) comes in as a fact, and no text of a
-path is ever compared without its components.
+A request is granted only if every rule below allows it; no default lets anything through. What the disk says of a path
+(`Seen`: its real path and kind) comes in as a fact, and paths are compared by components, never as text.
 """
 
 from __future__ import annotations
@@ -114,9 +113,9 @@ def _check_written(path: str) -> None:
     text = path.removeprefix("~") if path.startswith("~/") else path
     parts = text.split("/")[1:]
     if not text.startswith("/") or any(part in {"", ".", ".."} for part in parts):
-        raise BadAllowlist(f"not an absolute path without dots and double slashes: {path!r}")
+        raise BadAllowlist(f"not an absolute path without '.', '..' or double slashes: {path!r}")
     if any(unicodedata.category(char) in _INVISIBLE for char in path) or len(path) > 4000:
-        raise BadAllowlist(f"characters that cannot be seen in {path!r}")
+        raise BadAllowlist(f"invisible characters, or too many, in {path!r}")
 
 
 def contains(outer: PurePath, inner: PurePath) -> bool:
@@ -221,27 +220,27 @@ def judge(
             return Denied(request, f"{request.path} is blocked by {pattern!r}")
     for tree in _SYSTEM:
         if contains(tree, real) or contains(real, tree):
-            return Denied(request, f"{tree} is the system's")
+            return Denied(request, f"{tree} belongs to the system")
     for mine in known.ours:
         if contains(mine, real) or contains(real, mine):
-            return Denied(request, f"{request.path} and our own {mine} lie in each other")
+            return Denied(request, f"{request.path} overlaps {mine}, which is Pynchy's own")
     root = _root_of(real, allowlist, known)
     if root is None:
-        return Denied(request, f"{real} lies below no allowed root")
+        return Denied(request, f"{real} is below no allowed root")
     for written in known.written:
         if written in real.parents:
-            return Denied(request, f"{real} lies in {written}, where a container can write")
+            return Denied(request, f"{real} is in {written}, where a container can write")
     writable, note = request.writable, ""
     if writable and not root.writable:
-        writable, note = False, f"read-only: so is {root.path}"
+        writable, note = False, f"read-only, as {root.path} is"
     elif writable and not is_main and allowlist.non_main_read_only:
         writable, note = False, "read-only: only main may write"
     if writable and (pattern := matched_by(real.parts, HOST_PROGRAMS)):
-        writable, note = False, f"read-only: your own programs run what lies in {pattern!r}"
+        writable, note = False, f"read-only: your own programs run what is in {pattern!r}"
     elif writable and any(contains(folder, real) for folder in known.programs):
         writable, note = False, "read-only: your shell looks for programs there"
     if writable and (inner := [s for s in known.sources if real in s.parents]):
-        return Denied(request, f"{inner[0]} is mounted elsewhere, and lies in it")
+        return Denied(request, f"{inner[0]} is inside it, and is mounted elsewhere")
     try:
         return Granted(Mount(real, f"{EXTRA}/{request.name}", writable), note)
     except BadSpec as error:

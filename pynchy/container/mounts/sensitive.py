@@ -1,7 +1,7 @@
 """Names of files that hold secrets, and of files that programs run by themselves.
 
-The first are never mounted, and covered inside a folder that is; the second are never writable. Two tables, and how a
-path is matched against them. The rule that keeps it so: pure; names alone decide, for nothing here opens a file.
+Files of the first kind are never mounted, and covered inside a folder that is; those of the second are never writable.
+Two tables, and how a path is matched against them. Names alone decide: nothing here opens a file.
 """
 
 from __future__ import annotations
