@@ -38,7 +38,7 @@ from pynchy.groups.guards import Guards
 from pynchy.ipc.watcher import CommandService
 from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, Group, GroupId, RunId, channel_of
-from pynchy.policy.failures import Call
+from pynchy.policy.failures import CallResult
 from pynchy.store import groups, guard_reports
 from pynchy.store.database import Store
 from pynchy.store.ledger import StoreLedger
@@ -64,7 +64,7 @@ class Agents(Protocol):
 
     async def sweep(self, group: GroupId, commands: CommandService) -> None: ...
 
-    def last_call(self, run: RunId) -> Call | None: ...
+    def last_call(self, run: RunId) -> CallResult | None: ...
 
 
 @attrs.frozen

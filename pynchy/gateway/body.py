@@ -55,6 +55,7 @@ _REFUSED: Final = ("mcp_servers", "container")
 # Tools that run in the container or change nothing outside the model, by the start of their type.
 _LOCAL_TOOLS: Final = ("bash_", "computer_", "memory_", "text_editor_", "tool_search_tool_")
 WEB_FETCH: Final = "web_fetch"
+_SEARCHING: Final = SERVER_TOOLS["web_search"]
 _UNMEASURED: Final = (*SERVER_TOOLS["code_execution"], *SERVER_TOOLS["web_fetch"])
 # What count_tokens takes of a call.
 _COUNTED: Final = ("messages", "model", "system", "thinking", "tool_choice", "tools")
@@ -226,12 +227,10 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
     messages = document.get("messages")
     if not isinstance(messages, list):
         raise _bad("messages must be a list")
-    blocks = _Blocks(WEB_FETCH in who.server_tools)
-    blocks.look(document.get("system"))
-    for message in messages:
-        if not isinstance(message, dict):
-            raise _bad("a message must be an object")
-        blocks.look(message.get("content"))
+    if not all(isinstance(message, dict) for message in messages):
+        raise _bad("a message must be an object")
+    said = [document.get("system"), *(message.get("content") for message in messages)]
+    contents = _contents(document, said, may_fetch=WEB_FETCH in who.server_tools)
     # The CLI names the account and the session here; the provider needs to tell users apart only.
     if "metadata" in document:
         document["metadata"] = {"user_id": user}
@@ -239,7 +238,7 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
         model,
         0 if counting else _max_tokens(document),
         stream,
-        _contents(blocks, document),
+        contents,
         document,
         large=len(raw) > SLICE,
     )
@@ -266,25 +265,63 @@ def _check_tools(who: RunIdentity, tools: Any) -> None:
             raise Refusal(403, "permission_error", f"this group has no tool {kind[:60]!r}")
 
 
-def _contents(blocks: _Blocks, document: dict[str, Any]) -> Contents:
+def _contents(document: dict[str, Any], said: list[Any], *, may_fetch: bool) -> Contents:
+    """What is in a body besides text; refuses what points elsewhere.
+
+    A file id names something at the provider that another group may have put there; a URL makes the
+    provider fetch, which is a way out.
+    """
     tools = document.get("tools") or []
     typed = [tool["type"] for tool in tools if tool.get("type", "custom") != "custom"]
-    searches = 0
-    for tool in tools:
-        if str(tool.get("type", "")).startswith(SERVER_TOOLS["web_search"]):
-            uses = tool.get("max_uses")
-            searches += uses if type(uses) is int and uses >= 0 else MAX_USES
-    fetches = any(kind.startswith(_UNMEASURED) for kind in typed)
+    searching = [tool for tool in tools if str(tool.get("type", "")).startswith(_SEARCHING)]
+    pictures = opaque = 0
+    unknown = cited = False
+    for block in _blocks(said):
+        kind = block.get("type")
+        if isinstance(cites := block.get("citations"), dict) and cites.get("enabled") is not False:
+            cited = True
+        if kind == "document":  # whatever its data says that it is, it is charged by its pages
+            source = block.get("source")
+            told = source.get("type") if isinstance(source, dict) else None
+            unknown |= told not in ("text", "content")
+        if kind == "base64" and isinstance(data := block.get("data"), str):
+            opaque += len(data)
+            is_picture = str(block.get("media_type", "")).startswith("image/")
+            pictures += is_picture
+            unknown |= not is_picture
+        elif kind in ("file", "container_upload") or "file_id" in block:
+            raise Refusal(403, "permission_error", "file ids do not pass")
+        elif kind == "url" and "url" in block:
+            if not may_fetch:
+                raise Refusal(403, "permission_error", "content by URL does not pass")
+            unknown = True
     return Contents(
-        pictures=blocks.pictures,
-        opaque=blocks.opaque,
-        unknown=blocks.unknown,
-        fetched=fetches,
-        cited=blocks.cited,
+        pictures=pictures,
+        opaque=opaque,
+        unknown=unknown,
+        fetched=any(kind.startswith(_UNMEASURED) for kind in typed),
+        cited=cited,
         added=AROUND + (TOOLS if tools else 0) + TYPED_TOOL * len(typed),
-        searches=searches,
+        searches=sum(_most_uses(tool) for tool in searching),
         passes=2 if _compacts(document.get("context_management")) else 1,
     )
+
+
+def _blocks(content: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a content, at any depth. The input of a tool is the agent's own and not looked into."""
+    todo = [content]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, list):
+            todo.extend(item)
+        elif isinstance(item, dict):
+            yield item
+            todo.extend(value for key, value in item.items() if key != "input")
+
+
+def _most_uses(tool: dict[str, Any]) -> int:
+    uses = tool.get("max_uses")
+    return uses if type(uses) is int and uses >= 0 else MAX_USES
 
 
 def _compacts(management: Any) -> bool:
@@ -293,52 +330,6 @@ def _compacts(management: Any) -> bool:
     return isinstance(edits, list) and any(
         isinstance(each, dict) and str(each.get("type", ""))[:8] == "compact_" for each in edits
     )
-
-
-class _Blocks:
-    """Walks content blocks: counts what is shown, refuses what is pointed to elsewhere.
-
-    A file id names something at the provider that another group may have put there; a URL makes the
-    provider fetch, which is a way out. The input of a tool is the agent's own and not looked into.
-    """
-
-    def __init__(self, may_fetch: bool) -> None:
-        self._may_fetch = may_fetch
-        self.pictures = 0
-        self.opaque = 0
-        self.unknown = False
-        self.cited = False
-
-    def look(self, content: Any) -> None:
-        todo = [content]
-        while todo:
-            item = todo.pop()
-            if isinstance(item, list):
-                todo.extend(item)
-            elif isinstance(item, dict):
-                self._block(item)
-                todo.extend(value for key, value in item.items() if key != "input")
-
-    def _block(self, block: dict[str, Any]) -> None:
-        kind = block.get("type")
-        if isinstance(cites := block.get("citations"), dict) and cites.get("enabled") is not False:
-            self.cited = True
-        if kind == "document":  # whatever its data says that it is, it is charged by its pages
-            source = block.get("source")
-            told = source.get("type") if isinstance(source, dict) else None
-            self.unknown |= told not in ("text", "content")
-        if kind == "base64" and isinstance(data := block.get("data"), str):
-            self.opaque += len(data)
-            if str(block.get("media_type", "")).startswith("image/"):
-                self.pictures += 1
-            else:
-                self.unknown = True
-        elif kind in ("file", "container_upload") or "file_id" in block:
-            raise Refusal(403, "permission_error", "file ids do not pass")
-        elif kind == "url" and "url" in block:
-            if not self._may_fetch:
-                raise Refusal(403, "permission_error", "content by URL does not pass")
-            self.unknown = True
 
 
 def counted(answer: bytes) -> int | None:

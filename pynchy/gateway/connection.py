@@ -98,7 +98,7 @@ class Run:
                 self.connections -= 1
                 self.buffered -= connection.buffered
 
-    def saw(self, call: failures.Call) -> None:
+    def saw(self, call: failures.CallResult) -> None:
         """Remember how the run's newest call of the model ended."""
         before = self.gateway.calls.get(self.who.run)
         same = before is not None and (before.kind, before.message) == (call.kind, call.message)
@@ -221,7 +221,7 @@ class _Connection:
                 return await self.paced(steps, len(raw))
         except Refusal as refusal:
             if refusal.status in _AUTHORITY:
-                self.run.saw(failures.Call("policy", refusal.message))
+                self.run.saw(failures.CallResult("policy", refusal.message))
             raise
 
     async def paced(self, steps: body.Steps[T], size: int) -> T:
@@ -308,14 +308,14 @@ class _Connection:
                 bill.due = False
             whole = not call.stream and self.http.our_state is h11.SEND_BODY  # it was written
             bought = bill.meter.answered or whole
-            self.run.saw(failures.Call("outage", str(error), bought=bought))
+            self.run.saw(failures.CallResult("outage", str(error), bought=bought))
             raise Refusal(502, "api_error", str(error)) from None
 
     async def pass_answer(self, response: UpstreamResponse, bill: _Bill, *, counting: bool) -> None:
         """Pass an answer on as it comes, and read from it what it cost."""
         meter, reader = bill.meter, Reader("the model API's answer")
         if not counting:
-            self.run.saw(failures.Call(whole=False))
+            self.run.saw(failures.CallResult(whole=False))
         await self.send_head(response.status, response.headers)
         async for chunk in response.chunks:
             await reader.took(len(chunk))
@@ -328,16 +328,16 @@ class _Connection:
             self.run.saw(self._ended(meter))
         await self.send(h11.EndOfMessage())
 
-    def _ended(self, meter: Meter) -> failures.Call:
+    def _ended(self, meter: Meter) -> failures.CallResult:
         """What a complete answer means."""
         if meter.error is not None:
             now = self.run.gateway.clock()
             return failures.of_event(meter.error, bought=meter.answered, now=now)
         if not meter.answered:
-            return failures.Call(
+            return failures.CallResult(
                 "outage", "what answers at model.base_url is not the model API, or says nothing"
             )
-        return failures.Call()
+        return failures.CallResult()
 
     async def reserve(
         self, ledger: Ledger, admitted: Admitted, call: body.Call, wanted: Wanted

@@ -34,6 +34,7 @@ HELLO_PIECES: Final = 64  # reads in which a whole hello has come
 SMALLEST: Final = 16  # bytes of what comes through, on average, piece by piece
 _PIECE: Final = 64 << 10
 
+Stream = trio.abc.HalfCloseableStream
 Receive = Callable[[], Awaitable[h11.Event | type[h11.PAUSED]]]
 Send = Callable[[h11.Event], Awaitable[None]]
 
@@ -45,7 +46,7 @@ class Network(Protocol):
         """The addresses of a name; none if it has none."""
         ...
 
-    async def dial(self, address: str, port: int) -> trio.abc.HalfCloseableStream:
+    async def dial(self, address: str, port: int) -> Stream:
         """Connect to an address; raises OSError."""
         ...
 
@@ -67,13 +68,11 @@ class Internet:
 
         return await trio.to_thread.run_sync(look_up, limiter=self._limiter, abandon_on_cancel=True)
 
-    async def dial(self, address: str, port: int) -> trio.abc.HalfCloseableStream:
+    async def dial(self, address: str, port: int) -> Stream:
         return await trio.open_tcp_stream(address, port)
 
 
-async def connect(
-    who: RunIdentity, network: Network, to: Destination
-) -> trio.abc.HalfCloseableStream:
+async def connect(who: RunIdentity, network: Network, to: Destination) -> Stream:
     """Open a connection that ``who`` is allowed; raises `Refusal`."""
     hosts.check_destination(who.egress, to)
     addresses: list[str] = []
@@ -108,8 +107,8 @@ def _logged(who: RunIdentity, to: Destination) -> Iterator[Counter[str]]:
 async def tunnel(
     who: RunIdentity,
     to: Destination,
-    client: trio.abc.HalfCloseableStream,
-    remote: trio.abc.HalfCloseableStream,
+    client: Stream,
+    remote: Stream,
     early: bytes,
 ) -> None:
     """Relay TLS between both sides until they are done. ``early`` is data that the client already sent.
@@ -143,8 +142,8 @@ async def _hello(to: Destination, client: trio.abc.ReceiveStream, early: bytes) 
 async def _both_ways(
     who: RunIdentity,
     to: Destination,
-    client: trio.abc.HalfCloseableStream,
-    remote: trio.abc.HalfCloseableStream,
+    client: Stream,
+    remote: Stream,
     hello: bytes,
     passed: Counter[str],
 ) -> None:
@@ -152,9 +151,7 @@ async def _both_ways(
         await remote.send_all(hello)
         passed["sent"] += len(hello)
 
-        async def carry(
-            source: trio.abc.HalfCloseableStream, sink: trio.abc.HalfCloseableStream, way: str
-        ) -> None:
+        async def carry(source: Stream, sink: Stream, way: str) -> None:
             reader = Reader(f"the tunnel to {to.host}", SMALLEST)
             try:
                 while piece := await source.receive_some(_PIECE):

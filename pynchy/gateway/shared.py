@@ -42,10 +42,10 @@ class Shared:
     report: Report | None = None
     install: str = ""
     clock: Callable[[], float] = time.time
-    calls: dict[RunId, failures.Call] = attrs.field(factory=dict, init=False, repr=False)
+    calls: dict[RunId, failures.CallResult] = attrs.field(factory=dict, init=False, repr=False)
     _told: dict[tuple[str, str, bool], None] = attrs.field(factory=dict, init=False, repr=False)
 
-    def last_call(self, run: RunId) -> failures.Call | None:
+    def last_call(self, run: RunId) -> failures.CallResult | None:
         """How the newest call of the model in a run that goes on ended; None if there was none."""
         return self.calls.get(run)
 

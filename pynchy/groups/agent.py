@@ -39,7 +39,7 @@ from pynchy.model import Group, GroupId, Micros, RunId
 from pynchy.policy import group_settings
 from pynchy.policy.allowance import Budget
 from pynchy.policy.effect_limits import Bounds
-from pynchy.policy.failures import Call
+from pynchy.policy.failures import CallResult
 from pynchy.reader_budget import Account, charged_to
 from pynchy.store import authority, guard_reports, runs
 from pynchy.store.database import Store
@@ -169,7 +169,7 @@ class ContainedAgents:
                 log.of(session.diary, container.stderr_tail)
                 yield session
 
-    def last_call(self, run: RunId) -> Call | None:
+    def last_call(self, run: RunId) -> CallResult | None:
         """How the newest call of the model in a run that goes on ended."""
         return self.gateway.last_call(run)
 

@@ -28,7 +28,7 @@ from pynchy.logs import logger
 from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
 from pynchy.policy import failures, tools
 from pynchy.policy.effect_limits import Bounds
-from pynchy.policy.failures import Call, Trouble
+from pynchy.policy.failures import CallResult, Trouble
 from pynchy.store import claims, groups, holds, results, runs, serving, turns
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Store
@@ -122,7 +122,7 @@ class Services:
     outbox: Outbox
     typing: Callable[[ChatId, bool], Awaitable[None]]
     tell: Callable[[TurnTold], None]
-    last_call: Callable[[RunId], Call | None]
+    last_call: Callable[[RunId], CallResult | None]
     released: Callable[[Sequence[GroupId]], None]
     alert: Callable[[str], None]
 

@@ -250,7 +250,7 @@ class Trouble:
 
 
 @attrs.frozen
-class Call:
+class CallResult:
     """How the newest call of the model in a run ended, as the gateway saw it. ``kind`` is None if it was answered;
     ``whole`` once the answer was, to its end. ``repeated``: the call before it met the very same."""
 
@@ -262,7 +262,7 @@ class Call:
     repeated: bool = False
 
 
-def judge(said: Trouble, seen: Call | None) -> Trouble:
+def judge(said: Trouble, seen: CallResult | None) -> Trouble:
     """What really failed, from what the container says and what the gateway saw: who saw it wins.
 
     What the gateway did not see, a container may be wrong or lying about, so its word for an outage, a limit or what
@@ -535,41 +535,45 @@ _ENDS: Final = (
 )
 
 
-def of_answer(status: int, headers: Iterable[tuple[str, str]], body: bytes, *, now: float) -> Call:
+def of_answer(
+    status: int, headers: Iterable[tuple[str, str]], body: bytes, *, now: float
+) -> CallResult:
     """What an answer of the model API means. ``now`` is in seconds since 1970."""
     if status < 300:
-        return Call()
+        return CallResult()
     message = _message(body) or f"the model API answered with {status}"
     lower = message.lower()
     if status == 429:
-        return Call("rate_limit", message, _over(dict(headers), now=now))
+        return CallResult("rate_limit", message, _over(dict(headers), now=now))
     if status == 402 or any(words in lower for words in _CANNOT_PAY):
-        return Call("billing", message)
+        return CallResult("billing", message)
     if status in (400, 403, 404) and any(words in lower for words in _NOT_THIS_MODEL):
-        return Call("policy", f"{message} (the setting is model.name, or /model in this chat)")
+        return CallResult(
+            "policy", f"{message} (the setting is model.name, or /model in this chat)"
+        )
     if status in (401, 403) or any(words in lower for words in _NOT_THIS_KEY):
-        return Call("credential", message)
+        return CallResult("credential", message)
     if status == 413 or (status == 400 and any(words in lower for words in _TOO_LONG)):
-        return Call("context", message)
+        return CallResult("context", message)
     if status == 404:
-        return Call("policy", f"{message} (the settings are model.name and model.base_url)")
+        return CallResult("policy", f"{message} (the settings are model.name and model.base_url)")
     if 300 <= status < 400:
-        return Call(
+        return CallResult(
             "policy", f"the model API answered with {status}; the setting is model.base_url"
         )
     if status in (408, 409) or status >= 500:
-        return Call("outage", message)
-    return Call("history", message)
+        return CallResult("outage", message)
+    return CallResult("history", message)
 
 
-def of_budget(period: str, reason: str) -> Call:
+def of_budget(period: str, reason: str) -> CallResult:
     """What it means that a budget is used up: that of a run, of a group's day, or of everybody's."""
     if period.startswith("run "):
-        return Call("run_budget", reason)
-    return Call("budget_of_all" if period.endswith("of all") else "budget", reason)
+        return CallResult("run_budget", reason)
+    return CallResult("budget_of_all" if period.endswith("of all") else "budget", reason)
 
 
-def worth_another_try_at_once(call: Call, *, now: float) -> bool:
+def worth_another_try_at_once(call: CallResult, *, now: float) -> bool:
     """Whether the agent itself may try again while its container stands."""
     soon = call.moment is not None and call.moment - now <= SOON
     return call.kind == "outage" or (call.kind == "rate_limit" and soon)
@@ -602,7 +606,7 @@ _STATUS_OF: Final = {
 }
 
 
-def of_event(event: Mapping[str, Any], *, bought: bool, now: float) -> Call:
+def of_event(event: Mapping[str, Any], *, bought: bool, now: float) -> CallResult:
     """What an error in the midst of an answer means: the same as if it had come instead of one. ``bought``: the
     answer had begun."""
     error = event.get("error")

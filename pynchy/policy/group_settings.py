@@ -34,7 +34,7 @@ IMAGES: Final[Mapping[str, str | None]] = {
     "agent": None,
     "agent-browser": "localhost/pynchy-agent-browser:latest",
 }
-#: What those are to a group who may not ask: heard all the same, or not even kept.
+#: What becomes of messages of people who may not ask: kept as context, or ignored.
 OTHERS: Final = ("context", "ignored")
 
 
@@ -61,7 +61,7 @@ _BUDGET: Final[Mapping[str, Kind[Any]]] = {
     "day_tokens": Whole(0),
     "run_tokens": Whole(0),
 }
-#: What a person sets by name, each with a value; a budget by its own names.
+#: The settings that take a value by name; those of the budget have names of their own.
 _NAMED: Final[Mapping[str, Kind[Any]]] = {
     "egress": Optional(EGRESS),
     "hosts": Items(HostPattern()),
@@ -100,7 +100,7 @@ class Settings:
     disk: int | None = None  # bytes of all its files; 0: no limit
     files: int | None = None  # their number
     image: str = "agent"  # which of `IMAGES`
-    others: str = "context"  # what those are who may not ask: heard all the same, or "ignored"
+    others: str = "context"  # one of `OTHERS`
 
 
 CLOSED: Final = Settings(egress="none")

@@ -12,7 +12,7 @@ import pytest
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.proxy import SOCKET, Gateway
 from pynchy.gateway.upstream import ApiKey, open_anthropic
-from pynchy.policy.failures import Call
+from pynchy.policy.failures import CallResult
 from tests.edges.gateway_world import (
     END,
     KEY,
@@ -42,7 +42,7 @@ async def seen_of(
     times: int = 1,
     book: Book | None = None,
     who: RunIdentity = WHO,
-) -> tuple[Call | None, dict[str, str]]:
+) -> tuple[CallResult | None, dict[str, str]]:
     """What the gateway remembers after so many calls, and the headers of the last answer."""
     headers: dict[str, str] = {}
     async with (
@@ -89,7 +89,7 @@ async def test_an_error_is_known_for_what_it_is(
     tmp_path: Path, status: int, message: str, more: str, kind: str, moment: float | None, again: bool
 ) -> None:  # fmt: skip
     last, headers = await seen_of(tmp_path, failing(status, message, more))
-    assert last == Call(kind, message, moment)
+    assert last == CallResult(kind, message, moment)
     assert (headers.get("x-should-retry") == "false") == (not again)
 
 
@@ -112,7 +112,7 @@ def streaming(*pieces: bytes, ends: bool = True) -> Answering:
 
 async def test_an_answer_to_its_end_is_one(tmp_path: Path) -> None:
     last, _ = await seen_of(tmp_path, streaming(START, END))
-    assert last == Call()
+    assert last == CallResult()
 
 
 async def test_an_answer_that_breaks_off_was_paid_for(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_an_error_in_the_place_of_an_answer_is_what_its_status_would_be(
     if not named:
         told = told[told.index(b"data:") :]
     last, _ = await seen_of(tmp_path, streaming(told))
-    assert last == Call(kind, "no")
+    assert last == CallResult(kind, "no")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>log in first</html>", b"data: {}\n\n"])
@@ -165,7 +165,7 @@ async def test_an_answer_that_breaks_off_before_it_begins_was_not_paid_for(tmp_p
 
 async def test_a_budget_that_is_used_up_is_ours(tmp_path: Path) -> None:
     last, _ = await seen_of(tmp_path, failing(500, "never asked"), book=Book(grants=None))
-    assert last == Call("budget", "the budget of $1.00 for today is used up")
+    assert last == CallResult("budget", "the budget of $1.00 for today is used up")
 
 
 async def test_what_a_setting_refuses_is_named(tmp_path: Path) -> None:

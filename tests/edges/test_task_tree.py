@@ -21,7 +21,7 @@ from pynchy.daemon.edges import Edges
 from pynchy.folder_changes import open_watches
 from pynchy.ipc.watcher import CommandService
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, RunId
-from pynchy.policy.failures import Call
+from pynchy.policy.failures import CallResult
 from pynchy.store import groups, turns
 from pynchy.store.database import Tx, open_store
 from pynchy.whatsapp.channel import Terms, WhatsApp
@@ -69,7 +69,7 @@ class Agents:
 
     async def sweep(self, group: GroupId, commands: CommandService) -> None: ...
 
-    def last_call(self, run: RunId) -> Call | None:
+    def last_call(self, run: RunId) -> CallResult | None:
         return None
 
 

@@ -20,7 +20,7 @@ from pynchy.policy.failures import (
     TABLE,
     UNKNOWN,
     Again,
-    Call,
+    CallResult,
     Deciding,
     Past,
     Terms,
@@ -235,37 +235,37 @@ class TestWhenItIsTriedAgain:
 
 class TestWhoIsBelieved:
     def test_the_gateway_saw_it(self) -> None:
-        seen = Call("rate_limit", "slow down", 1_800_000_000.0)
+        seen = CallResult("rate_limit", "slow down", 1_800_000_000.0)
         found = judge(Trouble("agent", "exit 1"), seen)
         assert found == Trouble("rate_limit", "slow down", Micros(1_800_000_000_000_000), sure=True)
 
     @pytest.mark.parametrize(
         "kind", ["outage", "rate_limit", "credential", "billing", "budget", "budget_of_all", "policy"]
     )  # fmt: skip
-    @pytest.mark.parametrize("seen", [None, Call()])
+    @pytest.mark.parametrize("seen", [None, CallResult()])
     def test_an_agents_word_for_what_the_gateway_did_not_see_is_not_believed(
-        self, kind: str, seen: Call | None
+        self, kind: str, seen: CallResult | None
     ) -> None:
         found = judge(Trouble(kind, "so it says"), seen)
         assert (found.kind, found.sure) == (UNKNOWN, False)
         assert row_of(found.kind).owner == ""
 
     def test_an_answer_that_was_not_taken_to_its_end_is_an_outage_for_its_turn(self) -> None:
-        found = judge(Trouble("outage", "no more bytes"), Call(whole=False))
+        found = judge(Trouble("outage", "no more bytes"), CallResult(whole=False))
         assert (found.kind, found.sure, found.bought) == ("outage", False, True)
 
     def test_a_conversation_that_no_call_refused_cannot_be_opened(self) -> None:
         assert judge(Trouble("history"), None).kind == "session"
-        assert judge(Trouble("history"), Call("history", "400")).kind == "history"
+        assert judge(Trouble("history"), CallResult("history", "400")).kind == "history"
 
     @pytest.mark.parametrize(
         "kind", ["refusal", "output_limit", "empty", "machine", "quota", "overfull", "too_slow"]
     )
     def test_what_no_call_shows_is_as_it_was_said(self, kind: str) -> None:
-        assert judge(Trouble(kind), Call("outage")).kind == kind
+        assert judge(Trouble(kind), CallResult("outage")).kind == kind
 
 
-def answer(status: int, message: str = "no", /, **headers: str) -> Call:
+def answer(status: int, message: str = "no", /, **headers: str) -> CallResult:
     body = json.dumps({"type": "error", "error": {"type": "x", "message": message}}).encode()
     named = [(name.replace("_", "-"), value) for name, value in headers.items()]
     return of_answer(status, named, body, now=1_000.0)

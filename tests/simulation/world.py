@@ -40,7 +40,7 @@ from pynchy.container.session import Session, Traffic, open_session
 from pynchy.ipc import watcher
 from pynchy.ipc.spool import Scan
 from pynchy.model import ChatId, Group, GroupId, Message, Micros, Outgoing, RunId, SenderId
-from pynchy.policy.failures import Call
+from pynchy.policy.failures import CallResult
 from pynchy.store import authority
 from pynchy.store.connection import Connection, StoreBroken, StoreFull, configure
 from pynchy.store.database import Store, open_memory
@@ -219,7 +219,7 @@ class World:
         self.trouble: tuple[str, float] | None = (
             None  # what every call of the model meets, and until when
         )
-        self.calls: dict[str, Call] = {}  # how the newest call of each run ended
+        self.calls: dict[str, CallResult] = {}  # how the newest call of each run ended
         self.met: list[tuple[float, str]] = []  # when a call met trouble, and in which group
         self.own_trouble: dict[
             str, list[str]
@@ -843,7 +843,7 @@ class Agent:
         if self._fails(taken):
             self._rest()
             return
-        self.world.calls[self.box.run] = Call()
+        self.world.calls[self.box.run] = CallResult()
         self._answer(taken)
         if not self.waiting:
             self._rest()
@@ -860,7 +860,7 @@ class Agent:
             world.note("the model fails", kind, self.box.group)
             over = world.trouble[1] if world.trouble is not None and kind == "rate_limit" else None
             moment = None if over is None else world.now() / 1e6 + over - trio.current_time()
-            world.calls[self.box.run] = Call(kind, kind, moment)
+            world.calls[self.box.run] = CallResult(kind, kind, moment)
             self.say(wire.Error(kind=_as_the_guest_says(kind), message=kind, prompts=ids))
             return True
         kind = world.spoiled.get(self.session)
@@ -882,14 +882,14 @@ class Agent:
         world.note("fails by itself", kind, self.box.group)
         if kind == "lie":
             said = wire.Error(kind="outage", message="so it says", prompts=ids)
-            world.calls[self.box.run] = Call()
+            world.calls[self.box.run] = CallResult()
             self.say(said)
             return
         word, _, how = kind.partition(" ")
         if word in ("history", "context") and not how:
             world.spoiled[self.session] = kind  # until it is let go of
         seen = word in ("context", "history", "policy")
-        world.calls[self.box.run] = Call(word, word) if seen else Call()
+        world.calls[self.box.run] = CallResult(word, word) if seen else CallResult()
         text = None
         if how == "after words":
             tokens = [token for each in taken for token in asked_in(each.text)]
@@ -1035,7 +1035,7 @@ class SimAgents:
             open_spool=lambda path: nullcontext(SimSpool(self.life, folder)),
         )
 
-    def last_call(self, run: RunId) -> Call | None:
+    def last_call(self, run: RunId) -> CallResult | None:
         return self.life.world.calls.get(run)
 
     async def sweep(self, group: GroupId, commands: watcher.CommandService) -> None:
