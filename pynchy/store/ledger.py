@@ -7,21 +7,19 @@ settles (a crash, a power cut) counts in full for its day.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import attrs
 
+from pynchy.gateway.budgets import Standing, cost_bound, grant
 from pynchy.gateway.exchange import OverBudget, Reserved, RunIdentity, Usage, Wanted
-from pynchy.gateway.prices import SEARCH, cost, input_bound, output_bound, output_for
+from pynchy.gateway.prices import cost
 from pynchy.model import GroupId, Micros
 from pynchy.store.database import Database, Store, Tx
+from pynchy.store.rows import column, read_all
 
-USEFUL: Final = 1_024  # tokens of output; a budget that affords fewer is used up
-
-LITTLE: Final = 20  # a budget of which less than a twentieth is left is used up
-
-_STANDS = """
+_SPENT: Final = """
     COALESCE(SUM(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END), 0),
     COALESCE(SUM(CASE state WHEN 'reserved' THEN reserved_tokens ELSE
         input_tokens + output_tokens + cache_read_tokens + cache_write_tokens END), 0)
@@ -29,81 +27,43 @@ _STANDS = """
 
 
 def reserve(tx: Tx, who: RunIdentity, wanted: Wanted, *, day: str) -> Reserved | OverBudget:
-    """Reserve for one call, or say which budget is used up.
-
-    A budget that affords some output but not all that is wanted grants what it affords: the limit is
-    hard, and yet its last dollar can be used.
-    """
-    budget = who.budget
-    output = wanted.output
-    input_cost = input_bound(wanted.model, wanted.input) + wanted.searches * SEARCH
-    for period, money, tokens, clause, key in (
-        (f"day {day} of all", budget.all_money, None, "day = ?", (day,)),
-        (f"run {who.run}", budget.run_money, budget.run_tokens, "run_id = ?", (who.run,)),
-        (
-            f"day {day}",
-            budget.day_money,
-            budget.day_tokens,
-            "folder = ? AND day = ?",
-            (who.group, day),
-        ),
-    ):
-        if money is None and tokens is None:
-            continue
-        spent, used = tx.execute(
-            f"SELECT {_STANDS} FROM usage WHERE {clause}", key
-        ).fetchone()  # constants above
-        affords = wanted.output
-        if money is not None and not wanted.free:
-            left = money - spent - input_cost
-            affords = min(affords, output_for(wanted.model, left, input=wanted.input))
-        if tokens is not None:
-            affords = min(affords, tokens - used - wanted.input)
-        if affords < (wanted.output if wanted.whole else min(wanted.output, USEFUL)):
-            parts = []  # of each limit: how much there is, and how much of it is left
-            if money is not None and not wanted.free:
-                parts.append((money, money - spent))
-            if tokens is not None:
-                parts.append((tokens, tokens - used))
-            used_up = any(left * LITTLE < whole for whole, left in parts)
-            words = _spelled(period, money, tokens)
-            return OverBudget(
-                f"{words} is used up" if used_up else _too_dear(words, wanted, input_cost),
-                period,
-                used_up,
-            )
-        output = min(output, affords)
-    reserved_cost = (
-        0 if wanted.free else input_cost + output_bound(wanted.model, output, input=wanted.input)
+    """Reserve for one call, or say which budget is used up."""
+    granted = grant(wanted, _budgets(tx, who, day))
+    if isinstance(granted, OverBudget):
+        return granted
+    row = tx.insert(
+        "usage",
+        folder=who.group,
+        run_id=who.run,
+        model=wanted.model,
+        day=day,
+        state="reserved",
+        reserved_tokens=wanted.input + granted,
+        reserved_cost=0 if wanted.free else cost_bound(wanted, granted),
+        created_at=tx.now,
     )
-    row = tx.execute(
-        "INSERT INTO usage (folder, run_id, model, day, state, reserved_tokens, reserved_cost,"
-        " created_at) VALUES (?, ?, ?, ?, 'reserved', ?, ?, ?) RETURNING id",
-        (who.group, who.run, wanted.model, day, wanted.input + output, reserved_cost, tx.now),
-    ).fetchone()
-    return Reserved(row[0], wanted.model, output, wanted.free)
+    return Reserved(row, wanted.model, granted, wanted.free)
 
 
-def _spelled(period: str, money: int | None, tokens: int | None) -> str:
-    what = " and ".join(
-        part
-        for part in (
-            f"${money / 1e6:.2f}" if money is not None else "",
-            f"{tokens:,} tokens" if tokens is not None else "",
+def _budgets(db: Database, who: RunIdentity, day: str) -> Iterator[Standing]:
+    """The budgets that there are, each with what was spent of it."""
+
+    def spent(where: str, *key: str) -> tuple[int, int]:
+        money, tokens = db.execute(f"SELECT {_SPENT} FROM usage WHERE {where}", key).fetchone()
+        return money, tokens
+
+    limits = who.budget
+    if (money := limits.all_money) is not None:
+        spent_by_all = spent("day = ?", day)
+        yield Standing(f"day {day} of all", "all groups today", money, None, *spent_by_all)
+    run = (limits.run_money, limits.run_tokens)
+    if run != (None, None):
+        yield Standing(f"run {who.run}", "this run", *run, *spent("run_id = ?", who.run))
+    today = (limits.day_money, limits.day_tokens)
+    if today != (None, None):
+        yield Standing(
+            f"day {day}", "today", *today, *spent("folder = ? AND day = ?", who.group, day)
         )
-        if part
-    )
-    kind = "this run" if period.startswith("run") else "today"
-    if period.endswith("of all"):
-        kind = "all groups today"
-    return f"the budget of {what} for {kind}"
-
-
-def _too_dear(words: str, wanted: Wanted, input_cost: int) -> str:
-    output = min(wanted.output, USEFUL)
-    most = input_cost + output_bound(wanted.model, output, input=wanted.input)
-    it = f"${most / 1e6:.2f} or {wanted.input + output:,} tokens"
-    return f"what is left of {words} does not pay for this call, which may come to {it}"
 
 
 def settle(tx: Tx, reserved: Reserved, usage: Usage) -> None:
@@ -129,31 +89,31 @@ def settle(tx: Tx, reserved: Reserved, usage: Usage) -> None:
 class Line:
     """What one group used of one model on one day. Money is in micro-dollars."""
 
-    group: GroupId
+    group: GroupId = attrs.field(metadata=column("folder"))
     day: str
     model: str
-    calls: int
-    open: int  # of them reserved and not settled
-    input: int
-    output: int
-    cache_read: int
-    cache_write: int
-    cost: int  # reservations that stand included
-    estimated: int  # of it: the most that calls can have cost of which the API did not tell all
+    calls: int = attrs.field(metadata=column("count(*)"))
+    #: Of them reserved and not settled.
+    open: int = attrs.field(metadata=column("sum(state = 'reserved')"))
+    input: int = attrs.field(metadata=column("sum(input_tokens)"))
+    output: int = attrs.field(metadata=column("sum(output_tokens)"))
+    cache_read: int = attrs.field(metadata=column("sum(cache_read_tokens)"))
+    cache_write: int = attrs.field(metadata=column("sum(cache_write_tokens)"))
+    #: Reservations that stand included.
+    cost: int = attrs.field(metadata=column("sum(iif(state = 'reserved', reserved_cost, cost))"))
+    #: Of it: the most that calls can have cost of which the API did not tell all.
+    estimated: int = attrs.field(
+        metadata=column("sum(iif(state = 'reserved', reserved_cost, iif(estimated, cost, 0)))")
+    )
 
 
 def used(db: Database, *, group: GroupId | None = None, since: str = "") -> list[Line]:
     """Usage by group, day and model, from the day ``since`` on, newest day first."""
-    rows = db.execute(
-        "SELECT folder, day, model, COUNT(*), SUM(state = 'reserved'), SUM(input_tokens),"
-        " SUM(output_tokens), SUM(cache_read_tokens), SUM(cache_write_tokens),"
-        " SUM(CASE state WHEN 'reserved' THEN reserved_cost ELSE cost END),"
-        " SUM(CASE WHEN state = 'reserved' THEN reserved_cost WHEN estimated THEN cost ELSE 0 END)"
-        " FROM usage WHERE day >= ? AND (? IS NULL OR folder = ?)"
-        " GROUP BY folder, day, model ORDER BY day DESC, folder, model LIMIT 10000",
-        (since, group, group),
+    rest = (
+        "FROM usage WHERE day >= ? AND (? IS NULL OR folder = ?)"
+        " GROUP BY folder, day, model ORDER BY day DESC, folder, model LIMIT 10000"
     )
-    return [Line(*row) for row in rows]
+    return read_all(db, Line, rest, (since, group, group))
 
 
 def prune(db: Database, *, before: str) -> int:

@@ -139,6 +139,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.container.spec": Kind.RULES,
     "pynchy.container.engines.submounts": Kind.RULES,
     "pynchy.files.usage": Kind.GROUND,
+    "pynchy.gateway.budgets": Kind.RULES,
     "pynchy.gateway.body": Kind.RULES,
     "pynchy.gateway.connection": Kind.EDGE,
     "pynchy.gateway.egress": Kind.EDGE,

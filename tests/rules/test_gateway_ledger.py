@@ -6,13 +6,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pynchy.actions import usage
+from pynchy.gateway.budgets import USEFUL
 from pynchy.gateway.exchange import OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.prices import cost, input_bound
 from pynchy.model import GroupId, Micros, RunId
 from pynchy.policy.allowance import Budget
 from pynchy.store.connection import Connection
 from pynchy.store.database import Tx, open_memory
-from pynchy.store.ledger import USEFUL, prune, reserve, settle, used
+from pynchy.store.ledger import prune, reserve, settle, used
 
 NOW = Micros(1_000_000)
 MODEL = "claude-opus-5-5"  # $20 for a million tokens of output, $8 at most for input
