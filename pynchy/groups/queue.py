@@ -310,7 +310,6 @@ class GroupQueue:
             raise ValueError(f"capacity {capacity}: at least one slot is needed")
         self.capacity: Final = capacity
         self.prewarm: Final = prewarm
-        self._kept: Final = 1 if capacity > 1 else 0  # slots that only main's run takes
         self._runs: dict[GroupId, _Run] = {}
         self._idle: dict[GroupId, None] = {}  # longest idle first
         self._messages: dict[GroupId, None] = {}  # in order of arrival
@@ -341,7 +340,7 @@ class GroupQueue:
 
     def waiting(self) -> tuple[Start, ...]:
         """What would start next, in order, were there slots enough."""
-        return tuple(self._line())
+        return (*self._groups_line(), *self._delegates_line())
 
     # --- events in, decisions out ---
 
@@ -359,8 +358,8 @@ class GroupQueue:
     def _take(self, event: Event) -> Iterator[Decision]:
         match event:
             case Arrived(group):
-                self._spoke(group)
-                yield from self._arrived(group, event)
+                self._remember([*(each for each in self._likely if each != group), group])
+                yield from self._arrived(group)
             case TaskDue(group):
                 self._move(group, event)
                 self._tasks.setdefault(group)
@@ -373,8 +372,7 @@ class GroupQueue:
                 yield from self._ended(event)
             case Likely(groups):
                 older = (each for each in reversed(groups) if each not in self._likely)
-                self._likely = dict.fromkeys([*older, *self._likely])
-                self._forget_the_oldest()
+                self._remember([*older, *self._likely])
             case Outdated(group):
                 if group in self._runs:
                     self._runs[group].outdated = True
@@ -382,7 +380,8 @@ class GroupQueue:
                 self._paused.add(group)
             case Resumed(group):
                 self._paused.discard(group)
-                yield from self._ring_if_owed(group)
+                if group in self._messages:
+                    yield from self._arrived(group)
             case Removed(group):
                 self._messages.pop(group, None)
                 self._tasks.pop(group, None)
@@ -420,20 +419,16 @@ class GroupQueue:
         else:
             self._idle.pop(group, None)
 
-    def _arrived(self, group: GroupId, event: Event) -> Iterator[Decision]:
+    def _arrived(self, group: GroupId) -> Iterator[Decision]:
         self._messages.setdefault(group)
         run = self._runs.get(group)
         if run is None or run.kind is not Kind.SESSION or run.phase is Phase.CLOSING:
             return
         if run.leaving or group in self._paused:
             return
-        self._move(group, event)
+        self._move(group, Arrived(group))
         run.fresh = False
         yield Ring(group)
-
-    def _ring_if_owed(self, group: GroupId) -> Iterator[Decision]:
-        if group in self._messages and self.phase(group) in (Phase.BUSY, Phase.IDLE):
-            yield from self._arrived(group, Arrived(group))
 
     def _went_idle(self, event: Idle) -> Iterator[Decision]:
         group = event.group
@@ -500,9 +495,13 @@ class GroupQueue:
                 each.parent = heir.parent
             else:
                 each.borrowed = False
-            if not each.closing:
-                each.closing = True
-                yield Close(group=group, delegate=id, abandoned=each.waits)
+            yield from self._close_delegate(id, abandoned=each.waits)
+
+    def _close_delegate(self, id: DelegateId, *, abandoned: bool = False) -> Iterator[Close]:
+        each = self._delegates[id]
+        if not each.closing:
+            each.closing = True
+            yield Close(group=each.group, delegate=id, abandoned=abandoned)
 
     def _any_delegate(self) -> bool:
         return any(each.live for each in self._delegates.values())
@@ -525,12 +524,12 @@ class GroupQueue:
 
     # --- slots ---
 
-    def _line(self) -> Iterator[Start]:
-        """All that could start, in the order in which it should."""
-        yield from self._groups_line()
-        yield from self._delegates_line()
+    def _has_its_own(self, group: GroupId) -> bool:
+        """Whether a slot is kept that only this group's run takes."""
+        return group == MAIN and self.capacity > 1
 
     def _groups_line(self) -> Iterator[Start]:
+        """All groups that could start, in the order in which they should."""
         if self._draining or self._held:
             return
         for had_a_turn in (False, True):
@@ -543,6 +542,10 @@ class GroupQueue:
                     if group not in self._runs and group not in self._paused:
                         yield Start(group=group, kind=kind)
 
+    def _others_line(self) -> Iterator[Start]:
+        """Those of them that no slot is kept for."""
+        return (start for start in self._groups_line() if not self._has_its_own(start.group))
+
     def _delegates_line(self) -> Iterator[Start]:
         if self._draining or self._held:
             return
@@ -552,19 +555,17 @@ class GroupQueue:
 
     def _free(self) -> int:
         """Slots that others than main may take."""
-        return self.capacity - self.slots - (self._kept if MAIN not in self._runs else 0)
+        kept = self._has_its_own(MAIN) and MAIN not in self._runs
+        return self.capacity - self.slots - kept
 
     def _next(self) -> Start | None:
         """Who starts now, if anybody can."""
-        if self._kept and MAIN not in self._runs and self.slots < self.capacity:
-            for start in self._groups_line():
-                if start.group == MAIN:
-                    return start
-        if self._free() <= 0:
-            return None
-        for start in self._groups_line():
-            if start.group != MAIN or not self._kept:
-                return start
+        main = (start for start in self._groups_line() if self._has_its_own(start.group))
+        start = next(main, None) if self.slots < self.capacity else None
+        if start is not None or self._free() <= 0:
+            return start
+        if (start := next(self._others_line(), None)) is not None:
+            return start
         if self._own_delegates() < room_for_delegates(self.capacity):
             return next(self._delegates_line(), None)
         return None
@@ -585,8 +586,8 @@ class GroupQueue:
             return
         (self._tasks if start.kind is Kind.TASK else self._messages).pop(start.group)
         self._runs[start.group] = _Run(kind=start.kind, phase=Phase.BUSY)
-        if start.group == MAIN and self._kept:
-            return  # it has a slot of its own and stands before nobody
+        if self._has_its_own(start.group):
+            return  # it stands before nobody
         if start.group in self._round:  # all who wait had their turn: the next round begins
             self._round.clear()
         self._round.add(start.group)
@@ -611,35 +612,30 @@ class GroupQueue:
                 self._idle.setdefault(group)
                 yield Start(group=group, kind=Kind.SESSION, prewarm=True)
 
-    def _spoke(self, group: GroupId) -> None:
-        self._likely.pop(group, None)
-        self._likely[group] = None
-        self._forget_the_oldest()
-
-    def _forget_the_oldest(self) -> None:
+    def _remember(self, likely: list[GroupId]) -> None:
         """Keep as many as can ever be chosen from, all others having runs; none without pre-warming."""
         keep = self.capacity + self.prewarm if self.prewarm else 0
-        for group in list(islice(self._likely, max(0, len(self._likely) - keep))):
-            del self._likely[group]
+        self._likely = dict.fromkeys(likely[max(0, len(likely) - keep) :])
 
     def _give_way(self) -> Iterator[Decision]:
         """Close as many idle runs as there are waiters that no slot is or becomes free for."""
         for group in [each for each in self._idle if self._must_leave(each)]:
             yield self._close(group)
-        idle = [each for each in self._idle if each != MAIN or not self._kept]
+        idle = [each for each in self._idle if not self._has_its_own(each)]
         if not idle:
             return
         idle.sort(key=self._worth)
-        closing = [each for each, run in self._runs.items() if run.phase is Phase.CLOSING]
-        if self._kept:
-            closing = [each for each in closing if each != MAIN]
+        closing = [
+            each
+            for each, run in self._runs.items()
+            if run.phase is Phase.CLOSING and not self._has_its_own(each)
+        ]
         coming = self._free() + len(closing)
         again = sum(
             (each in self._tasks or each in self._messages) and each not in self._paused
             for each in closing
         )
-        waiting = (each for each in self._groups_line() if each.group != MAIN or not self._kept)
-        missing = len(list(islice(waiting, self.capacity))) + again - coming
+        missing = len(list(islice(self._others_line(), self.capacity))) + again - coming
         for group in idle[: max(0, missing)]:
             yield self._close(group)
         if missing > 0:
@@ -677,6 +673,5 @@ class GroupQueue:
         for id, each in list(self._delegates.items()):
             if not each.live:
                 del self._delegates[id]
-            elif not each.closing:
-                each.closing = True
-                yield Close(group=each.group, delegate=id)
+            else:
+                yield from self._close_delegate(id)
