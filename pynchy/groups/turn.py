@@ -10,6 +10,7 @@ commit of a result that names it.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
@@ -75,22 +76,15 @@ class Outbox(Protocol):
         """… and it is sent."""
 
 
-@attrs.frozen
-class Rung:
-    """There may be more to claim."""
+class Asked(enum.Enum):
+    """What is asked of a run from outside its container."""
+
+    LOOK = "there may be more to claim"
+    CLOSE = "finish what is owed and take nothing more: the slot is wanted, or the daemon stops"
+    STOP = "a person stopped the turn; its rows say so already"
 
 
-@attrs.frozen
-class CloseAsked:
-    """The slot is wanted, or the daemon stops: finish what is owed, take nothing more."""
-
-
-@attrs.frozen
-class StopAsked:
-    """A person stopped the turn. Its rows say so already."""
-
-
-Event = Heard | Broken | Gone | Rung | CloseAsked | StopAsked
+Event = Heard | Broken | Gone | Asked
 
 
 @attrs.frozen
@@ -254,9 +248,9 @@ class _Run:
         ):
             nursery.start_soon(_ring, self.handle.bell, sender, name=f"bell {self.group}")
             nursery.start_soon(
-                _say_once, self.handle.close, sender, CloseAsked(), name=f"close {self.group}"
+                _say_once, self.handle.close, sender, Asked.CLOSE, name=f"close {self.group}"
             )
-            nursery.start_soon(_say_once, self.stop, sender, StopAsked(), name=f"stop {self.group}")
+            nursery.start_soon(_say_once, self.stop, sender, Asked.STOP, name=f"stop {self.group}")
             if isinstance(first, wire.Compact):
                 self.agent.tell(first)
             await self.store.call(runs.set_state, self.run, "running")
@@ -288,9 +282,9 @@ class _Run:
                             words = f"the container exited with {status} and owed an answer"
                             self.failure = self._judged(Trouble("agent", words))
                         return "exited" if self.failure is None else self.failure.kind
-                    case Rung():
+                    case Asked.LOOK:
                         await self._look()
-                    case CloseAsked():
+                    case Asked.CLOSE:
                         self.agent.close()
                         if self.handle.prewarm and self.chat is None:
                             self.agent.kill()  # nobody has spoken to it: it has nothing to finish
@@ -299,9 +293,9 @@ class _Run:
                             self._fail(Trouble("interrupted", why))
                         elif not self.owed:
                             self.deadlines.closing(trio.current_time())
-                    case StopAsked() if not self.owed:  # it has answered, and has nothing to finish
+                    case Asked.STOP if not self.owed:  # it has answered, and has nothing to finish
                         self._kill()
-                    case StopAsked():
+                    case Asked.STOP:
                         self.deadlines.stopping(trio.current_time())
                         self.agent.tell(wire.Interrupt())
             except ContainerStuck as error:
@@ -640,11 +634,11 @@ async def _ring(
     bell: trio.MemoryReceiveChannel[None], events: trio.MemorySendChannel[Event]
 ) -> None:
     async for _ in bell:
-        await events.send(Rung())
+        await events.send(Asked.LOOK)
 
 
 async def _say_once(
-    happened: trio.Event, events: trio.MemorySendChannel[Event], event: CloseAsked | StopAsked
+    happened: trio.Event, events: trio.MemorySendChannel[Event], event: Asked
 ) -> None:
     await happened.wait()
     await events.send(event)

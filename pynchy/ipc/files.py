@@ -146,16 +146,11 @@ async def _copy(source: int, name: str, outgoing: Path) -> Staged | Unfit:
         if _total(outgoing) + os.fstat(source).st_size > STAGED_LIMIT:
             return Unfit("too much waits to be sent already; try again later")
         folder.mkdir(mode=0o700, parents=True)
-        target = os.open(folder / shown, _NEW, 0o600)
-        try:
-            while chunk := os.read(source, _CHUNK):
+        with os.fdopen(os.open(folder / shown, _NEW, 0o600), "wb") as target:
+            while size <= FILE_LIMIT and (chunk := os.read(source, _CHUNK)):
+                target.write(chunk)
                 size += len(chunk)
-                if size > FILE_LIMIT:
-                    break
-                _write(target, chunk)
                 await trio.lowlevel.checkpoint()  # a megabyte a turn of the loop
-        finally:
-            os.close(target)
     except OSError as error:
         _remove(folder)
         return Unfit(f"it could not be copied ({errno.errorcode.get(error.errno or 0, 'error')})")
@@ -166,12 +161,6 @@ async def _copy(source: int, name: str, outgoing: Path) -> Staged | Unfit:
         _remove(folder)
         return Unfit("it changed while it was read")
     return Staged(path=str(folder / shown), name=shown, size=size)
-
-
-def _write(target: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(target, left) :]
 
 
 def _safe_name(name: str) -> str:

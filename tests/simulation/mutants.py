@@ -140,8 +140,8 @@ BUGS: Final = (
     Bug(
         "follow-ups are left lying while the agent works",
         "pynchy.groups.turn",
-        "                    case Rung():\n                        await self._look()\n",
-        "                    case Rung():\n"
+        "                    case Asked.LOOK:\n                        await self._look()\n",
+        "                    case Asked.LOOK:\n"
         "                        if not self.owed:\n"
         "                            self.resting = False\n",
     ),
