@@ -146,54 +146,34 @@ def _carry_out(tx: Tx, approval: Approval, actor: Actor, *, scaffold: Scaffold) 
 # --- what can be asked for: a check when it is asked, an effect when it is approved ----------------
 
 
-def _check_mount(call: Call) -> dict[str, Any]:
+def _new_mount(call: Call) -> MountRequest:
+    """The mount that a call asks for, if it would be a new one: no request changes one that is there."""
     path = call.args["path"]
-    request = MountRequest(
-        path=path,
-        name=call.args.get("name") or name_after(path),
-        writable=call.args.get("writable", False),
-    )
-    _new_mount(call, request)
-    return attrs.asdict(request)
-
-
-def _mount(call: Call, actor: Actor) -> Done:
-    request = MountRequest(**call.args)
-    _new_mount(call, request)
-    _, effects = settings.add_mount(call.tx, actor, call.caller.folder, request)
-    text = f"{request.path} is a mount, {request.name}, from the next run on, if the allowlist lets it be"
-    return Done.now(text, effects)
-
-
-def _new_mount(call: Call, request: MountRequest) -> None:
-    """Raise `Refused` unless this would be a new mount: no request changes one that is there."""
+    name = call.args.get("name") or name_after(path)
+    request = MountRequest(path=path, name=name, writable=call.args.get("writable", False))
     if (reason := unfit(request)) is not None:
         raise Refused(reason)
     document = groups.settings(call.tx, call.caller.folder)
     if any(each.get("name") == request.name for each in document.get("mounts", [])):
         raise Refused(f"this group has a mount of the name {request.name} already")
     _check(group_settings.with_mount(document, request))
+    return request
 
 
-def _check_host(call: Call) -> dict[str, Any]:
+def _mount(call: Call, actor: Actor) -> Done:
+    request = _new_mount(call)
+    _, effects = settings.add_mount(call.tx, actor, call.caller.folder, request)
+    text = f"{request.path} is a mount, {request.name}, from the next run on, if the allowlist lets it be"
+    return Done.now(text, effects)
+
+
+def _new_host(call: Call) -> str:
+    """The host that a call asks for, if it would be a new one: no request opens what the owner has closed."""
     try:
         host = check_pattern(call.args["host"])
         check_owner(host)
     except ValueError as error:
         raise Refused(str(error)) from None
-    _new_host(call, host)
-    return {"host": host}
-
-
-def _host(call: Call, actor: Actor) -> Done:
-    host = call.args["host"]
-    _new_host(call, host)
-    _, effects = settings.add_host(call.tx, actor, call.caller.folder, host)
-    return Done.now(f"{host} is on the list of hosts, from the next run on", effects)
-
-
-def _new_host(call: Call, host: str) -> None:
-    """Raise `Refused` unless this would be a new host: no request opens what the owner has closed."""
     document = groups.settings(call.tx, call.caller.folder)
     if document.get("egress") == "none":
         raise Refused("its owner has closed every way out of this group; nobody in a chat opens it")
@@ -201,6 +181,13 @@ def _new_host(call: Call, host: str) -> None:
     if host in hosts:
         raise Refused(f"{host} is on this group's list already, from its next run on at the latest")
     _check({**document, "hosts": [*hosts, host]})
+    return host
+
+
+def _host(call: Call, actor: Actor) -> Done:
+    host = _new_host(call)
+    _, effects = settings.add_host(call.tx, actor, call.caller.folder, host)
+    return Done.now(f"{host} is on the list of hosts, from the next run on", effects)
 
 
 def _check_task(call: Call) -> dict[str, Any]:
@@ -225,8 +212,8 @@ def _check(document: dict[str, Any]) -> None:
 _CHECKS: Final[Mapping[str, Callable[[Call], dict[str, Any]]]] = {
     "register_group": lambda call: attrs.asdict(group_commands.registration(call)),
     "schedule_task": _check_task,
-    "request_mount": _check_mount,
-    "request_host": _check_host,
+    "request_mount": lambda call: attrs.asdict(_new_mount(call)),
+    "request_host": lambda call: {"host": _new_host(call)},
 }
 APPROVED: Final[Mapping[str, Callable[[Call, Actor], Done]]] = {
     "register_group": group_commands.register_asked,

@@ -10,6 +10,7 @@ No order waits for anything, and every one is answered with one line or more in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import attrs
@@ -186,14 +187,6 @@ def _resume(tx: Tx, order: Order) -> _Answer:
     )
 
 
-def _approve(tx: Tx, order: Order) -> _Answer:
-    return _decide(tx, order, approve=True)
-
-
-def _deny(tx: Tx, order: Order) -> _Answer:
-    return _decide(tx, order, approve=False)
-
-
 def _decide(tx: Tx, order: Order, *, approve: bool) -> _Answer:
     code = read_code(order.argument)
     decided, effects = approvals.decide(
@@ -220,6 +213,6 @@ ORDERS: Final[dict[str, Callable[[Tx, Order], _Answer]]] = {
     "groups": _groups,
     "pause": _pause,
     "resume": _resume,
-    "approve": _approve,
-    "deny": _deny,
+    "approve": partial(_decide, approve=True),
+    "deny": partial(_decide, approve=False),
 }

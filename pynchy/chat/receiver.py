@@ -174,9 +174,7 @@ def _keep(tx: Tx, batch: Sequence[ChannelEvent], *, on_command: OnCommand) -> li
                 kept.append(_keep_message(tx, message, on_command=on_command))
             case ChatSeen(chat, name):
                 groups.see_chat(tx, chat, name=clean_name(name, fallback=""))
-            case SetAside():  # told apart, at its acknowledgement
-                pass
-            case StateChanged():
+            case SetAside() | StateChanged():  # told once the rest is stored
                 pass
     return kept
 

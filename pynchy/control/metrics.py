@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import attrs
 
 import pynchy
-from pynchy.control.openmetrics import Family, by, one, render
+from pynchy.control.openmetrics import Family, by, counter, gauge, render
 from pynchy.control.ops.status import Live
 from pynchy.control.server import Client, op
 from pynchy.model import Micros
@@ -63,27 +63,22 @@ class Figures:
         labels = {"version": pynchy.__version__, "runtime": live.runtime, "model": live.model}
         yield Family("pynchy", "info", "What runs.", ((labels, 1),))
         up = (now - self.started_at) / 1e6
-        yield one("pynchy_uptime_seconds", "gauge", "Since the start.", up, unit="seconds")
+        yield gauge("pynchy_uptime_seconds", "Since the start.", up)
         connected = {name: float(state == "connected") for name, state in live.channels.items()}
-        yield by("pynchy_channel_up", "gauge", "Whether it is connected.", "channel", connected)
-        yield one("pynchy_queue_groups", "gauge", "Groups that wait for a slot.", len(live.queue))
+        yield by("pynchy_channel_up", "Whether it is connected.", "channel", connected)
+        yield gauge("pynchy_queue_groups", "Groups that wait for a slot.", len(live.queue))
         limit = self.containers
-        yield one("pynchy_containers_limit", "gauge", "Containers that may run at once.", limit)
+        yield gauge("pynchy_containers_limit", "Containers that may run at once.", limit)
         size = size_of(self.database)
-        yield one("pynchy_database_bytes", "gauge", "It and its log.", size, unit="bytes")
+        yield gauge("pynchy_database_bytes", "It and its log.", size)
         if self.watch is not None:
-            yield one(
+            yield counter(
                 "pynchy_loop_stalls",
-                "counter",
                 "Times that one task held all others up for over a second.",
                 self.watch.count,
             )
-            yield one(
-                "pynchy_loop_longest_stall_seconds",
-                "gauge",
-                "The longest of them.",
-                self.watch.longest,
-                unit="seconds",
+            yield gauge(
+                "pynchy_loop_longest_stall_seconds", "The longest of them.", self.watch.longest
             )
         if (measure := loop_time()) is not None:
             steps = sorted(measure.longest_by_kind().items())
@@ -92,27 +87,24 @@ class Figures:
                 "gauge",
                 "Processor time that a task of this kind took of the loop at once, at most.",
                 tuple(({"task": kind}, took) for kind, took in steps),
-                "seconds",
             )
 
     def _work(self, counts: figures.Counts) -> Iterator[Family]:
         running = {kind: counts.runs.get(kind, 0) for kind in RUN_KINDS}
-        yield by("pynchy_containers", "gauge", "Containers that run.", "kind", running)
-        yield one("pynchy_groups", "gauge", "Registered groups.", counts.groups)
+        yield by("pynchy_containers", "Containers that run.", "kind", running)
+        yield gauge("pynchy_groups", "Registered groups.", counts.groups)
         totals = counts.totals
-        yield one("pynchy_messages_received", "counter", "Messages kept.", totals["inbox"])
-        yield one("pynchy_turns", "counter", "Turns begun, tries not counted.", totals["turns"])
-        yield one("pynchy_turns_dead", "counter", "Turns that failed for good.", counts.dead)
-        yield one("pynchy_turns_retrying", "gauge", "Turns that wait for a try.", counts.waiting)
-        yield one("pynchy_outbox_entries", "counter", "What was to be said.", totals["outbox"])
+        yield counter("pynchy_messages_received", "Messages kept.", totals["inbox"])
+        yield counter("pynchy_turns", "Turns begun, tries not counted.", totals["turns"])
+        yield counter("pynchy_turns_dead", "Turns that failed for good.", counts.dead)
+        yield gauge("pynchy_turns_retrying", "Turns that wait for a try.", counts.waiting)
+        yield counter("pynchy_outbox_entries", "What was to be said.", totals["outbox"])
         waiting = {state: counts.outbox.get(state, 0) for state in OUTBOX}
-        yield by("pynchy_outbox_open", "gauge", "Of it, not yet sent.", "state", waiting)
+        yield by("pynchy_outbox_open", "Of it, not yet sent.", "state", waiting)
         age = 0.0 if counts.oldest is None else max(0.0, (self.now() - counts.oldest) / 1e6)
-        yield one(
-            "pynchy_outbox_oldest_seconds", "gauge", "Since its oldest waits.", age, unit="seconds"
-        )
+        yield gauge("pynchy_outbox_oldest_seconds", "Since its oldest waits.", age)
         tasks = {state: counts.tasks.get(state, 0) for state in TASKS}
-        yield by("pynchy_tasks", "gauge", "Scheduled tasks.", "state", tasks)
+        yield by("pynchy_tasks", "Scheduled tasks.", "state", tasks)
 
 
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -132,8 +124,8 @@ def _spent(lines: list[ledger.Line]) -> Iterator[Family]:
         taken = line.input + line.cache_read + line.cache_write
         tokens += [({**labels, "way": "in"}, float(taken))]
         tokens += [({**labels, "way": "out"}, float(line.output))]
-    yield Family("pynchy_day_dollars", "gauge", "Spent today.", tuple(dollars), "dollars")
-    yield Family("pynchy_day_tokens", "gauge", "Used today.", tuple(tokens), "tokens")
+    yield Family("pynchy_day_dollars", "gauge", "Spent today.", tuple(dollars))
+    yield Family("pynchy_day_tokens", "gauge", "Used today.", tuple(tokens))
     yield Family("pynchy_day_calls", "gauge", "Calls of the model today.", tuple(calls))
 
 
@@ -142,13 +134,13 @@ def _process() -> Iterator[Family]:
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu = used.ru_utime + used.ru_stime
-    yield one("process_cpu_seconds", "counter", "Processor time.", cpu, unit="seconds")
+    yield counter("process_cpu_seconds", "Processor time.", cpu)
     unit = 1 if sys.platform == "darwin" else 1024
     most = used.ru_maxrss * unit
-    yield one("process_peak_memory_bytes", "gauge", "Its most so far.", most, unit="bytes")
+    yield gauge("process_peak_memory_bytes", "Its most so far.", most)
     fds = Path("/proc/self/fd")
     if fds.is_dir():
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
         size = pages * os.sysconf("SC_PAGE_SIZE")
-        yield one("process_resident_memory_bytes", "gauge", "Memory now.", size, unit="bytes")
-        yield one("process_open_fds", "gauge", "Open files.", len(list(fds.iterdir())))
+        yield gauge("process_resident_memory_bytes", "Memory now.", size)
+        yield gauge("process_open_fds", "Open files.", len(list(fds.iterdir())))

@@ -14,6 +14,7 @@ import attrs
 
 Kind = Literal["counter", "gauge", "info"]
 
+UNITS: Final = ("bytes", "dollars", "seconds", "tokens")
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 
@@ -26,13 +27,16 @@ class Family:
     kind: Kind
     help: str
     samples: tuple[tuple[Mapping[str, str], float], ...]
-    unit: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What it is counted in, which its name ends with; "" for mere numbers."""
+        last = self.name.rpartition("_")[2]
+        return last if last in UNITS else ""
 
     def __attrs_post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name) or (
-            self.unit and not self.name.endswith(f"_{self.unit}")
-        ):
-            raise ValueError(f"{self.name} is no name of a metric in {self.unit or 'no unit'}")
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name} is no name of a metric")
         for labels, value in self.samples:
             if bad := [name for name in labels if not _LABEL.fullmatch(name)]:
                 raise ValueError(f"{bad[0]} is no name of a label")
@@ -43,15 +47,20 @@ class Family:
             raise ValueError(f"{self.name} has two samples with the same labels")
 
 
-def one(name: str, kind: Kind, help: str, value: float, *, unit: str = "") -> Family:
-    """A figure without labels."""
-    return Family(name, kind, help, (({}, value),), unit)
+def gauge(name: str, help: str, value: float) -> Family:
+    """A figure that goes up and down."""
+    return Family(name, "gauge", help, (({}, value),))
 
 
-def by(name: str, kind: Kind, help: str, label: str, values: Mapping[str, float]) -> Family:
-    """A figure by one label."""
+def counter(name: str, help: str, value: float) -> Family:
+    """A figure that only grows."""
+    return Family(name, "counter", help, (({}, value),))
+
+
+def by(name: str, help: str, label: str, values: Mapping[str, float]) -> Family:
+    """A gauge for each value of a label."""
     samples = tuple(({label: key}, value) for key, value in sorted(values.items()))
-    return Family(name, kind, help, samples)
+    return Family(name, "gauge", help, samples)
 
 
 def render(families: Iterable[Family]) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.control.openmetrics import Family, by, one, render
+from pynchy.control.openmetrics import Family, by, counter, gauge, render
 from tests import openmetrics
 
 NUMBERS = st.floats(min_value=0) | st.integers(0, 2**53).map(float)
@@ -15,8 +15,8 @@ NUMBERS = st.floats(min_value=0) | st.integers(0, 2**53).map(float)
 @given(st.dictionaries(st.text(), NUMBERS), st.text(), NUMBERS)
 def test_what_is_rendered_reads_back(values: dict[str, float], help: str, total: float) -> None:
     families = [
-        by("pynchy_things", "gauge", help, "name", values),
-        one("pynchy_all", "counter", help, total),
+        by("pynchy_things", help, "name", values),
+        counter("pynchy_all", help, total),
         Family("pynchy", "info", "x", (({"version": help}, 1),)),
     ]
     found = openmetrics.read(render(families))
@@ -27,11 +27,10 @@ def test_what_is_rendered_reads_back(values: dict[str, float], help: str, total:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: one("2fast", "gauge", "", 1),
-        lambda: one("pynchy_size", "gauge", "", 1, unit="bytes"),
-        lambda: by("pynchy_x", "gauge", "", "a-b", {"k": 1}),
-        lambda: one("pynchy_x", "counter", "", -1),
-        lambda: one("pynchy_x", "counter", "", math.nan),
+        lambda: gauge("2fast", "", 1),
+        lambda: by("pynchy_x", "", "a-b", {"k": 1}),
+        lambda: counter("pynchy_x", "", -1),
+        lambda: counter("pynchy_x", "", math.nan),
         lambda: Family("pynchy_x", "gauge", "", (({"a": "1"}, 1), ({"a": "1"}, 2))),
     ],
 )

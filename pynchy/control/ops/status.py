@@ -57,13 +57,8 @@ class StatusOps:
             "pid": os.getpid(),
             "uptime": round((now - self.started_at) / 1e6, 1),
             "home": self.home,
-            "runtime": live.runtime,
-            "model": live.model,
             "containers": self.containers,
-            "queue": list(live.queue),
-            "channels": dict(live.channels),
-            "warnings": list(live.warnings),
-            "disk": dict(live.disk),
+            **attrs.asdict(live),
             **stored,
         }
 
