@@ -1,24 +1,21 @@
 """Choose which WhatsApp chat is main's, when an account is linked.
 
-The rule that keeps it so: a choice takes effect at once, whether the daemon runs or not; without one
-a chat that main has already is left alone, and nobody is asked.
+The rule that keeps it so: a choice takes effect at once, whether the daemon runs or not; a chat that main has
+already is left alone unless another one is named.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
 
 import click
 
-from pynchy.cli.client import Connection, NotRunning, Refused, open_connection, printable
+from pynchy.cli.client import NotRunning, Refused, open_connection, printable
 from pynchy.config.paths import Home
-from pynchy.store.database import Tx
 from pynchy.whatsapp.read import chat_id
-
-T = TypeVar("T")
 
 NONE: Final = ""
 
@@ -40,26 +37,20 @@ def settle(
 
     None: if main has no WhatsApp chat, the one that is chosen on the terminal; without a terminal ``own``.
     """
-    try:
-        with open_connection(home) as connection:
-            _settle(_Daemon(connection), wanted, own=own, groups=groups)
-    except NotRunning:
-        _settle(_Rows(home, assistant), wanted, own=own, groups=groups)
+    from pynchy.daemon.lock import AlreadyRunning  # here: whoever asks for --help needs none of it
+    from pynchy.store.connection import StoreError
 
-
-def _settle(
-    keeper: _Daemon | _Rows, wanted: str | None, *, own: str, groups: Sequence[tuple[str, str]]
-) -> None:
+    ask = partial(_ask, home, assistant)
     try:
         if wanted is None:
-            has = [chat for chat in keeper.chats() if not chat.startswith("console:")]
-            if has:
+            main = next(group["chats"] for group in ask("groups.list") if group["main"])
+            if has := [chat for chat in main if not chat.startswith("console:")]:
                 click.echo(f"Main's chat is still {has[0]}; another one: --main CHAT")
                 return
             wanted = _choose(own, groups)
         chosen = own if wanted == "self" else wanted
-        keeper.set(chosen)
-    except (Refused, _Kept) as error:
+        ask("groups.main", chat=chosen)
+    except (Refused, AlreadyRunning, StoreError) as error:
         raise click.ClickException(f"linked, but main has no such chat: {error}") from None
     click.echo(f"Main's chat: {chosen}" if chosen else "Main has the console alone.")
 
@@ -84,71 +75,41 @@ def _choose(own: str, groups: Sequence[tuple[str, str]]) -> str:
         click.echo(printable(f"{answer} is none of these"))
 
 
-class _Kept(Exception):
-    """It was not changed, and why."""
+def _ask(home: Home, assistant: str, op: str, **arguments: object) -> Any:
+    """What the daemon answers or, while none runs, what comes of doing the same in its database."""
+    try:
+        with open_connection(home) as connection:
+            return connection.ask(op, **arguments)
+    except NotRunning:
+        return _act(home, assistant, op, arguments)
 
 
-class _Daemon:
-    """Main's chats, over the daemon."""
+def _act(home: Home, assistant: str, op: str, arguments: dict[str, object]) -> Any:
+    import trio
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    from pynchy.container.folders import scaffold
+    from pynchy.control.ops.acting import Acting
+    from pynchy.control.ops.groups import GroupOps
+    from pynchy.control.server import OpFailed
+    from pynchy.daemon.lock import open_lock
+    from pynchy.store import groups
+    from pynchy.store.database import open_store
 
-    def chats(self) -> Sequence[str]:
-        found: list[dict[str, Any]] = self._connection.ask("groups.list")
-        return next((group["chats"] for group in found if group["main"]), ())
+    async def nothing(effects: object) -> None:
+        """What follows from it, the next start does."""
 
-    def set(self, chat: str) -> None:
-        self._connection.ask("groups.main", chat=chat)
+    async def nobody() -> None:
+        """No messenger can be asked."""
 
+    async def act() -> object:
+        async with open_store(home.database, mark=home.store_mark) as store:
+            await store.call(groups.ensure_main, name="Main", trigger=assistant)
+            ops = GroupOps(Acting(store, nothing), assistant, partial(scaffold, home), nobody)
+            wanted: Any = ops.ops[op]
+            return await wanted(None, **arguments)
 
-class _Rows:
-    """The same, in the database of a daemon that is down."""
-
-    def __init__(self, home: Home, assistant: str) -> None:
-        self._home = home
-        self._assistant = assistant
-
-    def chats(self) -> Sequence[str]:
-        from pynchy.model import MAIN
-        from pynchy.store import groups
-
-        return self._call(lambda db, now: groups.chats_of(db, MAIN))
-
-    def set(self, chat: str) -> None:
-        from pynchy.actions.actor import OWNER
-        from pynchy.actions.groups import set_main_chat
-        from pynchy.actions.refused import Refused
-        from pynchy.model import ChatId
-
-        try:
-            self._call(
-                lambda db, now: set_main_chat(Tx(db, now), OWNER, ChatId(chat) if chat else None)
-            )
-        except Refused as error:
-            raise _Kept(str(error)) from None
-
-    def _call(self, work: Callable[[Any, Any], T]) -> T:
-        import trio
-
-        from pynchy.daemon.lock import AlreadyRunning, open_lock
-        from pynchy.model import Micros
-        from pynchy.store import groups
-        from pynchy.store.connection import StoreError
-        from pynchy.store.database import Database, open_store
-
-        now = Micros(time.time_ns() // 1000)
-
-        def with_main(db: Database) -> T:
-            groups.ensure_main(Tx(db, now), name="Main", trigger=self._assistant)
-            return work(db, now)
-
-        async def call() -> T:
-            async with open_store(self._home.database, mark=self._home.store_mark) as store:
-                return await store.call(with_main)
-
-        try:
-            with open_lock(self._home.lock):
-                return trio.run(call)
-        except (AlreadyRunning, StoreError, groups.CannotRegister) as error:
-            raise _Kept(str(error)) from None
+    try:
+        with open_lock(home.lock):
+            return trio.run(act)
+    except OpFailed as error:
+        raise Refused(error.code, str(error)) from None

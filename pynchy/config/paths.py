@@ -38,10 +38,58 @@ class NotPrivate(Exception):
 
 
 @attrs.frozen
+class _Below:
+    """A path of `Home`, by where it is below the root."""
+
+    path: str
+
+    def __get__(self, home: Home, owner: object = None) -> Path:
+        return home.root / self.path
+
+
+@attrs.frozen
 class Home:
     """The paths of one installation. ``root`` is absolute."""
 
     root: Path
+
+    config = _Below("config.toml")
+    env = _Below(".env")
+    mount_allowlist = _Below(
+        "mount-allowlist.json"
+    )  # which folders of this machine groups may be given
+
+    store = _Below("store")  # databases: ours and WhatsApp's. Never under a mount
+    database = _Below("store/pynchy.db")
+    backups = _Below("store/backups")  # nightly ones, and those that were asked for
+    install_id = _Below("store/install-id")
+    install_place = _Below(
+        "store/install-place"
+    )  # where that id was made: it belongs to that place
+    engine = _Below("store/engine")  # the container engine used last, where none is set
+
+    groups = _Below("groups")
+    shared = _Below("groups/global")  # read by every group, written by main
+
+    data = _Below("data")
+    store_mark = _Below("data/store.mark")  # what is remembered of the database, away from it
+    ipc = _Below("data/ipc")
+    scratch = _Below("data/scratch")  # what helpers write: a folder for each, while it runs
+    refused = _Below(
+        "data/errors"
+    )  # command files that were refused, with the reason. Never mounted
+
+    logs = _Below("logs")
+    log = _Below("logs/pynchy.log")
+    run_logs = _Below("logs/runs")
+
+    run = _Below("run")  # what lives as long as one daemon: its lock, its sockets
+    lock = _Below("run/lock")
+    starts = _Below(
+        "run/starts"
+    )  # when a service manager started it lately, until it ends in order
+    sandboxes = _Below("run/sandboxes")  # what an engine needs on disk while a container runs
+    gateways = _Below("run/gw")
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Home:
@@ -51,61 +99,6 @@ class Home:
         user = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
         return cls((user / ".pynchy").absolute())
 
-    @property
-    def config(self) -> Path:
-        return self.root / "config.toml"
-
-    @property
-    def env(self) -> Path:
-        return self.root / ".env"
-
-    @property
-    def mount_allowlist(self) -> Path:
-        """Which folders of this machine groups may be given: the owner's word."""
-        return self.root / "mount-allowlist.json"
-
-    @property
-    def store(self) -> Path:
-        """Databases: ours and WhatsApp's. Never under a mount."""
-        return self.root / "store"
-
-    @property
-    def database(self) -> Path:
-        return self.store / "pynchy.db"
-
-    @property
-    def store_mark(self) -> Path:
-        """What is remembered of the database, away from it: that there is one, and how far it had come."""
-        return self.data / "store.mark"
-
-    @property
-    def backups(self) -> Path:
-        """Copies of the database: nightly ones, and those that were asked for."""
-        return self.store / "backups"
-
-    @property
-    def install_id(self) -> Path:
-        return self.store / "install-id"
-
-    @property
-    def install_place(self) -> Path:
-        """Where the installation's id was made: it belongs to that place."""
-        return self.store / "install-place"
-
-    @property
-    def engine(self) -> Path:
-        """The container engine that was chosen last, where none is set."""
-        return self.store / "engine"
-
-    @property
-    def groups(self) -> Path:
-        return self.root / "groups"
-
-    @property
-    def shared(self) -> Path:
-        """Read by every group, written by main."""
-        return self.groups / "global"
-
     def group(self, folder: GroupId) -> Path:
         return self.groups / folder
 
@@ -113,37 +106,19 @@ class Home:
         """Skills that the owner gives a group, or in ``global`` to all. No agent writes here."""
         return self.root / "skills" / folder
 
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
     def session(self, folder: GroupId) -> Path:
-        """What is kept of the agents' own folder, ``~/.claude``: in it, ``projects`` alone is theirs to see."""
+        """The agents' own folder, ``~/.claude``, as far as it is kept: agents see only ``projects`` in it."""
         return self.data / "sessions" / folder / ".claude"
-
-    @property
-    def ipc(self) -> Path:
-        return self.data / "ipc"
 
     def commands(self, folder: GroupId) -> Path:
         return self.ipc / folder / "commands"
 
     def forgetting(self, folder: GroupId) -> Path:
-        """A mark that all of a group is being deleted, as long as that takes."""
+        """Exists while all of a group is being deleted."""
         return self.data / "forgetting" / folder
-
-    @property
-    def scratch(self) -> Path:
-        """What helpers write: a folder for each, as long as it runs."""
-        return self.data / "scratch"
 
     def media(self, folder: GroupId) -> Path:
         return self.data / "media" / folder
-
-    @property
-    def refused(self) -> Path:
-        """Of each group, command files that were refused, with the reason. Never mounted."""
-        return self.data / "errors"
 
     def errors(self, folder: GroupId) -> Path:
         return self.refused / folder
@@ -153,43 +128,8 @@ class Home:
         return self.data / "outgoing" / folder
 
     @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def log(self) -> Path:
-        return self.logs / "pynchy.log"
-
-    @property
-    def run_logs(self) -> Path:
-        return self.logs / "runs"
-
-    @property
-    def run(self) -> Path:
-        """What lives as long as one daemon: its lock, its sockets."""
-        return self.root / "run"
-
-    @property
-    def lock(self) -> Path:
-        return self.run / "lock"
-
-    @property
-    def starts(self) -> Path:
-        """When a service manager started it lately, as long as it has not ended in order."""
-        return self.run / "starts"
-
-    @property
-    def sandboxes(self) -> Path:
-        """What a container engine needs on disk while a container runs."""
-        return self.run / "sandboxes"
-
-    @property
     def control_socket(self) -> Path:
         return socket_dir(self.run, "control.sock") / "control.sock"
-
-    @property
-    def gateways(self) -> Path:
-        return self.run / "gw"
 
     def gateway(self, run: RunId) -> Path:
         """The folder whose ``gateway.sock`` one run's container talks to."""
