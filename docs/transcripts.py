@@ -68,8 +68,8 @@ SECTIONS: Final[list[tuple[str, str, bool, list[str]]]] = [
         ["pynchy status", "pynchy why", "pynchy tasks run briefing"],
     ),
     (
-        "Modes that are not well",
-        "Others may read the database, and the doctor mends it.",
+        "Wrong permissions",
+        "Others may read the database, and the doctor fixes it.",
         False,
         ["pynchy doctor --fix"],
     ),

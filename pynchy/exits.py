@@ -17,7 +17,7 @@ class Exit(IntEnum):
     NO_ANSWER = 3, "no answer came in time; what was asked may be done all the same"
     NOT_RUNNING = 4, "the daemon is not running, or went away"
     TURN_FAILED = 5, "the agent failed to answer, and will not try again"
-    NO_RUNTIME = 69, "nothing on this machine can hold an agent"
+    NO_RUNTIME = 69, "no working sandbox was found"
     STORE = 73, "the database, or the disk it is on, cannot be opened or written"
     ALREADY_RUNNING = 75, "another daemon runs on this home"
     CONFIG = 78, "the configuration or the credential is missing or wrong"

@@ -29,7 +29,7 @@ def command(context: click.Context) -> None:
 
 
 @command.command("list")
-@click.option("--all", "every", is_flag=True, help="Those that are over, too.")
+@click.option("--all", "every", is_flag=True, help="Include those that are over.")
 @json_option
 def list_approvals(every: bool, as_json: bool) -> None:
     """List the open requests, each in full.

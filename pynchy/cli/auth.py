@@ -38,7 +38,7 @@ def command() -> None:
 @command.command("whatsapp")
 @click.option("--png", type=click.Path(path_type=Path), help="Write each code to this file too.")
 @click.option("--phone", default="", metavar="N", help="A code to type in, for this number.")
-@click.option("--again", is_flag=True, help="Link anew, even if an account is linked.")
+@click.option("--again", is_flag=True, help="Link again, even if an account is linked.")
 @click.option(
     "--main",
     "wanted",
@@ -102,10 +102,10 @@ def _link(
     """Link the account: its id, and the groups that it is in as far as they were told."""
     number, groups = _try_to_link(home, png=png, phone=phone, again=again)
     if not number:
-        click.echo("The phone has ended the link. Link it anew:")
+        click.echo("The phone has removed this link. Link it again:")
         number, groups = _try_to_link(home, png=png, phone=phone, again=False)
     if not number:
-        _fail("the phone has ended the link, and it cannot be made anew: try --again")
+        _fail("the phone has removed the link, and linking again failed: try --again")
     return number, groups
 
 
@@ -173,7 +173,7 @@ def _show(line: dict[str, Any], *, png: Path | None) -> bool:
             click.echo(f"{'Linked' if line['new'] else 'Linked already'}: {line['number']}")
             if doubt := line.get("doubt"):
                 click.echo(f"That is what this machine knows; WhatsApp could not be asked: {doubt}")
-                click.echo("To link anew: pynchy auth whatsapp --again")
+                click.echo("To link again: pynchy auth whatsapp --again")
             return True
         case "failed":
             _fail(_REASONS.get(line["reason"], line["reason"]))

@@ -34,7 +34,7 @@ from pynchy.cli.client import (
 from pynchy.cli.send import spoken
 from pynchy.exits import Exit
 
-LOCAL: Final = "/quit or Ctrl-D leaves; /help shows what the assistant's own commands are"
+LOCAL: Final = "/quit or Ctrl-D leaves; /help lists the assistant's commands"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DIM: Final = "\x1b[2m"
 _PLAIN: Final = "\x1b[0m"

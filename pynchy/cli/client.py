@@ -101,7 +101,7 @@ class Connection:
             else:
                 raise Refused(str(line.get("code")), str(line.get("error")))
         raise HungUp(
-            f"the daemon runs and did not answer within {patience:g} s; its log may say why: pynchy logs",
+            f"the daemon is running but did not answer within {patience:g} s; its log may say why: pynchy logs",
             Exit.NO_ANSWER,
         )
 
@@ -145,7 +145,7 @@ class Connection:
             except OSError:
                 return NotRunning("the daemon went away")
         return HungUp(
-            "the daemon hung up on this connection and runs on; its log says why: pynchy logs"
+            "the daemon closed this connection and is still running; its log says why: pynchy logs"
         )
 
 

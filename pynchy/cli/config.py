@@ -62,7 +62,9 @@ def show(name: str, changed: bool, as_json: bool) -> None:
             value = row["shown"] or "(empty)"
             click.echo(printable(f"{row['name']:26}  {value:32}  {row['from']}"))
     if found.problems:
-        click.echo("these are wrong, and a start would stop; see: pynchy config check", err=True)
+        click.echo(
+            "some settings are wrong, and a start would refuse them: pynchy config check", err=True
+        )
         raise SystemExit(Exit.CONFIG)
 
 
@@ -127,6 +129,6 @@ def check(as_json: bool) -> None:
                 "To take a setting back, remove its line."
             )
         else:
-            click.echo("a start would accept this")
+            click.echo("the configuration is valid")
     if problems:
         raise SystemExit(Exit.CONFIG)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Mend what is safe to mend: modes, folders, leftovers.")
+@click.option(
+    "--fix", is_flag=True, help="Fix what is safe to fix: permissions, folders, leftovers."
+)
 @click.option(
     "--online", is_flag=True, help="Ask the model API about the credential; it costs nothing."
 )
@@ -55,11 +57,11 @@ def command(fix: bool, online: bool, as_json: bool) -> None:
             try:
                 await mend()
             except Exception as error:
-                click.echo(printable(f"{name}: could not be mended: {error}"), err=True)
+                click.echo(printable(f"{name}: could not be fixed: {error}"), err=True)
         found = await ask()
         for name, after in found:
             if after.level == "ok" and before[name].fix is not None:
-                click.echo(printable(f"mended {name}: it was: {before[name].what}"), err=True)
+                click.echo(printable(f"fixed {name}: {before[name].what}"), err=True)
         return found
 
     found = trio.run(look)
@@ -83,8 +85,8 @@ def _summary(found: list[checks.Finding]) -> str:
     """The last line: how it is, and what can be done about it at once."""
     failed, warned = (sum(each.level == level for each in found) for level in ("fail", "warn"))
     if not failed and not warned:
-        return f"all {len(found)} checks are well"
+        return f"all {len(found)} checks passed"
     words = [f"{failed} failed" * bool(failed), f"{warned} to look at" * bool(warned)]
     mendable = sum(each.fix is not None for each in found)
-    mend = f"; pynchy doctor --fix mends {mendable} of them" if mendable else ""
+    mend = f"; pynchy doctor --fix can fix {mendable} of them" if mendable else ""
     return f"of {len(found)} checks {' and '.join(filter(None, words))}{mend}"

@@ -36,9 +36,9 @@ def command(group: str, path: Path, as_json: bool) -> None:
 
     home = Home.of(os.environ)
     if path.is_dir():
-        raise click.UsageError(f"{path} is a folder; say the name of an archive in it")
+        raise click.UsageError(f"{path} is a folder; give the name of an archive in it")
     if not _may_replace(path):
-        raise click.UsageError(f"{path} is there already, and is no archive: say another name")
+        raise click.UsageError(f"{path} already exists and is not an archive: choose another name")
     copy = home.store / f"export-{os.getpid()}.db"
     try:
         make_copy(copy)

@@ -123,7 +123,7 @@ def add_group(
 @click.option(
     "--others",
     type=click.Choice(["context", "ignored"]),
-    help="Whether what others write is context, or not even kept.",
+    help="Whether what others write is context, or not kept at all.",
 )
 def allow(folder: str, senders: tuple[str, ...], everybody: bool, others: str | None) -> None:
     """Let only these people wake the assistant in group FOLDER.
@@ -240,7 +240,7 @@ def pause_group(folder: str) -> None:
     pynchy groups pause family
     """
     ask("groups.pause", folder=folder)
-    click.echo(f"{folder} is paused; to go on: pynchy groups resume {folder}")
+    click.echo(f"{folder} is paused; to resume: pynchy groups resume {folder}")
 
 
 @command.command("resume")
@@ -254,7 +254,7 @@ def resume_group(folder: str) -> None:
     pynchy groups resume family
     """
     ask("groups.resume", folder=folder)
-    click.echo(f"{folder} goes on")
+    click.echo(f"{folder} is resumed")
 
 
 @command.command("remove")
@@ -266,7 +266,7 @@ def remove_group(folder: str) -> None:
     pynchy groups remove family
     """
     ask("groups.remove", folder=folder)
-    click.echo(f"{folder} is not a group any more; its files stay")
+    click.echo(f"{folder} is no longer a group; its files stay")
 
 
 @command.command("forget")

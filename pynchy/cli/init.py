@@ -186,7 +186,7 @@ def _set_engine(patient: Patient, flags: Flags) -> None:
     if flags.engine is not None:
         set_setting(patient.home.config, "container", "engine", f'"{flags.engine}"')
     elif patient.runtime is None:
-        raise click.ClickException("nothing on this machine can hold an agent")
+        raise click.ClickException("no working sandbox was found")
 
 
 def _look_image(patient: Patient) -> Seen:
@@ -423,7 +423,7 @@ def _examine() -> Patient:
     except ConfigError as error:
         problems = "\n".join(escape(each) for each in error.problems)
         raise Failure(
-            f"mend the configuration in {home.root} first:\n{problems}", Exit.CONFIG
+            f"fix the configuration in {home.root} first:\n{problems}", Exit.CONFIG
         ) from None
     return trio.run(partial(checks.examine, os.environ, user_home=Path.home()))
 

@@ -37,7 +37,7 @@ def init() -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
-        raise Failure(f"{path} is there already", Exit.OURS) from None
+        raise Failure(f"{path} already exists", Exit.OURS) from None
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         file.write(TEMPLATE)
     click.echo(f"{path}: edit it, then: pynchy mounts check && pynchy mounts reload")

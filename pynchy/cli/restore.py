@@ -18,7 +18,7 @@ from pynchy.config.paths import Home, part_of, stamp_of
     "path", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--accept", is_flag=True, help="Go on with the database that is there.")
-@click.option("--empty", is_flag=True, help="Begin anew with an empty database.")
+@click.option("--empty", is_flag=True, help="Begin with an empty database.")
 def command(path: Path | None, accept: bool, empty: bool) -> None:
     """Replace the database by the backup at PATH. The daemon must be down.
 
@@ -34,12 +34,10 @@ def command(path: Path | None, accept: bool, empty: bool) -> None:
 
     home = Home.of(os.environ)
     if (path is not None) + accept + empty != 1:
-        raise click.UsageError(
-            f"say the path of a copy, or --accept, or --empty\n\n{_copies(home)}"
-        )
+        raise click.UsageError(f"name a copy, or say --accept or --empty\n\n{_copies(home)}")
     if path is not None and home.database.exists() and path.samefile(home.database):
         raise click.UsageError(
-            f"{path} is the database itself; say a copy, as pynchy backup makes them"
+            f"{path} is the database itself; name a copy, as pynchy backup makes them"
         )
     home.make()
     with open_lock(home.lock):
@@ -76,7 +74,7 @@ def _accept(home: Home) -> str:
     from pynchy.store.connection import StoreBroken
 
     if not home.database.exists() or not home.database.stat().st_size:
-        raise StoreBroken(f"there is no database in {home.store}: say a copy, or --empty")
+        raise StoreBroken(f"there is no database in {home.store}: name a copy, or say --empty")
     aside = backup.accept(home.database, stamp=stamp_of(time.time()), mark=home.store_mark)
     told = f"{home.database} is sound, and the next start goes on with it"
     return told + "".join(f"; {each} was set aside" for each in aside)

@@ -60,12 +60,14 @@ def command(chat: str, text: str, sender: str, wait: float, as_json: bool) -> No
             try:
                 asked.follow(connection, deadline)
             except KeyboardInterrupt:
-                click.echo(f"\nit is answered all the same: {_later(said['seq'])}", err=True)
+                click.echo(f"\nit will be answered all the same: {_later(said['seq'])}", err=True)
                 raise SystemExit(Exit.INTERRUPTED) from None
         elif wait > 0 and text.startswith("/"):
             asked.hear_order(connection, min(deadline, time.monotonic() + ORDER))
         elif wait > 0 and not as_json:
-            click.echo(f"kept for later: {_why_not(connection, said['folder'])}", err=True)
+            click.echo(
+                f"stored, but not answered: {_why_not(connection, said['folder'])}", err=True
+            )
     if as_json:
         click.echo(json.dumps(said | asked.outcome, indent=2))
     if asked.state in ("failed", "cancelled"):
@@ -77,17 +79,17 @@ def command(chat: str, text: str, sender: str, wait: float, as_json: bool) -> No
 
 
 def _later(seq: int) -> str:
-    return f"pynchy why {seq} says what becomes of it"
+    return f"pynchy why {seq} shows what becomes of it"
 
 
 def _why_not(connection: Connection, folder: str) -> str:
     """Why a message that was kept calls nobody."""
     for group in connection.ask("groups.list"):
         if group["folder"] == folder and group["paused"]:
-            return f"{folder} is paused; to go on: pynchy groups resume {folder}"
+            return f"{folder} is paused; to resume: pynchy groups resume {folder}"
         if group["folder"] == folder and group["requires_trigger"]:
-            return f"it does not call the assistant (@{group['trigger']})"
-    return "it does not call the assistant"
+            return f"it does not mention the assistant (@{group['trigger']})"
+    return "it does not mention the assistant"
 
 
 @attrs.define

@@ -57,7 +57,7 @@ def install(only_print: bool, no_start: bool) -> None:
         path = _reach_manager()
         if is_held(home.lock) and not _runs():
             raise Failure(
-                f"a daemon runs on {home.root} already, and not as this service: stop it first",
+                f"a daemon is already running on {home.root}, and not as this service: stop it first",
                 Exit.ALREADY_RUNNING,
             )
     home.make()  # launchd makes no folder for what it writes
@@ -70,9 +70,11 @@ def install(only_print: bool, no_start: bool) -> None:
     if (asked := service_files.to_outlive_logout(platform=PLATFORM)) is None:
         return
     if _ask(asked.argv).returncode == 0:
-        click.echo("it goes on when you log out; loginctl disable-linger would change that")
+        click.echo("it keeps running after you log out; loginctl disable-linger undoes that")
     else:
-        click.echo("it ends when you log out; to keep it: sudo loginctl enable-linger $USER")
+        click.echo(
+            "it stops when you log out; to keep it running: sudo loginctl enable-linger $USER"
+        )
 
 
 @command.command("uninstall")
@@ -102,7 +104,7 @@ def start() -> None:
     """
     path, home = _installed(), Home.of(os.environ)
     if is_held(home.lock) and _runs():
-        click.echo("it runs already")
+        click.echo("it is already running")
         return
     _start(home, service_files.to_start(path, platform=PLATFORM, uid=os.getuid()))
 
@@ -117,7 +119,7 @@ def stop() -> None:
     _installed()
     for each in service_files.to_stop(platform=PLATFORM, uid=os.getuid()):
         _carry_out(each)
-    click.echo("stopped; pynchy service start")
+    click.echo("stopped; to start it again: pynchy service start")
 
 
 @command.command("restart")
@@ -147,7 +149,7 @@ def status() -> None:
     if seen.returncode:
         if PLATFORM != "darwin" and seen.returncode != _DEAD:
             raise Failure(f"{' '.join(asked)} failed ({seen.returncode})", Exit.OURS)
-        raise Failure(f"it does not run{_why(Home.of(os.environ))}", Exit.NOT_RUNNING)
+        raise Failure(f"it is not running{_why(Home.of(os.environ))}", Exit.NOT_RUNNING)
 
 
 @command.command("logs")
@@ -173,7 +175,7 @@ def logs(follow: bool) -> None:
             else:
                 click.echo(printable(seen.stdout), nl=False)
             return
-        click.echo(f"the journal shows you nothing of it; this is {home.log}", err=True)
+        click.echo(f"the journal has nothing of this service; this is {home.log}", err=True)
         file = home.log
     if not file.exists():
         raise Failure(f"there is no {file} yet", Exit.NOT_RUNNING)
@@ -217,8 +219,8 @@ def _reach_manager() -> Path:
     seen = _ask(["systemctl", "--user", "show", "--property=UnitPath", "--value"])
     if seen.returncode:
         raise Failure(
-            f"systemd's manager of your services does not answer ({_last(seen.stderr)}). It runs while "
-            "you are logged in, at the screen or by ssh; su and sudo are no login. To have it always: "
+            f"systemd's user manager does not answer ({_last(seen.stderr)}). It runs while "
+            "you are logged in, at the screen or by ssh; su and sudo do not count. To have it always: "
             "sudo loginctl enable-linger $USER",
             Exit.OURS,
         )
@@ -246,7 +248,7 @@ def _start(home: Home, calls: Sequence[service_files.Call]) -> None:
             _wait_until_up()
     except Failure as failure:
         raise Failure(f"{failure.message}{_why(home)}", Exit.OURS) from None
-    click.echo("it runs")
+    click.echo("it is running")
 
 
 def _wait_until_up() -> None:
@@ -258,7 +260,7 @@ def _wait_until_up() -> None:
                 return
         except Failure:
             if time.monotonic() > deadline:
-                raise Failure("it does not answer", Exit.NOT_RUNNING) from None
+                raise Failure("it is not answering", Exit.NOT_RUNNING) from None
             time.sleep(0.2)
 
 
@@ -303,7 +305,7 @@ def _ask(argv: Sequence[str], *, shown: bool = False) -> subprocess.CompletedPro
         )
     except FileNotFoundError:
         raise Failure(
-            f"there is no {argv[0]} on this machine: have what starts things there run "
+            f"there is no {argv[0]} on this machine; have its own service manager run: "
             + shlex.join(itself.argv("pynchy", "run")),
             Exit.OURS,
         ) from None

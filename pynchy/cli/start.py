@@ -127,7 +127,7 @@ def _run_as_service(config: Config, manager: Manager | None) -> tuple[Exit, Sequ
 
     starts = config.home.starts
     if wait := service_files.slow_down(starts, now=time.time()):
-        told = f"it did not end in order lately, so this start waits {wait:g} s first"
+        told = f"it has crashed lately, so this start waits {wait:g} s first"
         if manager is not None:
             manager.starting(told, wait)
         _tell(f"pynchy: {told}")

@@ -33,7 +33,7 @@ def command(context: click.Context) -> None:
 
 @command.command("list")
 @click.option("--group", default="", shell_complete=words.groups, help="Of this group only.")
-@click.option("--ended", is_flag=True, help="Those that are over, too.")
+@click.option("--ended", is_flag=True, help="Include those that are over.")
 @json_option
 def list_tasks(group: str, ended: bool, as_json: bool) -> None:
     """List the tasks, next due first.
@@ -107,7 +107,7 @@ class NewTask:
         given = {"cron": self.cron, "interval": _seconds(self.every), "once": self.at}
         chosen = [(kind, value) for kind, value in given.items() if value]
         if len(chosen) != 1:
-            raise click.UsageError("say one of --cron, --every and --at")
+            raise click.UsageError("give one of --cron, --every and --at")
         ((kind, value),) = chosen
         return {
             "group": self.group,

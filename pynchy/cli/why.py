@@ -34,7 +34,7 @@ def command(message: str | None, unended: bool, group: str, as_json: bool) -> No
     pynchy why --unended
     """
     if unended and message is not None:
-        raise click.UsageError("name a message or say --unended, not both")
+        raise click.UsageError("name a message or give --unended, not both")
     if message is not None:
         show(reading.ask("why", message=message), _traces, as_json=as_json)
     elif unended:

@@ -60,7 +60,7 @@ def for_whatsapp(environ: Mapping[str, str], *, proxy: str, ca_file: Path | None
 
 
 def unused(environ: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The variables that name a proxy, and those that name certificates: set, and not used."""
+    """The variables that name a proxy, and those that name certificates: set, but not used."""
     return (
         [name for name in PROXIES if environ.get(name)],
         [name for name in CERTIFICATES if environ.get(name)],

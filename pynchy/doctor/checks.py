@@ -201,13 +201,13 @@ async def check_folders(patient: Patient) -> Finding:
     if wide:
         told = f"others may enter {', '.join(wide)}"
         return Finding("fail", told, "pynchy doctor --fix, or chmod 700 them", _make(patient))
-    return Finding("ok", "ours alone")
+    return Finding("ok", "private")
 
 
 async def check_config(patient: Patient) -> Finding:
     if patient.problems:
         return Finding("fail", "; ".join(patient.problems), "docs/config.md lists every setting")
-    return Finding("ok", "can be read")
+    return Finding("ok", "valid")
 
 
 def _private_file(path: Path) -> Finding:
@@ -221,7 +221,7 @@ def _private_file(path: Path) -> Finding:
             await trio.Path(path).chmod(0o600)
 
         return Finding("fail", f"{path} can be read by others", f"chmod 600 {path}", close)
-    return Finding("ok", f"{path.name} is yours alone")
+    return Finding("ok", f"{path.name} is private")
 
 
 async def check_env_file(patient: Patient) -> Finding:
@@ -234,7 +234,7 @@ async def check_database_mode(patient: Patient) -> Finding:
 
 async def check_credential(patient: Patient) -> Finding:
     if patient.config is None:
-        return Finding("warn", "not known while the configuration cannot be read", "mend that")
+        return Finding("warn", "not known while the configuration is wrong", "fix that first")
     if patient.config.model.offline:
         return Finding("ok", "none needed: model.offline is set")
     if patient.config.credential is None:
@@ -244,7 +244,7 @@ async def check_credential(patient: Patient) -> Finding:
     if not patient.online:
         return Finding("ok", f"{kind}; pynchy doctor --online asks whether it is accepted")
     if isinstance(patient.verdict, str):
-        advice = "is the network up? model.base_url is where it asks"
+        advice = "is the network up, and model.base_url right?"
         return Finding("warn", f"{kind}, not tried: {patient.verdict}", advice)
     status = patient.verdict.status
     if status == 401:
@@ -261,11 +261,11 @@ async def check_environment(patient: Patient) -> Finding:
     if proxies and not (patient.config and patient.config.gateway.proxy):
         socks = any(patient.environ[name].startswith("socks") for name in proxies)
         advice = "gateway.proxy takes an HTTP proxy, no socks one" if socks else "set gateway.proxy"
-        return Finding("warn", f"{_and(proxies)} set, and not used", f"{advice}, if one is needed")
+        return Finding("warn", f"{_and(proxies)} set, but not used", f"{advice}, if one is needed")
     if certificates and not (patient.config and patient.config.gateway.ca_file):
         advice = "set gateway.ca_file, if they are needed"
-        return Finding("warn", f"{_and(certificates)} set, and not used", advice)
-    return Finding("ok", "nothing in it that is not used")
+        return Finding("warn", f"{_and(certificates)} set, but not used", advice)
+    return Finding("ok", "nothing that is ignored")
 
 
 def _and(names: Sequence[str]) -> str:
@@ -312,7 +312,9 @@ async def check_watching(patient: Patient) -> Finding:
     """Whether the kernel can still watch folders for us; other programs of this user may use up its watches."""
     if why := patient.unwatched():
         advice = "end what watches files, or: sudo sysctl fs.inotify.max_user_instances=1024"
-        return Finding("warn", f"commands are looked for every second: {why}", advice)
+        return Finding(
+            "warn", f"the command folders are looked at every second instead: {why}", advice
+        )
     return Finding("ok", "by the kernel")
 
 

@@ -137,7 +137,7 @@ async def test_a_daemon_that_lives_and_hangs_up_is_not_called_gone(home: Home) -
 
     home.make()
     path = home.control_socket
-    for answer, words in ((hang_up, b"runs on"), (evict, b"somebody else came")):
+    for answer, words in ((hang_up, b"still running"), (evict, b"somebody else came")):
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(str(path))
@@ -198,11 +198,11 @@ async def test_groups_are_added_listed_and_removed(home: Home) -> None:
         ]
         context = await cli(home, "send", "family", "just talking", "--wait", "20")
         assert (context.returncode, context.stdout) == (0, b"")
-        assert b"kept for later" in context.stderr
+        assert b"stored, but not answered" in context.stderr
         assert b"(@Andy)" in context.stderr
         assert (await cli(home, "groups", "pause", "family")).returncode == 0
         asleep = await cli(home, "send", "family", "@andy hi", "--wait", "20")
-        assert b"family is paused; to go on: pynchy groups resume family" in asleep.stderr
+        assert b"family is paused; to resume: pynchy groups resume family" in asleep.stderr
         assert b"paused" in (await cli(home, "groups")).stdout
         assert (await cli(home, "groups", "resume", "family")).returncode == 0
         assert daemon.paused == [("family", True), ("family", False)]
@@ -327,7 +327,7 @@ async def test_ctrl_c_leaves_off_waiting_and_says_where_the_answer_is_found(home
         await at.sees("one moment")
         await asked.wait()
         await at.types("\x03")
-        await at.sees("it is answered all the same: pynchy why 1 says")
+        await at.sees("it will be answered all the same: pynchy why 1 shows")
         assert await at.ended() == 130
     (home.logs / "pynchy.log").write_text("ready\n")
     async with terminal(home, "logs", "-f") as at:

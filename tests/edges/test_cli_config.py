@@ -86,4 +86,4 @@ def test_an_empty_home_is_no_mistake(home: Path) -> None:
     done = run(home, "check")
     assert done.exit_code == 0
     assert "no credential" in done.stdout
-    assert "a start would accept this" in done.stdout
+    assert "the configuration is valid" in done.stdout

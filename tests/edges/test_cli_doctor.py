@@ -1,4 +1,4 @@
-"""What the doctor says in the end, and what it says that it mended."""
+"""What the doctor says in the end, and what it says that it fixed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def doctor(home: Home, *argv: str, engine: str = "bwrap") -> subprocess.Complete
     )
 
 
-def test_it_ends_with_how_it_is_and_says_what_was_mended(tmp_path: Path) -> None:
+def test_it_ends_with_how_it_is_and_says_what_was_fixed(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.make()
     home.store.chmod(0o755)
@@ -44,17 +44,17 @@ def test_it_ends_with_how_it_is_and_says_what_was_mended(tmp_path: Path) -> None
     ill = doctor(home)
     assert ill.returncode == 1
     assert "2 failed" in ill.stdout.splitlines()[-1]
-    assert "pynchy doctor --fix mends 2 of them" in ill.stdout.splitlines()[-1]
+    assert "pynchy doctor --fix can fix 2 of them" in ill.stdout.splitlines()[-1]
     assert ill.stderr == ""
-    mended = doctor(home, "--fix")
-    assert mended.returncode == 0
-    assert "failed" not in mended.stdout.splitlines()[-1]
-    assert [line.split(": ")[0] for line in mended.stderr.splitlines()] == [
-        "mended folders",
-        "mended env file",
+    fixed = doctor(home, "--fix")
+    assert fixed.returncode == 0
+    assert "failed" not in fixed.stdout.splitlines()[-1]
+    assert [line.split(": ")[0] for line in fixed.stderr.splitlines()] == [
+        "fixed folders",
+        "fixed env file",
     ]
     assert home.store.stat().st_mode & 0o777 == 0o700
-    assert "planted" not in ill.stdout + mended.stdout + mended.stderr
+    assert "planted" not in ill.stdout + fixed.stdout + fixed.stderr
 
 
 @pytest.mark.runtime("podman", "docker")

@@ -180,14 +180,14 @@ def mac(tmp_path: Path) -> Iterator[Mac]:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has the real one")
 def test_a_launch_agent_is_installed_restarted_in_order_and_removed(mac: Mac) -> None:
-    assert "it runs" in mac.service("install")  # waited for: launchd itself does not say
+    assert "it is running" in mac.service("install")  # waited for: launchd itself does not say
     first = mac.pid()
     mac.service("status")
 
     # Again, while the first takes its time to end: a second that holds everything it needs.
     log = mac.home.log
     (mac.launchd / "disabled").touch()  # as somebody's `launchctl disable` leaves it
-    assert "it runs" in mac.service("restart")
+    assert "it is running" in mac.service("restart")
     assert mac.pid() != first
     assert log.read_text().count("stopping: SIGTERM") == 1
     assert log.read_text().count("stopped") == 1
@@ -202,9 +202,9 @@ def test_a_launch_agent_is_installed_restarted_in_order_and_removed(mac: Mac) ->
     assert kept.stat().st_size < 10_000
 
     mac.service("stop")
-    assert "it does not run" in mac.service("status", exits=4)
-    assert "it runs" in mac.service("start")
-    assert "it runs already" in mac.service("start")
+    assert "it is not running" in mac.service("status", exits=4)
+    assert "it is running" in mac.service("start")
+    assert "it is already running" in mac.service("start")
     assert "OFFLINE" in mac.service("logs")
     assert "removed" in mac.service("uninstall")
     assert service_files.installed(mac.folder, {}, platform="darwin") is None
@@ -251,7 +251,7 @@ def test_installing_it_again_takes_effect_and_removing_it_leaves_the_home(tmp_pa
         )
 
     # invariants 176, 178: it is kept when its user logs out, or it is said that it is not
-    for code, told in ((0, "it goes on when you log out"), (1, "it ends when you log out")):
+    for code, told in ((0, "it keeps running after you log out"), (1, "it stops when you log out")):
         may_linger(code)
         installed = run("install")
         assert installed.returncode == 0

@@ -63,7 +63,7 @@ def test_a_service_is_installed_killed_hung_stopped_and_removed(owner: Machine) 
     assert "pynchy service install" in owner.pynchy("service", "status", exits=4)
     assert "pynchy service install" in owner.pynchy("service", "start", exits=4)
     said = owner.pynchy("service", "install")
-    assert "it runs" in said
+    assert "it is running" in said
     assert "sudo loginctl enable-linger" in said  # there is no logind to ask
     assert owner.shown("ActiveState") == "active"  # READY=1 came: nothing else makes it so
     assert owner.shown("StatusText") == "ready; the offline model answers"
@@ -108,12 +108,12 @@ def test_a_service_is_installed_killed_hung_stopped_and_removed(owner: Machine) 
     owner.pynchy("service", "stop")
     assert (work / "late").exists()
     assert owner.shown("Result") == "success"
-    assert "it does not run: stopped" in owner.pynchy("service", "status", exits=4)
+    assert "it is not running: stopped" in owner.pynchy("service", "status", exits=4)
     assert owner.processes() == []
     assert owner.asked("why", "--unended") == []
     owner.pynchy("service", "start")
     assert owner.shown("ActiveState") == "active"
-    assert "it runs already" in owner.pynchy("service", "start")
+    assert "it is already running" in owner.pynchy("service", "start")
 
     assert "ready" in owner.pynchy("service", "logs")
     owner.pynchy("service", "uninstall")
@@ -134,7 +134,7 @@ def test_what_keeps_it_from_starting_is_said_and_it_is_not_tried_for_ever(owner:
     assert "assistant.name" in owner.pynchy("service", "status", exits=4)
     assert owner.shown("NRestarts") == "0"
     settings.write_text(SETTINGS)
-    assert "it runs" in owner.pynchy("service", "restart")
+    assert "it is running" in owner.pynchy("service", "restart")
 
     # Crash after crash it waits longer, and says so; whoever asks for it does not wait.
     hurry(owner)
@@ -144,7 +144,7 @@ def test_what_keeps_it_from_starting_is_said_and_it_is_not_tried_for_ever(owner:
         owner.kill(signal.SIGKILL)
         owner.wait(lambda told=f"waits {seconds} s": told in owner.shown("StatusText"))  # type: ignore[misc]
     assert "waits 20 s" in owner.pynchy("service", "status", exits=4)
-    assert "it runs" in owner.pynchy("service", "restart")
+    assert "it is running" in owner.pynchy("service", "restart")
     assert owner.shown("StatusText") == "ready; the offline model answers"
     assert len(owner.home.starts.read_text().split()) == 1
 
@@ -178,13 +178,13 @@ def test_without_a_login_it_is_said_what_is_missing(owner: Machine) -> None:
     assert "su and sudo are no login" in said
     assert not (owner.outside / ".config").exists()
     # Where only the variable is missing, as after su, the manager is found all the same.
-    assert "it runs" in owner.pynchy("service", "install", XDG_RUNTIME_DIR="")
+    assert "it is running" in owner.pynchy("service", "install", XDG_RUNTIME_DIR="")
     assert "active (running)" in owner.pynchy("service", "status", XDG_RUNTIME_DIR="")
 
 
 def test_a_shell_with_another_configuration_folder_is_no_obstacle(owner: Machine) -> None:
     named = f"{HOME}/dots"
-    assert "it runs" in owner.pynchy("service", "install", XDG_CONFIG_HOME=named)
+    assert "it is running" in owner.pynchy("service", "install", XDG_CONFIG_HOME=named)
     assert (owner.outside / ".config/systemd/user" / UNIT).exists()
     assert "active (running)" in owner.pynchy("service", "status", XDG_CONFIG_HOME=named)
     assert "removed" in owner.pynchy("service", "uninstall")
