@@ -90,7 +90,7 @@ def _act(home: Home, assistant: str, op: str, arguments: dict[str, object]) -> A
     from pynchy.container.folders import scaffold
     from pynchy.control.ops.acting import Acting
     from pynchy.control.ops.groups import GroupOps
-    from pynchy.control.server import OpFailed
+    from pynchy.control.server import OpFailed, ops_of
     from pynchy.daemon.lock import open_lock
     from pynchy.store import groups
     from pynchy.store.database import open_store
@@ -105,8 +105,7 @@ def _act(home: Home, assistant: str, op: str, arguments: dict[str, object]) -> A
         async with open_store(home.database, mark=home.store_mark) as store:
             await store.call(groups.ensure_main, name="Main", trigger=assistant)
             ops = GroupOps(Acting(store, nothing), assistant, partial(scaffold, home), nobody)
-            wanted: Any = ops.ops[op]
-            return await wanted(None, **arguments)
+            return await ops_of(ops)[op](None, **arguments)
 
     try:
         with open_lock(home.lock):
