@@ -13,7 +13,7 @@ from typing import NoReturn, TypeVar
 
 import trio
 
-from pynchy.folder_changes import Watches
+from pynchy.files.changes import Watches
 from pynchy.logs import logger
 
 T = TypeVar("T")

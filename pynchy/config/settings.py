@@ -29,6 +29,7 @@ from pynchy.config.values import (
     Size,
     Words,
 )
+from pynchy.files.disk import Threshold
 from pynchy.model import DAY, HOUR, MINUTE, SECOND
 from pynchy_agent.values import Choice, Flag, Kind, Number, Unfit, Whole
 
@@ -248,6 +249,10 @@ class Disk:
         "all files of one group; a run that comes near it is ended. 0: no limit",
     )
     group_files: int = setting(250_000, Whole(0, 10**9), "their number; 0: no limit")
+
+    @property
+    def threshold(self) -> Threshold:
+        return Threshold(bytes=self.free, share=self.free_percent / 100)
 
 
 @attrs.frozen

@@ -30,8 +30,8 @@ from pynchy.container.mounts.extra import Allowed
 from pynchy.container.mounts.rules import BadAllowlist
 from pynchy.container.session import Session, Traffic
 from pynchy.daemon.loop_watchdog import Watch as LoopWatch
+from pynchy.files.changes import Watches
 from pynchy.files.disk import ENDLESS, Space
-from pynchy.folder_changes import Watches
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.proxy import Gateway
 from pynchy.groups.guards import Guards

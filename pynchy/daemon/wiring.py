@@ -42,8 +42,8 @@ from pynchy.daemon.loop_watchdog import open_watch
 from pynchy.daemon.recovery import Recovery
 from pynchy.daemon.scheduler import Scheduler
 from pynchy.daemon.workers import GroupWorkers
+from pynchy.files.changes import Watches, open_watches
 from pynchy.files.disk import Threshold, space_of
-from pynchy.folder_changes import Watches, open_watches
 from pynchy.gateway.exchange import Upstream
 from pynchy.groups import dispatcher, queue, turn
 from pynchy.groups.agent import ContainedAgents, bounds_of
@@ -153,7 +153,7 @@ async def serve(
     line = queue.GroupQueue(capacity=config.limits.containers, prewarm=config.container.prewarm)
     watching = Watching(now)
     store.tell_changes(watching.changed)
-    threshold = Threshold.of(config.disk)
+    threshold = config.disk.threshold
     outgoing = _sender(edges, links)
 
     async with trio.open_nursery() as nursery:

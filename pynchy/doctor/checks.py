@@ -23,7 +23,6 @@ from typing import Final, Literal
 import attrs
 import trio
 
-from pynchy import folder_changes
 from pynchy.config import environ as environment
 from pynchy.config.installation import known_install_id, last_engine
 from pynchy.config.paths import MAX_SOCKET_PATH, Home
@@ -38,7 +37,8 @@ from pynchy.container.mounts.allowlist import read_allowlist, real_roots
 from pynchy.container.mounts.rules import BadAllowlist
 from pynchy.daemon import service_files
 from pynchy.daemon.lock import is_held
-from pynchy.files.disk import Space, Threshold, space_of, spell_bytes
+from pynchy.files import changes
+from pynchy.files.disk import Space, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
 from pynchy.limits import DOCTOR
@@ -86,7 +86,7 @@ class Patient:
     build: Path = BUILD
     is_installed: Callable[[str], bool] = lambda module: find_spec(module) is not None
     space: Callable[[Path], Space] = space_of
-    unwatched: Callable[[], str] = folder_changes.refusal
+    unwatched: Callable[[], str] = changes.refusal
     verdict: Verdict | str = ""  # what the model API said to the credential, or why nothing
 
     @property
@@ -376,7 +376,7 @@ async def check_sdk(patient: Patient) -> Finding:
 
 async def check_disk(patient: Patient) -> Finding:
     place = next(p for p in (patient.home.root, *patient.home.root.parents) if p.exists())
-    threshold = Threshold.of((patient.config or Config(home=patient.home)).disk)
+    threshold = (patient.config or Config(home=patient.home)).disk.threshold
     space = patient.space(place)
     room = f"{spell_bytes(space.free)} are free"
     if space.is_short_of_files():

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
-
-if TYPE_CHECKING:
-    from pynchy.config.settings import Disk
 
 FEW_FILES: Final = 0.01  # of all the files a file system can hold
 BACK: Final = 1.1  # times the threshold is room again; between the two nothing changes
@@ -47,11 +44,6 @@ class Threshold:
 
     bytes: int
     share: float
-
-    @classmethod
-    def of(cls, settings: Disk) -> Threshold:
-        """The threshold of the configuration."""
-        return cls(bytes=settings.free, share=settings.free_percent / 100)
 
     def least(self, space: Space) -> int:
         """The bytes that must be free."""

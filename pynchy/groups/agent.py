@@ -26,9 +26,9 @@ from pynchy.container.engines.runtime import Runtime
 from pynchy.container.mounts.extra import Extras
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.container.spec import AGENT_COMMAND, GATEWAY, WORK, Limits, Mount, Spec
-from pynchy.files.disk import Space, Threshold
+from pynchy.files.changes import Watches
+from pynchy.files.disk import Space
 from pynchy.files.usage import Usage
-from pynchy.folder_changes import Watches
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.proxy import Gateway
 from pynchy.groups.guards import Guards
@@ -202,7 +202,7 @@ class ContainedAgents:
                 bytes=disk.group if own.disk is None else own.disk,
                 files=disk.group_files if own.files is None else own.files,
             ),
-            threshold=Threshold.of(disk),
+            threshold=disk.threshold,
             measure=self.measure,
             turns=self.walks,
             before=None if scratch is not None else partial(self._before, group.folder),

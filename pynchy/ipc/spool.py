@@ -19,7 +19,7 @@ from typing import Final
 
 import attrs
 
-from pynchy.folder_changes import Watch, open_watch
+from pynchy.files.changes import Watch, open_watch
 from pynchy_agent.wire import COMMAND_NAME, MAX_COMMAND
 
 SCAN_LIMIT: Final = 4096  # entries looked at in one scan

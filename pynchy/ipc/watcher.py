@@ -26,7 +26,7 @@ from pynchy.actions.call import HOST, Done, Given, Host
 from pynchy.actions.effects import Awaits, Effects
 from pynchy.actions.later import Bells
 from pynchy.files import trees
-from pynchy.folder_changes import Watch
+from pynchy.files.changes import Watch
 from pynchy.ipc import errors, files
 from pynchy.ipc.spool import BadFile, BrokenSpool, Scan, open_spool
 from pynchy.logs import logger

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn
 
-from pynchy.folder_changes import Watch, open_watch
+from pynchy.files.changes import Watch, open_watch
 
 TAIL: Final = 256 * 1024  # bytes at the end of the log that are shown at first
 STEP: Final = 256 * 1024  # bytes read at once

@@ -27,7 +27,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pynchy.config.paths import Home
-from pynchy.folder_changes import Watch
+from pynchy.files.changes import Watch
 from pynchy.limits import CLIENTS
 from pynchy.reader_budget import Reader, TooManyPieces
 from pynchy.text import safe

@@ -36,7 +36,7 @@ class Kind(Enum):
 PLAN: dict[str, Kind] = {
     "pynchy.__main__": Kind.DOOR,
     "pynchy.groups.agent": Kind.PROCEDURE,
-    "pynchy.folder_changes": Kind.GROUND,
+    "pynchy.files.changes": Kind.GROUND,
     "pynchy.cli.*": Kind.DOOR,
     "pynchy.schedule.clock_watch": Kind.GROUND,
     "pynchy.limits": Kind.MODEL,

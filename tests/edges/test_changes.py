@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from pynchy.daemon.edges import warnings
-from pynchy.folder_changes import RESCAN, Rescan, Watches, open_watches
+from pynchy.files.changes import RESCAN, Rescan, Watches, open_watches
 from pynchy.ipc.spool import open_spool
 
 NAME = "0" * 32 + ".json"
@@ -97,7 +97,7 @@ def test_where_others_took_all_there_is_a_folder_is_looked_at_again_and_again() 
     program = f"""
 import ctypes, os, sys, trio
 from pathlib import Path
-from pynchy import folder_changes as changes
+from pynchy.files import changes
 from pynchy.ipc.spool import open_spool
 from pynchy.daemon.edges import warnings
 

@@ -90,7 +90,7 @@ def test_another_program_of_this_user_cannot_look_into_our_memory() -> None:
     # threat K2: as another user, if we are root, who may look anywhere
     source = """
 import os, sys
-from pynchy import folder_changes
+from pynchy.files import changes
 from pynchy.config import cores
 if os.getuid() == 0: os.setgroups([]); os.setgid(61235); os.setuid(61235)
 secret = "sk-ant-" + "canary" * 3
@@ -99,7 +99,7 @@ sys.stdin.readline()
 cores.switch_off()
 fd = os.open("/tmp", os.O_RDONLY)
 seen = sorted(os.listdir("/proc/self/fd"))[:1], os.readlink(f"/proc/self/fd/{fd}")
-print(*seen, folder_changes.refusal() == "", flush=True)
+print(*seen, changes.refusal() == "", flush=True)
 sys.stdin.readline()
 """
     look = """

@@ -15,7 +15,7 @@ from pynchy.config import credentials
 from pynchy.config.paths import Home
 from pynchy.config.settings import Credential
 from pynchy.config.sources import credential_now
-from pynchy.folder_changes import open_watches
+from pynchy.files.changes import open_watches
 from tests.end_to_end.house import HANG
 
 

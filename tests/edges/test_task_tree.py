@@ -18,7 +18,7 @@ from pynchy.config.settings import Config
 from pynchy.container.session import Session
 from pynchy.daemon import wiring
 from pynchy.daemon.edges import Edges
-from pynchy.folder_changes import open_watches
+from pynchy.files.changes import open_watches
 from pynchy.ipc.watcher import CommandService
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, RunId
 from pynchy.policy.failures import CallResult

@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from pynchy.actions.effects import Effects
-from pynchy.folder_changes import open_watch
+from pynchy.files.changes import open_watch
 from pynchy.ipc import errors, files, watcher
 from pynchy.ipc.files import FILE_LIMIT
 from pynchy.ipc.spool import SCAN_LIMIT, BrokenSpool, Scan, Spool
