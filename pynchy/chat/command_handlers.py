@@ -1,10 +1,10 @@
 """Carry out the commands that people type in a chat: one function for each.
 
-Procedure. Each is called in the transaction that stores the order's message, so an order takes effect exactly once,
-answers exactly once, and a crash leaves either all of it or nothing. What follows after the commit is returned.
+Procedure. Each is called in the transaction that stores the command's message, so it takes effect exactly once, is
+answered exactly once, and a crash leaves either all of it or nothing. What follows after the commit is returned.
 
-The rule that keeps it so: what an order does is an act, the same by whatever door it is asked for; here are the words.
-No order waits for anything, and every one is answered with one line or more in its chat.
+The rule that keeps it so: what a command does is an act, the same whoever asks for it; here are the words.
+No command waits for anything, and every one is answered with one line or more in its chat.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MOST_TASKS: Final = LISTS.tasks
 
 
 @attrs.frozen
-class Order:
-    """What somebody ordered in a chat, and who they are."""
+class Context:
+    """Who gave a command, in which group, and with which argument."""
 
     actor: Actor
     group: Group
@@ -49,16 +49,16 @@ class Order:
 def carry_out(
     tx: Tx, asked: Asked, /, *, scaffold: Scaffold = no_folders, timezone: str = "UTC"
 ) -> Effects:
-    """Do what was ordered, answer it in its chat, and say what follows after the commit."""
+    """Do what was asked, answer it in its chat, and say what follows after the commit."""
     text, effects = asked.refusal, NOTHING
     if text is None:
         actor = actor_of(asked.message, asked.group)
-        order = Order(actor, asked.group, asked.order.argument, scaffold, timezone)
+        context = Context(actor, asked.group, asked.command.argument, scaffold, timezone)
         try:
             with tx.undone_if_raised():
-                text, effects = ORDERS[asked.order.name](tx, order)
+                text, effects = HANDLERS[asked.command.name](tx, context)
         except Refused as error:
-            text = _sentence(error, order)
+            text = _sentence(error, context)
     notices.tell(tx, asked.message.chat, f"{NOTICE_PREFIX}{text}")
     return effects
 
@@ -77,9 +77,9 @@ def actor_of(message: Message, group: Group) -> Actor:
     )
 
 
-def _sentence(error: Refused, order: Order) -> str:
+def _sentence(error: Refused, context: Context) -> str:
     if error.code == "unknown_group":
-        return f"There is no group {order.argument}."
+        return f"There is no group {context.argument}."
     text = str(error)
     return text if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
 
@@ -87,35 +87,38 @@ def _sentence(error: Refused, order: Order) -> str:
 _Answer = tuple[str, Effects]
 
 
-def _help(tx: Tx, order: Order) -> _Answer:
-    return help_text(order.group), NOTHING
+def _help(tx: Tx, context: Context) -> _Answer:
+    return help_text(context.group), NOTHING
 
 
-def _stop(tx: Tx, order: Order) -> _Answer:
-    ended, effects = groups.stop(tx, order.actor, order.group.folder)
+def _stop(tx: Tx, context: Context) -> _Answer:
+    ended, effects = groups.stop(tx, context.actor, context.group.folder)
     if ended.turns:
         text = "Stopped."
     elif ended.questions:
-        text = "Stopped: I wait for no answer any more."
+        text = "Stopped. I no longer wait for an answer."
     elif ended.agent:
-        text = "I was working on nothing; what I still had running is ended."
+        text = "I was not answering anything; what was still running is stopped."
     else:
         text = "There is nothing to stop."
     return text, effects
 
 
-def _new(tx: Tx, order: Order) -> _Answer:
-    effects = groups.begin_anew(tx, order.actor, order.group.folder)
+def _new(tx: Tx, context: Context) -> _Answer:
+    effects = groups.begin_anew(tx, context.actor, context.group.folder)
     return "A new conversation begins. Files and memory stay.", effects
 
 
-def _compact(tx: Tx, order: Order) -> _Answer:
-    effects = groups.compact(tx, order.actor, order.group.folder)
-    return "I shorten our conversation." if effects else "There is no conversation yet.", effects
+def _compact(tx: Tx, context: Context) -> _Answer:
+    effects = groups.compact(tx, context.actor, context.group.folder)
+    return (
+        "I am shortening our conversation." if effects else "There is no conversation yet.",
+        effects,
+    )
 
 
-def _status(tx: Tx, order: Order) -> _Answer:
-    group, now = order.group, tx.now
+def _status(tx: Tx, context: Context) -> _Answer:
+    group, now = context.group, tx.now
     live = runs.live(tx, group.folder)
     owed = sum(len(turns.held(tx, run.id)) for run in live)
     lines = [f"Working on {owed} request{'s' * (owed != 1)}." if owed else "Idle."]
@@ -132,8 +135,8 @@ def _status(tx: Tx, order: Order) -> _Answer:
     return " ".join(lines), NOTHING
 
 
-def _tasks(tx: Tx, order: Order) -> _Answer:
-    found = tasks.of_group(tx, None if order.group.is_main else order.group.folder)[:MOST_TASKS]
+def _tasks(tx: Tx, context: Context) -> _Answer:
+    found = tasks.of_group(tx, None if context.group.is_main else context.group.folder)[:MOST_TASKS]
     if not found:
         return "Nothing is scheduled.", NOTHING
     lines = [
@@ -143,24 +146,24 @@ def _tasks(tx: Tx, order: Order) -> _Answer:
     return "\n".join(lines), NOTHING
 
 
-def _usage(tx: Tx, order: Order) -> _Answer:
-    folder = None if order.group.is_main else order.group.folder
-    today = usage.total(usage.used(tx, order.actor, folder, days=1, timezone=order.timezone))
+def _usage(tx: Tx, context: Context) -> _Answer:
+    folder = None if context.group.is_main else context.group.folder
+    today = usage.total(usage.used(tx, context.actor, folder, days=1, timezone=context.timezone))
     said = f"Today: {today.calls} calls, {today.tokens} tokens, ${today.cost / 1e6:.2f}"
     if today.estimated:
         said += f", of which ${today.estimated / 1e6:.2f} is the most it can be"
     return f"{said}.", NOTHING
 
 
-def _model(tx: Tx, order: Order) -> _Answer:
-    if not order.argument:
-        return f"Model: {order.group.model or 'the default'}.", NOTHING
-    model = None if order.argument == "default" else order.argument
-    effects = groups.set_model(tx, order.actor, order.group.folder, model)
-    return f"From the next conversation start on: {order.argument}.", effects
+def _model(tx: Tx, context: Context) -> _Answer:
+    if not context.argument:
+        return f"Model: {context.group.model or 'the default'}.", NOTHING
+    model = None if context.argument == "default" else context.argument
+    effects = groups.set_model(tx, context.actor, context.group.folder, model)
+    return f"The model from the next conversation on: {context.argument}.", effects
 
 
-def _groups(tx: Tx, order: Order) -> _Answer:
+def _groups(tx: Tx, context: Context) -> _Answer:
     lines = []
     held = breakers.held_back(tx)
     for each in rows.list_groups(tx):
@@ -170,27 +173,27 @@ def _groups(tx: Tx, order: Order) -> _Answer:
     return "\n".join(lines), NOTHING
 
 
-def _pause(tx: Tx, order: Order) -> _Answer:
-    folder = GroupId(order.argument)
-    effects = groups.pause(tx, order.actor, folder)
+def _pause(tx: Tx, context: Context) -> _Answer:
+    folder = GroupId(context.argument)
+    effects = groups.pause(tx, context.actor, folder)
     if not effects:
         return f"{folder} is paused already.", effects
     return f"{folder} is paused: its messages are kept and not answered.", effects
 
 
-def _resume(tx: Tx, order: Order) -> _Answer:
-    folder = GroupId(order.argument)
-    effects = groups.resume(tx, order.actor, folder)
+def _resume(tx: Tx, context: Context) -> _Answer:
+    folder = GroupId(context.argument)
+    effects = groups.resume(tx, context.actor, folder)
     return (
         f"{folder} goes on." if effects else f"{folder} is neither paused nor held back.",
         effects,
     )
 
 
-def _decide(tx: Tx, order: Order, *, approve: bool) -> _Answer:
-    code = read_code(order.argument)
+def _decide(tx: Tx, context: Context, *, approve: bool) -> _Answer:
+    code = read_code(context.argument)
     decided, effects = approvals.decide(
-        tx, order.actor, code, approve=approve, scaffold=order.scaffold
+        tx, context.actor, code, approve=approve, scaffold=context.scaffold
     )
     return decided.text, effects
 
@@ -201,7 +204,7 @@ def _spell(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-ORDERS: Final[dict[str, Callable[[Tx, Order], _Answer]]] = {
+HANDLERS: Final[dict[str, Callable[[Tx, Context], _Answer]]] = {
     "help": _help,
     "stop": _stop,
     "new": _new,

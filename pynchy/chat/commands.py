@@ -16,7 +16,7 @@ from pynchy.text.triggers import begins_with_name, is_owner
 
 
 @attrs.frozen
-class Order:
+class Command:
     """A command with its one argument, "" if there is none."""
 
     name: str
@@ -39,7 +39,7 @@ _FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _CODE: Final = re.compile(r"[0-9A-Za-z]{4}-?[0-9A-Za-z]{4}", re.ASCII)
 
 COMMANDS: Final[dict[str, Rule]] = {
-    "help": Rule("/help", "what you can order"),
+    "help": Rule("/help", "list these commands"),
     "stop": Rule("/stop", "stop what I am doing"),
     "new": Rule("/new", "begin a new conversation; files and memory stay"),
     "compact": Rule("/compact", "shorten our conversation, keeping what matters"),
@@ -57,7 +57,7 @@ COMMANDS: Final[dict[str, Rule]] = {
 }
 
 
-def parse(message: Message, group: Group) -> Order | None:
+def parse(message: Message, group: Group) -> Command | None:
     """The command that ``message`` is in ``group``, or None if it is something said.
 
     It may be addressed (``@Name /stop``). What is attached, edited, taken back or unknown in this
@@ -88,8 +88,8 @@ def parse(message: Message, group: Group) -> Order | None:
         return None
     if argument:
         fits = rule.argument is not None and rule.argument.fullmatch(argument) is not None
-        return Order(name, argument) if fits else None
-    return None if rule.required else Order(name)
+        return Command(name, argument) if fits else None
+    return None if rule.required else Command(name)
 
 
 def _has_words(head: str, name: str) -> bool:
@@ -98,8 +98,8 @@ def _has_words(head: str, name: str) -> bool:
     return letters > sum(character.isalnum() for character in name)
 
 
-def refusal(order: Order, message: Message, group: Group) -> str | None:
-    """Why the sender may not give this order here, or None.
+def refusal(command: Command, message: Message, group: Group) -> str | None:
+    """Why the sender may not give this command here, or None.
 
     What stands in main's part of the table, and what makes the group dearer, wants somebody who was
     named: an allowed sender, or the owner. Silence about who is allowed never means everybody
@@ -108,8 +108,12 @@ def refusal(order: Order, message: Message, group: Group) -> str | None:
     if is_owner(message):
         return None
     named = group.allowed_senders is not None and message.sender in group.allowed_senders
-    if COMMANDS[order.name].main or group.is_main or (order.name == "model" and order.argument):
-        return None if named else f"/{order.name} is for the owner and for senders they allowed."
+    if (
+        COMMANDS[command.name].main
+        or group.is_main
+        or (command.name == "model" and command.argument)
+    ):
+        return None if named else f"/{command.name} is for the owner and for senders they allowed."
     if group.allowed_senders is None or named:
         return None
     return f"You are not among the allowed senders of {group.name}."
@@ -121,5 +125,5 @@ def help_text(group: Group) -> str:
         f"{rule.usage}: {rule.does}" for rule in COMMANDS.values() if group.is_main or not rule.main
     ]
     if group.requires_trigger and not group.is_main:
-        lines.insert(0, f"Begin a message with @{group.trigger} and I answer. You can also order:")
+        lines.insert(0, f"Begin a message with @{group.trigger} and I answer it. Commands:")
     return "\n".join(lines)

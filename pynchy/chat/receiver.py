@@ -1,7 +1,7 @@
 """Store what a channel brings in, then acknowledge it to the channel, then ring the bell.
 
 The rule that keeps it so: nothing is acknowledged before its row is committed, and nothing of a
-message is decided here; the store knows what triggers, `commands` knows what is an order.
+message is decided here; the store knows what triggers, `commands` knows what is a command.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pynchy.chat.channel import (
     SetAside,
     StateChanged,
 )
-from pynchy.chat.commands import Order
+from pynchy.chat.commands import Command
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, Message
 from pynchy.store import groups, messages, notices
@@ -40,9 +40,9 @@ LOOPS: Final = "I take it for a program and do not answer it for an hour; others
 
 @attrs.frozen
 class Asked:
-    """An order given in a chat. ``refusal`` says why its sender may not give it, if they may not."""
+    """A command given in a chat. ``refusal`` says why its sender may not give it, if they may not."""
 
-    order: Order
+    command: Command
     message: Message
     group: Group
     refusal: str | None
@@ -188,20 +188,20 @@ def _named(message: Message) -> Message:
 
 def _keep_message(tx: Tx, message: Message, *, on_command: OnCommand) -> _Kept:
     group = groups.by_chat(tx, message.chat)
-    order = None if group is None else commands.parse(message, group)
-    received = messages.receive(tx, message, command=order is not None)
+    command = None if group is None else commands.parse(message, group)
+    received = messages.receive(tx, message, command=command is not None)
     if received.loops:
         who = clean_name(message.sender_name)
         words = f"{NOTICE_PREFIX}{who} answers me faster than people do, every time. {LOOPS}"
         notices.tell(tx, message.chat, words)
         return _Kept(message, received, Effects(speaks=True))
-    if group is None or order is None or received.seq is None:
-        # A second delivery, and what we sent ourselves, order nothing.
+    if group is None or command is None or received.seq is None:
+        # A second delivery, and what we sent ourselves, are no commands.
         answers = received.answers
         answered = () if answers is None else (Awaits("answer", answers),)
         return _Kept(message, received, Effects(answered=answered))
-    refusal = commands.refusal(order, message, group)
-    asked = Asked(order=order, message=message, group=group, refusal=refusal)
+    refusal = commands.refusal(command, message, group)
+    asked = Asked(command=command, message=message, group=group, refusal=refusal)
     return _Kept(message, received, Effects(speaks=True) + on_command(tx, asked))
 
 

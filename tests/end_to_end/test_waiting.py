@@ -130,12 +130,12 @@ def test_a_conversation_is_shortened_when_it_is_ordered(home: Path) -> None:
         assert "no conversation yet" in talk.ask("/compact")
         for number in range(3):
             assert talk.ask(f"echo line {number}") == f"line {number}"
-        assert "I shorten" in talk.ask("/compact")
+        assert "I am shortening" in talk.ask("/compact")
         assert "is shortened" in talk.reply()
         assert talk.ask("echo warm") == "warm"
         assert daemon.stop() == 0
     with running(home, "bwrap") as daemon, daemon.talk() as talk:  # now with no container there
-        assert "I shorten" in talk.ask("/compact")
+        assert "I am shortening" in talk.ask("/compact")
         assert "is shortened" in talk.reply()
         assert talk.ask("echo and on") == "and on"
     assert len(list((home / "groups" / "main" / "conversations").iterdir())) >= 1

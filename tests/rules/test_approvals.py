@@ -242,7 +242,7 @@ def test_one_group_cannot_flood_people_with_requests() -> None:  # threat I5
         ("request_mount", {"path": "srv/x"}, "not an absolute path"),
         ("request_mount", {"path": "/srv/../etc"}, "not an absolute path"),
         ("request_mount", {"path": "/srv/x", "name": "../x"}, "not a name"),
-        ("request_mount", {"path": "/srv/\u202ex", "name": "x"}, "cannot be seen"),
+        ("request_mount", {"path": "/srv/\u202ex", "name": "x"}, "invisible characters"),
         ("request_host", {"host": "10.0.0.1"}, "no host name"),
         ("request_host", {"host": "a b"}, "no host name"),
         ("request_host", {"host": "*"}, "no host name"),
@@ -526,7 +526,7 @@ def order(there: World, text: str, *, sender: SenderId, chat: ChatId, own: bool 
     before = len(there.outbox())
     command_handlers.carry_out(
         Tx(there.db, NOON, there.new_id),
-        Asked(order=found, message=message, group=group, refusal=refusal),
+        Asked(command=found, message=message, group=group, refusal=refusal),
     )
     [said] = there.outbox()[before:]
     return str(said["text"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.chat import command_handlers
-from pynchy.chat.commands import COMMANDS, Order, help_text, parse, refusal
+from pynchy.chat.commands import COMMANDS, Command, help_text, parse, refusal
 from pynchy.model import Attachment, ChatId, Group, GroupId, Message, Micros, SenderId
 
 ANN = SenderId("4917@s.whatsapp.net")
@@ -52,17 +52,17 @@ def message(
 @pytest.mark.parametrize(
     ("text", "order"),
     [
-        ("/help", Order("help")),
-        ("  /Stop \n", Order("stop")),
-        ("/new", Order("new")),
-        ("/model", Order("model")),
-        ("/model claude-opus-4-1", Order("model", "claude-opus-4-1")),
-        ("@Pynchy /stop", Order("stop")),
-        ("@pynchy: /stop", Order("stop")),
-        ("\u2068@Pynchy\u2069 /stop", Order("stop")),
+        ("/help", Command("help")),
+        ("  /Stop \n", Command("stop")),
+        ("/new", Command("new")),
+        ("/model", Command("model")),
+        ("/model claude-opus-4-1", Command("model", "claude-opus-4-1")),
+        ("@Pynchy /stop", Command("stop")),
+        ("@pynchy: /stop", Command("stop")),
+        ("\u2068@Pynchy\u2069 /stop", Command("stop")),
     ],
 )
-def test_a_line_that_is_wholly_a_command_is_one(text: str, order: Order) -> None:
+def test_a_line_that_is_wholly_a_command_is_one(text: str, order: Command) -> None:
     assert parse(message(text), group()) == order
 
 
@@ -99,11 +99,11 @@ def test_text_that_merely_starts_with_a_slash_is_said_to_the_agent(text: str) ->
 
 def test_main_knows_more() -> None:
     main = group(main=True)
-    assert parse(message("/groups"), main) == Order("groups")
+    assert parse(message("/groups"), main) == Command("groups")
     assert parse(message("/pause"), main) is None
     assert parse(message("/pause family; /resume work"), main) is None
     assert parse(message("/pause f\u0430mily"), main) is None  # a Cyrillic a
-    assert parse(message("/pause family"), main) == Order("pause", "family")
+    assert parse(message("/pause family"), main) == Command("pause", "family")
     assert parse(message("/pause ../family"), main) is None
     assert "/groups" in help_text(main)
     assert "/groups" not in help_text(group())
@@ -116,24 +116,24 @@ def test_pictures_and_edits_are_no_commands() -> None:
 
 
 def test_a_name_with_a_slash_in_it_is_still_an_address() -> None:
-    assert parse(message("/stop"), group(trigger="a/b")) == Order("stop")
+    assert parse(message("/stop"), group(trigger="a/b")) == Command("stop")
 
 
 def test_who_may_order_in_main() -> None:  # invariants 155, 156
-    order, text = Order("pause", "family"), message("/pause family")
+    order, text = Command("pause", "family"), message("/pause family")
     assert refusal(order, text, group(main=True)) is not None
     assert refusal(order, text, group(main=True, allowed=(ANN,))) is None
     assert refusal(order, text, group(main=True, allowed=(BOB,))) is not None
     assert refusal(order, message("x", from_me=True), group(main=True)) is None
     assert refusal(order, message("x", chat="console:main"), group(main=True)) is None
-    assert refusal(Order("new"), text, group(main=True)) is not None
+    assert refusal(Command("new"), text, group(main=True)) is not None
 
 
 def test_who_may_order_elsewhere() -> None:
-    assert refusal(Order("stop"), message("/stop"), group()) is None
-    assert refusal(Order("stop"), message("/stop"), group(allowed=(BOB,))) is not None
-    assert refusal(Order("model"), message("/model"), group()) is None
-    dearer = Order("model", "claude-opus-4-1")
+    assert refusal(Command("stop"), message("/stop"), group()) is None
+    assert refusal(Command("stop"), message("/stop"), group(allowed=(BOB,))) is not None
+    assert refusal(Command("model"), message("/model"), group()) is None
+    dearer = Command("model", "claude-opus-4-1")
     assert refusal(dearer, message("/model"), group()) is not None
     assert refusal(dearer, message("/model"), group(allowed=(ANN,))) is None
 
@@ -146,4 +146,4 @@ def test_any_text_is_a_known_order_or_none(text: str, main: bool) -> None:
 
 
 def test_every_command_is_carried_out_by_somebody() -> None:
-    assert set(COMMANDS) == set(command_handlers.ORDERS)
+    assert set(COMMANDS) == set(command_handlers.HANDLERS)

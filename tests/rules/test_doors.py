@@ -82,7 +82,7 @@ class Doors(World):
         said = Message(MAIN_CONSOLE, "M", SenderId("console:me"), "me", NOON, text)
         order = commands.parse(said, main)
         assert order is not None
-        asked = Asked(order=order, message=said, group=main, refusal=None)
+        asked = Asked(command=order, message=said, group=main, refusal=None)
         self.followed += command_handlers.carry_out(Tx(self.db, NOON, self.new_id), asked)
         return str(self.outbox()[-1]["text"])
 

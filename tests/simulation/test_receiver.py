@@ -116,7 +116,7 @@ async def world() -> AsyncIterator[World]:
     )
 
     def on_command(tx: Tx, asked: Asked, /) -> Effects:
-        happened.append(f"ordered {asked.order.name}")
+        happened.append(f"ordered {asked.command.name}")
         return NOTHING if there.order is None else there.order(tx, asked)
 
     async def carry_out(effects: Effects) -> None:
