@@ -12,7 +12,17 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar
+from types import NoneType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import attrs
 
@@ -372,6 +382,71 @@ class Record(Kind[dict[str, Any]]):
             "required": list(self.needs),
             "additionalProperties": False,
         }
+
+
+@attrs.frozen
+class Instance(Kind[T]):
+    """An object with the fields of an attrs class, each of the kind that its annotation says; what is taken is one.
+
+    A field that is missing has the class's default, or is null where that is allowed. Others are passed over.
+    """
+
+    cls: type[T]
+    fields: Mapping[str, Kind[Any]]
+    expected = "an object"
+
+    @classmethod
+    def of(cls, type_: type[T]) -> Instance[T]:
+        hints = get_type_hints(type_, include_extras=True)
+        return cls(type_, {name: kind_of(hint) for name, hint in hints.items()})
+
+    def _take(self, value: object) -> T:
+        if not isinstance(value, Mapping):
+            raise Unfit
+        taken = {}
+        for field in attrs.fields(self.cls):  # type: ignore[arg-type]  # it is an attrs class
+            if field.name in value or field.default is attrs.NOTHING:
+                try:
+                    taken[field.name] = self.fields[field.name].take(value.get(field.name))
+                except Wrong as error:
+                    raise Wrong(f"{field.name}: {error}") from None
+        return self.cls(**taken)
+
+
+class AnyObject(Kind[Mapping[str, Any]]):
+    """An object, whatever is in it."""
+
+    expected = "an object"
+
+    def _take(self, value: object) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise Unfit
+        return value
+
+
+_PLAIN: Final[dict[type, Kind[Any]]] = {
+    str: Text(least=0),
+    bool: Flag(),
+    int: Whole(),
+    float: Number(),
+}
+
+
+def kind_of(hint: Any) -> Kind[Any]:
+    """The kind of value that an annotation stands for; ``Annotated`` names one itself."""
+    hint = getattr(hint, "__supertype__", hint)  # of a NewType
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    match get_origin(hint), get_args(hint):
+        case (origin, (_, Kind() as kind)) if origin is Annotated:
+            return kind
+        case (origin, (item, _)) if origin is tuple:
+            return Items(kind_of(item))
+        case (origin, _) if origin is Mapping:
+            return AnyObject()
+        case (_, (some, nothing)) if nothing is NoneType:
+            return Optional(kind_of(some))
+    return Instance.of(hint)
 
 
 # --- bounds and numbers --------------------------------------------------------------------------

@@ -17,33 +17,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from types import NoneType
-from typing import (
-    Annotated,
-    Any,
-    Final,
-    NoReturn,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Final, NoReturn, TypeVar, get_args
 
 import attrs
 
-from pynchy_agent.values import (
-    Choice,
-    Flag,
-    Items,
-    Kind,
-    Number,
-    Optional,
-    Pattern,
-    Text,
-    Unfit,
-    Whole,
-    Wrong,
-)
+from pynchy_agent.values import Choice, Instance, Items, Kind, Pattern, Text, Whole, Wrong
 
 T = TypeVar("T")
 
@@ -194,17 +172,6 @@ def _clean(value: Any) -> Any:
 # --- fields --------------------------------------------------------------------------------------
 
 
-class _Object(Kind[dict[str, Any]]):
-    """Any JSON object."""
-
-    expected = "an object"
-
-    def _take(self, value: object) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise Unfit
-        return value
-
-
 @attrs.frozen
 class _Cut(Kind[str]):
     """A text, of which only the first ``most`` characters are kept."""
@@ -216,66 +183,12 @@ class _Cut(Kind[str]):
         return Text(least=0).take(value)[: self.most]
 
 
-@attrs.frozen
-class _Message(Kind[T]):
-    """An object with the fields of an attrs class, each of the kind that its annotation says.
-
-    A field that is missing has the class's default, or is null where that is allowed. Others are passed over.
-    """
-
-    cls: type[T]
-    fields: Mapping[str, Kind[Any]]
-    expected = "an object"
-
-    @classmethod
-    def of(cls, message: type[T]) -> _Message[T]:
-        hints = get_type_hints(message, include_extras=True)
-        return cls(message, {name: _kind(hint) for name, hint in hints.items()})
-
-    def _take(self, value: object) -> T:
-        if not isinstance(value, dict):
-            raise Unfit
-        taken = {}
-        for field in attrs.fields(self.cls):  # type: ignore[arg-type]  # it is an attrs class
-            if field.name in value or field.default is attrs.NOTHING:
-                try:
-                    taken[field.name] = self.fields[field.name].take(value.get(field.name))
-                except Wrong as error:
-                    raise Wrong(f"{field.name}: {error}") from None
-        return self.cls(**taken)
-
-
-_KINDS: Final[dict[type, Kind[Any]]] = {
-    str: Text(least=0),
-    bool: Flag(),
-    int: Whole(),
-    float: Number(),
-}
-
-
-def _kind(hint: Any) -> Kind[Any]:
-    """The kind of value that a field's annotation stands for."""
-    if hint in _KINDS:
-        return _KINDS[hint]
-    match get_origin(hint), get_args(hint):
-        case (origin, (_, kind)) if origin is Annotated:
-            return kind  # type: ignore[no-any-return]
-        case (origin, (item, _)) if origin is tuple:
-            return Items(_kind(item))
-        case (None, _):
-            return _Message.of(hint)
-        case (origin, _) if origin is Mapping:
-            return _Object()
-        case (_, (some, nothing)) if nothing is NoneType:
-            return Optional(_kind(some))
-    raise TypeError(hint)
-
-
 Ids = Annotated[tuple[str, ...], Items(Text(64, least=0), 1000)]
 SessionId = Annotated[
     str,
     Pattern(re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII), "a UUID"),
 ]
+
 
 # --- host to container ---------------------------------------------------------------------------
 
@@ -367,8 +280,8 @@ class Close:
 ToContainer = Start | Prompt | Compact | Answer | Interrupt | Close
 
 
-_LINES: Final[dict[str, _Message[ToContainer]]] = {
-    cls.__name__.lower(): _Message.of(cls) for cls in get_args(ToContainer)
+_LINES: Final[dict[str, Instance[ToContainer]]] = {
+    cls.__name__.lower(): Instance.of(cls) for cls in get_args(ToContainer)
 }
 
 
@@ -394,8 +307,8 @@ def decode_start(line: bytes) -> Start:
 
 
 def _typed(
-    line: bytes, kinds: Mapping[str, _Message[T]], *, max_bytes: int
-) -> tuple[_Message[T], dict[str, Any]]:
+    line: bytes, kinds: Mapping[str, Instance[T]], *, max_bytes: int
+) -> tuple[Instance[T], dict[str, Any]]:
     """What a line says it is, and the rest of it."""
     body = loads_strict(line, max_bytes=max_bytes)
     name = body.pop("type", None)
@@ -510,8 +423,8 @@ class Command:
 
 Frame = Ready | Accepted | Progress | Result | Retrying | Idle | Error
 
-_FRAMES: Final[dict[str, _Message[Frame]]] = {
-    cls.__name__.lower(): _Message.of(cls) for cls in get_args(Frame)
+_FRAMES: Final[dict[str, Instance[Frame]]] = {
+    cls.__name__.lower(): Instance.of(cls) for cls in get_args(Frame)
 }
 
 

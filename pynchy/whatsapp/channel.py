@@ -38,6 +38,7 @@ from pynchy.model import DAY, HOUR, MINUTE, SECOND, ChatId, Outgoing
 from pynchy.reader_budget import Reader
 from pynchy.whatsapp import lines
 from pynchy.whatsapp.format import to_whatsapp
+from pynchy_agent.wire import BadFrame, LineBuffer
 
 COMMAND: Final = tuple(itself.argv("pynchy.whatsapp.bridge"))
 BURST: Final = 100  # events that wait for the receiver; then the bridge waits
@@ -279,7 +280,7 @@ class WhatsApp:
             try:
                 with self._running:
                     await self._run_bridge()
-            except* (lines.BadLine, OSError) as errors:
+            except* (lines.BadLine, BadFrame, OSError) as errors:
                 words = f"the bridge: {errors.exceptions[0]}"
                 await self._change(StateChanged("disconnected", words))
             self._ended.set()
@@ -380,20 +381,13 @@ class WhatsApp:
                 await self.refresh_groups()
 
     async def _read(self, stream: trio.abc.ReceiveStream) -> None:
-        rest, reader = bytearray(), Reader("the bridge")
+        buffer, reader = LineBuffer(lines.LONGEST), Reader("the bridge")
         while chunk := await self._receive(stream):
             await reader.took(len(chunk), chunk.count(b"\n"))
-            if b"\n" not in chunk:
-                rest += chunk
-            else:
-                first, *whole, tail = chunk.split(b"\n")
-                await self._hear(lines.decode(bytes(rest + first)))
-                for raw in whole:
-                    await reader.worked(len(raw))
-                    await self._hear(lines.decode(bytes(raw)))
-                rest = bytearray(tail)
-            if len(rest) > lines.LONGEST:
-                raise lines.BadLine("too long")
+            buffer.feed(chunk)
+            while (raw := buffer.pop()) is not None:
+                await reader.worked(len(raw))
+                await self._hear(lines.decode(raw))
 
     async def _receive(self, stream: trio.abc.ReceiveStream) -> bytes:
         async with self._reading:  # at the end its last words are read by another task

@@ -18,7 +18,8 @@ from typing import Any, Final
 import attrs
 
 from pynchy.limits import WHATSAPP
-from pynchy.model import Attachment, Message, Micros, Quoted
+from pynchy.model import Message, Micros
+from pynchy_agent.values import Instance, Wrong
 
 LONGEST: Final = 8 * 1024 * 1024  # bytes of a line
 TEXT: Final = WHATSAPP.text
@@ -53,37 +54,15 @@ def message_out(message: Message) -> dict[str, Any]:
 def message_in(fields: Any) -> Message:
     """The message of a line, every field of its type. Raises `BadLine`."""
     try:
-        quoted, attachments = fields["quoted"], fields["attachments"]
-        message = Message(
-            **{
-                **fields,
-                "quoted": None if quoted is None else Quoted(**quoted),
-                "attachments": tuple(Attachment(**each) for each in attachments),
-            }
-        )
-    except (TypeError, KeyError, AttributeError) as error:
+        message = _MESSAGE.take(fields)
+    except Wrong as error:
         raise BadLine(f"not a message: {error}") from None
-    for part in (message, *filter(None, [message.quoted]), *message.attachments):
-        _check(part)
+    for name in fields.keys() - _MESSAGE.fields.keys():
+        raise BadLine(f"not a message: {name[:NAME]} is not known")
     return message
 
 
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "str": (str,),
-    "str | None": (str, type(None)),
-    "bool": (bool,),
-    "int": (int,),
-    "Micros": (int,),
-    "ChatId": (str,),
-    "SenderId": (str,),
-}
-
-
-def _check(part: Any) -> None:
-    for field in attrs.fields(type(part)):
-        value, wanted = getattr(part, field.name), _TYPES.get(str(field.type))
-        if wanted is not None and type(value) not in wanted:
-            raise BadLine(f"not a message: {field.name} is a {type(value).__name__}")
+_MESSAGE: Final = Instance.of(Message)
 
 
 def fitted(message: Message) -> Message:
