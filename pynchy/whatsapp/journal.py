@@ -63,6 +63,11 @@ _SCHEMA: Final = """
     CREATE INDEX IF NOT EXISTS sends_wa ON sends (wa_id);
     CREATE INDEX IF NOT EXISTS sends_open ON sends (chat) WHERE state = 'open';
 """
+_PUT: Final = (
+    "INSERT {} INTO events (identity, payload, held_for, wa_id, said_by) VALUES (?, ?, ?, ?, ?)"
+)
+_DROP: Final = "UPDATE events SET payload = NULL, held_for = NULL"
+_SENT: Final = "UPDATE sends SET state = 'sent', wa_id = ?, text = '' WHERE message_id = ?"
 
 
 @attrs.frozen
@@ -88,13 +93,13 @@ class Journal:
         if "deliveries" not in names:
             self._db.execute("ALTER TABLE events ADD COLUMN deliveries INTEGER NOT NULL DEFAULT 0")
             self._db.execute("ALTER TABLE events ADD COLUMN failure TEXT")
-        self._db.execute(  # not even the notice got through: no more of it
+        self._run(  # not even the notice got through: no more of it
             "UPDATE events SET payload = NULL WHERE deliveries >= ? AND payload LIKE '{\"aside\":%'",
-            (DELIVERIES,),
+            DELIVERIES,
         )
         self._handed: set[int] = set()  # in this life, and nobody has said what became of them
         # What was on its way when an earlier life ended is doubtful from now on.
-        self._db.execute("UPDATE sends SET doubtful = 1 WHERE state = 'open'")
+        self._run("UPDATE sends SET doubtful = 1 WHERE state = 'open'")
 
     def put(
         self,
@@ -110,8 +115,7 @@ class Journal:
 
         False: known already, or our own send come back.
         """
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._change():
             held_for = None
             if own is not None:
                 if self._one("SELECT 1 FROM sends WHERE wa_id = ?", wa_id):
@@ -131,12 +135,8 @@ class Journal:
                 chat,
             ):
                 return False
-            changed = self._db.execute(
-                "INSERT OR IGNORE INTO events (identity, payload, held_for, wa_id, said_by) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (identity, payload, held_for, wa_id, said_by),
-            )
-            return changed.rowcount == 1
+            row = (identity, payload, held_for, wa_id, said_by)
+            return self._run(_PUT.format("OR IGNORE"), *row).rowcount == 1
 
     def hand_out(self, number: int, *, limit: int) -> list[Entry]:
         """What is not acknowledged, in order, behind ``number``, each counted as delivered.
@@ -144,20 +144,19 @@ class Journal:
         What was delivered before comes alone: if that ends badly again, it is known whose doing it was.
         One that has had its deliveries comes as the notice that it was set aside.
         """
-        with self._lock, self._unhurried(), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            rows = self._db.execute(
+        with self._change(hurry=False):
+            rows = self._run(
                 "SELECT number, deliveries FROM events WHERE payload IS NOT NULL "
                 "AND held_for IS NULL AND number > ? ORDER BY number LIMIT ?",
-                (number, limit),
+                number,
+                limit,
             ).fetchall()
             fresh = next((at for at, row in enumerate(rows) if row[1]), len(rows))
             return [self._hand_out(row[0]) for row in rows[: fresh or 1]]
 
     def hand_out_again(self, number: int) -> Entry | None:
         """The same for one that came back."""
-        with self._lock, self._unhurried(), self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._change(hurry=False):
             found = self._one(
                 "SELECT 1 FROM events WHERE number = ? AND payload IS NOT NULL", number
             )
@@ -169,23 +168,22 @@ class Journal:
         if int(had[0]) >= DELIVERIES:
             self._set_aside(number, had[1] or f"{DELIVERIES} times it was not taken to its end")
         self._handed.add(number)
-        row = self._db.execute(
+        row = self._run(
             "UPDATE events SET deliveries = deliveries + 1 WHERE number = ? "
             "RETURNING number, payload, deliveries",
-            (number,),
+            number,
         ).fetchall()[0]
         return Entry(*row)
 
     def failed(self, number: int, reason: str) -> None:
         """A delivery came to nothing, and why."""
-        with self._lock:
+        with self._change():
             self._handed.discard(number)
-            self._db.execute("UPDATE events SET failure = ? WHERE number = ?", (reason, number))
+            self._run("UPDATE events SET failure = ? WHERE number = ?", reason, number)
 
     def give_back(self) -> None:
         """An orderly end: what is in hand has not failed, and its delivery does not count."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._change():
             self._db.executemany(
                 "UPDATE events SET deliveries = deliveries - 1 "
                 "WHERE number = ? AND payload IS NOT NULL AND deliveries > 0",
@@ -195,22 +193,20 @@ class Journal:
 
     def put_aside(self, identity: str, *, chat: str, payload: str, reason: str) -> bool:
         """Set aside an event that could not even be read. False: that is known already."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._change():
             notice = json.dumps({"aside": {"chat": chat, "who": "", "reason": reason}})
-            changed = self._db.execute(
-                "INSERT OR IGNORE INTO events (identity, payload) VALUES (?, ?)", (identity, notice)
-            )
-            if changed.rowcount == 1:
+            new = "INSERT OR IGNORE INTO events (identity, payload) VALUES (?, ?)"
+            kept = self._run(new, identity, notice).rowcount == 1
+            if kept:
                 self._keep_aside(chat, reason, payload)
-            return changed.rowcount == 1
+            return kept
 
     def forget_aside(self, registered: Iterable[str]) -> None:
         """Erase what was set aside of any other chat."""
-        with self._lock:
-            self._db.execute(
+        with self._change():
+            self._run(
                 "DELETE FROM aside WHERE chat NOT IN (SELECT value FROM json_each(?))",
-                (json.dumps(list(registered)),),
+                json.dumps(list(registered)),
             )
 
     def _set_aside(self, number: int, reason: str) -> None:
@@ -223,27 +219,26 @@ class Journal:
         except (ValueError, LookupError, TypeError, RecursionError):
             pass  # it is here because nobody can make sense of it
         notice = {"chat": chat, "who": who, "reason": reason}
-        self._db.execute(
+        self._run(
             "UPDATE events SET payload = ?, deliveries = 0, failure = NULL WHERE number = ?",
-            (json.dumps({"aside": notice}), number),
+            json.dumps({"aside": notice}),
+            number,
         )
         self._keep_aside(chat, reason, payload)
 
     def _keep_aside(self, chat: str, reason: str, payload: str) -> None:
-        self._db.execute(
-            "INSERT INTO aside (chat, reason, payload) VALUES (?, ?, ?)",
-            (chat, reason, payload[:ASIDE_SIZE]),
-        )
-        self._db.execute(
-            "DELETE FROM aside WHERE number <= (SELECT max(number) FROM aside) - ?", (ASIDE_KEPT,)
-        )
+        row = (chat, reason, payload[:ASIDE_SIZE])
+        self._run("INSERT INTO aside (chat, reason, payload) VALUES (?, ?, ?)", *row)
+        old = "DELETE FROM aside WHERE number <= (SELECT max(number) FROM aside) - ?"
+        self._run(old, ASIDE_KEPT)
 
     def rewrite(self, number: int, payload: str) -> None:
         """Put what an event has become in its place, if it is still open."""
-        with self._lock:
-            self._db.execute(
+        with self._change():
+            self._run(
                 "UPDATE events SET payload = ? WHERE number = ? AND payload IS NOT NULL",
-                (payload, number),
+                payload,
+                number,
             )
 
     def acknowledge(self, numbers: list[int]) -> None:
@@ -254,83 +249,65 @@ class Journal:
         """
         if not numbers:
             return
-        with self._lock, self._unhurried(), self._db:
+        with self._change(hurry=False):
             self._handed.difference_update(numbers)
-            self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "UPDATE events SET payload = NULL WHERE number = ?", [(each,) for each in numbers]
             )
             if any(each % 1000 == 0 for each in numbers):
-                self._db.execute(
-                    "DELETE FROM events WHERE payload IS NULL AND number < ?",
-                    (max(numbers) - KEPT,),
-                )
-                self._db.execute(
-                    "DELETE FROM sends WHERE rowid < (SELECT max(rowid) FROM sends) - ?", (KEPT,)
-                )
+                old = "DELETE FROM events WHERE payload IS NULL AND number < ?"
+                self._run(old, max(numbers) - KEPT)
+                old = "DELETE FROM sends WHERE rowid < (SELECT max(rowid) FROM sends) - ?"
+                self._run(old, KEPT)
 
     def count_open(self) -> int:
         """How many wait for the daemon; what is held does not."""
         with self._lock:
-            row = self._one(
-                "SELECT count(*) FROM events WHERE payload IS NOT NULL AND held_for IS NULL"
-            )
-        assert row is not None
-        return int(row[0])
+            waiting = "SELECT count(*) FROM events WHERE payload IS NOT NULL AND held_for IS NULL"
+            return int(self._run(waiting).fetchone()[0])
 
     # --- sends
 
     def begin(self, message_id: str, *, chat: str, text: str) -> bool:
         """Note a try before it is made. False: it was sent already."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._change():
             row = self._one("SELECT state FROM sends WHERE message_id = ?", message_id)
             if row is not None and row[0] == "sent":
                 return False
-            self._db.execute(
+            self._run(
                 "INSERT INTO sends (message_id, chat, text, state) VALUES (?1, ?2, ?3, 'open') "
                 "ON CONFLICT (message_id) DO UPDATE SET text = ?3, state = 'open'",
-                (message_id, chat, text.strip()),
+                message_id,
+                chat,
+                text.strip(),
             )
             return True
 
     def sent(self, message_id: str, wa_id: str) -> None:
         """WhatsApp has it, under this id. What was held for it is it, or a person's."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute(
-                "UPDATE sends SET state = 'sent', wa_id = ?, text = '' WHERE message_id = ?",
-                (wa_id, message_id),
-            )
-            self._db.execute(
-                "UPDATE events SET payload = NULL, held_for = NULL "
-                "WHERE held_for = ? AND wa_id = ?",
-                (message_id, wa_id),
-            )
+        with self._change():
+            self._run(_SENT, wa_id, message_id)
+            self._run(f"{_DROP} WHERE held_for = ? AND wa_id = ?", message_id, wa_id)
             row = self._one("SELECT doubtful FROM sends WHERE message_id = ?", message_id)
             self._release(message_id, drop=row is not None and bool(row[0]))
 
     def refused(self, message_id: str) -> None:
         """It was not sent, for certain: this time."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._change():
             row = self._one("SELECT doubtful FROM sends WHERE message_id = ?", message_id)
             if row is not None and not row[0]:
-                self._db.execute(
-                    "UPDATE sends SET state = 'refused', text = '' WHERE message_id = ?",
-                    (message_id,),
-                )
+                refuse = "UPDATE sends SET state = 'refused', text = '' WHERE message_id = ?"
+                self._run(refuse, message_id)
                 self._release(message_id, drop=False)
 
     def doubt(self, message_id: str) -> None:
         """No word of it."""
-        with self._lock:
-            self._db.execute("UPDATE sends SET doubtful = 1 WHERE message_id = ?", (message_id,))
+        with self._change():
+            self._run("UPDATE sends SET doubtful = 1 WHERE message_id = ?", message_id)
 
     def was_sent(self, message_id: str) -> bool | None:
         """Whether WhatsApp has it; None if nobody can tell."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._change():
             row = self._one("SELECT state, doubtful FROM sends WHERE message_id = ?", message_id)
             if row is None or row[0] == "refused":
                 return False
@@ -339,10 +316,7 @@ class Journal:
             seen = self._one("SELECT wa_id FROM events WHERE held_for = ?", message_id)
             if seen is None:
                 return None
-            self._db.execute(
-                "UPDATE sends SET state = 'sent', wa_id = ?, text = '' WHERE message_id = ?",
-                (seen[0], message_id),
-            )
+            self._run(_SENT, seen[0], message_id)
             self._release(message_id, drop=True)
             return True
 
@@ -363,28 +337,26 @@ class Journal:
     def _release(self, message_id: str, *, drop: bool) -> None:
         """Let what was held go on, as new: what came later may have been delivered already."""
         if drop:
-            self._db.execute(
-                "UPDATE events SET payload = NULL, held_for = NULL WHERE held_for = ?",
-                (message_id,),
-            )
+            self._run(f"{_DROP} WHERE held_for = ?", message_id)
             return
-        rows = self._db.execute(
-            "DELETE FROM events WHERE held_for = ? RETURNING identity, payload, wa_id, said_by",
-            (message_id,),
+        rows = self._run(
+            "DELETE FROM events WHERE held_for = ? RETURNING identity, payload, NULL, wa_id, said_by",
+            message_id,
         ).fetchall()
-        self._db.executemany(
-            "INSERT INTO events (identity, payload, wa_id, said_by) VALUES (?, ?, ?, ?)",
-            sorted(rows),
-        )
+        self._db.executemany(_PUT.format(""), sorted(rows))
 
     @contextmanager
-    def _unhurried(self) -> Iterator[None]:
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        try:
-            yield
-        finally:
-            self._db.execute("PRAGMA synchronous = FULL")
+    def _change(self, *, hurry: bool = True) -> Iterator[None]:
+        """One change, which is on the disk when it ends; without ``hurry`` a power cut may take it back."""
+        with self._lock:
+            self._run(f"PRAGMA synchronous = {'FULL' if hurry else 'NORMAL'}")
+            with self._db:
+                self._run("BEGIN IMMEDIATE")
+                yield
+
+    def _run(self, sql: str, *values: object) -> sqlite3.Cursor:
+        return self._db.execute(sql, values)
 
     def _one(self, sql: str, *values: object) -> tuple[str, ...] | None:
-        row: tuple[str, ...] | None = self._db.execute(sql, values).fetchone()
+        row: tuple[str, ...] | None = self._run(sql, *values).fetchone()
         return row
