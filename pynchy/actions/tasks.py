@@ -19,6 +19,7 @@ from pynchy.actions.record import note
 from pynchy.actions.refused import Refused
 from pynchy.model import ChatId, GroupId, Micros, SenderId, TaskId, after, channel_of
 from pynchy.policy.authority import OWNER
+from pynchy.schedule.firing import CatchUp
 from pynchy.schedule.times import BadSchedule, Schedule, next_slot, parse
 from pynchy.store import authority, groups, task_rows, tasks
 from pynchy.store.database import Database, Tx
@@ -40,7 +41,7 @@ class NewTask:
     chat: ChatId | None = None
     name: str = ""
     script: str | None = None
-    catch_up: task_rows.CatchUp = "coalesce"
+    catch_up: CatchUp = "coalesce"
 
 
 def create(

@@ -9,16 +9,15 @@ import attrs
 from pynchy.limits import TASKS
 from pynchy.model import ChatId, GroupId, Micros, SenderId, TaskId, TurnId
 from pynchy.policy import failures
+from pynchy.schedule.firing import CatchUp, failed_too_often, outcome
 from pynchy.schedule.times import Schedule
 from pynchy.store import notices
 from pynchy.store.database import Database, Tx
 from pynchy.store.rows import exists, parts, read_one, scalar
 
-LATE: Final = 5.0  # seconds
 MOST_FAILURES: Final = TASKS.failures
 
 Context = Literal["group", "isolated"]
-CatchUp = Literal["coalesce", "skip"]
 
 
 @attrs.frozen
@@ -73,14 +72,7 @@ def settle(tx: Tx, turn: TurnId, ended: str) -> None:
     if row is None:
         return
     task, slot, due_at, began_at = row
-    late = began_at - due_at > LATE * 1_000_000
-    state, reason = {
-        "done": ("late", f"{(began_at - due_at) / 1e6:.0f} s after its time")
-        if late
-        else ("ran", None),
-        "dead": ("failed", "its turn failed"),
-        "cancelled": ("skipped", "stopped by a person"),
-    }[ended]
+    state, reason = outcome(ended, due_at=due_at, began_at=began_at)
     tx.execute(
         "UPDATE fires SET state = ?, reason = ? WHERE task_id = ? AND slot = ?",
         (state, reason, task, slot),
@@ -104,8 +96,7 @@ def pause_if_failing(tx: Tx, turn: TurnId) -> None:
     id = scalar(tx, TaskId, "SELECT task_id FROM fires WHERE turn_id = ?", (turn,))
     task = None if id is None else get(tx, id)
     if task is not None and task.state == "active" and task.failures >= MOST_FAILURES:
-        reason = f"it failed {task.failures} times in a row"
-        set_aside(tx, task, reason)
+        set_aside(tx, task, failed_too_often(task.failures))
 
 
 def set_aside(tx: Tx, task: Task, reason: str) -> None:

@@ -19,6 +19,7 @@ import attrs
 from pynchy.limits import TASKS
 from pynchy.model import MAIN, ChatId, GroupId, Micros, SenderId, TaskId, TurnId, after
 from pynchy.policy.effect_limits import UNBOUNDED, Bounds
+from pynchy.schedule.firing import NOT_COUNTED, NOT_ITS_CHAT, CatchUp, fire, not_understood
 from pynchy.schedule.times import (
     MIN_PERIOD,
     MIN_PERIOD_MAIN,
@@ -32,7 +33,6 @@ from pynchy.store import breakers, turns
 from pynchy.store.database import Database, Tx
 from pynchy.store.rows import exists, from_value, number, parts, read_all, scalar, scalars
 from pynchy.store.task_rows import (
-    CatchUp,
     Context,
     Task,
     end_if_over,
@@ -45,7 +45,6 @@ SHORTEST: Final = 4  # letters of an id that name a task
 MOST_TASKS: Final = TASKS.group
 MOST_DEPTH: Final = TASKS.depth
 WINDOW: Final = TASKS.missed
-SKIP_LATE: Final = TASKS.late
 BATCH: Final = 200  # tasks of one transaction
 
 
@@ -276,7 +275,7 @@ def fire_due(tx: Tx, *, bounds: Bounds = UNBOUNDED) -> Fired:
     told = False
     for task in due:
         if not still_its(tx, task):
-            set_aside(tx, task, "its chat is not its group's any more")
+            set_aside(tx, task, NOT_ITS_CHAT)
             told = True
             continue
         stop = breakers.held(tx, task.folder, "turns", bounds=bounds)
@@ -287,7 +286,7 @@ def fire_due(tx: Tx, *, bounds: Bounds = UNBOUNDED) -> Fired:
             if _fire(tx, task):
                 groups[task.folder] = None
         except BadSchedule as error:
-            set_aside(tx, task, f"its schedule cannot be understood: {error}")
+            set_aside(tx, task, not_understood(str(error)))
             told = True
     ahead = f"SELECT min(next_run) FROM tasks WHERE state = 'active' {_NOT_HELD}"
     return Fired(tuple(groups), scalar(tx, Micros, ahead), told)
@@ -301,8 +300,7 @@ def _fire(tx: Tx, task: Task) -> bool:
     if task.schedule.kind != "once" and begin < horizon:
         first = next(slots(task.schedule, begin, tx.now), None)
         if first is not None and not _has_row(tx, task, first):
-            reason = "the daemon was down; what was due until a day ago was not counted"
-            _record(tx, task, first, "skipped", reason)
+            _record(tx, task, first, "skipped", NOT_COUNTED)
         begin = horizon
     # A clock that was set, or a new time zone, can bring a moment round again: it has had its row.
     due = [slot for slot in slots(task.schedule, begin, tx.now) if not _has_row(tx, task, slot)]
@@ -313,25 +311,17 @@ def _fire(tx: Tx, task: Task) -> bool:
     )
     if not due:
         return False
-    *missed, last = due
-    if task.catch_up == "skip":
-        for slot in missed:
-            _record(tx, task, slot, "skipped", "missed")
-        if tx.now - last.at > SKIP_LATE * 1_000_000:
-            _record(tx, task, last, "skipped", "missed")
-            end_if_over(tx, task.id)
-            return False
-        missed, due = [], [last]  # the others have their rows
     waits = _waits(tx, task.id)
-    if waits is not None:
-        tx.execute("UPDATE fires SET missed = missed + ? WHERE turn_id = ?", (len(due), waits))
-        for slot in due:
-            _record(tx, task, slot, "coalesced", "the one before still waits")
-        return False
-    for slot in missed:
-        _record(tx, task, slot, "coalesced", f"missed; {last.key} runs for it")
-    _claim(tx, task, last, missed=len(missed), steps=task.depth + 1)
-    return True
+    firing = fire(due, catch_up=task.catch_up, waits=waits is not None, now=tx.now)
+    for each in firing.passed:
+        _record(tx, task, each.slot, each.state, each.reason)
+    if firing.run is not None:
+        _claim(tx, task, firing.run, missed=firing.missed, steps=task.depth + 1)
+    elif firing.missed:
+        tx.execute("UPDATE fires SET missed = missed + ? WHERE turn_id = ?", (firing.missed, waits))
+    else:
+        end_if_over(tx, task.id)
+    return firing.run is not None
 
 
 def _has_row(db: Database, task: Task, slot: Slot) -> bool:

@@ -191,6 +191,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.policy.failures": Kind.RULES,
     "pynchy.policy.retries": Kind.RULES,
     "pynchy.daemon.scheduler": Kind.SERVICE,
+    "pynchy.schedule.firing": Kind.RULES,
     "pynchy.schedule.times": Kind.RULES,
     "pynchy.store.*": Kind.QUERIES,
     "pynchy.store.belonging": Kind.EDGE,

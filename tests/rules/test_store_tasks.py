@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
+from pynchy.schedule.firing import CatchUp
 from pynchy.schedule.times import Schedule
 from pynchy.store import (
     claims,
@@ -54,7 +55,7 @@ class House:
         kind: str = "interval",
         value: str = "600",
         *,
-        catch_up: task_rows.CatchUp = "coalesce",
+        catch_up: CatchUp = "coalesce",
     ) -> TaskId:
         schedule = Schedule(kind, value, "UTC", START)  # type: ignore[arg-type]  # strings of a test
         made = tasks.create(

@@ -23,6 +23,7 @@ from loguru import logger
 from pynchy.daemon.scheduler import Scheduler
 from pynchy.model import ChatId, GroupId, Micros, RunId, SenderId, TaskId
 from pynchy.policy.failures import Trouble
+from pynchy.schedule.firing import CatchUp
 from pynchy.schedule.times import Kind, Schedule, spell
 from pynchy.store import groups, outbox, results, runs, serving, task_rows, tasks
 from pynchy.store.database import Opened, Store, Tx, transaction
@@ -55,7 +56,7 @@ class Plan:
     kind: Kind
     value: str
     zone: str
-    catch_up: task_rows.CatchUp = "coalesce"
+    catch_up: CatchUp = "coalesce"
     anchor: Micros = BEGIN
 
     def minutes(self) -> list[int]:
@@ -443,7 +444,7 @@ def assert_row(year: Year, row: dict[str, object], plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(("catch_up", "down"), [("coalesce", 10.0), ("skip", 1500.0)])
-def test_a_task_survives_a_kill_at_every_step(catch_up: task_rows.CatchUp, down: float) -> None:
+def test_a_task_survives_a_kill_at_every_step(catch_up: CatchUp, down: float) -> None:
     # threat D1
     plans = (
         Plan("interval", "600", BERLIN, catch_up),

@@ -17,6 +17,7 @@ from pynchy.actions.refused import Refused
 from pynchy.control.ops.acting import Acting, group_of, shown
 from pynchy.control.server import Client, OpFailed, op
 from pynchy.model import GroupId, TaskId
+from pynchy.schedule.firing import CatchUp
 from pynchy.schedule.times import BadSchedule, parse, spell
 from pynchy.store import task_rows, tasks
 from pynchy.store.database import Tx
@@ -34,7 +35,7 @@ class Wanted:
     value: str
     context: task_rows.Context = "group"
     name: str = ""
-    catch_up: task_rows.CatchUp = "coalesce"
+    catch_up: CatchUp = "coalesce"
 
 
 @attrs.frozen
