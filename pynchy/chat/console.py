@@ -30,6 +30,7 @@ class Listener(Protocol):
 class Handed:
     """A message on its way into the store; ``folder`` is None if its chat is no group's."""
 
+    message: Message
     committed: trio.Event = attrs.field(factory=trio.Event)
     seq: Seq | None = None
     folder: GroupId | None = None
@@ -56,7 +57,6 @@ class Console:
     _new_id: Callable[[], str]
     _last_number: int = 0
     _handed: dict[int, Handed] = attrs.field(factory=dict)
-    _by_id: dict[str, int] = attrs.field(factory=dict)
     _attached: dict[str, dict[Listener, None]] = attrs.field(factory=dict)
     _typing: dict[ChatId, None] = attrs.field(factory=dict)
 
@@ -100,8 +100,9 @@ class Console:
         self, message: Message, *, seq: Seq | None, folder: GroupId | None, wakes: bool
     ) -> None:
         """A message is committed (before its acknowledgement): as which row, for which group."""
-        if handed := self._handed.get(self._by_id.get(message.id, 0)):
-            handed.seq, handed.folder, handed.wakes = seq, folder, wakes
+        for handed in self._handed.values():
+            if (handed.message.chat, handed.message.id) == (message.chat, message.id):
+                handed.seq, handed.folder, handed.wakes = seq, folder, wakes
         if seq is not None:
             self._tell(
                 message.chat,
@@ -146,7 +147,7 @@ class Console:
 
     async def say(
         self, chat: ChatId, text: str, *, sender: SenderId, sender_name: str, id: str
-    ) -> tuple[Message, Handed]:
+    ) -> Handed:
         """Bring a message in; returns once it is committed. Without an ``id`` it gets a new one."""
         message = Message(
             chat=chat,
@@ -157,14 +158,11 @@ class Console:
             text=text,
         )
         self._last_number += 1
-        number, handed = self._last_number, Handed()
+        number, handed = self._last_number, Handed(message)
         self._handed[number] = handed
-        self._by_id[message.id] = number
         try:
             await self._sender.send(Incoming(message, number))
             await handed.committed.wait()
         finally:
             del self._handed[number]
-            if self._by_id.get(message.id) == number:
-                del self._by_id[message.id]
-        return message, handed
+        return handed

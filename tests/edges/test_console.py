@@ -214,6 +214,18 @@ async def test_one_that_hangs_up_is_forgotten(tmp_path: Path) -> None:
         assert not console._attached
 
 
+async def test_the_same_message_from_two_at_once_is_told_to_both(tmp_path: Path) -> None:
+    async with consoled(tmp_path) as (console, connect):
+        one, two = await connect(), await connect()
+        for client in (one, two):
+            await client.say("send", chat=MAIN, text="hello", message_id="the-same-id")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await commit(console)
+        await commit(console)
+        for client in (one, two):
+            assert (await client.hear())["result"]["folder"] == "main"
+
+
 async def test_one_that_hangs_up_in_mid_send_has_sent(tmp_path: Path) -> None:
     async with consoled(tmp_path) as (console, connect):
         client = await connect()

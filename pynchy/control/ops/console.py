@@ -61,7 +61,7 @@ class ConsoleOps:
             raise OpFailed("bad_request", "sender: expected a name of 1 to 64 characters")
         if message_id and not _MESSAGE_ID.fullmatch(message_id):
             raise OpFailed("bad_request", "message_id: expected 8 to 64 letters and digits")
-        message, handed = await self.console.say(
+        handed = await self.console.say(
             ChatId(chat),
             text,
             sender=sender_id(sender),
@@ -72,7 +72,7 @@ class ConsoleOps:
             raise OpFailed("unknown_chat", f"{chat} is not registered: pynchy groups add {chat}")
         return {
             "chat": chat,
-            "message_id": message.id,
+            "message_id": handed.message.id,
             "seq": handed.seq,
             "folder": handed.folder,
             "wakes": handed.wakes,
