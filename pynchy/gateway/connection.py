@@ -1,9 +1,7 @@
 """Serve one run's HTTP connections to the gateway.
 
-HTTP/1.1 by h11 over trio, so that what passes is read in one place and nothing is forwarded that
-was not parsed. What may pass is decided in `policy`, `body` and `hosts`; here is only how it passes,
-and how much of it: every wait on a client has a limit, every buffer a size, every run a number of
-connections.
+What passes is read in one place (`http1`), and nothing is forwarded that was not parsed. What may pass
+is decided in `policy`, `body` and `hosts`; here is only how it passes, and how much of it for each run.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import trio
 from pynchy.gateway import body, egress, hosts, policy, prices
 from pynchy.gateway.exchange import (
     COUNT_TOKENS,
-    Headers,
     Ledger,
     OverBudget,
     Reserved,
@@ -30,6 +27,7 @@ from pynchy.gateway.exchange import (
     Usage,
     Wanted,
 )
+from pynchy.gateway.http1 import PIECE, ClientGone, Http
 from pynchy.gateway.meter import Meter
 from pynchy.gateway.policy import Admitted, Head, Refusal
 from pynchy.limits import GATEWAY
@@ -51,14 +49,7 @@ COUNT_ABOVE: Final = (
 )
 COUNT_TIME: Final = 15.0  # seconds for its answer
 MAX_REFUSALS: Final = 32  # kinds of refusals that are told apart
-PIECE: Final = 64 << 10  # bytes that are read at a time
 PAUSE_ABOVE: Final = 1 << 20  # bytes of a body that is read in one go
-SMALLEST: Final = 256  # bytes of a body's pieces, on average, once they are many
-HEAD_TIME: Final = GATEWAY.head_time
-BODY_TIME: Final = GATEWAY.body_time
-IDLE_TIME: Final = GATEWAY.idle
-WRITE_TIME: Final = GATEWAY.unread
-LINGER_TIME: Final = 2.0  # for a client to finish saying what is refused
 SETTLE_TIME: Final = 10.0  # for a settlement that a cancel must not lose
 
 T = TypeVar("T")
@@ -89,7 +80,7 @@ class Run:
             connection = _Connection(self, stream)
             try:
                 await connection.serve()
-            except* (_ClientGone, trio.BrokenResourceError, trio.ClosedResourceError):
+            except* (ClientGone, trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client went away: its right
             except* Exception as error:  # contained here, and only here: one connection's trouble
                 # The types alone: a message could hold what passed through.
@@ -123,10 +114,6 @@ def _types(error: BaseException) -> str:
     return type(error).__name__
 
 
-class _ClientGone(Exception):
-    """The client disconnected, or timed out, in the middle of a request."""
-
-
 class _Bill:
     """What a call that is passed on has used so far."""
 
@@ -157,20 +144,17 @@ class _Connection:
 
     def __init__(self, run: Run, stream: Stream) -> None:
         self.run = run
-        self.stream = stream
+        self.http = Http(stream)
         self.buffered = 0  # bytes of bodies that this connection keeps
-        self.fresh = True
-        self.reader = Reader("the request", SMALLEST)
-        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=policy.MAX_HEAD)
 
     async def serve(self) -> None:
         while await self.one_request():
-            self.fresh = False
+            pass
 
     async def one_request(self) -> bool:
         """Answer one request; whether another may follow on this connection."""
         try:
-            request = await self.receive_head()
+            request = await self.http.receive_head()
             if request is None:
                 return False
             head = Head(request.method, request.target, tuple(request.headers))
@@ -185,20 +169,19 @@ class _Connection:
         except h11.RemoteProtocolError as error:
             hint = error.error_status_hint
             status = hint if 400 <= hint <= 599 else 400
-            await self.refuse(Refusal(status, "invalid_request_error", "this is not HTTP"))
+            await self.http.refuse(Refusal(status, "invalid_request_error", "this is not HTTP"))
             return False
         except TooManyPieces as error:
-            await self.refuse(Refusal(413, "request_too_large", f"{error}; send it in one piece"))
+            await self.http.refuse(
+                Refusal(413, "request_too_large", f"{error}; send it in one piece")
+            )
             return False
         except Refusal as refusal:
             self.run.count(refusal)
-            if self.http.our_state is h11.SEND_BODY:
-                return False  # half an answer is out: only hanging up says that it is not whole
-            await self.refuse(refusal)
-        if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
-            return False
-        self.http.start_next_cycle()
-        return True
+            if self.http.half_answered:
+                return False
+            await self.http.refuse(refusal)
+        return self.http.start_again()
 
     # --- the model -------------------------------------------------------------------------------
 
@@ -209,8 +192,17 @@ class _Connection:
         finally:
             self.keep(-self.buffered)
 
+    def keep(self, size: int) -> None:
+        """Count the bytes that are kept for this run, and see that they stay bounded."""
+        self.buffered += size
+        self.run.buffered += size
+        if size > 0 and self.run.buffered > MAX_BUFFERED:
+            raise Refusal(413, "request_too_large", "too much at once; one after the other, please")
+        if self.buffered > policy.MAX_BODY:
+            raise Refusal(413, "request_too_large", "the body is too large")
+
     async def receive_call(self, admitted: Admitted) -> body.Call:
-        raw = await self.receive_body()
+        raw = await self.http.receive_body(self.keep)
         user = self.run.gateway.user_of(self.run.who)
         counting = admitted.path == COUNT_TOKENS
         steps = body.check(self.run.who, raw, counting=counting, user=user)
@@ -232,20 +224,15 @@ class _Connection:
             except StopIteration as done:
                 result: T = done.value
                 return result
-            await self.reader.worked(size)
+            await self.http.reader.worked(size)
 
     async def while_connected(self, admitted: Admitted, call: body.Call) -> None:
         """Pass one call on and its answer back; if the client disconnects, both end."""
         refusal: Refusal | None = None
 
         async def watch(scope: trio.CancelScope) -> None:
-            # More than the end may come, from a client that does not wait for its answer: h11
-            # keeps it for the next round, and this much of it is enough.
-            with suppress(trio.BrokenResourceError):
-                if more := await self.stream.receive_some(PIECE):
-                    self.http.receive_data(bytes(more))
-                    return
-            scope.cancel("the client has gone")
+            if await self.http.has_gone():
+                scope.cancel("the client has gone")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch, nursery.cancel_scope)
@@ -255,7 +242,7 @@ class _Connection:
                     await self.pass_on(admitted, call)
             except Refusal as error:
                 refusal = error
-            except (_ClientGone, trio.BrokenResourceError):
+            except (ClientGone, trio.BrokenResourceError):
                 pass  # the answer is not whole, and so the connection ends
             nursery.cancel_scope.cancel("answered")
         if refusal is not None:
@@ -306,7 +293,7 @@ class _Connection:
         except UpstreamUnreachable as error:
             if error.refused:
                 bill.due = False
-            whole = not call.stream and self.http.our_state is h11.SEND_BODY  # it was written
+            whole = not call.stream and self.http.half_answered  # it was written
             bought = bill.meter.answered or whole
             self.run.saw(failures.CallResult("outage", str(error), bought=bought))
             raise Refusal(502, "api_error", str(error)) from None
@@ -316,17 +303,17 @@ class _Connection:
         meter, reader = bill.meter, Reader("the model API's answer")
         if not counting:
             self.run.saw(failures.CallResult(whole=False))
-        await self.send_head(response.status, response.headers)
+        await self.http.send_head(response.status, response.headers)
         async for chunk in response.chunks:
             await reader.took(len(chunk))
             meter.feed(chunk)
             bill.heard = trio.current_time()
             if chunk:
-                await self.send(h11.Data(data=chunk))
+                await self.http.send(h11.Data(data=chunk))
         meter.end()
         if not counting:
             self.run.saw(self._ended(meter))
-        await self.send(h11.EndOfMessage())
+        await self.http.send(h11.EndOfMessage())
 
     def _ended(self, meter: Meter) -> failures.CallResult:
         """What a complete answer means."""
@@ -405,10 +392,10 @@ class _Connection:
                 *(pair for pair in headers if pair[0] != "x-should-retry"),
                 ("x-should-retry", "false"),
             )
-        await self.send_head(failure.status, headers)
+        await self.http.send_head(failure.status, headers)
         if failure.body:
-            await self.send(h11.Data(data=failure.body))
-        await self.send(h11.EndOfMessage())
+            await self.http.send(h11.Data(data=failure.body))
+        await self.http.send(h11.EndOfMessage())
 
     # --- the network -----------------------------------------------------------------------------
 
@@ -418,98 +405,13 @@ class _Connection:
         async with run.tunnels:
             remote = await egress.connect(run.who, run.network, to)
             async with remote:
-                await self.next_event()  # the end of the request: CONNECT has no body
-                await self.send(h11.Response(status_code=200, headers=[]))
-                early = bytes(self.http.trailing_data[0])
-                await egress.tunnel(run.who, to, self.stream, remote, early)
+                await self.http.next_event()  # the end of the request: CONNECT has no body
+                await self.http.send(h11.Response(status_code=200, headers=[]))
+                await egress.tunnel(run.who, to, self.http.stream, remote, self.http.early)
 
     async def fetch(self, head: Head) -> None:
         run = self.run
         async with run.tunnels:
-            await egress.fetch(run.who, run.network, head, receive=self.next_event, send=self.send)
-
-    # --- answers ---------------------------------------------------------------------------------
-
-    async def send_head(self, status: int, headers: Headers) -> None:
-        await self.send(h11.Response(status_code=status, headers=list(headers)))
-
-    async def refuse(self, refusal: Refusal) -> None:
-        """Refuse, if an answer can still be sent, and close the connection."""
-        if self.http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            return
-        text = refusal.body()
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(text))),
-            ("connection", "close"),
-        ]
-        if refusal.status < 500:
-            headers.append(("x-should-retry", "false"))
-        unread = self.http.their_state is h11.SEND_BODY
-        await self.send(h11.Response(status_code=refusal.status, headers=headers))
-        await self.send(h11.Data(data=text))
-        await self.send(h11.EndOfMessage())
-        if unread:
-            # Most clients write their body to its end before they look at the answer, and one that
-            # is cut off in that never looks.
-            with trio.move_on_after(LINGER_TIME):
-                await self.stream.send_eof()
-                while await self.stream.receive_some(PIECE):
-                    await self.reader.worked()
-
-    # --- bytes -----------------------------------------------------------------------------------
-
-    async def receive_head(self) -> h11.Request | None:
-        """The next request's head, or None if the client is done."""
-        self.reader.start_again()
-        if not self.http.trailing_data[0]:
-            with trio.move_on_after(HEAD_TIME if self.fresh else IDLE_TIME) as idle:
-                self.http.receive_data(bytes(await self.stream.receive_some(PIECE)))
-            if idle.cancelled_caught:
-                return None
-        with trio.move_on_after(HEAD_TIME):
-            event = await self.next_event()
-            return event if isinstance(event, h11.Request) else None
-        raise Refusal(408, "timeout_error", f"no request within {HEAD_TIME:g} seconds")
-
-    async def receive_body(self) -> bytes:
-        whole = bytearray()
-        with trio.move_on_after(BODY_TIME):
-            while True:
-                event = await self.next_event()
-                if isinstance(event, h11.EndOfMessage):
-                    return bytes(whole)
-                if not isinstance(event, h11.Data):
-                    raise _ClientGone
-                whole += event.data
-                self.keep(len(event.data))
-                if self.buffered > policy.MAX_BODY:
-                    raise Refusal(413, "request_too_large", "the body is too large")
-        raise Refusal(408, "timeout_error", f"no whole body within {BODY_TIME:g} seconds")
-
-    def keep(self, size: int) -> None:
-        """Count the bytes that are kept for this run, and see that they stay bounded."""
-        self.buffered += size
-        self.run.buffered += size
-        if size > 0 and self.run.buffered > MAX_BUFFERED:
-            raise Refusal(413, "request_too_large", "too much at once; one after the other, please")
-
-    async def next_event(self) -> h11.Event | type[h11.PAUSED]:
-        while True:
-            event = self.http.next_event()
-            if event is not h11.NEED_DATA:
-                await self.reader.took(len(event.data) if isinstance(event, h11.Data) else 0)
-                return event  # type: ignore[return-value]  # NEED_DATA is ruled out
-            if self.http.they_are_waiting_for_100_continue:
-                await self.send(h11.InformationalResponse(status_code=100, headers=[]))
-            self.http.receive_data(bytes(await self.stream.receive_some(PIECE)))
-            await self.reader.worked()
-
-    async def send(self, event: h11.Event) -> None:
-        data = self.http.send(event)
-        if not data:
-            return
-        with trio.move_on_after(WRITE_TIME):
-            await self.stream.send_all(data)
-            return
-        raise _ClientGone
+            await egress.fetch(
+                run.who, run.network, head, receive=self.http.next_event, send=self.http.send
+            )

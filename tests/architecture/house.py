@@ -146,6 +146,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.gateway.exchange": Kind.RULES,
     "pynchy.gateway.hello": Kind.RULES,
     "pynchy.gateway.hosts": Kind.RULES,
+    "pynchy.gateway.http1": Kind.EDGE,
     "pynchy.store.ledger": Kind.PROCEDURE,
     "pynchy.gateway.meter": Kind.RULES,
     "pynchy.gateway.offline": Kind.EDGE,

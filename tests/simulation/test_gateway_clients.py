@@ -10,17 +10,10 @@ import trio
 import trio.testing
 
 from pynchy.gateway import egress
-from pynchy.gateway.connection import (
-    BODY_TIME,
-    HEAD_TIME,
-    IDLE_TIME,
-    LINGER_TIME,
-    MAX_CONNECTIONS,
-    WRITE_TIME,
-    Run,
-)
+from pynchy.gateway.connection import MAX_CONNECTIONS, Run
 from pynchy.gateway.exchange import OverBudget, Reserved, RunIdentity, Usage, Wanted
 from pynchy.gateway.hosts import Destination
+from pynchy.gateway.http1 import BODY_TIME, HEAD_TIME, IDLE_TIME, LINGER_TIME, WRITE_TIME
 from pynchy.gateway.meter import FASTEST
 from pynchy.gateway.offline import OfflineModel
 from pynchy.gateway.proxy import Gateway
