@@ -66,8 +66,8 @@ def install(only_print: bool, no_start: bool) -> None:
     click.echo(f"written: {path}")
     if no_start:
         return
-    _start(home, service_files.to_install(path, platform=PLATFORM, uid=os.getuid()))
-    if (asked := service_files.to_outlive_logout(platform=PLATFORM)) is None:
+    _start(home, _calls(path).install)
+    if (asked := _calls(path).outlive_logout) is None:
         return
     if _ask(asked.argv).returncode == 0:
         click.echo("it keeps running after you log out; loginctl disable-linger undoes that")
@@ -87,10 +87,10 @@ def uninstall() -> None:
     if (path := _found()) is None:
         click.echo("it is not installed")
         return
-    for each in service_files.to_uninstall(platform=PLATFORM, uid=os.getuid()):
+    for each in _calls(path).uninstall:
         _carry_out(each)
     path.unlink()
-    for each in service_files.to_forget(platform=PLATFORM):
+    for each in _calls(path).forget:
         _carry_out(each)
     click.echo(f"removed: {path}")
 
@@ -106,7 +106,7 @@ def start() -> None:
     if is_held(home.lock) and _runs():
         click.echo("it is already running")
         return
-    _start(home, service_files.to_start(path, platform=PLATFORM, uid=os.getuid()))
+    _start(home, _calls(path).start)
 
 
 @command.command("stop")
@@ -116,8 +116,7 @@ def stop() -> None:
     \b
     pynchy service stop && pynchy restore COPY && pynchy service start
     """
-    _installed()
-    for each in service_files.to_stop(platform=PLATFORM, uid=os.getuid()):
+    for each in _calls(_installed()).stop:
         _carry_out(each)
     click.echo("stopped; to start it again: pynchy service start")
 
@@ -129,8 +128,7 @@ def restart() -> None:
     \b
     pynchy service restart
     """
-    path = _installed()
-    _start(Home.of(os.environ), service_files.to_restart(path, platform=PLATFORM, uid=os.getuid()))
+    _start(Home.of(os.environ), _calls(_installed()).restart)
 
 
 @command.command("status")
@@ -284,6 +282,10 @@ def _why(home: Home) -> str:
 
 def _last(text: str) -> str:
     return printable((text.strip().splitlines() or [""])[-1])
+
+
+def _calls(file: Path) -> service_files.Calls:
+    return service_files.calls(file, platform=PLATFORM, uid=os.getuid())
 
 
 def _carry_out(asked: service_files.Call) -> None:

@@ -156,77 +156,66 @@ class Call:
     hints: Mapping[int, str] = {}
 
 
-def to_install(file: Path, *, platform: str, uid: int) -> list[Call]:
-    """How a written file takes effect, whether or not one was in effect before."""
-    if platform == "darwin":
-        # launchd keeps what it has read, so one that is loaded is taken out first.
-        return to_stop(platform=platform, uid=uid) + to_start(file, platform=platform, uid=uid)
-    return [
-        Call(("systemctl", "--user", "daemon-reload")),
-        Call(("systemctl", "--user", "enable", UNIT)),
-        *to_start(file, platform=platform, uid=uid),
-    ]
+@attrs.frozen
+class Calls:
+    """What a service manager is asked, in order, for each thing that is done with the service.
+
+    ``install``: a written file takes effect, whether or not one was in effect before. ``stop``: in order, until it is
+    started or somebody logs in. ``uninstall``: before its file goes, ``forget``: when it is gone. ``outlive_logout``:
+    where the manager needs to be told to keep it when its user logs out; an administrator may have to.
+    """
+
+    install: tuple[Call, ...]
+    start: tuple[Call, ...]
+    stop: tuple[Call, ...]
+    restart: tuple[Call, ...]
+    uninstall: tuple[Call, ...]
+    forget: tuple[Call, ...] = ()
+    outlive_logout: Call | None = None
 
 
-def to_start(file: Path, *, platform: str, uid: int) -> list[Call]:
-    """How it is started, if it does not run."""
-    if platform == "darwin":
-        return [
-            Call(("launchctl", "enable", f"gui/{uid}/{LABEL}")),  # whoever disabled it wants it now
-            Call(
-                ("launchctl", "bootstrap", f"gui/{uid}", str(file)),
-                again=_IN_PROGRESS,
-                hints={
-                    125: "; nobody is logged in at this Mac's screen, where a launch agent runs"
-                },
-            ),
-        ]
-    # One that waits after crashes is started at once, too.
-    return [Call(("systemctl", "--user", "restart", UNIT))]
+def calls(file: Path, *, platform: str, uid: int) -> Calls:
+    """How this platform's manager is asked."""
+    return _of_launchd(file, uid) if platform == "darwin" else _SYSTEMD
 
 
-def to_stop(*, platform: str, uid: int) -> list[Call]:
-    """How it is stopped in order, until it is started or somebody logs in."""
-    if platform == "darwin":
-        target = f"gui/{uid}/{LABEL}"
-        return [
-            Call(("launchctl", "bootout", target), expected=_NOT_LOADED),
-            # The answer comes before the end, and until then nothing can be loaded in its place.
-            Call(("launchctl", "print", target), expected=_ALL, again=frozenset({0}), tries=90),
-        ]
-    return [Call(("systemctl", "--user", "stop", UNIT))]
+def _systemctl(*words: str, expected: frozenset[int] = frozenset()) -> Call:
+    return Call(("systemctl", "--user", *words), expected)
 
 
-def to_restart(file: Path, *, platform: str, uid: int) -> list[Call]:
-    """How it is stopped in order, and started again. Not launchd's ``kickstart -k``, which kills at once."""
-    if platform == "darwin":
-        return to_install(file, platform=platform, uid=uid)
-    return to_start(file, platform=platform, uid=uid)
+_START: Final = _systemctl("restart", UNIT)  # one that waits after crashes is started at once, too
+_SYSTEMD: Final = Calls(
+    install=(_systemctl("daemon-reload"), _systemctl("enable", UNIT), _START),
+    start=(_START,),
+    stop=(_systemctl("stop", UNIT),),
+    restart=(_START,),
+    uninstall=(_systemctl("disable", "--now", UNIT),),
+    forget=(
+        _systemctl("daemon-reload"),
+        _systemctl("reset-failed", UNIT, expected=_NOT_FAILED),
+    ),
+    outlive_logout=Call(("loginctl", "--no-ask-password", "enable-linger")),
+)
 
 
-def to_outlive_logout(*, platform: str) -> Call | None:
-    """How it is kept when its user logs out, where the manager needs to be told. It may be refused:
-    then an administrator has to."""
-    if platform == "darwin":
-        return None  # a launch agent ends with its session; there is no other way for a user's own
-    return Call(("loginctl", "--no-ask-password", "enable-linger"))
-
-
-def to_uninstall(*, platform: str, uid: int) -> list[Call]:
-    """How it is stopped for good, before its file goes."""
-    if platform == "darwin":
-        return to_stop(platform=platform, uid=uid)
-    return [Call(("systemctl", "--user", "disable", "--now", UNIT))]
-
-
-def to_forget(*, platform: str) -> list[Call]:
-    """How the manager forgets one whose file is gone."""
-    if platform == "darwin":
-        return []
-    return [
-        Call(("systemctl", "--user", "daemon-reload")),
-        Call(("systemctl", "--user", "reset-failed", UNIT), expected=_NOT_FAILED),
-    ]
+def _of_launchd(file: Path, uid: int) -> Calls:
+    """launchd keeps what it has read, so one that is loaded is taken out before it is loaded again. Not its
+    ``kickstart -k``, which kills at once. A launch agent ends with its session: no call can change that."""
+    domain, target = f"gui/{uid}", f"gui/{uid}/{LABEL}"
+    nobody = "; nobody is logged in at this Mac's screen, where a launch agent runs"
+    start = (
+        Call(("launchctl", "enable", target)),  # whoever disabled it wants it now
+        Call(
+            ("launchctl", "bootstrap", domain, str(file)), again=_IN_PROGRESS, hints={125: nobody}
+        ),
+    )
+    stop = (
+        Call(("launchctl", "bootout", target), expected=_NOT_LOADED),
+        # The answer comes before the end, and until then nothing can be loaded in its place.
+        Call(("launchctl", "print", target), expected=_ALL, again=frozenset({0}), tries=90),
+    )
+    anew = (*stop, *start)
+    return Calls(install=anew, start=start, stop=stop, restart=anew, uninstall=stop)
 
 
 @attrs.frozen

@@ -122,7 +122,7 @@ def test_where_memory_runs_out_the_daemon_goes_on() -> None:
 
 
 def test_nobody_at_the_screen_of_a_mac_is_said() -> None:
-    calls = service_files.to_start(Path("/x.plist"), platform="darwin", uid=501)
+    calls = service_files.calls(Path("/x.plist"), platform="darwin", uid=501).start
     assert calls[-1].argv == ("launchctl", "bootstrap", "gui/501", "/x.plist")
     assert "nobody is logged in" in calls[-1].hints[125]
 
