@@ -7,7 +7,7 @@ all; what is due meanwhile is parked, and its chats are told once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -241,11 +241,13 @@ def _hand_over(tx: Tx, turn: TurnId, run: RunId) -> Claimed:
         (run, prompt_id, tx.now, turn),
     ).fetchone()
     tx.insert("attempts", prompt_id=prompt_id, turn_id=turn, run_id=run, claimed_at=tx.now)
-    inputs = tx.execute(
-        f"SELECT {messages.COLUMNS}, kind FROM turn_inputs JOIN inbox USING (seq) "
-        "WHERE turn_id = ? AND gone IS NULL ORDER BY seq",
+    inputs = read_all(
+        tx,
+        messages.Stored,
+        "FROM turn_inputs JOIN inbox USING (seq) WHERE turn_id = ? AND gone IS NULL ORDER BY seq",
         (turn,),
-    ).fetchall()
+    )
+    texts = [each for each in inputs if each.kind == "text"]
     said = "SELECT text FROM outbox WHERE turn_id = ? AND notice = 0 ORDER BY ord"
     task, script = _task(tx, turn, prompt) if kind == "task" else (None, None)
     return Claimed(
@@ -257,20 +259,19 @@ def _hand_over(tx: Tx, turn: TurnId, run: RunId) -> Claimed:
         attempt=attempt + 1,
         resume=bool(spoke),
         said=tuple(scalars(tx, str, said, (turn,))),
-        messages=tuple(_prompt_message(each[:-1]) for each in inputs if each[-1] == "text"),
+        messages=tuple(map(_prompt_message, texts)),
         omitted=omitted,
-        notices=tuple(each[6] for each in inputs if each[-1] == "notice"),
+        notices=tuple(each.text for each in inputs if each.kind == "notice"),
         prompt=prompt,
         source=source,
         task=task,
         script=None if spoke else script,
         isolated=bool(isolated),
-        seqs=tuple(each[0] for each in inputs if each[-1] == "text"),
+        seqs=tuple(each.seq for each in texts),
     )
 
 
-def _prompt_message(row: tuple[Any, ...]) -> PromptMessage:
-    kept = messages.stored(row)
+def _prompt_message(kept: messages.Stored) -> PromptMessage:
     return PromptMessage(
         sender_name=kept.sender_name,
         sent_at=kept.sent_at,

@@ -5,11 +5,9 @@ The rule: it hears of it once within a cooldown, and what was held back meanwhil
 
 from __future__ import annotations
 
-from typing import Any
-
 from pynchy.limits import RETRIES
 from pynchy.model import ChatId, after
-from pynchy.store.database import Database, Tx
+from pynchy.store.database import Tx
 
 
 def may_tell(tx: Tx, chat: ChatId, kind: str, *, cooldown: float = RETRIES.notice) -> bool:
@@ -24,12 +22,3 @@ def may_tell(tx: Tx, chat: ChatId, kind: str, *, cooldown: float = RETRIES.notic
         return True
     tx.execute("UPDATE notices SET held = held + 1 WHERE chat = ? AND class = ?", (chat, kind))
     return False
-
-
-def recent(db: Database, *, limit: int = 50) -> list[dict[str, Any]]:
-    """What chats were told lately, and how much more of it was held back since."""
-    return list(
-        db.query(
-            "SELECT chat, class, last_at, held FROM notices ORDER BY last_at DESC LIMIT ?", (limit,)
-        )
-    )

@@ -8,8 +8,6 @@ two cannot disagree.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Final
 
 import attrs
 
@@ -26,7 +24,7 @@ from pynchy.model import (
 )
 from pynchy.store import bot_loop, groups, questions, search
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import column, columns, exists, read_all, scalar, scalars, to_value
+from pynchy.store.rows import column, exists, read_all, scalar, scalars
 from pynchy.text.triggers import is_allowed, is_empty, is_trigger
 
 
@@ -68,14 +66,7 @@ class Stored:
     quoted: Quoted | None = attrs.field(metadata=column(read=_quoted))
     attachments: tuple[Attachment, ...] = attrs.field(metadata=column(read=_attachments))
     edited: bool = attrs.field(metadata=column("edits IS NOT NULL"))
-
-
-COLUMNS: Final = columns(Stored)
-
-
-def stored(row: Sequence[Any]) -> Stored:
-    """A row of `COLUMNS` as a value."""
-    return to_value(Stored, row)
+    kind: str  # "text", "notice" or "command"
 
 
 def receive(tx: Tx, message: Message, *, command: bool = False) -> Received:

@@ -285,11 +285,6 @@ def recover(tx: Tx) -> int:
     ).rowcount
 
 
-def count_open(db: Database) -> int:
-    """How many entries are still to be sent."""
-    return number(db, f"SELECT count(*) FROM outbox WHERE {_OPEN}")
-
-
 def count_said(db: Database, turn: TurnId) -> int:
     """How many entries a turn has made so far."""
     return number(db, "SELECT count(*) FROM outbox WHERE turn_id = ?", (turn,))
@@ -329,11 +324,6 @@ def recent(db: Database, *, limit: int) -> list[dict[str, Any]]:
         (limit,),
     )
     return list(rows)
-
-
-def get(db: Database, entry: int) -> dict[str, Any] | None:
-    """One entry with all its columns."""
-    return next(db.query("SELECT * FROM outbox WHERE id = ?", (entry,)), None)
 
 
 def failed(tx: Tx, entry: int, *, reason: str) -> Failed | None:

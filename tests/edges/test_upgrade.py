@@ -19,7 +19,7 @@ from pynchy.store import backup, groups, memory, messages, migrations, outbox, t
 from pynchy.store.connection import StoreBroken, open_reader
 from pynchy.store.database import open_file, open_store
 from tests.edges import old_stores
-from tests.transactions import at
+from tests.transactions import at, entry_of
 
 EARLIER = range(1, migrations.SCHEMA)
 NOW = Micros(1_790_000_000_000_000)
@@ -49,7 +49,7 @@ async def test_nothing_is_lost_on_the_way_up(home: Home, schema: int) -> None:
         history = await store.call(messages.history, MAIN_CONSOLE, limit=9)
         assert [each.text for each in history] == ["first", "second", "unanswered"]
         (head,) = await store.call(at(NOW, outbox.heads))
-        entry = await store.call(outbox.get, head.out.id)
+        entry = await store.call(entry_of, head.out.id)
         assert entry is not None
         assert entry["text"] == "on its way"
         assert [each.text for each in await store.call(memory.said, MAIN, "unanswered", limit=1)]

@@ -36,6 +36,7 @@ from pynchy.store.connection import Connection, configure
 from pynchy.store.database import Tx, open_memory
 from pynchy.store.tasks import MOST_TASKS
 from pynchy_agent.wire import Command
+from tests.transactions import open_entries
 
 NOON = Micros(1_700_000_000_000_000)
 FAMILY, WORK = GroupId("family"), GroupId("work")
@@ -623,4 +624,4 @@ def test_outbox_ids_are_never_the_agents_choice() -> None:
     there = World()
     there.call("send_message", {"text": "x"})
     assert there.outbox()[0]["message_id"] == f"{there.new_id.count:032x}"
-    assert outbox.count_open(there.db) == 1
+    assert open_entries(there.db) == 1

@@ -24,6 +24,7 @@ from pynchy.store import (
 )
 from pynchy.store.database import Tx
 from tests.rules.store_world import FAMILY, World
+from tests.transactions import open_entries
 
 #: Indexes that hold only what is under way, so that going through all of one costs nothing.
 SMALL = {
@@ -153,7 +154,7 @@ def a_day(world: World) -> dict[str, Callable[[], object]]:
         serving.left(Tx(world.db, world.now), folders[0], kind="session")
         serving.left(Tx(world.db, world.now), folders[0], kind="task")
         serving.unfinished(world.db)
-        outbox.count_open(world.db)
+        open_entries(world.db)
         runs.live(world.db)
         groups.by_chat(world.db, chats[0])
         journal.answered(world.db, FAMILY, "c", "h")

@@ -18,9 +18,10 @@ from hypothesis.stateful import (
 from pynchy.limits import RETRIES
 from pynchy.model import ChatId, GroupId, RunId, Seq
 from pynchy.policy.failures import TABLE
-from pynchy.store import claims, groups, messages, outbox, trace, turns
+from pynchy.store import claims, groups, messages, trace, turns
 from pynchy.store.database import Tx
 from tests.rules.store_world import CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
+from tests.transactions import open_entries
 
 SECOND_CHAT = ChatId("console:family")
 CHATS = [CHAT, SECOND_CHAT, MAIN_CONSOLE]
@@ -308,7 +309,7 @@ class Histories(RuleBasedStateMachine):
         for chat, seq in newest:
             assert self.world.cursor(chat) >= seq
         self.world.send_all()
-        assert outbox.count_open(self.world.db) == 0
+        assert open_entries(self.world.db) == 0
         assert messages.next_retry(self.world.db, FAMILY) is None
         worst = self.world.db.execute("SELECT max(strikes) FROM turns").fetchone()
         assert worst[0] is None or worst[0] <= RETRIES.strikes + 1

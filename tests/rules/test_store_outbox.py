@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pynchy.limits import SENDING
 from pynchy.model import ChatId, Micros, Outgoing
 from pynchy.policy import retries
-from pynchy.store import cooldown, groups, journal, outbox
+from pynchy.store import groups, journal, outbox
 from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
+from tests.transactions import entry_of, held_notices, open_entries
 
 OTHER = ChatId("4919@s.whatsapp.net")
 
@@ -35,7 +36,7 @@ def doubt(world: World, entry: int) -> outbox.Failed | None:
 
 
 def state(world: World, entry: int) -> str:
-    row = outbox.get(world.db, entry)
+    row = entry_of(world.db, entry)
     assert row is not None
     return str(row["state"])
 
@@ -68,10 +69,10 @@ def test_an_entry_leaves_only_by_the_channels_word() -> None:  # invariant 38
     world = World.with_family()
     entry = world.say("one")
     take(world, entry)
-    assert outbox.count_open(world.db) == 1
+    assert open_entries(world.db) == 1
     assert outbox.sent(Tx(world.db, world.now), entry)
     assert not outbox.sent(Tx(world.db, world.now), entry)
-    assert outbox.count_open(world.db) == 0
+    assert open_entries(world.db) == 0
 
 
 def test_what_was_in_flight_when_we_died_is_tried_again_under_its_id() -> None:  # invariant 40
@@ -216,7 +217,7 @@ class TestGivenUp:
             world.passes(SENDING.expiry)
             while outbox.expire(Tx(world.db, world.now, world.new_id)):
                 pass
-        assert outbox.count_open(world.db) == 0
+        assert open_entries(world.db) == 0
         row = world.db.execute("SELECT count(*), sum(notice) FROM outbox").fetchone()
         assert row == (4, 1)
 
@@ -230,7 +231,7 @@ class TestGivenUp:
             gone += len(found)
         assert gone == 1000
         assert [chat for chat, _ in world.send_all()] == [MAIN_CONSOLE]
-        assert cooldown.recent(world.db)[0]["held"] == 999
+        assert held_notices(world.db) == 999
 
     def test_what_is_in_flight_does_not_expire(self) -> None:
         world = World.with_family()
@@ -356,7 +357,7 @@ def test_whatever_happens_people_hear_each_thing_once_and_in_order(
     flying: dict[ChatId, int] = {}
 
     def arrives(entry: int) -> None:
-        row = outbox.get(world.db, entry)
+        row = entry_of(world.db, entry)
         assert row is not None
         if row["message_id"] not in seen:
             seen.add(row["message_id"])
@@ -404,7 +405,7 @@ def test_whatever_happens_people_hear_each_thing_once_and_in_order(
             take(world, head.out.id)
             arrives(head.out.id)
             outbox.sent(Tx(world.db, world.now), head.out.id)
-    assert outbox.count_open(world.db) == 0
+    assert open_entries(world.db) == 0
     for chat in (CHAT, OTHER):
         if not failed:
             assert heard[chat] == said[chat]

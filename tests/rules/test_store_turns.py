@@ -11,11 +11,9 @@ from pynchy.model import HOUR, ChatId, GroupId, Micros, RunId
 from pynchy.policy.failures import Trouble
 from pynchy.store import (
     claims,
-    cooldown,
     groups,
     messages,
     notices,
-    outbox,
     runs,
     serving,
     turn_failures,
@@ -24,6 +22,7 @@ from pynchy.store import (
 from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
+from tests.transactions import held_notices, open_entries
 
 
 def asked(text: str = "@Pynchy hi") -> tuple[World, RunId, claims.Claimed]:
@@ -405,7 +404,7 @@ class TestTrouble:
             )
             world.passes(RETRIES.notice / 2)
         assert told == [True, False, True, False]
-        assert cooldown.recent(world.db)[0]["held"] == 1
+        assert held_notices(world.db) == 1
 
     def test_a_clock_that_went_back_does_not_silence_us(self) -> None:  # threat D5
         world = World.with_family()
@@ -686,4 +685,4 @@ def test_a_duplicate_container_name_is_refused() -> None:
             Tx(world.db, world.now),
             runs.RunStart(run=RunId("b"), folder=MAIN, kind="session", container="c", boot="b"),
         )
-    assert outbox.count_open(world.db) == 0
+    assert open_entries(world.db) == 0

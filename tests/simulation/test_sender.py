@@ -19,6 +19,7 @@ from pynchy.model import DAY, HOUR, MINUTE, ChatId, GroupId, Micros, Outgoing, a
 from pynchy.store import groups, messages, outbox
 from pynchy.store.connection import Connection
 from pynchy.store.database import Opened, Store, Tx, open_memory
+from tests.transactions import entry_of, open_entries
 
 T = TypeVar("T")
 
@@ -116,7 +117,7 @@ class World:
         return ids
 
     def state(self, entry: int) -> str:
-        row = outbox.get(self.db, entry)
+        row = entry_of(self.db, entry)
         assert row is not None
         return str(row["state"])
 
@@ -195,7 +196,7 @@ async def test_each_chat_hears_everything_in_order() -> None:  # invariant 40
         assert [t for t in there.phone.texts if t[0] == "a"] == [f"a{n}" for n in range(20)]
         assert [t for t in there.phone.texts if t[0] == "b"] == [f"b{n}" for n in range(20)]
         assert len(there.phone.tries) == 40
-        assert outbox.count_open(there.db) == 0
+        assert open_entries(there.db) == 0
 
 
 @simulated
@@ -295,7 +296,7 @@ async def test_in_doubt_the_channel_is_asked_and_the_id_stays() -> None:
         there.phone.script["lost"] = [SendUncertain("no answer")]
         there.phone.script["told"] = [SendUncertain("no answer")]
         lost, told = there.say(ANN, "lost", "told")
-        row = outbox.get(there.db, told)
+        row = entry_of(there.db, told)
         assert row is not None
         there.phone.knows[row["message_id"]] = True
         await trio.sleep(MINUTE)
@@ -333,7 +334,7 @@ async def test_a_channel_that_is_down_costs_no_tries_and_resumes_when_it_is_up()
         assert [text for text in there.phone.texts if text != "b"] == [str(n) for n in range(30)]
         assert "b" in there.phone.texts
         assert trio.current_time() == began
-        row = outbox.get(there.db, ids[0])
+        row = entry_of(there.db, ids[0])
         assert row is not None
         assert row["attempt"] == 1
 
@@ -370,7 +371,7 @@ async def test_what_was_on_its_way_at_a_crash_goes_out_under_its_id() -> None:  
             Tx(there.db, NOON, there.new_id), outbox.Author(FAMILY, ANN), ("x", "y")
         )
         assert outbox.take(Tx(there.db, NOON), entry) is not None
-        row = outbox.get(there.db, entry)
+        row = entry_of(there.db, entry)
         assert row is not None
         ids.append(row["message_id"])
         outbox.recover(Tx(there.db, NOON))  # the next start
@@ -437,6 +438,6 @@ async def test_a_sent_message_is_never_input() -> None:  # invariant 25
     async with world() as there:
         (entry,) = there.say(ANN, "@Pynchy hello")
         await wait_all_tasks_blocked()
-        row = outbox.get(there.db, entry)
+        row = entry_of(there.db, entry)
         assert row is not None
         assert messages.is_own_output(there.db, row["message_id"])
