@@ -19,7 +19,7 @@ from pynchy.actions.actor import Actor
 from pynchy.actions.call import Call, Done, Host, Scaffold, no_folders
 from pynchy.actions.effects import Effects
 from pynchy.actions.record import note
-from pynchy.actions.refused import Refused
+from pynchy.actions.refused import Refused, refused
 from pynchy.container.mounts.rules import MountRequest, name_after, unfit
 from pynchy.limits import APPROVALS
 from pynchy.model import MAIN, GroupId, folder_of
@@ -169,11 +169,9 @@ def _mount(call: Call, actor: Actor) -> Done:
 
 def _new_host(call: Call) -> str:
     """The host that a call asks for, if it would be a new one: no request opens what the owner has closed."""
-    try:
+    with refused(ValueError):
         host = check_pattern(call.args["host"])
         check_owner(host)
-    except ValueError as error:
-        raise Refused(str(error)) from None
     document = groups.settings(call.tx, call.caller.folder)
     if document.get("egress") == "none":
         raise Refused("its owner has closed every way out of this group; nobody in a chat opens it")
@@ -203,10 +201,8 @@ def _task(call: Call, actor: Actor) -> Done:
 
 
 def _check(document: dict[str, Any]) -> None:
-    try:
+    with refused(group_settings.BadSettings):
         group_settings.read(document)
-    except group_settings.BadSettings as error:
-        raise Refused(str(error)) from None
 
 
 _CHECKS: Final[Mapping[str, Callable[[Call], dict[str, Any]]]] = {

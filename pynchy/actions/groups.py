@@ -16,7 +16,7 @@ from pynchy.actions.actor import Actor
 from pynchy.actions.call import Call, Done, Scaffold
 from pynchy.actions.effects import Effects, Stopped
 from pynchy.actions.record import check_main, check_reach, note
-from pynchy.actions.refused import Refused
+from pynchy.actions.refused import Refused, refused
 from pynchy.container.folders import InTheWay
 from pynchy.limits import LISTS
 from pynchy.model import (
@@ -221,7 +221,7 @@ def register(
     """Make a group with its folders. Raises `Refused` ("taken") if something is in its place."""
     if not actor.reaches_all:
         raise Refused("groups are for main to register, in a turn that its owner asked for")
-    try:
+    with refused(groups.CannotRegister, InTheWay, code="taken"):
         group = groups.register(
             tx,
             folder=wanted.folder,
@@ -231,8 +231,6 @@ def register(
             requires_trigger=wanted.requires_trigger,
         )
         scaffold(group)
-    except (groups.CannotRegister, InTheWay) as error:
-        raise Refused(str(error), "taken") from None
     note(tx, actor, "group registered", wanted.folder, chat=wanted.chat)
     return group, Effects(registered=True)
 
@@ -242,10 +240,8 @@ def add_chat(
 ) -> tuple[Group, Effects]:
     """Answer one more chat as this group. Raises `Refused` ("taken") if it is another's."""
     check_main(tx, actor, folder)
-    try:
+    with refused(groups.CannotRegister, code="taken"):
         groups.add_chat(tx, folder, chat)
-    except groups.CannotRegister as error:
-        raise Refused(str(error), "taken") from None
     group = groups.update(tx, folder, **attrs.asdict(naming))
     assert group is not None  # it was there a moment ago, in this transaction
     note(tx, actor, "group changed", folder, chat=chat)
@@ -256,14 +252,12 @@ def set_main_chat(tx: Tx, actor: Actor, chat: ChatId | None) -> tuple[list[ChatI
     """Give main this WhatsApp chat and no other one, or none; all its chats. Raises `Refused` ("taken")."""
     if actor.kind != "owner":
         raise Refused("main's chat is for the owner to choose")
-    try:
+    with refused(groups.CannotRegister, code="taken"):
         for other in groups.chats_of(tx, MAIN):
             if channel_of(other) == "whatsapp" and other != chat:
                 groups.remove_chat(tx, other)
         if chat is not None:
             groups.add_chat(tx, MAIN, chat)
-    except groups.CannotRegister as error:
-        raise Refused(str(error), "taken") from None
     note(tx, actor, "main's chat", MAIN, chat=chat or "")
     return groups.chats_of(tx, MAIN), Effects(registered=True)
 

@@ -1,6 +1,9 @@
-"""The error for an act that is refused."""
+"""Refuse an act: the error, and a block that makes other errors refusals."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Refused(Exception):
@@ -12,3 +15,12 @@ class Refused(Exception):
     def __init__(self, text: str, code: str = "not_allowed") -> None:
         super().__init__(text)
         self.code = code
+
+
+@contextmanager
+def refused(*errors: type[Exception], code: str = "bad_request") -> Iterator[None]:
+    """A block in which these errors are refusals, in the same words."""
+    try:
+        yield
+    except errors as error:
+        raise Refused(str(error), code) from None

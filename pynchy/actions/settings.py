@@ -13,7 +13,7 @@ import attrs
 from pynchy.actions.actor import Actor
 from pynchy.actions.effects import Effects
 from pynchy.actions.record import check_main, note
-from pynchy.actions.refused import Refused
+from pynchy.actions.refused import Refused, refused
 from pynchy.container.mounts.rules import MountRequest
 from pynchy.model import GroupId
 from pynchy.policy import group_settings
@@ -51,10 +51,8 @@ def set_value(
     tx: Tx, actor: Actor, folder: GroupId, key: str, value: str
 ) -> tuple[Document, Effects]:
     """Set one of a group's settings, from its next run on; without a value, as for everybody."""
-    try:
+    with refused(group_settings.BadSettings):
         document = group_settings.with_value(_settings(tx, actor, folder), key, value)
-    except group_settings.BadSettings as error:
-        raise Refused(str(error), "bad_request") from None
     return _set(tx, actor, folder, document, "setting changed", key=key, value=value[:200])
 
 
@@ -68,10 +66,8 @@ def _settings(tx: Tx, actor: Actor, folder: GroupId) -> Document:
 def _set(
     tx: Tx, actor: Actor, folder: GroupId, document: Document, action: str, **detail: object
 ) -> tuple[Document, Effects]:
-    try:
+    with refused(group_settings.BadSettings):
         group_settings.read(document)
-    except group_settings.BadSettings as error:
-        raise Refused(str(error), "bad_request") from None
     groups.set_settings(tx, folder, document)
     note(tx, actor, action, folder, **detail)
     return document, Effects(outdated=(folder,))

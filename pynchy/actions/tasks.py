@@ -16,7 +16,7 @@ from pynchy.actions.actor import Actor
 from pynchy.actions.call import Call, Done
 from pynchy.actions.effects import Effects
 from pynchy.actions.record import note
-from pynchy.actions.refused import Refused
+from pynchy.actions.refused import Refused, refused
 from pynchy.model import ChatId, GroupId, Micros, SenderId, TaskId, after, channel_of
 from pynchy.policy.authority import OWNER
 from pynchy.schedule.firing import CatchUp
@@ -59,10 +59,8 @@ def create(
     values = {**attrs.asdict(wanted, recurse=False), "chat": chat}
     made_by, depth = creator
     order = tasks.Order(id=TaskId(tx.new_id()), creator=made_by, depth=depth, **values)
-    try:
+    with refused(tasks.CannotSchedule):
         task = tasks.create(tx, order)
-    except tasks.CannotSchedule as error:
-        raise Refused(str(error), "bad_request") from None
     note(tx, actor, "task scheduled", task.folder, task=task.id)
     return task, _SCHEDULES
 
@@ -94,11 +92,9 @@ def pause(tx: Tx, actor: Actor, id: TaskId) -> _Acted:
 def resume(tx: Tx, actor: Actor, id: TaskId) -> _Acted:
     """Let a task that rests go on."""
     task = find(tx, actor, id)
-    try:
+    with refused(tasks.CannotSchedule):
         if not tasks.resume(tx, id):
             raise Refused(f"the task is {task.state}, not paused")
-    except tasks.CannotSchedule as error:
-        raise Refused(str(error)) from None
     note(tx, actor, "task resumed", task.folder, task=id)
     return find(tx, actor, id), _SCHEDULES
 
@@ -115,10 +111,8 @@ def cancel(tx: Tx, actor: Actor, id: TaskId) -> _Acted:
 def run_now(tx: Tx, actor: Actor, id: TaskId) -> _Acted:
     """Run a task once, out of its order."""
     task = find(tx, actor, id)
-    try:
+    with refused(tasks.CannotSchedule):
         made = tasks.run_now(tx, id, asked_in=actor.steps)
-    except tasks.CannotSchedule as error:
-        raise Refused(str(error)) from None
     if not made:
         raise Refused("the task waits to run already, or is over")
     note(tx, actor, "task run", task.folder, task=id)
@@ -234,7 +228,7 @@ def _id(call: Call) -> TaskId:
 def _schedule(call: Call, kind: str, value: Any) -> Schedule:
     if kind == "interval" and isinstance(value, str):
         raise Refused("the schedule_value of an interval is a number of seconds, not a text")
-    try:
+    with refused(BadSchedule):
         return parse(
             kind,
             value,
@@ -242,8 +236,6 @@ def _schedule(call: Call, kind: str, value: Any) -> Schedule:
             now=call.tx.now,
             from_main=call.caller.is_main,
         )
-    except BadSchedule as error:
-        raise Refused(str(error)) from None
 
 
 def _next(task: task_rows.Task, call: Call) -> str:

@@ -106,19 +106,17 @@ def refusal(request: Request, names: frozenset[str], *, public: bool) -> Refused
     name = hostname(request.host or "")
     if not name or name not in LOOPBACK | names:
         return Refused(421, "host", "this is not the address of this page")
-    if request.method == "GET":
-        if request.origin is not None and not _same(request.origin, request.host):
-            return Refused(403, "origin", "another page asked")
-        if not public and request.site not in (None, "same-origin"):
-            return Refused(403, "origin", "another page asked")
-        return None
-    if request.method != "POST":
+    if request.method not in ("GET", "POST"):
         return Refused(405, "method", "GET or POST")
-    if request.origin is None or not _same(request.origin, request.host):
+    posts = request.method == "POST"
+    if (
+        (posts and request.origin is None)
+        or (request.origin is not None and not _same(request.origin, request.host))
+        or ((posts or not public) and request.site not in (None, "same-origin"))
+    ):
         return Refused(403, "origin", "another page asked")
-    if request.site not in (None, "same-origin"):
-        return Refused(403, "origin", "another page asked")
-    if (request.content_type or "").partition(";")[0].strip().lower() != "application/json":
+    kind = (request.content_type or "").partition(";")[0].strip().lower()
+    if posts and kind != "application/json":
         return Refused(415, "content_type", "application/json is expected")
     return None
 

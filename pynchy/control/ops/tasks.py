@@ -13,7 +13,7 @@ import attrs
 from pynchy.actions import tasks as acts
 from pynchy.actions.actor import Actor
 from pynchy.actions.effects import Effects
-from pynchy.actions.refused import Refused
+from pynchy.actions.refused import refused
 from pynchy.control.ops.acting import Acting, group_of, shown
 from pynchy.control.server import Client, OpFailed, op
 from pynchy.model import GroupId, TaskId
@@ -122,10 +122,8 @@ class TaskOps:
 
 
 def _add(tx: Tx, actor: Actor, wanted: Wanted, timezone: str) -> tuple[task_rows.Task, Effects]:
-    try:
+    with refused(BadSchedule):
         schedule = parse(wanted.kind, wanted.value, timezone=timezone, now=tx.now, from_main=True)
-    except BadSchedule as error:
-        raise Refused(str(error), "bad_request") from None
     task = acts.NewTask(
         folder=GroupId(wanted.group),
         prompt=wanted.prompt,
