@@ -32,9 +32,6 @@ from pynchy.model import (
 from pynchy.store import breakers, erasure, groups, questions, runs, turns
 from pynchy.store.database import Tx
 
-MOST_SEEN: Final = LISTS.chats
-
-
 # --- whether it is served ------------------------------------------------------------------------
 
 
@@ -292,7 +289,7 @@ def _list_groups(call: Call) -> Done:
         chats = ", ".join(groups.chats_of(call.tx, group.folder)) or "no chat"
         asks = f"needs @{group.trigger}" if group.requires_trigger else "answers everything"
         lines.append(f"{group.folder} ({group.name}): {chats}; {asks}{', paused' * group.paused}")
-    seen, count = groups.unregistered_chats(call.tx, limit=MOST_SEEN)
+    seen, count = groups.unregistered_chats(call.tx, limit=LISTS.chats)
     if seen:
         lines.append("Not registered:")
     for chat in seen:

@@ -20,8 +20,6 @@ from pynchy.schedule.times import spell
 from pynchy.store import ledger
 from pynchy.store.database import Tx
 
-MOST_LINES: Final = LISTS.usage
-
 
 @attrs.frozen
 class Total:
@@ -67,10 +65,10 @@ def _get_usage(call: Call) -> Done:
         return Done.now("no call of the model in that time")
     told = [
         f"{each.day}{f' {each.group}' * (folder is None)} {each.model}: {_figures(total([each]))}"
-        for each in lines[:MOST_LINES]
+        for each in lines[: LISTS.usage]
     ]
-    if len(lines) > MOST_LINES:
-        told.append(f"and {len(lines) - MOST_LINES} more lines")
+    if len(lines) > LISTS.usage:
+        told.append(f"and {len(lines) - LISTS.usage} more lines")
     return Done.now("\n".join([*told, f"together: {_figures(total(lines))}"]))
 
 

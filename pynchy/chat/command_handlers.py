@@ -32,8 +32,6 @@ from pynchy.store.database import Tx
 from pynchy.text.reply import NOTICE_PREFIX, within
 from pynchy.text.triggers import is_owner
 
-MOST_TASKS: Final = LISTS.tasks
-
 
 @attrs.frozen
 class Context:
@@ -136,7 +134,9 @@ def _status(tx: Tx, context: Context) -> _Answer:
 
 
 def _tasks(tx: Tx, context: Context) -> _Answer:
-    found = tasks.of_group(tx, None if context.group.is_main else context.group.folder)[:MOST_TASKS]
+    found = tasks.of_group(tx, None if context.group.is_main else context.group.folder)[
+        : LISTS.tasks
+    ]
     if not found:
         return "Nothing is scheduled.", NOTHING
     lines = [

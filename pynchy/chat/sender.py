@@ -25,7 +25,6 @@ from pynchy.store import outbox
 from pynchy.store.database import Store, Tx
 
 LANES: Final = 32  # entries of one channel on their way at once
-SEND_LIMIT: Final = SENDING.silent
 LONGEST_SLEEP: Final = (
     6 * MINUTE
 )  # a bit over the longest backoff: a wait beyond it is a clock's jump
@@ -237,7 +236,7 @@ class Sender:
 
     async def _was_sent(self, channel: Channel, head: outbox.Head) -> bool:
         known: bool | None = None
-        with trio.move_on_after(SEND_LIMIT):
+        with trio.move_on_after(SENDING.silent):
             known = await channel.was_sent(head.out.message_id)
         if known:
             await self._store.call(outbox.sent, head.out.id)
@@ -251,10 +250,10 @@ class Sender:
     async def _try(self, channel: Channel, out: Outgoing) -> None:
         entry = out.id
         try:
-            with trio.move_on_after(SEND_LIMIT) as limit:
+            with trio.move_on_after(SENDING.silent) as limit:
                 await channel.send(out)
             if limit.cancelled_caught:
-                raise SendUncertain(f"no word within {SEND_LIMIT:.0f} s")
+                raise SendUncertain(f"no word within {SENDING.silent:.0f} s")
         except NotConnected:
             await self._store.call(outbox.postponed, entry, until=self._now())
             self._mark_down(channel.name)

@@ -11,30 +11,24 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from pynchy.limits import RUN_LOGS
 from pynchy.logs import logger
 from pynchy.text import safe
-
-MAX_LINES: Final = RUN_LOGS.lines
-MAX_NOTE: Final = RUN_LOGS.line
-MAX_STDERR: Final = RUN_LOGS.stderr
-KEEP: Final = RUN_LOGS.kept
 
 
 class Diary:
     """What happened in a run so far, one line each."""
 
     def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=MAX_LINES)
+        self._lines: deque[str] = deque(maxlen=RUN_LOGS.lines)
         self._dropped = 0
 
     def note(self, at: float, what: str) -> None:
         """``at``: seconds since the run began."""
-        if len(self._lines) == MAX_LINES:
+        if len(self._lines) == RUN_LOGS.lines:
             self._dropped += 1
-        self._lines.append(f"{at:9.3f}  {safe.escaped(what[:MAX_NOTE])}")
+        self._lines.append(f"{at:9.3f}  {safe.escaped(what[: RUN_LOGS.line])}")
 
     def lines(self) -> Iterable[str]:
         if self._dropped:
@@ -68,7 +62,7 @@ def kept(folder: Path, name: str, *, secret: str) -> Iterator[RunLog]:
 
 
 def _write(folder: Path, name: str, diary: Diary, *, stderr: bytes, secret: str) -> None:
-    tail = stderr[-MAX_STDERR:].decode("utf-8", "backslashreplace").replace(secret, "[token]")
+    tail = stderr[-RUN_LOGS.stderr :].decode("utf-8", "backslashreplace").replace(secret, "[token]")
     shown = safe.escaped(tail, lines=True)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{name}.log"
@@ -78,7 +72,7 @@ def _write(folder: Path, name: str, diary: Diary, *, stderr: bytes, secret: str)
             file.write("--- stderr, its end ---\n")
             file.writelines(f"| {each}\n" for each in shown.removesuffix("\n").split("\n"))
     logs = sorted(folder.glob("*.log"))  # names begin with the time
-    for old in logs[:-KEEP]:
+    for old in logs[: -RUN_LOGS.kept]:
         old.unlink(missing_ok=True)
 
 

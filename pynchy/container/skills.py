@@ -22,7 +22,6 @@ from pynchy.model import GroupId
 
 SKILLS: Final = f"{HOME}/.claude/skills"
 NEEDS_BROWSER: Final = frozenset({"web-browsing"})
-MOST: Final = AGENTS.skills
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
 
@@ -34,7 +33,7 @@ def offered(home: Home, group: GroupId, *, ours: Path | None, browser: bool) -> 
         found = {name: path for name, path in found.items() if name not in NEEDS_BROWSER}
     for folder in (home.skills(GroupId("global")), home.skills(group)):
         found |= _in(folder)
-    return dict(sorted(found.items())[:MOST])
+    return dict(sorted(found.items())[: AGENTS.skills])
 
 
 def mounts(home: Home, skills: Mapping[str, Path]) -> tuple[Mount, ...]:

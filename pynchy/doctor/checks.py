@@ -46,9 +46,7 @@ from pynchy.store import backup, belonging
 from pynchy.store import whatsapp_session as session
 from pynchy.store.connection import StoreError, StoreNotOurs, StoreTooNew
 
-OLD_BACKUP: Final = DOCTOR.backup
 BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wrong
-SKEW: Final = DOCTOR.clock
 SELINUX: Final = Path("/sys/fs/selinux/enforce")
 LINGERING: Final = Path("/var/lib/systemd/linger")
 
@@ -395,13 +393,13 @@ async def check_clock(patient: Patient) -> Finding:
     if patient.now < BUILT:
         return Finding("fail", "the clock is years behind", "set it; TLS and schedules need it")
     told = patient.verdict
-    if isinstance(told, Verdict) and told.ahead is not None and abs(told.ahead) > SKEW:
+    if isinstance(told, Verdict) and told.ahead is not None and abs(told.ahead) > DOCTOR.clock:
         where = "behind" if told.ahead > 0 else "ahead of"
         advice = "timedatectl set-ntp true, or set it by hand"
         return Finding("fail", f"{abs(told.ahead):.0f} s {where} the API's clock", advice)
     if patient.home.log.exists():
         ahead = patient.home.log.stat().st_mtime - patient.now
-        if ahead > SKEW:
+        if ahead > DOCTOR.clock:
             told_so = f"{ahead:.0f} s behind the last line of the log"
             return Finding("warn", told_so, "is it right? timedatectl set-ntp true keeps it so")
     return Finding("ok", "plausible")
@@ -447,7 +445,7 @@ async def check_backups(patient: Patient) -> Finding:
     told = f"{len(copies)}, the newest {age // 3600:.0f} h old"
     if not home.database.exists():
         return Finding("warn", f"{told}; the database itself is gone", f"pynchy restore {newest}")
-    if age > OLD_BACKUP:
+    if age > DOCTOR.backup:
         return Finding("warn", f"the newest is {age // 86400:.0f} days old", "pynchy backup")
     return Finding("ok", told)
 

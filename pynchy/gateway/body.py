@@ -68,7 +68,6 @@ TOOLS: Final = 1_024  # and to one with tools
 TYPED_TOOL: Final = 2_048  # for a tool that is not described in the body: text_editor has 700
 CITED: Final = 4  # times the text, where the API numbers its sentences to cite them
 SEARCH: Final = 40_000  # brought by one search at the provider
-MAX_USES: Final = GATEWAY.uses
 
 
 # What was decoded a moment ago has no circles.
@@ -321,7 +320,7 @@ def _blocks(content: Any) -> Iterator[dict[str, Any]]:
 
 def _most_uses(tool: dict[str, Any]) -> int:
     uses = tool.get("max_uses")
-    return uses if type(uses) is int and uses >= 0 else MAX_USES
+    return uses if type(uses) is int and uses >= 0 else GATEWAY.uses
 
 
 def _compacts(management: Any) -> bool:

@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from pynchy.gateway.shared import Shared, Stream
 
 MAX_CONNECTIONS: Final = GATEWAY.connections
-MAX_CALLS: Final = GATEWAY.calls
-MAX_TUNNELS: Final = GATEWAY.tunnels
-MAX_BUFFERED: Final = GATEWAY.buffered
 COUNT_ABOVE: Final = (
     16_000  # tokens of input that a call can be, from which on the API may be asked
 )
@@ -65,8 +62,8 @@ class Run:
         self.refused: dict[str, int] = {}
         self.connections = 0
         self.buffered = 0
-        self.calls = trio.CapacityLimiter(MAX_CALLS)
-        self.tunnels = trio.CapacityLimiter(MAX_TUNNELS)
+        self.calls = trio.CapacityLimiter(GATEWAY.calls)
+        self.tunnels = trio.CapacityLimiter(GATEWAY.tunnels)
         self.large = trio.CapacityLimiter(
             1
         )  # one large body is decoded at a time: each takes memory
@@ -196,7 +193,7 @@ class _Connection:
         """Count the bytes that are kept for this run, and see that they stay bounded."""
         self.buffered += size
         self.run.buffered += size
-        if size > 0 and self.run.buffered > MAX_BUFFERED:
+        if size > 0 and self.run.buffered > GATEWAY.buffered:
             raise Refusal(413, "request_too_large", "too much at once; one after the other, please")
         if self.buffered > policy.MAX_BODY:
             raise Refusal(413, "request_too_large", "the body is too large")

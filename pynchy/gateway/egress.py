@@ -25,8 +25,6 @@ from pynchy.limits import GATEWAY
 from pynchy.logs import logger
 from pynchy.reader_budget import Reader, TooManyPieces
 
-LOOKUP_TIME: Final = GATEWAY.dial
-DIAL_TIME: Final = GATEWAY.dial
 HELLO_TIME: Final = 10.0
 IDLE_TIME: Final = GATEWAY.idle
 ADDRESSES: Final = 4  # of one name that are tried
@@ -76,10 +74,10 @@ async def connect(who: RunIdentity, network: Network, to: Destination) -> Stream
     """Open a connection that ``who`` is allowed; raises `Refusal`."""
     hosts.check_destination(who.egress, to)
     addresses: list[str] = []
-    with trio.move_on_after(LOOKUP_TIME):
+    with trio.move_on_after(GATEWAY.dial):
         addresses = await network.resolve(to.host, to.port)
     for address in hosts.check_addresses(to, addresses)[:ADDRESSES]:
-        with trio.move_on_after(DIAL_TIME):
+        with trio.move_on_after(GATEWAY.dial):
             try:
                 return await network.dial(address, to.port)
             except OSError:

@@ -15,7 +15,6 @@ from pynchy.gateway.exchange import Usage
 from pynchy.limits import GATEWAY
 
 MAX_LINE: Final = 1 << 20  # an event longer than this is not one that tells usage
-MAX_ANSWER: Final = GATEWAY.answer
 
 # No model writes faster than this: what a cut-off call is charged for each second it ran.
 FASTEST: Final = 1_000  # tokens a second
@@ -41,7 +40,7 @@ class Meter:
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the answer's body."""
         if not self._stream:
-            if len(self._rest) <= MAX_ANSWER:
+            if len(self._rest) <= GATEWAY.answer:
                 self._rest += chunk
             return
         *lines, rest = chunk.split(b"\n")
@@ -64,7 +63,7 @@ class Meter:
             answer = _object(bytes(self._rest))
             told = answer.get("usage")
             self._take(told)
-            self.answered = "content" in answer or len(self._rest) > MAX_ANSWER
+            self.answered = "content" in answer or len(self._rest) > GATEWAY.answer
             self.final = isinstance(told, dict)
             self._rest.clear()
 

@@ -39,12 +39,8 @@ from pynchy.text.splitting import split_reply
 from pynchy_agent import wire
 
 IMAGE_TYPES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-MAX_IMAGE: Final = PROMPTS.picture
 
 MAX_UNASKED: Final = 20  # results in a row that answer no prompt
-MAX_OWED: Final = AGENTS.owed
-MAX_MESSAGE: Final = AGENTS.error
-MAX_PIECES: Final = ANSWERS.pieces
 HIDDEN: Final = "The rest of this answer was for myself: I began that and never ended it."
 COMPACT_DONE: Final = "Our conversation is shortened; what matters is kept."
 COMPACT_FAILED: Final = "Our conversation could not be shortened, and goes on as it was."
@@ -378,7 +374,7 @@ class _Run:
         pieces = self._pieces(result, answered, note)
         self.compacted = False
         if not answered:
-            pieces = pieces[: MAX_PIECES - self.aside]
+            pieces = pieces[: ANSWERS.pieces - self.aside]
             self.aside += len(pieces)
         committed = await self.store.call(
             results.commit,
@@ -431,8 +427,8 @@ class _Run:
         pieces = split_reply(text) if text else []
         if result.text is not None and hides_the_rest(result.text):
             pieces.append(f"{NOTICE_PREFIX}{HIDDEN}")
-        if len(pieces) > MAX_PIECES:
-            pieces = [*pieces[: MAX_PIECES - 1], f"{NOTICE_PREFIX}{TOO_LONG}"]
+        if len(pieces) > ANSWERS.pieces:
+            pieces = [*pieces[: ANSWERS.pieces - 1], f"{NOTICE_PREFIX}{TOO_LONG}"]
         return pieces if note is None else [*pieces, note]
 
     async def _rest(self) -> None:
@@ -448,7 +444,7 @@ class _Run:
         """Claim what waits and hand it over. Of another chat only when nothing is owed."""
         if self.handle.kind is not Kind.SESSION or self.agent.closing or self.stop.is_set():
             return
-        while len(self.owed) < MAX_OWED:
+        while len(self.owed) < AGENTS.owed:
             claimed = await self.store.call(
                 claims.claim,
                 self.run,
@@ -601,7 +597,7 @@ def _images(claimed: claims.Claimed) -> tuple[wire.Image, ...]:
         wire.Image(path=MEDIA_ROOT + each.path, media_type=each.media_type)
         for message in claimed.messages
         for each in message.attachments
-        if each.media_type in IMAGE_TYPES and each.size <= MAX_IMAGE
+        if each.media_type in IMAGE_TYPES and each.size <= PROMPTS.picture
     )
 
 
@@ -611,7 +607,7 @@ _LIMITS: Final = {Limit.START: "machine", Limit.SILENCE: "silent", Limit.TURN: "
 def _reported(error: wire.Error) -> Trouble:
     """A failure as the container tells of it."""
     moment = None if error.retry_at is None else Micros(round(error.retry_at * 1e6))
-    return Trouble(error.kind, within(error.message, MAX_MESSAGE), moment)
+    return Trouble(error.kind, within(error.message, AGENTS.error), moment)
 
 
 def _failure_of(error: BaseException) -> Trouble:

@@ -23,7 +23,6 @@ from pynchy.model import Staged, Unfit
 from pynchy.text.names import clean_name
 
 FILE_LIMIT: Final = FILES.one
-STAGED_LIMIT: Final = FILES.waiting
 _CHUNK: Final = 1 << 20
 _DEEPEST: Final = 32
 
@@ -143,7 +142,7 @@ async def _copy(source: int, name: str, outgoing: Path) -> Staged | Unfit:
     folder = outgoing / secrets.token_hex(16)
     size = 0
     try:
-        if _total(outgoing) + os.fstat(source).st_size > STAGED_LIMIT:
+        if _total(outgoing) + os.fstat(source).st_size > FILES.waiting:
             return Unfit("too much waits to be sent already; try again later")
         folder.mkdir(mode=0o700, parents=True)
         with os.fdopen(os.open(folder / shown, _NEW, 0o600), "wb") as target:

@@ -29,7 +29,6 @@ from pynchy_agent.values import (
     found,
 )
 
-MAX_MOUNTS: Final = GROUPS.mounts
 IMAGES: Final[Mapping[str, str | None]] = {
     "agent": None,
     "agent-browser": "localhost/pynchy-agent-browser:latest",
@@ -75,7 +74,7 @@ _MOUNT: Final = Record({"path": Text(least=0), "name": Text(least=0)}, {"writabl
 _DOCUMENT: Final = Record(
     may={
         **_NAMED,
-        "mounts": Items(_MOUNT, MAX_MOUNTS),
+        "mounts": Items(_MOUNT, GROUPS.mounts),
         "budget": Record(may=_BUDGET),
         "others": Choice(OTHERS),
     }

@@ -28,13 +28,9 @@ Kind = Literal["cron", "interval", "once"]
 
 MIN_PERIOD: Final = TASKS.every
 MIN_PERIOD_MAIN: Final = TASKS.every_main
-MAX_PERIOD: Final = TASKS.longest
-SOONEST_ONCE: Final = TASKS.soonest
-LATEST_ONCE: Final = TASKS.latest
 HORIZON: Final = (
     9  # years within which a cron line is due again: a 29 February may be eight years away
 )
-MAX_CRON: Final = TASKS.cron
 
 
 class BadSchedule(ValueError):
@@ -78,7 +74,7 @@ def parse(kind: str, value: str | int, *, timezone: str, now: Micros, from_main:
             return Schedule("interval", str(_interval(value, least)), timezone, now)
         case "once":
             moment = _once(value, timezone)
-            if not now + _micros(SOONEST_ONCE) <= moment <= now + _micros(LATEST_ONCE):
+            if not now + _micros(TASKS.soonest) <= moment <= now + _micros(TASKS.latest):
                 raise BadSchedule("a moment at least 5 seconds from now, and within 5 years")
             return Schedule("once", spell(moment, timezone), timezone, moment)
         case _:
@@ -106,8 +102,8 @@ def _interval(value: str | int, least: int) -> int:
     ):
         raise BadSchedule("an interval is a whole number of seconds")
     seconds = int(value)
-    if not least <= seconds <= MAX_PERIOD:
-        raise BadSchedule(f"an interval is from {least} to {MAX_PERIOD} seconds")
+    if not least <= seconds <= TASKS.longest:
+        raise BadSchedule(f"an interval is from {least} to {TASKS.longest} seconds")
     return seconds
 
 
@@ -155,7 +151,7 @@ _FIELDS: Final = (
 def _cron(line: str, least: int) -> str:
     """The cron line in a canonical spelling, if it is valid and not too frequent."""
     fields = line.split()
-    if len(line) > MAX_CRON or len(fields) != 5 or not line.isascii():
+    if len(line) > TASKS.cron or len(fields) != 5 or not line.isascii():
         raise BadSchedule("a cron schedule has five fields: minute hour day month weekday")
     sets = [_members(text, field) for text, field in zip(fields, _FIELDS, strict=True)]
     times = sorted(hour * 60 + minute for hour in sets[1] for minute in sets[0])

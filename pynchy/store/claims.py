@@ -7,7 +7,6 @@ all; what is due meanwhile is parked, and its chats are told once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import attrs
 
@@ -19,10 +18,6 @@ from pynchy.store.database import Database, Tx
 from pynchy.store.rows import exists, number, read_all, scalar, scalars
 from pynchy.store.turns import OF_RUN, Turn
 from pynchy.text.prompt import PromptMessage, PromptTask
-
-MAX_MESSAGES: Final = PROMPTS.messages
-MAX_CONTEXT: Final = PROMPTS.context
-MAX_ASKING: Final = PROMPTS.asking
 
 
 @attrs.frozen
@@ -197,13 +192,13 @@ def _asking(db: Database, chat: ChatId, lo: Seq) -> tuple[list[Seq], Seq]:
     rows = db.execute(
         "SELECT seq, length(CAST(text AS BLOB)) FROM inbox "
         "WHERE chat = ? AND triggers = 1 AND gone IS NULL AND seq > ? ORDER BY seq LIMIT ?",
-        (chat, lo, MAX_MESSAGES + 1),
+        (chat, lo, PROMPTS.messages + 1),
     ).fetchall()
     taken: list[Seq] = []
     size = 0
     for seq, length in rows:
         size += length
-        if taken and (len(taken) == MAX_MESSAGES or size > MAX_ASKING):
+        if taken and (len(taken) == PROMPTS.messages or size > PROMPTS.asking):
             return taken, taken[-1]
         taken.append(seq)
     newest = "SELECT max(seq) FROM inbox WHERE chat = ? AND kind <> 'command' AND gone IS NULL"
@@ -218,9 +213,9 @@ def _context(db: Database, chat: ChatId, lo: Seq, hi: Seq) -> tuple[list[Seq], i
     )
     rows = db.execute(
         f"SELECT seq, length(CAST(text AS BLOB)) {between} ORDER BY seq DESC LIMIT ?",
-        (chat, lo, hi, MAX_MESSAGES),
+        (chat, lo, hi, PROMPTS.messages),
     ).fetchall()
-    budget = MAX_CONTEXT
+    budget = PROMPTS.context
     shown: list[Seq] = []
     for seq, length in rows:
         budget -= length

@@ -43,7 +43,6 @@ from pynchy.store.task_rows import (
 
 SHORTEST: Final = 4  # letters of an id that name a task
 MOST_TASKS: Final = TASKS.group
-MOST_DEPTH: Final = TASKS.depth
 WINDOW: Final = TASKS.missed
 BATCH: Final = 200  # tasks of one transaction
 
@@ -94,7 +93,7 @@ class Change:
 
 def create(tx: Tx, order: Order) -> Task:
     """Make a task. Raises `CannotSchedule` if the group has too many, or tasks make tasks too deep."""
-    if order.depth > MOST_DEPTH:
+    if order.depth > TASKS.depth:
         raise CannotSchedule("a task made by a task cannot make another one")
     count = number(
         tx,
@@ -211,7 +210,7 @@ def run_now(tx: Tx, task: TaskId, *, asked_in: int = 0) -> bool:
         return False
     steps = max(found.depth, asked_in) + 1
     if asked_in:
-        if steps > MOST_DEPTH + 1:
+        if steps > TASKS.depth + 1:
             raise CannotSchedule("a task that a task has run does not run another one")
         last = last_run(tx, task)
         if last is not None and last <= tx.now < after(last, least_period(found.folder)):

@@ -19,10 +19,6 @@ from pynchy.model import Attachment, Micros, Quoted
 from pynchy.text.names import clean_name
 
 TEXT_LIMIT: Final = PROMPTS.message
-QUOTED_LIMIT: Final = PROMPTS.quoted
-SAID_LIMIT: Final = PROMPTS.said
-PROMPT_LIMIT: Final = PROMPTS.all
-TRIGGER_FLOOR: Final = PROMPTS.kept
 
 MEDIA_ROOT: Final = "/workspace/media/"  # where an agent finds what came with a message
 
@@ -109,7 +105,7 @@ def render_prompt(
         lines.append(ink.element("task", clean_text(told.work)))
     lines.extend(ink.element("notice", clean_text(item)) for item in told.notices)
     for item in told.said:
-        text, note = _cap(clean_text(item), SAID_LIMIT)
+        text, note = _cap(clean_text(item), PROMPTS.said)
         lines.append(ink.element("said", text, note=note))
     if missing:
         lines.append(ink.element("omitted", "", count=str(missing)))
@@ -150,16 +146,16 @@ _OMITTED_WORDS: Final = "Older messages were left out to save room; <omitted> sa
 
 def _fit(messages: Sequence[PromptMessage]) -> tuple[list[tuple[PromptMessage, int]], int]:
     """The messages that fit, each with the number of characters it may have."""
-    room = PROMPT_LIMIT
+    room = PROMPTS.all
     kept: list[tuple[PromptMessage, int]] = []
     for message in reversed(messages):
         size = min(len(message.text), TEXT_LIMIT) + 200
         if message.quoted is not None:
-            size += min(len(message.quoted.text), QUOTED_LIMIT)
+            size += min(len(message.quoted.text), PROMPTS.quoted)
         if size <= room:
             kept.append((message, TEXT_LIMIT))
         elif message.triggers:
-            kept.append((message, TRIGGER_FLOOR))
+            kept.append((message, PROMPTS.kept))
         else:
             room = 0  # what is older than the first that is left out is left out too
             continue
@@ -180,7 +176,7 @@ def _message(message: PromptMessage, *, limit: int, zone: tzinfo, ink: _Ink) -> 
         edited="yes" if message.edited else "",
     )
     if message.quoted is not None:
-        quoted, cut = _cap(clean_text(message.quoted.text), QUOTED_LIMIT)
+        quoted, cut = _cap(clean_text(message.quoted.text), PROMPTS.quoted)
         name = clean_name(message.quoted.sender_name)
         yield ink.element("quoted", quoted, id=message.quoted.id[:128], sender=name, note=cut)
     yield ink.element("text", text, note=note, invisible=str(hidden) if hidden else "")

@@ -16,7 +16,6 @@ import trio
 
 from pynchy.limits import CLIENTS
 
-ANSWER: Final = CLIENTS.answer
 MAX_LINE: Final = 16 * 1024 * 1024  # bytes of one answer
 
 
@@ -50,7 +49,7 @@ class Connection:
     async def ask(self, op: str, arguments: Mapping[str, object]) -> Any:
         """The result of an op. Raises `Refused`, `NotRunning`, or `NoAnswer`."""
         request = {**arguments, "id": 1, "op": op}
-        with trio.move_on_after(ANSWER):
+        with trio.move_on_after(CLIENTS.answer):
             try:
                 await self._stream.send_all(json.dumps(request).encode() + b"\n")
             except trio.BrokenResourceError as error:

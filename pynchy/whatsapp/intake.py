@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -18,8 +18,6 @@ from pynchy.whatsapp import lines
 from pynchy.whatsapp import read as reading
 from pynchy.whatsapp.journal import Journal
 from pynchy.whatsapp.process import words_of
-
-UNREAD: Final = WHATSAPP.unread
 
 _log = logging.getLogger("bridge")
 
@@ -82,7 +80,7 @@ class Intake:
         if kept and registered and not message.from_me:
             unread = self._unread.setdefault(message.chat, [])
             unread.append((sender, message.id))
-            del unread[:-UNREAD]
+            del unread[: -WHATSAPP.unread]
 
     def take_unread(self, chat: str) -> dict[str, list[str]]:
         """The newest messages of a chat that are not marked as read yet, by sender; they are from now on."""

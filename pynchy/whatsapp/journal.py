@@ -28,7 +28,6 @@ from pynchy.limits import WHATSAPP
 
 KEPT: Final = 20_000  # identities of acknowledged events, and of sends
 DELIVERIES: Final = WHATSAPP.deliveries
-ASIDE_KEPT: Final = WHATSAPP.aside
 ASIDE_SIZE: Final = 64 * 1024  # characters of each
 
 _SCHEMA: Final = """
@@ -230,7 +229,7 @@ class Journal:
         row = (chat, reason, payload[:ASIDE_SIZE])
         self._run("INSERT INTO aside (chat, reason, payload) VALUES (?, ?, ?)", *row)
         old = "DELETE FROM aside WHERE number <= (SELECT max(number) FROM aside) - ?"
-        self._run(old, ASIDE_KEPT)
+        self._run(old, WHATSAPP.aside)
 
     def rewrite(self, number: int, payload: str) -> None:
         """Put what an event has become in its place, if it is still open."""

@@ -23,7 +23,6 @@ from pynchy_agent.values import Instance, Wrong
 
 LONGEST: Final = 8 * 1024 * 1024  # bytes of a line
 TEXT: Final = WHATSAPP.text
-QUOTED: Final = WHATSAPP.quoted
 NAME: Final = WHATSAPP.name
 ID: Final = 256
 LATEST: Final = Micros(4_102_444_800_000_000)  # the year 2100: no message is younger
@@ -79,7 +78,7 @@ def fitted(message: Message) -> Message:
             quoted,
             id=short_id(quoted.id),
             sender_name=short(quoted.sender_name, NAME),
-            text=short(quoted.text, QUOTED),
+            text=short(quoted.text, WHATSAPP.quoted),
         ),
         attachments=tuple(
             attrs.evolve(each, name=short(each.name, NAME), media_type=short(each.media_type, NAME))

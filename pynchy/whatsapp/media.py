@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pynchy.whatsapp.library import Client
 
 FETCH_WAIT: Final = WHATSAPP.fetch
-TRANSCRIBE_WAIT: Final = WHATSAPP.transcribe
 
 _log = logging.getLogger("bridge")
 
@@ -56,7 +55,7 @@ def transcript(command: Sequence[str], path: Path) -> str:
             [*command, str(path)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=TRANSCRIBE_WAIT,
+            timeout=WHATSAPP.transcribe,
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:

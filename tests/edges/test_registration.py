@@ -18,6 +18,7 @@ from pynchy.actions.call import Call
 from pynchy.actions.refused import Refused
 from pynchy.chat.channel import ChatSeen
 from pynchy.config.paths import Home
+from pynchy.limits import LISTS
 from pynchy.model import MAIN, ChatId, GroupId, Message, Micros, RunId, SenderId, TurnId
 from pynchy.policy.tools import Caller
 from pynchy.store import groups, messages
@@ -140,9 +141,7 @@ async def test_a_list_that_is_cut_says_so_and_what_it_leaves_out_is_still_there(
             register_on_approval(as_main(tx, args))
 
         await daemon.store.call(meet)
-        assert f"and {crowd - group_commands.MOST_SEEN} more" in await daemon.store.call(
-            list_groups
-        )
+        assert f"and {crowd - LISTS.chats} more" in await daemon.store.call(list_groups)
         await daemon.store.call(register)  # the last of them
 
 

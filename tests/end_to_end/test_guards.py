@@ -7,7 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from pynchy.groups.turn import MAX_PIECES, TOO_LONG
+from pynchy.groups.turn import TOO_LONG
+from pynchy.limits import ANSWERS
 from tests.end_to_end.house import Talk, running
 from tests.end_to_end.test_looking_in import asked, pynchy
 
@@ -170,7 +171,7 @@ def test_one_answer_is_not_a_flood_of_messages(tmp_path: Path) -> None:  # threa
         daemon.stop()
     with closing(sqlite3.connect(home / "store" / "pynchy.db")) as db:
         said = [len(text) for (text,) in db.execute("SELECT text FROM outbox")]
-    assert len(said) == 4 * MAX_PIECES
+    assert len(said) == 4 * ANSWERS.pieces
     assert sum(said) > 350_000, "what may be said of it is"
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pynchy.limits import PROMPTS
 from pynchy.model import (
     Attachment,
     ChatId,
@@ -327,7 +328,7 @@ def test_a_flood_leaves_the_newest_and_all_that_ask() -> None:  # threat P6
     root = parse(prompt(*flood, omitted=5))
     shown = [item.get("id") for item in root.findall("message")]
     assert shown == ["0", *map(str, range(21, 30))]
-    assert len(root.findtext("message/text", "")) == prompts.TRIGGER_FLOOR
+    assert len(root.findtext("message/text", "")) == PROMPTS.kept
     omitted = root.find("omitted")
     assert omitted is not None
     assert omitted.get("count") == "25"

@@ -203,7 +203,7 @@ BUGS: Final = (
     Bug(
         "an agent is handed more than its results can name",
         "pynchy.groups.turn",
-        "        while len(self.owed) < MAX_OWED:\n",
+        "        while len(self.owed) < AGENTS.owed:\n",
         "        while True:\n",
     ),
     Bug(

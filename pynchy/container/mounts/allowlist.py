@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 from pynchy.container.mounts.rules import (
     MAX_BYTES,
@@ -23,8 +22,6 @@ from pynchy.container.mounts.rules import (
 from pynchy.container.mounts.sensitive import HOST_PROGRAMS, last_matched_by
 from pynchy.files.walk import TOO_MANY, Walk
 from pynchy.limits import GROUPS
-
-MAX_WALK: Final = GROUPS.searched
 
 
 class Unmaskable(Exception):
@@ -80,7 +77,7 @@ def find_sensitive(
     *,
     writable: bool = False,
     programs: Collection[Path] = (),
-    limit: int = MAX_WALK,
+    limit: int = GROUPS.searched,
 ) -> tuple[Hit, ...]:
     """What in a tree is blocked, and in one that is ``writable`` what may only be read: names in our table, and the
     folders of ``programs``. The outermost of each.

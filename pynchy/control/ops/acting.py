@@ -21,7 +21,6 @@ from pynchy.schedule.times import spell
 from pynchy.store import groups
 from pynchy.store.database import Store, Tx
 
-MOST: Final = LISTS.rows
 _CONSOLE_CHAT: Final = re.compile(r"console:[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 
 P = ParamSpec("P")
@@ -78,7 +77,7 @@ def check_chat(chat: str) -> None:
         raise OpFailed("not_a_console", f"{chat[:80]!r}: expected console: and a name in a-z, 0-9")
 
 
-def bounded(limit: int, most: int = MOST) -> int:
+def bounded(limit: int, most: int = LISTS.rows) -> int:
     """A number of rows to answer with. Raises `OpFailed`."""
     if not 1 <= limit <= most:
         raise OpFailed("bad_request", f"limit: expected 1 to {most}")

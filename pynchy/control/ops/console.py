@@ -18,7 +18,6 @@ from pynchy.limits import CLIENTS
 from pynchy.model import ChatId, SenderId
 
 OWNER: Final = SenderId("console:owner")  # whoever may use the control socket
-MAX_TEXT: Final = CLIENTS.message
 _MESSAGE_ID: Final = re.compile(r"[0-9a-zA-Z-]{8,64}", re.ASCII)
 _NAME: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,64}")
 
@@ -55,8 +54,8 @@ class ConsoleOps:
         ``message_id`` is the client's own id for the message: sending it again is harmless.
         """
         check_chat(chat)
-        if not text.strip() or len(text) > MAX_TEXT or "\0" in text:
-            raise OpFailed("bad_request", f"text: expected 1 to {MAX_TEXT} characters")
+        if not text.strip() or len(text) > CLIENTS.message or "\0" in text:
+            raise OpFailed("bad_request", f"text: expected 1 to {CLIENTS.message} characters")
         if sender and not _NAME.fullmatch(sender):
             raise OpFailed("bad_request", "sender: expected a name of 1 to 64 characters")
         if message_id and not _MESSAGE_ID.fullmatch(message_id):

@@ -18,7 +18,6 @@ from pynchy.store import holds, messages, outbox, runs, turns
 from pynchy.store.database import Store, Tx
 
 PROTOCOL: Final = 1
-MOST_RETRIES: Final = LISTS.retries
 
 
 @attrs.frozen
@@ -79,7 +78,7 @@ def _stored(tx: Tx) -> tuple[Micros, dict[str, object]]:
         ],
         "unanswered": messages.waiting_groups(tx),
         "retrying": turns.count_waiting(tx),
-        "retries": turns.retried(tx, limit=MOST_RETRIES),
+        "retries": turns.retried(tx, limit=LISTS.retries),
         "held": [_held(hold) for hold in holds.everything(tx)],
         "outbox": {"pending": 0, "sending": 0, "uncertain": 0} | outbox.open_by_state(tx),
     }
