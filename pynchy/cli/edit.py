@@ -5,12 +5,12 @@ The rule that keeps it so: a file is written aside, for its owner alone, and ren
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 from pynchy.config.dotenv import entries
+from pynchy.files.writing import replace
 
 
 def set_setting(path: Path, section: str, key: str, value: str) -> None:
@@ -29,7 +29,7 @@ def set_setting(path: Path, section: str, key: str, value: str) -> None:
     else:
         head = text.rstrip("\n") + ("\n\n" if text.strip() else "")
         text = f"{head}[{section}]\n{line}\n"
-    _put(path, text)
+    replace(path, text)
 
 
 def set_secret(path: Path, name: str, value: str, *, instead_of: Collection[str]) -> None:
@@ -43,15 +43,4 @@ def set_secret(path: Path, name: str, value: str, *, instead_of: Collection[str]
     kept = [line for number, line in enumerate(lines, start=1) if number not in gone]
     text = "\n".join(kept).rstrip("\n")
     written = value if re.fullmatch(r"[A-Za-z0-9_./+=:-]*", value) else f"'{value}'"
-    _put(path, f"{text}\n{name}={written}\n".lstrip("\n"))
-
-
-def _put(path: Path, text: str) -> None:
-    aside = path.with_name(path.name + ".new")
-    aside.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(aside, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    replace(path, f"{text}\n{name}={written}\n".lstrip("\n"))

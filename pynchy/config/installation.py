@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from pynchy.config.paths import Home
+from pynchy.files.writing import replace
 from pynchy.logs import logger
 
 MACHINE_ID: Final = Path("/etc/machine-id")
@@ -25,11 +26,11 @@ def install_id(home: Home, *, machine_id: Path = MACHINE_ID) -> str:
     known, place = _read(home.install_id), _read(home.install_place)
     if known and place in ("", here):
         if not place:  # of a version that did not note it
-            _write(home.install_place, here)
+            replace(home.install_place, f"{here}\n")
         return known
     made = secrets.token_hex(4)
-    _write(home.install_id, made)
-    _write(home.install_place, here)
+    replace(home.install_id, f"{made}\n")
+    replace(home.install_place, f"{here}\n")
     if known:
         logger.warning(
             "this home was copied or moved here, so it has an id of its own now; containers of the original"
@@ -57,7 +58,7 @@ def last_engine(home: Home) -> str | None:
 
 def remember_engine(home: Home, name: str) -> None:
     if last_engine(home) != name:
-        _write(home.engine, name)
+        replace(home.engine, f"{name}\n")
 
 
 def _place(home: Home, machine_id: Path) -> str:
@@ -73,9 +74,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         return ""
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_suffix(".new")
-    aside.write_text(text + "\n", encoding="ascii")
-    aside.replace(path)

@@ -17,6 +17,7 @@ from pynchy.config.paths import Home
 from pynchy.container.skills import mounts as skill_mounts
 from pynchy.container.spec import CLAUDE, WORK, Mount
 from pynchy.files import trees
+from pynchy.files.writing import replace, sync
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, RunId
 
@@ -86,15 +87,6 @@ def _folders(home: Home, folder: GroupId) -> tuple[Path, ...]:
         home.errors(folder),
         home.outgoing(folder),
     )
-
-
-def sync(folder: Path) -> None:
-    """Write the names in a folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def prepare(
@@ -204,10 +196,7 @@ def _settings(home: Home) -> Path:
     path = home.data / "agent" / "settings.json"
     if not path.exists():
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        aside = path.with_suffix(".new")
-        aside.write_bytes(_SETTINGS)
-        aside.chmod(0o644)
-        aside.rename(path)
+        replace(path, _SETTINGS, mode=0o644)
     return path
 
 

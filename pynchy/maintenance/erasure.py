@@ -20,6 +20,7 @@ from pynchy.actions.actor import OWNER
 from pynchy.actions.effects import Effects
 from pynchy.config.paths import Home
 from pynchy.container import folders
+from pynchy.files.writing import sync
 from pynchy.logs import logger
 from pynchy.model import MAIN, GroupId, folder_of
 from pynchy.store import erasure
@@ -88,7 +89,7 @@ def mark(home: Home, group: GroupId) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
         os.fsync(file.fileno())
     for folder in (path.parent, path.parent.parent):
-        folders.sync(folder)
+        sync(folder)
 
 
 def marked(home: Home) -> list[GroupId]:

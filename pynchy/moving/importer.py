@@ -20,6 +20,7 @@ from pynchy.config.dotenv import BadEnvFile, parse_env
 from pynchy.config.paths import Home
 from pynchy.container import folders
 from pynchy.container.mounts.rules import BadAllowlist, parse_allowlist
+from pynchy.files import writing
 from pynchy.model import MAIN, ChatId, Group, GroupId, Message, SenderId, Seq, TaskId
 from pynchy.moving import old_home, trees
 from pynchy.moving.old_home import OldGroup, OldHome, OldTask
@@ -181,10 +182,7 @@ def bring_allowlist(place: Path | None, home: Home, *, dry: bool) -> str:
     if ours.exists():
         return "the same" if ours.read_bytes() == data else f"yours stays: {ours}"
     if not dry:
-        aside = ours.with_suffix(".new")
-        aside.touch(mode=0o600)
-        aside.write_bytes(data)
-        aside.replace(ours)
+        writing.replace(ours, data)
     return "brought over"
 
 

@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 
 from pynchy.config.paths import STAMP, part_of, stamp_of
+from pynchy.files import writing
 from pynchy.model import DAY, Micros, after
 from pynchy.store import mark as marks
 from pynchy.store.connection import StoreBroken, open_reader, refuse_newer
@@ -52,7 +53,7 @@ def write_copy(store: Path, path: Path) -> None:
         try:
             _copy(store, aside)
             aside.replace(path)
-            _sync(path.parent)
+            writing.sync(path.parent)
         finally:
             aside.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as error:
@@ -97,7 +98,7 @@ def _copy(source: Path, aside: Path) -> None:
             advice = "pynchy restore puts a copy back"
             raise StoreBroken(f"{source} is damaged: {error}; {advice}") from error
     check(aside)
-    _sync(aside)
+    writing.sync(aside)
 
 
 def check(path: Path) -> int:
@@ -238,7 +239,7 @@ def _exchange(path: Path, aside: Path, stamp: str, *, may_fold: bool) -> Path | 
     if not _is_there(path):
         _remove_logs(path)
         aside.replace(path)
-        _sync(path.parent)
+        writing.sync(path.parent)
         return None
     kept = path.with_name(f"{path.name}.before-{stamp}")
     if may_fold:
@@ -246,7 +247,7 @@ def _exchange(path: Path, aside: Path, stamp: str, *, may_fold: bool) -> Path | 
     _keep(path, kept)
     _remove_logs(path)  # if it is not folded: the file is damaged, and both are kept
     aside.replace(path)
-    _sync(path.parent)
+    writing.sync(path.parent)
     return kept
 
 
@@ -283,7 +284,7 @@ def _keep(path: Path, kept: Path) -> None:
     for suffix in reversed(_KEPT):  # the log first: a file is never there without its log
         with suppress(FileNotFoundError):
             half.with_name(half.name + suffix).rename(kept.with_name(kept.name + suffix))
-    _sync(path.parent)
+    writing.sync(path.parent)
 
 
 def clear_halves(path: Path) -> int:
@@ -306,7 +307,7 @@ def accept(path: Path, *, stamp: str, mark: Path) -> list[Path]:
             log.rename(moved)
             aside.append(moved)
             path.with_name(path.name + "-shm").unlink(missing_ok=True)
-            _sync(path.parent)
+            writing.sync(path.parent)
         check(path)
         marks.save(mark, _mark_of(path))
     except OSError as error:
@@ -332,7 +333,7 @@ def begin_anew(path: Path, *, stamp: str, mark: Path) -> Path | None:
             _keep(path, kept)
             _remove_logs(path)
             path.unlink()
-        _sync(path.parent)
+        writing.sync(path.parent)
     except OSError as error:
         raise StoreBroken(f"cannot set {path} aside: {error}") from error
     return kept
@@ -364,11 +365,3 @@ def _log(path: Path) -> Path:
 def _remove_logs(path: Path) -> None:
     for suffix in _BESIDE:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

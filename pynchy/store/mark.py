@@ -22,6 +22,8 @@ from typing import Any, Final
 
 import attrs
 
+from pynchy.files import writing
+
 SIZE: Final = 512  # bytes: one block, written in place
 #: Log headers count on from their first number each time the log starts over; so far may one have
 #: counted since the mark was synced.
@@ -193,7 +195,7 @@ class MarkFile:
         self._descriptor = os.open(path, flags, 0o600)
         if fresh:
             with suppress(OSError):
-                _sync_folder(path.parent)
+                writing.sync(path.parent)
 
     def __enter__(self) -> MarkFile:
         return self
@@ -218,11 +220,3 @@ class MarkFile:
 
     def close(self) -> None:
         os.close(self._descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

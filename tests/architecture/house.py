@@ -138,6 +138,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.container.engines.troubles": Kind.EDGE,
     "pynchy.container.spec": Kind.RULES,
     "pynchy.container.engines.submounts": Kind.RULES,
+    "pynchy.files.writing": Kind.GROUND,
     "pynchy.files.usage": Kind.GROUND,
     "pynchy.gateway.budgets": Kind.RULES,
     "pynchy.gateway.body": Kind.RULES,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from pynchy.files.writing import replace
+
 _UNDER_ROOT: Final = 1000  # the agent's uid and gid under a root daemon
 
 FILES: Final = {
@@ -34,8 +36,5 @@ def write_etc(folder: Path, user: tuple[int, int], files: Mapping[str, str] = FI
     for name, text in files.items():
         file, wanted = etc / name, text.format(uid=uid, gid=gid)
         if not file.exists() or file.read_text() != wanted:
-            aside = etc / f".{name}"
-            aside.write_text(wanted)
-            aside.chmod(0o644)
-            aside.replace(file)
+            replace(file, wanted, mode=0o644)
     return etc

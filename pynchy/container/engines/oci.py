@@ -49,6 +49,7 @@ from pynchy.container.spec import (
     docker_argv,
     podman_argv,
 )
+from pynchy.files.writing import replace
 
 CREATE_TIMEOUT: Final = 30.0  # seconds; an engine under load is slow, not dead
 GONE_TIMEOUT: Final = 20.0  # seconds until a removed container must be off the engine's list
@@ -199,9 +200,9 @@ def _tightened(path: str | None, folder: Path) -> Path | None:
         profile = seccomp.tighten(json.loads(Path(path or "").read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    aside, place = folder / ".podman-seccomp", folder / "podman-seccomp.profile"
-    aside.write_text(json.dumps(profile))
-    return aside.replace(place)
+    place = folder / "podman-seccomp.profile"
+    replace(place, json.dumps(profile))
+    return place
 
 
 def _nproc() -> int:
