@@ -51,7 +51,7 @@ def ask(call: Call, command: str) -> Done:
         return Done.now(_waits(waiting))
     chat = groups.main_chat(tx)
     if chat is None:
-        raise Refused("there is nobody in main who could be asked")
+        raise Refused("main has no chat in which anybody could be asked")
     if (open_now := approvals.count_open(tx, request.folder)) >= APPROVALS.open:
         raise Refused(f"{open_now} requests of this group wait for a person already")
     if (today := approvals.count_today(tx, request.folder)) >= APPROVALS.a_day:
@@ -88,7 +88,7 @@ def decide(
     ``sha256``, if given, is what they were shown. Raises `Refused`; nothing was changed then.
     """
     if actor.kind == "agent" or not actor.reaches_all:
-        raise Refused("requests are for the owner and for senders they allowed to decide")
+        raise Refused("only the owner and senders they allowed may decide requests")
     found = approvals.get(tx, code)
     if found is None:
         raise Refused("There is no request of that code.", "unknown_code")
@@ -191,7 +191,7 @@ def _host(call: Call, actor: Actor) -> Done:
 def _check_task(call: Call) -> dict[str, Any]:
     folder = call.args["target_group"]
     if folder_of(folder) is None:
-        raise Refused("target_group is no name of a group")
+        raise Refused("target_group is not the name of a group")
     tasks.read_schedule(call)
     return {**call.args, "timezone": call.host.timezone}
 

@@ -173,7 +173,7 @@ def set_model(tx: Tx, actor: Actor, folder: GroupId, model: str | None) -> Effec
     """Let another model answer, from the next run on; the default one with None."""
     check_reach(tx, actor, folder)
     if not actor.trusted:
-        raise Refused("which model answers is for the owner and for senders they allowed")
+        raise Refused("only the owner and senders they allowed may choose the model")
     groups.set_model(tx, folder, model)
     note(tx, actor, "model set", folder, model=model or "default")
     return Effects(outdated=(folder,))
@@ -189,7 +189,7 @@ def allow(
     """Say to whom a group listens (None: to everybody) and, if ``others`` is given, what becomes of the rest."""
     check_main(tx, actor, folder)
     if folder == MAIN and actor.kind == "agent":
-        raise Refused("who may give orders in main is for its owner to say, not for an agent")
+        raise Refused("only its owner may say who is obeyed in main")
     groups.set_allowed_senders(tx, folder, senders)
     if others:
         groups.set_settings(tx, folder, {**groups.settings(tx, folder), "others": others})
@@ -217,7 +217,7 @@ def register(
 ) -> tuple[Group, Effects]:
     """Make a group with its folders. Raises `Refused` ("taken") if something is in its place."""
     if not actor.reaches_all:
-        raise Refused("groups are for main to register, in a turn that its owner asked for")
+        raise Refused("only main may register groups, in a turn that its owner asked for")
     with refused(groups.CannotRegister, InTheWay, code="taken"):
         group = groups.register(
             tx,
@@ -248,7 +248,7 @@ def add_chat(
 def set_main_chat(tx: Tx, actor: Actor, chat: ChatId | None) -> tuple[list[ChatId], Effects]:
     """Give main this WhatsApp chat and no other one, or none; all its chats. Raises `Refused` ("taken")."""
     if actor.kind != "owner":
-        raise Refused("main's chat is for the owner to choose")
+        raise Refused("only the owner may choose main's chat")
     with refused(groups.CannotRegister, code="taken"):
         for other in groups.chats_of(tx, MAIN):
             if channel_of(other) == "whatsapp" and other != chat:

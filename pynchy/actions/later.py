@@ -1,4 +1,4 @@
-"""Answers that come later: the call of a live run waits here for a person or a helper.
+"""Wait for a person or a helper, for a command that is answered later.
 
 Procedure over rows. What is waited for stands in the store; a bell says only "look again", so one rung
 too often, or before anybody listens, changes nothing. The rule that keeps it so: whether a call still

@@ -30,7 +30,7 @@ DATA: Final = (
 def remember(tx: Tx, actor: Actor, text: str, *, shared: bool = False) -> memory.Memory:
     """Keep a fact for the actor's group, or for all."""
     if shared and not actor.reaches_all:
-        raise Refused("only main remembers for all groups, in a turn that its owner asked for")
+        raise Refused("only main may remember for all groups, in a turn that its owner asked for")
     folder = None if shared else _folder(actor)
     if memory.find(tx, folder, text) is None and memory.count(tx, folder) >= MEMORIES.most:
         raise Refused(f"{MEMORIES.most} facts are remembered already; forget some first")

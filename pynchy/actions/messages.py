@@ -33,7 +33,7 @@ def send(
     """Say a text in the actor's chat, under the name of a ``voice`` if one is given; in how many parts."""
     cleaned = clean_reply(text)
     if cleaned is None:
-        raise Refused("nothing of the text is for the chat; nothing was sent")
+        raise Refused("nothing is left of the text without what is internal; nothing was sent")
     if (name := clean_name(voice, fallback="")) != "":
         cleaned = f"*{name}:* {cleaned}"
     caller = agent_of(actor)

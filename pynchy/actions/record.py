@@ -1,4 +1,4 @@
-"""Write the audit row of an act."""
+"""Check who may act, and write the audit row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_main(tx: Tx, actor: Actor, folder: GroupId) -> None:
     _check_there(tx, folder)
 
 
-_MAINS: Final = "that is for main alone, in a turn that its owner or people they trust asked for"
+_MAINS: Final = "only main may do that, in a turn that its owner or people they trust asked for"
 
 
 def _check_there(tx: Tx, folder: GroupId) -> None:

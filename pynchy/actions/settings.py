@@ -59,7 +59,7 @@ def set_value(
 def _settings(tx: Tx, actor: Actor, folder: GroupId) -> Document:
     check_main(tx, actor, folder)
     if actor.kind == "agent":
-        raise Refused("what a group may reach and spend is for its owner to say")
+        raise Refused("only its owner may change what a group may reach and spend")
     return groups.settings(tx, folder)
 
 

@@ -49,7 +49,9 @@ def create(
 ) -> _Acted:
     """Make a task with the authority of ``creator``, who stands so many tasks deep."""
     if not actor.reaches(wanted.folder):
-        raise Refused("tasks of other groups are for main, in a turn that its owner asked for")
+        raise Refused(
+            "only main may make tasks for other groups, in a turn that its owner asked for"
+        )
     chat = wanted.chat or _chat_of(tx, wanted.folder)
     if actor.steps:
         _not_too_soon(tx, wanted.folder, wanted.schedule, tx.now)

@@ -35,10 +35,8 @@ def used(
     tx: Tx, actor: Actor, folder: GroupId | None, *, days: int, timezone: str
 ) -> list[ledger.Line]:
     """Usage by group, day and model, today's first; of all groups with None. One day is today alone."""
-    if folder is None and not actor.reaches_all:
-        raise Refused("what other groups used is for main to know")
-    if folder is not None and not actor.reaches(folder):
-        raise Refused("what other groups used is for main to know")
+    if not (actor.reaches_all if folder is None else actor.reaches(folder)):
+        raise Refused("only main may see what other groups used")
     first = spell(after(tx.now, -DAY * (days - 1)), timezone)[:10]
     return ledger.used(tx, group=folder, since=first)
 

@@ -34,7 +34,7 @@ def ask_user(
     """Ask people in the actor's chat. The answer comes later, to the call or as a new turn."""
     asked = clean_reply(question)
     if asked is None:
-        raise Refused("nothing of the question is for the chat; it was not asked")
+        raise Refused("nothing is left of the question without what is internal; it was not asked")
     choices = [" ".join((clean_reply(each) or "").split()) for each in options]
     if "" in choices or len({each.casefold() for each in choices}) < len(choices):
         raise Refused("the options must be different texts for the chat, none of them empty")
@@ -50,7 +50,7 @@ def delegate(tx: Tx, actor: Actor, prompt: str, *, waits: bool) -> tuple[TurnId,
     """Give work to a helper, which begins as soon as a slot is free; ``waits``: the actor's turn waits for it."""
     caller = agent_of(actor)
     if caller.depth and not waits:
-        raise Refused("a helper is not woken again; wait for its helpers")
+        raise Refused("a helper cannot be woken later; wait for the answer")
     if caller.depth >= HELPERS.depth:
         raise Refused("a helper's helper has no helpers of its own; do it yourself")
     if delegates.at_work(tx, caller.folder) >= HELPERS.group:

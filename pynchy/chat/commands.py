@@ -113,7 +113,9 @@ def refusal(command: Command, message: Message, group: Group) -> str | None:
         or group.is_main
         or (command.name == "model" and command.argument)
     ):
-        return None if named else f"/{command.name} is for the owner and for senders they allowed."
+        return (
+            None if named else f"Only the owner and senders they allowed may use /{command.name}."
+        )
     if group.allowed_senders is None or named:
         return None
     return f"You are not among the allowed senders of {group.name}."

@@ -1,4 +1,4 @@
-"""Store what a channel brings in, then acknowledge it to the channel, then ring the bell.
+"""Store what a channel brings in, then acknowledge it to the channel, then wake its group.
 
 The rule that keeps it so: nothing is acknowledged before its row is committed, and nothing of a
 message is decided here; the store knows what triggers, `commands` knows what is a command.

@@ -1,4 +1,4 @@
-"""The page's connections to the control socket: one a question, one a subscription.
+"""Connect the page to the control socket: a connection for each question, and one for each stream.
 
 Edge. The rule that keeps it so: what an answer means is the page's business, and nothing is kept.
 """

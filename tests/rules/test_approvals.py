@@ -246,7 +246,7 @@ def test_one_group_cannot_flood_people_with_requests() -> None:  # threat I5
         ("request_host", {"host": "10.0.0.1"}, "no host name"),
         ("request_host", {"host": "a b"}, "no host name"),
         ("request_host", {"host": "*"}, "no host name"),
-        ("schedule_task", TASK | {"target_group": "../work"}, "no name of a group"),
+        ("schedule_task", TASK | {"target_group": "../work"}, "not the name of a group"),
         ("schedule_task", TASK | {"schedule_value": 1}, "300"),
     ],
 )
@@ -543,7 +543,7 @@ def test_only_people_whom_main_trusts_approve_and_only_in_main() -> None:
     line = f"/approve {code.lower()}"
     assert order(there, line, sender=ANN, chat=CHAT) == ""  # in the group itself it is mere talk
     assert order(there, line, sender=BOB, chat=CHAT) == ""
-    assert "for the owner" in order(there, line, sender=ANN, chat=main_group)
+    assert "Only the owner" in order(there, line, sender=ANN, chat=main_group)
     assert order(there, f"/\u0430pprove {code}", sender=BOB, chat=main_group) == ""
     assert order(there, f"please {line}", sender=BOB, chat=main_group) == ""
     assert "no request of that code" in order(

@@ -425,5 +425,5 @@ async def test_what_was_used_is_the_same_at_every_door() -> None:
     assert [words.split()[0] for words in both] == [today, yesterday, "together:"]
     assert both[0].startswith(f"{today} main ")
     family = Actor("agent", "agent of family", folder=GroupId("family"))
-    with pytest.raises(Refused, match="for main to know"):
+    with pytest.raises(Refused, match="only main may see"):
         usage_act.used(Tx(there.db, NOON), family, None, days=1, timezone="UTC")
