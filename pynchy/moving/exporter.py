@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import attrs
 
@@ -100,8 +100,9 @@ def write(
     return exported
 
 
-def _pretty(document: Any) -> bytes:
-    return json.dumps(document, indent=2, ensure_ascii=False, default=str).encode() + b"\n"
+def _pretty(document: Any) -> io.BytesIO:
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=str)
+    return io.BytesIO(text.encode() + b"\n")
 
 
 def _add_lines(archive: tarfile.TarFile, name: str, rows: Iterable[dict[str, Any]]) -> int:
@@ -111,17 +112,16 @@ def _add_lines(archive: tarfile.TarFile, name: str, rows: Iterable[dict[str, Any
             count += 1
             line = json.dumps(row, ensure_ascii=False) + "\n"
             lines.write(line.encode("utf-8", "surrogatepass"))
-        entry = tarfile.TarInfo(name)
-        entry.size, entry.mode, entry.mtime = lines.tell(), 0o600, int(time.time())
-        lines.seek(0)
-        archive.addfile(entry, lines)
+        _add(archive, name, lines)
     return count
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(archive: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
+    """Add what was written to a file so far."""
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode, entry.mtime = len(data), 0o600, int(time.time())
-    archive.addfile(entry, io.BytesIO(data))
+    entry.size, entry.mode, entry.mtime = file.seek(0, os.SEEK_END), 0o600, int(time.time())
+    file.seek(0)
+    archive.addfile(entry, file)
 
 
 def _add_tree(

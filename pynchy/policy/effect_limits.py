@@ -1,7 +1,7 @@
 """How much a group's agents may do by themselves within an hour. Rules.
 
 The rule that keeps it so: pure. The figures stand in the configuration (section ``effects``), what was
-done stands in rows, and what was done is compared in one place, `store.effects`.
+done stands in rows, and what was done is compared in one place, `store.breakers`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class CannotRegister(ValueError):
 
 @attrs.frozen
 class Chat:
-    """A chat that was seen, registered or not. ``pending``: messages that wait for an answer."""
+    """A chat that was seen. ``folder``: the group that it is registered for, if it is."""
 
     chat: ChatId
     name: str

@@ -211,15 +211,25 @@ def _insert(tx: Tx, message: Message, *, triggers: bool, command: bool) -> Seq |
 class _Version:
     """A message, or an edit of it, and what has become of it."""
 
-    seq: Seq
+    seq: Seq = attrs.field(metadata=column("inbox.seq"))
     gone: str | None
-    pending: bool  # no run has it: it may still be replaced or taken back
-    answered: bool  # it asked, and that has come to an end
+    #: No run has it: it may still be replaced or taken back.
+    pending: bool = attrs.field(
+        metadata=column("coalesce(turns.state = 'waiting', inbox.seq > claimed_seq)")
+    )
+    #: It asked, and that has come to an end.
+    answered: bool = attrs.field(
+        metadata=column(
+            "inbox.triggers AND gone IS NULL "
+            "AND coalesce(turns.state NOT IN ('waiting', 'claimed'), inbox.seq <= claimed_seq)"
+        )
+    )
 
 
 def _versions(db: Database, message: Message, original: str) -> list[_Version]:
-    rows = db.execute(
-        "SELECT inbox.seq, gone, inbox.triggers, turns.state, inbox.seq > claimed_seq "
+    return read_all(
+        db,
+        _Version,
         "FROM inbox JOIN chats USING (chat) LEFT JOIN turn_inputs USING (seq) "
         "LEFT JOIN turns ON turns.id = turn_inputs.turn_id "
         "WHERE inbox.seq IN ("
@@ -227,12 +237,6 @@ def _versions(db: Database, message: Message, original: str) -> list[_Version]:
         "  SELECT seq FROM inbox WHERE chat = ?1 AND sender = ?2 AND edits = ?3) ORDER BY inbox.seq",
         (message.chat, message.sender, original),
     )
-    found = []
-    for seq, gone, triggers, state, is_free in rows:
-        pending = bool(is_free) if state is None else state == "waiting"
-        answered = bool(triggers) and not pending and state != "claimed" and gone is None
-        found.append(_Version(seq, gone, pending, answered))
-    return found
 
 
 def _edit(db: Database, message: Message, original: str) -> bool | None:
