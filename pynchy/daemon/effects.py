@@ -29,7 +29,7 @@ RunKey = tuple[GroupId, queue.DelegateId | None]
 
 @attrs.frozen
 class Bell:
-    """Tells the queue which groups have something to do. ``look`` is taken first: is there room for a run?"""
+    """Tells the queue which groups have something to do. ``look`` at the disk comes first."""
 
     feed: Callable[[queue.Event], Awaitable[None]]
     look: Callable[[], Awaitable[None]]
@@ -155,7 +155,7 @@ class Channels:
         }
 
     def on_state(self, name: str, change: StateChanged) -> None:
-        """A channel is another way than before."""
+        """A channel's state has changed."""
         self.states[name] = change.words
         self.changed()
         if change.state == "connected":
@@ -166,7 +166,7 @@ class Channels:
             self.notices.nursery.start_soon(self.notices.owner, text, kind)
 
     async def typing(self, chat: ChatId, on: bool) -> None:
-        """Show in a chat that an answer is being written, or no more."""
+        """Show in a chat whether an answer is being written."""
         if (channel := self.by_name.get(channel_of(chat))) is not None:
             await channel.set_typing(chat, on)
 
@@ -201,8 +201,8 @@ class Terminals:
 
 @attrs.frozen
 class AfterCommit:
-    """Carries effects out. ``registered`` is told that other chats are served now, ``spoke`` that the outbox has
-    more, ``scheduled`` that tasks have changed."""
+    """Carries effects out. ``registered`` is called when the chats that are served have changed, ``spoke`` when the
+    outbox has more, ``scheduled`` when tasks have changed."""
 
     store: Store
     nursery: trio.Nursery
@@ -251,7 +251,7 @@ class AfterCommit:
             self.nursery.start_soon(self.carry_out, effects)
 
     def well_again(self, groups: Sequence[GroupId]) -> None:
-        """What these groups waited for is no trouble any more."""
+        """Let these groups go on: what held their work back is over."""
         self.soon(Effects(look=tuple(groups), due=tuple(groups)))
 
     async def credential_changed(self) -> None:
@@ -259,8 +259,7 @@ class AfterCommit:
         self.well_again(await self.store.call(holds.lift_kind, "credential"))
 
     async def run_over(self, kind: queue.Kind, run: RunKey) -> None:
-        """A run has ended. Whoever asked for a helper looks at what came of it; what a session's run left for
-        the next one, its end has told the queue."""
+        """A run has ended: wake the helper's parent, and look again at what waits for the group."""
         group, helper = run
         if helper is not None:
             self.waiting.ring(Awaits("delegate", helper))
@@ -276,7 +275,6 @@ class AfterCommit:
             await self.bell.messages(what.group)
 
     async def _outdated(self, group: GroupId) -> None:
-        """A run of this group would now be begun with something else: one that is warm ends, and a budget that
-        was used up may have been raised."""
+        """The group's settings have changed: end its warm run, and try again what waited for a budget."""
         self.well_again(await self.store.call(holds.lift_kind, "budget", folder=group))
         await self.bell.feed(queue.Outdated(group))

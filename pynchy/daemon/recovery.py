@@ -36,7 +36,7 @@ class Recovery:
 
 
 async def remove_containers(at: Recovery) -> None:
-    """Nothing of an earlier life runs any more."""
+    """Remove the containers that an earlier life left."""
     left = await at.store.call(runs.live)
     # In a copy of a home the rows name the original's containers, which may well live.
     ours = f"pynchy-{install_id(at.home)}-"
@@ -47,38 +47,38 @@ async def remove_containers(at: Recovery) -> None:
 
 
 async def carry_out_commands(at: Recovery) -> None:
-    """What a run had asked for is done, as that run's, before the run is given up."""
+    """Carry out the commands that a run left, in its name, before the run is given up."""
     for group in dict.fromkeys(run.folder for run in await at.store.call(runs.live)):
         await at.sweep(group)
 
 
 async def give_up_runs(at: Recovery) -> None:
-    """What they held waits again."""
+    """Give up the runs of an earlier life; their turns wait again."""
     await at.store.call(runs.interrupt_others, boot=at.boot)
 
 
 async def try_holds_again(at: Recovery) -> None:
-    """What a start may have mended is tried at once."""
+    """Try at once what a restart may have mended."""
     await at.store.call(holds.recover)
 
 
 async def doubt_what_was_sent(at: Recovery) -> None:
-    """Of what was on its way nobody knows whether it arrived."""
+    """Mark what was being sent as uncertain: nobody knows whether it arrived."""
     await at.store.call(outbox.recover)
 
 
 async def make_main(at: Recovery) -> None:
-    """There is always a main group."""
+    """Make the main group, if there is none."""
     await at.store.call(groups.ensure_main, name="Main", trigger=at.assistant)
 
 
 async def complete_erasures(at: Recovery) -> None:
-    """A group that was being forgotten is gone."""
+    """Finish deleting the groups whose deletion had begun."""
     await erasure.complete(at.store, at.home)
 
 
 async def mend_folders(at: Recovery) -> None:
-    """Main has its folders, and nothing half made is left beside those of groups."""
+    """Make main's folders, and remove folders of groups that were left half made."""
     main = await at.store.call(groups.get, MAIN)
     assert main is not None  # made by a step before this
     await trio.to_thread.run_sync(folders.mend, at.home, main)

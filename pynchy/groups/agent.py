@@ -132,8 +132,7 @@ class ContainedAgents:
             commands.committed(Effects(speaks=told))
         token = secrets.token_hex(32)
         directory = config.home.gateway(run)
-        spec = _spec(config, run, (*mounts, *extras.mounts), directory, install=self.install)
-        spec = attrs.evolve(spec, image=image)
+        spec = self._spec(run, image, (*mounts, *extras.mounts))
         who = RunIdentity(
             run=run,
             group=group.folder,
@@ -172,6 +171,28 @@ class ContainedAgents:
     def last_call(self, run: RunId) -> CallResult | None:
         """How the newest call of the model in a run that goes on ended."""
         return self.gateway.last_call(run)
+
+    def _spec(self, run: RunId, image: str, mounts: tuple[Mount, ...]) -> Spec:
+        box = self.config.container
+        return Spec(
+            name=f"pynchy-{self.install}-{run}",
+            run=run,
+            install=self.install,
+            image=image,
+            command=box.command or AGENT_COMMAND,
+            workdir=WORK if box.command else "/",  # an own program is promised the group's folder
+            mounts=mounts,
+            gateway_dir=self.config.home.gateway(run),
+            env={"TZ": self.config.assistant.timezone},
+            limits=Limits(
+                memory_bytes=box.memory,
+                cpus=box.cpus,
+                pids=box.pids,
+                nofile=box.nofile,
+                fsize_bytes=box.file_size,
+                tmp_bytes=box.tmp,
+            ),
+        )
 
     def _watched(
         self,
@@ -224,31 +245,6 @@ class ContainedAgents:
         finally:
             with trio.CancelScope(shield=True):  # one small tree
                 await trio.to_thread.run_sync(folders.clear_helper, self.config.home, run)
-
-
-def _spec(
-    config: Config, run: RunId, mounts: tuple[Mount, ...], directory: Path, *, install: str
-) -> Spec:
-    box = config.container
-    return Spec(
-        name=f"pynchy-{install}-{run}",
-        run=run,
-        install=install,
-        image=box.image,
-        command=box.command or AGENT_COMMAND,
-        workdir=WORK if box.command else "/",  # an own program is promised the group's folder
-        mounts=mounts,
-        gateway_dir=directory,
-        env={"TZ": config.assistant.timezone},
-        limits=Limits(
-            memory_bytes=box.memory,
-            cpus=box.cpus,
-            pids=box.pids,
-            nofile=box.nofile,
-            fsize_bytes=box.file_size,
-            tmp_bytes=box.tmp,
-        ),
-    )
 
 
 def _budget(config: Config) -> Budget:

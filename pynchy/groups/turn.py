@@ -349,7 +349,7 @@ class _Run:
         return seen is not None and seen.kind is None
 
     async def _probe(self) -> None:
-        """We try for all who are held back: as soon as it is known that it is well again, they are let go."""
+        """Release the groups that wait for the same trouble to pass, once this run's call of the model went well."""
         answers = self._model_answers()
         well = tuple(each for each in self.probes if answers or each == "machine")
         if well:
@@ -505,7 +505,7 @@ class _Run:
         self.deadlines.closing(trio.current_time())
 
     def _judged(self, trouble: Trouble) -> Trouble:
-        """What really failed: the gateway's eyes are better than the container's word."""
+        """What really failed: what the gateway saw counts more than what the container says."""
         return failures.judge(trouble, self.services.last_call(self.run))
 
     def _fail(self, said: Trouble) -> None:

@@ -161,7 +161,7 @@ class CommandService:
 
 @attrs.define(eq=False)
 class _CommandProcessor:
-    """Handles the commands of one run, one after the other, and counts what should not have been.
+    """Handles the commands of one run, one after the other, and counts offences.
 
     ``block`` is the run's: it ends if the folder breaks, and ``trouble`` says how.
     """
@@ -300,13 +300,13 @@ class _CommandProcessor:
             errors.keep(self.inbox.errors, name=name, reason=reason, head=head)
 
     def offend(self, kind: str) -> None:
-        """Count it; log a kind once, when it is forgiven no more. The audit gets one line for each kind, at the end."""
+        """Count an offence; log a kind once, when it is forgiven no more. The audit gets one line each, at the end."""
         self.offences[kind] += 1
         if self.offences[kind] == FORGIVEN.get(kind, 0) + 1:
             logger.warning("commands of {}: {}", self.inbox.folder, kind)
 
     async def report(self) -> None:
-        """Write down what should not have been: one line for each kind, with a count."""
+        """Write the offences to the audit: one line for each kind, with a count."""
         if self.offences:
             found, self.offences = sorted(self.offences.items()), Counter()
             counts = {kind: count for kind, count in found if count > FORGIVEN.get(kind, 0)}
