@@ -18,6 +18,7 @@ from typing import (
     Any,
     Final,
     Generic,
+    Literal,
     TypeVar,
     get_args,
     get_origin,
@@ -440,6 +441,8 @@ def kind_of(hint: Any) -> Kind[Any]:
     match get_origin(hint), get_args(hint):
         case (origin, (_, Kind() as kind)) if origin is Annotated:
             return kind
+        case (origin, words) if origin is Literal:
+            return Choice(words)
         case (origin, (item, _)) if origin is tuple:
             return Items(kind_of(item))
         case (origin, _) if origin is Mapping:

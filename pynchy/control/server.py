@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, TypeVar, cast, get_args, get_origin
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import attrs
 import trio
@@ -27,7 +27,7 @@ import trio
 from pynchy.limits import CLIENTS
 from pynchy.logs import logger
 from pynchy.reader_budget import Account, Reader, charged_to
-from pynchy_agent.values import Choice, Flag, Kind, Optional, Record, Text, Whole
+from pynchy_agent.values import Record, kind_of
 from pynchy_agent.wire import BadFrame, loads_strict
 
 MAX_LINE: Final = CLIENTS.request
@@ -292,8 +292,8 @@ def arguments_of(op: Op) -> Record:
     signature = inspect.signature(_value_of(op) or op, eval_str=True)
     wanted = [each for each in signature.parameters.values() if each.name not in ("self", "client")]
     return Record(
-        {each.name: _kind(each.annotation) for each in wanted if each.default is each.empty},
-        {each.name: _kind(each.annotation) for each in wanted if each.default is not each.empty},
+        {each.name: kind_of(each.annotation) for each in wanted if each.default is each.empty},
+        {each.name: kind_of(each.annotation) for each in wanted if each.default is not each.empty},
     )
 
 
@@ -303,21 +303,6 @@ def _value_of(op: Op) -> type | None:
         if attrs.has(each.annotation) and each.annotation is not Client:
             return cast("type", each.annotation)
     return None
-
-
-def _kind(annotation: object) -> Kind[Any]:
-    if get_origin(annotation) is Literal:
-        return Choice(get_args(annotation))
-    return _KINDS[annotation]
-
-
-_KINDS: Final[Mapping[object, Kind[Any]]] = {
-    str: Text(least=0),
-    int: Whole(),
-    bool: Flag(),
-    int | None: Optional(Whole()),
-    bool | None: Optional(Flag()),
-}
 
 
 def _failure(number: object, code: str, message: str) -> dict[str, object]:
