@@ -1,9 +1,8 @@
 """Import a NanoClaw home, or one of an earlier Pynchy.
 
-First all is read, then the files are copied, then the rows are written in one transaction; so whatever
-ends it half-way, doing it again completes it, and doing it once more changes nothing. The rule that
-keeps it so: nothing of ours is overwritten, nothing of theirs is touched, and what cannot be brought
-over is said.
+First everything is read, then the files are copied, then the rows are written in one transaction. So an import that
+was interrupted is completed by the next one, and repeating a complete one changes nothing. The rule that keeps it so:
+nothing of ours is overwritten, nothing of theirs is changed, and what cannot be imported is reported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Read a NanoClaw home, or one of an earlier Pynchy: its documents and rows as facts.
 
 The rule that keeps it so: pure. What cannot be understood becomes a sentence in ``problems``, never a
-guess; a moment that cannot be read counts as the beginning of time, so that nothing is taken for
-answered that may not be.
+guess. A time that cannot be read counts as the earliest possible, so that no message is wrongly taken for answered.
 """
 
 from __future__ import annotations

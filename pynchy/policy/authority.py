@@ -1,7 +1,7 @@
-"""Whose word may give orders in main.
+"""Who may give orders in main.
 
-The rule: pure; who asked is for the rows to say. Main trusts the owner, whoever speaks on the owner's own account
-or in the owner's console, and the senders that it names. Of several who asked, the least counts.
+The rule: pure; the store says who asked. Main trusts the owner, whoever writes from the owner's own account or in the
+owner's console, and the senders that it names. Where several people asked, all of them must be trusted.
 """
 
 from __future__ import annotations

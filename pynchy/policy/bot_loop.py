@@ -1,7 +1,7 @@
 """Detect bots among senders, to prevent endless reply loops.
 
-The rule: only a whole row of quick answers counts, one for each answer of ours, and one slow one ends the row:
-what a messenger hands over at once after an outage is no row. Pure.
+The rule: pure. A sender is taken for a bot after several quick answers in a row, one to each answer of ours. One slow
+answer ends the row, and several messages at once, as after an outage, count as none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What agents and main are told: something they wait for has ended, a mount was refused, the clock was set.
 
-The rule: pure. What is another's in a word to people stands within a line.
+The rule: pure. What others wrote is kept to one line where people read it.
 """
 
 from __future__ import annotations

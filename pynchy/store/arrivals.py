@@ -1,7 +1,7 @@
 """Insert messages of an imported home as history.
 
-The rule: what was answered there asks for nothing here, and what was not, does. A cursor moves over
-what was answered, and never over a message that still waits.
+The rule: what was answered there needs no answer here, and what was not, does. A chat's cursor moves past
+what was answered, and never past a message that still waits.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Resolve who is behind a command, from the rows of the run that it came from.
 
-The rule: a command says nothing about itself that counts. Chat, turn and authority are read here,
+The rule: nothing that a command says about itself is believed. Chat, turn and authority are read here,
 in the transaction that carries the command out, so they are those of that moment.
 """
 

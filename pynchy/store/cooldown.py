@@ -1,6 +1,6 @@
 """When a chat was last told of a kind of trouble.
 
-The rule: it hears of it once within a cooldown, and what was held back meanwhile is counted.
+The rule: a chat is told once within a cooldown, and what was held back meanwhile is counted.
 """
 
 from __future__ import annotations

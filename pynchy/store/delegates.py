@@ -1,7 +1,7 @@
 """Helpers that agents start: who started them, how deep they nest, and reporting their end.
 
-The rule: a helper's turn is tried once and belongs to the run that asked. When that run is gone, what has
-not begun is cancelled; when the helper's own run is gone, its turn has ended, one way or the other.
+The rule: a helper's turn is tried once and belongs to the run that asked. When that run is gone, a helper that has not
+begun is cancelled; when the helper's own run is gone, its turn has ended, one way or the other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Count what each group's agents did by themselves within the last hour.
 
 The rule: whatever makes a turn that nobody asked for, or says something besides an answer to a person, is
-counted in the transaction that does it, by the two functions that every such act goes through:
-`turns.add` and `outbox.enqueue`. Whether more may be done is for `breakers`.
+counted in the transaction that does it: by `turns.add`, and by the functions of `outbox` that add an entry. Whether
+more may be done is for `breakers`.
 """
 
 from __future__ import annotations

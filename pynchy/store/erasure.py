@@ -1,8 +1,8 @@
 """Delete every row of a group in one transaction, and scrub it from the file.
 
-The rule: what is kept is what the owner answers for, and says nothing of what was said: the audit
-trail, and what calls to the model cost. A table that is added later is erased if it names the group;
-one that does not is for `_erase` to know, and a test compares it with the schema.
+The rule: the audit and the costs of model calls stay, because the owner answers for them; they contain nothing that
+was said. A table that is added later is erased if it names the group; one that does not must be added to `_erase`,
+and a test compares that with the schema.
 """
 
 from __future__ import annotations

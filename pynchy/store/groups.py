@@ -1,7 +1,7 @@
 """Groups, and the chats that belong to them.
 
-The rule: a folder is an identity for good. Removing a group forgets its row, never its history, and
-registering the folder again starts at a higher epoch, so that nothing late from before can speak.
+The rule: a folder's name identifies a group for good. Removing a group deletes its row and keeps its history;
+registering the folder again starts at a higher epoch, so that nothing late from before is accepted.
 """
 
 from __future__ import annotations

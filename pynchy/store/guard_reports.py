@@ -1,6 +1,6 @@
 """Record what the mount and network guards report: an audit row, and a notice if someone must act.
 
-The rule: a line in the audit for every decision against a run, in the transaction that tells people of it; people
+The rule: every decision against a run has an audit row, written in the transaction that tells people of it. People
 hear of one kind of trouble once within its cooldown.
 """
 

@@ -1,6 +1,6 @@
 """What agents remember, and the search over it and over their chats.
 
-The rule: a group sees its own and what is for all, and nothing of any other.
+The rule: a group sees its own memories and those for all groups, and no others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Notices from the host to people: one per chat and kind of trouble within a cooldown.
 
-The rule: whatever is given up is said here, in the transaction that gives it up. Never thousands,
-never silence.
+The rule: whatever is given up is told in the transaction that gives it up. People hear of each trouble, and never
+a thousand times.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The outbox: messages to be sent, durable and in order.
 
-The rule: an entry leaves the list only by the channel's word (`sent`) or loudly (`failed`). Its message
-id is chosen before the first try and never changes, so a try repeated is a message repeated to the
-server, not to people. In each chat the oldest open entry goes first and alone.
+The rule: an entry is over only when the channel has confirmed it (`sent`), or when it was given up and people were
+told (`failed`). Its message id is chosen before the first try and never changes, so that a repeated try shows people
+no second message. In each chat the oldest open entry is sent first, one at a time.
 
     pending -> sending -> sent
     sending -> pending     refused, tried again later
-    sending -> uncertain   no word from the channel, or we died: tried again under the same id
+    sending -> uncertain   no answer from the channel, or we died: tried again under the same id
     pending, uncertain -> failed   refused for good, too often, or a day old
 """
 

@@ -1,6 +1,6 @@
 """The full-text indexes, and how to query them.
 
-The rules: whoever writes or drops a text says so here, in the same transaction. And a question is words,
+The rules: whoever writes or deletes a text changes its index here, in the same transaction. And a question is words,
 never a query language: each is quoted before it reaches the index, so that nothing a model writes can
 be an operator, a column or an error.
 """
