@@ -32,7 +32,7 @@ class Exit(IntEnum):
         return self
 
 
-#: What no setting mends: a disk that is full, read-only or broken. What to do about each.
+#: A disk that is full, read-only or broken, and what to do about each.
 _DISK: Final = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room: your quota of the disk is used up",
@@ -42,7 +42,7 @@ _DISK: Final = {
 
 
 def of_disk(error: OSError) -> tuple[Exit, str]:
-    """How a program ends that a file or folder stopped, and the sentence that says so."""
+    """The exit code and the sentence for a file or folder that could not be used."""
     where = f"{error.filename}: " if error.filename else ""
     told = f"{where}{error.strerror or error}"
     if (advice := _DISK.get(error.errno or 0)) is not None:
@@ -53,5 +53,5 @@ def of_disk(error: OSError) -> tuple[Exit, str]:
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Whether `of_disk` knows what is wrong, so that it is no failure of ours."""
+    """Whether `of_disk` knows the cause, so that it is not a bug of ours."""
     return of_disk(error)[0] is not Exit.OURS

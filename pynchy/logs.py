@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_ENTRY: Final = 8 * 1024  # characters
-PATIENCE: Final = 500  # milliseconds with whoever reads stderr
+PATIENCE: Final = 500  # milliseconds to wait for a reader of stderr
 _KEY: Final = re.compile(r"sk-[A-Za-z0-9_-]{8,}")
 
 
@@ -51,7 +51,7 @@ class Setup:
 
 
 class _LazyLogger:
-    """Stands for loguru's logger until the first line worth writing. Then it is that logger."""
+    """A stand-in for loguru's logger, which it imports for the first line that is written."""
 
     def __init__(self) -> None:
         self._setup: Setup | None = None
@@ -151,9 +151,9 @@ def _set_up(real: Logger, setup: Setup) -> None:
 
 @attrs.define
 class _Stderr:
-    """The stderr of now, which may have been replaced since; nobody reads it where it is closed.
+    """The present stderr, which may have been replaced since; nothing is written if it is closed.
 
-    Whoever has stopped reading a pipe costs lines, and a moment once, never the daemon.
+    A pipe that nobody reads any more costs lines and one short wait, never the daemon.
     """
 
     stuck: bool = False
@@ -240,7 +240,7 @@ def escape(text: str, secrets: tuple[str, ...] = ()) -> str:
 
 
 def _listen_to_logging(real: Logger) -> None:
-    """Libraries that warn through the standard library are heard too."""
+    """Pass on what libraries log through the standard library."""
     import logging
 
     class ToLoguru(logging.Handler):

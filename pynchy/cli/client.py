@@ -61,7 +61,7 @@ class Refused(Failure):
 
 
 class HungUp(Failure):
-    """The daemon lives, and has ended this connection, or does not answer on it."""
+    """The daemon is running, but closed this connection or does not answer on it."""
 
     def __init__(self, message: str, code: Exit = Exit.OURS) -> None:
         super().__init__(message, code)
@@ -131,13 +131,13 @@ class Connection:
         return found
 
     def _last_words(self) -> None:
-        """What it said before it hung up, while we were still talking: raises `HungUp` if it said why."""
+        """Read what the daemon sent before it closed the connection. Raises `HungUp` if it said why."""
         with contextlib.suppress(NotRunning):
             while self._line(time.monotonic() + 1.0) is not None:
                 pass
 
     def _gone(self) -> Failure:
-        """Why nothing more comes: a daemon that is there no more, or one that hung up on us."""
+        """Why nothing more comes: the daemon is gone, or it closed this connection."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as another:
             try:
                 another.settimeout(1.0)
@@ -179,12 +179,12 @@ def console_chat(name: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Somebody else's words within a line of ours: they end none, and have nothing of the host's mark."""
+    """Somebody else's words as part of one line: without line breaks, and without the host's mark."""
     return safe.line(text, 500)
 
 
 def indented(text: str) -> str:
-    """A text whose further lines are set off, so that none of them passes for an entry of its own."""
+    """A text whose further lines are indented, so that none can pass for an entry of its own."""
     return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\n    ")
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
-from pynchy.cli.client import printable
+from pynchy.cli.output import json_option, show
 from pynchy.config.settings import SECTIONS
 from pynchy.config.sources import Found, find
 from pynchy.exits import Exit
@@ -35,8 +36,8 @@ def command() -> None:
 @command.command("show", epilog=ORDER)
 @click.argument("name", default="")
 @click.option("--changed", is_flag=True, help="Only what somebody has set.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
-def show(name: str, changed: bool, as_json: bool) -> None:
+@json_option
+def show_settings(name: str, changed: bool, as_json: bool) -> None:
     """Show every setting, or those of NAME, with its value and where that comes from.
 
     These are the values that a start would use. Secrets are never shown.
@@ -55,17 +56,17 @@ def show(name: str, changed: bool, as_json: bool) -> None:
     ]
     if not rows and name:
         raise click.UsageError(f"{name}: no such setting; docs/config.md lists them")
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-    else:
-        for row in rows:
-            value = row["shown"] or "(empty)"
-            click.echo(printable(f"{row['name']:26}  {value:32}  {row['from']}"))
+    show(rows, _rows, as_json=as_json)
     if found.problems:
         click.echo(
             "some settings are wrong, and a start would refuse them: pynchy config check", err=True
         )
         raise SystemExit(Exit.CONFIG)
+
+
+def _rows(rows: list[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['name']:26}  {row['shown'] or '(empty)':32}  {row['from']}"
 
 
 def settings(found: Found) -> Iterator[dict[str, Any]]:
@@ -98,7 +99,7 @@ def _plain(value: object) -> object:
 
 
 @command.command("check")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def check(as_json: bool) -> None:
     """Check the configuration as a start would, and say what is wrong and where. Changes nothing.
 
@@ -115,20 +116,19 @@ def check(as_json: bool) -> None:
             "no credential: put ANTHROPIC_API_KEY=… or CLAUDE_CODE_OAUTH_TOKEN=… into "
             f"{found.home.env}, or run pynchy init"
         )
-    if as_json:
-        told = {"ok": not problems, "problems": problems, "warnings": warnings}
-        click.echo(json.dumps(told, indent=2))
-    else:
-        for problem in problems:
-            click.echo(f"wrong    {problem}")
-        for warning in warnings:
-            click.echo(printable(f"warning  {warning}"))
-        if problems:
-            click.echo(
-                f"The files are in {found.home.root}; docs/config.md says what each setting may be. "
-                "To take a setting back, remove its line."
-            )
-        else:
-            click.echo("the configuration is valid")
+    told = {"ok": not problems, "problems": problems, "warnings": warnings}
+    show(told, partial(_verdict, root=found.home.root), as_json=as_json)
     if problems:
         raise SystemExit(Exit.CONFIG)
+
+
+def _verdict(told: dict[str, Any], *, root: Path) -> Iterator[str]:
+    yield from (f"wrong    {problem}" for problem in told["problems"])
+    yield from (f"warning  {warning}" for warning in told["warnings"])
+    if told["problems"]:
+        yield (
+            f"The files are in {root}; docs/config.md says what each setting may be. "
+            "To take a setting back, remove its line."
+        )
+    else:
+        yield "the configuration is valid"

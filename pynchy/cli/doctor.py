@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pynchy.cli.client import printable
+from pynchy.cli.output import json_option, show
 from pynchy.exits import Exit
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--online", is_flag=True, help="Ask the model API about the credential; it costs nothing."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(fix: bool, online: bool, as_json: bool) -> None:
     """Check everything that can be wrong. Works with the daemon down; costs nothing.
 
@@ -65,20 +66,22 @@ def command(fix: bool, online: bool, as_json: bool) -> None:
         return found
 
     found = trio.run(look)
-    if as_json:
-        rows = [
-            {"check": name, "level": each.level, "what": each.what, "advice": each.advice}
-            for name, each in found
-        ]
-        click.echo(json.dumps(rows, indent=2))
-    else:
-        for name, each in found:
-            click.echo(printable(f"{each.level:4}  {name}: {each.what}"))
-            if each.advice:
-                click.echo(printable(f"      -> {each.advice}"))
+    rows = [
+        {"check": name, "level": each.level, "what": each.what, "advice": each.advice}
+        for name, each in found
+    ]
+    show(rows, _lines, as_json=as_json)
+    if not as_json:
         click.echo(_summary([each for _, each in found]))
     if any(each.level == "fail" for _, each in found):
         raise SystemExit(Exit.OURS)
+
+
+def _lines(rows: list[dict[str, str]]) -> Iterator[str]:
+    for row in rows:
+        yield f"{row['level']:4}  {row['check']}: {row['what']}"
+        if row["advice"]:
+            yield f"      -> {row['advice']}"
 
 
 def _summary(found: list[checks.Finding]) -> str:

@@ -100,7 +100,7 @@ def _shorten_stderr() -> None:
 
 
 def _is_terminal() -> bool:
-    """Whether somebody sits there. A stream that is closed is None."""
+    """Whether a person is at a terminal. A closed stream is None."""
     streams = (sys.stdin, sys.stdout)
     return all(stream is not None and stream.isatty() for stream in streams)
 
@@ -120,7 +120,7 @@ def _set_up_log(config: Config, *, stderr_level: str) -> None:
 
 
 def _run_as_service(config: Config, manager: Manager | None) -> tuple[Exit, Sequence[str]]:
-    """Run where a manager starts us again: the more often of late, the longer it waits first."""
+    """Run under a service manager, which restarts us: after recent crashes, wait first, longer each time."""
     import time
 
     from pynchy.daemon import service_files

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import Any
 
 import click
 
-from pynchy.cli.client import NotRunning, open_connection, printable
+from pynchy.cli.client import NotRunning, ask, printable
+from pynchy.cli.output import json_option, show
 from pynchy.config.paths import Home
 from pynchy.exits import Exit
 from pynchy.files.disk import spell_bytes
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
+@json_option
 def command(as_json: bool) -> None:
     """Show the daemon's state: version, runtime, groups, runs, queue, outbox, channels.
 
@@ -28,17 +28,16 @@ def command(as_json: bool) -> None:
     """
     home = Home.of(os.environ)
     try:
-        with open_connection(home) as connection:
-            status = connection.ask("status")
+        status = ask("status")
     except NotRunning as error:
         if as_json:
             down = {"running": False, "home": str(home.root), "last": last_word(home)}
-            click.echo(json.dumps(down, indent=2))
+            show(down, _lines, as_json=True)
             raise SystemExit(Exit.NOT_RUNNING) from None
         if last := last_word(home):
             click.echo(f"the last line of its log: {last}", err=True)
         raise error from None
-    click.echo(json.dumps(status, indent=2) if as_json else render(status))
+    show(status, _lines, as_json=as_json)
 
 
 def last_word(home: Home) -> str:
@@ -53,8 +52,7 @@ def last_word(home: Home) -> str:
     return printable(lines[-1])[:300] if lines else ""
 
 
-def render(status: dict[str, Any]) -> str:
-    """The status for a person."""
+def _lines(status: dict[str, Any]) -> list[str]:
     outbox = status["outbox"]
     lines = [
         f"pynchy {status['version']}, process {status['pid']}, up {spell(status['uptime'])}",
@@ -109,7 +107,7 @@ def render(status: dict[str, Any]) -> str:
         lines.append(
             f"  {group['folder']}: {', '.join(group['chats']) or 'no chat'}, {trigger}{paused}"
         )
-    return printable("\n".join(lines))
+    return lines
 
 
 def _clock(at: int) -> str:

@@ -1,7 +1,7 @@
 """Shell completion of an installation's own names: groups, chats, tasks, codes.
 
-The rule that keeps it so: a shell waits for us at a key press, so a daemon that runs is asked and nobody else, and
-whatever goes wrong, nothing is offered.
+The rule that keeps it so: the shell waits at each press of Tab, so only a running daemon is asked, and if anything
+goes wrong nothing is offered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Turn core dumps off, because our memory holds the API key.
 
 A crash would leave a core dump, readable by this user and kept by some systems for weeks; and any program of this user
-could read our memory while we run. Both are switched off for the process; programs that it starts are not touched,
-but for the size of their core files, which is none.
+could read our memory while we run. Both are switched off for this process; its children can be read as usual,
+but leave no core files either.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PR_SET_DUMPABLE: Final = 4
 
 
 def switch_off() -> None:
-    """For good. Costs a few milliseconds."""
+    """Turn core dumps off for the life of this process. Takes a few milliseconds."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         import ctypes  # here: a program that only tells its version needs none

@@ -1,7 +1,7 @@
 """The credential of the model API, read again when its file changes.
 
-The rule that keeps it so: it waits for the file to be told of and never looks at it in between, and a file that cannot
-be read, or holds no credential, changes nothing.
+The rule that keeps it so: the kernel reports changes, so nothing polls; and a file that cannot be read, or has no
+credential, changes nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def run(
                     continue
                 known = found
                 use(found)
-                logger.info("the credential of the model API was read anew")
+                logger.info("the credential of the model API was read again")
                 await changed()
     finally:
         os.close(fd)

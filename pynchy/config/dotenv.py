@@ -25,7 +25,7 @@ _BLANKS: Final = re.compile(r"[ \t]*")
 
 
 class BadEnvFile(ValueError):
-    """The user's file is not of this grammar. The message names the line, never its value."""
+    """The file cannot be parsed. The message names the line, never its value."""
 
 
 class Entry(NamedTuple):
@@ -42,7 +42,7 @@ def parse_env(data: bytes) -> dict[str, str]:
 
 
 def entries(data: bytes) -> Iterator[Entry]:
-    """The same, one by one as they stand there. Raises `BadEnvFile` where it comes to a mistake."""
+    """Yield each name and value in the order of the file. Raises `BadEnvFile` at the first mistake."""
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -68,7 +68,7 @@ def entries(data: bytes) -> Iterator[Entry]:
 
 
 def _value(text: str, at: int, line: int, name: str) -> tuple[str, int]:
-    """The value that begins behind the equals sign, and where it ends."""
+    """The value after the equals sign, and the position where it ends."""
     bare = cast("re.Match[str]", _BARE.match(text, at))
     start = cast("re.Match[str]", _BLANKS.match(text, at)).end()
     if text[start : start + 1] not in ("'", '"'):

@@ -17,11 +17,11 @@ from pynchy.files.writing import replace
 from pynchy.logs import logger
 
 MACHINE_ID: Final = Path("/etc/machine-id")
-_NOBODY: Final = "00000000"  # no installation has it
+_NOBODY: Final = "00000000"  # the id of no installation
 
 
 def install_id(home: Home, *, machine_id: Path = MACHINE_ID) -> str:
-    """This installation's id: 8 hex digits, made at the first start, and anew where the home is a copy or was moved."""
+    """This installation's id: 8 hex digits, made at the first start, and again if the home was copied or moved."""
     here = _place(home, machine_id)
     known, place = _read(home.install_id), _read(home.install_place)
     if known and place in ("", here):
@@ -40,7 +40,7 @@ def install_id(home: Home, *, machine_id: Path = MACHINE_ID) -> str:
 
 
 def known_install_id(home: Home, *, machine_id: Path = MACHINE_ID) -> str:
-    """The id, for who only looks: one that nobody has where the home is new, a copy, or was moved."""
+    """The id, without making one: an id that nobody has if the home is new, copied or moved."""
     try:
         known, place = _read(home.install_id), _read(home.install_place)
     except (OSError, UnicodeDecodeError):

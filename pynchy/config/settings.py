@@ -1,7 +1,7 @@
 """The settings: each with its default, its kind and what it means, in this one table.
 
 The rule that keeps it so: a setting is one line here, and docs/config.md is written from these lines. They are read
-once, at the door, into a frozen `Config` (see `pynchy.config.sources`); nothing below the door looks a setting up.
+once, at the start, into a frozen `Config` (see `pynchy.config.sources`); nothing looks a setting up later.
 """
 
 from __future__ import annotations

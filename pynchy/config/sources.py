@@ -3,7 +3,7 @@
 Order, first wins: flags, ``PYNCHY_<SECTION>_<KEY>`` in the environment, the same names in ``PYNCHY_HOME/.env``,
 ``config.toml``. Unknown names are errors that name the nearest; so are values that are not of their setting's kind.
 
-The rule that keeps it so: everything that is wrong is told at once, and where it stands. Nothing is written.
+The rule that keeps it so: all mistakes are reported together, each with its place. Nothing is written.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Given(NamedTuple):
 
 @attrs.frozen
 class Found:
-    """All that was found, right or wrong. ``origins`` says where each value in force was given; a
-    setting that is not in it has its default."""
+    """All that was found, right or wrong. ``origins`` says where each value in force was set; a setting
+    that is missing from it has its default."""
 
     home: Home
     values: Mapping[str, Mapping[str, object]]
@@ -243,7 +243,7 @@ def _credential(
 
 
 def credential_now(environ: Mapping[str, str], home: Home) -> Credential | None:
-    """The credential as it stands now, where one can be read: the environment's, else that of ``.env``."""
+    """The credential in force now: the environment's, else that of ``.env``; None if it cannot be read."""
     problems: list[str] = []
     found, _ = _credential(environ, _read_env(home.env, problems, []), problems)
     return None if problems else found

@@ -254,7 +254,7 @@ async def check_credential(patient: Patient) -> Finding:
 
 
 async def check_environment(patient: Patient) -> Finding:
-    """Proxy and certificate variables that other programs use and we ignore."""
+    """Look for proxy and certificate variables that other programs use and Pynchy ignores."""
     proxies, certificates = environment.unused(patient.environ)
     if proxies and not (patient.config and patient.config.gateway.proxy):
         socks = any(patient.environ[name].startswith("socks") for name in proxies)
