@@ -37,32 +37,32 @@ def prune_messages(db: Database, *, before: Micros, onwards: int = 0) -> Pruned:
         "FROM inbox WHERE seq > ? ORDER BY seq LIMIT ?",
         (onwards, WINDOW),
     ).fetchall()
-    old = [(seq, kind, text) for seq, at, kind, text, needed in rows if at < before and not needed]
-    for seq, kind, text in old:
-        if kind == "text":
-            search.drop(db, "inbox_fts", seq, text)
-        db.execute("DELETE FROM turn_inputs WHERE seq = ?", (seq,))
-        db.execute("DELETE FROM inbox WHERE seq = ?", (seq,))
-    return Pruned(len(old), _onwards(rows, before))
+    deletes = ("DELETE FROM turn_inputs WHERE seq = ?", "DELETE FROM inbox WHERE seq = ?")
+    return _prune(db, rows, before, "inbox_fts", deletes)
 
 
 def prune_replies(db: Database, *, before: Micros, onwards: int = 0) -> Pruned:
     """Delete what was sent, or given up, before a moment, of the next rows."""
     rows = db.execute(
-        "SELECT id, created_at, kind, text, sent_at IS NULL AND failed_at IS NULL FROM outbox "
-        "WHERE id > ? ORDER BY id LIMIT ?",
+        "SELECT id, created_at, kind, text, sent_at IS NULL AND failed_at IS NULL AS needed "
+        "FROM outbox WHERE id > ? ORDER BY id LIMIT ?",
         (onwards, WINDOW),
     ).fetchall()
-    old = [(id, kind, text) for id, at, kind, text, open in rows if at < before and not open]
+    return _prune(db, rows, before, "outbox_fts", ("DELETE FROM outbox WHERE id = ?",))
+
+
+Rows = list[tuple[int, Micros, str, str, bool]]  # number, moment, kind, text, whether it is needed
+
+
+def _prune(
+    db: Database, rows: Rows, before: Micros, index: search.Index, deletes: tuple[str, ...]
+) -> Pruned:
+    """Delete the old ones of some rows, and say where to go on: behind these, unless all are young or the last."""
+    old = [(id, kind, text) for id, at, kind, text, needed in rows if at < before and not needed]
     for id, kind, text in old:
         if kind == "text":
-            search.drop(db, "outbox_fts", id, text)
-        db.execute("DELETE FROM outbox WHERE id = ?", (id,))
-    return Pruned(len(old), _onwards(rows, before))
-
-
-def _onwards(rows: list[tuple[int, int, object, object, object]], before: Micros) -> int | None:
-    """Where to go on: behind these rows, unless all of them are young, or there are no more."""
-    if len(rows) < WINDOW or all(row[1] >= before for row in rows):
-        return None
-    return int(rows[-1][0])
+            search.drop(db, index, id, text)
+        for delete in deletes:
+            db.execute(delete, (id,))
+    is_last = len(rows) < WINDOW or all(at >= before for _, at, *_ in rows)
+    return Pruned(len(old), None if is_last else rows[-1][0])

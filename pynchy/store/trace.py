@@ -12,7 +12,9 @@ import attrs
 
 from pynchy.model import ChatId, GroupId, Micros, Seq
 from pynchy.store.database import Database
+from pynchy.store.rows import scalars
 
+Row = dict[str, Any]
 State = Literal[
     "context",  # waits to be seen with the next message that asks
     "seen",  # was context of a turn
@@ -58,48 +60,38 @@ def why(db: Database, message_id: str) -> list[Life]:
 
     The id of something we sent tells the life of the messages that it answers.
     """
-    found = db.execute(
-        "SELECT seq FROM inbox WHERE message_id = ? ORDER BY seq LIMIT 20", (message_id,)
-    ).fetchall()
-    if not found:
-        found = db.execute(
-            "WITH said (turn) AS (SELECT turn_id FROM outbox WHERE message_id = ?) "
-            "SELECT seq FROM turn_inputs JOIN inbox USING (seq) WHERE triggers = 1 AND turn_id IN ("
-            "  SELECT turn FROM said UNION "
-            "  SELECT id FROM turns WHERE answered_by IN (SELECT turn FROM said)"
-            ") ORDER BY seq LIMIT 20",
-            (message_id,),
-        ).fetchall()
-    return [why_seq(db, Seq(row[0])) for row in found]
+    found = scalars(
+        db, Seq, "SELECT seq FROM inbox WHERE message_id = ? ORDER BY seq LIMIT 20", (message_id,)
+    ) or scalars(
+        db,
+        Seq,
+        "WITH said (turn) AS (SELECT turn_id FROM outbox WHERE message_id = ?) "
+        "SELECT seq FROM turn_inputs JOIN inbox USING (seq) WHERE triggers = 1 AND turn_id IN ("
+        "  SELECT turn FROM said UNION "
+        "  SELECT id FROM turns WHERE answered_by IN (SELECT turn FROM said)"
+        ") ORDER BY seq LIMIT 20",
+        (message_id,),
+    )
+    return [why_seq(db, seq) for seq in found]
 
 
 def why_seq(db: Database, seq: Seq) -> Life:
     """What became of the message with this number."""
-    row = next(
-        db.query(
-            "SELECT inbox.*, chats.folder, chats.claimed_seq FROM inbox JOIN chats USING (chat) "
-            "WHERE seq = ?",
-            (seq,),
-        ),
-        None,
-    )
+    sql = "SELECT inbox.*, folder, claimed_seq FROM inbox JOIN chats USING (chat) WHERE seq = ?"
+    row = _first(db, sql, seq)
     if row is None:
         raise LookupError(f"no message {seq}")
-    turn = next(
-        db.query(
-            "SELECT turns.* FROM turn_inputs JOIN turns ON turns.id = turn_id WHERE seq = ?", (seq,)
-        ),
-        None,
+    turn = _first(
+        db, "SELECT turns.* FROM turn_inputs JOIN turns ON turns.id = turn_id WHERE seq = ?", seq
     )
     shown = turn is not None
     if turn is None:
-        turn = next(
-            db.query(
-                "SELECT * FROM turns WHERE chat = ?1 AND kind = 'message' AND hi >= ?2 AND lo < ?2 "
-                "ORDER BY hi LIMIT 1",
-                (row["chat"], seq),
-            ),
-            None,
+        turn = _first(
+            db,
+            "SELECT * FROM turns WHERE chat = ?1 AND kind = 'message' AND hi >= ?2 AND lo < ?2 "
+            "ORDER BY hi LIMIT 1",
+            row["chat"],
+            seq,
         )
     return Life(
         seq=seq,
@@ -110,6 +102,10 @@ def why_seq(db: Database, seq: Seq) -> Life:
         state=_state(row, turn, shown=shown),
         steps=tuple(_steps(db, row, turn, shown=shown)),
     )
+
+
+def _first(db: Database, sql: str, *params: object) -> Row | None:
+    return next(db.query(sql, params), None)
 
 
 @attrs.frozen
@@ -133,18 +129,7 @@ def recent(db: Database, folder: GroupId | None, *, limit: int) -> list[Came]:
         "ORDER BY seq DESC LIMIT ?2",
         (folder, limit),
     ).fetchall()
-    return [
-        Came(
-            seq=row[0],
-            chat=row[1],
-            sender_name=row[2],
-            message_id=row[3],
-            received_at=row[4],
-            text=row[5],
-            state=why_seq(db, row[0]).state,
-        )
-        for row in rows
-    ]
+    return [Came(*(*row, why_seq(db, row[0]).state)) for row in rows]
 
 
 @attrs.frozen
@@ -209,7 +194,7 @@ _ENDS: dict[str, State] = {
 }
 
 
-def _state(row: dict[str, Any], turn: dict[str, Any] | None, *, shown: bool) -> State:
+def _state(row: Row, turn: Row | None, *, shown: bool) -> State:
     if row["gone"] is not None:
         return "edited" if row["gone"] == "edited" else "taken back"
     if row["kind"] != "text":
@@ -225,39 +210,28 @@ def _state(row: dict[str, Any], turn: dict[str, Any] | None, *, shown: bool) -> 
     return _ENDS[turn["state"]]
 
 
-def _steps(
-    db: Database, row: dict[str, Any], turn: dict[str, Any] | None, *, shown: bool
-) -> list[Step]:
-    steps = [
-        Step(row["sent_at"], "sent by its writer"),
-        Step(
-            row["received_at"],
-            "stored",
-            "asks for an answer" if row["triggers"] else "as context",
-        ),
-    ]
+def _steps(db: Database, row: Row, turn: Row | None, *, shown: bool) -> list[Step]:
+    asks = "asks for an answer" if row["triggers"] else "as context"
+    steps = [Step(row["sent_at"], "sent by its writer"), Step(row["received_at"], "stored", asks)]
     if turn is None:
         return steps
     if not shown:
-        steps.append(
-            Step(turn["created_at"], "passed over", f"no room for it in turn {turn['id']}")
-        )
-        return steps
-    for number, attempt in enumerate(
-        db.query(
-            "SELECT attempts.*, runs.kind, runs.started_at, runs.ended_at AS run_ended, reason "
-            "FROM attempts JOIN runs ON runs.id = run_id WHERE turn_id = ? ORDER BY claimed_at",
-            (turn["id"],),
-        ),
-        start=1,
-    ):
+        no_room = f"no room for it in turn {turn['id']}"
+        return [*steps, Step(turn["created_at"], "passed over", no_room)]
+    attempts = db.query(
+        "SELECT attempts.*, runs.kind, runs.started_at, runs.ended_at AS run_ended, reason "
+        "FROM attempts JOIN runs ON runs.id = run_id WHERE turn_id = ? ORDER BY claimed_at",
+        (turn["id"],),
+    )
+    for number, attempt in enumerate(attempts, start=1):
         steps += _attempt_steps(attempt, number, turn["id"])
     if turn["state"] == "waiting":
         steps.append(Step(turn["retry_at"], "due again", turn["error"] or ""))
-    for entry in db.query(
+    entries = db.query(
         "SELECT * FROM outbox WHERE turn_id IN (?, ?) ORDER BY id LIMIT 200",
         (turn["id"], turn["answered_by"]),
-    ):
+    )
+    for entry in entries:
         steps += _entry_steps(entry)
     if turn["ended_at"] is not None:
         words = {"done": "done", "dead": "given up", "cancelled": "cancelled by a person"}
@@ -265,31 +239,28 @@ def _steps(
     return sorted(steps, key=lambda step: step.at)
 
 
-def _attempt_steps(attempt: dict[str, Any], number: int, turn: int) -> list[Step]:
+def _happened(*steps: tuple[Micros | None, str, str]) -> list[Step]:
+    """Those that have a moment."""
+    return [Step(at, what, detail) for at, what, detail in steps if at is not None]
+
+
+def _attempt_steps(attempt: Row, number: int, turn: int) -> list[Step]:
     run = f"run {attempt['run_id']} ({attempt['kind']})"
-    steps = [
-        Step(attempt["started_at"], "run started", run),
-        Step(attempt["claimed_at"], "claimed", f"turn {turn}, attempt {number}, {run}"),
-    ]
-    if attempt["accepted_at"] is not None:
-        steps.append(Step(attempt["accepted_at"], "accepted by the agent", run))
-    if attempt["ended_at"] is not None:
-        steps.append(Step(attempt["ended_at"], "attempt ended", attempt["outcome"]))
-    if attempt["run_ended"] is not None:
-        steps.append(Step(attempt["run_ended"], "run ended", f"{run}: {attempt['reason']}"))
-    return steps
+    return _happened(
+        (attempt["started_at"], "run started", run),
+        (attempt["claimed_at"], "claimed", f"turn {turn}, attempt {number}, {run}"),
+        (attempt["accepted_at"], "accepted by the agent", run),
+        (attempt["ended_at"], "attempt ended", attempt["outcome"]),
+        (attempt["run_ended"], "run ended", f"{run}: {attempt['reason']}"),
+    )
 
 
-def _entry_steps(entry: dict[str, Any]) -> list[Step]:
+def _entry_steps(entry: Row) -> list[Step]:
     name = f"{'notice' if entry['notice'] else entry['kind']} {entry['message_id']}"
-    steps = [Step(entry["created_at"], "in the outbox", name)]
-    tries = f"{name}, attempt {entry['attempt']}"
-    if entry["error"]:
-        tries += f", {entry['error']}"
-    if entry["sent_at"] is not None:
-        steps.append(Step(entry["sent_at"], "sent", tries))
-    elif entry["failed_at"] is not None:
-        steps.append(Step(entry["failed_at"], "not delivered, given up", tries))
-    elif entry["tried_at"] is not None:
-        steps.append(Step(entry["tried_at"], f"tried, {entry['state']}", tries))
-    return steps
+    tries = ", ".join(filter(None, (name, f"attempt {entry['attempt']}", entry["error"])))
+    ends = [
+        (entry["sent_at"], "sent", tries),
+        (entry["failed_at"], "not delivered, given up", tries),
+        (entry["tried_at"], f"tried, {entry['state']}", tries),
+    ]
+    return _happened((entry["created_at"], "in the outbox", name)) + _happened(*ends)[:1]
