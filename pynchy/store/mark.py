@@ -205,14 +205,7 @@ class MarkFile:
 
     def write(self, mark: Mark, *, sync: bool = False) -> None:
         """Replace what it says, in place."""
-        document = {
-            "lineage": mark.lineage,
-            "opened": mark.opened,
-            "salt": mark.salt,
-            "counts": dict(mark.counts),
-            "inodes": mark.inodes,
-            "at": int(time.time()),
-        }
+        document = attrs.asdict(attrs.evolve(mark, at=int(time.time())), recurse=False)
         line = json.dumps(document, separators=(",", ":")).encode().ljust(SIZE - 1) + b"\n"
         os.pwrite(self._descriptor, line, 0)
         if sync:
