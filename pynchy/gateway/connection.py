@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     from pynchy.gateway.shared import Shared, Stream
 
 MAX_CONNECTIONS: Final = GATEWAY.connections
-COUNT_ABOVE: Final = (
-    16_000  # tokens of input that a call can be, from which on the API may be asked
-)
+COUNT_ABOVE: Final = 16_000  # tokens of input; the API may be asked to count what can be more
 COUNT_TIME: Final = 15.0  # seconds for its answer
 MAX_REFUSALS: Final = 32  # kinds of refusals that are told apart
 PAUSE_ABOVE: Final = 1 << 20  # bytes of a body that is read in one go
@@ -64,9 +62,7 @@ class Run:
         self.buffered = 0
         self.calls = trio.CapacityLimiter(GATEWAY.calls)
         self.tunnels = trio.CapacityLimiter(GATEWAY.tunnels)
-        self.large = trio.CapacityLimiter(
-            1
-        )  # one large body is decoded at a time: each takes memory
+        self.large = trio.CapacityLimiter(1)  # large bodies are decoded in turn: each takes memory
 
     async def serve(self, stream: Stream) -> None:
         """Serve one connection from its first byte to its last."""

@@ -19,6 +19,7 @@ import attrs
 
 from pynchy.limits import RETRIES
 from pynchy.model import DAY, HOUR, MINUTE, SECOND, GroupId, Micros, after
+from pynchy.policy.retries import spread
 from pynchy.text.reply import NOTICE_PREFIX, within
 
 LONGEST_WAIT: Final = 1.1 * RETRIES.long  # between two tries of what is not held back
@@ -397,10 +398,9 @@ def longest_hold(kind: str) -> float | None:
 
 def backoff(failures: int, jitter: float) -> float:
     """Seconds until the next try after so many failures."""
-    if not -1.0 <= jitter <= 1.0:
-        raise ValueError(f"jitter {jitter} is not between -1 and 1")
-    wait = RETRIES.first * 2.0 ** (failures - 1) if failures <= RETRIES.doublings else RETRIES.long
-    return wait * (1.0 + (0.2 * jitter if failures <= RETRIES.doublings else 0.05 * jitter))
+    if failures > RETRIES.doublings:
+        return RETRIES.long * spread(jitter, 0.05)
+    return RETRIES.first * 2.0 ** (failures - 1) * spread(jitter, 0.2)
 
 
 def stepping_back(probe_at: Micros, kind: str) -> Micros:

@@ -15,13 +15,14 @@ from pynchy.text.reply import NOTICE_PREFIX, within
 def send_retry(*, attempt: int, now: Micros, jitter: float) -> Micros:
     """When an entry that was tried ``attempt`` times is tried again."""
     wait = min(SENDING.first * 2.0 ** min(attempt - 1, 20), SENDING.longest)
-    return after(now, wait * _spread(jitter))
+    return after(now, wait * spread(jitter, 0.2))
 
 
-def _spread(jitter: float) -> float:
+def spread(jitter: float, most: float) -> float:
+    """The factor by which ``jitter``, from -1 to 1, moves a wait: by at most ``most`` either way."""
     if not -1.0 <= jitter <= 1.0:
         raise ValueError(f"jitter {jitter} is not between -1 and 1")
-    return 1.0 + 0.2 * jitter
+    return 1.0 + most * jitter
 
 
 def undelivered_for_main(*, chat: str, reason: str) -> str:
