@@ -1,13 +1,14 @@
 """Turn a WhatsApp event into plain facts: canonical ids, text, attachments.
 
-The rule that keeps it so: pure functions over the library's protobuf objects, looked at by field name
-and never imported; nothing of them leaves here. What cannot be read is None, never a guess.
+Pure functions over the library's protobuf objects, which are looked at by field name and never imported.
+What cannot be read is None, never a guess.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import reduce
 from typing import Any, Final
 
 import attrs
@@ -56,11 +57,10 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
     """
     mend(event)
     info, source, body = event.Info, event.Info.MessageSource, event.Message
-    chat = chat_of(source, own=own, number_of=number_of)
-    if chat is None or not info.ID:
-        return None
-    sender = canonical(source.Sender, source.SenderAlt, own=own, number_of=number_of)
-    if not sender:
+    people = _People(own, number_of)
+    chat = people.chat_of(source)
+    sender = people.canonical(source.Sender, source.SenderAlt)
+    if not chat or not sender or not info.ID:
         return None
     from_me = bool(source.IsFromMe)
     revokes = edits = None
@@ -69,7 +69,7 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
         if protocol.type == REVOKE and protocol.key.ID:
             revokes = protocol.key.ID
             if protocol.key.participant:  # an admin may take back what another said
-                sender = _canonical_text(protocol.key.participant, own=own, number_of=number_of)
+                sender = people.canonical_text(protocol.key.participant)
         elif protocol.type == EDIT and protocol.key.ID:
             edits, body = protocol.key.ID, protocol.editedMessage
         else:
@@ -77,13 +77,15 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
     context = context_of(body)
     text = text_of(body)
     media = None if edits or revokes else media_of(body)
-    quoted = _quoted(context, own=own, number_of=number_of)
-    remark = has(body, "reactionMessage") or has(body, "pollUpdateMessage")
+    quoted = _quoted(context, people)
+    remark = True
     if has(body, "reactionMessage"):
         quoted = Quoted(id=body.reactionMessage.key.ID, sender_name="", text="")
     elif has(body, "pollUpdateMessage"):
         poll = body.pollUpdateMessage.pollCreationMessageKey.ID
         quoted = Quoted(id=poll, sender_name="", text="") if poll else None
+    else:
+        remark = False
     if revokes is None and not text.strip() and media is None:
         return None
     mentioned = {plain(each) for each in context.mentionedJID} if context is not None else set()
@@ -141,34 +143,39 @@ _CHAT: Final = re.compile(
 )
 
 
-def canonical(jid: Any, other: Any, *, own: Own, number_of: Callable[[str], str | None]) -> str:
-    """The one id of a person: the number, if this message, we or the library know it."""
-    first, second = text_id(jid), text_id(other)
-    if first.rpartition("@")[2] in HIDDEN and second.endswith("@" + PEOPLE):
-        return second
-    return _canonical_text(first, own=own, number_of=number_of)
+@attrs.frozen
+class _People:
+    """Who is behind an id, as far as this account and the library know."""
 
+    own: Own
+    number_of: Callable[[str], str | None]
 
-def _canonical_text(jid: str, *, own: Own, number_of: Callable[[str], str | None]) -> str:
-    jid = plain(jid)
-    if jid and jid == own.lid:
-        return own.number
-    if jid.rpartition("@")[2] in HIDDEN:
-        return number_of(jid) or jid
-    return jid
+    def canonical(self, jid: Any, other: Any) -> str:
+        """The one id of a person: the number, if this message, we or the library know it."""
+        first, second = text_id(jid), text_id(other)
+        if first.rpartition("@")[2] in HIDDEN and second.endswith("@" + PEOPLE):
+            return second
+        return self.canonical_text(first)
 
+    def canonical_text(self, jid: str) -> str:
+        jid = plain(jid)
+        if jid and jid == self.own.lid:
+            return self.own.number
+        if jid.rpartition("@")[2] in HIDDEN:
+            return self.number_of(jid) or jid
+        return jid
 
-def chat_of(source: Any, *, own: Own, number_of: Callable[[str], str | None]) -> str | None:
-    """The chat of a message: a group, or the peer. None: nothing one could answer."""
-    server = source.Chat.Server
-    if server == GROUPS:
-        return text_id(source.Chat) or None
-    if server != PEOPLE and server not in HIDDEN and server != "c.us":
-        return None  # statuses, broadcast lists, newsletters
-    other = source.RecipientAlt if source.IsFromMe else source.SenderAlt
-    if source.IsFromMe and text_id(source.Chat) in (own.lid, own.number):
-        return own.number
-    return canonical(source.Chat, other, own=own, number_of=number_of) or None
+    def chat_of(self, source: Any) -> str:
+        """The chat of a message: a group, or the peer. Empty: nothing one could answer."""
+        server = source.Chat.Server
+        if server == GROUPS:
+            return text_id(source.Chat)
+        if server != PEOPLE and server not in HIDDEN and server != "c.us":
+            return ""  # statuses, broadcast lists, newsletters
+        other = source.RecipientAlt if source.IsFromMe else source.SenderAlt
+        if source.IsFromMe and text_id(source.Chat) in (self.own.lid, self.own.number):
+            return self.own.number
+        return self.canonical(source.Chat, other)
 
 
 # --- what it says ---
@@ -198,7 +205,8 @@ def text_of(body: Any) -> str:
     for name, fields in _WORDS.items():
         if has(body, name):
             part = getattr(body, name)
-            return next((str(word) for word in map(_follow(part), fields) if word), "")
+            words = (_follow(part, path) for path in fields)
+            return next((str(word) for word in words if word), "")
     if body.conversation:
         return str(body.conversation)
     for name in _POLLS:
@@ -244,14 +252,8 @@ _WORDS: Final[dict[str, tuple[str, ...]]] = {
 _POLLS: Final = ("pollCreationMessage", *(f"pollCreationMessageV{n}" for n in range(2, 7)))
 
 
-def _follow(part: Any) -> Callable[[str], Any]:
-    def value(path: str) -> Any:
-        found = part
-        for step in path.split("."):
-            found = getattr(found, step, "")
-        return found
-
-    return value
+def _follow(part: Any, path: str) -> Any:
+    return reduce(lambda found, step: getattr(found, step, ""), path.split("."), part)
 
 
 def _location(place: Any) -> str:
@@ -293,23 +295,19 @@ _MEDIA: Final = {
 
 def context_of(body: Any) -> Any:
     """The context of whichever part of the message has one, or None."""
-    for part in _parts(body):
-        if "contextInfo" in part.DESCRIPTOR.fields_by_name and part.HasField("contextInfo"):
+    for field, part in body.ListFields():
+        fields = field.message_type.fields_by_name if field.message_type is not None else ()
+        if "contextInfo" in fields and hasattr(part, "DESCRIPTOR") and has(part, "contextInfo"):
             return part.contextInfo
     return None
 
 
-def _parts(body: Any) -> Iterator[Any]:
-    for field, value in body.ListFields():
-        if field.message_type is not None and hasattr(value, "DESCRIPTOR"):
-            yield value
-
-
-def _quoted(context: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Quoted | None:
+def _quoted(context: Any, people: _People) -> Quoted | None:
     if context is None or not context.stanzaID:
         return None
-    who = _canonical_text(context.participant, own=own, number_of=number_of)
-    name = own.name if who == own.number else "+" + who.partition("@")[0] if who else ""
+    who = people.canonical_text(context.participant)
+    ours = who == people.own.number
+    name = people.own.name if ours else "+" + who.partition("@")[0] if who else ""
     text, media = text_of(context.quotedMessage), media_of(context.quotedMessage)
     if not text and media is not None:
         text = f"[{media.kind}]"
