@@ -1,6 +1,6 @@
 """The Claude agent: start the SDK's client, and turn its messages into frames.
 
-The traps it steps round, each seen on the real CLI:
+What to know of the CLI, all of it observed:
 
 * a turn may take in prompts that were sent while it ran, so results are not counted but matched by the prompts' ids;
 * a result names at most 64 of the prompts that its turn took in, so the CLI never has more than `MAX_OWED` at once;
@@ -51,9 +51,7 @@ if TYPE_CHECKING:
 ToAnswer = wire.Prompt | wire.Compact
 ToFeed = ToAnswer | wire.Interrupt | wire.Close
 
-MEDIA: Final = PurePosixPath(
-    "/workspace/media"
-)  # where the host says a picture is, wherever it is mounted
+MEDIA: Final = PurePosixPath("/workspace/media")  # as the host names it, wherever it is mounted
 MAX_IMAGE: Final = 5 << 20  # bytes; the model API takes no larger one
 MAX_TRANSCRIPT: Final = 64 << 20  # bytes of a session, compacted or not, that is taken up again
 MAX_OWED: Final = 60  # prompts with the CLI and not answered; its result names at most 64
@@ -95,7 +93,7 @@ class Agent:
         """Connect, answer what is fed, and return the exit code once closed or broken. The CLI is gone after."""
         client = ClaudeSDKClient(self._options(), transport=CliTransport(cli))
         try:
-            await trio.to_thread.run_sync(self._take_leave_of_a_session_that_has_grown)
+            await trio.to_thread.run_sync(self._refuse_a_session_that_is_too_large)
             await client.connect()
             await self._frames.say(wire.Ready())
             async with trio.open_nursery() as nursery:
@@ -127,8 +125,8 @@ class Agent:
             await client.disconnect()
         return 0
 
-    def _take_leave_of_a_session_that_has_grown(self) -> None:
-        """Before it costs minutes to take up: keep it as a page, and let the host begin another."""
+    def _refuse_a_session_that_is_too_large(self) -> None:
+        """To take it up would cost minutes: archive what was said, and let the host begin another session."""
         if self._session is None:
             return
         transcript = archive.transcript_of(self._places.config, self._session)
@@ -180,26 +178,26 @@ class Agent:
             if isinstance(line, wire.Compact):
                 self._compacts.add(line.id)
             elif line.script is not None:
-                looked = await self._look(line.id, line.script)
-                if looked is None:
+                output = await self._run_script(line.id, line.script)
+                if output is None:
                     continue
-                line = attrs.evolve(line, text=script.with_output(line.text, looked))
+                line = attrs.evolve(line, text=script.with_output(line.text, output))
             await client.query(_only(await self._message(line)))
             await self._frames.say(wire.Accepted(prompts=(line.id,)))
 
-    async def _look(self, prompt: str, source: str) -> str | None:
+    async def _run_script(self, prompt: str, source: str) -> str | None:
         """Run a task's script before its prompt: what it printed, or None if the model is not to be woken."""
         say = self._frames.say
         await say(wire.Accepted(prompts=(prompt,)))
         await say(wire.Progress(what="script", timeout=script.TIMEOUT))
-        looked = await script.look(source, self._places.group)
-        if looked.wakes:
-            return looked.output
+        ended = await script.run(source, self._places.group)
+        if ended.wakes:
+            return ended.output
         self._named((prompt,))
-        if looked.broken is None:
+        if ended.broken is None:
             await say(wire.Result(text=None, answered=(prompt,), session=self._session))
         else:
-            words = f"the task's script: {looked.broken}: {looked.output[-500:]}"
+            words = f"the task's script: {ended.broken}: {ended.output[-500:]}"
             await say(wire.Error(kind="agent", message=words, prompts=(prompt,)))
         if self._owes_nothing():
             await say(wire.Idle())
@@ -220,7 +218,7 @@ class Agent:
         }
 
     async def _picture(self, image: wire.Image) -> dict[str, Any]:
-        """The picture for the model to see, or a word in its place; the text goes through in any case."""
+        """The picture for the model, or the reason why it cannot be shown, as text."""
         media = trio.Path(self._places.media)
         try:
             path = await (media / PurePosixPath(image.path).relative_to(MEDIA)).resolve(strict=True)

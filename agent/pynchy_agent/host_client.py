@@ -104,19 +104,19 @@ async def _to_fifo(answers: Path, answer: wire.Answer) -> None:
     except OSError:
         return
     try:
-        data = (
-            memoryview(wire.encode_line(answer))
-            if stat.S_ISFIFO(os.fstat(fd).st_mode)
-            else memoryview(b"")
-        )
-        with suppress(BrokenPipeError):
-            while data:
-                try:
-                    data = data[os.write(fd, data) :]
-                except BlockingIOError:
-                    await anyio.wait_writable(fd)
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            await _write(fd, memoryview(wire.encode_line(answer)))
     finally:
         os.close(fd)
+
+
+async def _write(fd: int, data: memoryview) -> None:
+    with suppress(BrokenPipeError):
+        while data:
+            try:
+                data = data[os.write(fd, data) :]
+            except BlockingIOError:
+                await anyio.wait_writable(fd)
 
 
 def new_command_id() -> str:

@@ -1,8 +1,8 @@
 """Start the CLI that the SDK bundles.
 
-The SDK would start it by itself, but only once it has been imported, which takes twice as long as the CLI needs to
-come up. So the door starts the CLI first and imports the SDK beside it. The rule that keeps this right: for the same
-options, argv and environment are those of the SDK's own transport, and a test compares the two.
+The SDK could start it, but only after it has been imported, which takes twice as long as the CLI needs to come up. So
+the CLI is started first, before there is a trio to start it, and the SDK is imported meanwhile. For the same options,
+argv and environment are those of the SDK's own transport; a test compares the two.
 
 Nothing heavy may be imported here.
 """
@@ -86,8 +86,8 @@ def start_cli(
 
 
 def memory_file(name: str, content: bytes) -> int:
-    """A file that is nowhere but in memory, for a program to read: the kernel takes no argument of more than 128 KiB,
-    and memories and scripts that people write may be longer."""
+    """A file in memory alone, for a program to read. Memories and scripts that people write may be longer than the
+    128 KiB that the kernel takes as an argument."""
     fd = os.memfd_create(name)
     try:
         with os.fdopen(os.dup(fd), "wb") as file:
@@ -117,7 +117,7 @@ def argv(start: wire.Start, cli: Path, *, prompt: str) -> list[str]:
 def environment(
     start: wire.Start, base_url: str, places: Places, environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """What the CLI finds in its environment. The token is of this run alone and opens nothing but its gateway."""
+    """The CLI's environment. The token is for this run alone and opens nothing but its gateway."""
     proxy = base_url
     if start.gateway.startswith("http://"):  # no socket of its own says whose connection it is
         proxy = base_url.replace("http://", f"http://run:{start.token}@", 1)
@@ -150,8 +150,7 @@ def environment(
 
 
 def programs_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a program of the agent's own finds in its environment: nothing that leads to our Python and its packages,
-    where there is another."""
+    """The environment of a program that the agent starts. If there is another Python, nothing in it leads to ours."""
     theirs = {name: value for name, value in environ.items() if name not in _NOT_THEIRS}
     ours = f"{sys.prefix}/bin"
     rest = os.pathsep.join(p for p in environ.get("PATH", "").split(os.pathsep) if p != ours)

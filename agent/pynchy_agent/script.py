@@ -1,7 +1,7 @@
 """Run a task's script, which decides whether the model is woken.
 
-It runs where the agent runs, as the agent, in its folder. The rule that keeps it so: it is bounded in time and
-output, and its exit code alone decides; what it prints is data for the prompt.
+It runs where the agent runs, as the agent, in its folder. Its time and output are limited. Its exit code alone
+decides; what it prints is data for the prompt.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _NOT_RUN: Final = {126: "it cannot be run", 127: "a command was not found"}
 
 
 @attrs.frozen
-class Looked:
-    """What a script said: whether there is something to do, with what it printed. ``broken`` is why it said nothing."""
+class Ended:
+    """How a script ended: whether the model is woken, and what it printed. ``broken``: why it could not say either."""
 
     wakes: bool
     output: str
     broken: str | None = None
 
 
-async def look(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Looked:  # noqa: ASYNC109 - the script's own
-    """Run ``script`` and say what came of it. It and its children are gone after, but those that left its group."""
+async def run(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Ended:  # noqa: ASYNC109 - the script's own
+    """Run ``script`` to its end. Afterwards it and its children are gone, except those that left its process group."""
     source = memory_file("script", script.encode())
-    run = partial(
+    start = partial(
         trio.run_process,
         ["/bin/sh", f"/proc/self/fd/{source}"],
         stdin=subprocess.DEVNULL,
@@ -54,7 +54,7 @@ async def look(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Looked
     try:
         with trio.move_on_after(timeout) as patience:
             async with trio.open_nursery() as nursery:
-                process = await nursery.start(run)
+                process = await nursery.start(start)
                 async with process.stdout:
                     async for chunk in process.stdout:
                         kept += chunk[: MAX_OUTPUT - len(kept)]
@@ -62,11 +62,11 @@ async def look(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Looked
         os.close(source)
     output = kept.decode("utf-8", "replace")
     if patience.cancelled_caught:
-        return Looked(False, output, f"it took more than {timeout:g} s")
+        return Ended(False, output, f"it took more than {timeout:g} s")
     code = process.returncode or 0
     if code < 0:
-        return Looked(False, output, f"it was ended by signal {-code}")
-    return Looked(code == 0, output, _NOT_RUN.get(code))
+        return Ended(False, output, f"it was ended by signal {-code}")
+    return Ended(code == 0, output, _NOT_RUN.get(code))
 
 
 async def _kill_group(process: trio.Process) -> None:

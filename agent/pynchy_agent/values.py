@@ -3,8 +3,8 @@
 A `Kind` says what is expected in words, takes a value or raises `Wrong`, and writes itself as JSON Schema. `take` is
 for what a program wrote (JSON: a number is no text), `parse` for what a person wrote (settings, a command line).
 
-The rule that keeps it so: pure, and attrs alone. The guest may not know the host, so what both check lives here; the
-host's own kinds (times, sizes, addresses) are in `pynchy.config.values`.
+Pure; attrs is all that it imports. The guest may not import the host, so what both check lives here; the host's own
+kinds (times, sizes, addresses) are in `pynchy.config.values`.
 """
 
 from __future__ import annotations

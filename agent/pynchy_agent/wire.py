@@ -8,8 +8,8 @@ Three streams, one module, so that no side can drift:
 * command files: ``<16 hex of time_ns><16 hex random>.json`` in ``/workspace/ipc/commands/``, one JSON object
   ``{"type": NAME, "args": {...}}``, written aside and renamed into place. Each is answered by an `Answer`.
 
-The rule that keeps it so: pure functions over bytes, nothing is trusted, everything is bounded. Whatever the bytes,
-decoding returns a value or raises `BadFrame`; nothing else comes out.
+Pure functions over bytes. Nothing is trusted and everything is bounded: whatever the bytes, decoding returns a value
+or raises `BadFrame`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The bridge is started when the channel runs and again whenever it ends, after ever longer waits;
 what needs a person (not linked, logged out, outdated) is waited for. Messages come with the numbers
-of the bridge's journal and come again until they are acknowledged. The rule that keeps it so: nothing
-is kept here that a crash must not lose, and no library of WhatsApp's is ever imported here.
+of the bridge's journal and come again until they are acknowledged. Nothing is kept here that a crash must
+not lose, and the WhatsApp library is never imported here.
 """
 
 from __future__ import annotations

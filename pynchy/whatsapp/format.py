@@ -1,11 +1,10 @@
 """Convert models' Markdown to WhatsApp's own formatting.
 
-What a person reads is what was said: words, addresses, paths and code stay as they are, and a mark goes
-only where it is certainly one. So a mark counts at the edges of words alone (``2**10``, ``src/**/*.ts`` and
-``snake_case`` have none), which is stricter than Markdown, and what has no counterpart stays as text.
+Words, addresses, paths and code stay as they are; only what is certainly a mark is converted. So a mark counts
+at the edges of words alone (``2**10``, ``src/**/*.ts`` and ``snake_case`` have none), which is stricter than
+Markdown. What WhatsApp has no counterpart for stays as text.
 
-The rule that keeps it so: pure, line by line, in time that grows with the line: what an agent writes
-is translated on the daemon's one loop.
+Pure, line by line, in time linear in the line's length: it runs on the daemon's event loop.
 """
 
 from __future__ import annotations

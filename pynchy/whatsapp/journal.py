@@ -1,15 +1,14 @@
 """The bridge's journal: what WhatsApp brought that is not yet acknowledged, and what became of each send.
 
-The bridge writes an event here inside the library's callback, and lets go of it when the daemon has
-it. The rule that keeps it so: a payload lives until its acknowledgement and is erased with it; what
-stays is an identity, so that a second delivery is known.
+The bridge writes an event here inside the library's callback. Its payload is erased when the daemon has
+acknowledged it; its identity stays, so that a second delivery is recognised.
 
-A message that brings down whoever takes it would come again for ever. So deliveries are counted, one
-that was in hand before is handed out alone, and after three it is set aside: its place is taken by a
-notice of that, and the newest of what was set aside is kept for a person to look at.
+A message that makes the daemon crash would come again for ever. So deliveries are counted: one that was
+delivered before is handed out alone, and after three it is set aside. The daemon gets a notice in its place,
+and the newest of those set aside are kept for a person to look at.
 
-An own message that reads like a send whose id is not known yet is held: it is either that send,
-or a person's, and which of them the send's answer says.
+A message of our own account that reads like a send whose id is not known yet is held: it is either that
+send, or a person wrote it. The send's answer says which.
 """
 
 from __future__ import annotations

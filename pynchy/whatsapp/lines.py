@@ -5,7 +5,7 @@ pairing ``qr``, ``code``, ``linked``, ``unlinked``, ``failed``. Down: ``start``,
 come), ``chats``, ``ack``, ``reject`` (a message could not be taken in), ``bye`` (an orderly end: what is
 in hand is not to blame), ``send``, ``was_sent``, ``typing``, ``read``, ``groups``. The ids of messages
 to send are the caller's, and every request gets one answer, so that another bridge can take this one's
-place. The rule that keeps it so: facts in, facts out; who reads which line when is not known here.
+place.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class Sending:
         return outcome, reason
 
     def _message(self, line: dict[str, Any]) -> Any:
-        """It in the library's terms, whatever it is."""
-        from pynchy.whatsapp.library import wa  # loaded once something is sent
+        """The library's message for what is to be sent."""
+        from pynchy.whatsapp.library import wa  # heavy, and loaded by now
 
         target, text = self._target(line), line["text"]
         if line["kind"] == "file":

@@ -769,10 +769,10 @@ async def test_a_script_decides_whether_the_model_is_woken(home: Home) -> None:
 
 
 async def test_a_script_is_bounded_in_time_and_in_what_it_prints(home: Home) -> None:
-    looked = await script.look("yes", home.group, timeout=0.3)
-    assert looked.broken is not None
-    assert len(looked.output) <= script.MAX_OUTPUT
-    looked = await script.look("sleep 60 & sleep 60", home.group, timeout=0.3)
-    assert "more than 0.3 s" in (looked.broken or "")
-    looked = await script.look("kill -9 $$", home.group)
-    assert "signal 9" in (looked.broken or "")
+    ended = await script.run("yes", home.group, timeout=0.3)
+    assert ended.broken is not None
+    assert len(ended.output) <= script.MAX_OUTPUT
+    ended = await script.run("sleep 60 & sleep 60", home.group, timeout=0.3)
+    assert "more than 0.3 s" in (ended.broken or "")
+    ended = await script.run("kill -9 $$", home.group)
+    assert "signal 9" in (ended.broken or "")
