@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any, NewType
 
+import attrs
 import jsonschema  # type: ignore[import-untyped]  # ships no types
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from pynchy_agent.values import (
     Choice,
     Either,
     Flag,
+    Instance,
     Items,
     Kind,
     Number,
@@ -160,3 +163,46 @@ def _whole_float(value: Any) -> bool:
     if isinstance(value, list | dict):
         return any(map(_whole_float, value.values() if isinstance(value, dict) else value))
     return isinstance(value, float) and value.is_integer()
+
+
+Id = NewType("Id", str)
+
+
+@attrs.frozen
+class Part:
+    number: int
+
+
+@attrs.frozen
+class Sample:
+    id: Id
+    note: str | None
+    short: Annotated[str, Text(3)] = "no"
+    parts: tuple[Part, ...] = ()
+    more: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+INSTANCE = Instance.of(Sample)
+
+
+def test_an_object_becomes_an_instance_of_its_class() -> None:
+    full = {"id": "a", "note": "b", "short": "c", "parts": [{"number": 1}], "more": {"x": []}}
+    assert INSTANCE.take(full) == Sample(Id("a"), "b", "c", (Part(1),), {"x": []})
+    assert INSTANCE.take({"id": "a", "unknown": 1}) == Sample(Id("a"), None)
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({}, "id: expected a text, found nothing"),
+        ({"id": 1}, "id: expected a text, found 1"),
+        ({"id": "a", "short": "long"}, "short: expected a text of 1 to 3 characters"),
+        ({"id": "a", "short": None}, "short: expected"),
+        ({"id": "a", "parts": [{"number": True}]}, "parts: item 1: number: expected a whole"),
+        ({"id": "a", "more": []}, "more: expected an object"),
+        ([], "expected an object, found a list of 0"),
+    ],
+)
+def test_a_field_that_is_not_of_its_kind_is_named(given: Any, wrong: str) -> None:
+    with pytest.raises(Wrong, match=re.escape(wrong)):
+        INSTANCE.take(given)
