@@ -108,15 +108,11 @@ async def open_session(
     lines_in, lines = trio.open_memory_channel[bytes](MAX_UNSENT)
     session = Session(container, lines_in)
     session.tell(start)
-    drained, exited = trio.Event(), trio.Event()
+    listener = _Listener(session, container, heard)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_write, container, lines, name=f"stdin {container.name}")
-        nursery.start_soon(
-            _read, session, container, heard, drained, exited, name=f"stdout {container.name}"
-        )
-        nursery.start_soon(
-            _await_exit, session, container, heard, drained, exited, name=f"exit {container.name}"
-        )
+        nursery.start_soon(listener.read, name=f"stdout {container.name}")
+        nursery.start_soon(listener.await_exit, name=f"exit {container.name}")
         yield session
         nursery.cancel_scope.cancel("the conversation is over")
 
@@ -132,13 +128,36 @@ async def _write(container: Container, lines: trio.MemoryReceiveChannel[bytes]) 
 
 @attrs.define(eq=False)
 class _Listener:
-    """Decodes what a container writes, and passes on the well-formed frames."""
+    """Decodes what a container writes, passes on the well-formed frames, and tells of its exit."""
 
     session: Session
+    container: Container
     heard: trio.MemorySendChannel[Traffic]
     decoder: wire.FrameDecoder = attrs.field(init=False, factory=wire.FrameDecoder)
     reader: Reader = attrs.field(init=False, factory=lambda: Reader("its output", SMALLEST))
     bad: int = attrs.field(init=False, default=0)
+    drained: trio.Event = attrs.field(init=False, factory=trio.Event)
+    exited: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    async def read(self) -> None:
+        while chunk := await self.container.receive():
+            for at in range(0, len(chunk), STEP):
+                if (broken := await self.take(chunk[at : at + STEP])) is not None:
+                    await self.heard.send(broken)
+                    return
+        self.drained.set()
+        with trio.move_on_after(SILENT_EXIT) as scope:
+            await self.exited.wait()
+        if scope.cancelled_caught:
+            await self.heard.send(Broken("its output is closed and it goes on running"))
+
+    async def await_exit(self) -> None:
+        status = await self.container.wait()
+        self.session.note(f"exit {status}")
+        self.exited.set()
+        with trio.move_on_after(LAST_WORDS):
+            await self.drained.wait()
+        await self.heard.send(Gone(status))
 
     async def take(self, piece: bytes) -> Broken | None:
         """Read the next piece; returns why nothing more can be read, or None."""
@@ -161,41 +180,6 @@ class _Listener:
             return Broken(str(error))
         self.session.noise = self.decoder.noise
         return None
-
-
-async def _read(
-    session: Session,
-    container: Container,
-    heard: trio.MemorySendChannel[Traffic],
-    drained: trio.Event,
-    exited: trio.Event,
-) -> None:
-    listener = _Listener(session, heard)
-    while chunk := await container.receive():
-        for at in range(0, len(chunk), STEP):
-            if (broken := await listener.take(chunk[at : at + STEP])) is not None:
-                await heard.send(broken)
-                return
-    drained.set()
-    with trio.move_on_after(SILENT_EXIT) as patience:
-        await exited.wait()
-    if patience.cancelled_caught:
-        await heard.send(Broken("its output is closed and it goes on running"))
-
-
-async def _await_exit(
-    session: Session,
-    container: Container,
-    heard: trio.MemorySendChannel[Traffic],
-    drained: trio.Event,
-    exited: trio.Event,
-) -> None:
-    status = await container.wait()
-    session.note(f"exit {status}")
-    exited.set()
-    with trio.move_on_after(LAST_WORDS):
-        await drained.wait()
-    await heard.send(Gone(status))
 
 
 def _named(message: wire.ToContainer | wire.Frame) -> str:

@@ -36,8 +36,6 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # What no mount may ever cover: the system, our own door, and the kernel's files.
 _RESERVED: Final = ("/proc", "/sys", "/dev", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc")
 
-# An engine client may put proxies (with credentials) of its own configuration into a container; an empty value of
-# ours wins over it.
 _PROXY_NAMES: Final = tuple(
     name
     for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -192,8 +190,10 @@ def container_env(spec: Spec) -> dict[str, str]:
 def docker_argv(spec: Spec, *, user: tuple[int, int], etc: Path | None = None) -> list[str]:
     """``docker run`` attached to our pipes. ``etc`` holds the files that name the agent's user."""
     uid, gid = user
-    home = f"mode=700,uid={uid},gid={gid}"
-    flags = [*_flags(spec, user, home=home), *_accounts(etc), *_proxies()]
+    # An engine client may put proxies (with credentials) of its own configuration into a container; an empty value of
+    # ours wins over it.
+    own = [f"--env={name}=" for name in _PROXY_NAMES]
+    flags = [*_flags(spec, user, home=f"mode=700,uid={uid},gid={gid}", etc=etc), *own]
     return ["docker", "run", *flags, *_tail(spec)]
 
 
@@ -232,7 +232,7 @@ def podman_argv(spec: Spec, *, user: tuple[int, int], machine: Podman) -> list[s
         own.append(f"--ulimit=data={data}:{data}")
     if machine.seccomp is not None:
         own.append(f"--security-opt=seccomp={machine.seccomp}")
-    flags = [*_flags(spec, user, home="U,mode=700"), *own, *_accounts(machine.etc)]
+    flags = [*_flags(spec, user, home="U,mode=700", etc=machine.etc), *own]
     return ["podman", "run", *flags, *_tail(spec)]
 
 
@@ -241,13 +241,11 @@ def data_limit(limits: Limits) -> int:
     return max(limits.memory_bytes, 256 << 20)
 
 
-def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:
+def _flags(spec: Spec, user: tuple[int, int], *, home: str, etc: Path | None) -> list[str]:
     """The flags that docker and podman share. ``home`` gives the home folder to the agent, in the engine's own
-    words."""
+    words; ``etc`` has the files that name its user, whatever the uid and the image."""
     limits = spec.limits
-    uid, gid = user
-    if uid == 0:
-        raise BadSpec("an agent never runs as root")
+    uid, gid = _not_root(user)
     tmpfs = f"rw,nosuid,nodev,exec,size={limits.tmp_bytes}"
     flags = ["-i", "--rm", "--init", "--pull=never", "--log-driver=none"]
     flags += [f"--name={spec.name}"]
@@ -267,18 +265,16 @@ def _flags(spec: Spec, user: tuple[int, int], *, home: str) -> list[str]:
     flags += [f"--mount={field}" for field in _mount_fields(spec)]
     if spec.gateway_dir is not None:
         flags.append(f"--mount={_bind(spec.gateway_dir, GATEWAY, writable=False)}")
+    if etc is not None:
+        binds = (_bind(etc / name, f"/etc/{name}", writable=False) for name in ("passwd", "group"))
+        flags += [f"--mount={bind}" for bind in binds]
     return flags
 
 
-def _proxies() -> list[str]:
-    return [f"--env={name}=" for name in _PROXY_NAMES]
-
-
-def _accounts(etc: Path | None) -> list[str]:
-    """Mounts of the files that name the agent's user, whatever its uid and the image."""
-    if etc is None:
-        return []
-    return [f"--mount={_bind(etc / n, f'/etc/{n}', writable=False)}" for n in ("passwd", "group")]
+def _not_root(user: tuple[int, int]) -> tuple[int, int]:
+    if user[0] == 0:
+        raise BadSpec("an agent never runs as root")
+    return user
 
 
 def _tail(spec: Spec) -> list[str]:
@@ -317,9 +313,7 @@ def apple_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
     The gateway's socket is relayed as one file: a folder of sockets is not (ENOTSUP).
     """
     limits = spec.limits
-    uid, gid = user
-    if uid == 0:
-        raise BadSpec("an agent never runs as root")
+    uid, gid = _not_root(user)
     flags = ["-i", "--rm", "--init", "--progress", "none", "--name", spec.name]
     flags += ["-l", f"{INSTALL_LABEL}={spec.install}", "-l", f"{RUN_LABEL}={spec.run}"]
     flags += ["--network", "none", "--no-dns", "--cap-drop", "ALL", "-u", f"{uid}:{gid}"]
@@ -368,9 +362,7 @@ def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str
     The order matters: a mount comes after the one it lies in, and the root becomes read-only last of all.
     """
     limits = spec.limits
-    uid, gid = user
-    if uid == 0:
-        raise BadSpec("an agent never runs as root")
+    uid, gid = _not_root(user)
     args = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"]
     args += ["--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--new-session"]
     args += ["--uid", str(uid), "--gid", str(gid), "--hostname", "agent", "--cap-drop", "ALL"]

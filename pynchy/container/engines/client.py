@@ -49,7 +49,7 @@ class Attached:
 
     def __init__(self, name: str, ending: Ending, nursery: trio.Nursery) -> None:
         self.name = name
-        self.patience = 0.0  # seconds from the end of its stdin until it is asked to end
+        self.grace = 0.0  # seconds from the end of its stdin until it is asked to end
         self._ending = ending
         self._nursery = nursery
         self._process: trio.Process
@@ -122,7 +122,7 @@ class Attached:
                     nursery.start_soon(self._drain_stderr)
                     nursery.start_soon(self._discard_stdout)
                     await process.stdin.aclose()
-                    await _ended(process, self.patience)
+                    await _ended(process, self.grace)
                     if process.returncode is None and not self._killed:
                         await self._ending.stop(process)
                         await _ended(process, STOP_GRACE)
@@ -172,7 +172,7 @@ async def attach(
                 raise SpawnFailed(ending.engine, f"{error.filename}: {error.strerror}") from error
             try:
                 yield container
-                container.patience = grace
+                container.grace = grace
             finally:
                 nursery.cancel_scope.cancel("the conversation is over")
     finally:
