@@ -253,7 +253,7 @@ def _exchange(path: Path, aside: Path, stamp: str, *, may_fold: bool) -> Path | 
 
 def _is_there(path: Path) -> bool:
     """Whether there is a file worth keeping: one with anything in it, or beside it."""
-    return path.exists() and (path.stat().st_size > 0 or _log(path).exists())
+    return path.exists() and (path.stat().st_size > 0 or marks.log_of(path).exists())
 
 
 def _fold(path: Path) -> bool:
@@ -264,7 +264,7 @@ def _fold(path: Path) -> bool:
             if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 return False
             busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not busy and not (_log(path).exists() and _log(path).stat().st_size)
+        return not busy and not (marks.log_of(path).exists() and marks.log_of(path).stat().st_size)
     except sqlite3.Error:
         return False
 
@@ -302,7 +302,7 @@ def accept(path: Path, *, stamp: str, mark: Path) -> list[Path]:
     aside: list[Path] = []
     try:
         if _has_foreign_log(path, mark):
-            log = _log(path)
+            log = marks.log_of(path)
             moved = log.with_name(f"{log.name}.aside-{stamp}")
             log.rename(moved)
             aside.append(moved)
@@ -352,14 +352,10 @@ def _mark_of(path: Path) -> Mark:
     """What to remember of a store that is closed, or has only its own log beside it."""
     with open_reader(path) as db:
         known = Mark(marks.lineage_of(db), counts=marks.counts_of(db))
-    salt = marks.salt_of(_log(path))
+    salt = marks.salt_of(marks.log_of(path))
     if known.lineage == 0:  # of a version that gave none: known is only that there is a store
         known = attrs.evolve(known, lineage=marks.UNREADABLE)
     return attrs.evolve(known, opened=True, salt=salt, inodes=marks.inodes_of(path))
-
-
-def _log(path: Path) -> Path:
-    return marks.log_of(path)
 
 
 def _remove_logs(path: Path) -> None:

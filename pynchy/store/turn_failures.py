@@ -202,7 +202,6 @@ def release(
     run: RunId,
     *,
     message: str = "the run ended before it answered",
-    terms: failures.Terms = failures.USUAL,
 ) -> list[Failure]:
     """Give back what a run held when it ended through no fault of its own: a shutdown, a closed
     container, the death of the daemon. It is due again at once.
@@ -220,7 +219,7 @@ def release(
         lost = turn.resumed if turn.spoke else times > RETRIES.interruptions
         trouble = failures.Trouble("interrupted", message)
         released.append(
-            _give_up(tx, turn, trouble, failures.Verdict(None), terms=terms)
+            _give_up(tx, turn, trouble, failures.Verdict(None), terms=failures.USUAL)
             if lost
             else _wait(tx, turn, trouble, tx.now, resumes=True)
         )

@@ -128,9 +128,7 @@ def retried(db: Database, *, limit: int) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def cancel(
-    tx: Tx, folder: GroupId, *, chat: ChatId | None = None, all_of_it: bool = False
-) -> list[Turn]:
+def cancel(tx: Tx, folder: GroupId, *, all_of_it: bool = False) -> list[Turn]:
     """A person stopped it: what is running, and what waits to be tried again, is over.
 
     Messages that no run has been given yet stay, and so does, but for ``all_of_it``, what waits for its
@@ -139,11 +137,10 @@ def cancel(
     found = read_all(
         tx,
         Turn,
-        "FROM turns WHERE folder = ?1 AND ended_at IS NULL "
-        "AND state IN ('waiting', 'claimed') AND (?2 IS NULL OR chat = ?2) "
-        "AND (?3 OR state = 'claimed' OR attempt > 0 OR interrupted > 0 "
+        "FROM turns WHERE folder = ? AND ended_at IS NULL "
+        "AND state IN ('waiting', 'claimed') AND (? OR state = 'claimed' OR attempt > 0 OR interrupted > 0 "
         "OR kind IN ('message', 'delegate')) ORDER BY id",
-        (folder, chat, all_of_it),
+        (folder, all_of_it),
     )
     for turn in found:
         end(tx, turn.id, "cancelled")
