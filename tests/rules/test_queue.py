@@ -285,6 +285,20 @@ def test_a_helper_waits_while_its_siblings_orphan_leaves_the_slot_they_share() -
     assert queue.feed(DelegateEnded(third)) == [Start(GROUPS[0], Kind.DELEGATE, delegate=second)]
 
 
+def test_a_slot_that_is_lent_on_and_on_comes_back_to_who_waits_for_it() -> None:
+    queue = GroupQueue(capacity=1)
+    queue.feed(TaskDue(GROUPS[0]))
+    first, waits, second, third = (DelegateId(each) for each in "1w23")
+    queue.feed(DelegateAsked(first, GROUPS[0]))
+    queue.feed(DelegateAsked(waits, GROUPS[0]))
+    queue.feed(DelegateAsked(second, GROUPS[0], parent=first))
+    queue.feed(DelegateAsked(third, GROUPS[0], parent=second))
+    assert queue.feed(DelegateEnded(first)) == [Close(GROUPS[0], delegate=second, abandoned=True)]
+    assert queue.feed(DelegateEnded(second)) == [Close(GROUPS[0], delegate=third, abandoned=True)]
+    assert queue.slots == 1
+    assert queue.feed(DelegateEnded(third)) == [Start(GROUPS[0], Kind.DELEGATE, delegate=waits)]
+
+
 def unasked(group: GroupId) -> Start:
     return Start(group, Kind.SESSION, prewarm=True)
 
