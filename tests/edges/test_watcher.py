@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -628,7 +629,7 @@ async def test_a_files_name_is_no_trouble_on_anybodys_disk(
 
 
 async def test_copies_that_wait_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "STAGED_LIMIT", 1000)
+    monkeypatch.setattr(files, "FILES", SimpleNamespace(waiting=1000))
     (house.inbox.work / "x").write_bytes(b"x" * 400)
     assert isinstance(await stage(house, "x"), Staged)
     assert isinstance(await stage(house, "x"), Staged)
