@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import attrs
 import trio
@@ -48,14 +48,12 @@ class Asked:
     refusal: str | None
 
 
-class OnCommand(Protocol):
-    """Carries a chat command out.
+OnCommand = Callable[[Tx, Asked], Effects]
+"""Carries a chat command out.
 
-    Called once for each command, in the transaction that stores its message, in the store's thread: its
-    writes exist exactly if the message does. What it returns is carried out after the commit.
-    """
-
-    def __call__(self, tx: Tx, asked: Asked, /) -> Effects: ...
+Called once for each command, in the transaction that stores its message, in the store's thread: its
+writes exist exactly if the message does. What it returns is carried out after the commit.
+"""
 
 
 async def _read(channel: Channel, burst: trio.MemorySendChannel[ChannelEvent]) -> NoReturn:
@@ -133,7 +131,7 @@ class Receiver:
 
     async def _keep_all(self, batch: Sequence[ChannelEvent], refused: set[int]) -> list[_Kept]:
         try:
-            return await self.store.call(_keep, batch, on_command=self.on_command)
+            return await self.store.call(_keep, batch, self.on_command)
         except StoreError:
             raise
         except Exception as error:  # contained here, and only here: one message's trouble
@@ -164,14 +162,14 @@ class Receiver:
             logger.info("{}: gone before message {} was acknowledged", self.channel.name, number)
 
 
-def _keep(tx: Tx, batch: Sequence[ChannelEvent], *, on_command: OnCommand) -> list[_Kept]:
+def _keep(tx: Tx, batch: Sequence[ChannelEvent], on_command: OnCommand) -> list[_Kept]:
     """Store what is in a burst, in order, in one transaction."""
     kept: list[_Kept] = []
     for event in batch:
         match event:
             case Incoming(message):
                 message = _named(message)
-                kept.append(_keep_message(tx, message, on_command=on_command))
+                kept.append(_keep_message(tx, message, on_command))
             case ChatSeen(chat, name):
                 groups.see_chat(tx, chat, name=clean_name(name, fallback=""))
             case SetAside() | StateChanged():  # told once the rest is stored
@@ -186,7 +184,7 @@ def _named(message: Message) -> Message:
     return attrs.evolve(message, sender_name=sender_name, chat_name=chat_name)
 
 
-def _keep_message(tx: Tx, message: Message, *, on_command: OnCommand) -> _Kept:
+def _keep_message(tx: Tx, message: Message, on_command: OnCommand) -> _Kept:
     group = groups.by_chat(tx, message.chat)
     command = None if group is None else commands.parse(message, group)
     received = messages.receive(tx, message, command=command is not None)

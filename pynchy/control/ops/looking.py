@@ -108,8 +108,8 @@ class LookingOps:
     @op("backup")
     async def backup(self, client: Client, *, path: str = "") -> object:
         """Write a sound copy of the database while everything goes on, and read it once."""
-        seconds = await self.store.call(_seconds)
-        target = Path(path) if path else self.backups / f"pynchy-{seconds}.db"
+        now = await self.store.call(lambda tx: tx.now)
+        target = Path(path) if path else self.backups / f"pynchy-{now // 1_000_000}.db"
         if not target.is_absolute():
             raise OpFailed("bad_request", f"{path[:200]!r}: expected an absolute path")
         try:
@@ -140,10 +140,6 @@ def _lives(db: Database, message: str) -> list[trace.Life]:
 
 def _unended(tx: Tx, *, minutes: int) -> list[trace.Unended]:
     return trace.unended(tx, before=after(tx.now, -60.0 * minutes), thorough=True)
-
-
-def _seconds(tx: Tx) -> int:
-    return tx.now // 1_000_000
 
 
 def _history(db: Database, chat: ChatId, *, limit: int) -> list[dict[str, Any]]:
