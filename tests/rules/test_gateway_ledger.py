@@ -77,6 +77,11 @@ def test_a_budget_grants_what_it_still_affords(db: Connection) -> None:
     assert "$0.03" in over(db, day_money=8_000 + 20 * USEFUL).reason
 
 
+def test_of_several_budgets_the_smallest_counts(db: Connection) -> None:
+    little = 8_000 + 20 * USEFUL
+    assert take(db, run_money=little, day_money=300_000).output == USEFUL
+
+
 def test_a_small_call_may_have_the_last_of_it(db: Connection) -> None:
     assert take(db, Wanted(MODEL, 0, 5), day_money=100).output == 5
     over(db, Wanted(MODEL, 0, 5), day_money=100 + 99)

@@ -210,6 +210,13 @@ class TestEdits:
         assert world.hear("@Pynchy two", id="C", edits="A").wakes
         assert texts(world.claim(world.begin())) == ["@Pynchy two"]
 
+    def test_of_a_question_that_was_passed_over_asks_nothing(self) -> None:
+        world = World.with_family()
+        world.hear("@Pynchy one", id="A")
+        groups.remove_chat(world.db, CHAT)
+        groups.add_chat(world.db, FAMILY, CHAT)
+        assert not world.hear("@Pynchy two", id="B", edits="A").wakes
+
     def test_an_edit_that_asks_for_the_first_time_asks(self) -> None:
         world = World.with_family()
         world.hear("Pynchy, hi", id="A")
