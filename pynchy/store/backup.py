@@ -48,7 +48,7 @@ def write_copy(store: Path, path: Path) -> None:
     aside = part_of(path)
     try:
         if not _may_replace(path, store):
-            raise StoreBroken(f"{path} is there already, and is no copy: say another name")
+            raise StoreBroken(f"{path} already exists and is not a copy: choose another name")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             _copy(store, aside)

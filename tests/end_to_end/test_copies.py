@@ -32,8 +32,8 @@ def refusals(root: Path, home: Home, *, code: int) -> None:
     """What would cost something is not done, and it is said why."""
     config, database = home.config.read_bytes(), home.database.read_bytes()[:100]
     for there in (home.config, home.database):
-        assert "say another name" in said(root, "backup", str(there), exits=code)
-        assert "say another name" in said(root, "export", "main", str(there), exits=2)
+        assert "choose another name" in said(root, "backup", str(there), exits=code)
+        assert "choose another name" in said(root, "export", "main", str(there), exits=2)
     nowhere = "/proc/nowhere/copy.db"
     assert nowhere in said(root, "backup", nowhere, exits=code)
     assert "directory" in said(root, "backup", str(home.logs), exits=code)

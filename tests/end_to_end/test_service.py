@@ -175,7 +175,7 @@ def test_a_daemon_in_a_terminal_is_not_fought_with(owner: Machine) -> None:
 
 def test_without_a_login_it_is_said_what_is_missing(owner: Machine) -> None:
     said = owner.pynchy("service", "install", exits=1, XDG_RUNTIME_DIR="/run/nobody")
-    assert "su and sudo are no login" in said
+    assert "su and sudo do not count" in said
     assert not (owner.outside / ".config").exists()
     # Where only the variable is missing, as after su, the manager is found all the same.
     assert "it is running" in owner.pynchy("service", "install", XDG_RUNTIME_DIR="")
