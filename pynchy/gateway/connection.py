@@ -273,6 +273,7 @@ class _Connection:
         outgoing = UpstreamRequest(
             admitted.path, admitted.target, admitted.headers, encoded, call.document
         )
+        await self.run.gateway.upstream.prepare()
         # The last moment at which it costs nothing.
         await trio.lowlevel.checkpoint_if_cancelled()
         bill.due = True
