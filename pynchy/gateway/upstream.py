@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import urlsplit
 
 import attrs
@@ -124,15 +124,12 @@ async def try_credential(
     base_url: str = ANTHROPIC,
     way: Way = DIRECT,
     now: float,
-    patience: float = 20.0,
 ) -> Verdict:
     """Ask the API the one question that costs nothing: which models there are.
 
     Raises `UpstreamUnreachable` if nobody answers.
     """
-    async with open_anthropic(
-        credential, base_url=base_url, way=way, patience=patience
-    ) as upstream:
+    async with open_anthropic(credential, base_url=base_url, way=way, patience=20.0) as upstream:
         return await upstream.list_models(now=now)
 
 
@@ -144,51 +141,42 @@ def _unreachable(error: httpx.HTTPError) -> UpstreamUnreachable:
     return UpstreamUnreachable(f"{who} did not answer ({type(error).__name__})", refused=never)
 
 
+@attrs.define
 class Anthropic:
     """The model API as an `Upstream`."""
 
-    name: Final = "anthropic"
-    free: Final = False
-
-    def __init__(
-        self, credential: ApiKey | OAuthToken, base_url: str, way: Way, patience: float
-    ) -> None:
-        self._credential = credential
-        self._base_url = base_url
-        self._way = way
-        self._trouble = ""  # why there is no client
-        self._patience = patience
-        self._opening = trio.Lock()
-        self._client: httpx.AsyncClient | None = None
-        self._timeouts: dict[str, float | None] = {}
+    name: ClassVar[str] = "anthropic"
+    free: ClassVar[bool] = False
+    _credential: ApiKey | OAuthToken
+    _base_url: str
+    _way: Way
+    _patience: float
+    _opening: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _client: httpx.AsyncClient | None = attrs.field(default=None, init=False)
 
     def renew(self, credential: ApiKey | OAuthToken) -> None:
         """Use another credential from the next call on."""
         self._credential = credential
 
     async def prepare(self) -> None:
-        """Load the HTTP library and make the client: a third of a second, in a thread.
+        with suppress(UpstreamUnreachable):  # the first call says so
+            await self._ready()
 
-        Here and not at the top, since a start does not need it.
-        """
+    async def _ready(self) -> httpx.AsyncClient:
+        """The client. Loading the HTTP library and making it takes a third of a second, so it is done in a thread,
+        and not at a start, which does not need it."""
         async with self._opening:
             if self._client is None:
                 try:
                     self._client = await trio.to_thread.run_sync(self._open)
                 except OSError as error:  # an SSLError is one
-                    self._trouble = f"gateway.ca_file cannot be used: {error.strerror or error}"
-
-    async def _ready(self) -> httpx.AsyncClient:
-        await self.prepare()
-        if self._client is None:
-            raise UpstreamUnreachable(self._trouble, refused=True)
-        return self._client
+                    words = f"gateway.ca_file cannot be used: {error.strerror or error}"
+                    raise UpstreamUnreachable(words, refused=True) from None
+            return self._client
 
     def _open(self) -> httpx.AsyncClient:
         import httpx
 
-        timeouts = httpx.Timeout(self._patience, connect=15.0, write=60.0, pool=None)
-        self._timeouts = timeouts.as_dict()
         ca_file = self._way.ca_file
         tls = (
             httpx.create_ssl_context(trust_env=False)
@@ -201,7 +189,7 @@ class Anthropic:
             trust_env=False,
             proxy=self._way.proxy_to(self._base_url),
             verify=tls,
-            timeout=timeouts,
+            timeout=httpx.Timeout(self._patience, connect=15.0, write=60.0, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
             follow_redirects=False,  # a redirect would take the key elsewhere
         )
@@ -246,7 +234,7 @@ class Anthropic:
             self._base_url + request.target,
             headers=headers,
             content=request.body,
-            extensions={"timeout": self._timeouts},
+            extensions={"timeout": client.timeout.as_dict()},
         )
         try:
             response = await client.send(outgoing, stream=True)
