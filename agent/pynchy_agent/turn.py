@@ -126,7 +126,7 @@ class Turn:
             words = words or result.result or ""
             if not (words.strip() or self._spoke or silent) and prompts:
                 kind = "empty"
-        text = _cut(words) if words.strip() else None
+        text = words[:MAX_ANSWER] if words.strip() else None
         if kind is None:
             return wire.Result(
                 text=text,
@@ -155,14 +155,14 @@ class Turn:
                 answered=prompts,
                 session=result.session_id,
             )
-        said = result.result or ""
-        status = _STATUS_IN_WORDS.search(said)
+        found = _STATUS_IN_WORDS.search(result.result or "")
+        status = int(found[1]) if found else None
         return wire.Error(
-            kind=kind or (_of_status(int(status.group(1))) if status else "agent"),
+            kind=kind or ("agent" if status is None else _of_status(status)),
             message=_reason(result, kind or "agent"),
             prompts=prompts,
             session=result.session_id,
-            status=int(status.group(1)) if status else None,
+            status=status,
         )
 
 
@@ -208,7 +208,3 @@ def error_kind(result: ResultMessage, cause: str | None, stop: str | None) -> st
 
 def _of_status(status: int) -> str:
     return _STATUS_KINDS.get(status) or ("outage" if status >= 500 else "agent")
-
-
-def _cut(text: str) -> str:
-    return text[:MAX_ANSWER]

@@ -131,7 +131,7 @@ class Bridge:
                 _log.info("a courtesy: %s", error)
 
     def _leave(self) -> NoReturn:
-        """Hang up, take in what the library has acknowledged already, and go."""
+        """Disconnect, take in what the library has acknowledged already, and exit."""
         deadline = time.monotonic() + GOODBYE
         if self.up.is_set():
             assert self.client is not None

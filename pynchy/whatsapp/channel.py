@@ -138,7 +138,7 @@ class WhatsApp:
         await self._tell(line="reject", number=number, reason=reason)
 
     def spare(self) -> None:
-        """The end that comes is no message's doing: a delivery that it cuts off does not count."""
+        """The daemon ends in good order: a delivery that this cuts off is not counted against its message."""
         self._spared = True
 
     async def send(self, out: Outgoing) -> None:
@@ -210,7 +210,7 @@ class WhatsApp:
             with suppress(NotConnected):
                 await self._tell(line="typing", chat=chat, on=on)
 
-    # --- for whoever changes what the bridge goes by
+    # --- what others tell the channel
 
     def registration_changed(self) -> None:
         """Chats were registered or forgotten: the bridge is to know, for it keeps only theirs."""
@@ -344,13 +344,13 @@ class WhatsApp:
                     await trio.aclose_forcefully(pipe)
 
     def _let_go(self) -> None:
-        """Nothing more is told to the bridge, and nothing that was asked of it is answered."""
+        """Tell the bridge nothing more, and wait for none of its answers."""
         self._bridge = None
         for answer in self._asked.values():
             answer.came.set()
 
     async def _end(self, process: trio.Process) -> None:
-        """Close its input, give it a moment to take in what it has, and kill it, whatever happens here."""
+        """Close its input, give it a moment to finish, and kill it in any case."""
         self._let_go()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -369,7 +369,7 @@ class WhatsApp:
             process.kill()
 
     async def _say_ready(self) -> None:
-        """What comes in is in hand from here on: no sooner than somebody takes it."""
+        """Let messages come, once somebody receives them: from then on a delivery counts."""
         await self._listened.wait()
         with suppress(NotConnected):
             await self._tell(line="ready")
@@ -464,8 +464,8 @@ class WhatsApp:
 
 
 def pause_after(state: State, wait: float, *, lived: float) -> tuple[float, float]:
-    """How long to leave WhatsApp alone after a bridge that ended so and lived so long, and the wait that
-    comes after this one. For ever, where only a person can change it."""
+    """How long to wait after a bridge that ended in this state and lived so long, and how long the next time.
+    For ever, where only a person can change it."""
     wait = FIRST_WAIT if lived > HEALTHY else wait
     longer = min(2 * wait, LAST_WAIT)
     match state:

@@ -11,8 +11,8 @@ SQL: set[str] = set()
 
 # Processes that are not started by `trio.run_process`.
 PROCESSES: set[str] = {
-    "pynchy.cli.auth",
-    "pynchy_agent.launch",
+    "pynchy.cli.auth",  # a command without a loop: it reads one process to its end
+    "pynchy_agent.launch",  # before trio is imported: both take long, and go side by side
 }
 
 # Functions of more than six parameters, with how many.
