@@ -68,7 +68,7 @@ def test_a_folder_is_mounted_when_the_allowlist_says_so(tmp_path: Path) -> None:
         inner = pynchy(home, "groups", "mount", "kids", str(site / "inner"), exits=1)
         assert "where a container can write" in inner
         ours = pynchy(home, "groups", "mount", "kids", str(home), "--name", "state", exits=1)
-        assert "our own" in ours
+        assert "Pynchy's own" in ours
         pynchy(home, "groups", "unmount", "kids", "state")
         pynchy(home, "groups", "unmount", "kids", "state", exits=2)
         pynchy(home, "groups", "mount", "nowhere", str(site), exits=2)
