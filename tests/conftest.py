@@ -8,7 +8,8 @@ missing one is a failure; where it does not, its tests are skipped.
 import os
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import hang_guard
+from tests.internet import Internet, NoInternet, open_internet
 
 RUNTIMES = ("bwrap", "podman", "docker")
 
@@ -140,6 +142,20 @@ def runtime_name(request: pytest.FixtureRequest) -> str:
             pytest.fail(f"{name} does not answer, and PYNCHY_TEST_RUNTIMES demands it")
         pytest.skip(f"{name} is not here")
     return name
+
+
+@pytest.fixture
+def internet(tmp_path: Path) -> Iterator[Internet]:
+    """An internet of the test's own; skips where the machine does not let us make one, and fails where the runtimes
+    are demanded."""
+    with ExitStack() as stack:
+        try:
+            net = stack.enter_context(open_internet(tmp_path / "internet"))
+        except NoInternet as error:
+            if demanded_runtimes():
+                raise
+            pytest.skip(f"no network of a test's own here: {error}")
+        yield net
 
 
 @pytest.fixture

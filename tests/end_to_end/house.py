@@ -22,6 +22,7 @@ from typing import Any
 import attrs
 
 from pynchy.config.paths import Home
+from tests.internet import Internet
 from tests.processes import parents
 
 HANG = 90.0  # seconds after which something hangs; nothing here takes a tenth of it
@@ -128,9 +129,15 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 @contextmanager
 def running(
-    home: Path, engine: str, *settings: str, module: str = "pynchy", **env: str
+    home: Path,
+    engine: str,
+    *settings: str,
+    module: str = "pynchy",
+    inside: Internet | None = None,
+    **env: str,
 ) -> Iterator[Daemon]:
-    """A daemon on ``home`` until the block ends; killed then, if it has not been stopped."""
+    """A daemon on ``home`` until the block ends; killed then, if it has not been stopped. ``inside`` is the internet
+    that it has; without one it has the machine's."""
     argv = [
         sys.executable,
         "-m",
@@ -142,6 +149,8 @@ def running(
     ]
     for setting in settings:
         argv += ["--set", setting]
+    if inside is not None:
+        argv = inside.command(argv)
     with subprocess.Popen(
         argv,
         env=environment(home, **env),
