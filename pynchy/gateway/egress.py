@@ -196,12 +196,15 @@ async def fetch(
     to, path = hosts.parse_url(head.target)
     remote = await connect(who, network, to)
     token = who.token.encode()
+    named = b",".join(head.values(b"connection")).lower()
+    hop = _HOP | ({name.strip() for name in named.split(b",")} - {b"content-length"})
     headers = [
-        (name, value) for name, value in head.headers if name not in _HOP and token not in value
+        (name, value) for name, value in head.headers if name not in hop and token not in value
     ]
     if head.values(b"transfer-encoding"):
         headers.append((b"transfer-encoding", b"chunked"))
-    headers = [(b"host", to.host.encode()), *headers, (b"connection", b"close")]
+    host = to.host if to.port == 80 else f"{to.host}:{to.port}"
+    headers = [(b"host", host.encode()), *headers, (b"connection", b"close")]
     request = h11.Request(method=head.method, target=path, headers=headers)
     http = h11.Connection(h11.CLIENT)
     try:

@@ -41,6 +41,8 @@ def parse_authority(text: bytes, *, port: int | None = None) -> Destination:
     except UnicodeDecodeError:
         name = ""
     if not HOST_NAME.fullmatch(name):
+        if _ADDRESS.fullmatch(text):
+            raise _denied("an address does not pass: name the host instead")
         raise _denied("only host names pass, as a name server knows them")
     if colon:
         if not re.fullmatch(rb"[0-9]{1,5}", digits) or not 0 < int(digits) < 65536:
@@ -60,18 +62,23 @@ def parse_url(target: bytes) -> tuple[Destination, bytes]:
 
 
 _URL: Final = re.compile(rb"http://([^/?#]*)((?:/[\x21\x22\x24-\x7e]*)?)", re.IGNORECASE)
+_ADDRESS: Final = re.compile(rb"\[[0-9a-z:.%]+\](:[0-9]*)?|[0-9.]+(:[0-9]*)?", re.IGNORECASE)
 
 
 def check_destination(egress: Egress, to: Destination) -> None:
     """Check by name that a group may connect there; raises `Refusal`."""
     if egress.kind == "none":
-        raise _denied("this group has no way out to the network")
+        raise _denied("this group's egress is none: it reaches no host; its owner can change that")
     if to.port not in egress.ports:
-        raise _denied(f"port {to.port} is not open")
+        ports = " and ".join(map(str, sorted(egress.ports)))
+        raise _denied(f"port {to.port} is not open to this group; open are {ports or 'none'}")
     if matches(to.host, MODEL_HOSTS) or matches(to.host, egress.denied):
         raise _denied(f"{to.host} is closed to containers")
     if egress.kind == "allowlist" and not matches(to.host, egress.patterns):
-        raise _denied(f"{to.host} is not on this group's list")
+        words = (
+            f"{to.host} is not on this group's list of hosts; ask for it with the tool request_host"
+        )
+        raise _denied(words)
     if egress.kind not in ("allowlist", "public"):
         raise _denied("this group's egress setting is not known")
 

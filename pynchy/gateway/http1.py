@@ -138,7 +138,9 @@ class Http:
         if refusal.status < 500:
             headers.append(("x-should-retry", "false"))
         unread = self._http.their_state is h11.SEND_BODY
-        await self.send(h11.Response(status_code=refusal.status, headers=headers))
+        await self.send(
+            h11.Response(status_code=refusal.status, headers=headers, reason=refusal.phrase())
+        )
         await self.send(h11.Data(data=text))
         await self.send(h11.EndOfMessage())
         if unread:

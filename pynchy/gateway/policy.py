@@ -18,6 +18,7 @@ from pynchy.limits import GATEWAY
 
 MAX_HEAD: Final = GATEWAY.head
 MAX_BODY: Final = GATEWAY.body
+MAX_PHRASE: Final = 400  # characters; a host name alone may have 253
 
 
 @attrs.frozen
@@ -32,6 +33,11 @@ class Refusal(Exception):
         """The refusal as the Messages API writes its errors."""
         error = {"type": self.kind, "message": f"pynchy gateway: {self.message}"}
         return json.dumps({"type": "error", "error": error}).encode()
+
+    def phrase(self) -> bytes:
+        """The refusal in the status line: of a refused tunnel many programs show nothing else."""
+        plain = "".join(c if c.isascii() and c.isprintable() else "?" for c in self.message)
+        return plain[:MAX_PHRASE].encode()
 
 
 @attrs.frozen
@@ -153,11 +159,16 @@ def check_framing(head: Head) -> None:
         raise Refusal(400, "invalid_request_error", "a length and a transfer coding")
     if len(lengths) > 1 or len(codings) > 1:
         raise Refusal(400, "invalid_request_error", "two lengths")
-    if len(head.values(b"host")) != 1:
+    # A target that names its host may come without, as programs that speak HTTP/1.0 send it.
+    named = head.method == b"CONNECT" or head.target[:7].lower() == b"http://"
+    given = len(head.values(b"host"))
+    if given > 1 or (given == 0 and not named):
         raise Refusal(400, "invalid_request_error", "exactly one host, please")
     if lengths and int(lengths[0]) > MAX_BODY:
         raise Refusal(413, "request_too_large", f"more than {MAX_BODY >> 20} MiB")
-    if head.values(b"upgrade"):
+    if head.values(b"upgrade") and head.target.startswith(
+        b"/"
+    ):  # a host of theirs is not told of it
         raise Refusal(400, "invalid_request_error", "no upgrades")
 
 

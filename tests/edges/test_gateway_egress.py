@@ -122,6 +122,35 @@ async def test_a_tunnel_carries_tls_both_ways(tmp_path: Path) -> None:
     assert net.dialled == [f"{SOMEWHERE}:443"]
 
 
+async def test_a_tunnel_is_asked_for_without_a_host_header(tmp_path: Path) -> None:
+    # As http.client of Python before 3.12 does, and with it pip, requests and urllib there.
+    first = hello("example.org")
+    async with listening(echo) as port:
+        who = attrs.evolve(WHO, egress=PUBLIC)
+        async with (
+            served(tmp_path, who=who, network=Net(port)) as path,
+            await trio.open_unix_socket(str(path)) as stream,
+        ):
+            with trio.fail_after(20):
+                await stream.send_all(b"CONNECT example.org:443 HTTP/1.0\r\n\r\n")
+                head = await stream.receive_some()
+                await stream.send_all(first)
+                await stream.send_eof()
+                assert await read_all(stream) == first
+    assert head.split(b" ", 2)[1] == b"200"
+
+
+async def test_a_refused_tunnel_says_why_in_its_status_line(tmp_path: Path) -> None:
+    who = attrs.evolve(WHO, egress=Egress("allowlist"))
+    async with served(tmp_path, who=who, network=Net(1)) as path:
+        answer = await exchange(path, connect("example.org:443"))
+    status, _, _ = answer.partition(b"\r\n")
+    assert status == (
+        b"HTTP/1.1 403 example.org is not on this group's list of hosts;"
+        b" ask for it with the tool request_host"
+    )
+
+
 async def test_what_comes_with_the_request_is_not_lost(tmp_path: Path) -> None:
     first = hello("example.org")
     async with listening(echo) as port:
@@ -319,6 +348,35 @@ async def test_plain_http_is_passed_on(tmp_path: Path) -> None:
     assert "proxy-authorization" not in seen.headers
     assert TOKEN not in str(seen)
     assert net.dialled == [f"{SOMEWHERE}:80"]
+
+
+async def test_plain_http_goes_on_on_one_connection(tmp_path: Path) -> None:
+    async def answering(seen: Seen, send: Send) -> None:
+        await send(response(seen.target.encode()))
+
+    async with api(answering) as found:
+        net = Net(int(found.base_url.rpartition(":")[2]))
+        who = attrs.evolve(WHO, egress=Egress("allowlist", ("example.org",)))
+        async with (
+            served(tmp_path, who=who, network=net) as path,
+            await trio.open_unix_socket(str(path)) as stream,
+        ):
+            for target in (b"/one", b"/two"):
+                with trio.fail_after(20):
+                    await stream.send_all(
+                        b"GET http://example.org" + target + b" HTTP/1.1\r\nhost: example.org\r\n"
+                        b"connection: keep-alive, x-private, upgrade, content-length\r\n"
+                        b"upgrade: h2c\r\nx-private: theirs\r\ncontent-length: 1\r\n\r\nx"
+                    )
+                    answer = b""
+                    while not answer.endswith(target):
+                        more = await stream.receive_some()
+                        assert more
+                        answer += more
+    assert [seen.target for seen in found.seen] == ["/one", "/two"]
+    for seen in found.seen:
+        assert not {"x-private", "upgrade"} & set(seen.headers)
+        assert seen.body == b"x"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])

@@ -80,6 +80,21 @@ def test_what_is_no_plain_name_is_refused(text: bytes) -> None:  # threat N4
         parse_authority(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[::1]:443",
+        b"[2606:2800:220:1::37]",
+        b"[fe80::1%25eth0]:443",
+        b"93.184.216.34:443",
+        b"127.1:443",
+    ],
+)
+def test_an_address_is_refused_as_one(text: bytes) -> None:
+    with pytest.raises(Refusal, match="an address does not pass: name the host instead"):
+        parse_authority(text)
+
+
 @given(st.text("aZ09.-:[]@%#/\\\0_ é", max_size=30))
 def test_a_parsed_name_is_in_one_form_only(text: str) -> None:
     try:

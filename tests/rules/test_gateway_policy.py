@@ -2,6 +2,7 @@
 
 import json
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,6 +168,23 @@ def test_what_can_be_read_in_two_ways_is_refused(  # threat N2
     more: list[tuple[bytes, bytes]], without: str, status: int
 ) -> None:
     assert refused(head(b"/v1/messages", *more, a=without)) == status
+
+
+def test_a_target_that_names_its_host_needs_no_other() -> None:
+    # As http.client of Python before 3.12 asks for a tunnel, and with it pip, requests and urllib there.
+    check_framing(Head(b"CONNECT", b"x.example.org:443", ()))
+    check_framing(Head(b"GET", b"http://x.example.org/", ((b"upgrade", b"h2c"),)))
+    for target in (b"x.example.org:443", b"http://x.example.org/"):
+        with pytest.raises(Refusal):
+            check_framing(Head(b"GET", target, ((b"host", b"a"), (b"host", b"a"))))
+
+
+@given(st.text())
+def test_a_refusal_fits_in_a_status_line(message: str) -> None:
+    phrase = Refusal(403, "permission_error", message).phrase()
+    assert len(phrase) <= 400
+    h11.Response(status_code=403, headers=[], reason=phrase)  # refuses what is no reason phrase
+    assert b"\n" not in phrase
 
 
 # What the CLI that we ship asks for.
