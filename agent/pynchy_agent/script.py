@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import subprocess
-from contextlib import suppress
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,9 +17,11 @@ from typing import Final
 import attrs
 import trio
 
+from pynchy_agent import reaper
 from pynchy_agent.launch import memory_file, programs_environment
 
 TIMEOUT: Final = 60.0  # seconds
+GRACE: Final = 5.0  # seconds in which a script's processes are gone once they are told to end
 MAX_OUTPUT: Final = 16_000  # bytes that are kept; the rest is read and dropped
 _NOT_RUN: Final = {126: "it cannot be run", 127: "a command was not found"}
 
@@ -35,20 +36,19 @@ class Ended:
 
 
 async def run(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Ended:  # noqa: ASYNC109 - the script's own
-    """Run ``script`` to its end. Afterwards it and its children are gone, except those that left its process group."""
+    """Run ``script`` until its shell ends, or its time does. Afterwards it and all that it started are gone."""
     source = memory_file("script", script.encode())
     start = partial(
         trio.run_process,
-        ["/bin/sh", f"/proc/self/fd/{source}"],
+        [sys.executable, "-I", "-S", reaper.__file__, "/bin/sh", f"/proc/self/fd/{source}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,
         env=programs_environment(os.environ),
-        start_new_session=True,
         pass_fds=(source,),
         check=False,
-        deliver_cancel=_kill_group,
+        deliver_cancel=_end,
     )
     kept = bytearray()
     try:
@@ -69,9 +69,11 @@ async def run(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Ended: 
     return Ended(code == 0, output, _NOT_RUN.get(code))
 
 
-async def _kill_group(process: trio.Process) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+async def _end(process: trio.Process) -> None:
+    """Have the script and all its processes ended: at once, unless it defends itself against that."""
+    process.terminate()
+    await trio.sleep(GRACE)
+    process.kill()
 
 
 def with_output(text: str, output: str) -> str:

@@ -776,3 +776,29 @@ async def test_a_script_is_bounded_in_time_and_in_what_it_prints(home: Home) -> 
     assert "more than 0.3 s" in (ended.broken or "")
     ended = await script.run("kill -9 $$", home.group)
     assert "signal 9" in (ended.broken or "")
+
+
+@pytest.mark.parametrize("ends", ["exit 0", "exit 3", "kill -9 $$", "sleep 600"])
+async def test_nothing_that_a_script_started_outlives_it(home: Home, ends: str) -> None:
+    """Its shell may be gone before them, they may keep its output open, and may have left its group and session."""
+    mark = f"7{uuid4().int % 10**9}"  # a number of seconds that nobody else sleeps
+    ways = (f"{away}sleep {mark}" for away in ("", "setsid ", "nohup "))
+    source = "".join(f"({way} & ({way} &) ); {way} &\n" for way in ways) + ends
+    with trio.fail_after(20):
+        ended = await script.run(source, home.group, timeout=1 if "600" in ends else 600)
+    assert (ended.wakes, "more than 1 s" in (ended.broken or "")) == (
+        ends == "exit 0",
+        "600" in ends,
+    )
+    assert [line for line in commands_of_all() if mark in line] == []
+
+
+def commands_of_all() -> list[str]:
+    """The command lines of all processes that are no zombies."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
