@@ -97,6 +97,12 @@ class Group:
     session: str | None = None
     epoch: int = 0
     allowed_senders: tuple[SenderId, ...] | None = None  # None: everybody
+    called_by: str = "name"  # what calls it where something must: see `answers`
+
+    @property
+    def answers(self) -> str:
+        """What it answers: one of `pynchy.text.triggers.ANSWERS`. Main answers everything."""
+        return "all" if self.is_main or not self.requires_trigger else self.called_by
 
 
 _FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)

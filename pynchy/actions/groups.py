@@ -8,7 +8,7 @@ are in `settings`, which no agent reaches by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -31,6 +31,7 @@ from pynchy.model import (
 )
 from pynchy.store import breakers, erasure, groups, questions, runs, turns
 from pynchy.store.database import Tx
+from pynchy.text.triggers import ADDRESSED, ANSWERS
 
 # --- whether it is served ------------------------------------------------------------------------
 
@@ -149,21 +150,42 @@ def _trigger(name: str) -> str:
     return cleaned
 
 
+def _answers(answers: str) -> str:
+    if answers not in ANSWERS:
+        raise Refused(f"answers: expected {', '.join(ANSWERS)}", "bad_request")
+    return answers
+
+
 @attrs.frozen
 class Naming:
-    """How a group is called and what wakes it; what is None stays as it is. Raises `Refused` if that is odd."""
+    """How a group is called and what wakes it; what is None stays as it is. Raises `Refused` if that is odd.
+
+    ``answers`` is one of `ANSWERS`; ``requires_trigger`` says no more than whether it is "all".
+    """
 
     name: str | None = attrs.field(default=None, converter=attrs.converters.optional(_name))
     trigger: str | None = attrs.field(default=None, converter=attrs.converters.optional(_trigger))
     requires_trigger: bool | None = None
+    answers: str | None = attrs.field(default=None, converter=attrs.converters.optional(_answers))
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What is to be changed, as rows have it."""
+        asked = attrs.asdict(self)
+        if answers := asked.pop("answers"):
+            asked["requires_trigger"] = answers != "all"
+            asked["called_by"] = None if answers == "all" else answers
+        return {name: value for name, value in asked.items() if value is not None}
 
 
 def rename(tx: Tx, actor: Actor, folder: GroupId, naming: Naming) -> Effects:
     """Change how a group is called and what wakes it."""
     check_main(tx, actor, folder)
-    asked = {name: value for name, value in attrs.asdict(naming).items() if value is not None}
+    asked = naming.columns
     if not asked:
         return Effects()
+    if folder == MAIN and naming.answers not in (None, "all"):
+        raise Refused("main answers everything", "bad_request")
     groups.update(tx, folder, **asked)
     note(tx, actor, "group changed", folder, **asked)
     return Effects(registered=True)
@@ -239,7 +261,7 @@ def add_chat(
     check_main(tx, actor, folder)
     with refused(groups.CannotRegister, code="taken"):
         groups.add_chat(tx, folder, chat)
-    group = groups.update(tx, folder, **attrs.asdict(naming))
+    group = groups.update(tx, folder, **naming.columns)
     assert group is not None  # it was there a moment ago, in this transaction
     note(tx, actor, "group changed", folder, chat=chat)
     return group, Effects(registered=True)
@@ -287,7 +309,7 @@ def _list_groups(call: Call) -> Done:
     lines = []
     for group in groups.list_groups(call.tx):
         chats = ", ".join(groups.chats_of(call.tx, group.folder)) or "no chat"
-        asks = f"needs @{group.trigger}" if group.requires_trigger else "answers everything"
+        asks = f"@{group.trigger}, answers: {group.answers}"
         lines.append(f"{group.folder} ({group.name}): {chats}; {asks}{', paused' * group.paused}")
     seen, count = groups.unregistered_chats(call.tx, limit=LISTS.chats)
     if seen:
@@ -323,15 +345,14 @@ def registration(call: Call) -> Registration:
 def register_asked(call: Call, actor: Actor) -> Done:
     """Register a chat as its `registration` says, checked anew, on the word of whoever approved it."""
     group, effects = register(call.tx, actor, registration(call), call.host.scaffold)
-    woken = f"@{group.trigger} wakes me there"
-    asks = woken if group.requires_trigger else "I answer everything there"
-    return Done.now(f"registered {group.folder}; {asks}", effects)
+    asks = ADDRESSED[group.answers].format(group.trigger)
+    return Done.now(f"registered {group.folder}; I answer {asks} there", effects)
 
 
 def _update_group(call: Call) -> Done:
     tx, actor, args = call.tx, call.actor, call.args
     folder = GroupId(args["folder"])
-    naming = Naming(args.get("name"), args.get("trigger"), args.get("requires_trigger"))
+    naming = Naming(**{each.name: args.get(each.name) for each in attrs.fields(Naming)})
     effects = rename(tx, actor, folder, naming)
     if "model" in args:
         model = None if args["model"] == "default" else args["model"]

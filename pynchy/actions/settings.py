@@ -12,6 +12,7 @@ import attrs
 
 from pynchy.actions.actor import Actor
 from pynchy.actions.effects import Effects
+from pynchy.actions.groups import Naming, rename
 from pynchy.actions.record import check_main, note
 from pynchy.actions.refused import Refused, refused
 from pynchy.container.mounts.rules import MountRequest
@@ -50,7 +51,12 @@ def add_host(tx: Tx, actor: Actor, folder: GroupId, host: str) -> tuple[Document
 def set_value(
     tx: Tx, actor: Actor, folder: GroupId, key: str, value: str
 ) -> tuple[Document, Effects]:
-    """Set one of a group's settings, from its next run on; without a value, as for everybody."""
+    """Set one of a group's settings, from its next run on; without a value, as for everybody. What a group answers
+    holds from its next message on."""
+    if key == "answers":
+        before = _settings(tx, actor, folder)
+        naming = Naming(answers=value or "name")
+        return {**before, "answers": naming.answers}, rename(tx, actor, folder, naming)
     with refused(group_settings.BadSettings):
         document = group_settings.with_value(_settings(tx, actor, folder), key, value)
     return _set(tx, actor, folder, document, "setting changed", key=key, value=value[:200])

@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from pynchy.model import Group, Message
-from pynchy.text.triggers import begins_with_name, is_owner
+from pynchy.text.triggers import ADDRESSED, after_name, begins_with_name, calls_by_name, is_owner
 
 
 @attrs.frozen
@@ -60,7 +60,7 @@ COMMANDS: Final[dict[str, Rule]] = {
 def parse(message: Message, group: Group) -> Command | None:
     """The command that ``message`` is in ``group``, or None if it is something said.
 
-    It may be addressed (``@Name /stop``). What is attached, edited, taken back or unknown in this
+    It may be addressed (``@Name /stop``, ``Name, /stop``). What is attached, edited, taken back or unknown in this
     group is no command.
     """
     if message.attachments or message.edits is not None or message.revokes is not None:
@@ -73,6 +73,8 @@ def parse(message: Message, group: Group) -> Command | None:
         if not begins_with_name(text[:at], group.trigger) or _has_words(text[:at], group.trigger):
             return None
         text = text[at:]
+    elif calls_by_name(text, group.trigger):
+        text = after_name(text, group.trigger)
     match text.split():
         case [slash]:
             name, argument = slash, ""
@@ -126,6 +128,6 @@ def help_text(group: Group) -> str:
     lines = [
         f"{rule.usage}: {rule.does}" for rule in COMMANDS.values() if group.is_main or not rule.main
     ]
-    if group.requires_trigger and not group.is_main:
-        lines.insert(0, f"Begin a message with @{group.trigger} and I answer it. Commands:")
+    if group.answers != "all":
+        lines.insert(0, f"I answer {ADDRESSED[group.answers].format(group.trigger)}. Commands:")
     return "\n".join(lines)

@@ -177,11 +177,14 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
 @click.argument("value", default="")
 @click.option("--json", "as_json", is_flag=True, help="All its settings, as JSON.")
 def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
-    """Set what group FOLDER may reach and spend, from its next run on.
+    """Set what group FOLDER answers, may reach and may spend, from its next run on.
 
-    Without VALUE, the default applies again.
+    Without VALUE, the default applies again. `answers` says what it takes as addressed to it, each
+    with those before: mention (@Name anywhere), reply (replies to its messages), name (its name
+    first, the default), all (every message).
 
     \b
+    pynchy groups set family answers reply
     pynchy groups set family egress allowlist
     pynchy groups set family hosts example.org,*.example.net
     pynchy groups set family models claude-sonnet-4-5
@@ -200,7 +203,7 @@ def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
         if key == "disk" and isinstance(now, int) and now:
             spelled = spell_bytes(now)
         is_now = "has the default again" if now is None else f"is {spelled}"
-        yield f"{folder}: {key} {is_now}, from its next run on"
+        yield f"{folder}: {key} {is_now}, from its next {'message' if key == 'answers' else 'run'} on"
 
     show(found, lines, as_json=as_json)
 
@@ -298,7 +301,12 @@ def forget_group(folder: str, yes: bool, as_json: bool) -> None:
 
 
 def _answers(group: dict[str, Any]) -> str:
-    return f"@{group['trigger']}" if group["requires_trigger"] else "everything"
+    match group["answers"]:
+        case "all":
+            return "everything"
+        case "name":
+            return f"@{group['trigger']}"
+    return f"@{group['trigger']}, by {group['answers']}"
 
 
 def _state(group: dict[str, Any]) -> str:

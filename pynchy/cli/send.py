@@ -87,7 +87,7 @@ def _why_not(connection: Connection, folder: str) -> str:
     for group in connection.ask("groups.list"):
         if group["folder"] == folder and group["paused"]:
             return f"{folder} is paused; to resume: pynchy groups resume {folder}"
-        if group["folder"] == folder and group["requires_trigger"]:
+        if group["folder"] == folder and group["answers"] != "all":
             return f"it does not mention the assistant (@{group['trigger']})"
     return "it does not mention the assistant"
 

@@ -102,7 +102,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         )
     lines.append(f"groups     {len(status['groups'])}")
     for group in status["groups"]:
-        trigger = f"@{group['trigger']}" if group["requires_trigger"] else "every message"
+        trigger = f"@{group['trigger']}" if group["answers"] != "all" else "every message"
         paused = ", paused" if group["paused"] else ", held back" if group.get("held_back") else ""
         lines.append(
             f"  {group['folder']}: {', '.join(group['chats']) or 'no chat'}, {trigger}{paused}"

@@ -155,7 +155,9 @@ def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, An
     """The document with one setting as a person writes it: words with commas, a number; nothing takes it away.
     Checked: raises `BadSettings`."""
     if (kind := _SETTABLE.get(key)) is None:
-        raise BadSettings(f"{found(key)} is no setting of a group; known: {', '.join(_SETTABLE)}")
+        raise BadSettings(
+            f"{found(key)} is no setting of a group; known: answers, {', '.join(_SETTABLE)}"
+        )
     changed = {**document}
     top, _, inner = key.partition(".")
     holder = changed

@@ -17,6 +17,7 @@ import attrs
 
 from pynchy.model import ChatId, Group, GroupId, RunId, TurnId
 from pynchy.policy import effect_limits
+from pynchy.text.triggers import ANSWERS
 from pynchy_agent import wire
 from pynchy_agent.values import Choice, Either, Flag, Items, Kind, Record, Text, Whole
 
@@ -140,10 +141,12 @@ _GROUP: Final = {"folder": Argument(Text(63), "The group's folder, as list_group
 _NAME: Final = {"name": Argument(Text(100), "What people call the group.")}
 _WAKING: Final = {
     "trigger": Argument(
-        Text(64), "The name that wakes the assistant when a message begins with @ and it."
+        Text(64),
+        "The name that wakes the assistant: with @ anywhere in a message, or bare at its start.",
     ),
     "requires_trigger": Argument(
-        Flag(), "Whether a message must name the trigger to be answered; false: every one is."
+        Flag(),
+        "Whether a message must be addressed to the assistant to be answered; false: every one is.",
     ),
 }
 _SEARCH: Final = {"query": Argument(Text(500), "Words to look for.")}
@@ -314,6 +317,11 @@ _TABLE: Final = (
         may={
             **_NAME,
             **_WAKING,
+            "answers": Argument(
+                Choice(ANSWERS),
+                "What is answered, each with those before: mention: @name anywhere; reply: replies to what you said; "
+                "name: the bare name first; all: everything.",
+            ),
             "allowed_senders": Argument(
                 Items(Text(128), 100),
                 "Only the people with these sender ids wake the assistant; an empty list: everybody.",

@@ -246,12 +246,13 @@ def update(
     name: str | None = None,
     trigger: str | None = None,
     requires_trigger: bool | None = None,
+    called_by: str | None = None,
 ) -> Group | None:
     """Change what is given, keep the rest; None if there is no such group."""
     db.execute(
         "UPDATE groups SET name = coalesce(?, name), trigger = coalesce(?, trigger), "
-        "requires_trigger = coalesce(?, requires_trigger) WHERE folder = ?",
-        (name, trigger, requires_trigger, folder),
+        "requires_trigger = coalesce(?, requires_trigger), called_by = coalesce(?, called_by) WHERE folder = ?",
+        (name, trigger, requires_trigger, called_by, folder),
     )
     return get(db, folder)
 

@@ -92,7 +92,8 @@ def receive(tx: Tx, message: Message, *, command: bool = False) -> Received:
     if is_empty(message) or is_own_output(tx, message.id):
         return nothing
 
-    triggers = not command and is_trigger(message, group)
+    replies = message.quoted is not None and is_own_output(tx, message.quoted.id)
+    triggers = not command and is_trigger(message, group, replies=replies)
     if message.edits is not None:
         may_ask = _edit(tx, message, message.edits)
         if may_ask is None:

@@ -524,6 +524,14 @@ def m013_effects(db: Database) -> None:
     )
 
 
+def m014_answers(db: Database) -> None:
+    """What calls the assistant in a group that does not answer everything."""
+    db.execute(
+        "ALTER TABLE groups ADD COLUMN called_by TEXT NOT NULL DEFAULT 'name' "
+        "CHECK (called_by IN ('mention', 'reply', 'name'))"
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
@@ -536,6 +544,7 @@ STEPS: Final[tuple[Step, ...]] = (
     m011_estimated,
     m012_holds,
     m013_effects,
+    m014_answers,
 )
 SCHEMA: Final = len(STEPS)
 

@@ -28,6 +28,7 @@ def about(db: Database, folder: GroupId) -> dict[str, Any] | None:
         "name": found.name,
         "trigger": found.trigger,
         "requires_trigger": found.requires_trigger,
+        "answers": found.answers,
         "paused": found.paused,
         "model": found.model,
         "allowed_senders": found.allowed_senders,

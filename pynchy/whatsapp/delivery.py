@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from pynchy.model import Attachment
+from pynchy.text.triggers import SPOKEN
 from pynchy.whatsapp import lines, media
 from pynchy.whatsapp import read as reading
 from pynchy.whatsapp.intake import Orders
@@ -119,5 +120,5 @@ class Delivery:
         kept = Attachment(path=name, media_type=told.media_type, size=size, name=told.name)
         if told.kind == "voice" and self.orders.transcribe:
             spoken = media.transcript(self.orders.transcribe, Path(folder) / name)
-            words = f"[voice note] {spoken}" if spoken else words
+            words = f"{SPOKEN} {spoken}" if spoken else words
         return {**message, "text": words, "attachments": [attrs.asdict(kept)]}

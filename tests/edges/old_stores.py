@@ -18,8 +18,10 @@ SCHEMAS = Path(__file__).with_name("schemas")
 # What a person would miss, in the words of each schema that brought its table.
 ROWS = {
     1: """
-INSERT INTO groups VALUES ('main', 'Main', 'Pynchy', 0, 1, 0, NULL, 'session-1', 3, NULL, '{}', 1);
-INSERT INTO groups VALUES ('family', 'Family', 'Pynchy', 1, 0, 0, 'opus', NULL, 0, '["a"]', '{}', 2);
+INSERT INTO groups (folder, name, trigger, requires_trigger, is_main, paused,
+    model, session, epoch, allowed_senders, settings, created_at)
+    VALUES ('main', 'Main', 'Pynchy', 0, 1, 0, NULL, 'session-1', 3, NULL, '{}', 1),
+    ('family', 'Family', 'Pynchy', 1, 0, 0, 'opus', NULL, 0, '["a"]', '{}', 2);
 INSERT INTO chats VALUES ('console:main', 'Main', 10, 'main', 3, 2, 2);
 INSERT INTO chats VALUES ('1@g.us', 'Family', 20, 'family', 0, 0, 0);
 INSERT INTO chats VALUES ('2@g.us', 'Strangers', 30, NULL, 0, 0, 0);

@@ -123,6 +123,23 @@ def test_an_attachment_alone_is_a_message_and_comes_back_whole() -> None:  # inv
     assert (seen.attachments, seen.quoted, seen.id) == ((photo,), quoted, "A")
 
 
+def test_a_reply_to_what_we_sent_asks_and_to_what_a_person_said_does_not() -> None:
+    world = World.with_family()
+    entry = world.say("It is sunny.")
+    (sent,) = world.db.execute("SELECT message_id FROM outbox WHERE id = ?", (entry,)).fetchone()
+
+    def reply(id: str, quotes: str) -> messages.Received:
+        quoted = Quoted(quotes, "whoever they say it is", "It is sunny.")
+        said = Message(CHAT, id, ANNA, "Anna", world.now, "and tomorrow?", quoted=quoted)
+        return messages.receive(Tx(world.db, world.passes(1)), said)
+
+    # On a number that is shared with its owner both are the account's: only an id that we chose counts.
+    assert not reply("A", "3EB0C0FFEE").wakes
+    assert reply("B", sent).wakes
+    groups.update(world.db, FAMILY, called_by="mention")
+    assert not reply("C", sent).wakes
+
+
 def test_our_own_output_is_never_input() -> None:  # invariant 25; threat I8
     world = World.with_family(requires_trigger=False)
     entry = world.say("@Pynchy said the bot")
@@ -219,7 +236,7 @@ class TestEdits:
 
     def test_an_edit_that_asks_for_the_first_time_asks(self) -> None:
         world = World.with_family()
-        world.hear("Pynchy, hi", id="A")
+        world.hear("hi", id="A")
         world.hear("@Pynchy hello")
         run = world.begin()
         world.commit(run, world.claim(run))
@@ -493,7 +510,7 @@ class TestTheDatabaseHolds:
         # threat L13, M1
         with pytest.raises(sqlite3.IntegrityError):
             World.with_family().db.execute(
-                "INSERT INTO groups VALUES (?, 'n', 't', 1, 0, 0, NULL, NULL, 0, NULL, '{}', 0)",
+                "INSERT INTO groups VALUES (?, 'n', 't', 1, 0, 0, NULL, NULL, 0, NULL, '{}', 0, 'name')",
                 (folder,),
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree
 
 import pytest
@@ -28,7 +28,13 @@ from pynchy.text.prompt import Contents, PromptMessage, PromptTask, clean_text, 
 from pynchy.text.reply import clean_reply
 from pynchy.text.safe import NOTICE_MARK
 from pynchy.text.splitting import split_reply
-from pynchy.text.triggers import begins_with_name, is_trigger
+from pynchy.text.triggers import (
+    ANSWERS,
+    begins_with_name,
+    calls_by_name,
+    is_trigger,
+    mentions_name,
+)
 
 NOON = Micros(1_700_000_000_000_000)
 BOUNDARY = "3f2a" * 8
@@ -118,6 +124,88 @@ def test_a_mention_triggers_anywhere_and_main_needs_none() -> None:
     assert not is_trigger(message("hello you"), group())
     assert is_trigger(message("hello you"), group(requires_trigger=False))
     assert is_trigger(message("hello you"), group(is_main=True))
+
+
+#: What somebody writes, whether it replies to ours, and the least that a group must answer for it to count.
+SAID: Final = [
+    ("@Pynchy do", False, "mention"),
+    ("could you, @pynchy?", False, "mention"),
+    ("(@Pynchy) \u2068@Pynchy\u2069", False, "mention"),
+    ("see me@pynchy.org or ask @Pynchy", False, "mention"),
+    ("你好@Pynchy", False, "mention"),
+    ("and the other one?", True, "reply"),
+    ("Pynchy said so", True, "reply"),
+    ("Pynchy, do", False, "name"),
+    ("PYNCHY: do", False, "name"),
+    ("\u200e Pynchy!", False, "name"),
+    ("Pynchy - do", False, "name"),
+    ("Pynchy\uff0c你好", False, "name"),
+    ("pynchy", False, "name"),
+    ("[voice note] Pynchy, send the list to Anna.", False, "name"),
+    ("[voice note] pynchy send the list to Anna", False, "name"),
+    ("Pynchy said so", False, "all"),
+    ("Pynchy's answer was wrong", False, "all"),
+    ("Pynchy-like, but cheaper", False, "all"),
+    ("Pynchy.org is down", False, "all"),
+    ("I asked Pynchy, and it knew", False, "all"),
+    ("[voice note] I asked Pynchy", False, "all"),
+    ("Pynchyx, do", False, "all"),
+    ("me@pynchy.org", False, "all"),
+    ("me+@pynchy, is odd", False, "all"),
+    ("we meet @ pynchy's", False, "all"),
+    ("hello", False, "all"),
+]
+
+
+@pytest.mark.parametrize("answers", ANSWERS)
+@pytest.mark.parametrize(("text", "replies", "least"), SAID)
+def test_a_group_answers_what_is_addressed_to_it_as_it_is_set(
+    text: str, replies: bool, least: str, answers: str
+) -> None:
+    there = group(requires_trigger=answers != "all", called_by=answers)
+    asks = ANSWERS.index(least) <= ANSWERS.index(answers)
+    assert is_trigger(message(text), there, replies=replies) == asks
+    assert is_trigger(message(text), group(is_main=True, called_by=answers), replies=replies)
+
+
+@given(
+    text=st.text(max_size=40) | st.builds("{0}{1}Pynchy{2}".format, *[st.text(max_size=9)] * 3),
+    replies=st.booleans(),
+    mentions=st.booleans(),
+)
+@example(text="@Pynchy", replies=False, mentions=False)
+@example(text="Pynchy,", replies=False, mentions=False)
+def test_who_answers_more_answers_all_that_others_do(
+    text: str, replies: bool, mentions: bool
+) -> None:
+    said = message(text, mentions_me=mentions)
+    told = [
+        is_trigger(said, group(requires_trigger=each != "all", called_by=each), replies=replies)
+        for each in ANSWERS
+    ]
+    assert told == sorted(told)  # False before True
+    assert told[-1] == bool(text.strip())
+    if mentions or begins_with_name(text, "Pynchy"):
+        assert all(told) == bool(text.strip())
+    if replies and text.strip():
+        assert told[1]
+
+
+@given(
+    name=st.text(min_size=1, max_size=20), before=st.text(max_size=10), rest=st.text(max_size=10)
+)
+@example(name=".*", before="x ", rest="")
+@example(name="@", before="", rest="")
+def test_any_name_is_found_after_a_space_and_before_one(name: str, before: str, rest: str) -> None:
+    word = " ".join(name.strip(triggers._SKIPPED).split())
+    if word:
+        assert mentions_name(f"{before} @{word} {rest}", name)
+        assert calls_by_name(f"{word}, {rest}", name)
+
+
+def test_a_text_of_signs_is_looked_at_for_a_bounded_time() -> None:
+    assert not mentions_name("@Pynch " * 1_000_000, "Pynchy")
+    assert not calls_by_name(" " * 10_000_000, "Pynchy")
 
 
 def test_nothing_triggers_that_is_empty_or_taken_back() -> None:  # invariant 62

@@ -39,6 +39,33 @@ SEEN_TO: Final = 60_000_000  # microseconds within which a slot has its row
 ORPHANED: Final = 30.0  # seconds that a container may exist without a run, once the daemon is up
 
 
+#: Ways in which people speak to the assistant, or of it: what is said, what it quotes, and the least that a group must
+#: answer for this to ask something. Written down, and not asked of the daemon.
+WAYS: Final = (
+    ("@Pynchy do", "", "mention"),
+    ("do that, @pynchy, do", "", "mention"),
+    ("@Pynchy do", "theirs", "mention"),
+    ("do", "ours", "reply"),
+    ("Pynchy, do", "", "name"),
+    ("[voice note] pynchy do", "", "name"),
+    ("so I said", "", "all"),
+    ("so I said", "theirs", "all"),
+    ("Pynchy said so", "", "all"),
+    ("write to me@pynchy.org", "", "all"),
+)
+LADDER: Final = ("mention", "reply", "name", "all")
+
+
+def ways(answers: str, *, asking: bool, spoke: bool) -> list[tuple[str, str]]:
+    """Texts, and what they quote, that ask a group of these ``answers`` something, or do not. ``spoke``: it said
+    something that can be quoted."""
+    return [
+        (text, quotes)
+        for text, quotes, least in WAYS
+        if (LADDER.index(least) <= LADDER.index(answers)) == asking and (spoke or quotes != "ours")
+    ]
+
+
 @attrs.define
 class Watch:
     """What has been wrong since when, while the world turns."""

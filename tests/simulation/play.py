@@ -210,6 +210,7 @@ class _Play:
         self.script = script
         self.watch = oracle.Watch(world)
         self.chats: list[ChatId] = []
+        self.answers: dict[ChatId, str] = {}  # what the groups of these chats answer; else all
         self.resting: set[str] = set()  # groups that were told to
         self.stopping = False
         self.stopped = trio.Event()
@@ -258,6 +259,9 @@ class _Play:
                 requires_trigger=True,
             )
             self.chats += chats
+            answers = oracle.LADDER[number % 3]
+            groups.update(db, GroupId(f"group{number}"), called_by=answers)
+            self.answers |= dict.fromkeys(chats, answers)
 
         self._schedule()
 
@@ -326,8 +330,18 @@ class _Play:
                     continue
                 main = chat in self.chats[:2]
                 asks = main or dice.random() >= self.swarm.context
-                self.world.say(chat, "@Pynchy do" if asks else "so I said", asks=asks)
+                self._speak(chat, asks=asks)
                 await trio.sleep(dice.random() * 2)
+
+    def _speak(self, chat: ChatId, *, asks: bool) -> None:
+        """Say something that asks this chat's group something, or does not, in one of the ways people have."""
+        dice, shown = self.world.dice(f"ways {chat}"), self.world.phones.get(chat)
+        ways = oracle.ways(self.answers.get(chat, "all"), asking=asks, spoke=bool(shown))
+        text, quotes = dice.choice(ways)
+        ours = shown[-1].id if shown else ""
+        self.world.say(
+            chat, text, asks=asks, quotes={"ours": ours, "theirs": "3EB0AA"}.get(quotes, "")
+        )
 
     def _order(self, chat: ChatId, text: str) -> None:
         """An order that ends what its group is at: in whichever of its chats."""

@@ -39,7 +39,17 @@ from pynchy.container.engines.runtime import ContainerGone, SpawnFailed
 from pynchy.container.session import Session, Traffic, open_session
 from pynchy.ipc import watcher
 from pynchy.ipc.spool import Scan
-from pynchy.model import ChatId, Group, GroupId, Message, Micros, Outgoing, RunId, SenderId
+from pynchy.model import (
+    ChatId,
+    Group,
+    GroupId,
+    Message,
+    Micros,
+    Outgoing,
+    Quoted,
+    RunId,
+    SenderId,
+)
 from pynchy.policy.failures import CallResult
 from pynchy.store import authority
 from pynchy.store.connection import Connection, StoreBroken, StoreFull, configure
@@ -305,8 +315,10 @@ class World:
 
     # --- the messenger's server ---
 
-    def say(self, chat: ChatId, text: str, *, asks: bool, sender: SenderId = OWNER) -> Mail:
-        """A person sends a message."""
+    def say(
+        self, chat: ChatId, text: str, *, asks: bool, sender: SenderId = OWNER, quotes: str = ""
+    ) -> Mail:
+        """A person sends a message, which may quote the one of an id."""
         self.tokens += 1
         token = f"[{'m' if asks else 'c'}{self.tokens}]"
         channel = "console" if chat.startswith("console:") else "whatsapp"
@@ -317,6 +329,7 @@ class World:
             sender_name="Al & <Bo>",
             sent_at=Micros(self.now() // 1_000_000 * 1_000_000),  # whole seconds, as WhatsApp's
             text=text if text.startswith("/") else f"{text} {token}",  # an order is nothing else
+            quoted=Quoted(quotes, "someone", "what they said") if quotes else None,
         )
         mail = Mail(len(self.mail[channel]) + 1, message, token, asks)
         self.mail[channel].append(mail)

@@ -185,6 +185,7 @@ def _shown(db: Database, group: Group) -> dict[str, object]:
         "chats": groups.chats_of(db, group.folder),
         "trigger": group.trigger,
         "requires_trigger": group.requires_trigger,
+        "answers": group.answers,
         "main": group.is_main,
         "paused": group.paused,
         "held_back": breakers.held_back(db).get(group.folder),

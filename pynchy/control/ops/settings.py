@@ -47,6 +47,7 @@ class SettingsOps:
     async def set(self, client: Client, *, folder: str, key: str, value: str = "") -> object:
         """Set what a group may reach and spend, from its next run on; without a value, as for everybody.
 
+        ``answers`` (mention, reply, name or all) holds from the next message on.
         ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas), ``image`` (agent or
         agent-browser), ``budget.day_dollars`` and so on, and ``disk`` (as 5g) and ``files`` for what its folders
         may hold.

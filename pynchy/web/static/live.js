@@ -124,7 +124,7 @@ function groupCard(group, data, page) {
     "article",
     { class: "card", "data-key": group.folder },
     h("header", { class: "row" }, h("h3", {}, h("bdi", {}, group.name)), badge(word, kind)),
-    h("p", { class: "quiet" }, group.requires_trigger ? `answers @${group.trigger}` : "answers everything", group.name.toLowerCase() !== group.folder && `, folder ${group.folder}`),
+    h("p", { class: "quiet" }, group.answers === "all" ? "answers everything" : `answers @${group.trigger}${group.answers === "name" ? "" : `, by ${group.answers}`}`, group.name.toLowerCase() !== group.folder && `, folder ${group.folder}`),
     h("p", { class: "quiet small" }, group.chats.join(", ") || "no chat"),
     h(
       "div",
