@@ -43,9 +43,11 @@ from pynchy_agent.turn import Turn, was_interrupted
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
+    from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
 
     from pynchy_agent.host_client import HostClient
     from pynchy_agent.places import Places
+    from pynchy_agent.relay import Refusals
     from pynchy_agent.streams import Frames
 
 ToAnswer = wire.Prompt | wire.Compact
@@ -57,6 +59,7 @@ MAX_TRANSCRIPT: Final = 64 << 20  # bytes of a session, compacted or not, that i
 MAX_OWED: Final = 60  # prompts with the CLI and not answered; its result names at most 64
 MAX_NAMED: Final = 500  # prompts that one frame names
 PREFIX: Final = f"mcp__{launch.SERVER_NAME}__"  # of our tools, as the model calls them
+REACHING_OUT: Final = "Bash|WebFetch"  # tools whose programs connect elsewhere
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
 
 
@@ -67,8 +70,16 @@ class Outgrown(Exception):
 class Agent:
     """One client from connecting to its end."""
 
-    def __init__(self, start: wire.Start, frames: Frames, host: HostClient, places: Places) -> None:
+    def __init__(
+        self,
+        start: wire.Start,
+        frames: Frames,
+        host: HostClient,
+        places: Places,
+        refusals: Refusals,
+    ) -> None:
         self._start = start
+        self._refusals = refusals
         self._frames = frames
         self._host = host
         self._tools = {f"{PREFIX}{tool.name}": tool for tool in start.tools}
@@ -340,8 +351,31 @@ class Agent:
             mcp_servers={
                 launch.SERVER_NAME: {"type": "sdk", "name": launch.SERVER_NAME, "instance": server}
             },
-            hooks={"PreCompact": [HookMatcher(hooks=[keep])]},
+            hooks={
+                "PreCompact": [HookMatcher(hooks=[keep])],
+                "PostToolUse": [HookMatcher(matcher=REACHING_OUT, hooks=[self._explain])],
+                "PostToolUseFailure": [HookMatcher(matcher=REACHING_OUT, hooks=[self._explain])],
+            },
         )
+
+    async def _explain(
+        self, told: HookInput, _tool_use: str | None, _context: HookContext
+    ) -> HookJSONOutput:
+        """Give the model the gateway's own words beside what a program made of them."""
+        refused = self._refusals.take()
+        if not refused:
+            return {}
+        words = "\n".join(f"The gateway refused a connection: {each}" for each in refused)
+        if told["hook_event_name"] == "PostToolUse":
+            return {
+                "hookSpecificOutput": {"hookEventName": "PostToolUse", "additionalContext": words}
+            }
+        return {
+            "hookSpecificOutput": {
+                "hookEventName": "PostToolUseFailure",
+                "additionalContext": words,
+            }
+        }
 
 
 def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:

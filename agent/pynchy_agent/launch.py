@@ -29,21 +29,27 @@ SERVER_NAME: Final = "pynchy"
 #: Our tools as the CLI is told of them. The model sees them at once, instead of their names and a tool to search with.
 SERVER: Final = {"type": "sdk", "name": SERVER_NAME, "alwaysLoad": True}
 
-#: Built-in tools that compete with ours or reach for what is not there: timers that die with the process, messages
-#: between agents, worktrees.
-DISALLOWED: Final = (
-    "CronCreate",
-    "CronDelete",
-    "CronList",
-    "EnterWorktree",
-    "ExitWorktree",
-    "ListAgents",
-    "Monitor",
-    "ReportFindings",
-    "ScheduleWakeup",
-    "SendMessage",
-    "Workflow",
+#: The built-in tools that every run is offered; each of them works in every sandbox. Left out is what competes with
+#: ours or reaches for what is not there: timers that die with the process, messages between agents, worktrees.
+BUILT_IN: Final = (
+    "Agent",
+    "Bash",
+    "Edit",
+    "Glob",
+    "Grep",
+    "NotebookEdit",
+    "Read",
+    "Skill",
+    "TaskStop",
+    "TodoWrite",
+    "ToolSearch",
+    "Write",
 )
+#: And those that a run is offered where it has that part of the web.
+WEB_TOOLS: Final[Mapping[str, str]] = {"fetch": "WebFetch", "search": "WebSearch"}
+
+#: The CLI would ask claude.ai first whether a page may be fetched; here the gateway decides that.
+SETTINGS: Final = {"skipWebFetchPreflight": True}
 
 #: Of our own environment: whether we run in another agent's session, and where our modules are.
 _NOT_THEIRS: Final = frozenset({"CLAUDECODE", "PYTHONPATH"})
@@ -103,15 +109,21 @@ def argv(start: wire.Start, cli: Path, *, prompt: str) -> list[str]:
     the user's settings are read, which are mounted read-only, and no tool server but ours is started."""
     words = [str(cli), "--output-format", "stream-json", "--verbose"]
     words += ["--append-system-prompt-file", prompt]
-    words += ["--disallowedTools", ",".join(DISALLOWED)]
+    words += ["--tools", ",".join(built_in(start))]
     if start.model:
         words += ["--model", start.model]
     words += ["--permission-mode", "bypassPermissions"]  # the sandbox is the permission system
     if start.session:
         words += [f"--resume={start.session}"]
+    words += ["--settings", json.dumps(SETTINGS)]
     words += ["--mcp-config", json.dumps({"mcpServers": {SERVER_NAME: SERVER}})]
     words += ["--include-partial-messages", "--strict-mcp-config", "--setting-sources=user"]
     return [*words, "--input-format", "stream-json"]
+
+
+def built_in(start: wire.Start) -> list[str]:
+    """The CLI's own tools that this run is offered."""
+    return [*BUILT_IN, *(tool for part, tool in WEB_TOOLS.items() if part in start.web)]
 
 
 def environment(
@@ -134,6 +146,7 @@ def environment(
         "CLAUDE_CONFIG_DIR": str(places.config),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_DISABLE_CRON": "1",
+        "CLAUDE_CODE_ENABLE_TASKS": "0",  # else TodoWrite is four tools of four times the size
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # memory is CLAUDE.md and our tools
         "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
         "CLAUDE_ENABLE_BYTE_WATCHDOG": "1",

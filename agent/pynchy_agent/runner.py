@@ -42,7 +42,8 @@ async def main(
     ):
         lines, frames = Lines(stdin, stdio.received), Frames(stdout)
         host = HostClient(commands=places.commands, answers=places.answers)
-        agent = Agent(start, frames, host, places)
+        refusals = relay.Refusals()
+        agent = Agent(start, frames, host, places, refusals)
         to_feed, feed = trio.open_memory_channel[ToFeed](MAX_QUEUED + len(start.prompts))
         for prompt in start.prompts:
             to_feed.send_nowait(prompt)
@@ -51,7 +52,7 @@ async def main(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_listen, lines, to_feed, host, nursery.cancel_scope)
                 if listener is not None:
-                    await nursery.start(relay.run, start.gateway, listener)
+                    await nursery.start(relay.run, start.gateway, listener, refusals)
                 code = await agent.run(cli, feed)
                 nursery.cancel_scope.cancel("the agent has ended")
         except* wire.BadFrame as group:

@@ -238,6 +238,10 @@ class Tool:
     timeout: float = 0.0
 
 
+#: What a run may have of the web: pages, through the gateway; the model API's own web search.
+WEB: Final = ("fetch", "search")
+
+
 @attrs.frozen
 class Start:
     """The first line: what the runner is, whom it works for and, unless it is pre-warmed, the first prompts."""
@@ -254,6 +258,7 @@ class Start:
     assistant: str
     token: str
     gateway: str  # a unix socket path, or an http:// URL where an engine cannot pass a socket
+    web: Annotated[tuple[str, ...], Items(Choice(WEB))] = ()
     prompts: tuple[Prompt, ...] = ()
     protocol: int = PROTOCOL
 

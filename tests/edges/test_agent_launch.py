@@ -55,7 +55,8 @@ async def test_the_command_line_is_what_the_sdk_would_have_used(
         setting_sources=["user"],
         strict_mcp_config=True,
         permission_mode="bypassPermissions",
-        disallowed_tools=list(launch.DISALLOWED),
+        tools=launch.built_in(first),
+        settings=json.dumps(launch.SETTINGS),
         include_partial_messages=True,
         mcp_servers={
             launch.SERVER_NAME: {**launch.SERVER, "instance": build_server([], ask)}  # type: ignore[dict-item]

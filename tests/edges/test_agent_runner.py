@@ -19,6 +19,7 @@ from claude_agent_sdk import RateLimitEvent, RateLimitInfo, ResultMessage
 from pynchy_agent import claude, launch, script, turn, wire
 from pynchy_agent.host_client import HostClient
 from pynchy_agent.places import Places
+from pynchy_agent.relay import Refusals
 from pynchy_agent.streams import Frames
 from tests.guest import RUNNER, Guest, Home, children, next_command, open_guest, prompt, start
 from tests.messages_api import (
@@ -471,6 +472,7 @@ async def test_the_moment_at_which_a_limit_is_over_is_passed_on(home: Home) -> N
         Heard(),
         HostClient(commands=home.commands, answers=home.root),
         Places.from_environ(home.environ()),
+        Refusals(),
     )
     async for message in messages():
         await agent.hear(message, lambda: None)
