@@ -184,8 +184,42 @@ def _new_host(call: Call) -> str:
 
 def _host(call: Call, actor: Actor) -> Done:
     host = _new_host(call)
-    _, effects = settings.add_host(call.tx, actor, call.caller.folder, host)
+    _, effects = settings.add_entry(call.tx, actor, call.caller.folder, "hosts", host)
     return Done.now(f"{host} is on the list of hosts, from the next run on", effects)
+
+
+def _new_tool(call: Call) -> dict[str, str]:
+    """The tool or the model that a call asks for, if it would be a new one: no request opens what the owner has
+    closed."""
+    tool, model = call.args["tool"], call.args.get("model", "")
+    document = groups.settings(call.tx, call.caller.folder)
+    key, entry = _entry(tool, model)
+    if tool == "model" and not model:
+        raise Refused("name the model that you ask for")
+    if tool != "model" and model:
+        raise Refused(f"a model is named, but {tool} is asked for")
+    if tool == "model" and not document.get(key):
+        raise Refused("this group may use every model already")
+    if tool != "model" and not call.host.searches:
+        raise Refused("the model API has no web search; the setting is model.web_search")
+    if tool != "model" and (document.get("egress") == "none" or "none" in document.get(key, [])):
+        raise Refused("its owner has closed that to this group; nobody in a chat opens it")
+    if entry in document.get(key, []):
+        raise Refused(f"{entry} is this group's already, from its next run on at the latest")
+    _check({**document, key: [*document.get(key, []), entry]})
+    return {"tool": tool, **({"model": model} if model else {})}
+
+
+def _entry(tool: str, model: str) -> tuple[str, str]:
+    """The setting that a request of a tool adds to, and what."""
+    return ("models", model) if tool == "model" else ("server_tools", tool)
+
+
+def _tool(call: Call, actor: Actor) -> Done:
+    asked = _new_tool(call)
+    key, entry = _entry(asked["tool"], asked.get("model", ""))
+    _, effects = settings.add_entry(call.tx, actor, call.caller.folder, key, entry)
+    return Done.now(f"{entry} is this group's, from the next run on", effects)
 
 
 def _check_task(call: Call) -> dict[str, Any]:
@@ -210,10 +244,12 @@ _CHECKS: Final[Mapping[str, Callable[[Call], dict[str, Any]]]] = {
     "schedule_task": _check_task,
     "request_mount": lambda call: attrs.asdict(_new_mount(call)),
     "request_host": lambda call: {"host": _new_host(call)},
+    "request_tool": _new_tool,
 }
 APPROVED: Final[Mapping[str, Callable[[Call, Actor], Done]]] = {
     "register_group": group_commands.register_asked,
     "schedule_task": _task,
     "request_mount": _mount,
     "request_host": _host,
+    "request_tool": _tool,
 }

@@ -51,12 +51,13 @@ def no_folders(group: Group) -> None:
 
 @attrs.frozen
 class Host:
-    """What the machine has for commands: the people's time zone, what makes a group's folders, and the bounds on
-    what an agent does by itself."""
+    """What the machine has for commands: the people's time zone, what makes a group's folders, the bounds on what an
+    agent does by itself, and whether the model API may search the web."""
 
     timezone: str = "UTC"
     scaffold: Scaffold = no_folders
     bounds: Bounds = UNBOUNDED
+    searches: bool = True
 
 
 HOST: Final = Host()

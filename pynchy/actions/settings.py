@@ -6,7 +6,7 @@ them by itself.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -22,6 +22,8 @@ from pynchy.store import groups
 from pynchy.store.database import Tx
 
 Document = dict[str, Any]
+#: The settings that are lists, and what one entry is called.
+LISTS: Final = {"hosts": "host", "models": "model", "server_tools": "tool"}
 
 
 def add_mount(
@@ -41,11 +43,13 @@ def remove_mount(tx: Tx, actor: Actor, folder: GroupId, name: str) -> tuple[Docu
     return _set(tx, actor, folder, document, "mount removed", name=name)
 
 
-def add_host(tx: Tx, actor: Actor, folder: GroupId, host: str) -> tuple[Document, Effects]:
-    """Let a group reach one more host, from its next run on."""
+def add_entry(
+    tx: Tx, actor: Actor, folder: GroupId, key: str, entry: str
+) -> tuple[Document, Effects]:
+    """Let a group have one more of `LISTS`, from its next run on."""
     before = _settings(tx, actor, folder)
-    document = {**before, "hosts": [*before.get("hosts", []), host]}
-    return _set(tx, actor, folder, document, "host added", host=host)
+    document = {**before, key: [*before.get(key, []), entry]}
+    return _set(tx, actor, folder, document, f"{LISTS[key]} added", **{LISTS[key]: entry})
 
 
 def set_value(

@@ -173,6 +173,11 @@ class Model:
         API_URL,
         "what speaks the Messages API; with or without /v1 at its end",
     )
+    web_search: str = setting(
+        "auto",
+        Choice(("auto", "yes", "no")),
+        "whether it searches the web for agents that may reach the internet; auto: Anthropic's does, another is asked",
+    )
     offline: bool = setting(
         False, Flag(), "use the built-in scripted model: no account, no network, no cost"
     )

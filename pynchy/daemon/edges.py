@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -34,6 +35,7 @@ from pynchy.files.changes import Watches
 from pynchy.files.disk import ENDLESS, Space
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.proxy import Gateway
+from pynchy.gateway.searching import Searching
 from pynchy.groups.guards import Guards
 from pynchy.ipc.watcher import CommandService
 from pynchy.logs import logger
@@ -190,11 +192,22 @@ def gateway(config: Config, upstream: Upstream, store: Store, world: World) -> G
     """The one way out of a container, with its book in the store."""
     return Gateway(
         upstream=upstream,
+        searching=_searching(config, upstream),
         ledger=StoreLedger(store, now=world.now, day_of=partial(day_of, config.assistant.timezone)),
         tell=partial(_budget_used_up, store, world),
         report=partial(_refused, store, world),
         install=installation.install_id(config.home),
     )
+
+
+def _searching(config: Config, upstream: Upstream) -> Searching:
+    """Whether the model API searches the web, by the setting, by its name, or by asking it."""
+    said = {"yes": True, "no": False}.get(config.model.web_search)
+    if upstream.free:  # the offline model
+        said = False
+    elif said is None and urlsplit(config.model.base_url).hostname == "api.anthropic.com":
+        said = True
+    return Searching(upstream, known=said, model=config.model.name)
 
 
 async def _budget_used_up(store: Store, world: World, who: RunIdentity, reason: str) -> None:

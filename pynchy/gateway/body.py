@@ -218,7 +218,8 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
     if not isinstance(model, str) or not 0 < len(model) <= 128:
         raise _bad("model must be a name")
     if who.models and model not in who.models:
-        raise Refusal(403, "permission_error", f"this group may not use {model[:60]!r}")
+        words = f"this group may not use {model[:60]!r} (setting models); request_tool asks people for it"
+        raise Refusal(403, "permission_error", words)
     stream = document.get("stream", False)
     if not isinstance(stream, bool):
         raise _bad("stream must be true or false")
@@ -261,7 +262,8 @@ def _check_tools(who: RunIdentity, tools: Any) -> None:
         if not isinstance(kind, str):
             raise _bad("a tool must be an object with a type")
         if kind != "custom" and not kind.startswith(_LOCAL_TOOLS + given):
-            raise Refusal(403, "permission_error", f"this group has no tool {kind[:60]!r}")
+            words = f"this group has no tool {kind[:60]!r} (setting server_tools)"
+            raise Refusal(403, "permission_error", words)
 
 
 def _contents(document: dict[str, Any], said: list[Any], *, may_fetch: bool) -> Contents:

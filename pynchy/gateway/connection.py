@@ -281,6 +281,8 @@ class _Connection:
             async with self.run.gateway.upstream.send(outgoing) as response:
                 if isinstance(response, UpstreamFailure):
                     bill.due = False
+                    if call.contents.searches and self.run.gateway.searching is not None:
+                        self.run.gateway.searching.saw(response.status, response.body)
                     await self.pass_failure(response)
                 else:
                     await self.pass_answer(response, bill, counting=admitted.path == COUNT_TOKENS)

@@ -19,6 +19,7 @@ from pynchy.policy import failures
 
 if TYPE_CHECKING:
     from pynchy.gateway.egress import Network
+    from pynchy.gateway.searching import Searching
 
 Stream = trio.abc.HalfCloseableStream
 Tell = Callable[[RunIdentity, str], Awaitable[None]]
@@ -29,7 +30,8 @@ Report = Callable[[RunIdentity, str, int], Awaitable[None]]
 class Shared:
     """What all runs share.
 
-    Without a ``ledger`` nothing is counted and nothing limited. ``network`` is the internet if none is given.
+    Without ``searching`` the model API is one that does not search the web. Without a ``ledger`` nothing is counted and
+    nothing limited. ``network`` is the internet if none is given.
     ``tell`` is called once for each budget that is used up, with a sentence for people. ``report`` is called when a
     run ends, once for each kind of thing it was refused, with how often. ``install`` keeps the user ids that the
     provider sees apart between installations. ``clock`` is in seconds since 1970.
@@ -38,6 +40,7 @@ class Shared:
     upstream: Upstream
     ledger: Ledger | None = None
     network: Network | None = None
+    searching: Searching | None = None
     tell: Tell | None = None
     report: Report | None = None
     install: str = ""
@@ -48,6 +51,15 @@ class Shared:
     def last_call(self, run: RunId) -> failures.CallResult | None:
         """How the newest call of the model in a run that goes on ended; None if there was none."""
         return self.calls.get(run)
+
+    async def searches(self) -> bool:
+        """Whether the model API searches the web, as far as is known."""
+        return self.searching is not None and await self.searching.is_there()
+
+    @property
+    def has_no_search(self) -> bool:
+        """Whether the model API is known not to search the web."""
+        return self.searching is None or self.searching.is_missing
 
     async def over_budget(self, who: RunIdentity, over: OverBudget) -> None:
         """Tell people, once for each budget and period."""

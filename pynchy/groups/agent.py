@@ -82,6 +82,7 @@ class ContainedAgents:
                 self.config.assistant.timezone,
                 partial(folders.scaffold, home),
                 bounds_of(self.config),
+                searches=not self.gateway.has_no_search,
             ),
             open_spool=partial(open_spool, watch=self.watches.of),
         )
@@ -133,21 +134,29 @@ class ContainedAgents:
         token = secrets.token_hex(32)
         directory = config.home.gateway(run)
         spec = self._spec(run, image, (*mounts, *extras.mounts))
+        egress = group_settings.egress_of(
+            own,
+            default=config.gateway.egress,
+            mounted=bool(extras.mounts),
+            denied=_model_hosts(config),
+        )
+        searches = await self.gateway.searches()
+        server_tools = group_settings.server_tools_of(own, egress, searches=searches)
         who = RunIdentity(
             run=run,
             group=group.folder,
             token=token,
             models=own.models,
-            server_tools=own.server_tools,
-            egress=group_settings.egress_of(
-                own,
-                default=config.gateway.egress,
-                mounted=bool(extras.mounts),
-                denied=_model_hosts(config),
-            ),
+            server_tools=server_tools,
+            egress=egress,
             budget=group_settings.budget_of(own, _budget(config)),
         )
-        first = attrs.evolve(start, token=token, gateway=f"{GATEWAY}/gateway.sock")
+        first = attrs.evolve(
+            start,
+            token=token,
+            gateway=f"{GATEWAY}/gateway.sock",
+            web=group_settings.web_of(egress, server_tools, searches=searches),
+        )
         inbox = self._inbox(group.folder)
         if helper:
             inbox = attrs.evolve(inbox, commands=config.home.scratch / run / "commands")

@@ -10,11 +10,12 @@ from typing import Final
 
 import attrs
 
+SEARCH: Final = "web_search"
 #: Tools that run at the provider and reach out from there, by the family that a group is given.
 SERVER_TOOLS: Final = {
     "code_execution": ("code_execution_",),
     "web_fetch": ("web_fetch_",),
-    "web_search": ("web_search_",),
+    SEARCH: ("web_search_",),
 }
 
 

@@ -14,7 +14,8 @@ import attrs
 from pynchy.config.values import EGRESS, TIB, Money, Size
 from pynchy.container.mounts.rules import MountRequest
 from pynchy.limits import GROUPS
-from pynchy.policy.allowance import SERVER_TOOLS, Budget, Egress, check_owner, check_pattern
+from pynchy.policy.allowance import SEARCH, SERVER_TOOLS, Budget, Egress, check_owner, check_pattern
+from pynchy_agent import wire
 from pynchy_agent.values import (
     Choice,
     Flag,
@@ -65,7 +66,7 @@ _NAMED: Final[Mapping[str, Kind[Any]]] = {
     "egress": Optional(EGRESS),
     "hosts": Items(HostPattern()),
     "models": Items(Text(least=0)),
-    "server_tools": Items(Choice(tuple(SERVER_TOOLS))),
+    "server_tools": Items(Choice(("none", *SERVER_TOOLS))),
     "image": Choice(tuple(IMAGES)),
     "disk": Optional(Size(0, 1024 * TIB)),
     "files": Optional(Whole(0)),
@@ -88,13 +89,14 @@ class BadSettings(ValueError):
 
 @attrs.frozen
 class Settings:
-    """One group's. ``egress`` None: as for everybody. ``budget`` has only what differs, in dollars and tokens."""
+    """One group's. ``egress`` and ``server_tools`` None: as for everybody. ``budget`` has only what differs, in dollars
+    and tokens."""
 
     mounts: tuple[MountRequest, ...] = ()
     egress: str | None = None
     hosts: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    server_tools: frozenset[str] = frozenset()
+    server_tools: frozenset[str] | None = None
     budget: Mapping[str, float] = attrs.field(factory=dict)
     disk: int | None = None  # bytes of all its files; 0: no limit
     files: int | None = None  # their number
@@ -102,7 +104,7 @@ class Settings:
     others: str = "context"  # one of `OTHERS`
 
 
-CLOSED: Final = Settings(egress="none")
+CLOSED: Final = Settings(egress="none", server_tools=frozenset())
 """What a group gets whose settings cannot be read."""
 
 
@@ -113,7 +115,9 @@ def read(document: Mapping[str, Any]) -> Settings:
     except Wrong as error:
         raise BadSettings(str(error)) from None
     mounts = tuple(MountRequest(**each) for each in taken.pop("mounts", ()))
-    tools = frozenset(taken.pop("server_tools", ()))
+    tools = taken.pop("server_tools", None)
+    if tools is not None:
+        tools = frozenset(tools) - {"none"}
     return Settings(mounts=mounts, server_tools=tools, **taken)
 
 
@@ -124,6 +128,21 @@ def egress_of(
     settings say otherwise."""
     kind = settings.egress or ("allowlist" if mounted and default == "public" else default)
     return Egress(kind=kind, patterns=settings.hosts, denied=denied)
+
+
+def server_tools_of(settings: Settings, egress: Egress, *, searches: bool) -> frozenset[str]:
+    """The provider's tools of a run. Where the settings name none it is web search, if the internet is open to the
+    group anyway and the model API has it (``searches``)."""
+    if settings.server_tools is not None:
+        return settings.server_tools
+    return frozenset({SEARCH} if searches and egress.kind == "public" else ())
+
+
+def web_of(egress: Egress, server_tools: frozenset[str], *, searches: bool) -> tuple[str, ...]:
+    """What of the web a run is offered, in the wire's words: only what can work."""
+    pages = egress.kind == "public" or (egress.kind == "allowlist" and bool(egress.patterns))
+    there = {"fetch": pages, "search": searches and SEARCH in server_tools}
+    return tuple(part for part in wire.WEB if there[part])
 
 
 def budget_of(settings: Settings, default: Budget) -> Budget:

@@ -26,6 +26,7 @@ WHAT: Final[Mapping[str, str]] = {
     "schedule_task": "for a task in another group",
     "request_mount": "for a folder or file of this machine",
     "request_host": "for a host to connect to",
+    "request_tool": "for a tool or a model",
 }
 
 

@@ -359,6 +359,15 @@ _TABLE: Final = (
         asks=True,
     ),
     Tool(
+        name="request_tool",
+        description="""Ask for what this group is not given, from your next run on: web search, if you have no
+        WebSearch; or a model that you were refused. A person in main must approve it; you are woken with the outcome.
+        Ask only if people here want it.""",
+        needs={"tool": Argument(Choice(("web_search", "model")), "What to ask for.")},
+        may={"model": Argument(Text(100), "Which model, by its full name.")},
+        asks=True,
+    ),
+    Tool(
         name="ask_user",
         description="""Ask in the chat and wait for the answer. If none comes within two minutes you are told so and
         can end your turn: the answer, whenever it comes, wakes you again.""",

@@ -154,6 +154,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.gateway.policy": Kind.RULES,
     "pynchy.gateway.prices": Kind.RULES,
     "pynchy.gateway.proxy": Kind.EDGE,
+    "pynchy.gateway.searching": Kind.EDGE,
     "pynchy.gateway.shared": Kind.EDGE,
     "pynchy.gateway.upstream": Kind.EDGE,
     "pynchy.groups.dispatcher": Kind.SERVICE,

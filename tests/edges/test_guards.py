@@ -13,7 +13,7 @@ from pynchy.container.mounts.extra import MOST_COVERS, Allowed, Swapped
 from pynchy.container.mounts.rules import MountRequest
 from pynchy.daemon.edges import warn_of_escapes
 from pynchy.policy import group_settings
-from pynchy.policy.allowance import Budget
+from pynchy.policy.allowance import Budget, Egress
 
 
 def allowed(tmp_path: Path) -> Allowed:
@@ -99,6 +99,34 @@ def test_a_group_that_sees_more_reaches_less_unless_the_owner_says_so() -> None:
     assert kind(plain, "none", mounted=True) == "none"
     assert kind(open_, "none", mounted=True) == "public"
     assert kind(group_settings.CLOSED, "public", mounted=False) == "none"
+
+
+PUBLIC, LISTED = Egress("public"), Egress("allowlist", ("example.org",))
+
+
+@pytest.mark.parametrize(
+    ("server_tools", "egress", "searches", "web"),
+    [
+        ("", PUBLIC, True, ("fetch", "search")),
+        ("", PUBLIC, False, ("fetch",)),
+        ("", LISTED, True, ("fetch",)),
+        ("", Egress("allowlist"), True, ()),
+        ("", Egress("none"), True, ()),
+        ("none", PUBLIC, True, ("fetch",)),
+        ("code_execution", PUBLIC, True, ("fetch",)),
+        ("web_search", LISTED, True, ("fetch", "search")),
+        ("web_search", LISTED, False, ("fetch",)),
+        ("web_search", Egress("none"), True, ("search",)),
+    ],
+)
+def test_of_the_web_a_run_is_offered_what_can_work(
+    server_tools: str, egress: Egress, searches: bool, web: tuple[str, ...]
+) -> None:
+    own = group_settings.read(group_settings.with_value({}, "server_tools", server_tools))
+    given = group_settings.server_tools_of(own, egress, searches=searches)
+    assert group_settings.web_of(egress, given, searches=searches) == web
+    if "search" in web:  # or the gateway would refuse it
+        assert "web_search" in given
 
 
 def test_what_a_groups_folders_may_hold_is_set_as_people_write_it() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pynchy.actions.actor import OWNER
 from pynchy.actions.approvals import Decided, decide
+from pynchy.actions.call import Host
 from pynchy.actions.effects import NOTHING, Effects
 from pynchy.actions.refused import Refused
 from pynchy.chat import command_handlers, commands
@@ -182,6 +183,7 @@ def test_codes_are_forty_bits_and_forgive_how_they_are_written(number: int) -> N
     [
         (False, False, "request_mount", MOUNT, True),
         (True, True, "request_host", {"host": "x"}, True),
+        (True, True, "request_tool", {"tool": "web_search"}, True),
         (True, True, "register_group", REGISTER, True),
         (False, False, "schedule_task", TASK, True),
         (True, False, "schedule_task", TASK, True),
@@ -246,6 +248,9 @@ def test_one_group_cannot_flood_people_with_requests() -> None:  # threat I5
         ("request_host", {"host": "10.0.0.1"}, "no host name"),
         ("request_host", {"host": "a b"}, "no host name"),
         ("request_host", {"host": "*"}, "no host name"),
+        ("request_tool", {"tool": "model"}, "name the model"),
+        ("request_tool", {"tool": "web_search", "model": "claude-x"}, "a model is named"),
+        ("request_tool", {"tool": "model", "model": "claude-x"}, "every model already"),
         ("schedule_task", TASK | {"target_group": "../work"}, "not the name of a group"),
         ("schedule_task", TASK | {"schedule_value": 1}, "300"),
     ],
@@ -310,6 +315,30 @@ def test_a_host_that_is_approved_is_on_the_list_and_opens_nothing_that_was_close
     assert "already" in there.call("request_host", {"host": "example.org"}).text
     groups.set_settings(there.db, FAMILY, {"egress": "none"})
     assert "closed every way out" in there.call("request_host", {"host": "example.net"}).text
+
+
+def test_a_tool_or_a_model_that_is_approved_is_the_groups_and_opens_nothing_that_was_closed() -> (
+    None
+):
+    there = World()
+    search = {"tool": "web_search"}
+    yes(there, asked(there, "request_tool", search))
+    assert groups.settings(there.db, FAMILY) == {"server_tools": ["web_search"]}
+    assert "already" in there.call("request_tool", search).text
+    for closed in ({"egress": "none"}, {"server_tools": ["none"]}):
+        groups.set_settings(there.db, FAMILY, closed)
+        assert "nobody in a chat opens it" in there.call("request_tool", search).text
+    groups.set_settings(there.db, FAMILY, {"models": ["claude-a"]})
+    yes(there, asked(there, "request_tool", {"tool": "model", "model": "claude-b"}))
+    assert groups.settings(there.db, FAMILY) == {"models": ["claude-a", "claude-b"]}
+    assert {"tool added", "model added"} <= {row["action"] for row in audit.recent(there.db)}
+
+
+def test_a_search_that_the_model_api_does_not_have_is_not_asked_for() -> None:
+    there = World()
+    told = there.call("request_tool", {"tool": "web_search"}, host=Host(searches=False))
+    assert (told.ok, "model.web_search" in told.text) == (False, True)
+    assert approvals.recent(there.db) == []
 
 
 def test_a_group_that_an_agent_registers_waits_for_a_person() -> None:  # threat I7

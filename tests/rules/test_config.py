@@ -64,6 +64,7 @@ DEFAULTS = {
     "model": {
         "name": "",
         "base_url": "https://api.anthropic.com",
+        "web_search": "auto",
         "offline": False,
     },
     "budget": {

@@ -264,6 +264,9 @@ ACTS: dict[str, Act] = {
     "add a host": Act(
         {"agent": lambda d, _: d.approved("request_host", host="example.org")}, but=ASKED
     ),
+    "add a tool": Act(
+        {"agent": lambda d, _: d.approved("request_tool", tool="web_search")}, but=ASKED
+    ),
     "change a task": Act(
         {"agent": lambda d, task: d.agent("update_task", task_id=task, prompt="feed the cat")},
         a_task,

@@ -198,7 +198,7 @@ def test_every_command_with_an_effect_has_a_bound() -> None:
     looks = {"list_tasks", "get_task", "recall", "search_history", "list_groups", "get_usage"}
     keeps = {"remember", "forget", "pause_task", "cancel_task"}  # rows that make and say nothing
     mains = {"refresh_groups", "register_group", "update_group", "unregister_group"}
-    by_approval = {"request_mount", "request_host"}
+    by_approval = {"request_mount", "request_host", "request_tool"}
     without = {name for name, tool in tools.TOOLS.items() if tool.effect is None}
     assert without == looks | keeps | mains | by_approval
 

@@ -226,6 +226,7 @@ ARGUMENTS = {
     "request_mount.path": [1024],
     "request_mount.name": [64],
     "request_host.host": [253],
+    "request_tool.model": [100],
     "ask_user.question": [4000],
     "ask_user.options": [12, 200],
     "delegate.prompt": [16000],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.actions.call import Done, Given
+from pynchy.actions.call import HOST, Done, Given, Host
 from pynchy.actions.commands import MOST_COMMANDS, handle
 from pynchy.actions.effects import Effects
 from pynchy.actions.messages import MOST_SAID
@@ -209,6 +209,7 @@ class World:
         run: RunId = RUN,
         folder: GroupId | None = None,
         file: Staged | Unfit | None = None,
+        host: Host = HOST,
     ) -> Done:
         self.sent += 1
         return handle(
@@ -221,6 +222,7 @@ class World:
                 sha,
                 file,
             ),
+            host,
         )
 
     def outbox(self) -> list[dict[str, Any]]:
