@@ -22,6 +22,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import gzip
+import ipaddress
 import json
 import mimetypes
 import os
@@ -61,14 +62,20 @@ HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "index.crates.io": ("108.138.85.10",),
     "static.crates.io": ("108.138.85.11",),
     "github.com": ("140.82.121.3",),
+    "api.anthropic.com": ("160.79.104.10",),
     # Names that lead to where no agent may go.
     "loopback.example.org": ("127.0.0.1",),
     "router.example.org": ("192.168.1.1",),
     "metadata.example.org": ("169.254.169.254",),
     "partly.example.org": ("93.184.216.39", "10.0.0.5"),
+    # A name that only the proxy knows.
+    "hidden.example.org": ("93.184.216.40",),
 }
+_HIDDEN: Final = "hidden."
 
 _MODEL_PORT: Final = 8000
+_PROXY_PORT: Final = 3128
+_LAX_PROXY_PORT: Final = 3129
 _SYSTEM_CERTIFICATES: Final = Path("/etc/ssl/certs")
 _BUNDLE: Final = "ca-certificates.crt"
 
@@ -84,7 +91,7 @@ class Seen:
     host: str
     method: str
     path: str
-    scheme: str
+    scheme: str  # http, https, or proxy: as the proxy was asked
     version: str
     headers: dict[str, str]  # names in lower case
     connection: int  # the same number for requests on one connection
@@ -110,6 +117,16 @@ class Internet:
     @property
     def model_url(self) -> str:
         return f"http://127.0.0.1:{_MODEL_PORT}"
+
+    @property
+    def proxy(self) -> str:
+        """An HTTP proxy that refuses what is no public address; for what is inside alone, as all else."""
+        return f"http://127.0.0.1:{_PROXY_PORT}"
+
+    @property
+    def lax_proxy(self) -> str:
+        """Another, which connects to whatever it is asked for."""
+        return f"http://127.0.0.1:{_LAX_PROXY_PORT}"
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """A command line that runs ``argv`` inside, in our working directory and as the same process."""
@@ -220,7 +237,8 @@ def _main(folder: Path) -> None:
     known: dict[str, list[str]] = json.loads((folder / "hosts.json").read_text(encoding="utf-8"))
     ours = [address for addresses in known.values() for address in addresses]
     _bring_up(dict.fromkeys(each for each in ours if each != "127.0.0.1"))
-    lines = [f"{address}\t{name}" for name, found in known.items() for address in found]
+    told = {name: found for name, found in known.items() if not name.startswith(_HIDDEN)}
+    lines = [f"{address}\t{name}" for name, found in told.items() for address in found]
     (folder / "hosts").write_text("\n".join(["127.0.0.1\tlocalhost", *lines, ""]), encoding="utf-8")
     (folder / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
     _cover(folder / "hosts", Path("/etc/hosts"))
@@ -235,6 +253,9 @@ def _main(folder: Path) -> None:
     for port, tls in ((80, None), (443, context)):
         server = _Server(("", port), folder / "sites", log, tls)
         threading.Thread(target=server.serve_forever, daemon=True).start()
+    for port, strict in ((_PROXY_PORT, True), (_LAX_PROXY_PORT, False)):
+        proxy = _Proxy(port, known, log, strict=strict)
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
     model = socket.create_server(("127.0.0.1", _MODEL_PORT))
     threading.Thread(target=_forward, args=(model, folder / "model.sock"), daemon=True).start()
     sys.stdout.write("ready\n")
@@ -273,16 +294,16 @@ def _cover(source: Path, target: Path) -> None:
         raise OSError(ctypes.get_errno(), f"{target} cannot be covered")
 
 
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
 def _forward(listener: socket.socket, to: Path) -> None:
     """Carry each connection to a unix socket outside."""
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
     while True:
         inner, _ = listener.accept()
         outer = socket.socket(socket.AF_UNIX)
@@ -293,7 +314,7 @@ def _forward(listener: socket.socket, to: Path) -> None:
             outer.close()
             continue
         for ends in ((inner, outer), (outer, inner)):
-            threading.Thread(target=pump, args=ends, daemon=True).start()
+            threading.Thread(target=_pump, args=ends, daemon=True).start()
 
 
 class _Log:
@@ -456,6 +477,81 @@ class _Handler(BaseHTTPRequestHandler):
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
         status = int(headers.pop("Status", "200").split()[0])
         self._send(status, content, **headers)
+
+
+class _Proxy(ThreadingHTTPServer):
+    """A forward proxy: tunnels, and plain HTTP in absolute form."""
+
+    daemon_threads = True
+
+    def __init__(
+        self, port: int, known: Mapping[str, Sequence[str]], log: _Log, *, strict: bool
+    ) -> None:
+        self.known, self.log, self.strict = known, log, strict
+        super().__init__(("127.0.0.1", port), _ProxyHandler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
+class _ProxyHandler(BaseHTTPRequestHandler):
+    server: _Proxy
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def answer(self) -> None:
+        self.close_connection = True
+        url = urlsplit(f"//{self.path}" if self.command == "CONNECT" else self.path)
+        host, port = url.hostname or "", url.port or 80
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        log = self.server.log
+        log.keep(
+            Seen(
+                host,
+                self.command,
+                self.path,
+                "proxy",
+                self.request_version,
+                headers,
+                log.connection(),
+            )
+        )
+        address = next(iter(self.server.known.get(host, [host])))
+        try:
+            public = ipaddress.ip_address(address).is_global
+        except ValueError:
+            self.send_error(502, "Unknown host")
+            return
+        if self.server.strict and not public:
+            self.send_error(403, "Forbidden")
+            return
+        try:
+            remote = socket.create_connection((address, port), timeout=10)
+        except OSError:
+            self.send_error(503, "Unreachable")
+            return
+        remote.settimeout(None)
+        if self.command == "CONNECT":
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            lines = [
+                f"{self.command} {url.path or '/'}{'?' if url.query else ''}{url.query} HTTP/1.1"
+            ]
+            lines += [f"{name}: {value}" for name, value in headers.items()]
+            remote.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        back = threading.Thread(target=_pump, args=(remote, self.connection), daemon=True)
+        back.start()
+        with suppress(OSError):
+            while data := self.rfile.read1():
+                remote.sendall(data)
+        with suppress(OSError):
+            remote.shutdown(socket.SHUT_WR)
+        back.join()
+        remote.close()
+
+    do_CONNECT = do_GET = do_HEAD = do_POST = do_PUT = answer
 
 
 if __name__ == "__main__":

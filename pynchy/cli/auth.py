@@ -115,7 +115,9 @@ def _environ() -> dict[str, str]:
         gateway = from_environ(os.environ).gateway
     except ConfigError:
         gateway = Gateway()
-    return for_whatsapp(os.environ, proxy=gateway.proxy, ca_file=gateway.ca_file)
+    return for_whatsapp(
+        os.environ, proxy=gateway.proxy, ca_file=gateway.ca_file, no_proxy=gateway.no_proxy
+    )
 
 
 def _try_to_link(

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     "--fix", is_flag=True, help="Fix what is safe to fix: permissions, folders, leftovers."
 )
 @click.option(
-    "--online", is_flag=True, help="Ask the model API about the credential; it costs nothing."
+    "--online",
+    is_flag=True,
+    help="Ask the model API about the credential, and try the proxy; it costs nothing.",
 )
 @json_option
 def command(fix: bool, online: bool, as_json: bool) -> None:

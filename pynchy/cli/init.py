@@ -159,10 +159,11 @@ def _try(kind: str, secret: str, config: Config) -> None:
     import trio
 
     from pynchy.gateway.exchange import UpstreamUnreachable
-    from pynchy.gateway.upstream import Way, credential_of, try_credential
+    from pynchy.gateway.upstream import credential_of, try_credential
+    from pynchy.gateway.way import Way
 
     key = credential_of(kind, secret)
-    way = Way(config.gateway.proxy, config.gateway.ca_file)
+    way = Way(config.gateway.proxy, config.gateway.ca_file, config.gateway.no_proxy)
     ask = partial(try_credential, key, base_url=config.model.base_url, way=way, now=time.time())
     try:
         verdict = trio.run(ask)

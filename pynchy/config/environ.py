@@ -9,7 +9,7 @@ client alone; NO_COLOR, COLUMNS, TERM, PAGER and EDITOR by the commands of a per
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,12 +47,15 @@ _NOT_FOR_WHATSAPP: Final = frozenset(
 )
 
 
-def for_whatsapp(environ: Mapping[str, str], *, proxy: str, ca_file: Path | None) -> dict[str, str]:
+def for_whatsapp(
+    environ: Mapping[str, str], *, proxy: str, ca_file: Path | None, no_proxy: Sequence[str] = ()
+) -> dict[str, str]:
     """The environment of the WhatsApp process: ours, without what its libraries would make of it, and with the
     proxy and the certificates of our settings in the form that Go reads."""
     kept = {name: value for name, value in environ.items() if name not in _NOT_FOR_WHATSAPP}
     if proxy:
         kept |= {"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy}
+        kept |= {"NO_PROXY": ",".join(no_proxy)} if no_proxy else {}
     # Empty is unset to Go. It is there all the same: Go looks at the environment that a process was
     # started with, so only what is there can be replaced in it, as a stand-in for WhatsApp does.
     kept["SSL_CERT_FILE"] = "" if ca_file is None else str(ca_file)

@@ -23,6 +23,7 @@ from pynchy.config.values import (
     MIB,
     NAME,
     PROXY,
+    HostList,
     Line,
     Money,
     Seconds,
@@ -227,12 +228,15 @@ class Gateway:
     proxy: str = setting(
         "",
         PROXY,
-        "an HTTP proxy on the way to the model API and to WhatsApp; the environment's is not used",
+        "an HTTP proxy on the way to the model API, to WhatsApp and for agents; the environment's is not used",
+    )
+    no_proxy: tuple[str, ...] = setting(
+        (), HostList(), "hosts that are reached without the proxy; this machine always is"
     )
     ca_file: Path | None = setting(  # noqa: RUF009 - an attrs field, as all here
         None,
         AbsolutePath(),
-        "certificates to trust there instead of the usual ones, for a proxy that looks into TLS",
+        "certificates to trust instead of the usual ones, also in agents' containers, for a proxy that looks into TLS",
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 import attrs
@@ -187,6 +189,37 @@ class Words(Kind[tuple[str, ...]]):
         return {"type": "array", "items": {"type": "string"}}
 
 
+@attrs.frozen
+class HostList(Kind[tuple[str, ...]]):
+    """Hosts as the variable NO_PROXY names them: a list of texts, or one text with commas or blanks between them."""
+
+    @property
+    def expected(self) -> str:
+        return "hosts with commas between them, as example.org (with all below it), 10.0.0.0/8, 192.168.1.9 or *"
+
+    def _take(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise Unfit
+        return tuple(self._entry(item) for item in value)
+
+    def _entry(self, item: object) -> str:
+        entry = Line(253, 1)._take(item).lower()
+        with suppress(ValueError):
+            return str(ip_network(entry, strict=False)) if "/" in entry else str(ip_address(entry))
+        if not _EXCEPTED.fullmatch(entry):
+            raise Unfit
+        return entry
+
+    def _parse(self, value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = value.replace(",", " ").split()
+        return self._take(value)
+
+    def spell(self, value: Any) -> str:
+        return ",".join(value)
+
+
+_EXCEPTED: Final = re.compile(r"\*|\*?\.?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?", re.ASCII)
 EGRESS: Final = Choice(("none", "allowlist", "public"))
 NAME: Final = Line(64, 1, "a name of 1 to 64 characters")
 IMAGE: Final = Pattern(

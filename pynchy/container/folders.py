@@ -200,6 +200,20 @@ def _settings(home: Home) -> Path:
     return path
 
 
+def certificates(home: Home, ca_file: Path) -> Path | None:
+    """The owner's certificates, as they are now, in a file that every agent can read; None if there are none."""
+    path = home.data / "agent" / "certificates.pem"
+    try:
+        content = ca_file.read_bytes()
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            replace(path, content, mode=0o644)
+    except OSError as error:
+        logger.warning("gateway.ca_file cannot be used: {}", error)
+        return None
+    return path
+
+
 def _own(top: Path, owner: tuple[int, int]) -> None:
     """Give a tree to ``owner``, if its top is not already theirs."""
     seen = top.lstat()

@@ -16,6 +16,8 @@ import attrs
 
 HOME: Final = "/home/agent"
 GATEWAY: Final = "/run/pynchy"
+CERTIFICATES: Final = "/opt/certificates.pem"
+_IMAGE_CERTIFICATES: Final = "/etc/ssl/certs/ca-certificates.crt"  # of Debian, and of most images
 WORK: Final = "/workspace/group"
 CLAUDE: Final = f"{HOME}/.claude"
 #: How the agent of this release is started: isolated, so that no module is looked for in the working directory,
@@ -96,6 +98,7 @@ class Limits:
 @attrs.frozen
 class Spec:
     """One container, whatever the engine. ``gateway_dir`` holds the run's gateway.sock; it is mounted read-only.
+    ``certificates`` is a file of those that programs are to trust instead of the usual ones.
 
     ``workdir`` is a folder that no agent can write, for a program that is ours: a program may load what lies there.
     ``submounts`` are host paths below the source of a read-only mount where another file system is mounted: docker
@@ -108,6 +111,7 @@ class Spec:
     image: str | None
     mounts: tuple[Mount, ...]
     gateway_dir: Path | None = None
+    certificates: Path | None = None
     command: tuple[str, ...] = AGENT_COMMAND
     env: Mapping[str, str] = attrs.field(factory=dict)
     workdir: str = "/"
@@ -135,6 +139,8 @@ class Spec:
             source = str(self.gateway_dir)
             if not self.gateway_dir.is_absolute() or _CONTROL.search(source):
                 raise BadSpec(f"not a gateway folder: {source!r}")
+        if self.certificates is not None:
+            Mount(self.certificates, WORK)  # refuses what is no source of a mount
         targets = [mount.target for mount in self.mounts]
         if len(set(targets)) != len(targets):
             raise BadSpec(f"two mounts in one place: {sorted(targets)}")
@@ -171,6 +177,18 @@ def is_below(target: str, outer: str) -> bool:
     return target.startswith(outer + "/")
 
 
+# Who is told of certificates by the environment alone, or would trust a list of its own.
+_CERTIFICATE_NAMES: Final = (
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "CARGO_HTTP_CAINFO",
+)
+
+
 def container_env(spec: Spec) -> dict[str, str]:
     """The whole environment that we give, in every engine; nothing in it is secret."""
     return {
@@ -180,6 +198,7 @@ def container_env(spec: Spec) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "CLAUDE_CONFIG_DIR": CLAUDE,
+        **(dict.fromkeys(_CERTIFICATE_NAMES, CERTIFICATES) if spec.certificates else {}),
         **spec.env,
     }
 
@@ -265,6 +284,9 @@ def _flags(spec: Spec, user: tuple[int, int], *, home: str, etc: Path | None) ->
     flags += [f"--mount={field}" for field in _mount_fields(spec)]
     if spec.gateway_dir is not None:
         flags.append(f"--mount={_bind(spec.gateway_dir, GATEWAY, writable=False)}")
+    if spec.certificates is not None:
+        places = (CERTIFICATES, _IMAGE_CERTIFICATES)
+        flags += [f"--mount={_bind(spec.certificates, at, writable=False)}" for at in places]
     if etc is not None:
         binds = (_bind(etc / name, f"/etc/{name}", writable=False) for name in ("passwd", "group"))
         flags += [f"--mount={bind}" for bind in binds]
@@ -329,6 +351,8 @@ def apple_argv(spec: Spec, *, user: tuple[int, int]) -> list[str]:
         flags += ["-e", f"{name}={value}"]
     for mount in spec.ordered():
         flags += ["--mount", mount_field(mount)]
+    if spec.certificates is not None:
+        flags += ["--mount", _bind(spec.certificates, CERTIFICATES, writable=False)]
     if spec.gateway_dir is not None:
         socket = spec.gateway_dir / "gateway.sock"
         if ":" in str(socket):
@@ -345,7 +369,8 @@ class HostTree:
     """What a sandbox shares with the host, read-only, found by the edge: all real paths or plain links.
 
     ``path`` is the PATH inside, ``python_path`` where the agent's source is when it is not installed. ``masked`` are
-    files and ``masked_folders`` folders below /proc that tell of the host and are covered.
+    files and ``masked_folders`` folders below /proc that tell of the host and are covered. ``certificates`` is the file
+    of these trees with those that this machine trusts.
     """
 
     trees: tuple[tuple[Path, str], ...]
@@ -354,6 +379,7 @@ class HostTree:
     python_path: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
     masked_folders: tuple[str, ...] = ()
+    certificates: str = ""
 
 
 def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str]:
@@ -391,6 +417,9 @@ def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str
         args += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
     if spec.gateway_dir is not None:
         args += ["--ro-bind", str(spec.gateway_dir), GATEWAY]
+    if spec.certificates is not None:
+        for place in filter(None, (CERTIFICATES, host.certificates)):
+            args += ["--ro-bind", str(spec.certificates), place]
     return [*args, "--chdir", spec.workdir, "--remount-ro", "/"]
 
 

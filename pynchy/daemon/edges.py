@@ -36,6 +36,7 @@ from pynchy.files.disk import ENDLESS, Space
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.proxy import Gateway
 from pynchy.gateway.searching import Searching
+from pynchy.gateway.way import Way
 from pynchy.groups.guards import Guards
 from pynchy.ipc.watcher import CommandService
 from pynchy.logs import logger
@@ -166,11 +167,11 @@ async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
 
         yield OfflineModel()
         return
-    from pynchy.gateway.upstream import Way, credential_of, open_anthropic
+    from pynchy.gateway.upstream import credential_of, open_anthropic
 
     credential = credential_of(config.credential.kind, config.credential.secret)
-    way = Way(config.gateway.proxy, config.gateway.ca_file)
-    async with open_anthropic(credential, base_url=config.model.base_url, way=way) as upstream:
+    base_url = config.model.base_url
+    async with open_anthropic(credential, base_url=base_url, way=way_of(config)) as upstream:
         yield upstream
 
 
@@ -188,11 +189,18 @@ def renewing(config: Config, upstream: Upstream) -> Callable[[Credential], None]
     return use
 
 
+def way_of(config: Config) -> Way:
+    """The way to the internet, as the owner has set it."""
+    ours = config.gateway
+    return Way(ours.proxy, ours.ca_file, ours.no_proxy)
+
+
 def gateway(config: Config, upstream: Upstream, store: Store, world: World) -> Gateway:
     """The one way out of a container, with its book in the store."""
     return Gateway(
         upstream=upstream,
         searching=_searching(config, upstream),
+        way=way_of(config),
         ledger=StoreLedger(store, now=world.now, day_of=partial(day_of, config.assistant.timezone)),
         tell=partial(_budget_used_up, store, world),
         report=partial(_refused, store, world),
@@ -245,6 +253,7 @@ def whatsapp(config: Config, store: Store) -> WhatsApp | None:
         registered=registered,
         blameless=lambda: store.is_broken,
         proxy=config.gateway.proxy,
+        no_proxy=config.gateway.no_proxy,
         ca_file=config.gateway.ca_file,
     )
     return WhatsApp(terms)

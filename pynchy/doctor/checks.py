@@ -19,6 +19,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -40,7 +41,11 @@ from pynchy.daemon.lock import is_held
 from pynchy.files import changes
 from pynchy.files.disk import Space, space_of, spell_bytes
 from pynchy.gateway.exchange import UpstreamUnreachable
-from pynchy.gateway.upstream import Verdict, Way, credential_of, try_credential
+from pynchy.gateway.hosts import Destination
+from pynchy.gateway.outer_proxy import dial_proxy, open_tunnel, refuses
+from pynchy.gateway.policy import Refusal
+from pynchy.gateway.upstream import Verdict, credential_of, try_credential
+from pynchy.gateway.way import Way
 from pynchy.limits import DOCTOR
 from pynchy.store import backup, belonging
 from pynchy.store import whatsapp_session as session
@@ -135,17 +140,22 @@ async def examine(
     except OSError:
         running = False
     patient = Patient(home, environ, user_home, config, problems, runtime, refusal, running)
+    patient = attrs.evolve(patient, online=online)
     if not online or config is None or config.credential is None:
         return patient
-    return attrs.evolve(patient, online=True, verdict=await _ask(config, now=patient.now))
+    return attrs.evolve(patient, verdict=await _ask(config, now=patient.now))
+
+
+def way_of(config: Config) -> Way:
+    return Way(config.gateway.proxy, config.gateway.ca_file, config.gateway.no_proxy)
 
 
 async def _ask(config: Config, *, now: float) -> Verdict | str:
     assert config.credential is not None
     key = credential_of(config.credential.kind, config.credential.secret)
     try:
-        way = Way(config.gateway.proxy, config.gateway.ca_file)
-        return await try_credential(key, base_url=config.model.base_url, way=way, now=now)
+        base_url, way = config.model.base_url, way_of(config)
+        return await try_credential(key, base_url=base_url, way=way, now=now)
     except UpstreamUnreachable as error:
         return str(error)
 
@@ -253,12 +263,45 @@ async def check_credential(patient: Patient) -> Finding:
     return Finding("ok", f"{kind}, accepted by the API")
 
 
+#: Addresses of this machine and of networks like that of a household; no agent may reach them.
+INSIDE: Final = ("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.0.1")
+
+
+async def check_proxy(patient: Patient) -> Finding:
+    """See that the proxy answers, lets us to the model API, and refuses agents what is inside."""
+    config = patient.config
+    if config is None:
+        return Finding("warn", "not known while the configuration is wrong", "fix that first")
+    if not (proxy := config.gateway.proxy):
+        return Finding("ok", "none; gateway.proxy names one, where there has to be")
+    way = way_of(config)
+    try:
+        await trio.aclose_forcefully(await dial_proxy(way, proxy))
+        if not patient.online:
+            return Finding("ok", f"{proxy} answers; pynchy doctor --online tries it")
+        url = urlsplit(config.model.base_url)
+        api = Destination(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+        if way.proxy_for(api.host):
+            await trio.aclose_forcefully(await open_tunnel(way, proxy, api))
+        tried = [at for at in INSIDE if not await refuses(way, proxy, Destination(at, 443))]
+    except Refusal as refusal:
+        return Finding("fail", f"{proxy}: {refusal.message}", "is gateway.proxy right?")
+    if tried and config.gateway.egress != "none":
+        what = f"{proxy} does not refuse {', '.join(tried)}: agents can reach what is there by a name of their own"
+        return Finding("warn", what, "let the proxy refuse private addresses")
+    return Finding("ok", f"{proxy} lets us out, and refuses what is inside")
+
+
 async def check_environment(patient: Patient) -> Finding:
     """Look for proxy and certificate variables that other programs use and Pynchy ignores."""
     proxies, certificates = environment.unused(patient.environ)
     if proxies and not (patient.config and patient.config.gateway.proxy):
         socks = any(patient.environ[name].startswith("socks") for name in proxies)
-        advice = "gateway.proxy takes an HTTP proxy, no socks one" if socks else "set gateway.proxy"
+        advice = (
+            "gateway.proxy takes the address of an HTTP proxy, no socks one"
+            if socks
+            else "set gateway.proxy, as http://HOST:PORT"
+        )
         return Finding("warn", f"{_and(proxies)} set, but not used", f"{advice}, if one is needed")
     if certificates and not (patient.config and patient.config.gateway.ca_file):
         advice = "set gateway.ca_file, if they are needed"

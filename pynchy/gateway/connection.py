@@ -56,7 +56,7 @@ class Run:
     def __init__(self, gateway: Shared, who: RunIdentity) -> None:
         self.gateway = gateway
         self.who = who
-        self.network = gateway.network or egress.Internet()
+        self.outside = egress.Outside(gateway.network or egress.Internet(), gateway.way)
         self.refused: dict[str, int] = {}
         self.connections = 0
         self.buffered = 0
@@ -399,7 +399,7 @@ class _Connection:
         run = self.run
         to = hosts.parse_authority(head.target)
         async with run.tunnels:
-            remote = await egress.connect(run.who, run.network, to)
+            remote = await egress.connect(run.who, run.outside, to)
             async with remote:
                 await self.http.next_event()  # the end of the request: CONNECT has no body
                 await self.http.send(h11.Response(status_code=200, headers=[]))
@@ -409,5 +409,5 @@ class _Connection:
         run = self.run
         async with run.tunnels:
             await egress.fetch(
-                run.who, run.network, head, receive=self.http.next_event, send=self.http.send
+                run.who, run.outside, head, receive=self.http.next_event, send=self.http.send
             )

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+import attrs
 import h11
 import trio
 
@@ -20,12 +21,17 @@ from pynchy.gateway import hosts
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.hello import server_name
 from pynchy.gateway.hosts import Destination
+from pynchy.gateway.outer_proxy import dial_proxy, open_tunnel
 from pynchy.gateway.policy import Head, Refusal
+from pynchy.gateway.way import DIRECT, Way
 from pynchy.limits import GATEWAY
 from pynchy.logs import logger
 from pynchy.reader_budget import Reader, TooManyPieces
 
 HELLO_TIME: Final = 10.0
+LOOK_UP: Final = (
+    2.0  # seconds for a name that a proxy looks up too: behind one there may be no name server
+)
 IDLE_TIME: Final = GATEWAY.idle
 ADDRESSES: Final = 4  # of one name that are tried
 HELLO_PIECES: Final = 64  # reads in which a whole hello has come
@@ -70,12 +76,33 @@ class Internet:
         return await trio.open_tcp_stream(address, port)
 
 
-async def connect(who: RunIdentity, network: Network, to: Destination) -> Stream:
-    """Open a connection that ``who`` is allowed; raises `Refusal`."""
+@attrs.frozen
+class Outside:
+    """The internet and the way there."""
+
+    network: Network = attrs.field(factory=Internet)
+    way: Way = DIRECT
+
+
+async def connect(
+    who: RunIdentity, outside: Outside, to: Destination, *, tunnel: bool = True
+) -> Stream:
+    """Open a connection that ``who`` is allowed; raises `Refusal`. Where a proxy is on the way and no ``tunnel`` is
+    wanted, it is one to the proxy.
+
+    A proxy looks the name up again. So what it leads to is the proxy's to refuse; but a name that already here leads
+    inside goes no further, and one that is not known here may be known there.
+    """
     hosts.check_destination(who.egress, to)
+    network, way = outside.network, outside.way
+    proxy = way.proxy_for(to.host)
     addresses: list[str] = []
-    with trio.move_on_after(GATEWAY.dial):
+    with trio.move_on_after(LOOK_UP if proxy else GATEWAY.dial):
         addresses = await network.resolve(to.host, to.port)
+    if proxy:
+        if addresses:
+            hosts.check_addresses(to, addresses)
+        return await (open_tunnel(way, proxy, to) if tunnel else dial_proxy(way, proxy))
     for address in hosts.check_addresses(to, addresses)[:ADDRESSES]:
         with trio.move_on_after(GATEWAY.dial):
             try:
@@ -186,7 +213,7 @@ _HOP: Final = frozenset({
 
 async def fetch(
     who: RunIdentity,
-    network: Network,
+    outside: Outside,
     head: Head,
     *,
     receive: Receive,
@@ -194,7 +221,7 @@ async def fetch(
 ) -> None:
     """Pass one plain-HTTP request on and its answer back; raises `Refusal` before it began."""
     to, path = hosts.parse_url(head.target)
-    remote = await connect(who, network, to)
+    remote = await connect(who, outside, to, tunnel=False)
     token = who.token.encode()
     named = b",".join(head.values(b"connection")).lower()
     hop = _HOP | ({name.strip() for name in named.split(b",")} - {b"content-length"})
@@ -205,7 +232,8 @@ async def fetch(
         headers.append((b"transfer-encoding", b"chunked"))
     host = to.host if to.port == 80 else f"{to.host}:{to.port}"
     headers = [(b"host", host.encode()), *headers, (b"connection", b"close")]
-    request = h11.Request(method=head.method, target=path, headers=headers)
+    target = b"http://" + host.encode() + path if outside.way.proxy_for(to.host) else path
+    request = h11.Request(method=head.method, target=target, headers=headers)
     http = h11.Connection(h11.CLIENT)
     try:
         with _logged(who, to) as passed:
@@ -241,7 +269,9 @@ async def _pass_back(
                 pass
             case h11.Response():
                 kept = [pair for pair in answer.headers if pair[0] not in _HOP]
-                await send(h11.Response(status_code=answer.status_code, headers=kept))
+                await send(
+                    h11.Response(status_code=answer.status_code, headers=kept, reason=answer.reason)
+                )
             case h11.Data():
                 await reader.took(len(answer.data))
                 passed["received"] += len(answer.data)

@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from pynchy.gateway.exchange import Ledger, OverBudget, RunIdentity, Upstream
+from pynchy.gateway.way import DIRECT, Way
 from pynchy.model import RunId
 from pynchy.policy import failures
 
@@ -31,7 +32,7 @@ class Shared:
     """What all runs share.
 
     Without ``searching`` the model API is one that does not search the web. Without a ``ledger`` nothing is counted and
-    nothing limited. ``network`` is the internet if none is given.
+    nothing limited. ``network`` is the internet if none is given, and ``way`` how it is reached.
     ``tell`` is called once for each budget that is used up, with a sentence for people. ``report`` is called when a
     run ends, once for each kind of thing it was refused, with how often. ``install`` keeps the user ids that the
     provider sees apart between installations. ``clock`` is in seconds since 1970.
@@ -41,6 +42,7 @@ class Shared:
     ledger: Ledger | None = None
     network: Network | None = None
     searching: Searching | None = None
+    way: Way = DIRECT
     tell: Tell | None = None
     report: Report | None = None
     install: str = ""

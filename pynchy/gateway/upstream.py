@@ -10,10 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from ipaddress import ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
-from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -25,6 +22,7 @@ from pynchy.gateway.exchange import (
     UpstreamResponse,
     UpstreamUnreachable,
 )
+from pynchy.gateway.way import DIRECT, Way
 from pynchy.reader_budget import Reader, TooManyPieces
 
 if TYPE_CHECKING:
@@ -67,28 +65,6 @@ class OAuthToken:
 def credential_of(kind: str, secret: str) -> ApiKey | OAuthToken:
     """What is sent for a secret of a kind, as the configuration names kinds."""
     return OAuthToken(secret) if kind == "oauth" else ApiKey(secret)
-
-
-@attrs.frozen
-class Way:
-    """The way to the API: a proxy, if any, and the certificates to trust instead of the usual ones.
-
-    Nothing of it comes from the environment.
-    """
-
-    proxy: str = ""
-    ca_file: Path | None = None
-
-    def proxy_to(self, base_url: str) -> str | None:
-        """The proxy for this address; none for one of this machine."""
-        host = urlsplit(base_url).hostname or ""
-        ours = host == "localhost"
-        with suppress(ValueError):
-            ours = ours or ip_address(host).is_loopback
-        return None if ours or not self.proxy else self.proxy
-
-
-DIRECT: Final = Way()
 
 
 @asynccontextmanager

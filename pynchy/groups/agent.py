@@ -133,7 +133,11 @@ class ContainedAgents:
             commands.committed(Effects(speaks=told))
         token = secrets.token_hex(32)
         directory = config.home.gateway(run)
-        spec = self._spec(run, image, (*mounts, *extras.mounts))
+        ca_file = config.gateway.ca_file
+        trusted = ca_file and await trio.to_thread.run_sync(
+            folders.certificates, config.home, ca_file
+        )
+        spec = attrs.evolve(self._spec(run, image, (*mounts, *extras.mounts)), certificates=trusted)
         egress = group_settings.egress_of(
             own,
             default=config.gateway.egress,

@@ -68,6 +68,7 @@ class Terms:
     )
     read_receipts: bool = False  # mark what was said as read, once it is answered
     proxy: str = ""  # on the way to WhatsApp
+    no_proxy: tuple[str, ...] = ()
     ca_file: Path | None = None  # certificates to trust there
     command: Sequence[str] = COMMAND
 
@@ -316,7 +317,12 @@ class WhatsApp:
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         check=False,  # a bridge that ends is started again, whatever its exit code
-                        env=for_whatsapp(os.environ, proxy=terms.proxy, ca_file=terms.ca_file),
+                        env=for_whatsapp(
+                            os.environ,
+                            proxy=terms.proxy,
+                            ca_file=terms.ca_file,
+                            no_proxy=terms.no_proxy,
+                        ),
                         start_new_session=True,  # a Ctrl-C in the terminal is the daemon's, which says goodbye
                         deliver_cancel=self._end,
                     ),

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from pynchy.config.paths import Home
-from pynchy.config.settings import Config, Container, WhatsApp
+from pynchy.config.settings import Config, Container, Gateway, WhatsApp
 from pynchy.config.values import GIB, MIB
 from pynchy.container.engines.runtime import Runtime, SpawnFailed
 from pynchy.daemon import service_files
@@ -126,6 +126,7 @@ class Engine:
 def wrong_facts(patient: checks.Patient) -> dict[str, checks.Patient]:
     """For each check a patient whom it must not find well."""
     enabled = Config(home=patient.home, whatsapp=WhatsApp(enabled=True))
+    behind = Config(home=patient.home, gateway=Gateway(proxy="http://127.0.0.1:9"))
     engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
     nothing = attrs.evolve(patient, is_installed=lambda module: False)
     (installed,) = service_files.places(patient.user_home, {}, platform="linux")
@@ -138,6 +139,7 @@ def wrong_facts(patient: checks.Patient) -> dict[str, checks.Patient]:
         "python": attrs.evolve(patient, python=(3, 10, 1)),
         "config": attrs.evolve(patient, problems=("limits: unknown",)),
         "credential": patient,
+        "proxy": attrs.evolve(patient, config=behind),
         "environment": attrs.evolve(patient, environ={"ALL_PROXY": "socks5://localhost:1080"}),
         "engine": patient,
         "limits": engine,

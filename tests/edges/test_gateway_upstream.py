@@ -14,7 +14,8 @@ import trio.testing
 from pynchy.gateway.exchange import RunIdentity, Usage
 from pynchy.gateway.meter import FASTEST
 from pynchy.gateway.shared import Tell
-from pynchy.gateway.upstream import ApiKey, OAuthToken, Way, open_anthropic, try_credential
+from pynchy.gateway.upstream import ApiKey, OAuthToken, open_anthropic, try_credential
+from pynchy.gateway.way import Way
 from pynchy.logs import logger
 from tests.edges.gateway_world import (
     END,

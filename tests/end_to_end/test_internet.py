@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.end_to_end.house import Talk, running
+import trustme
+
+from tests.end_to_end.house import HANG, Talk, environment, running
 from tests.internet import Internet, bare_repository
 
 
@@ -12,6 +17,79 @@ def shell(talk: Talk, command: str) -> str:
     """What a command in the sandbox wrote, out and error."""
     talk.say(f"bash ({command}) 2>&1")
     return talk.reply().removeprefix("The tool said: ")
+
+
+def test_a_proxy_is_on_the_way_of_agents_too(tmp_path: Path, internet: Internet) -> None:
+    for host in ("www.example.org", "hidden.example.org", "other.example.net"):
+        internet.page(host, "page.html", f"a page of {host}")
+    settings = (f"gateway.proxy={internet.proxy}", "gateway.no_proxy=.example.net")
+    with (
+        running(tmp_path / "home", "bwrap", *settings, inside=internet) as daemon,
+        daemon.talk() as talk,
+    ):
+        for scheme in ("https", "http"):
+            for host in ("www.example.org", "hidden.example.org", "other.example.net"):
+                told = shell(talk, f"curl -sS {scheme}://{host}/page.html")
+                assert f"a page of {host}" in told
+            # A name that leads inside goes no further, whatever a proxy would say.
+            told = shell(talk, f"curl -sSv {scheme}://router.example.org/")
+            assert "router.example.org is not on the public internet" in told
+            told = shell(talk, f"curl -sSv {scheme}://nowhere.example/")
+            words = {
+                "https": "refuses nowhere.example:443: 502 Unknown host",
+                "http": "502 Unknown host",
+            }
+            assert words[scheme] in told
+    asked = {(seen.method, seen.path) for seen in internet.seen() if seen.scheme == "proxy"}
+    assert asked == {
+        ("CONNECT", "www.example.org:443"),
+        ("CONNECT", "hidden.example.org:443"),
+        ("CONNECT", "nowhere.example:443"),
+        ("GET", "http://www.example.org/page.html"),
+        ("GET", "http://hidden.example.org/page.html"),
+        ("GET", "http://nowhere.example/"),
+    }
+    assert len(internet.seen("other.example.net")) == 2
+
+
+def test_the_certificates_of_the_settings_are_those_of_agents(
+    tmp_path: Path, internet: Internet
+) -> None:
+    internet.page("www.example.org", "page.html", "a page of theirs")
+    home, other = tmp_path / "home", tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    look = "curl -sS https://www.example.org/page.html; wget -qO- https://www.example.org/page.html"
+    for file, answers in ((internet.ca_file, 2), (other, 0)):
+        with (
+            running(home, "bwrap", f"gateway.ca_file={file}", inside=internet) as daemon,
+            daemon.talk() as talk,
+        ):
+            told = shell(talk, f"{look}; cat $REQUESTS_CA_BUNDLE")
+            assert told.count("a page of theirs") == answers
+            assert file.read_text().strip() in told
+
+
+def test_the_doctor_tries_the_proxy(tmp_path: Path, internet: Internet) -> None:
+    internet.page("api.anthropic.com", "v1", "")
+
+    def doctor(proxy: str, *words: str) -> tuple[str, str]:
+        env = environment(tmp_path / "home", PYNCHY_GATEWAY_PROXY=proxy)
+        look = [sys.executable, "-m", "pynchy", "doctor", "--json", *words]
+        done = subprocess.run(
+            internet.command(look), env=env, capture_output=True, text=True, timeout=HANG
+        )
+        [row] = [row for row in json.loads(done.stdout) if row["check"] == "proxy"]
+        return row["level"], row["what"]
+
+    assert doctor("") == ("ok", "none; gateway.proxy names one, where there has to be")
+    assert doctor(internet.proxy)[0] == "ok"
+    level, what = doctor(internet.proxy, "--online")
+    assert (level, what) == ("ok", f"{internet.proxy} lets us out, and refuses what is inside")
+    level, what = doctor(internet.lax_proxy, "--online")
+    assert level == "warn"
+    assert "does not refuse 127.0.0.1, 10.0.0.1" in what
+    level, what = doctor("http://127.0.0.1:9")
+    assert (level, "does not answer" in what) == ("fail", True)
 
 
 def test_programs_reach_public_hosts_and_nothing_else(tmp_path: Path, internet: Internet) -> None:

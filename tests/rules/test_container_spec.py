@@ -260,6 +260,33 @@ def test_a_submount_that_would_need_quoting_is_refused() -> None:
         docker_argv(spec, user=USER)
 
 
+def test_certificates_of_the_owner_are_where_programs_look() -> None:
+    spec = a_spec(certificates=Path("/var/pynchy/certificates.pem"))
+    env = container_env(spec)
+    assert env["REQUESTS_CA_BUNDLE"] == env["NODE_EXTRA_CA_CERTS"] == "/opt/certificates.pem"
+    bind = "type=bind,source=/var/pynchy/certificates.pem,target={},readonly"
+    usual = "/etc/ssl/certs/ca-certificates.crt"
+    for argv in (
+        docker_argv(spec, user=USER),
+        podman_argv(spec, user=USER, machine=Podman(False, 9)),
+    ):
+        for place in ("/opt/certificates.pem", usual):
+            assert f"--mount={bind.format(place)}" in argv
+    assert bind.format("/opt/certificates.pem") in apple_argv(spec, user=USER)
+    for trusted, places in (
+        (usual, ["/opt/certificates.pem", usual]),
+        ("", ["/opt/certificates.pem"]),
+    ):
+        args = bwrap_args(spec, host=HostTree((), (), (), certificates=trusted), user=USER)
+        at = [n for n, word in enumerate(args) if word == "/var/pynchy/certificates.pem"]
+        assert [(args[n - 1], args[n + 1]) for n in at] == [
+            ("--ro-bind", place) for place in places
+        ]
+    assert not any("certificates" in word for word in docker_argv(a_spec(), user=USER))
+    with pytest.raises(BadSpec):
+        a_spec(certificates=Path("certificates.pem"))
+
+
 def test_nothing_of_ours_is_secret_in_the_environment() -> None:
     # invariant 93, 101, 142, 143
     env = container_env(a_spec())

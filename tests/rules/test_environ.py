@@ -21,6 +21,11 @@ def test_the_whatsapp_process_has_the_proxy_of_our_settings_and_no_other() -> No
         "NEONIZE_BOT_TAG": "off",
     }
 
+    kept = for_whatsapp(
+        {"NO_PROXY": "x"}, proxy="http://proxy:3128", ca_file=None, no_proxy=("a.org", "10.0.0.0/8")
+    )
+    assert kept["NO_PROXY"] == "a.org,10.0.0.0/8"
+
 
 def test_the_key_of_the_model_is_not_whatsapps_business() -> None:
     around = {"ANTHROPIC_API_KEY": "k", "CLAUDE_CODE_OAUTH_TOKEN": "t"}

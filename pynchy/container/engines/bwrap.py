@@ -69,6 +69,11 @@ _ETC: Final = (
     "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf",
 )  # fmt: skip
 
+# Where all of them are in one file: on Debian and its like, on Fedora and its like.
+_CERTIFICATES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+)  # fmt: skip
+
 _FILES: Final = accounts.FILES | {
     "hosts": "127.0.0.1 localhost agent\n::1 localhost\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
@@ -213,6 +218,7 @@ class Bwrap:
                 spec,
                 mounts=tuple(attrs.evolve(m, source=staged(m.source)) for m in spec.mounts),
                 gateway_dir=spec.gateway_dir and staged(spec.gateway_dir),
+                certificates=spec.certificates and staged(spec.certificates),
             )
             if not program.startswith(("/usr/", "/bin/")):
                 top = Path(program).parents[
@@ -261,7 +267,15 @@ def host_tree(files: Path) -> HostTree:
     python_path = tuple(dict.fromkeys((str(source), str(packages))))
     masked = tuple(f"/proc/{name}" for name in _MASKED if Path("/proc", name).exists())
     folders = tuple(f"/proc/{name}" for name in _MASKED_FOLDERS if Path("/proc", name).is_dir())
-    return HostTree(tuple(trees), tuple(links), path, python_path, masked, folders)
+    trusted = next(
+        (
+            name
+            for name in _CERTIFICATES
+            if Path(name).resolve() == Path(name) and Path(name).is_file()
+        ),
+        "",
+    )
+    return HostTree(tuple(trees), tuple(links), path, python_path, masked, folders, trusted)
 
 
 def _python() -> str:
