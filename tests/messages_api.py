@@ -89,6 +89,7 @@ class Reply:
     error: tuple[str, str] = ("", "")
     headers: tuple[tuple[str, str], ...] = ()
     input_tokens: int = 10
+    searches: int = 0  # that it made itself
     ends: Literal["well", "in silence", "in an error"] = "well"
     before_last: Callable[[], Awaitable[Any]] | None = None
 
@@ -257,8 +258,9 @@ def _events(called: Request, reply: Reply) -> list[tuple[str, dict[str, Any]]]:
         if delta is not None:
             events.append(("content_block_delta", {"index": index, "delta": delta}))
         events.append(("content_block_stop", {"index": index}))
-    events.append(
-        ("message_delta", {"delta": {"stop_reason": _stop(reply)}, "usage": {"output_tokens": 5}})
-    )
+    usage: dict[str, Any] = {"output_tokens": 5}
+    if reply.searches:
+        usage["server_tool_use"] = {"web_search_requests": reply.searches}
+    events.append(("message_delta", {"delta": {"stop_reason": _stop(reply)}, "usage": usage}))
     events.append(("message_stop", {}))
     return [(name, {"type": name, **body}) for name, body in events]

@@ -219,7 +219,8 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
         raise _bad("model must be a name")
     if who.models and model not in who.models:
         words = f"this group may not use {model[:60]!r} (setting models); request_tool asks people for it"
-        raise Refusal(403, "permission_error", words)
+        # Not 403, of which the CLI makes that it could not authenticate, and tries again.
+        raise Refusal(400, "invalid_request_error", words, closed=True)
     stream = document.get("stream", False)
     if not isinstance(stream, bool):
         raise _bad("stream must be true or false")

@@ -92,7 +92,7 @@ class Run:
 
     def count(self, refusal: Refusal) -> None:
         """Remember what was refused for want of authority, by its words; only so many of them."""
-        if refusal.status in _AUTHORITY:
+        if refusal.closed or refusal.status in _AUTHORITY:
             known = refusal.message in self.refused or len(self.refused) < MAX_REFUSALS
             words = refusal.message if known else "other things"
             self.refused[words] = self.refused.get(words, 0) + 1
@@ -205,7 +205,7 @@ class _Connection:
             async with self.run.large:
                 return await self.paced(steps, len(raw))
         except Refusal as refusal:
-            if refusal.status in _AUTHORITY:
+            if refusal.closed or refusal.status in _AUTHORITY:
                 self.run.saw(failures.CallResult("policy", refusal.message))
             raise
 

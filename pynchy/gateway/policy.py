@@ -23,11 +23,12 @@ MAX_PHRASE: Final = 400  # characters; a host name alone may have 253
 
 @attrs.frozen
 class Refusal(Exception):
-    """Why something is refused, in words that the agent may read."""
+    """Why something is refused, in words that the agent may read. ``closed``: a setting of the group refuses it."""
 
     status: int
     kind: str
     message: str
+    closed: bool = False
 
     def body(self) -> bytes:
         """The refusal as the Messages API writes its errors."""

@@ -140,8 +140,10 @@ def server_tools_of(settings: Settings, egress: Egress, *, searches: bool) -> fr
 
 def web_of(egress: Egress, server_tools: frozenset[str], *, searches: bool) -> tuple[str, ...]:
     """What of the web a run is offered, in the wire's words: only what can work."""
-    pages = egress.kind == "public" or (egress.kind == "allowlist" and bool(egress.patterns))
-    there = {"fetch": pages, "search": searches and SEARCH in server_tools}
+    there = {
+        "fetch": egress.kind in ("public", "allowlist"),
+        "search": searches and SEARCH in server_tools,
+    }
     return tuple(part for part in wire.WEB if there[part])
 
 

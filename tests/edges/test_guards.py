@@ -110,7 +110,7 @@ PUBLIC, LISTED = Egress("public"), Egress("allowlist", ("example.org",))
         ("", PUBLIC, True, ("fetch", "search")),
         ("", PUBLIC, False, ("fetch",)),
         ("", LISTED, True, ("fetch",)),
-        ("", Egress("allowlist"), True, ()),
+        ("", Egress("allowlist"), True, ("fetch",)),  # it is refused with what to ask for
         ("", Egress("none"), True, ()),
         ("none", PUBLIC, True, ("fetch",)),
         ("code_execution", PUBLIC, True, ("fetch",)),

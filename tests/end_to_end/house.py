@@ -137,16 +137,10 @@ def running(
     **env: str,
 ) -> Iterator[Daemon]:
     """A daemon on ``home`` until the block ends; killed then, if it has not been stopped. ``inside`` is the internet
-    that it has; without one it has the machine's."""
-    argv = [
-        sys.executable,
-        "-m",
-        module,
-        "run",
-        "--offline",
-        "--set",
-        f"container.engine={engine}",
-    ]
+    that it has; without one it has the machine's. The model is the offline one, unless ``env`` has a key."""
+    argv = [sys.executable, "-m", module, "run", "--set", f"container.engine={engine}"]
+    if "ANTHROPIC_API_KEY" not in env:
+        argv += ["--offline"]
     for setting in settings:
         argv += ["--set", setting]
     if inside is not None:

@@ -261,7 +261,7 @@ def test_malformed_calls_are_refused(document: dict[str, Any]) -> None:
 
 def test_a_group_may_be_held_to_its_models() -> None:
     who = RunIdentity(WHO.run, WHO.group, "t", models=("claude-haiku-5-5",))
-    assert refused(body(), who).status == 403
+    assert refused(body(), who).status == 400
     assert checked(body(model="claude-haiku-5-5"), who).model == "claude-haiku-5-5"
 
 
