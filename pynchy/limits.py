@@ -115,6 +115,8 @@ class Memories:
 
     most: int = number(2_000, "", "notes of one group, and of all groups together")
     found: int = number(10, "", "results of a search that names no number")
+    search: float = number(5.0, "time", "how long one search may take")
+    text: int = number(4_000, "characters", "one note")
 
 
 @_section

@@ -65,7 +65,8 @@ HOST: Final = Host()
 
 @attrs.frozen
 class Given:
-    """A command as it arrived in a group's folder. ``file`` is what it wants to send, if it does."""
+    """A command as it arrived in a group's folder. ``file`` is what it wants to send, if it does; ``found`` what
+    its search came to, if it is one."""
 
     command: wire.Command
     folder: GroupId
@@ -73,6 +74,7 @@ class Given:
     id: str
     sha256: str
     file: Staged | Unfit | None = None
+    found: Done | None = None
 
 
 @attrs.frozen

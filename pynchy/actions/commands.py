@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import attrs
+
 from pynchy.actions import approvals, groups, memory, messages, tasks, usage, waiting
 from pynchy.actions.call import HOST, Call, Done, Given, Host
 from pynchy.actions.effects import Effects
@@ -19,7 +21,8 @@ from pynchy.limits import GROUPS
 from pynchy.model import MINUTE
 from pynchy.policy import effect_limits, tools
 from pynchy.store import authority, breakers, journal
-from pynchy.store.database import Tx
+from pynchy.store.connection import TooLong
+from pynchy.store.database import Store, Tx
 
 MOST_COMMANDS: Final = GROUPS.commands
 
@@ -43,6 +46,30 @@ def handle(tx: Tx, given: Given, host: Host = HOST) -> Done:
     return done
 
 
+async def search(store: Store, given: Given, host: Host = HOST) -> Given:
+    """Look beside the store's calls for what a search wants, before it is handled; other commands as they are."""
+    if given.command.name not in memory.SEARCHES:
+        return given
+    try:
+        return await store.read(_search, given, host)
+    except TooLong as error:
+        text = f"the search was given up: {error}; look for fewer or rarer words"
+        return attrs.evolve(given, found=Done(ok=False, text=text))
+
+
+def _search(tx: Tx, given: Given, host: Host) -> Given:
+    command = given.command
+    caller = authority.caller_of(tx, given.folder, given.run)
+    if (
+        caller is None
+        or tools.refusal(caller, command.name) is not None
+        or tools.misfit(command.name, command.args) is not None
+    ):
+        return given  # `handle` says so
+    call = Call(tx, caller, command.args, given.file, host)
+    return attrs.evolve(given, found=ACTS[command.name](call))
+
+
 def _carry_out(tx: Tx, given: Given, host: Host) -> Done:
     command = given.command
     caller = authority.caller_of(tx, given.folder, given.run)
@@ -59,6 +86,8 @@ def _carry_out(tx: Tx, given: Given, host: Host) -> Done:
             text = effect_limits.refusal(held.kind)
             told = Effects(speaks=held.told)
             return Done(ok=False, text=text, effects=told, offence="too much", fresh=held.told)
+    if given.found is not None:
+        return given.found
     call = Call(tx, caller, command.args, given.file, host)
     try:
         with tx.undone_if_raised():

@@ -192,6 +192,7 @@ def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
     pynchy groups set family budget.day_dollars 2.50
     pynchy groups set family disk 2g
     pynchy groups set family image agent-browser
+    pynchy groups set family language de
     """
     found = ask("groups.set", folder=folder, key=key, value=value)
 

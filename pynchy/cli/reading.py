@@ -46,6 +46,7 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     from pynchy.config.timezone import machine_timezone
     from pynchy.control.ops.acting import Acting
     from pynchy.control.ops.looking import LookingOps
+    from pynchy.control.ops.memory import MemoryOps
     from pynchy.control.ops.tasks import TaskOps
     from pynchy.control.server import OpFailed, ops_of
     from pynchy.store.offline_reader import OtherSchema, open_unowned
@@ -60,7 +61,8 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     try:
         with open_unowned(home.database) as store:
             looking = LookingOps(store, home.backups, timezone)
-            question = ops_of(looking, TaskOps(Acting(store, nothing), timezone))[op]
+            acting = Acting(store, nothing)
+            question = ops_of(looking, TaskOps(acting, timezone), MemoryOps(acting, timezone))[op]
 
             async def put() -> object:
                 return await question(None, **arguments)

@@ -1,4 +1,4 @@
-"""Shell completion of an installation's own names: groups, chats, tasks, codes.
+"""Shell completion of an installation's own names: groups, chats, tasks, memories, codes.
 
 The rule that keeps it so: the shell waits at each press of Tab, so only a running daemon is asked, and if anything
 goes wrong nothing is offered.
@@ -54,4 +54,5 @@ def _task(task: dict[str, Any]) -> list[tuple[str, str]]:
 groups: Complete = _offering("groups.list", lambda group: [(group["folder"], group["name"])])
 chats: Complete = _offering("groups.list", _chats)
 tasks: Complete = _offering("tasks.list", _task)
+memories: Complete = _offering("memory.list", lambda each: [(each["id"][:SHORT], each["text"])])
 codes: Complete = _offering("approvals", lambda each: [(each["code"], each["text"])])

@@ -18,6 +18,7 @@ from pynchy.control.ops.console import ConsoleOps
 from pynchy.control.ops.forgetting import ForgettingOps
 from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
+from pynchy.control.ops.memory import MemoryOps
 from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.status import Live, StatusOps
 from pynchy.control.ops.tasks import TaskOps
@@ -74,6 +75,7 @@ def table(daemon: Daemon) -> Mapping[str, server.Op]:
         GroupOps(acting, config.assistant.name, scaffold, after.channels.refresh),
         LookingOps(store, home.backups, timezone),
         TaskOps(acting, timezone),
+        MemoryOps(acting, timezone),
         ApprovalOps(acting, scaffold),
         Figures(
             store=store,

@@ -286,6 +286,7 @@ class _CommandProcessor:
         try:
             sha256 = hashlib.sha256(data).hexdigest()
             given = Given(command, inbox.folder, self.run, command_id, sha256, file)
+            given = await handlers.search(self.service.store, given, inbox.host)
             done = await self.service.store.call(handlers.handle, given, inbox.host)
         finally:
             if isinstance(file, Staged) and not (done.ok and done.fresh):

@@ -23,7 +23,7 @@ from pynchy.config.paths import Home
 from pynchy.config.settings import Keeping
 from pynchy.files.disk import Space, Threshold, spell_bytes
 from pynchy.logs import logger
-from pynchy.maintenance import cleanup
+from pynchy.maintenance import cleanup, indexing
 from pynchy.model import DAY, HOUR, MINUTE, Micros, RunId, after
 from pynchy.schedule.clock_watch import ClockWatch
 from pynchy.store import health, journal, ledger, runs
@@ -192,6 +192,7 @@ class NightlyRound:
         done = [f"{answers} answers to commands and {calls} model calls forgotten"]
         if self.kept.messages:
             done.append(f"{await self._prune_messages()} old messages deleted")
+        done.append(f"{await indexing.refresh(self.store)} texts indexed anew")
         await self.store.tidy()
         return done
 

@@ -15,6 +15,7 @@ from pynchy.config.values import EGRESS, TIB, Money, Size
 from pynchy.container.mounts.rules import MountRequest
 from pynchy.limits import GROUPS
 from pynchy.policy.allowance import SEARCH, SERVER_TOOLS, Budget, Egress, check_owner, check_pattern
+from pynchy.text import terms
 from pynchy_agent import wire
 from pynchy_agent.values import (
     Choice,
@@ -70,6 +71,7 @@ _NAMED: Final[Mapping[str, Kind[Any]]] = {
     "image": Choice(tuple(IMAGES)),
     "disk": Optional(Size(0, 1024 * TIB)),
     "files": Optional(Whole(0)),
+    "language": Optional(Choice(tuple(terms.LANGUAGES))),
 }
 _MOUNT: Final = Record({"path": Text(least=0), "name": Text(least=0)}, {"writable": Flag()})
 _DOCUMENT: Final = Record(
@@ -100,6 +102,9 @@ class Settings:
     budget: Mapping[str, float] = attrs.field(factory=dict)
     disk: int | None = None  # bytes of all its files; 0: no limit
     files: int | None = None  # their number
+    language: str | None = (
+        None  # whose forms of words its searches know; None: as its messages look
+    )
     image: str = "agent"  # which of `IMAGES`
     others: str = "context"  # one of `OTHERS`
 

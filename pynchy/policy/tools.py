@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from pynchy.limits import MEMORIES
 from pynchy.model import ChatId, Group, GroupId, RunId, TurnId
 from pynchy.policy import effect_limits
 from pynchy.text.triggers import ANSWERS
@@ -243,7 +244,7 @@ _TABLE: Final = (
         name="remember",
         description="""Keep a fact for good, so that recall finds it when it matters: what people like, decided, or
         promised. What you need every time belongs in your CLAUDE.md instead.""",
-        needs={"text": Argument(Text(4000), "The fact, complete in itself.")},
+        needs={"text": Argument(Text(MEMORIES.text), "The fact, complete in itself.")},
         may={
             "scope": Argument(
                 Choice(("group", "global")),

@@ -36,7 +36,7 @@ def add_sent(tx: Tx, folder: GroupId, chat: ChatId, message_id: str, text: str) 
         sent_at=tx.now,
     )
     if row is not None:
-        search.add(tx, "outbox_fts", row, text)
+        search.put(tx, "outbox_fts", row, text, folder)
     return row is not None
 
 

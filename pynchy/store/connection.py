@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -60,12 +61,44 @@ def refuse_newer(path: Path, version: int) -> None:
 @contextmanager
 def open_reader(path: Path) -> Iterator[Connection]:
     """A connection that can only read, beside the one that writes."""
-    name = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(
-        sqlite3.connect(name, uri=True, isolation_level=None, timeout=5.0, factory=Connection)
-    ) as reader:
-        reader.execute("PRAGMA trusted_schema = OFF")
+    with closing(connect_reader(path)) as reader:
         yield reader
+
+
+def connect_reader(path: Path) -> Connection:
+    """The same, for whoever closes it in time."""
+    name = f"{path.absolute().as_uri()}?mode=ro"
+    reader = sqlite3.connect(
+        name,
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=5.0,
+        factory=Connection,
+    )
+    reader.execute("PRAGMA trusted_schema = OFF")
+    return reader
+
+
+class TooLong(Exception):
+    """A question took longer than it may; nothing is wrong with the store."""
+
+
+@contextmanager
+def bounded_reading(reader: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """A block that reads one state of the file, for so long at most. Raises `TooLong`."""
+    end = time.monotonic() + seconds
+    reader.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    reader.execute("BEGIN")
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise TooLong(f"it took longer than {seconds:.0f} s") from None
+        raise
+    finally:
+        reader.set_progress_handler(None, 0)
+        reader.execute("ROLLBACK")
 
 
 def connect(name: str) -> Connection:

@@ -19,11 +19,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Final,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+)
 
 import attrs
 import trio
 
+from pynchy.limits import MEMORIES
 from pynchy.model import Micros
 from pynchy.store import migrations
 from pynchy.store.connection import (
@@ -31,8 +42,10 @@ from pynchy.store.connection import (
     StoreBroken,
     StoreDamaged,
     StoreFull,
+    bounded_reading,
     configure,
     connect,
+    connect_reader,
     migrate,
     open_reader,
     refuse_newer,
@@ -165,6 +178,8 @@ class Store:
         self._belonging = opened.belonging
         self._run_sync = run_sync
         self._limiter = trio.CapacityLimiter(1)
+        self._reader: Connection | None = None
+        self._reading = trio.CapacityLimiter(1)
         self._broken: str | None = None
         self._rows = opened.connection.total_changes  # so far
         self._told = self._rows  # when somebody was last told
@@ -190,6 +205,24 @@ class Store:
             self._told = self._rows
             self._tell()
         return result
+
+    async def read(
+        self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Answer a question that may take a while: beside the calls, so that none of them waits for it.
+
+        It sees what was committed before it begins, and cannot write. Raises `TooLong` after `READING` seconds.
+        """
+        if self._path == Opened.MEMORY:
+            return await self.call(fn, *args, **kwargs)
+
+        def work() -> T:
+            if self._reader is None:
+                self._reader = connect_reader(self._path)
+            with bounded_reading(self._reader, MEMORIES.search):
+                return fn(Tx(self._reader, self._now(), self._new_id), *args, **kwargs)
+
+        return await self._run_sync(work, limiter=self._reading)
 
     def _begun(self) -> Tx:
         return Tx(self._connection, self._now(), self._new_id)
@@ -268,7 +301,9 @@ class Store:
         return self._broken is not None
 
     def close(self) -> None:
-        """Close the file in order, unless it is not there any more."""
+        """Close the file in order, unless it is not there any more. Nothing reads it by then."""
+        if self._reader is not None:
+            self._reader.close()
         if self._belonging is None or not self._belonging.abandoned:
             close(self._connection, self._belonging)
 
@@ -351,8 +386,10 @@ def _unreadable(error: sqlite3.Error, path: Path) -> StoreBroken:
 class Opened:
     """A connection to a store, and how its last owner left it."""
 
+    MEMORY: ClassVar = Path(":memory:")
+
     connection: Connection
-    path: Path = Path(":memory:")
+    path: Path = MEMORY
     stopped_uncleanly: bool = False
     belonging: Belonging | None = None
 

@@ -74,13 +74,13 @@ def _erase(db: Database, folder: GroupId) -> dict[str, int]:
 
     tasks = delete("tasks", "folder = :folder")  # and their slots
     memories = _unsearched(
-        db, "memories_fts", "SELECT rowid, text FROM memories WHERE folder = :folder", its
+        db, "memories_fts", "SELECT rowid FROM memories WHERE folder = :folder", its
     )
     delete("memories", "folder = :folder")
     _unsearched(
         db,
         "outbox_fts",
-        f"SELECT id, text FROM outbox WHERE kind = 'text' AND ({_ITS_OUTBOX})",
+        f"SELECT id FROM outbox WHERE kind = 'text' AND ({_ITS_OUTBOX})",
         its,
     )
     replies = delete("outbox", _ITS_OUTBOX)
@@ -93,7 +93,7 @@ def _erase(db: Database, folder: GroupId) -> dict[str, int]:
     _unsearched(
         db,
         "inbox_fts",
-        f"SELECT seq, text FROM inbox WHERE kind = 'text' AND seq IN ({_ITS_INBOX})",
+        f"SELECT seq FROM inbox WHERE kind = 'text' AND seq IN ({_ITS_INBOX})",
         its,
     )
     messages = delete("inbox", f"seq IN ({_ITS_INBOX})")
@@ -130,8 +130,8 @@ def _chats(db: Database, folder: GroupId) -> list[ChatId]:
 def _unsearched(db: Database, index: search.Index, query: str, its: dict[str, str]) -> int:
     """Take rows out of an index, and their words out of its pages."""
     found = db.execute(query, its).fetchall()
-    for row, text in found:
-        search.drop(db, index, row, text)
+    for (row,) in found:
+        search.drop(db, index, row)
     if found:
         search.compact(db, index)
     return len(found)

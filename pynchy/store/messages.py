@@ -22,7 +22,7 @@ from pynchy.model import (
     Seq,
     TurnId,
 )
-from pynchy.store import bot_loop, groups, questions, search
+from pynchy.store import bot_loop, groups, languages, questions, search
 from pynchy.store.database import Database, Tx
 from pynchy.store.rows import column, exists, read_all, scalar, scalars
 from pynchy.text.triggers import is_allowed, is_empty, is_trigger
@@ -105,6 +105,10 @@ def receive(tx: Tx, message: Message, *, command: bool = False) -> Received:
     seq = _insert(tx, message, triggers=triggers and asked is None, command=command)
     if seq is None:
         return nothing
+    if not command:
+        search.put(tx, "inbox_fts", seq, message.text, group.folder)
+        if languages.learn(tx, group.folder, message.text):
+            search.refresh_newest(tx, group.folder)
     if asked is not None:
         answered = questions.answer(tx, asked, message, group)
         if answered is not None:
@@ -203,8 +207,6 @@ def _insert(tx: Tx, message: Message, *, triggers: bool, command: bool) -> Seq |
         quoted=quoted,
         attachments=attachments if message.attachments else None,
     )
-    if seq is not None and not command:
-        search.add(tx, "inbox_fts", seq, message.text)
     return None if seq is None else Seq(seq)
 
 
@@ -286,5 +288,7 @@ def _take_back(db: Database, chat: ChatId, seq: Seq, *, gone: str) -> bool:
         "WHERE seq = ?2 RETURNING triggers",
         (gone, seq),
     ).fetchone()
+    if gone == "revoked":
+        search.drop(db, "inbox_fts", seq)
     groups.settle_wanted(db, chat)
     return bool(row[0])

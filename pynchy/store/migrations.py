@@ -10,8 +10,11 @@ there is something to apply: it costs a start as much as trio itself does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+from pynchy.text import terms
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -532,6 +535,58 @@ def m014_answers(db: Database) -> None:
     )
 
 
+def m015_forms_of_words(db: Database) -> None:
+    """Full-text indexes that hold stems, too, and say in which language; and the language of each group.
+
+    They keep what they hold: a text's stems depend on a library, and only what is kept can be taken out again.
+    """
+    tokenize = "unicode61 remove_diacritics 2 categories ''L* N* Co Mn Mc''"
+    db.execute(
+        "CREATE TABLE languages (folder TEXT PRIMARY KEY, language TEXT, signs TEXT NOT NULL) STRICT"
+    )
+    for index in ("memories_fts", "inbox_fts", "outbox_fts"):
+        db.execute(f"DROP TABLE {index}")
+        db.execute(
+            f"CREATE VIRTUAL TABLE {index} USING fts5 (terms, language UNINDEXED, tokenize = '{tokenize}')"
+        )
+    _guess_languages(db)
+    speaks = dict(db.execute("SELECT folder, language FROM languages").fetchall())
+    for index, texts in (
+        ("memories_fts", "SELECT rowid, text, coalesce(folder, 'main') FROM memories"),
+        (
+            "inbox_fts",
+            "SELECT seq, text, folder FROM inbox JOIN chats USING (chat) "
+            "WHERE kind = 'text' AND gone IS NOT 'revoked' ORDER BY seq",
+        ),
+        ("outbox_fts", "SELECT id, text, folder FROM outbox WHERE kind = 'text' ORDER BY id"),
+    ):
+        rows = (
+            (row, terms.indexed(text, language), language)
+            for row, text, folder in db.execute(texts)
+            for language in [speaks.get(folder) or terms.DEFAULT]
+        )
+        db.conn.executemany(
+            f"INSERT INTO {index} (rowid, terms, language) VALUES (?, ?, ?)",
+            rows,
+        )
+
+
+def _guess_languages(db: Database) -> None:
+    """Write down what the newest messages of each group tell of its language."""
+    newest = (
+        "SELECT substr(text, 1, 1000) FROM inbox WHERE chat = ? AND kind <> 'command' AND gone IS NULL "
+        "ORDER BY seq DESC LIMIT 100"
+    )
+    for (folder,) in db.execute("SELECT folder FROM groups").fetchall():
+        chats = db.execute("SELECT chat FROM chats WHERE folder = ?", (folder,)).fetchall()
+        texts = (text for chat in chats for (text,) in db.execute(newest, chat))
+        signs = terms.together(*map(terms.signs, texts))
+        db.execute(
+            "INSERT INTO languages VALUES (?, ?, ?)",
+            (folder, terms.language_of(signs), json.dumps(signs)),
+        )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
@@ -545,6 +600,7 @@ STEPS: Final[tuple[Step, ...]] = (
     m012_holds,
     m013_effects,
     m014_answers,
+    m015_forms_of_words,
 )
 SCHEMA: Final = len(STEPS)
 

@@ -45,3 +45,5 @@ class _Unowned(Store):
     ) -> T:
         await trio.lowlevel.checkpoint()
         return fn(self._begun(), *args, **kwargs)  # in no transaction: nobody else writes
+
+    read = call

@@ -106,7 +106,7 @@ def enqueue(tx: Tx, by: Author, texts: Sequence[str], *, quotes: str | None = No
     ids = []
     for text in texts:
         ids.append(_add(tx, by, "text", text, target=quotes))
-        search.add(tx, "outbox_fts", ids[-1], text)
+        search.put(tx, "outbox_fts", ids[-1], text, by.folder)
         quotes = None
     return ids
 

@@ -28,7 +28,7 @@ class Pruned:
 def prune_messages(db: Database, *, before: Micros, onwards: int = 0) -> Pruned:
     """Delete messages that came before a moment, of the next rows."""
     rows = db.execute(
-        "SELECT seq, received_at, kind, text, ("
+        "SELECT seq, received_at, kind, ("
         "  SELECT folder IS NOT NULL AND inbox.seq > min(claimed_seq, coalesce(("
         "    SELECT min(lo) FROM turns WHERE turns.chat = chats.chat AND ended_at IS NULL "
         "    AND lo IS NOT NULL), claimed_seq)) FROM chats WHERE chats.chat = inbox.chat"
@@ -44,24 +44,24 @@ def prune_messages(db: Database, *, before: Micros, onwards: int = 0) -> Pruned:
 def prune_replies(db: Database, *, before: Micros, onwards: int = 0) -> Pruned:
     """Delete what was sent, or given up, before a moment, of the next rows."""
     rows = db.execute(
-        "SELECT id, created_at, kind, text, sent_at IS NULL AND failed_at IS NULL AS needed "
+        "SELECT id, created_at, kind, sent_at IS NULL AND failed_at IS NULL AS needed "
         "FROM outbox WHERE id > ? ORDER BY id LIMIT ?",
         (onwards, WINDOW),
     ).fetchall()
     return _prune(db, rows, before, "outbox_fts", ("DELETE FROM outbox WHERE id = ?",))
 
 
-Rows = list[tuple[int, Micros, str, str, bool]]  # number, moment, kind, text, whether it is needed
+Rows = list[tuple[int, Micros, str, bool]]  # number, moment, kind, whether it is needed
 
 
 def _prune(
     db: Database, rows: Rows, before: Micros, index: search.Index, deletes: tuple[str, ...]
 ) -> Pruned:
     """Delete the old ones of some rows, and say where to go on: behind these, unless all are young or the last."""
-    old = [(id, kind, text) for id, at, kind, text, needed in rows if at < before and not needed]
-    for id, kind, text in old:
+    old = [(id, kind) for id, at, kind, needed in rows if at < before and not needed]
+    for id, kind in old:
         if kind == "text":
-            search.drop(db, index, id, text)
+            search.drop(db, index, id)
         for delete in deletes:
             db.execute(delete, (id,))
     is_last = len(rows) < WINDOW or all(at >= before for _, at, *_ in rows)

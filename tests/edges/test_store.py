@@ -12,9 +12,11 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -22,7 +24,14 @@ import trio
 from pynchy.cli import start
 from pynchy.model import MAIN_CONSOLE, Message, Micros, SenderId
 from pynchy.store import backup, database, groups, messages, migrations
-from pynchy.store.connection import StoreBroken, StoreDamaged, StoreError, StoreFull, StoreTooNew
+from pynchy.store.connection import (
+    StoreBroken,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreTooNew,
+    TooLong,
+)
 from pynchy.store.database import Database, Store, Tx, open_store
 from tests.transactions import at
 
@@ -434,6 +443,59 @@ async def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:  # inv
         assert numbers == list(range(len(numbers)))
         assert numbers[-1] in (told, told + 1)
         last = numbers[-1]
+
+
+class TestReading:
+    async def test_a_long_search_holds_up_no_call(self, path: Path) -> None:
+        began, go_on = threading.Event(), threading.Event()
+
+        def long_search(db: Database) -> int:
+            before = count(db)
+            began.set()
+            assert go_on.wait(60)
+            assert count(db) == before  # one state, however long it takes
+            return before
+
+        async with open_store(path) as store:
+            await store.call(make_main)
+            found: list[int] = []
+
+            async def look() -> None:
+                found.append(await store.read(long_search))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(look)
+                await trio.to_thread.run_sync(began.wait)
+                with trio.fail_after(30):
+                    await store.call(at(NOW, messages.receive), hello(1))
+                    await store.tidy()
+                go_on.set()
+            assert found == [0]
+            assert await store.read(count) == 1
+
+    async def test_a_search_cannot_write(self, path: Path) -> None:
+        async with open_store(path) as store:
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                await store.read(make_main)
+            await store.call(make_main)
+
+    async def test_a_search_that_takes_too_long_is_given_up(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(database, "MEMORIES", SimpleNamespace(search=0.05))
+        endless = (
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+        )
+        async with open_store(path) as store:
+            with pytest.raises(TooLong):
+                await store.read(lambda db: db.execute(endless).fetchone())
+            assert await store.read(count) == 0  # the next one is answered
+
+    async def test_it_is_closed_before_the_one_that_writes(self, path: Path) -> None:
+        async with open_store(path) as store:
+            await store.read(count)
+            await store.call(make_main)
+        assert not path.with_name(path.name + "-wal").exists()  # the last one to close folds it in
 
 
 class TestBackups:

@@ -52,13 +52,16 @@ async def test_nothing_is_lost_on_the_way_up(home: Home, schema: int) -> None:
         entry = await store.call(entry_of, head.out.id)
         assert entry is not None
         assert entry["text"] == "on its way"
-        assert [each.text for each in await store.call(memory.said, MAIN, "unanswered", limit=1)]
+        for question in ("unanswered", "an answering one"):  # the second by its stem
+            (said, *_) = await store.call(memory.said, MAIN, question, limit=2)
+            assert said.text == ("unanswered" if question == "unanswered" else "answered")
         if schema >= 3:
             (task,) = await store.call(tasks.of_group, MAIN)
             assert (task.name, task.state) == ("briefing", "active")
         if schema >= 5:
             (kept,) = await store.call(memory.recall, MAIN, "tea", limit=1)
             assert kept.text == "Ann likes tea"
+            assert await store.call(memory.recall, MAIN, "teas Anna likes", limit=1) == [kept]
     assert backup.check(home.database) == migrations.SCHEMA
 
 

@@ -50,8 +50,7 @@ from pynchy.moving import old_home
 from pynchy.policy import group_settings, requests, tools
 from pynchy.policy.allowance import Budget, Egress, check_pattern
 from pynchy.schedule import times
-from pynchy.store import search
-from pynchy.text import names, prompt, reply, safe, splitting, triggers
+from pynchy.text import names, prompt, reply, safe, splitting, terms, triggers
 from pynchy.web import gate as web
 from pynchy.whatsapp import format, write
 from pynchy.whatsapp import lines as whatsapp_lines
@@ -374,9 +373,8 @@ def _index() -> sqlite3.Connection:
 
 
 def _search(data: bytes) -> None:
-    asked = search.any_of(_told(data))
-    if asked is not None:
-        _index().execute("SELECT rowid FROM words WHERE words MATCH ?", (asked,)).fetchall()
+    for term in terms.read(_told(data), ("en", "de")):
+        _index().execute("SELECT rowid FROM words WHERE words MATCH ?", (term.wider,)).fetchall()
 
 
 def _picture(data: bytes) -> None:

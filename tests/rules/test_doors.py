@@ -23,6 +23,7 @@ from pynchy.control.ops.acting import Acting
 from pynchy.control.ops.approvals import ApprovalOps
 from pynchy.control.ops.groups import GroupOps
 from pynchy.control.ops.looking import LookingOps
+from pynchy.control.ops.memory import MemoryOps
 from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.tasks import TaskOps
 from pynchy.control.server import call, ops_of
@@ -66,6 +67,7 @@ class Doors(World):
             GroupOps(acting, "Pynchy", no_folders, no_messenger),
             SettingsOps(acting, guards),
             TaskOps(acting, "UTC"),
+            MemoryOps(acting, "UTC"),
             ApprovalOps(acting, no_folders),
             LookingOps(store, cast("Any", None), "UTC"),
         )
@@ -271,9 +273,23 @@ ACTS: dict[str, Act] = {
         {"agent": lambda d, task: d.agent("update_task", task_id=task, prompt="feed the cat")},
         a_task,
     ),
-    "remember": Act({"agent": lambda d, _: d.agent("remember", text="x")}, follows=False),
+    "remember": Act(
+        {
+            "agent": lambda d, _: d.agent("remember", text="x"),
+            "op": lambda d, _: d.op("memory.add", text="x"),
+        },
+        follows=False,
+    ),
+    "change a memory": Act(
+        {"op": lambda d, id: d.op("memory.edit", memory=id, text="y")}, a_memory, follows=False
+    ),
     "forget": Act(
-        {"agent": lambda d, id: d.agent("forget", memory_id=id)}, a_memory, follows=False
+        {
+            "agent": lambda d, id: d.agent("forget", memory_id=id),
+            "op": lambda d, id: d.op("memory.delete", memory=id),
+        },
+        a_memory,
+        follows=False,
     ),
     "say something": Act({"agent": lambda d, _: d.agent("send_message", text="x")}, audited=0),
     "react": Act({"agent": lambda d, _: d.agent("react", emoji="👍")}, audited=0),

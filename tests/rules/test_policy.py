@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn, TypeVar, cast
 
+import attrs
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pynchy.actions.call import HOST, Done, Given, Host
-from pynchy.actions.commands import MOST_COMMANDS, handle
+from pynchy.actions.commands import MOST_COMMANDS, handle, search
 from pynchy.actions.effects import Effects
 from pynchy.actions.messages import MOST_SAID
 from pynchy.model import (
@@ -32,11 +35,13 @@ from pynchy.model import (
 from pynchy.policy import tools
 from pynchy.policy.tools import TOOLS, Caller, Reach, Tool
 from pynchy.store import authority, claims, groups, messages, outbox, results, runs, turns
-from pynchy.store.connection import Connection, configure
-from pynchy.store.database import Tx, open_memory
+from pynchy.store.connection import Connection, TooLong, configure
+from pynchy.store.database import Opened, Store, Tx, open_memory
 from pynchy.store.tasks import MOST_TASKS
 from pynchy_agent.wire import Command
 from tests.transactions import open_entries
+
+T = TypeVar("T")
 
 NOON = Micros(1_700_000_000_000_000)
 FAMILY, WORK = GroupId("family"), GroupId("work")
@@ -227,6 +232,41 @@ class World:
 
     def outbox(self) -> list[dict[str, Any]]:
         return list(self.db.query("SELECT * FROM outbox ORDER BY id"))
+
+
+async def test_a_search_is_made_beside_the_calls_and_answered_like_any_command() -> None:
+    there = World()
+    there.call("remember", {"text": "Anna is allergic to nuts"})
+    kept = Store(Opened(there.db), cast("Any", inline), now=lambda: NOON, new_id=there.new_id)
+
+    async def ask(name: str, args: dict[str, Any], id: str) -> Done:
+        given = Given(Command(name, args), there.folder, RUN, id, "0")
+        searched = await search(kept, given)
+        assert (searched.found is None) == (name == "remember" or "query" not in args)
+        return handle(Tx(there.db, NOON, there.new_id), searched)
+
+    found = await ask("recall", {"query": "allergies"}, "a" * 32)
+    assert "allergic to nuts" in found.text
+    assert await ask("recall", {"query": "allergies"}, "a" * 32) == attrs.evolve(found, fresh=False)
+    assert not (await ask("recall", {"words": "allergies"}, "b" * 32)).ok
+    assert (await ask("search_history", {"query": "allergies"}, "c" * 32)).ok
+
+
+async def test_a_search_that_takes_too_long_is_refused() -> None:
+    class Slow:
+        async def read(self, *_: object) -> NoReturn:
+            await trio.lowlevel.checkpoint()
+            raise TooLong("it took longer than 5 s")
+
+    there = World()
+    given = Given(Command("recall", {"query": "x"}), there.folder, RUN, "a" * 32, "0")
+    done = handle(Tx(there.db, NOON, there.new_id), await search(cast("Store", Slow()), given))
+    assert (done.ok, done.text[:26]) == (False, "the search was given up: i")
+
+
+async def inline(fn: Callable[[], T], /, *, limiter: object = None) -> T:
+    await trio.lowlevel.checkpoint()
+    return fn()
 
 
 def test_a_message_is_output_of_the_turn_that_runs() -> None:

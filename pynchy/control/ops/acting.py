@@ -19,6 +19,7 @@ from pynchy.limits import LISTS
 from pynchy.model import GroupId
 from pynchy.schedule.times import spell
 from pynchy.store import groups
+from pynchy.store.connection import TooLong
 from pynchy.store.database import Store, Tx
 
 _CONSOLE_CHAT: Final = re.compile(r"console:[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
@@ -69,6 +70,16 @@ async def group_of(store: Store, name: str) -> GroupId:
     if found is None:
         raise OpFailed("unknown_group", f"{name[:80]!r} is not a group")
     return found.folder
+
+
+async def searched(
+    store: Store, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Look beside the store's calls. Raises `OpFailed` if it takes too long."""
+    try:
+        return await store.read(fn, *args, **kwargs)
+    except TooLong as error:
+        raise OpFailed("failed", f"the search was given up: {error}") from None
 
 
 def check_chat(chat: str) -> None:

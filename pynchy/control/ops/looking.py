@@ -1,4 +1,4 @@
-"""Control ops to inspect messages, runs, usage and memory, and to make backups.
+"""Control ops to inspect messages, runs and usage, and to make backups.
 
 The rule that keeps it so: each op is one or two query calls and a plain answer.
 """
@@ -13,7 +13,7 @@ import attrs
 
 from pynchy.actions import usage
 from pynchy.actions.actor import OWNER
-from pynchy.control.ops.acting import bounded, group_of, shown
+from pynchy.control.ops.acting import bounded, group_of, searched, shown
 from pynchy.control.server import Client, OpFailed, op
 from pynchy.model import ChatId, GroupId, after
 from pynchy.store import audit, memory, messages, outbox, runs, trace
@@ -85,23 +85,13 @@ class LookingOps:
         rows = await self.store.call(outbox.recent, limit=bounded(limit))
         return [shown(row, self.timezone) for row in rows]
 
-    @op("memory.search")
-    async def search_memory(
-        self, client: Client, *, query: str = "", group: str = "main", limit: int = 50
-    ) -> object:
-        """What a group remembers."""
-        found = await self.store.call(
-            memory.recall, await group_of(self.store, group), query, limit=bounded(limit)
-        )
-        return [shown(each, self.timezone) for each in found]
-
     @op("history.search")
     async def search_history(
         self, client: Client, *, query: str, group: str = "main", limit: int = 50
     ) -> object:
         """What was said in a group that fits some words best."""
-        found = await self.store.call(
-            memory.said, await group_of(self.store, group), query, limit=bounded(limit)
+        found = await searched(
+            self.store, memory.said, await group_of(self.store, group), query, limit=bounded(limit)
         )
         return [shown(each, self.timezone) for each in found]
 

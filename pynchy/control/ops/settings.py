@@ -14,6 +14,7 @@ from pynchy.container.mounts.rules import BadAllowlist, MountRequest, name_after
 from pynchy.control.ops.acting import Acting
 from pynchy.control.server import Client, OpFailed, op
 from pynchy.groups.guards import Guards
+from pynchy.maintenance import indexing
 from pynchy.model import GroupId
 from pynchy.store import groups
 
@@ -49,10 +50,13 @@ class SettingsOps:
 
         ``answers`` (mention, reply, name or all) holds from the next message on.
         ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas), ``image`` (agent or
-        agent-browser), ``budget.day_dollars`` and so on, and ``disk`` (as 5g) and ``files`` for what its folders
-        may hold.
+        agent-browser), ``budget.day_dollars`` and so on, ``disk`` (as 5g) and ``files`` for what its folders
+        may hold, and ``language`` (en, de, ...) for its searches.
         """
-        return await self.acting.get(acts.set_value, GroupId(folder), key, value)
+        document = await self.acting.get(acts.set_value, GroupId(folder), key, value)
+        if key == "language":
+            await indexing.refresh(self.acting.store)
+        return document
 
     @op("mounts.check")
     async def check(self, client: Client) -> object:
