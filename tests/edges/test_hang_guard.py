@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,9 @@ def pytest_of(folder: Path, source: str, before: str = "") -> subprocess.Complet
     code += f"sys.exit(pytest.main(['-c', {str(config)!r}, '-p', 'no:cacheprovider', '-p', 'tests.hang_guard', '-q', "
     code += f"{str(folder / 'test_hanging.py')!r}]))"
     argv = [sys.executable, "-c", code]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    # The limits it asserts are those written above.
+    environ = os.environ | {"PYNCHY_TEST_SLOWNESS": "1"}
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=90, env=environ)
 
 
 def test_whatever_hangs_fails_alone(tmp_path: Path) -> None:

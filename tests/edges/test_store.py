@@ -558,7 +558,7 @@ class TestBackups:
             else:
                 there.write_bytes(content)
             before = there.read_bytes()
-            with pytest.raises(StoreError, match="say another name"):
+            with pytest.raises(StoreError, match="choose another name"):
                 await store.copy_to(there)
             assert there.read_bytes() == before
             there.unlink()
