@@ -270,6 +270,7 @@ class WhatsApp:
 class Lists:
     """How much of a long list is shown."""
 
+    bills: int = number(30, "", "groups whose bills `pynchy status` shows, main first")
     usage: int = number(100, "", "days, models and groups of one answer about usage")
     chats: int = number(100, "", "chats that are not registered, for an agent")
     tasks: int = number(30, "", "tasks, in a chat")
@@ -306,6 +307,7 @@ class Doctor:
 
     backup: float = number(14 * DAY, "time", "the age of the newest backup")
     clock: float = number(2 * MINUTE, "time", "how far the clock may be off")
+    prices: float = number(180 * DAY, "time", "the age of the table of prices")
 
 
 ANSWERS: Final = Answers()

@@ -64,6 +64,10 @@ BASH_TIMEOUT_MOST: Final = 600.0
 MAX_OUTPUT_TOKENS: Final = 32_000
 
 
+#: Tokens that the CLI keeps free: it shortens a conversation so many before the window that it is told of.
+CLI_RESERVE: Final = 33_000
+
+
 def find_cli() -> Path:
     """The CLI in the SDK's package, found without importing it."""
     spec = importlib.util.find_spec("claude_agent_sdk")
@@ -137,6 +141,7 @@ def environment(
         # Before ours, so that a container's image or a test can set them.
         "CLAUDE_CODE_MAX_RETRIES": "2",  # a short trouble; a longer one is the host's to wait for
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(MAX_OUTPUT_TOKENS),
+        **_paid(start),
         **programs_environment(environ),
         "ANTHROPIC_BASE_URL": base_url,
         "ANTHROPIC_AUTH_TOKEN": start.token,
@@ -161,6 +166,13 @@ def environment(
         "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
         "PWD": str(places.group),
     }
+
+
+def _paid(start: wire.Start) -> dict[str, str]:
+    """What decides what a message costs: how long a conversation may be, and how long it stays cached."""
+    window = {"CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(start.compact_at + CLI_RESERVE)}
+    hour = {"ENABLE_PROMPT_CACHING_1H": "1"}
+    return (window if start.compact_at else {}) | (hour if start.cache_hour else {})
 
 
 def programs_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -244,7 +244,11 @@ WEB: Final = ("fetch", "search")
 
 @attrs.frozen
 class Start:
-    """The first line: what the runner is, whom it works for and, unless it is pre-warmed, the first prompts."""
+    """The first line: what the runner is, whom it works for and, unless it is pre-warmed, the first prompts.
+
+    ``compact_at``: a conversation of more tokens is shortened before it goes on; 0 leaves that to the agent.
+    ``cache_hour``: what was read of it is kept at the provider for an hour, instead of minutes.
+    """
 
     run: str
     group: str
@@ -260,6 +264,8 @@ class Start:
     gateway: str  # a unix socket path, or an http:// URL where an engine cannot pass a socket
     web: Annotated[tuple[str, ...], Items(Choice(WEB))] = ()
     prompts: tuple[Prompt, ...] = ()
+    compact_at: int = 0
+    cache_hour: bool = False
     protocol: int = PROTOCOL
 
 

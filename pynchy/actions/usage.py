@@ -1,7 +1,7 @@
-"""What model calls cost, by the ledger: the same figures whoever asks.
+"""What model calls cost, by the ledger: the same figures, and the same words, whoever asks.
 
 Procedure. A day is the budget's day, in the people's own time zone. A group is told of its own use; the owner, and
-main, of everybody's.
+main, of everybody's. What has not happened yet is an estimate, and is called "about".
 """
 
 from __future__ import annotations
@@ -14,10 +14,17 @@ import attrs
 from pynchy.actions.actor import Actor
 from pynchy.actions.call import Call, Done
 from pynchy.actions.refused import Refused
+from pynchy.config.settings import DAY_DOLLARS, TOTAL_DAY_DOLLARS
+from pynchy.config.settings import Budget as Settings
+from pynchy.gateway.budgets import Standing
+from pynchy.gateway.caching import FRESH, LONG, SHORT, hour_pays, next_message
+from pynchy.gateway.prices import ALIASES, resolved
 from pynchy.limits import LISTS
-from pynchy.model import DAY, GroupId, after
+from pynchy.model import DAY, Group, GroupId, after
+from pynchy.policy import group_settings
+from pynchy.policy.allowance import Budget
 from pynchy.schedule.times import spell
-from pynchy.store import ledger
+from pynchy.store import groups, ledger
 from pynchy.store.database import Tx
 
 
@@ -50,6 +57,170 @@ def total(lines: Iterable[ledger.Line]) -> Total:
         cost=sum(each.cost for each in found),
         estimated=sum(each.estimated for each in found),
     )
+
+
+# --- what a group pays ---------------------------------------------------------------------------
+
+PACE: Final = 7 * DAY  # how far back the pace of a group is looked at
+CALLS: Final = 200  # and at most so many calls of the model
+
+
+def keeps_an_hour(tx: Tx, folder: GroupId) -> bool:
+    """Whether this group's conversation is cheaper if it stays cached for an hour, by its pace until now."""
+    return hour_pays(ledger.calls_of(tx, folder, since=after(tx.now, -PACE), most=CALLS))
+
+
+def budget_of(settings: Settings, *, billed: bool) -> Budget:
+    """What a group without figures of its own may spend. ``billed``: what calls cost is on a bill."""
+    day, all_day = settings.day_dollars, settings.total_day_dollars
+    if billed:
+        day = DAY_DOLLARS if day is None else day
+        all_day = TOTAL_DAY_DOLLARS if all_day is None else all_day
+    return Budget(
+        all_money=round((all_day or 0) * 1_000_000) or None,
+        day_money=round((day or 0) * 1_000_000) or None,
+        day_tokens=settings.day_tokens or None,
+        run_money=round(settings.run_dollars * 1_000_000) or None,
+        run_tokens=settings.run_tokens or None,
+    )
+
+
+@attrs.frozen
+class Terms:
+    """What holds for all groups: the model asked for, the time zone, what a group may spend that has no figures of
+    its own, and whether calls are ``free``."""
+
+    model: str = ""
+    timezone: str = "UTC"
+    budget: Callable[[], Budget] = Budget
+    free: bool = False
+
+
+NO_TERMS: Final = Terms()
+
+
+@attrs.frozen
+class Spent:
+    """A budget of today, and what is spent of it. Money in micro-dollars; ``limit`` None: there is none."""
+
+    limit: int | None
+    used: int
+    token_limit: int | None
+    tokens: int
+
+    @property
+    def left(self) -> int | None:
+        """What may still be spent."""
+        return None if self.limit is None else max(0, self.limit - self.used)
+
+
+@attrs.frozen
+class Bill:
+    """What a group pays. ``resolved`` is the model that answers, ``seen`` whether a call has shown that.
+
+    ``message`` is about what a short message costs now; ``later`` the same once what is cached of the conversation is
+    not any more, None if nothing is.
+    """
+
+    group: GroupId
+    model: str
+    resolved: str
+    seen: bool
+    free: bool
+    today: Spent
+    of_all: Spent
+    estimated: int  # of today: the most that calls can have cost of which not all is known
+    conversation: int  # tokens
+    message: int
+    later: int | None
+    cached_until: str | None  # hours and minutes where the people are
+
+
+def bill(tx: Tx, actor: Actor, group: Group, terms: Terms) -> Bill:
+    """What a group pays now: its model, its budgets, and what a message costs. Raises `Refused`."""
+    folder = group.folder
+    of_today = total(used(tx, actor, folder, days=1, timezone=terms.timezone))
+    try:
+        own = group_settings.read(groups.settings(tx, folder))
+    except group_settings.BadSettings:
+        own = group_settings.CLOSED
+    limits = group_settings.budget_of(own, terms.budget())
+    day = spell(tx.now, terms.timezone)[:10]
+    of_all, today = ledger.days(tx, folder, limits, day)
+    asked = group.model or terms.model
+    calls = ledger.conversation(tx, folder)
+    shown = [each.model for each in calls if _is_alias_of(asked, each.model)]
+    model = shown[-1] if shown else resolved(asked)
+    size = max((each.prompt + each.output for each in calls), default=FRESH)
+    hour = keeps_an_hour(tx, folder)
+    cached, later = (0, 0) if terms.free else next_message(model, size, hour=hour)
+    until = after(calls[-1].at, LONG if hour else SHORT) if calls else tx.now
+    warm = until > tx.now
+    return Bill(
+        folder,
+        asked or "default",
+        model,
+        bool(shown),
+        terms.free,
+        _spent(today),
+        _spent(of_all),
+        of_today.estimated,
+        conversation=size,
+        message=cached if warm else later,
+        later=later if warm else None,
+        cached_until=spell(until, terms.timezone)[11:16] if warm else None,
+    )
+
+
+def _is_alias_of(asked: str, model: str) -> bool:
+    """Whether a call of ``model`` may be what came of asking for ``asked``."""
+    return model == asked or (asked in ALIASES and asked in (*_ANY, *model.split("-")))
+
+
+_ANY: Final = ("", "default", "best", "opusplan")
+
+
+def _spent(found: Standing) -> Spent:
+    return Spent(found.money, found.money_spent, found.tokens, found.tokens_spent)
+
+
+def model_words(found: Bill) -> str:
+    """Which model answers."""
+    if found.model == found.resolved:
+        return found.model
+    return f"{found.model} ({found.resolved}{'' if found.seen else ', as far as is known before the first call'})"
+
+
+def budget_words(found: Bill, *, of_all: bool) -> str:
+    """What was used today, of how much, and what is left."""
+    kept = found.of_all if of_all else found.today
+    apart = ""
+    if found.estimated and not of_all:
+        apart = f" (at most: {_dollars(found.estimated)} of it is estimated)"
+    said = f"{_dollars(kept.used)}{apart}"
+    if kept.left is not None:
+        said += f" of {_dollars(kept.limit or 0)}, {_dollars(kept.left)} left"
+    elif kept.token_limit is None:
+        said += ", no limit"
+    if kept.token_limit is not None:
+        left = max(0, kept.token_limit - kept.tokens)
+        said += f"; {kept.tokens:,} of {kept.token_limit:,} tokens, {left:,} left"
+    return said
+
+
+def message_words(found: Bill) -> str:
+    """What a message costs now."""
+    size = f"{found.conversation:,} tokens"
+    if found.free:
+        return f"nothing (the built-in model; a conversation of about {size})"
+    if found.later is None:
+        return f"about {_dollars(found.message)} (a conversation of about {size})"
+    until = f"cached until {found.cached_until}, then about {_dollars(found.later)}"
+    return f"about {_dollars(found.message)} (a conversation of about {size}, {until})"
+
+
+def _dollars(micros: int) -> str:
+    return f"${micros / 1e6:.2f}" if micros >= 10_000 or not micros else f"${micros / 1e6:.4f}"
 
 
 # --- the commands of agents ----------------------------------------------------------------------

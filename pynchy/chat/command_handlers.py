@@ -41,17 +41,26 @@ class Context:
     group: Group
     argument: str
     scaffold: Scaffold
-    timezone: str
+    costs: usage.Terms
+
+    def bill(self, tx: Tx) -> usage.Bill:
+        """What the group pays."""
+        return usage.bill(tx, self.actor, self.group, self.costs)
 
 
 def carry_out(
-    tx: Tx, asked: Asked, /, *, scaffold: Scaffold = no_folders, timezone: str = "UTC"
+    tx: Tx,
+    asked: Asked,
+    /,
+    *,
+    scaffold: Scaffold = no_folders,
+    costs: usage.Terms = usage.NO_TERMS,
 ) -> Effects:
     """Do what was asked, answer it in its chat, and say what follows after the commit."""
     text, effects = asked.refusal, NOTHING
     if text is None:
         actor = actor_of(asked.message, asked.group)
-        context = Context(actor, asked.group, asked.command.argument, scaffold, timezone)
+        context = Context(actor, asked.group, asked.command.argument, scaffold, costs)
         try:
             with tx.undone_if_raised():
                 text, effects = HANDLERS[asked.command.name](tx, context)
@@ -130,7 +139,18 @@ def _status(tx: Tx, context: Context) -> _Answer:
     if retry is not None and now < retry < after(now, 2 * DAY):
         lines.append(f"It is tried again in {_spell((retry - now) / 1e6)}.")
     lines.append("A conversation is under way." if group.session else "No conversation yet.")
+    bill = context.bill(tx)
+    lines.append(f"Model: {usage.model_words(bill)}. {_budgets(bill)}")
     return " ".join(lines), NOTHING
+
+
+def _budgets(bill: usage.Bill) -> str:
+    """What may be spent, what is, and what a message costs."""
+    today = usage.budget_words(bill, of_all=False)
+    of_all = f"; all groups: {usage.budget_words(bill, of_all=True)}" * (
+        bill.of_all.limit is not None
+    )
+    return f"Today: {today}{of_all}. A message now costs {usage.message_words(bill)}."
 
 
 def _tasks(tx: Tx, context: Context) -> _Answer:
@@ -148,16 +168,28 @@ def _tasks(tx: Tx, context: Context) -> _Answer:
 
 def _usage(tx: Tx, context: Context) -> _Answer:
     folder = None if context.group.is_main else context.group.folder
-    today = usage.total(usage.used(tx, context.actor, folder, days=1, timezone=context.timezone))
+    today = usage.total(
+        usage.used(tx, context.actor, folder, days=1, timezone=context.costs.timezone)
+    )
     said = f"Today: {today.calls} calls, {today.tokens} tokens, ${today.cost / 1e6:.2f}"
     if today.estimated:
         said += f", of which ${today.estimated / 1e6:.2f} is the most it can be"
-    return f"{said}.", NOTHING
+    bill = context.bill(tx)
+    here = "This group today" if folder is None else "Budget"
+    of_all = f" All groups: {usage.budget_words(bill, of_all=True)}." * (
+        bill.of_all.limit is not None
+    )
+    return (
+        f"{said}. {here}: {usage.budget_words(bill, of_all=False)}.{of_all} "
+        f"A message now costs {usage.message_words(bill)}.",
+        NOTHING,
+    )
 
 
 def _model(tx: Tx, context: Context) -> _Answer:
     if not context.argument:
-        return f"Model: {context.group.model or 'the default'}.", NOTHING
+        bill = context.bill(tx)
+        return f"Model: {usage.model_words(bill)}. {_budgets(bill)}", NOTHING
     model = None if context.argument == "default" else context.argument
     effects = groups.set_model(tx, context.actor, context.group.folder, model)
     return f"The model from the next conversation on: {context.argument}.", effects

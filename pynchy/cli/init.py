@@ -45,6 +45,10 @@ class Flags:
     credential: str | None  # "-", "env", or a file
     offline: bool
     no_online: bool
+    model: str | None
+    day_dollars: float | None
+    total_dollars: float | None
+    timezone: str | None
     engine: str | None
     image: bool | None
     whatsapp: bool | None
@@ -177,6 +181,94 @@ def _try(kind: str, secret: str, config: Config) -> None:
     click.echo("  the API accepts it" if verdict.status < 300 else "  the API knows it")
 
 
+def _look_model(patient: Patient) -> Seen:
+    config = _config(patient)
+    name = config.model.name
+    if config.model.offline or config.credential is None:
+        return Seen(True, "the built-in one")
+    return Seen(_is_set(patient, "model", "name"), name or "the agent's own choice", "--model NAME")
+
+
+def _choose_model(patient: Patient, flags: Flags) -> None:
+    name = flags.model
+    if name is None:
+        from pynchy.gateway.prices import price_of, resolved
+
+        for alias in ("haiku", "sonnet", "opus"):
+            price = price_of(resolved(alias))
+            told = f"${price.input:g} a million tokens read, ${price.output:g} written"
+            click.echo(f"  {alias}: {told}")
+        name = str(click.prompt("Model", default=_config(patient).model.name or "sonnet"))
+    _set(patient, "model", "name", json.dumps(name.strip()))
+
+
+def _look_budget(patient: Patient) -> Seen:
+    from pynchy.actions.usage import budget_of
+
+    config = _config(patient)
+    limits = budget_of(config.budget, billed=config.is_billed)
+    day, total = (
+        "no limit" if most is None else f"${most / 1e6:.2f}"
+        for most in (limits.day_money, limits.all_money)
+    )
+    told = f"a day and group: {day}; all groups: {total}"
+    if not config.is_billed:
+        why = "a subscription is paid already" if config.credential else "nothing is paid"
+        return Seen(True, f"{told} ({why})")
+    return Seen(_is_set(patient, "budget", "day_dollars"), told, "--day-dollars AMOUNT")
+
+
+def _set_budget(patient: Patient, flags: Flags) -> None:
+    from pynchy.actions.usage import budget_of
+
+    limits = budget_of(_config(patient).budget, billed=True)
+    day, total = flags.day_dollars, flags.total_dollars
+    if day is None:
+        click.echo("  What may a day cost, in dollars? What comes after that waits. 0: no limit.")
+        default = (limits.day_money or 0) / 1e6
+        day = click.prompt("One group", default=default, type=click.FloatRange(0, 1_000_000))
+    if total is None and flags.day_dollars is None:
+        default = (limits.all_money or 0) / 1e6
+        total = click.prompt("All groups", default=default, type=click.FloatRange(0, 1_000_000))
+    _set(patient, "budget", "day_dollars", str(day))
+    if total is not None:
+        _set(patient, "budget", "total_day_dollars", str(total))
+
+
+def _look_timezone(patient: Patient) -> Seen:
+    name = _config(patient).assistant.timezone
+    if _is_set(patient, "assistant", "timezone"):
+        return Seen(True, name)
+    return Seen(False, f"{name}, as this machine's", "--timezone ZONE")
+
+
+def _set_timezone(patient: Patient, flags: Flags) -> None:
+    from pynchy.config.timezone import is_zone
+
+    name = flags.timezone
+    while name is None or not is_zone(name):
+        if name is not None:
+            told = f"{name!r}: expected a time zone such as Europe/Berlin"
+            if flags.timezone is not None:
+                raise click.ClickException(told)
+            click.echo(f"  {escape(told)}")
+        name = str(click.prompt("Your time zone", default=_config(patient).assistant.timezone))
+    _set(patient, "assistant", "timezone", json.dumps(name))
+
+
+def _is_set(patient: Patient, section: str, key: str) -> bool:
+    """Whether somebody has said it: not its default, nor what the machine says."""
+    from pynchy.config.sources import find
+
+    found = find(patient.environ).origins.get((section, key), "")
+    return bool(found) and not found.startswith(("the machine", "unknown"))
+
+
+def _set(patient: Patient, section: str, key: str, value: str) -> None:
+    patient.home.make()
+    set_setting(patient.home.config, section, key, value)
+
+
 def _look_runtime(patient: Patient) -> Seen:
     if patient.runtime is None:
         return Seen(False, patient.no_runtime, "install one of them, then: pynchy init")
@@ -277,6 +369,24 @@ STEPS: Final[dict[str, Step]] = {
         lambda flags: True if flags.credential is not None or flags.offline else None,
         code=Exit.CONFIG,  # it asks by itself
     ),
+    "model": Step(  # these three ask by themselves
+        _look_model,
+        _choose_model,
+        lambda flags: None if flags.model is None else True,
+        code=Exit.CONFIG,
+    ),
+    "budget": Step(
+        _look_budget,
+        _set_budget,
+        lambda flags: None if flags.day_dollars is None and flags.total_dollars is None else True,
+        code=Exit.CONFIG,
+    ),
+    "timezone": Step(
+        _look_timezone,
+        _set_timezone,
+        lambda flags: None if flags.timezone is None else True,
+        code=Exit.CONFIG,
+    ),
     "runtime": Step(_look_runtime, _set_engine, lambda flags: True, code=Exit.NO_RUNTIME),
     "image": Step(
         _look_image,
@@ -307,7 +417,13 @@ STEPS: Final[dict[str, Step]] = {
 
 # --- doing them ----------------------------------------------------------------------------------
 
-AT_START: Final = ("credential", "runtime")  # what is read once, at the start
+AT_START: Final = (
+    "credential",
+    "model",
+    "budget",
+    "timezone",
+    "runtime",
+)  # what is read once, at the start
 _PYNCHY: Final = tuple(itself.argv("pynchy"))
 
 
@@ -324,6 +440,16 @@ class _Skipped(Exception):
 )
 @click.option("--offline", is_flag=True, help="No key: the built-in scripted model answers.")
 @click.option("--no-online", is_flag=True, help="Keep the key without asking the API about it.")
+@click.option("--model", metavar="NAME", help="Who answers: sonnet, opus, haiku or a full name.")
+@click.option(
+    "--day-dollars",
+    type=click.FloatRange(0, 1_000_000),
+    help="What a group may cost a day; 0: any.",
+)
+@click.option(
+    "--total-dollars", type=click.FloatRange(0, 1_000_000), help="The same of all groups together."
+)
+@click.option("--timezone", metavar="ZONE", help="Your time zone, as Europe/Berlin.")
 @click.option("--engine", type=click.Choice(ENGINES), help="What holds the agents.")
 @click.option("--image/--no-image", default=None, help="Build the agent's image, if it is old.")
 @click.option("--whatsapp/--no-whatsapp", default=None, help="Link WhatsApp.")
@@ -403,6 +529,9 @@ def _replaces(name: str, flags: Flags) -> bool:
     """Whether the flags ask for something else than what is there."""
     asked: dict[str, bool] = {
         "credential": flags.credential is not None or flags.offline,
+        "model": flags.model is not None,
+        "budget": flags.day_dollars is not None or flags.total_dollars is not None,
+        "timezone": flags.timezone is not None,
         "runtime": flags.engine is not None,
         "main": flags.main is not None,
     }

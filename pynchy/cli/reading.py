@@ -39,9 +39,11 @@ def ask(op: str, **arguments: object) -> Any:
 
 def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
     # Imported here: a daemon that runs is asked in no time.
+    from functools import partial
 
     import trio
 
+    from pynchy.actions.usage import Terms, budget_of
     from pynchy.config.sources import ConfigError, from_environ
     from pynchy.config.timezone import machine_timezone
     from pynchy.control.ops.acting import Acting
@@ -55,12 +57,20 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
         raise AssertionError("a question has no effects")
 
     try:
-        timezone = from_environ(os.environ).assistant.timezone
+        config = from_environ(os.environ)
+        timezone = config.assistant.timezone
+        costs = Terms(
+            config.model.name,
+            timezone,
+            partial(budget_of, config.budget, billed=config.is_billed),
+            free=config.model.offline or config.credential is None,
+        )
     except ConfigError:  # `pynchy config check` says what is wrong with it
         timezone = machine_timezone(os.environ) or "UTC"
+        costs = Terms(timezone=timezone)
     try:
         with open_unowned(home.database) as store:
-            looking = LookingOps(store, home.backups, timezone)
+            looking = LookingOps(store, home.backups, timezone, costs)
             acting = Acting(store, nothing)
             question = ops_of(looking, TaskOps(acting, timezone), MemoryOps(acting, timezone))[op]
 

@@ -58,7 +58,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         f"pynchy {status['version']}, process {status['pid']}, up {spell(status['uptime'])}",
         f"home       {status['home']}",
         f"runtime    {status['runtime']}",
-        f"model      {status['model']}",
+        f"model      {_model(status)}",
         "channels   " + ", ".join(f"{n} {state}" for n, state in status["channels"].items()),
         f"containers {len(status['runs'])} of {status['containers']}",
     ]
@@ -101,13 +101,28 @@ def _lines(status: dict[str, Any]) -> list[str]:
             f"  {retry['folder']}: try {retry['attempt'] + 1} at {_clock(retry['at'])}{until}, after {error[:300]}"
         )
     lines.append(f"groups     {len(status['groups'])}")
+    bills = {bill["group"]: bill for bill in status.get("bills", ())}
+    main = bills.get("main", {})
     for group in status["groups"]:
         trigger = f"@{group['trigger']}" if group["answers"] != "all" else "every message"
         paused = ", paused" if group["paused"] else ", held back" if group.get("held_back") else ""
         lines.append(
             f"  {group['folder']}: {', '.join(group['chats']) or 'no chat'}, {trigger}{paused}"
         )
+        if bill := bills.get(group["folder"]):
+            model = f"{bill['words']['model']}, " if bill["model"] != main.get("model") else ""
+            lines.append(
+                f"    {model}today {bill['words']['today']}; a message now costs {bill['words']['message']}"
+            )
     return lines
+
+
+def _model(status: dict[str, Any]) -> str:
+    """Who answers, and what all groups together may spend today."""
+    bills = status.get("bills") or [{}]
+    if not (words := bills[0].get("words")):
+        return str(status["model"])
+    return f"{status['model']}: {words['model']}; all groups today: {words['of_all']}"
 
 
 def _clock(at: int) -> str:

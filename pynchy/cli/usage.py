@@ -23,13 +23,26 @@ from pynchy.cli.table import table
 @click.option("--group", shell_complete=words.groups, default="", help="Of this group only.")
 @json_option
 def command(days: int, group: str, as_json: bool) -> None:
-    """Show model usage as the gateway counted it, silent turns included.
+    """Show model usage as the gateway counted it, silent turns included, and what may be spent.
+
+    Dollars are list prices. The last lines are of one group, main if none is named: its model,
+    today's budgets, and about what a short message costs now.
 
     \b
     pynchy usage
     pynchy usage --days 7 --group family
     """
     show(reading.ask("usage", days=days, group=group), _lines, as_json=as_json)
+    if not as_json:
+        show(reading.ask("bill", group=group or "main"), _bill, as_json=False)
+
+
+def _bill(found: dict[str, Any]) -> Iterator[str]:
+    words = found["words"]
+    yield f"model: {words['model']}"
+    yield f"{found['group']} today: {words['today']}"
+    yield f"all groups today: {words['of_all']}"
+    yield f"a message in {found['group']} now costs {words['message']}"
 
 
 def _lines(found: list[dict[str, Any]]) -> Iterator[str]:

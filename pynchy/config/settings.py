@@ -23,6 +23,7 @@ from pynchy.config.values import (
     MIB,
     NAME,
     PROXY,
+    Cap,
     HostList,
     Line,
     Money,
@@ -35,6 +36,10 @@ from pynchy.model import DAY, HOUR, MINUTE, SECOND
 from pynchy_agent.values import Choice, Flag, Kind, Number, Unfit, Whole
 
 T = TypeVar("T")
+
+#: Dollars that may be spent with an API key where nobody has said how many: one group's in a day, and everybody's.
+DAY_DOLLARS: Final = 5.0
+TOTAL_DAY_DOLLARS: Final = 15.0
 
 
 @attrs.frozen
@@ -168,7 +173,16 @@ class Limits:
 class Model:
     """Who answers."""
 
-    name: str = setting("", Line(), "the model; empty: the agent's own default")
+    name: str = setting(
+        "sonnet",
+        Line(),
+        "the model, by its name or an alias that the agent knows (sonnet, opus, haiku); empty: the agent's own choice",
+    )
+    compact_at: int = setting(
+        160_000,
+        Whole(67_000, 967_000),
+        "tokens of a conversation; a longer one is shortened before it goes on: all of it is read with each message",
+    )
     base_url: str = setting(
         "https://api.anthropic.com",
         API_URL,
@@ -186,13 +200,22 @@ class Model:
 
 @attrs.frozen
 class Budget:
-    """What may be spent. 0 is no limit."""
+    """What may be spent, at list prices. 0 is no limit. Where nothing is set, an API key has a limit a day; a
+    subscription is paid already, and has none."""
 
     run_dollars: float = setting(0.0, Money(most=1_000_000), "one container, from start to exit")
     run_tokens: int = setting(0, Whole(0, 10**12), "the same in tokens, in and out")
-    day_dollars: float = setting(0.0, Money(most=1_000_000), "one group, one day")
+    day_dollars: float | None = setting(
+        None,
+        Cap(Money(most=1_000_000)),
+        f"one group, one day; empty: {DAY_DOLLARS:g} with an API key",
+    )
     day_tokens: int = setting(0, Whole(0, 10**12), "the same in tokens, in and out")
-    total_day_dollars: float = setting(0.0, Money(most=1_000_000), "all groups together, one day")
+    total_day_dollars: float | None = setting(
+        None,
+        Cap(Money(most=1_000_000)),
+        f"all groups together, one day; empty: {TOTAL_DAY_DOLLARS:g} with an API key",
+    )
 
 
 @attrs.frozen
@@ -346,6 +369,12 @@ class Config:
     logging: Logging = Logging()
     credential: Credential | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether what calls of the model cost is on a bill."""
+        kind = None if self.credential is None or self.model.offline else self.credential.kind
+        return kind == "api_key"
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {

@@ -119,6 +119,29 @@ class Money(Number):
 
 
 @attrs.frozen
+class Cap(Kind[float | None]):
+    """An amount of dollars that may be spent. None where nobody has said one."""
+
+    amount: Money
+
+    @property
+    def expected(self) -> str:
+        return self.amount.expected
+
+    def _take(self, value: object) -> float | None:
+        return None if value is None else self.amount.take(value)
+
+    def _parse(self, value: object) -> float | None:
+        return None if value in (None, "") else self.amount.parse(value)
+
+    def spell(self, value: Any) -> str:
+        return "" if value is None else self.amount.spell(value)
+
+    def schema(self) -> dict[str, Any]:
+        return self.amount.schema()
+
+
+@attrs.frozen
 class Line(Kind[str]):
     """A text of one line with ``least`` to ``most`` characters, without blanks around it."""
 

@@ -19,6 +19,7 @@ import attrs
 import trio
 
 import pynchy
+from pynchy.actions import usage
 from pynchy.chat.channel import Channel
 from pynchy.chat.console import Console
 from pynchy.clock import World, day_of
@@ -41,6 +42,7 @@ from pynchy.groups.guards import Guards
 from pynchy.ipc.watcher import CommandService
 from pynchy.logs import logger
 from pynchy.model import SECOND, ChatId, Group, GroupId, RunId, channel_of
+from pynchy.policy.allowance import Budget
 from pynchy.policy.failures import CallResult
 from pynchy.store import groups, guard_reports
 from pynchy.store.database import Store
@@ -97,6 +99,21 @@ class Edges:
     notify: Callable[[str, str], Awaitable[None]] | None = None
     has_home: bool = False
     measure: Callable[[], Space] = lambda: ENDLESS
+    upstream: Upstream | None = None
+
+    def costs(self, config: Config) -> usage.Terms:
+        """What decides what groups pay."""
+        upstream = self.upstream
+
+        def budget() -> Budget:  # a credential may be renewed by one of another kind
+            return usage.budget_of(config.budget, billed=upstream is not None and upstream.billed)
+
+        return usage.Terms(
+            config.model.name,
+            config.assistant.timezone,
+            budget,
+            free=upstream is not None and upstream.free,
+        )
 
 
 async def find_runtime(

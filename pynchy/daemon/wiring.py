@@ -129,6 +129,7 @@ async def run(
                 look=Health(runtime, config.container.image, known).look,
                 notify=desktop.notify,
                 has_home=True,
+                upstream=upstream,
                 measure=measure,
             )
             await serve(config, between, signals=signals, ready=ready, stopping=stopping)
@@ -205,7 +206,7 @@ async def serve(
             on_command=partial(
                 command_handlers.carry_out,
                 scaffold=partial(folders.scaffold, config.home),
-                timezone=config.assistant.timezone,
+                costs=edges.costs(config),
             ),
             carry_out=after.carry_out,
             stored=after.terminals.stored,

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +45,7 @@ from pynchy.gateway.exchange import UpstreamUnreachable
 from pynchy.gateway.hosts import Destination
 from pynchy.gateway.outer_proxy import dial_proxy, open_tunnel, refuses
 from pynchy.gateway.policy import Refusal
+from pynchy.gateway.prices import PRICED
 from pynchy.gateway.upstream import Verdict, credential_of, try_credential
 from pynchy.gateway.way import Way
 from pynchy.limits import DOCTOR
@@ -446,6 +448,17 @@ async def check_clock(patient: Patient) -> Finding:
             told_so = f"{ahead:.0f} s behind the last line of the log"
             return Finding("warn", told_so, "is it right? timedatectl set-ntp true keeps it so")
     return Finding("ok", "plausible")
+
+
+async def check_prices(patient: Patient) -> Finding:
+    age = patient.now - datetime(*PRICED.timetuple()[:3], tzinfo=UTC).timestamp()
+    if age > DOCTOR.prices:
+        return Finding(
+            "warn",
+            f"what calls cost is reckoned with the prices of {PRICED}",
+            "update pynchy; until then budgets and usage in dollars may be wrong: the API's console has the bill",
+        )
+    return Finding("ok", f"the list prices of {PRICED}")
 
 
 async def check_timezone(patient: Patient) -> Finding:

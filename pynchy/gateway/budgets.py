@@ -12,6 +12,7 @@ import attrs
 
 from pynchy.gateway.exchange import OverBudget, Wanted
 from pynchy.gateway.prices import SEARCH, input_bound, output_bound, output_for
+from pynchy.policy.allowance import WARN_AT
 
 USEFUL: Final = 1_024  # tokens of output; a budget that affords fewer is used up
 
@@ -39,16 +40,37 @@ class Standing:
             output = min(output, self.tokens - self.tokens_spent - wanted.input)
         return output
 
+    @property
+    def shown(self) -> str:
+        """What may be spent, in words; nothing where there is no limit."""
+        money = () if self.money is None else (f"${self.money / 1e6:.2f}",)
+        return " and ".join(
+            (*money, *(() if self.tokens is None else (f"{self.tokens:,} tokens",)))
+        )
+
+    @property
+    def spent(self) -> str:
+        """What was spent, in the same words."""
+        money = () if self.money is None else (f"${self.money_spent / 1e6:.2f}",)
+        tokens = () if self.tokens is None else (f"{self.tokens_spent:,} tokens",)
+        return " and ".join((*money, *tokens))
+
+    @property
+    def nearly_used_up(self) -> bool:
+        """Whether so much is spent that people should hear of it."""
+        return any(
+            most is not None and spent >= WARN_AT * most
+            for most, spent in ((self.money, self.money_spent), (self.tokens, self.tokens_spent))
+        )
+
     def too_little(self, wanted: Wanted) -> OverBudget:
         """That it does not afford the call, and why."""
-        shown, used_up = [], False
+        used_up = False
         if self.money is not None:
-            shown.append(f"${self.money / 1e6:.2f}")
             used_up = not wanted.free and _is_little(self.money - self.money_spent, self.money)
         if self.tokens is not None:
-            shown.append(f"{self.tokens:,} tokens")
             used_up |= _is_little(self.tokens - self.tokens_spent, self.tokens)
-        words = f"the budget of {' and '.join(shown)} for {self.name}"
+        words = f"the budget of {self.shown} for {self.name}"
         if used_up:
             return OverBudget(f"{words} is used up", self.period)
         output = min(wanted.output, USEFUL)

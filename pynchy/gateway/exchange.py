@@ -74,6 +74,11 @@ class Upstream(Protocol):
         """Whether a call costs nothing: it is counted all the same."""
         ...
 
+    @property
+    def billed(self) -> bool:
+        """Whether what a call costs is on a bill: with a subscription it is paid already."""
+        ...
+
     async def prepare(self) -> None:
         """Do in advance what the first call would wait for. Optional, and harmless twice."""
         ...
@@ -134,12 +139,13 @@ class Wanted:
 
 @attrs.frozen
 class Reserved:
-    """A reservation. ``output`` is how many tokens it affords, at most what was wanted."""
+    """A reservation. ``output`` is how many tokens it affords, at most what was wanted; ``who`` is to spend it."""
 
     id: int
     model: str
     output: int
     free: bool
+    who: RunIdentity | None = None
 
 
 @attrs.frozen

@@ -90,6 +90,7 @@ class OfflineModel:
 
     name: Final = "offline"
     free: Final = True
+    billed: Final = False
 
     def __init__(self, script: Script | None = None) -> None:
         self._script = script

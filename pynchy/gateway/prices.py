@@ -7,6 +7,8 @@ dearest price: a wrong guess then refuses too early, never too late.
 
 from __future__ import annotations
 
+from datetime import date
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -43,6 +45,9 @@ class Price:
             return self
         return Price(self.input * 2, self.output * 1.5, self.cache_read * 2)
 
+
+#: When these prices were looked up. `pynchy doctor` says so once they are old.
+PRICED: Final = date(2026, 11, 24)
 
 LONG: Final = 200_000  # tokens; a prompt of more is long
 WINDOW: Final = 1_000_000  # tokens that the API reads at most
@@ -92,7 +97,25 @@ PRICES: Final[dict[str, Price]] = {
     "claude-mythos-5-2": Price(8, 40, 0.2),
 }
 
+#: What the agent that ships makes of its aliases. A call shows what it was: this is for before the first.
+ALIASES: Final = {
+    "": "claude-opus-5-5",
+    "default": "claude-opus-5-5",
+    "best": "claude-opus-5-5",
+    "fable": "claude-fable-5-2",
+    "haiku": "claude-haiku-5-5",
+    "opus": "claude-opus-5-5",
+    "opusplan": "claude-sonnet-5-5",
+    "sonnet": "claude-sonnet-5-5",
+}
 
+
+def resolved(asked: str) -> str:
+    """The model that an alias stands for, as far as is known; any other name is its own."""
+    return ALIASES.get(asked.partition("[")[0], asked)
+
+
+@lru_cache(64)  # names are an agent's to choose
 def price_of(model: str) -> Price:
     """The price of a model, `DEAREST` if it is not known."""
     known = [prefix for prefix in PRICES if model == prefix or model.startswith(f"{prefix}-")]

@@ -130,6 +130,10 @@ class Anthropic:
     _opening: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _client: httpx.AsyncClient | None = attrs.field(default=None, init=False)
 
+    @property
+    def billed(self) -> bool:
+        return isinstance(self._credential, ApiKey)
+
     def renew(self, credential: ApiKey | OAuthToken) -> None:
         """Use another credential from the next call on."""
         self._credential = credential

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
+from pynchy.actions import usage
 from pynchy.actions.call import Host
 from pynchy.actions.effects import Effects
 from pynchy.config.paths import stamp_of
@@ -37,7 +38,6 @@ from pynchy.ipc.spool import open_spool
 from pynchy.ipc.watcher import CommandService, Inbox
 from pynchy.model import Group, GroupId, Micros, RunId
 from pynchy.policy import group_settings
-from pynchy.policy.allowance import Budget
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import CallResult
 from pynchy.reader_budget import Account, charged_to
@@ -153,13 +153,17 @@ class ContainedAgents:
             models=own.models,
             server_tools=server_tools,
             egress=egress,
-            budget=group_settings.budget_of(own, _budget(config)),
+            budget=group_settings.budget_of(
+                own, usage.budget_of(config.budget, billed=self.gateway.upstream.billed)
+            ),
         )
         first = attrs.evolve(
             start,
             token=token,
             gateway=f"{GATEWAY}/gateway.sock",
             web=group_settings.web_of(egress, server_tools, searches=searches),
+            compact_at=config.model.compact_at,
+            cache_hour=await self.store.call(usage.keeps_an_hour, group.folder),
         )
         inbox = self._inbox(group.folder)
         if helper:
@@ -258,17 +262,6 @@ class ContainedAgents:
         finally:
             with trio.CancelScope(shield=True):  # one small tree
                 await trio.to_thread.run_sync(folders.clear_helper, self.config.home, run)
-
-
-def _budget(config: Config) -> Budget:
-    budget = config.budget
-    return Budget(
-        all_money=round(budget.total_day_dollars * 1_000_000) or None,
-        day_money=round(budget.day_dollars * 1_000_000) or None,
-        day_tokens=budget.day_tokens or None,
-        run_money=round(budget.run_dollars * 1_000_000) or None,
-        run_tokens=budget.run_tokens or None,
-    )
 
 
 def own_skills() -> Path | None:

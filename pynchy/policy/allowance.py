@@ -30,6 +30,9 @@ class Budget:
     run_tokens: int | None = None
 
 
+WARN_AT: Final = 0.8  # of a day's budget: main is told when so much of it is used
+
+
 @attrs.frozen
 class Egress:
     """Where a container may connect to.

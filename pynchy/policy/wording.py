@@ -11,7 +11,7 @@ from typing import Final, Literal
 import attrs
 
 from pynchy.limits import HELPERS
-from pynchy.text.reply import within
+from pynchy.text.reply import NOTICE_PREFIX, within
 
 End = Literal["done", "failed", "denied", "expired"]
 
@@ -59,6 +59,18 @@ def mounts_refused(folder: str, refused: Sequence[tuple[str, str]]) -> str:
     """What main is told of mounts (name, reason) that a run goes on without."""
     lines = "\n".join(f"{within(name)}: {within(reason, 300)}" for name, reason in refused)
     return f"{folder} runs without some of its mounts:\n{lines}"
+
+
+def budget_nearly_used_up(limit: str, spent: str, folder: str | None) -> str:
+    """What main is told when most of a day's budget is used: that of a group, or of all groups with None."""
+    whose = "all groups" if folder is None else folder
+    raised = (
+        "the setting budget.total_day_dollars, and `pynchy service restart`"
+        if folder is None
+        else f"`pynchy groups set {folder} budget.day_dollars AMOUNT`"
+    )
+    used = f"{NOTICE_PREFIX}{spent} of today's {limit} for {whose} is used."
+    return f"{used} Once all of it is, messages wait until 00:00. To raise it: {raised}."
 
 
 WORTH_A_WORD: Final = 3600.0  # seconds

@@ -38,10 +38,11 @@ def forget(db: Database, chat: ChatId, kind: str) -> None:
     db.execute("DELETE FROM notices WHERE chat = ? AND class = ?", (chat, kind))
 
 
-def tell_main_once(tx: Tx, kind: str, text: str) -> bool:
-    """Say something to main unless it heard of this class within the cooldown; whether it was said."""
+def tell_main_once(tx: Tx, kind: str, text: str, *, since: Micros | None = None) -> bool:
+    """Say something to main unless it heard of this class within the cooldown; whether it was said. ``since``: see
+    `tell_once`."""
     chat = groups.main_chat(tx)
-    return chat is not None and tell_once(tx, chat, kind, text)
+    return chat is not None and tell_once(tx, chat, kind, text, since=since)
 
 
 def tell_main(tx: Tx, text: str, *, but: ChatId | None = None) -> bool:

@@ -30,6 +30,7 @@ LOOKS: Final = frozenset(
     {
         "approvals",
         "audit",
+        "bill",
         "history",
         "outbox",
         "runs",

@@ -144,6 +144,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.files.usage": Kind.GROUND,
     "pynchy.gateway.budgets": Kind.RULES,
     "pynchy.gateway.body": Kind.RULES,
+    "pynchy.gateway.caching": Kind.RULES,
     "pynchy.gateway.connection": Kind.EDGE,
     "pynchy.gateway.egress": Kind.EDGE,
     "pynchy.gateway.exchange": Kind.RULES,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trio
 
+from pynchy.actions.usage import budget_of
 from pynchy.cli.edit import set_secret, set_setting
 from pynchy.config.dotenv import parse_env
 from pynchy.config.paths import Home
@@ -86,6 +87,9 @@ def test_looking_changes_nothing(home: Home, runtime_name: str) -> None:
     assert states(done) == {
         "home": "todo",
         "credential": "todo",
+        "model": "done",  # the built-in one, which costs nothing
+        "budget": "done",
+        "timezone": "todo",
         "runtime": "done",
         "image": "done",
         "whatsapp": "todo",
@@ -233,6 +237,16 @@ async def test_on_a_terminal_it_asks_and_a_key_is_not_shown(home: Home, runtime_
                 await asked_for_a_key(at, after=seen)  # once more
                 await at.types(f"{KEY}\r")
                 await at.sees("the API accepts it")
+                await at.sees("Model [sonnet]")
+                await at.types("haiku\r")
+                await at.sees("One group [5.0]")
+                await at.types("2.5\r")
+                await at.sees("All groups [15.0]")
+                await at.types("\r")
+                await at.sees("Your time zone")
+                await at.types("nowhere\r")
+                await at.sees("expected a time zone such as")
+                await at.types("Europe/Vienna\r")
                 await at.sees("Link WhatsApp now?")
                 await at.types("\r")  # no, unless one says so
                 await at.sees("Start it now, and whenever")
@@ -241,6 +255,26 @@ async def test_on_a_terminal_it_asks_and_a_key_is_not_shown(home: Home, runtime_
                 assert await at.ended() == 0
     assert b"planted" not in at.seen
     assert parse_env(home.env.read_bytes()) == {"ANTHROPIC_API_KEY": KEY}
+    config = from_environ({"PYNCHY_HOME": str(home.root)})
+    assert (config.model.name, config.assistant.timezone) == ("haiku", "Europe/Vienna")
+    assert (config.budget.day_dollars, config.budget.total_day_dollars) == (2.5, 15.0)
+
+
+@pytest.mark.runtime("bwrap")
+def test_flags_say_the_model_the_cap_and_the_zone(home: Home, runtime_name: str) -> None:
+    key = ("--credential", "-", "--no-online")
+    first = init(home, *key, "--json", stdin=KEY)
+    assert [states(first)[each] for each in ("model", "budget", "timezone")] == ["skipped"] * 3
+    assert "$5.00; all groups: $15.00" in first.stdout
+    said = ("--model", "opus", "--day-dollars", "0", "--timezone", "Asia/Tokyo", "--json")
+    done = init(home, *said)
+    assert [states(done)[each] for each in ("model", "budget", "timezone")] == ["made"] * 3
+    config = from_environ({"PYNCHY_HOME": str(home.root)})
+    assert (config.model.name, config.assistant.timezone) == ("opus", "Asia/Tokyo")
+    assert budget_of(config.budget, billed=config.is_billed).day_money is None
+    assert init(home, "--timezone", "Mars/One", "--json").returncode == 78
+    paid = init(home, "--credential", "-", "--no-online", "--json", stdin=TOKEN)
+    assert "a subscription is paid already" in paid.stdout
 
 
 @pytest.mark.runtime("bwrap")
@@ -250,6 +284,8 @@ async def test_ctrl_c_in_the_middle_says_how_to_go_on(home: Home, runtime_name: 
             await asked_for_a_key(at)
             await at.types("\r")  # none for now
             await at.sees("the offline model answers; pynchy init asks again")
+            await at.sees("Your time zone")
+            await at.types("\r")
             await at.sees("Link WhatsApp now?")
             await at.types("\x03")
             await at.sees("To go on: pynchy init")
@@ -265,6 +301,8 @@ async def test_who_says_yes_to_a_service_without_a_key_is_told_what_it_needs(
     with trio.fail_after(120):
         async with terminal(home, "init", "--no-whatsapp", **environment(home)) as at:
             await asked_for_a_key(at)
+            await at.types("\r")
+            await at.sees("Your time zone")
             await at.types("\r")
             await at.sees("Start it now, and whenever")
             await at.types("\r")

@@ -152,6 +152,7 @@ def wrong_facts(patient: checks.Patient) -> dict[str, checks.Patient]:
         "sdk": nothing,
         "disk": attrs.evolve(patient, space=lambda path: Space(free=99 * MIB, total=9 * GIB)),
         "clock": attrs.evolve(patient, now=0.0),
+        "prices": attrs.evolve(patient, now=1_900_000_000.0),
         "timezone": attrs.evolve(patient, environ={"TZ": "Nowhere/At/All"}),
         "whatsapp": attrs.evolve(patient, config=enabled),
         "control": attrs.evolve(patient, running=True),

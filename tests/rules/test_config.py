@@ -62,7 +62,8 @@ DEFAULTS = {
         "engine_wait": 60,  # 1 min
     },
     "model": {
-        "name": "",
+        "name": "sonnet",
+        "compact_at": 160_000,
         "base_url": "https://api.anthropic.com",
         "web_search": "auto",
         "offline": False,
@@ -70,9 +71,9 @@ DEFAULTS = {
     "budget": {
         "run_dollars": 0,
         "run_tokens": 0,
-        "day_dollars": 0,
+        "day_dollars": None,  # 5 with an API key
         "day_tokens": 0,
-        "total_day_dollars": 0,
+        "total_day_dollars": None,  # 15 with an API key
     },
     "effects": {
         "turns": 300,

@@ -157,6 +157,7 @@ PINNED = {
         "unread": 100,
     },
     "lists": {
+        "bills": 30,
         "usage": 100,
         "chats": 100,
         "tasks": 30,
@@ -181,6 +182,7 @@ PINNED = {
     "doctor": {
         "backup": 1_209_600,  # 14 d
         "clock": 120,  # 2 min
+        "prices": 15_552_000,  # 180 d
     },
 }
 

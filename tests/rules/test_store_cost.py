@@ -44,7 +44,7 @@ def grown(*, groups_: int, messages_each: int) -> World:
     db = world.db
     db.execute(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
-        "INSERT INTO groups SELECT 'g' || i, 'n', 't', 0, 0, 0, NULL, NULL, 0, NULL, '{}', 0 FROM n",
+        "INSERT INTO groups SELECT 'g' || i, 'n', 't', 0, 0, 0, NULL, NULL, 0, NULL, '{}', 0, 'name' FROM n",
         (groups_,),
     )
     db.execute(

@@ -16,7 +16,7 @@ from pynchy.actions.actor import OWNER
 from pynchy.control.ops.acting import bounded, group_of, searched, shown
 from pynchy.control.server import Client, OpFailed, op
 from pynchy.model import ChatId, GroupId, after
-from pynchy.store import audit, memory, messages, outbox, runs, trace
+from pynchy.store import audit, groups, memory, messages, outbox, runs, trace
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Database, Store, Tx
 from pynchy.store.migrations import SCHEMA
@@ -29,6 +29,7 @@ class LookingOps:
     store: Store
     backups: Path
     timezone: str
+    costs: usage.Terms = usage.NO_TERMS
 
     @op("why")
     async def why(self, client: Client, *, message: str) -> object:
@@ -65,6 +66,13 @@ class LookingOps:
             {**attrs.asdict(line), "cost": line.cost / 1e6, "estimated": line.estimated / 1e6}
             for line in lines
         ]
+
+    @op("bill")
+    async def bill(self, client: Client, *, group: str = "main") -> object:
+        """What a group pays: its model, what it may spend today and has, and about what a message costs now. Money in
+        dollars; ``words`` is the same for people."""
+        folder = await group_of(self.store, group)
+        return await self.store.call(bill_of, folder, self.costs)
 
     @op("runs")
     async def runs(self, client: Client, *, group: str = "", limit: int = 20) -> object:
@@ -116,6 +124,45 @@ class LookingOps:
     def _life(self, life: trace.Life) -> dict[str, Any]:
         steps = [{**shown(step, self.timezone), "micros": step.at} for step in life.steps]
         return {**attrs.asdict(life, recurse=False), "steps": steps}
+
+
+def bill_of(tx: Tx, folder: GroupId, costs: usage.Terms) -> dict[str, object]:
+    """The bill of a group for the owner's programs: money in dollars, and the words for it."""
+    group = groups.get(tx, folder)
+    assert group is not None  # who asks has just seen it
+    found = usage.bill(tx, OWNER, group, costs)
+    return {
+        "group": folder,
+        "model": found.model,
+        "resolved": found.resolved,
+        "seen": found.seen,
+        "today": _in_dollars(found.today),
+        "of_all": _in_dollars(found.of_all),
+        "estimated": found.estimated / 1e6,
+        "conversation": found.conversation,
+        "message": found.message / 1e6,
+        "later": None if found.later is None else found.later / 1e6,
+        "cached_until": found.cached_until,
+        "words": {
+            "model": usage.model_words(found),
+            "today": usage.budget_words(found, of_all=False),
+            "of_all": usage.budget_words(found, of_all=True),
+            "message": usage.message_words(found),
+        },
+    }
+
+
+def _in_dollars(spent: usage.Spent) -> dict[str, float | int | None]:
+    def dollars(micros: int | None) -> float | None:
+        return None if micros is None else micros / 1e6
+
+    return {
+        "limit": dollars(spent.limit),
+        "used": dollars(spent.used),
+        "left": dollars(spent.left),
+        "token_limit": spent.token_limit,
+        "tokens": spent.tokens,
+    }
 
 
 def _lives(db: Database, message: str) -> list[trace.Life]:

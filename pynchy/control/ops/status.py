@@ -9,7 +9,9 @@ from typing import Final
 import attrs
 
 import pynchy
+from pynchy.actions import usage
 from pynchy.control.ops.groups import shown_groups
+from pynchy.control.ops.looking import bill_of
 from pynchy.control.server import Client, op
 from pynchy.limits import LISTS
 from pynchy.model import GroupId, Micros
@@ -42,12 +44,13 @@ class StatusOps:
     containers: int
     started_at: Micros
     live: Callable[[], Live]
+    costs: usage.Terms = usage.NO_TERMS
 
     @op("status")
     async def status(self, client: Client) -> object:
         """How the daemon is, and what it is doing."""
         live = self.live()
-        now, stored = await self.store.call(_stored)
+        now, stored = await self.store.call(_stored, self.costs)
         return {
             "running": True,
             "protocol": PROTOCOL,
@@ -62,9 +65,13 @@ class StatusOps:
         }
 
 
-def _stored(tx: Tx) -> tuple[Micros, dict[str, object]]:
+def _stored(tx: Tx, costs: usage.Terms) -> tuple[Micros, dict[str, object]]:
+    shown = shown_groups(tx)
     return tx.now, {
-        "groups": shown_groups(tx),
+        "groups": shown,
+        "bills": [
+            bill_of(tx, GroupId(str(each["folder"])), costs) for each in shown[: LISTS.bills]
+        ],
         "runs": [
             {
                 "run": run.id,

@@ -23,7 +23,8 @@ export function leave() {
 }
 
 export async function load() {
-  return { lines: await ask("usage", { days: wanted.days }), ...wanted };
+  const [lines, status] = await Promise.all([ask("usage", { days: wanted.days }), ask("status")]);
+  return { lines, bills: status.bills ?? [], ...wanted };
 }
 
 export function draw(place, data, page) {
@@ -42,11 +43,28 @@ export function draw(place, data, page) {
       choice("by", "By", [["group", "group"], ["model", "model"]], wanted.by, page),
       choice("days", "Days", [["7", "7"], ["30", "30"], ["90", "90"]], String(wanted.days), page),
     ),
+    bills(data.bills),
     data.lines.length
       ? [h("figure", { class: "card plot" }), legend(data.lines, measure), table(data.lines, measure)]
       : nothing("Nothing was used yet."),
   );
   drawn();
+}
+
+/** What each group pays: its model, what it may spend today and has, and about what a message costs now. */
+function bills(found) {
+  if (!found.length) return null;
+  return h(
+    "section",
+    { class: "card scroll", tabindex: "0", role: "region", "aria-label": "Today's budgets" },
+    h("p", { class: "quiet" }, `All groups today: ${found[0].words.of_all}`),
+    h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, ["Group", "Model", "Today", "A message now costs"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, found.map((bill) => h("tr", {}, [bill.group, bill.words.model, bill.words.today, bill.words.message].map((cell) => h("td", {}, cell))))),
+    ),
+  );
 }
 
 function choice(key, name, options, value, page) {
