@@ -242,7 +242,7 @@ class Gateway:
     buffered: int = number(48 << 20, "bytes", "all bodies at once")
     answer: int = number(16 << 20, "bytes", "an answer of the model that is not streamed")
     output: int = number(256_000, "tokens", "what one call may ask the model for")
-    uses: int = number(10, "", "uses of a server tool in one call that names no number")
+    searches: int = number(3, "", "searches of the web that one call may have the model API make")
     head_time: float = number(20 * SECOND, "time", "how long the head of a request may take")
     body_time: float = number(1 * MINUTE, "time", "how long its body may take")
     unread: float = number(2 * MINUTE, "time", "how long an answer may stay unread")

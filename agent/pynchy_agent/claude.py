@@ -37,13 +37,13 @@ from claude_agent_sdk import (
 )
 
 from pynchy_agent import archive, launch, script, wire
+from pynchy_agent.hints import Hints
 from pynchy_agent.tools import build_server
 from pynchy_agent.transport import CliTransport
 from pynchy_agent.turn import Turn, was_interrupted
 
 if TYPE_CHECKING:
     from claude_agent_sdk import Message
-    from claude_agent_sdk.types import HookContext, HookInput, HookJSONOutput
 
     from pynchy_agent.host_client import HostClient
     from pynchy_agent.places import Places
@@ -59,7 +59,6 @@ MAX_TRANSCRIPT: Final = 64 << 20  # bytes of a session, compacted or not, that i
 MAX_OWED: Final = 60  # prompts with the CLI and not answered; its result names at most 64
 MAX_NAMED: Final = 500  # prompts that one frame names
 PREFIX: Final = f"mcp__{launch.SERVER_NAME}__"  # of our tools, as the model calls them
-REACHING_OUT: Final = "Bash|WebFetch"  # tools whose programs connect elsewhere
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
 
 
@@ -353,29 +352,9 @@ class Agent:
             },
             hooks={
                 "PreCompact": [HookMatcher(hooks=[keep])],
-                "PostToolUse": [HookMatcher(matcher=REACHING_OUT, hooks=[self._explain])],
-                "PostToolUseFailure": [HookMatcher(matcher=REACHING_OUT, hooks=[self._explain])],
+                **Hints(self._refusals).hooks(),
             },
         )
-
-    async def _explain(
-        self, told: HookInput, _tool_use: str | None, _context: HookContext
-    ) -> HookJSONOutput:
-        """Give the model the gateway's own words beside what a program made of them."""
-        refused = self._refusals.take()
-        if not refused:
-            return {}
-        words = "\n".join(f"The gateway refused a connection: {each}" for each in refused)
-        if told["hook_event_name"] == "PostToolUse":
-            return {
-                "hookSpecificOutput": {"hookEventName": "PostToolUse", "additionalContext": words}
-            }
-        return {
-            "hookSpecificOutput": {
-                "hookEventName": "PostToolUseFailure",
-                "additionalContext": words,
-            }
-        }
 
 
 def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:

@@ -225,6 +225,8 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
     if not isinstance(stream, bool):
         raise _bad("stream must be true or false")
     _check_tools(who, document.get("tools"))
+    if document.get("tools"):
+        document["tools"] = [_bounded(tool) for tool in document["tools"]]
     messages = document.get("messages")
     if not isinstance(messages, list):
         raise _bad("messages must be a list")
@@ -304,7 +306,7 @@ def _contents(document: dict[str, Any], said: list[Any], *, may_fetch: bool) -> 
         fetched=any(kind.startswith(_UNMEASURED) for kind in typed),
         cited=cited,
         added=AROUND + (TOOLS if tools else 0) + TYPED_TOOL * len(typed),
-        searches=sum(_most_uses(tool) for tool in searching),
+        searches=sum(tool["max_uses"] for tool in searching),
         passes=2 if _compacts(document.get("context_management")) else 1,
     )
 
@@ -321,9 +323,14 @@ def _blocks(content: Any) -> Iterator[dict[str, Any]]:
             todo.extend(value for key, value in item.items() if key != "input")
 
 
-def _most_uses(tool: dict[str, Any]) -> int:
+def _bounded(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool as it is passed on. What is reserved for searches is far more than they come to, and the CLI would have
+    eight of them, which a small budget never pays for."""
+    if not str(tool.get("type", "")).startswith(_SEARCHING):
+        return tool
     uses = tool.get("max_uses")
-    return uses if type(uses) is int and uses >= 0 else GATEWAY.uses
+    asked = uses if type(uses) is int and uses > 0 else GATEWAY.searches
+    return {**tool, "max_uses": min(asked, GATEWAY.searches)}
 
 
 def _compacts(management: Any) -> bool:

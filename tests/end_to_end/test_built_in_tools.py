@@ -28,6 +28,8 @@ def small_calls(call: Request) -> Reply | None:
         return Reply()
     tools = [tool["name"] for tool in call.body.get("tools", [])]
     first = json.dumps(call.body["messages"][0])
+    if tools == ["web_search"] and "by heart" in first:
+        return says("It is always sunny.")
     if tools == ["web_search"]:
         return blocks(
             {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search",
@@ -159,7 +161,9 @@ def test_what_works_within_the_sandbox_works_whatever_the_network_allows(
 
 def test_the_web_is_reached_where_it_is_open(tmp_path: Path, internet: Internet) -> None:
     internet.page("www.example.org", "tale.html", "<p>Once upon a time")
-    with open_world(tmp_path, internet, "gateway.egress=public") as world:
+    with open_world(
+        tmp_path, internet, "gateway.egress=public", "budget.day_dollars=1", "model.name=sonnet"
+    ) as world:
         page = {"url": "https://www.example.org/tale.html", "prompt": "in three points"}
         assert world.use(("WebFetch", page)) == "Three points."
         before = _dollars(world)
@@ -171,6 +175,10 @@ def test_the_web_is_reached_where_it_is_open(tmp_path: Path, internet: Internet)
             and [tool["name"] for tool in call.body["tools"]] == ["web_search"]
         ]  # fmt: skip
         assert search.body["tools"][0]["type"].startswith("web_search_")
+
+        assert "Nothing was found on the web" not in world.beside()
+        world.use(("WebSearch", {"query": "weather, by heart"}))
+        assert "Nothing was found on the web" in world.beside()
 
         # The gateway's words, whichever program asked.
         inner = "https://router.example.org/"

@@ -173,7 +173,7 @@ def test_the_provider_sees_one_user_for_a_group() -> None:  # threat K5
     "kind", ["web_search_20250305", "web_fetch_20250910", "code_execution_20250825"]
 )
 def test_a_server_tool_passes_only_where_it_was_given(kind: str) -> None:  # threat N3, N7
-    document = body(tools=[{"type": kind, "name": kind.rpartition("_")[0]}])
+    document = body(tools=[{"type": kind, "name": kind.rpartition("_")[0], "max_uses": 1}])
     refusal = refused(document)
     assert refusal.status == 403
     assert kind in refusal.message
@@ -300,8 +300,10 @@ def test_searches_are_bounded_by_their_number() -> None:  # threat X6
     call = checked(body(tools=[search]), FETCH)
     assert call.contents.searches == 2
     assert call.most_input(1_000, window=WINDOW) == 1_000 + 1_024 + 1_024 + 2_048 + 2 * 40_000
-    del search["max_uses"]
-    assert checked(body(tools=[search]), FETCH).contents.searches == 10
+    for uses in (None, 0, -1, True, "8", 8, 10**9):  # what is reserved for is what is sent
+        bounded = checked(body(tools=[{**search, "max_uses": uses}]), FETCH)
+        assert bounded.contents.searches == bounded.document["tools"][0]["max_uses"] == 3
+    assert search["max_uses"] == 2
     # Of what it will bring the API can count nothing.
     assert call.counted_input(1_000, window=WINDOW) == 1_050 + 1_024 + 80_000
 

@@ -139,7 +139,7 @@ PINNED = {
         "buffered": 50_331_648,
         "answer": 16_777_216,
         "output": 256_000,
-        "uses": 10,
+        "searches": 3,
         "head_time": 20,  # 20 s
         "body_time": 60,  # 1 min
         "unread": 120,  # 2 min
