@@ -85,6 +85,11 @@ torture *ARGS: setup-dev
 mutants *ARGS: setup-dev
     @exec .venv/bin/python -m tests.simulation.mutants "$@"
 
+# programs that agents use (curl, pip, node, git ...) against each way out, as a table: `just clients pip node`
+[no-exit-message]
+clients *ARGS: setup-dev
+    @exec .venv/bin/python -m tests.clients "$@"
+
 # every attack of docs/threats.md, and a hostile agent for a minute: `just redteam --seconds 5`, `just redteam --rows L1,L2`
 [no-exit-message]
 redteam *ARGS: setup-dev

@@ -236,7 +236,7 @@ def _main(folder: Path) -> None:
     """Set the namespace up, serve, and wait to be killed; end by ourselves if our starter is gone."""
     known: dict[str, list[str]] = json.loads((folder / "hosts.json").read_text(encoding="utf-8"))
     ours = [address for addresses in known.values() for address in addresses]
-    _bring_up(dict.fromkeys(each for each in ours if each != "127.0.0.1"))
+    bring_up(dict.fromkeys(each for each in ours if each != "127.0.0.1"))
     told = {name: found for name, found in known.items() if not name.startswith(_HIDDEN)}
     lines = [f"{address}\t{name}" for name, found in told.items() for address in found]
     (folder / "hosts").write_text("\n".join(["127.0.0.1\tlocalhost", *lines, ""]), encoding="utf-8")
@@ -268,7 +268,7 @@ _SIOCSIFADDR, _SIOCSIFFLAGS = 0x8916, 0x8914
 _IFF_UP_RUNNING: Final = 0x41
 
 
-def _bring_up(addresses: Mapping[str, None]) -> None:
+def bring_up(addresses: Mapping[str, None]) -> None:
     """Bring loopback up and give it these addresses."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         flags = struct.pack("16sH14s", b"lo", _IFF_UP_RUNNING, b"")

@@ -23,6 +23,9 @@ from pynchy_agent import wire
 from pynchy_agent.instructions import instructions
 from pynchy_agent.places import Places
 
+#: Lets older releases of node use the proxy.
+NODE_PROXY: Final = Path(__file__).with_name("node_proxy.cjs")
+
 SDK_VERSION: Final = "0.2.187"
 SERVER_NAME: Final = "pynchy"
 
@@ -147,7 +150,10 @@ def environment(
         "ANTHROPIC_AUTH_TOKEN": start.token,
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
         **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost,::1"),
-        "NODE_USE_ENV_PROXY": "1",  # or node's own fetch looks for no proxy; from node 22.21 on
+        "NODE_USE_ENV_PROXY": "1",  # or node's own fetch looks for no proxy; before node 22.21 only by our module
+        "NODE_OPTIONS": " ".join(
+            filter(None, [environ.get("NODE_OPTIONS"), f'--require="{NODE_PROXY}"'])
+        ),
         "CLAUDE_CONFIG_DIR": str(places.config),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_DISABLE_CRON": "1",

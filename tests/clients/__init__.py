@@ -1,0 +1,1 @@
+"""Programs that agents use, each through the real gateway: who gets out as policy says, and who is told why."""
