@@ -59,6 +59,8 @@ class Prompts:
         256 << 10, "bytes", "messages that ask in one turn; the rest is for the next"
     )
     context: int = number(64 << 10, "bytes", "context in one turn; the oldest is left out")
+    people: int = number(40, "", "people of a group who are named to its agent")
+    hosts: int = number(40, "", "hosts of a group's list that are named to its agent")
     picture: int = number(
         5 << 20, "bytes", "a picture that the model is shown; a larger one is a file"
     )

@@ -51,7 +51,7 @@ class Request:
         return [
             block["content"]
             if isinstance(block["content"], str)
-            else "".join(part["text"] for part in block["content"])
+            else "".join(part.get("text", "") for part in block["content"])
             for block in found
         ]
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 from claude_agent_sdk import (
+    AgentDefinition,
     AssistantMessage,
     ClaudeAgentOptions,
     ClaudeSDKClient,
@@ -59,6 +60,15 @@ MAX_TRANSCRIPT: Final = 64 << 20  # bytes of a session, compacted or not, that i
 MAX_OWED: Final = 60  # prompts with the CLI and not answered; its result names at most 64
 MAX_NAMED: Final = 500  # prompts that one frame names
 PREFIX: Final = f"mcp__{launch.SERVER_NAME}__"  # of our tools, as the model calls them
+#: The agents that the CLI may start inside itself: one, instead of its own five for work on a code base. Its name is
+#: the one that is taken where none is given.
+SUBAGENTS: Final = {
+    "general-purpose": AgentDefinition(
+        description="Does one piece of work with the same tools and reports what came of it.",
+        prompt="Do the piece of work that you are given, completely. Your last text is all that comes back of it: say"
+        " what you found or did, and what failed.",
+    )
+}
 STREAMING_EVERY: Final = 5.0  # seconds between two frames that say only that text is streaming
 
 
@@ -345,8 +355,9 @@ class Agent:
             self._places.group / "conversations", archive.local_time(self._start.timezone)
         )
         return ClaudeAgentOptions(
-            # snapshot: else a resumed session keeps the memory of the day it began
-            system_prompt={"type": "preset", "preset": "claude_code", "snapshot": False},
+            # The prompt is on the command line. snapshot: else a resumed session keeps that of the day it began
+            system_prompt={"type": "custom", "prompt": "", "snapshot": False},
+            agents=SUBAGENTS,
             mcp_servers={
                 launch.SERVER_NAME: {"type": "sdk", "name": launch.SERVER_NAME, "instance": server}
             },

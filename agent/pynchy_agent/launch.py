@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from pynchy_agent import wire
-from pynchy_agent.instructions import instructions
+from pynchy_agent.instructions import PROGRAMS, instructions
 from pynchy_agent.places import Places
 
 #: Lets older releases of node use the proxy.
@@ -29,7 +29,8 @@ NODE_PROXY: Final = Path(__file__).with_name("node_proxy.cjs")
 SDK_VERSION: Final = "0.2.187"
 SERVER_NAME: Final = "pynchy"
 
-#: Our tools as the CLI is told of them. The model sees them at once, instead of their names and a tool to search with.
+#: Our tools as the CLI is told of them: the model sees them at once, except for those that say of themselves that it
+#: must look for them first.
 SERVER: Final = {"type": "sdk", "name": SERVER_NAME, "alwaysLoad": True}
 
 #: The built-in tools that every run is offered; each of them works in every sandbox. Left out is what competes with
@@ -51,8 +52,15 @@ BUILT_IN: Final = (
 #: And those that a run is offered where it has that part of the web.
 WEB_TOOLS: Final[Mapping[str, str]] = {"fetch": "WebFetch", "search": "WebSearch"}
 
-#: The CLI would ask claude.ai first whether a page may be fetched; here the gateway decides that.
-SETTINGS: Final = {"skipWebFetchPreflight": True}
+#: What the CLI leaves out of a developer's tool: skills of its own, its name in commits and pull requests, and a
+#: question to claude.ai before each page that it fetches; here the gateway decides that.
+SETTINGS: Final = {
+    "disableBundledSkills": True,
+    "skillOverrides": {"plugin-authoring": "off"},  # which the line above leaves
+    "includeCoAuthoredBy": False,
+    "attribution": {"commit": "", "pr": ""},
+    "skipWebFetchPreflight": True,
+}
 
 #: Of our own environment: whether we run in another agent's session, and where our modules are.
 _NOT_THEIRS: Final = frozenset({"CLAUDECODE", "PYTHONPATH"})
@@ -83,14 +91,15 @@ def start_cli(
     start: wire.Start, base_url: str, places: Places, environ: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     """Start the CLI for this run; it waits on its stdin. Raises `OSError` when it cannot be started."""
-    prompt = memory_file("system-prompt", system_prompt(start, places).encode())
+    theirs = environment(start, base_url, places, environ)
+    prompt = memory_file("system-prompt", system_prompt(start, places, theirs).encode())
     try:
         return subprocess.Popen(
             argv(start, find_cli(), prompt=f"/proc/self/fd/{prompt}"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=places.group,
-            env=environment(start, base_url, places, environ),
+            env=theirs,
             bufsize=0,
             pass_fds=(prompt,),
         )
@@ -115,7 +124,7 @@ def argv(start: wire.Start, cli: Path, *, prompt: str) -> list[str]:
     """The command line; ``prompt`` is the file of the system prompt. What an agent can write never configures it: only
     the user's settings are read, which are mounted read-only, and no tool server but ours is started."""
     words = [str(cli), "--output-format", "stream-json", "--verbose"]
-    words += ["--append-system-prompt-file", prompt]
+    words += ["--system-prompt-file", prompt]
     words += ["--tools", ",".join(built_in(start))]
     if start.model:
         words += ["--model", start.model]
@@ -158,6 +167,9 @@ def environment(
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_DISABLE_CRON": "1",
         "CLAUDE_CODE_ENABLE_TASKS": "0",  # else TodoWrite is four tools of four times the size
+        "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",  # which names the CLI's version in each prompt
+        "CLAUDE_CODE_FORK_SUBAGENT": "0",  # which would read the whole conversation once more
+        "CLAUDE_AGENT_SDK_DISABLE_BUILTIN_AGENTS": "1",  # ours is named at connecting
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # memory is CLAUDE.md and our tools
         "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
         "CLAUDE_ENABLE_BYTE_WATCHDOG": "1",
@@ -191,12 +203,12 @@ def programs_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return theirs
 
 
-def system_prompt(start: wire.Start, places: Places) -> str:
-    """Our part of the system prompt, with both memories as they are now."""
+def system_prompt(start: wire.Start, places: Places, environ: Mapping[str, str]) -> str:
+    """The system prompt, with the programs that ``environ`` leads to, and both memories as they are now."""
+    path = environ.get("PATH", "")
     return instructions(
-        start,
-        group=str(places.group),
-        shared=str(places.shared),
+        start.about,
+        programs=[name for name in PROGRAMS if shutil.which(name, path=path)],
         shared_memory=_memory(places.shared),
         own_memory=_memory(places.group),
     )

@@ -34,6 +34,7 @@ def build_server(tools: Iterable[wire.Tool], ask: Ask) -> Server[Any]:
                 name=tool.name,
                 description=tool.description,
                 input_schema=dict(tool.schema),
+                _meta={"anthropic/alwaysLoad": False} if tool.rare else None,
                 annotations=types.ToolAnnotations(read_only_hint=tool.parallel),
             )
             for tool in tools

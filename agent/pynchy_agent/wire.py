@@ -227,7 +227,8 @@ class Tool:
     """A tool that is offered, as the model sees it; what it does and who may use it is the host's alone.
 
     ``schema``: the JSON Schema of its arguments. ``parallel``: calls may run side by side. ``speaks``: people in the
-    chat see what it does. ``timeout``: how many seconds a call may take, 0 if that is not special.
+    chat see what it does. ``timeout``: how many seconds a call may take, 0 if that is not special. ``rare``: the
+    model needs to be shown no more than its name before it looks for it.
     """
 
     name: str
@@ -236,6 +237,7 @@ class Tool:
     parallel: bool = False
     speaks: bool = False
     timeout: float = 0.0
+    rare: bool = False
 
 
 #: What a run may have of the web: pages, through the gateway; the model API's own web search.
@@ -248,6 +250,7 @@ class Start:
 
     ``compact_at``: a conversation of more tokens is shortened before it goes on; 0 leaves that to the agent.
     ``cache_hour``: what was read of it is kept at the provider for an hour, instead of minutes.
+    ``about`` says it to the model: the system prompt, but for what only the container knows.
     """
 
     run: str
@@ -263,6 +266,7 @@ class Start:
     token: str
     gateway: str  # a unix socket path, or an http:// URL where an engine cannot pass a socket
     web: Annotated[tuple[str, ...], Items(Choice(WEB))] = ()
+    about: str = ""
     prompts: tuple[Prompt, ...] = ()
     compact_at: int = 0
     cache_hour: bool = False

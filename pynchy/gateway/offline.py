@@ -176,16 +176,29 @@ def read(document: dict[str, Any]) -> Asked:
     return Asked(
         prompt=_unwrap(prompt),
         results=tuple(results),
-        tools=tuple(
-            str(tool["name"])
-            for tool in _list(document.get("tools"))
-            if isinstance(tool, dict) and "name" in tool
-        ),
+        tools=(*_shown(document), *_named(messages)),
         turn=len(messages),
         document=document,
     )
 
 
+def _shown(document: dict[str, Any]) -> Iterator[str]:
+    for tool in _list(document.get("tools")):
+        if isinstance(tool, dict) and "name" in tool:
+            yield str(tool["name"])
+
+
+def _named(messages: list[dict[str, Any]]) -> Iterator[str]:
+    """The tools of which the CLI shows no more than the names. It takes calls of them all the same."""
+    for entry in messages:
+        if entry.get("role") == "system":
+            for names in _DEFERRED.findall(_flat(entry.get("content"))):
+                yield from names.split()
+
+
+_DEFERRED: Final = re.compile(
+    r"deferred tools are now available[^\n]*\n((?:[\w-]+(?:\n|$))+)", re.ASCII
+)
 _MIDTURN: Final = "The user sent a new message while you were working"
 _FENCE: Final = re.compile(r"^=== (\w+) begin ===$(.*?)^=== \1 end ===$", re.DOTALL | re.MULTILINE)
 _MESSAGE: Final = re.compile(r"<(message|task)\b([^>]*)>(.*?)</\1>", re.DOTALL)

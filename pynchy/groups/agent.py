@@ -36,12 +36,13 @@ from pynchy.groups.guards import Guards
 from pynchy.groups.queue import room_for_delegates
 from pynchy.ipc.spool import open_spool
 from pynchy.ipc.watcher import CommandService, Inbox
-from pynchy.model import Group, GroupId, Micros, RunId
+from pynchy.model import Group, GroupId, Micros, RunId, channel_of
 from pynchy.policy import group_settings
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import CallResult
+from pynchy.policy.system_prompt import ChatFacts, Facts, system_prompt
 from pynchy.reader_budget import Account, charged_to
-from pynchy.store import authority, guard_reports, runs
+from pynchy.store import authority, groups, guard_reports, runs
 from pynchy.store.database import Store
 from pynchy_agent import wire
 
@@ -165,6 +166,10 @@ class ContainedAgents:
             compact_at=config.model.compact_at,
             cache_hour=await self.store.call(usage.keeps_an_hour, group.folder),
         )
+        about = system_prompt(
+            await self._facts(group, first, who, extras=extras.mounts, helper=helper)
+        )
+        first = attrs.evolve(first, about=about)
         inbox = self._inbox(group.folder)
         if helper:
             inbox = attrs.evolve(inbox, commands=config.home.scratch / run / "commands")
@@ -184,6 +189,34 @@ class ContainedAgents:
             ):
                 log.of(session.diary, container.stderr_tail)
                 yield session
+
+    async def _facts(
+        self,
+        group: Group,
+        start: wire.Start,
+        who: RunIdentity,
+        *,
+        extras: tuple[Mount, ...],
+        helper: bool,
+    ) -> Facts:
+        """What is true of a run, for its system prompt: what the gateway and the mounts will really let it do."""
+        present = await self.store.call(groups.present, group.folder)
+        return Facts(
+            assistant=start.assistant,
+            name=group.name,
+            is_main=group.is_main,
+            helper=helper,
+            scheduled=start.scheduled,
+            timezone=start.timezone,
+            chats=[ChatFacts(name, channel_of(chat)) for chat, name in present.chats],
+            people=present.people,
+            mounts=[(each.target, each.writable) for each in extras],
+            egress=who.egress,
+            searches="search" in start.web,
+            tools=frozenset(tool.name for tool in start.tools),
+            budget=who.budget,
+            turn=self.config.limits.turn,
+        )
 
     def last_call(self, run: RunId) -> CallResult | None:
         """How the newest call of the model in a run that goes on ended."""

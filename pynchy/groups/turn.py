@@ -26,7 +26,17 @@ from pynchy.groups.dispatcher import RunHandle
 from pynchy.groups.queue import Kind
 from pynchy.limits import AGENTS, ANSWERS, PROMPTS
 from pynchy.logs import logger
-from pynchy.model import ChatId, Group, GroupId, Micros, Outgoing, RunId, TurnId, TurnTold
+from pynchy.model import (
+    ChatId,
+    Group,
+    GroupId,
+    Micros,
+    Outgoing,
+    RunId,
+    TurnId,
+    TurnTold,
+    channel_of,
+)
 from pynchy.policy import failures, tools
 from pynchy.policy.effect_limits import Bounds
 from pynchy.policy.failures import CallResult, Trouble
@@ -567,6 +577,7 @@ class _Run:
         woken = claimed.prompt if claimed.kind == "notice" else None
         told = Contents(
             chat=claimed.chat_name,
+            channel=channel_of(claimed.chat),
             messages=claimed.messages,
             omitted=claimed.omitted,
             said=claimed.said if claimed.resume else (),

@@ -73,6 +73,7 @@ class Tool:
     for_helpers: bool = False  # helpers have it too
     parallel: bool = False  # calls may run side by side: none changes what another one finds
     speaks: bool = False  # people in the chat see what it does
+    rare: bool = False  # not in every request: a model sees its name, and what it takes once it looks for that
     effect: effect_limits.Kind | None = None  # what it counts as where a group does too much
     timeout: float = 0.0  # seconds that a call may take; 0: no longer than any other silence
 
@@ -102,6 +103,7 @@ class Tool:
             parallel=self.parallel,
             speaks=self.speaks,
             timeout=self.timeout,
+            rare=self.rare,
         )
 
 
@@ -156,8 +158,8 @@ _LIMIT: Final = {"limit": Argument(Whole(1, 50), "At most how many.")}
 _TABLE: Final = (
     Tool(
         name="send_message",
-        description="""Say something in the chat now, while you are still working: that it will take a while, or a
-        first part of something long. Your final answer is sent by itself; do not send it with this tool as well.""",
+        description="""Say something in the chat while you still work: that it takes a while, or a first part of
+        something long. Your final answer is sent by itself.""",
         needs={"text": Argument(Text(32_000), "What to say.")},
         may={
             "sender": Argument(Text(64), "A name to speak under, when several voices take part."),
@@ -178,6 +180,7 @@ _TABLE: Final = (
     ),
     Tool(
         name="react",
+        rare=True,
         description="React to a message with an emoji, where words would be too much.",
         needs={"emoji": Argument(Text(32), "One emoji.")},
         may={
@@ -191,6 +194,7 @@ _TABLE: Final = (
     Tool(
         # For another group it takes main's authority, or a person in main: see `asks`.
         name="schedule_task",
+        rare=True,
         description="""Have something done later or again and again. The task runs as you, at its time, and what it
         answers is sent to the chat. Answers with the id and the moment of the first run: check that it is the one
         meant.""",
@@ -207,12 +211,14 @@ _TABLE: Final = (
     ),
     Tool(
         name="list_tasks",
+        rare=True,
         description="The scheduled tasks: what, when next, and how the last run went.",
         for_helpers=True,
         parallel=True,
     ),
     Tool(
         name="get_task",
+        rare=True,
         description="One scheduled task with all there is to it, and its last runs.",
         needs=_TASK,
         for_helpers=True,
@@ -220,21 +226,29 @@ _TABLE: Final = (
     ),
     Tool(
         name="update_task",
+        rare=True,
         description="Change a scheduled task. What is not named stays; a new schedule begins to count now.",
         needs=_TASK,
         may={**_PLAN, **_SCRIPT},
         effect="turns",
     ),
-    Tool(name="pause_task", description="Let a task rest until it is resumed.", needs=_TASK),
+    Tool(
+        name="pause_task",
+        rare=True,
+        description="Let a task rest until it is resumed.",
+        needs=_TASK,
+    ),
     Tool(
         name="resume_task",
+        rare=True,
         description="Let a paused task go on, from its next time after now.",
         needs=_TASK,
         effect="turns",
     ),
-    Tool(name="cancel_task", description="End a task for good.", needs=_TASK),
+    Tool(name="cancel_task", rare=True, description="End a task for good.", needs=_TASK),
     Tool(
         name="run_task_now",
+        rare=True,
         description="Run a task once, now, besides its schedule.",
         needs=_TASK,
         effect="turns",
@@ -242,6 +256,7 @@ _TABLE: Final = (
     Tool(
         # What is for all groups takes main's authority: the act asks for it.
         name="remember",
+        rare=True,
         description="""Keep a fact for good, so that recall finds it when it matters: what people like, decided, or
         promised. What you need every time belongs in your CLAUDE.md instead.""",
         needs={"text": Argument(Text(MEMORIES.text), "The fact, complete in itself.")},
@@ -262,11 +277,13 @@ _TABLE: Final = (
     ),
     Tool(
         name="forget",
+        rare=True,
         description="Drop a remembered fact.",
         needs={"memory_id": Argument(Text(64), "Its id, as recall shows it.")},
     ),
     Tool(
         name="search_history",
+        rare=True,
         description="""Look through this group's messages by words, also those from before this conversation
         began.""",
         needs=_SEARCH,
@@ -277,6 +294,7 @@ _TABLE: Final = (
     Tool(
         # Of all groups it takes main's authority: the act asks for it.
         name="get_usage",
+        rare=True,
         description="What calls of the model came to, by day and model: how many, tokens, dollars.",
         may={
             "days": Argument(Whole(1, 31), "How many days back, today included; 1 if not named."),
@@ -289,17 +307,20 @@ _TABLE: Final = (
     ),
     Tool(
         name="list_groups",
+        rare=True,
         description="All groups with their chats, and the chats seen that are not registered.",
         reach=Reach.ALL,
         parallel=True,
     ),
     Tool(
         name="refresh_groups",
+        rare=True,
         description="Ask the messenger anew which groups there are and what they are called.",
         reach=Reach.ALL,
     ),
     Tool(
         name="register_group",
+        rare=True,
         description="""Let the assistant answer in a chat. It gets a folder, a memory and a conversation of its own. A
         person in main is asked to approve it; you are woken with the outcome.""",
         needs={
@@ -313,6 +334,7 @@ _TABLE: Final = (
     ),
     Tool(
         name="update_group",
+        rare=True,
         description="Change how a group is served. What is not named stays.",
         needs=_GROUP,
         may={
@@ -334,12 +356,14 @@ _TABLE: Final = (
     ),
     Tool(
         name="unregister_group",
+        rare=True,
         description="Stop answering in a group. Its files stay; register it again to go on.",
         needs=_GROUP,
         reach=Reach.ALL,
     ),
     Tool(
         name="request_mount",
+        rare=True,
         description="""Ask for a folder or file of the machine you run on, to be seen as /workspace/extra/NAME from
         your next run on. A person in main must approve it; you are woken with the outcome. Ask only if people here
         want it.""",
@@ -352,6 +376,7 @@ _TABLE: Final = (
     ),
     Tool(
         name="request_host",
+        rare=True,
         description="""Ask for a host that you could not connect to, from your next run on. A person in main must
         approve it; you are woken with the outcome. Ask only if people here want what is there.""",
         needs={
@@ -361,6 +386,7 @@ _TABLE: Final = (
     ),
     Tool(
         name="request_tool",
+        rare=True,
         description="""Ask for what this group is not given, from your next run on: web search, if you have no
         WebSearch; or a model that you were refused. A person in main must approve it; you are woken with the outcome.
         Ask only if people here want it.""",
@@ -370,6 +396,7 @@ _TABLE: Final = (
     ),
     Tool(
         name="ask_user",
+        rare=True,
         description="""Ask in the chat and wait for the answer. If none comes within two minutes you are told so and
         can end your turn: the answer, whenever it comes, wakes you again.""",
         needs={"question": Argument(Text(4000), "What to ask.")},
@@ -384,6 +411,7 @@ _TABLE: Final = (
     ),
     Tool(
         name="delegate",
+        rare=True,
         description="""Give work to a fresh helper in a sandbox of its own, and get its answer back. It sees your
         folder but cannot change it, knows nothing of this conversation, and sends nothing to the chat. Call several
         at once for work that falls into parts.""",

@@ -7,7 +7,7 @@ registering the folder again starts at a higher epoch, so that nothing late from
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -39,6 +39,18 @@ class Chat:
     name: str
     last_at: Micros | None
     folder: GroupId | None
+
+
+@attrs.frozen
+class Present:
+    """A group's chats with their names, and the names of who spoke in them, the newest of each person."""
+
+    chats: tuple[tuple[ChatId, str], ...]
+    people: tuple[str, ...]
+
+
+#: Messages of each chat in which people are looked for.
+LOOKED_AT: Final = 500
 
 
 def register(
@@ -198,6 +210,23 @@ def seen_chat(db: Database, chat: ChatId) -> Chat | None:
 def chats_of(db: Database, folder: GroupId) -> list[ChatId]:
     """The registered chats of a group."""
     return scalars(db, ChatId, "SELECT chat FROM chats WHERE folder = ? ORDER BY chat", (folder,))
+
+
+def present(db: Database, folder: GroupId) -> Present:
+    """The chats of a group, and who was seen in them lately. Looks back a bounded number of messages."""
+    names: dict[SenderId, str] = {}
+    chats = chats_of(db, folder)
+    for chat in chats:
+        rows = db.execute(
+            "SELECT sender, sender_name FROM (SELECT seq, kind, sender, sender_name FROM inbox "
+            "WHERE chat = ? AND kind <> 'command' AND gone IS NULL ORDER BY seq DESC LIMIT ?) "
+            "WHERE kind = 'text' AND sender_name <> '' ORDER BY seq",
+            (chat, LOOKED_AT),
+        )
+        names.update(rows.fetchall())
+    return Present(
+        tuple((chat, chat_name(db, chat)) for chat in chats), tuple(sorted(set(names.values())))
+    )
 
 
 def spoke_last(db: Database, *, limit: int) -> list[GroupId]:

@@ -54,6 +54,7 @@ class Contents:
     interrupted turn has sent already, ``work`` a helper's job. ``woken``: the last of ``notices`` woke the agent."""
 
     chat: str = ""
+    channel: str = ""
     messages: Sequence[PromptMessage] = ()
     omitted: int = 0
     said: Sequence[str] = ()
@@ -86,6 +87,7 @@ def render_prompt(
             "prompt",
             assistant=clean_name(assistant),
             chat=clean_name(told.chat, fallback=""),
+            channel=told.channel,
             now=_local(now, zone),
             timezone=str(zone),
         )

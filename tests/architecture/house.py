@@ -163,6 +163,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.gateway.upstream": Kind.EDGE,
     "pynchy.gateway.way": Kind.RULES,
     "pynchy.groups.dispatcher": Kind.SERVICE,
+    "pynchy.policy.system_prompt": Kind.RULES,
     "pynchy.policy.allowance": Kind.RULES,
     "pynchy.policy.effect_limits": Kind.RULES,
     "pynchy.policy.authority": Kind.RULES,

@@ -30,7 +30,7 @@ import attrs
 
 from pynchy.config.paths import Home
 from pynchy.model import GroupId
-from tests.benchmarks import gateway, observed, peers
+from tests.benchmarks import first_request, gateway, observed, peers
 from tests.edges.test_whatsapp import link
 from tests.end_to_end.house import Daemon, Talk, environment, running
 from tests.processes import below, processor_time, switches, until_quiet
@@ -120,6 +120,10 @@ def measure(engine: str, size: Size, file: Path | None) -> list[Row]:
         root = Path(folder)
         _at_rest(book, root / "home", engine, size)
         _messages(book, root / "home", engine, size)
+        with first_request.open_requests(root / "first", engine) as ask:
+            for group in ("family", "main"):
+                sent = ask(group, f"hello from {group}")
+                book.take(f"first request of {group}", "bytes", [sent.size], "<= 28000")
         _tasks(book, root / "tasks", engine, 2 * size.runs)
         _prewarmed(book, root / "prewarmed", engine, size)
         _gateway(book, root / "gateway", size)

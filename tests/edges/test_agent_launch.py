@@ -51,7 +51,7 @@ async def test_the_command_line_is_what_the_sdk_would_have_used(
         cli_path=witness,
         cwd=places.group,
         resume=SESSION,
-        system_prompt={"type": "preset", "preset": "claude_code"},
+        system_prompt={"type": "file", "path": "/a/file"},
         setting_sources=["user"],
         strict_mcp_config=True,
         permission_mode="bypassPermissions",
@@ -68,10 +68,7 @@ async def test_the_command_line_is_what_the_sdk_would_have_used(
 
     argv, found = json.loads(seen.read_text())
     ours = launch.argv(first, witness, prompt="/a/file")
-    # The SDK would hand the prompt over as an argument, which the kernel bounds.
-    at = ours.index("--append-system-prompt-file")
-    assert ours[at + 1] == "/a/file"
-    assert ours[1:at] + ours[at + 2 :] == argv
+    assert ours[1:] == argv
     for noise in ("_", "LC_CTYPE"):
         found.pop(noise, None)
         environ.pop(noise, None)

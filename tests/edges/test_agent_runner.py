@@ -259,6 +259,51 @@ async def test_a_session_goes_on_in_the_next_run_and_an_unknown_one_is_told(home
         assert calls == []
 
 
+async def test_a_session_that_goes_on_is_told_what_is_true_now(home: Home) -> None:
+    first = attrs.evolve(
+        start(home, prompt("hello")), about="You are Pynchy, in a house that is blue."
+    )
+    async with open_runner(home, echo, first) as (guest, calls):
+        session = (await guest.until(wire.Result)).session
+        await closed(guest)
+    assert "a house that is blue" in calls[0].system
+
+    (home.group / "CLAUDE.md").write_text("Anna moved out.")
+    later = start(home, prompt("again"), session=session)
+    later = attrs.evolve(later, about="You are Andy, in a house that is green.")
+    async with open_runner(home, echo, later) as (guest, calls):
+        await guest.until(wire.Result)
+        await closed(guest)
+    assert "You are Andy, in a house that is green." in calls[0].system
+    assert "Anna moved out." in calls[0].system
+    assert "blue" not in json.dumps(calls[0].body)
+
+
+@pytest.mark.parametrize("found", [True, False])
+async def test_a_tool_out_of_sight_works_when_it_is_found_and_without(
+    home: Home, found: bool
+) -> None:
+    name = "mcp__pynchy__get_usage"
+    first = start(home, prompt("hello"), tools=["get_usage", "send_message"])
+
+    async def script(call: Request) -> Reply:
+        if call.tool_results and "3 calls" in call.tool_results[0]:
+            return says("They came to 3 calls.")
+        if found and not call.tool_results:
+            assert name not in call.tools
+            assert name in call.mid_turn
+            return uses(("ToolSearch", {"query": f"select:{name}", "max_results": 5}))
+        assert (name in call.tools) == found
+        return uses((name, {"days": 2}))
+
+    async with open_runner(home, script, first) as (guest, _):
+        command_id, command = await next_command(home, seen=set())
+        assert command == {"name": "get_usage", "days": 2}
+        await guest.tell(wire.Answer(id=command_id, ok=True, text="3 calls"))
+        assert (await guest.until(wire.Result)).text == "They came to 3 calls."
+        await closed(guest)
+
+
 async def test_a_session_that_has_grown_too_large_is_archived_and_left(home: Home) -> None:
     # invariant 100
     async with open_runner(home, echo, start(home, prompt("Tell me of boats"))) as (guest, _):

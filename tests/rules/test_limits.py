@@ -30,6 +30,8 @@ PINNED = {
         "messages": 200,
         "asking": 262_144,
         "context": 65_536,
+        "people": 40,
+        "hosts": 40,
         "picture": 5_242_880,
     },
     "tasks": {

@@ -15,6 +15,7 @@ from pynchy.store.database import Tx
 from tests.rules.store_world import ANNA, CHAT, FAMILY, MAIN, MAIN_CONSOLE, World
 
 BERT = SenderId("4918@s.whatsapp.net")
+STRANGER = SenderId("4920@s.whatsapp.net")
 STRANGE = ChatId("999@g.us")
 
 
@@ -121,6 +122,29 @@ def test_an_attachment_alone_is_a_message_and_comes_back_whole() -> None:  # inv
     assert messages.receive(Tx(world.db, world.now), message).wakes
     (seen,) = world.claim(world.begin()).messages
     assert (seen.attachments, seen.quoted, seen.id) == ((photo,), quoted, "A")
+
+
+def test_who_is_there_is_who_spoke_lately_under_the_newest_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World.with_family()
+
+    def says(name: str, sender: SenderId, text: str = "hello", *, command: bool = False) -> None:
+        message = Message(CHAT, world.new_id(), sender, name, world.now, text)
+        messages.receive(Tx(world.db, world.passes(1)), message, command=command)
+
+    assert groups.present(world.db, FAMILY) == groups.Present(((CHAT, ""),), ())
+    groups.see_chat(world.db, CHAT, name="The Millers")
+    says("Zoe", STRANGER)
+    says("Annie", ANNA)
+    says("Anna", ANNA)
+    says("Bert", BERT)
+    says("Nobody", SenderId("4919@s.whatsapp.net"), "/status", command=True)
+    there = groups.present(world.db, FAMILY)
+    assert there == groups.Present(((CHAT, "The Millers"),), ("Anna", "Bert", "Zoe"))
+    assert groups.present(world.db, MAIN).people == ()  # what is said in a group stays there
+    monkeypatch.setattr(groups, "LOOKED_AT", 3)  # the command is none of them
+    assert groups.present(world.db, FAMILY).people == ("Anna", "Bert")
 
 
 def test_a_reply_to_what_we_sent_asks_and_to_what_a_person_said_does_not() -> None:
