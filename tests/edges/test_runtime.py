@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trustme
 
 from pynchy.config.paths import Home
 from pynchy.container import folders, skills
@@ -243,6 +244,24 @@ async def test_system_calls_that_lead_out_are_refused(lab: Lab) -> None:
 
 
 # --- mounts ------------------------------------------------------------------------------------------
+
+
+async def test_certificates_of_the_owner_are_the_ones_that_programs_trust(lab: Lab) -> None:
+    ours = lab.home / "certificates.pem"
+    trustme.CA().cert_pem.write_to_path(str(ours))
+    source = """
+import json, os, ssl
+usual = "/etc/ssl/certs/ca-certificates.crt"
+def attempt(what):
+    try: what(); return True
+    except OSError: return False
+print(json.dumps([len(ssl.create_default_context().get_ca_certs()), open(os.environ["CURL_CA_BUNDLE"]).read(),
+    open(usual).read() if os.path.exists(usual) else None,
+    attempt(lambda: open(os.environ["CURL_CA_BUNDLE"], "w"))]))
+"""
+    number, named, usual, written = await lab.ask(source, certificates=ours)
+    assert (number, named, written) == (1, ours.read_text(), False)
+    assert usual in (None, ours.read_text())
 
 
 async def test_mounts_are_where_they_should_be_and_no_more_writable_than_said(lab: Lab) -> None:
