@@ -264,8 +264,21 @@ class WhatsApp:
     deliveries: int = number(3, "", "attempts to take a message in before it is set aside")
     aside: int = number(100, "", "messages that were set aside, the newest")
     fetch: float = number(1 * MINUTE, "time", "fetching one file")
-    transcribe: float = number(2 * MINUTE, "time", "turning one voice note into words")
+    files: int = number(8, "", "files that are fetched at once; more wait")
+    files_of_chat: int = number(3, "", "of these, and of voice notes, those of one chat")
     unread: int = number(100, "", "messages of a chat that are marked as read together")
+
+
+@_section
+class Voice:
+    """Turning voice notes into words."""
+
+    at_once: int = number(2, "", "voice notes at once; more wait")
+    time: float = number(5 * MINUTE, "time", "how long one may take")
+    length: float = number(
+        15 * MINUTE, "time", "how much of one is listened to; the rest is left out, and said to be"
+    )
+    words: int = number(40_000, "characters", "the words of one")
 
 
 @_section
@@ -329,6 +342,7 @@ AGENTS: Final = Agents()
 GUEST: Final = Guest()
 GATEWAY: Final = Gateway()
 WHATSAPP: Final = WhatsApp()
+VOICE: Final = Voice()
 LISTS: Final = Lists()
 RUN_LOGS: Final = RunLogs()
 SERVICES: Final = Services()
@@ -352,6 +366,7 @@ TABLE: Final[Mapping[str, Any]] = {
     "guest": GUEST,
     "gateway": GATEWAY,
     "whatsapp": WHATSAPP,
+    "voice": VOICE,
     "lists": LISTS,
     "run_logs": RUN_LOGS,
     "services": SERVICES,

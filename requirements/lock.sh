@@ -5,6 +5,7 @@
 #   runtime.lock  what `pynchy run` needs                 agent.lock  what goes into the agent image
 #   dev.lock      the same, and the checks                tools.lock  uv and just, for a bare machine
 #   fuzz.lock     what `just fuzz` adds to dev.lock
+#   voice.lock    what turns voice notes into words         voice-tests.lock  a small model, to test that with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(PATH="$PWD/.tools/bin:$PATH" command -v uv)
@@ -27,3 +28,5 @@ lock runtime pyproject.toml --constraint requirements/dev.lock "$@"
 lock agent agent/pyproject.toml --extra claude --constraint requirements/dev.lock "$@"
 lock tools requirements/tools.in "$@"
 lock fuzz requirements/fuzz.in "$@"
+lock voice requirements/voice.in "$@"
+lock voice-tests requirements/voice-tests.in "$@"

@@ -17,6 +17,7 @@ COMMANDS: Final = (
     "status",
     "groups",
     "mounts",
+    "voice",
     "tasks",
     "why",
     "usage",

@@ -54,6 +54,7 @@ class Flags:
     whatsapp: bool | None
     phone: str
     main: str | None
+    voice: bool | None
     service: bool | None
     skip: tuple[str, ...]
     as_json: bool
@@ -345,6 +346,20 @@ def _choose_main(patient: Patient, flags: Flags) -> None:
     _run([*_PYNCHY, "auth", "whatsapp", *chosen], why="main has no such chat")
 
 
+def _look_voice(patient: Patient) -> Seen:
+    import trio
+
+    from pynchy.doctor import checks
+
+    found, config = trio.run(checks.check_voice, patient), _config(patient)
+    on = config.voice.enabled or bool(config.whatsapp.transcribe)
+    return Seen(on and found.level == "ok", found.what, "--voice, or later: pynchy voice install")
+
+
+def _install_voice(patient: Patient, flags: Flags) -> None:
+    _run([*_PYNCHY, "voice", "install"], why="voice notes are kept as files")
+
+
 def _look_service(patient: Patient) -> Seen:
     if (file := patient.service_file) is not None:
         return Seen(True, str(file))
@@ -406,6 +421,12 @@ STEPS: Final[dict[str, Step]] = {
         lambda flags: True if flags.main else None,
         "Choose which WhatsApp chat governs it?",
     ),
+    "voice": Step(
+        _look_voice,
+        _install_voice,
+        lambda flags: flags.voice,
+        "Understand voice notes? (some 180 MB are fetched once; no note leaves this machine)",
+    ),
     "service": Step(
         _look_service,
         _install_service,
@@ -457,6 +478,7 @@ class _Skipped(Exception):
     "--phone", default="", metavar="N", help="Link by a code to type in, for this number."
 )
 @click.option("--main", metavar="CHAT", help="Main's chat: an id, a number, self or none.")
+@click.option("--voice/--no-voice", default=None, help="Understand voice notes.")
 @click.option("--service/--no-service", default=None, help="Install it as a service, and start it.")
 @click.option("--skip", multiple=True, type=click.Choice(tuple(STEPS)), help="Not this step.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text; asks nothing.")

@@ -79,6 +79,8 @@ class Home:
         "data/errors"
     )  # command files that were refused, with the reason. Never mounted
 
+    voice = _Below("voice")  # what turns voice notes into words: fetched, and never changed
+
     logs = _Below("logs")
     log = _Below("logs/pynchy.log")
     run_logs = _Below("logs/runs")

@@ -16,13 +16,16 @@ from pynchy.config.paths import Home
 from pynchy.config.timezone import is_zone
 from pynchy.config.values import (
     API_URL,
+    DOWNLOADS,
     EGRESS,
     GIB,
     IMAGE,
     KIB,
+    LANGUAGE,
     MIB,
     NAME,
     PROXY,
+    SPEECH_MODEL,
     Cap,
     HostList,
     Line,
@@ -321,9 +324,40 @@ class WhatsApp:
         32 * MIB, Size(0, GIB), "the largest file that is fetched for an agent"
     )
     transcribe: tuple[str, ...] = setting(
-        (), Words(), "a command that is given a voice note's path and prints its words; empty: none"
+        (),
+        Words(),
+        "your own command instead of `voice`: in its sandbox it is given a note's path and prints the words",
     )
     read_receipts: bool = setting(False, Flag(), "mark messages as read when they are answered")
+
+
+@attrs.frozen
+class Voice:
+    """Voice notes, turned into words in a sandbox without network."""
+
+    enabled: bool = setting(
+        False, Flag(), "turn voice notes into words; set by `pynchy voice install`"
+    )
+    model: str = setting(
+        "base",
+        SPEECH_MODEL,
+        "the model of whisper.cpp; larger ones hear better and take longer, those with .en know English alone",
+    )
+    url: str = setting(
+        "https://huggingface.co/ggerganov/whisper.cpp/resolve/main",
+        DOWNLOADS,
+        "where `pynchy voice install` fetches models: this, and /ggml-MODEL.bin",
+    )
+    language: str = setting(
+        "",
+        LANGUAGE,
+        "the language that people speak; empty: it is recognised in each note",
+    )
+    folder: Path | None = setting(  # noqa: RUF009 - an attrs field, as all here
+        None,
+        AbsolutePath(),
+        "what the command of whatsapp.transcribe may read there, as /opt/voice/own",
+    )
 
 
 @attrs.frozen
@@ -366,6 +400,7 @@ class Config:
     disk: Disk = Disk()
     keeping: Keeping = Keeping()
     whatsapp: WhatsApp = WhatsApp()
+    voice: Voice = Voice()
     logging: Logging = Logging()
     credential: Credential | None = None
     warnings: tuple[str, ...] = ()
@@ -388,6 +423,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "disk": Disk,
     "keeping": Keeping,
     "whatsapp": WhatsApp,
+    "voice": Voice,
     "logging": Logging,
 }
 CREDENTIALS: Final = {"ANTHROPIC_API_KEY": "api_key", "CLAUDE_CODE_OAUTH_TOKEN": "oauth"}

@@ -254,6 +254,15 @@ API_URL: Final = Address(
     "an http or https address without a query",
     ends=("/messages", "/v1"),
 )
+DOWNLOADS: Final = Address(
+    re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?"), "an http or https address without a query"
+)
+SPEECH_MODEL: Final = Pattern(
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"), "the name of a model, such as base or small.en"
+)
+LANGUAGE: Final = Pattern(
+    re.compile(r"|[a-z]{2,3}"), "the code of a language such as de, or nothing"
+)
 PROXY: Final = Address(
     re.compile(r"https?://[^\s/?#@]+/?"),
     "the address of an HTTP proxy without a password, as http://proxy:3128 (a socks proxy does not do)",

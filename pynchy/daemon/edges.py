@@ -245,10 +245,11 @@ async def _refused(store: Store, world: World, who: RunIdentity, what: str, time
     )
 
 
-def whatsapp(config: Config, store: Store) -> WhatsApp | None:
-    """The WhatsApp channel, if it is wanted; its module is imported only then."""
+def whatsapp(config: Config, store: Store, runtime: Runtime) -> WhatsApp | None:
+    """The WhatsApp channel, if it is wanted; its modules are imported only then."""
     if not config.whatsapp.enabled:
         return None
+    from pynchy.voice.transcriber import Transcriber
     from pynchy.whatsapp.channel import Terms, WhatsApp
 
     home = config.home
@@ -265,7 +266,7 @@ def whatsapp(config: Config, store: Store) -> WhatsApp | None:
         name=config.assistant.name,
         own_number=config.assistant.has_own_number,
         media_limit=config.whatsapp.media_limit,
-        transcribe=config.whatsapp.transcribe,
+        transcribe=Transcriber(config, runtime, installation.install_id(home)).text,
         read_receipts=config.whatsapp.read_receipts,
         registered=registered,
         blameless=lambda: store.is_broken,

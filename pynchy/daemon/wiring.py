@@ -93,13 +93,13 @@ async def run(
             open_console(now=world.now, new_id=world.new_id) as console,
             open_watch() as stalls,
         ):
-            whatsapp = edges.whatsapp(config, store)
             guard = Guards(store, await edges.allowed(config))
             known: list[str] = []
             runtime = await edges.find_runtime(config, signals, told=known.append)
             if runtime is None:
                 return
             known += await edges.warn_of_escapes(config, runtime)
+            whatsapp = edges.whatsapp(config, store, runtime)
             agents = ContainedAgents(
                 config,
                 edges.gateway(config, upstream, store, world),

@@ -52,6 +52,7 @@ from pynchy.limits import DOCTOR
 from pynchy.store import backup, belonging
 from pynchy.store import whatsapp_session as session
 from pynchy.store.connection import StoreError, StoreNotOurs, StoreTooNew
+from pynchy.voice import parts as voice
 
 BUILT: Final = 1_735_689_600.0  # 2025-01-01: a clock before this program is wrong
 SELINUX: Final = Path("/sys/fs/selinux/enforce")
@@ -525,6 +526,25 @@ async def check_whatsapp(patient: Patient) -> Finding:
     if account is None:
         return Finding("fail", "enabled, but not linked", "pynchy auth whatsapp")
     return Finding("ok", f"linked as +{account.number.partition(':')[0].partition('@')[0]}")
+
+
+async def check_voice(patient: Patient) -> Finding:
+    """Whether voice notes can be turned into words, as far as what is here tells."""
+    config = patient.config
+    if config is None or not (config.voice.enabled or config.whatsapp.transcribe):
+        switch = "pynchy voice install switches it on"
+        return Finding("ok", f"off: voice notes are kept as files; {switch}")
+    if config.whatsapp.transcribe:
+        folder = config.voice.folder
+        if folder is not None and not folder.is_dir():
+            return Finding("fail", f"voice.folder: there is no {folder}", "make it, or set another")
+        return Finding("ok", f"by your own command, {config.whatsapp.transcribe[0]}")
+    if patient.runtime is None:
+        return Finding("warn", "not known without an engine", "see engine")
+    where = voice.parts_of(patient.home, config.voice, engine=patient.runtime.name)
+    if lacking := voice.missing(where, config.voice):
+        return Finding("fail", f"voice notes are kept as files: {lacking}", "pynchy voice install")
+    return Finding("ok", f"by the model {config.voice.model}, in {patient.runtime.name}")
 
 
 async def check_allowlist(patient: Patient) -> Finding:

@@ -272,6 +272,8 @@ class Bridge:
                 self._go_if_done()
             case "reject":
                 self.delivery.came_back(int(line["number"]), str(line["reason"]))
+            case "transcribed":
+                self.delivery.transcribed(int(line["number"]), str(line["text"]))
             case "bye":
                 self.journal.give_back()
             case "chats":

@@ -61,7 +61,7 @@ class Terms:
     name: str  # the assistant's
     own_number: bool  # the account is its own: no name in front of what it says
     media_limit: int  # bytes
-    transcribe: Sequence[str]  # a command that prints what a voice note says; empty: none
+    transcribe: Callable[[Path], Awaitable[str]]  # the text of a voice note; never fails
     registered: Callable[[], Awaitable[Mapping[ChatId, Path]]]  # chats, each with its media folder
     blameless: Callable[[], bool] = (
         bool  # whether the daemon ends over what no message can have done
@@ -96,6 +96,7 @@ class WhatsApp:
     number: str = ""  # our own account, once known
     state: StateChanged = attrs.field(factory=lambda: StateChanged("connecting"))
     _bridge: trio.Process | None = None
+    _beside: trio.Nursery | None = None  # what goes on for this bridge, besides reading its lines
     _writing: trio.Lock = attrs.field(factory=trio.Lock)
     _reading: trio.Lock = attrs.field(factory=trio.Lock)
     _again: trio.Event = attrs.field(factory=trio.Event)
@@ -328,14 +329,13 @@ class WhatsApp:
                     ),
                     name="whatsapp bridge's process",
                 )
-                self._bridge = process
+                self._bridge, self._beside = process, nursery
                 pipes += [process.stdin, process.stdout]
                 await self._tell(
                     line="start",
                     name=terms.name,
                     chats=await self._chats(),
                     media_limit=terms.media_limit,
-                    transcribe=list(terms.transcribe),
                 )
                 nursery.start_soon(self._ask_for_groups)
                 nursery.start_soon(self._say_ready)
@@ -351,7 +351,7 @@ class WhatsApp:
 
     def _let_go(self) -> None:
         """Tell the bridge nothing more, and wait for none of its answers."""
-        self._bridge = None
+        self._bridge = self._beside = None
         for answer in self._asked.values():
             answer.came.set()
 
@@ -426,6 +426,10 @@ class WhatsApp:
                 await self._change(StateChanged(line["state"], str(line.get("detail", ""))))
             case "me":
                 self.number = str(line["number"])
+            case "transcribe" if self._beside is not None:
+                number, chat, file = int(line["number"]), ChatId(line["chat"]), str(line["file"])
+                name = f"a voice note in {chat}"
+                self._beside.start_soon(self._transcribe, number, chat, file, name=name)
             case "answer":
                 if answer := self._asked.get(int(line["request"])):
                     answer.line = line
@@ -433,6 +437,15 @@ class WhatsApp:
             case other:
                 raise lines.BadLine(f"{other!r} is no line of a bridge")
         return None
+
+    async def _transcribe(self, number: int, chat: ChatId, file: str) -> None:
+        folder = (await self._terms.registered()).get(chat)
+        if folder is None or Path(file).name != file:
+            text = "[voice note: could not be transcribed (its chat is not registered any more)]"
+        else:
+            text = await self._terms.transcribe(folder / file)
+        with suppress(NotConnected):
+            await self._tell(line="transcribed", number=number, text=text)
 
     async def _change(self, change: StateChanged) -> None:
         if change != self.state:

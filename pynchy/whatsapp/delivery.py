@@ -1,4 +1,8 @@
-"""Deliver what is in the journal to the daemon, in order, on a thread of its own."""
+"""Deliver what is in the journal to the daemon, in order, on a thread of its own.
+
+Files are fetched beside that, and voice notes put into words, a few at once: a message waits for its own file and for
+the earlier ones of its chat (see `pynchy.whatsapp.order`), and for nothing of another chat.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,30 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from pynchy.limits import VOICE, WHATSAPP
 from pynchy.model import Attachment
-from pynchy.text.triggers import SPOKEN
 from pynchy.whatsapp import lines, media
 from pynchy.whatsapp import read as reading
 from pynchy.whatsapp.intake import Orders
 from pynchy.whatsapp.journal import Entry, Journal
+from pynchy.whatsapp.order import ChatOrder, Waiting
 from pynchy.whatsapp.process import ToDaemon, words_of
 
 if TYPE_CHECKING:
     from pynchy.whatsapp.library import Client
 
 WINDOW: Final = 200  # entries read from the journal at once
+TRIES: Final = 2  # a voice note during which we ended so often is delivered as a file
+ANSWER: Final = 30.0  # seconds that the daemon may take for its answer besides the work
 
 _log = logging.getLogger("bridge")
 
@@ -42,6 +52,14 @@ class Delivery:
     _alone: int = 0  # the number of the entry that was delivered alone …
     _settled: threading.Event = attrs.field(factory=threading.Event)  # … and is settled
     _returned: queue.SimpleQueue[int] = attrs.field(factory=queue.SimpleQueue)
+    _order: ChatOrder = attrs.field(factory=partial(ChatOrder, WHATSAPP.files_of_chat))
+    _made: dict[int, Entry] = attrs.field(factory=dict)  # made ready, and counted as delivered
+    _finished: queue.SimpleQueue[tuple[Waiting, Entry | None]] = attrs.field(
+        factory=queue.SimpleQueue
+    )
+    _fetchers: Executor = attrs.field(factory=partial(ThreadPoolExecutor, WHATSAPP.files))
+    _listeners: Executor = attrs.field(factory=partial(ThreadPoolExecutor, VOICE.at_once))
+    _asked: dict[int, Future[str]] = attrs.field(factory=dict)  # for the words of these
 
     def run(self) -> None:
         """Deliver what there is and what comes. Never returns."""
@@ -50,15 +68,15 @@ class Delivery:
         while True:
             self.more.clear()  # before looking: what comes from here on is heard
             while True:
-                try:
-                    again = self.journal.hand_out_again(self._returned.get_nowait())
-                    batch = [] if again is None else [again]
-                except queue.Empty:
-                    batch = self.journal.hand_out(last, limit=WINDOW)
-                    if not batch:
-                        break
-                    last = batch[-1].number
-                self._hand_over(batch)
+                if batch := self._next():
+                    self._hand_over(batch)
+                    continue
+                found = self.journal.waiting(last, limit=WINDOW)
+                if not found:
+                    break
+                last = found[-1].number
+                for event in found:
+                    self._begin(self._order.add(event))
             self.more.wait()
 
     def acknowledged(self, numbers: list[int]) -> None:
@@ -76,6 +94,89 @@ class Delivery:
     def _settle(self, numbers: Sequence[int]) -> None:
         if self._alone in numbers:
             self._settled.set()
+
+    def transcribed(self, number: int, text: str) -> None:
+        """The daemon has put a voice note into words."""
+        if asked := self._asked.pop(number, None):
+            asked.set_result(text)
+
+    # --- files, beside the order
+
+    def _begin(self, events: Sequence[Waiting]) -> None:
+        """Make these ready, and count that as a delivery: it may be what ends us."""
+        for event in events:
+            counted = self.journal.hand_out([event.number])
+            if not counted:  # gone meanwhile
+                self._finished.put((event, None))
+            elif counted[0].deliveries > 1 and event.unfetched:  # nothing else is fetched meanwhile
+                self._fetch(event, counted[0])
+            elif event.unfetched:
+                self._fetchers.submit(self._fetch, event, counted[0])
+            else:
+                self._listeners.submit(self._listen, event, counted[0])
+
+    def _fetch(self, event: Waiting, entry: Entry) -> None:
+        with self._contained(event):
+            fetched = self._with_file(entry)
+            if "voice" in json.loads(fetched.payload):
+                self._listeners.submit(self._listen, event, fetched)
+            else:
+                self._finish(event, fetched)
+
+    def _listen(self, event: Waiting, entry: Entry) -> None:
+        with self._contained(event):
+            self._finish(event, self._with_words(entry))
+
+    @contextmanager
+    def _contained(self, event: Waiting) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # contained here, and only here: one file's trouble
+            _log.exception("the file of message %d", event.number)
+            self.came_back(event.number, words_of(error))
+            self._finish(event, None)
+
+    def _finish(self, event: Waiting, entry: Entry | None) -> None:
+        self._finished.put((event, entry))
+        self.more.set()
+
+    # --- what goes out
+
+    def _next(self) -> list[Entry]:
+        """What is to be handed over next; nothing, if all that there is waits for files."""
+        while not self._returned.empty():
+            if again := self.journal.hand_out_again(self._returned.get()):
+                return [again]
+        while not self._finished.empty():
+            event, entry = self._finished.get()
+            if entry is not None:
+                self._made[event.number] = entry
+            self._begin(self._order.finished(event))
+        batch: list[Entry] = []
+        while self._order.due and not batch:
+            batch = self._count(self._take())
+        return batch
+
+    def _take(self) -> list[Waiting]:
+        """The next ones that are due, together; one that was delivered before is taken alone."""
+        taken: list[Waiting] = []
+        while self._order.due and len(taken) < WINDOW:
+            event = self._order.due[0]
+            made = self._made.get(event.number)
+            alone = event.deliveries > 0 if made is None else made.deliveries > 1
+            if alone and taken:
+                break
+            taken.append(self._order.due.popleft())
+            if alone:
+                break
+        return taken
+
+    def _count(self, taken: Sequence[Waiting]) -> list[Entry]:
+        """Their entries, as far as they are still open. What was made ready is counted already."""
+        made = [self._made.pop(each.number) for each in taken if each.number in self._made]
+        ready = {each.number for each in made}
+        fresh = [each.number for each in taken if each.number not in ready and not each.unready]
+        return sorted([*made, *self.journal.hand_out(fresh)], key=lambda entry: entry.number)
 
     def _hand_over(self, batch: Sequence[Entry]) -> None:
         """Deliver these. One that was delivered before is waited for: nothing else is in hand with it."""
@@ -98,14 +199,21 @@ class Delivery:
         payload = json.loads(entry.payload)
         if "aside" in payload:
             return {"line": "aside", "number": entry.number, **payload["aside"]}
-        if "media" in payload:
-            payload = {"message": self._with_media(payload)}
-            self.journal.rewrite(entry.number, json.dumps(payload))
+        if "media" in payload or "voice" in payload:  # it came back before it was ready
+            payload = json.loads(self._with_words(self._with_file(entry)).payload)
         message = lines.fitted(lines.message_in(payload["message"]))
         return {"line": "message", "number": entry.number, "message": lines.message_out(message)}
 
-    def _with_media(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """The message of a payload with its file fetched, or a word about why that failed."""
+    def _become(self, entry: Entry, payload: dict[str, Any]) -> Entry:
+        text = json.dumps(payload)
+        self.journal.rewrite(entry.number, text)
+        return attrs.evolve(entry, payload=text)
+
+    def _with_file(self, entry: Entry) -> Entry:
+        """The entry with its message's file fetched, or a word about why that failed."""
+        payload = json.loads(entry.payload)
+        if "media" not in payload:
+            return entry
         message, told = payload["message"], reading.Media(**payload["media"])
         words = message["text"]
         try:
@@ -116,9 +224,35 @@ class Delivery:
             limit = self.orders.media_limit
             name, size = media.fetch(told, source, Path(folder), limit=limit, client=self._client)
         except (media.NotFetched, OSError) as reason:
-            return {**message, "text": f"[{told.kind}, not fetched: {reason}] {words}".strip()}
+            text = f"[{told.kind}, not fetched: {reason}] {words}".strip()
+            return self._become(entry, {"message": {**message, "text": text}})
         kept = Attachment(path=name, media_type=told.media_type, size=size, name=told.name)
-        if told.kind == "voice" and self.orders.transcribe:
-            spoken = media.transcript(self.orders.transcribe, Path(folder) / name)
-            words = f"{SPOKEN} {spoken}" if spoken else words
-        return {**message, "text": words, "attachments": [attrs.asdict(kept)]}
+        become: dict[str, Any] = {"message": {**message, "attachments": [attrs.asdict(kept)]}}
+        if told.kind == "voice":
+            become["voice"] = name
+        return self._become(entry, become)
+
+    def _with_words(self, entry: Entry) -> Entry:
+        """The entry with what its voice note says, or why that is not known."""
+        payload = json.loads(entry.payload)
+        if "voice" not in payload:
+            return entry
+        message = payload["message"]
+        if entry.deliveries > TRIES:
+            text = (
+                "[voice note: could not be transcribed (Pynchy ended each time while it was at it)]"
+            )
+        else:
+            text = self._ask_for_words(entry.number, message["chat"], payload["voice"])
+        text = f"{text} {message['text']}".strip()
+        return self._become(entry, {"message": {**message, "text": text}})
+
+    def _ask_for_words(self, number: int, chat: str, name: str) -> str:
+        answer = self._asked[number] = Future[str]()
+        self.out.say("transcribe", number=number, chat=chat, file=name)
+        try:
+            return answer.result(VOICE.time + ANSWER)
+        except TimeoutError:
+            return "[voice note: could not be transcribed (no answer)]"
+        finally:
+            self._asked.pop(number, None)

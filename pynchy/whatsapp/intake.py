@@ -28,7 +28,6 @@ class Orders:
 
     name: str  # the assistant's
     media_limit: int  # bytes
-    transcribe: list[str]  # a command; empty: none
     chats: Mapping[str, str]  # registered chat -> its media folder
 
 

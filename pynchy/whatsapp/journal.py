@@ -3,8 +3,8 @@
 The bridge writes an event here inside the library's callback. Its payload is erased when the daemon has
 acknowledged it; its identity stays, so that a second delivery is recognised.
 
-A message that makes the daemon crash would come again for ever. So deliveries are counted: one that was
-delivered before is handed out alone, and after three it is set aside. The daemon gets a notice in its place,
+A message that makes the daemon or the bridge crash would come again for ever. So deliveries are counted, the
+fetching of a file included, and after three a message is set aside. The daemon gets a notice in its place,
 and the newest of those set aside are kept for a person to look at.
 
 A message of our own account that reads like a send whose id is not known yet is held: it is either that
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from typing import Final
 import attrs
 
 from pynchy.limits import WHATSAPP
+from pynchy.whatsapp.order import Waiting
 
 KEPT: Final = 20_000  # identities of acknowledged events, and of sends
 DELIVERIES: Final = WHATSAPP.deliveries
@@ -64,6 +65,13 @@ _SCHEMA: Final = """
 _PUT: Final = (
     "INSERT {} INTO events (identity, payload, held_for, wa_id, said_by) VALUES (?, ?, ?, ?, ?)"
 )
+_WAITING: Final = """
+    SELECT number, deliveries,
+        CASE WHEN json_valid(identity) THEN json_extract(identity, '$[0]') ELSE '' END,
+        CASE WHEN json_valid(payload) THEN json_type(payload, '$.media') IS NOT NULL ELSE 0 END,
+        CASE WHEN json_valid(payload) THEN json_type(payload, '$.voice') IS NOT NULL ELSE 0 END
+    FROM events WHERE payload IS NOT NULL AND held_for IS NULL AND number > ? ORDER BY number LIMIT ?
+"""
 _DROP: Final = "UPDATE events SET payload = NULL, held_for = NULL"
 _SENT: Final = "UPDATE sends SET state = 'sent', wa_id = ?, text = '' WHERE message_id = ?"
 
@@ -136,21 +144,23 @@ class Journal:
             row = (identity, payload, held_for, wa_id, said_by)
             return self._run(_PUT.format("OR IGNORE"), *row).rowcount == 1
 
-    def hand_out(self, number: int, *, limit: int) -> list[Entry]:
-        """What is not acknowledged, in order, behind ``number``, each counted as delivered.
+    def waiting(self, number: int, *, limit: int) -> list[Waiting]:
+        """What is not acknowledged, in order, behind ``number``."""
+        with self._lock:
+            return [Waiting(*row) for row in self._run(_WAITING, number, limit).fetchall()]
 
-        What was delivered before comes alone: if that ends badly again, it is known whose doing it was.
+    def hand_out(self, numbers: Sequence[int]) -> list[Entry]:
+        """Of these events those that are still open, in order, each counted as delivered.
+
         One that has had its deliveries comes as the notice that it was set aside.
         """
         with self._change(hurry=False):
             rows = self._run(
-                "SELECT number, deliveries FROM events WHERE payload IS NOT NULL "
-                "AND held_for IS NULL AND number > ? ORDER BY number LIMIT ?",
-                number,
-                limit,
+                "SELECT number FROM events WHERE payload IS NOT NULL AND held_for IS NULL "
+                "AND number IN (SELECT value FROM json_each(?)) ORDER BY number",
+                json.dumps(numbers),
             ).fetchall()
-            fresh = next((at for at, row in enumerate(rows) if row[1]), len(rows))
-            return [self._hand_out(row[0]) for row in rows[: fresh or 1]]
+            return [self._hand_out(row[0]) for row in rows]
 
     def hand_out_again(self, number: int) -> Entry | None:
         """The same for one that came back."""

@@ -1,12 +1,10 @@
-"""Fetch the file that a message speaks of, and put a voice note into words."""
+"""Fetch the file that a message speaks of."""
 
 from __future__ import annotations
 
-import logging
 import mimetypes
 import secrets
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from pynchy.whatsapp.library import Client
 
 FETCH_WAIT: Final = WHATSAPP.fetch
-
-_log = logging.getLogger("bridge")
 
 
 class NotFetched(Exception):
@@ -46,19 +42,3 @@ def fetch(
     name = secrets.token_hex(8) + (mimetypes.guess_extension(media.media_type) or ".bin")
     (folder / name).write_bytes(content)
     return name, len(content)
-
-
-def transcript(command: Sequence[str], path: Path) -> str:
-    """What the command says that a voice note says; empty if it fails."""
-    try:
-        done = subprocess.run(
-            [*command, str(path)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=WHATSAPP.transcribe,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        _log.warning("transcription: %s", error)
-        return ""
-    return done.stdout.decode(errors="replace").strip()

@@ -84,6 +84,13 @@ class FakeGo:
                     part: Any = {"mimetype": "image/png", "fileLength": rest[0], "caption": "see"}
                     body = Message(imageMessage=part)
                     self.emit(17, message("PICTURE1", chat=CHAT, body=body))
+                case "file":  # a voice note that comes at once, slowly, or never
+                    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+                    how, id, chat = rest
+                    part = {"mimetype": "audio/ogg; codecs=opus", "fileLength": 7, "PTT": True}
+                    part["directPath"] = f"/{how}"
+                    self.emit(17, message(id, chat=chat, body=Message(audioMessage=part)))
                 case "hidden":  # somebody writes in a group under their hidden id
                     who, number = jid(rest[1], "lid", 2), jid("491709", "s.whatsapp.net")
                     self.emit(
@@ -241,8 +248,13 @@ class FakeGo:
         )
         return neo.UploadReturnFunction(UploadResponse=there).SerializePartialToString()
 
-    def DownloadAny(self, *_: Any) -> Any:
+    def DownloadAny(self, uuid: bytes, body: bytes, *_: Any) -> Any:
         import neonize.proto.Neonize_pb2
+
+        if b"/hang" in body:
+            threading.Event().wait()
+        if b"/slow" in body:
+            time.sleep(0.5)
 
         neo: Any = neonize.proto.Neonize_pb2
         return neo.DownloadReturnFunction(Binary=b"picture").SerializeToString()

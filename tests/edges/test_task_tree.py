@@ -26,6 +26,7 @@ from pynchy.store import groups, turns
 from pynchy.store.database import Tx, open_store
 from pynchy.whatsapp.channel import Terms, WhatsApp
 from tests.edges.test_whatsapp import FAKE, link
+from tests.edges.whatsapp_running import no_words
 
 SERVICES = {
     "whatsapp",
@@ -99,7 +100,7 @@ def whatsapp(folder: Path) -> WhatsApp:
             name="Pynchy",
             own_number=True,
             media_limit=0,
-            transcribe=(),
+            transcribe=no_words,
             registered=registered,
             command=(sys.executable, str(FAKE), json.dumps([["connected"]])),
         )

@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pynchy.chat.channel import (
 from pynchy.model import ChatId, Outgoing
 from pynchy.store import whatsapp_session as session
 from pynchy.whatsapp.channel import Terms, WhatsApp
-from tests.edges.whatsapp_running import open_whatsapp
+from tests.edges.whatsapp_running import no_words, open_whatsapp
 
 from .fake_whatsapp import CHAT, OTHER, protobufs_alone
 
@@ -47,13 +47,21 @@ def link(store: Path) -> None:
     db.close()
 
 
-def terms(tmp_path: Path, *steps: list[Any], linked: bool = True, **more: Any) -> Terms:
+def terms(
+    tmp_path: Path,
+    *steps: list[Any],
+    linked: bool = True,
+    chats: Sequence[str] = (CHAT,),
+    **more: Any,
+) -> Terms:
     store = tmp_path / "store"
     if linked and not store.exists():
         link(store)
 
     async def registered() -> Mapping[ChatId, Path]:
-        return {GROUP: tmp_path / "media"}
+        return {
+            ChatId(f"{chat}@g.us"): tmp_path / ("media" if chat == CHAT else chat) for chat in chats
+        }
 
     return Terms(
         store=store,
@@ -61,7 +69,7 @@ def terms(tmp_path: Path, *steps: list[Any], linked: bool = True, **more: Any) -
         name="Pynchy",
         own_number=True,
         media_limit=1000,
-        transcribe=(),
+        transcribe=no_words,
         registered=registered,
         command=(sys.executable, str(FAKE), json.dumps(steps)),
         **more,
@@ -466,10 +474,10 @@ async def test_a_group_that_is_joined_or_renamed_is_told_at_once(tmp_path: Path)
 
 
 async def test_what_a_voice_note_says_is_its_text(tmp_path: Path) -> None:
-    script = "import sys; print('heard', open(sys.argv[1], 'rb').read().decode())"
-    how = attrs.evolve(
-        terms(tmp_path, ["connected"], ["voice"]), transcribe=(sys.executable, "-c", script)
-    )
+    async def heard(note: Path) -> str:
+        return f"[voice note] heard {await trio.Path(note).read_text()}"
+
+    how = attrs.evolve(terms(tmp_path, ["connected"], ["voice"]), transcribe=heard)
     async with connected(how) as channel:
         message = (await incoming(channel)).message
         assert message.text == "[voice note] heard picture"
@@ -477,14 +485,84 @@ async def test_what_a_voice_note_says_is_its_text(tmp_path: Path) -> None:
         assert (kept.media_type, kept.size) == ("audio/ogg", 7)
 
 
-@pytest.mark.parametrize("program", [(), ("false",), ("/nowhere",)])
-async def test_a_voice_note_that_nobody_reads_is_a_file(
-    tmp_path: Path, program: tuple[str, ...]
+async def test_nobody_waits_for_a_file_or_the_words_of_another_chat(tmp_path: Path) -> None:
+    """Ten files that never come and a voice note that is never put into words, in one chat; and another chat."""
+    hangs: list[list[Any]] = [["file", "hang", f"HANG{n:04}", CHAT] for n in range(10)]
+    more: list[list[Any]] = [
+        ["messages", 1],
+        ["file", "come", "VOICE002", OTHER],
+        ["messages", 2, OTHER],
+    ]
+    how = terms(tmp_path, ["connected"], ["voice"], *hangs, *more, chats=(CHAT, OTHER))
+    asked = trio.Event()
+
+    async def never(note: Path) -> str:
+        if note.parent.name == "media":
+            asked.set()
+            await trio.sleep_forever()
+        return "[voice note] of the other"
+
+    async with connected(attrs.evolve(how, transcribe=never)) as channel:
+        told = [(await incoming(channel)).message for _ in range(3)]
+        assert {message.chat for message in told} == {f"{OTHER}@g.us"}
+        assert [message.text for message in told] == [
+            "[voice note] of the other",
+            "message 0",
+            "message 1",
+        ]
+        await asked.wait()
+        assert [event for event in _HEARD[channel] if isinstance(event, Incoming)] == []
+
+
+async def test_a_chat_keeps_its_order_whichever_file_comes_first(tmp_path: Path) -> None:
+    steps: list[list[Any]] = [
+        ["file", "slow", "SLOW0001", CHAT],
+        ["file", "come", "QUICK001", CHAT],
+        ["messages", 1],
+    ]
+    async with connected(terms(tmp_path, ["connected"], *steps)) as channel:
+        numbers = [(await incoming(channel)).number for _ in range(3)]
+        assert numbers == [1, 2, 3]
+
+
+async def test_a_voice_note_is_put_into_words_once_though_it_is_delivered_again(
+    tmp_path: Path,
 ) -> None:
-    how = attrs.evolve(terms(tmp_path, ["connected"], ["voice"]), transcribe=program)
+    times = 0
+
+    async def heard(note: Path) -> str:
+        nonlocal times
+        times += 1
+        await trio.lowlevel.checkpoint()
+        return f"[voice note] for the {times}. time"
+
+    how = attrs.evolve(terms(tmp_path, ["connected"], ["voice"]), transcribe=heard)
+    for _ in range(2):
+        async with connected(how) as channel:
+            assert (await incoming(channel)).message.text == "[voice note] for the 1. time"
+
+
+async def test_a_voice_note_with_which_the_daemon_ends_is_a_file_in_the_end(tmp_path: Path) -> None:
+    begun = trio.Event()
+
+    async def never(note: Path) -> str:
+        begun.set()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    how = attrs.evolve(terms(tmp_path, ["connected"], ["voice"]), transcribe=never)
+    for _ in range(2):
+        begun = trio.Event()
+        with pytest.RaisesGroup(pytest.RaisesExc(KeyError), flatten_subgroups=True):
+            async with connected(how) as channel:
+                while not begun.is_set():
+                    with trio.move_on_after(0.05):
+                        await channel.receive()
+                raise KeyError("the daemon crashes")
     async with connected(how) as channel:
         message = (await incoming(channel)).message
-        assert (message.text, len(message.attachments)) == ("", 1)
+        assert message.text.startswith("[voice note: could not be transcribed (")
+        assert len(message.attachments) == 1
 
 
 async def test_what_would_end_the_pump_is_not_subscribed(tmp_path: Path) -> None:

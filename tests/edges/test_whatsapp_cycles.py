@@ -12,7 +12,7 @@ import trio
 from pynchy.chat.channel import StateChanged
 from pynchy.model import ChatId
 from pynchy.whatsapp.channel import Terms
-from tests.edges.whatsapp_running import open_whatsapp
+from tests.edges.whatsapp_running import no_words, open_whatsapp
 
 from .test_whatsapp_library import link
 
@@ -59,7 +59,7 @@ async def test_bridges_come_and_go_without_a_trace(
         name="Pynchy",
         own_number=True,
         media_limit=0,
-        transcribe=(),
+        transcribe=no_words,
         registered=registered,
         proxy=f"http://127.0.0.1:{port}",
     )

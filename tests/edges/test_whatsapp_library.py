@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 BRIDGE = (sys.executable, "-m", "pynchy.whatsapp.bridge")
-START = {"line": "start", "name": "P", "chats": {}, "media_limit": 1, "transcribe": []}
+START = {"line": "start", "name": "P", "chats": {}, "media_limit": 1}
 #: Nothing listens there: the library takes its way out from the environment when it is loaded.
 NO_WAY_OUT = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "NEONIZE_BOT_TAG": "off"}
 NO_WAY_OUT.pop("SPHINX", None)

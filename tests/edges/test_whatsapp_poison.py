@@ -166,5 +166,6 @@ async def test_not_even_the_notice_is_told_for_ever(tmp_path: Path) -> None:
     kept.put_aside('["a","b","c"]', chat="a@g.us", payload="", reason="?")
     for _ in range(DELIVERIES):
         kept = Journal(tmp_path / "journal.db")
-        assert [entry.number for entry in kept.hand_out(0, limit=9)] == [1]
-    assert Journal(tmp_path / "journal.db").hand_out(0, limit=9) == []
+        (waits,) = kept.waiting(0, limit=9)
+        assert [entry.number for entry in kept.hand_out([waits.number])] == [1]
+    assert Journal(tmp_path / "journal.db").waiting(0, limit=9) == []

@@ -21,6 +21,7 @@ from pynchy.model import ChatId, GroupId, Message, Micros
 from pynchy.store import groups, messages
 from pynchy.store.database import Database, Tx, open_store
 from pynchy.whatsapp.channel import Terms, WhatsApp
+from tests.edges.whatsapp_running import no_words
 
 CHAT = ChatId("120363000000000001@g.us")
 FAKE = Path(__file__).with_name("fake_whatsapp.py")
@@ -64,7 +65,7 @@ async def main(folder: Path, total: int, pause: float | None) -> None:
         name="Pynchy",
         own_number=True,
         media_limit=1000,
-        transcribe=(),
+        transcribe=no_words,
         registered=registered,
         command=(sys.executable, str(FAKE), json.dumps(steps)),
     )

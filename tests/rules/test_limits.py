@@ -155,8 +155,15 @@ PINNED = {
         "deliveries": 3,
         "aside": 100,
         "fetch": 60,  # 1 min
-        "transcribe": 120,  # 2 min
+        "files": 8,
+        "files_of_chat": 3,
         "unread": 100,
+    },
+    "voice": {
+        "at_once": 2,
+        "time": 300,  # 5 min
+        "length": 900,  # 15 min
+        "words": 40_000,
     },
     "lists": {
         "bills": 30,

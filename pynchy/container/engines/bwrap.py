@@ -190,8 +190,10 @@ class Bwrap:
     def _command(self, spec: Spec) -> tuple[str, ...]:
         """The command of a sandbox. Our agent runs on the Python that we run on and is told where our packages are,
         since an isolated start does not read that from the environment."""
-        if spec.command != AGENT_COMMAND:
+        if spec.command[0] != AGENT_COMMAND[0]:
             return spec.command
+        if spec.command != AGENT_COMMAND:  # another program of ours, on the same Python
+            return (_python(), *spec.command[1:])
         return (_python(), "-I", "-c", _AGENT, *self._host.python_path)
 
     def _rlimits(self, limits: Limits) -> dict[str, int]:

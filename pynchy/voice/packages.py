@@ -1,0 +1,51 @@
+"""Install the packages that put voice notes into words, apart from ours, from a lock of their own."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from pynchy.files.writing import replace
+from pynchy.voice.parts import LOCK, STAMP, Parts, stamp_of
+
+_MACHINES: Final = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+
+class NotInstalled(Exception):
+    """Why the packages are not there, and what to do about it."""
+
+
+def install(parts: Parts, *, lock: Path = LOCK) -> None:
+    """Put the packages where sandboxes look for them, whole or not at all. Raises `NotInstalled`."""
+    if not lock.exists():
+        raise NotInstalled(f"there is no {lock}: Pynchy has to run from its checkout for this")
+    machine = _MACHINES.get(platform.machine().lower())
+    if machine is None:
+        raise NotInstalled(f"there are no packages for {platform.machine()}")
+    tools = lock.parents[1] / ".tools" / "bin"
+    uv = shutil.which("uv", path=f"{tools}:{os.environ.get('PATH', os.defpath)}")
+    if uv is None:
+        raise NotInstalled(
+            f"uv is missing: python3 -m pip install -qq --target {tools.parent} -r requirements/tools.lock"
+        )
+    aside = parts.packages.with_name(parts.packages.name + ".new")
+    shutil.rmtree(aside, ignore_errors=True)
+    argv = [uv, "pip", "install", "--quiet", "--no-config", "--target", str(aside)]
+    argv += ["--python-version", parts.python, "--python-platform", f"{machine}-manylinux_2_28"]
+    # Copied, not linked to a cache: these files are nobody's but the sandbox's.
+    argv += ["--only-binary", ":all:", "--link-mode", "copy", "--require-hashes", "-r", str(lock)]
+    try:
+        subprocess.run(argv, check=True, umask=0o022)
+    except (OSError, subprocess.CalledProcessError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise NotInstalled(f"the packages could not be installed: {error}") from None
+    for path in (aside, *aside.rglob("*")):
+        if not path.is_symlink():  # the sandbox's user reads them, whoever fetched them
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    replace(aside / STAMP, stamp_of(lock), mode=0o644)
+    shutil.rmtree(parts.packages, ignore_errors=True)
+    aside.rename(parts.packages)
