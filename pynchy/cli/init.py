@@ -357,7 +357,12 @@ def _look_voice(patient: Patient) -> Seen:
 
 
 def _install_voice(patient: Patient, flags: Flags) -> None:
-    _run([*_PYNCHY, "voice", "install"], why="voice notes are kept as files")
+    try:
+        _run([*_PYNCHY, "voice", "install"], why="voice notes are kept as files")
+    except click.ClickException as error:
+        if flags.voice:
+            raise
+        raise _Skipped(f"{error.format_message()}; to try again: pynchy voice install") from None
 
 
 def _look_service(patient: Patient) -> Seen:

@@ -48,10 +48,13 @@ def fetch(url: str, file: Path, *, route: Route, begun: Callable[[int, int], Non
         with _opened(url, have, route) as answer:
             if have and answer.status != 206:
                 have = 0
-            begun(have, have + int(answer.headers.get("content-length") or 0))
+            whole = have + int(answer.headers.get("content-length") or 0)
+            begun(have, whole)
             with part.open("ab" if have else "wb") as out:
                 while chunk := answer.read(CHUNK):
                     out.write(chunk)
+            if part.stat().st_size < whole:  # the library does not say so
+                raise ConnectionError(f"it broke off after {part.stat().st_size} of {whole} bytes")
     except urllib.error.HTTPError as error:
         if error.code != 416:  # there is no more of it: what is there is all, or is something else
             raise NotFetched(f"{url}: {error.code} {error.reason}") from None

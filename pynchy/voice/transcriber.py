@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,6 @@ import trio
 
 from pynchy.config.settings import Config
 from pynchy.container.engines.runtime import (
-    Container,
     ContainerGone,
     ContainerStays,
     Runtime,
@@ -53,16 +53,27 @@ _OF_A_COMMAND: Final = {
 }
 
 
+LONGEST: Final = 4 * VOICE.words  # bytes
+
 #: What a sandbox runs, what it sees, and how much memory it may have.
 Sandboxed = tuple[tuple[str, ...], tuple[Mount, ...], int]
 
 
 class NotTranscribed(Exception):
-    """Why there are no words, for the agent to read. ``said``: what the program wrote beside them, for the log."""
+    """Why there are no words, for the agent to read. ``beside``: what a program said of it, for the log."""
 
-    def __init__(self, reason: str, said: bytes = b"") -> None:
+    def __init__(self, reason: str, beside: str = "") -> None:
         super().__init__(reason)
-        self.said = said.decode("utf-8", "replace").strip()
+        self.beside = beside
+
+
+@attrs.frozen
+class _Said:
+    """How a sandbox ended, and what it printed."""
+
+    code: int
+    out: bytes
+    beside: str
 
 
 @attrs.frozen(eq=False)
@@ -81,13 +92,13 @@ class Transcriber:
             return OFF
         try:
             words = await self.words(note)
-        except NotTranscribed as error:
-            logger.warning("a voice note could not be transcribed: {}", error)
-            logger.debug("its program said: {}", error.said)
-            return f"[voice note: could not be transcribed ({error})]"
-        except Exception:  # contained here, and only here: one note's trouble
-            logger.exception("a voice note could not be transcribed")
-            return "[voice note: could not be transcribed (the log of Pynchy says why)]"
+        except Exception as error:  # contained here, and only here: one note's trouble
+            why = "the log of Pynchy says why"
+            if isinstance(error, NotTranscribed):
+                why = str(error)
+                logger.debug("what should transcribe a voice note said: {}", error.beside)
+            logger.opt(exception=why != str(error)).warning("a voice note: {}", error)
+            return f"[voice note: could not be transcribed ({why})]"
         return f"{SPOKEN} {words}" if words else SILENT
 
     async def words(self, note: Path) -> str:
@@ -97,34 +108,36 @@ class Transcriber:
         except OSError as error:
             raise NotTranscribed(f"{note.name}: {error.strerror}") from None
         spec = await trio.to_thread.run_sync(self._spec, len(content))
-        async with self._turns:
-            with trio.move_on_after(self.seconds):
-                try:
-                    async with self.runtime.open(spec, grace=1) as container:
-                        return await self._converse(container, content)
-                except SpawnFailed as error:
-                    raise NotTranscribed(f"there is no sandbox: {error}") from None
-                except ContainerStays as error:
-                    raise NotTranscribed(str(error)) from None
-        raise NotTranscribed(f"it took longer than {self.seconds:.0f} s")
-
-    async def _converse(self, container: Container, content: bytes) -> str:
-        said = bytearray()
+        said, why = None, f"it took longer than {self.seconds:.0f} s"
         try:
-            await container.send(content)
-        except ContainerGone:
-            pass  # its exit code says why
-        else:
-            while chunk := await container.receive():
-                said += chunk
-                if len(said) > 4 * VOICE.words:
-                    container.kill()
-                    raise NotTranscribed("its words have no end")
-        if code := await container.wait():
-            reasons = _OF_A_COMMAND if self.config.whatsapp.transcribe else _OF_WHISPER
-            reason = reasons.get(code, f"its program ended with {code}")
-            raise NotTranscribed(reason, container.stderr_tail())
-        return said.decode("utf-8", "replace").strip()[: VOICE.words]
+            async with self._turns:
+                with trio.move_on_after(self.seconds):
+                    said = await self._listen(spec, content)
+        except* (SpawnFailed, ContainerStays) as errors:
+            why = f"there is no sandbox: {errors.exceptions[0]}"
+        if said is None:
+            raise NotTranscribed(why)
+        if len(said.out) > LONGEST:
+            raise NotTranscribed("its words have no end")
+        if said.code:
+            raise NotTranscribed(self._reason(said.code), said.beside)
+        return said.out.decode("utf-8", "replace").strip()[: VOICE.words]
+
+    async def _listen(self, spec: Spec, note: bytes) -> _Said:
+        async with self.runtime.open(spec, grace=1) as container:
+            out = bytearray()
+            with suppress(ContainerGone):  # its exit code says why
+                await container.send(note)
+            while (chunk := await container.receive()) and len(out) <= LONGEST:
+                out += chunk
+            if len(out) > LONGEST:
+                container.kill()
+            code = await container.wait()
+            return _Said(code, bytes(out), container.stderr_tail().decode("utf-8", "replace"))
+
+    def _reason(self, code: int) -> str:
+        reasons = _OF_A_COMMAND if self.config.whatsapp.transcribe else _OF_WHISPER
+        return reasons.get(code, f"its program ended with {code}")
 
     def _spec(self, size: int) -> Spec:
         """The sandbox for a note of that size. It is given the note on stdin, which stays open after it."""

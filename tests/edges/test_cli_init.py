@@ -94,6 +94,7 @@ def test_looking_changes_nothing(home: Home, runtime_name: str) -> None:
         "image": "done",
         "whatsapp": "todo",
         "main": "done",
+        "voice": "todo",
         "service": "todo",
     }
     assert not home.root.exists()
@@ -249,6 +250,8 @@ async def test_on_a_terminal_it_asks_and_a_key_is_not_shown(home: Home, runtime_
                 await at.types("Europe/Vienna\r")
                 await at.sees("Link WhatsApp now?")
                 await at.types("\r")  # no, unless one says so
+                await at.sees("Understand voice notes?")
+                await at.types("n\r")
                 await at.sees("Start it now, and whenever")
                 await at.types("n\r")
                 await at.sees("Now: pynchy run")
@@ -299,7 +302,7 @@ async def test_who_says_yes_to_a_service_without_a_key_is_told_what_it_needs(
     home: Home, runtime_name: str
 ) -> None:
     with trio.fail_after(120):
-        async with terminal(home, "init", "--no-whatsapp", **environment(home)) as at:
+        async with terminal(home, "init", "--no-whatsapp", "--no-voice", **environment(home)) as at:
             await asked_for_a_key(at)
             await at.types("\r")
             await at.sees("Your time zone")

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from pynchy.config.paths import Home
-from pynchy.config.settings import Config, Container, Gateway, WhatsApp
+from pynchy.config.settings import Config, Container, Gateway, Voice, WhatsApp
 from pynchy.config.values import GIB, MIB
 from pynchy.container.engines.runtime import Runtime, SpawnFailed
 from pynchy.daemon import service_files
@@ -126,6 +126,7 @@ class Engine:
 def wrong_facts(patient: checks.Patient) -> dict[str, checks.Patient]:
     """For each check a patient whom it must not find well."""
     enabled = Config(home=patient.home, whatsapp=WhatsApp(enabled=True))
+    unheard = Config(home=patient.home, voice=Voice(enabled=True))
     behind = Config(home=patient.home, gateway=Gateway(proxy="http://127.0.0.1:9"))
     engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
     nothing = attrs.evolve(patient, is_installed=lambda module: False)
@@ -155,6 +156,7 @@ def wrong_facts(patient: checks.Patient) -> dict[str, checks.Patient]:
         "prices": attrs.evolve(patient, now=1_900_000_000.0),
         "timezone": attrs.evolve(patient, environ={"TZ": "Nowhere/At/All"}),
         "whatsapp": attrs.evolve(patient, config=enabled),
+        "voice": attrs.evolve(engine, config=unheard),
         "control": attrs.evolve(patient, running=True),
         "running": patient,
         "orphans": engine,

@@ -108,6 +108,13 @@ DEFAULTS = {
         "transcribe": (),
         "read_receipts": False,
     },
+    "voice": {
+        "enabled": False,
+        "model": "base",
+        "url": "https://huggingface.co/ggerganov/whisper.cpp/resolve/main",
+        "language": "",
+        "folder": None,
+    },
     "logging": {
         "level": "info",
         "json": False,

@@ -1,0 +1,128 @@
+"""Fetching a model: broken off and gone on with, and nothing taken that is not it."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from pynchy.config.paths import part_of
+from pynchy.voice import models
+from pynchy.voice.download import NotFetched, Route, fetch, take
+from pynchy.voice.parts import wrong_with
+
+BODY = b"lmgg" + bytes(range(256)) * 4000
+
+
+@attrs.define
+class Place:
+    """Who has models. ``breaks_after`` bytes of an answer it hangs up; ``ranges``: whether it can go on somewhere."""
+
+    url: str = ""
+    body: bytes = BODY
+    status: int = 200
+    breaks_after: int | None = None
+    ranges: bool = True
+    asked: list[str] = attrs.field(factory=list)
+
+
+@contextmanager
+def place() -> Iterator[Place]:
+    has = Place()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            begin = self.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-")
+            has.asked.append(begin)
+            start = int(begin) if has.ranges else 0
+            if start and start >= len(has.body):
+                self.send_error(416)
+                return
+            rest = has.body[start:]
+            self.send_response(206 if start else has.status)
+            self.send_header("content-length", str(len(rest)))
+            self.end_headers()
+            self.wfile.write(rest if has.breaks_after is None else rest[: has.breaks_after])
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    has.url = f"http://127.0.0.1:{server.server_address[1]}/ggml-x.bin"
+    try:
+        yield has
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def get(has: Place, file: Path, model: str = "x") -> str:
+    found = fetch(has.url, file, route=Route(), begun=lambda have, whole: None)
+    take(file, model, found)
+    return found
+
+
+def test_a_model_is_fetched_whole_and_its_hash_told(tmp_path: Path) -> None:
+    file = tmp_path / "voice" / "ggml-x.bin"
+    assert wrong_with(file, "x") == "the model x was not fetched"
+    with place() as has:
+        assert get(has, file) == hashlib.sha256(BODY).hexdigest()
+    assert (file.read_bytes(), part_of(file).exists()) == (BODY, False)
+    assert wrong_with(file, "x") == ""
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path, ranges: bool) -> None:
+    file = tmp_path / "ggml-x.bin"
+    with place() as has:
+        has.breaks_after, has.ranges = 300_000, ranges
+        with pytest.raises(NotFetched, match="the same command goes on with it"):
+            get(has, file)
+        there = part_of(file).stat().st_size
+        assert not file.exists()
+        has.breaks_after = None
+        get(has, file)
+        assert has.asked == ["0", str(there)]
+    assert file.read_bytes() == BODY
+
+
+def test_a_download_that_was_whole_already_is_not_asked_for_again(tmp_path: Path) -> None:
+    file = tmp_path / "ggml-x.bin"
+    part_of(file).write_bytes(BODY)
+    with place() as has:
+        get(has, file)
+    assert file.read_bytes() == BODY
+
+
+def test_what_is_not_the_model_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "ggml-base.bin"
+    with place() as has:
+        with pytest.raises(NotFetched, match=r"not the model base as it is published.*was removed"):
+            get(has, file, "base")
+        has.body = b"<html>sign in first</html>"
+        with pytest.raises(NotFetched, match=r"no model of whisper\.cpp"):
+            get(has, file, "x")
+        has.status = 404
+        with pytest.raises(NotFetched, match="404 Not Found"):
+            get(has, file, "x")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NotFetched, match="refused"):
+        get(has, file)
+
+
+def test_a_file_that_somebody_cut_is_no_model(tmp_path: Path) -> None:
+    file = tmp_path / models.file_of("tiny")
+    file.write_bytes(BODY)
+    assert wrong_with(file, "tiny") == f"{file.name} has {len(BODY)} bytes, and not 77691713"
+    file.write_bytes(b"<html>")
+    assert wrong_with(file, "tiny") == f"{file.name} is no model of whisper.cpp"
