@@ -80,7 +80,7 @@ def _install_packages(config: Config, *, engine: str) -> None:
 
 
 def _fetch_model(config: Config) -> None:
-    from pynchy.gateway.upstream import Way
+    from pynchy.gateway.way import Way
     from pynchy.voice import download, models, parts
 
     voice = config.voice
@@ -93,7 +93,9 @@ def _fetch_model(config: Config) -> None:
     click.echo(
         f"model {voice.model}: {spell_bytes(known.size) if known else 'size not known'} from {url}"
     )
-    route = download.Route(Way(config.gateway.proxy).proxy_to(url), config.gateway.ca_file)
+    gateway = config.gateway
+    way = Way(gateway.proxy, gateway.ca_file, gateway.no_proxy)
+    route = download.Route(way.proxy_to(url), gateway.ca_file)
 
     def begun(have: int, whole: int) -> None:
         if have:
