@@ -213,6 +213,7 @@ class ContainedAgents:
             mounts=[(each.target, each.writable) for each in extras],
             egress=who.egress,
             searches="search" in start.web,
+            search_exists=not self.gateway.has_no_search,
             tools=frozenset(tool.name for tool in start.tools),
             budget=who.budget,
             turn=self.config.limits.turn,

@@ -32,7 +32,7 @@ class ChatFacts:
 class Facts:
     """What is known when a run begins. ``people`` are the names of who was seen here, ``tools`` the names of ours that
     are offered, ``mounts`` folders of the machine and whether they may be written, ``searches`` whether it has web
-    search, ``turn`` the seconds of one turn."""
+    search, ``search_exists`` whether the model API may have it to give, ``turn`` the seconds of one turn."""
 
     assistant: str
     name: str
@@ -45,6 +45,7 @@ class Facts:
     mounts: Sequence[tuple[str, bool]]
     egress: Egress
     searches: bool
+    search_exists: bool
     tools: Collection[str]
     budget: Budget
     turn: float
@@ -199,6 +200,8 @@ def _network(facts: Facts) -> Iterator[str]:
         )
     if facts.searches:
         yield "- WebSearch works."
+    elif not facts.search_exists:
+        yield "- There is no WebSearch: the model API has none."
     elif "request_tool" in facts.tools:
         yield "- WebSearch is not allowed here. request_tool asks for it."
     else:

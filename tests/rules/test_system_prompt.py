@@ -30,6 +30,7 @@ FAMILY = Facts(
     mounts=(),
     egress=Egress("public"),
     searches=True,
+    search_exists=True,
     tools=("send_message", "request_host", "request_tool", "get_usage"),
     budget=Budget(day_money=5_000_000, all_money=15_000_000),
     turn=3600.0,
@@ -126,6 +127,7 @@ def test_web_search_is_told_as_it_is() -> None:
     assert "WebSearch works." in told()
     assert "request_tool asks for it" in told(searches=False)
     assert "The owner can allow it" in told(searches=False, tools=())
+    assert "the model API has none" in told(searches=False, search_exists=False)
 
 
 def test_long_lists_are_cut_and_say_so() -> None:
