@@ -97,7 +97,7 @@ def test_an_agent_that_has_answered_and_stays_is_ended_too(tmp_path: Path, door:
         assert talk.ask("are you there?") == "here"
         assert living(sandboxes)
         if door == "/stop":
-            assert "is ended" in talk.ask("/stop")
+            assert "is stopped" in talk.ask("/stop")
         else:
             told = talk.call("groups.stop", folder="main")
             assert told == {"folder": "main", "stopped": 0, "ended": True}
