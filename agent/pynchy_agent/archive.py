@@ -1,4 +1,4 @@
-"""Save the conversation as a Markdown page before the agent compacts its context.
+"""Save the conversation as a Markdown page before the agent compacts its context, and after it is over.
 
 A transcript is read line by line and only words are kept: what people wrote, also in the middle of a turn, and what
 the agent answered. Its tools, its thinking and the CLI's own notes are left out.
@@ -31,13 +31,18 @@ def hook(folder: Path, now: Callable[[], datetime]) -> Hook:
     """The PreCompact hook: it writes a page into ``folder``. A failure is a line on stderr and stops no compaction."""
 
     async def before_compaction(given: Any, _tool_use: str | None, _context: Any) -> Any:
-        try:
-            await trio.to_thread.run_sync(archive, Path(given["transcript_path"]), folder, now())
-        except (OSError, ValueError) as error:
-            print(f"the conversation was not archived: {error}", file=sys.stderr)  # noqa: T201  (stderr is the log)
+        await trio.to_thread.run_sync(keep, Path(given["transcript_path"]), folder, now())
         return {}
 
     return before_compaction
+
+
+def keep(transcript: Path, folder: Path, now: datetime) -> None:
+    """Archive a conversation; a failure is a line on stderr."""
+    try:
+        archive(transcript, folder, now)
+    except (OSError, ValueError) as error:
+        print(f"the conversation was not archived: {error}", file=sys.stderr)  # noqa: T201  (stderr is the log)
 
 
 def transcript_of(config: Path, session: str) -> Path | None:

@@ -113,6 +113,7 @@ class Agent:
         """Connect, answer what is fed, and return the exit code once closed or broken. The CLI is gone after."""
         client = ClaudeSDKClient(self._options(), transport=CliTransport(cli))
         try:
+            await trio.to_thread.run_sync(self._archive_what_is_over)
             await trio.to_thread.run_sync(self._refuse_a_session_that_is_too_large)
             await client.connect()
             await self._frames.say(wire.Ready())
@@ -144,6 +145,14 @@ class Agent:
                     await client.interrupt()
             await client.disconnect()
         return 0
+
+    def _archive_what_is_over(self) -> None:
+        """Keep the conversations that ended since the last run as pages, as a compaction does."""
+        now = archive.local_time(self._start.timezone)()
+        for session in self._start.ended:
+            transcript = archive.transcript_of(self._places.config, session)
+            if transcript is not None:
+                archive.keep(transcript, self._places.group / "conversations", now)
 
     def _refuse_a_session_that_is_too_large(self) -> None:
         """To take it up would cost minutes: archive what was said, and let the host begin another session."""

@@ -270,6 +270,7 @@ class Start:
     prompts: tuple[Prompt, ...] = ()
     compact_at: int = 0
     cache_hour: bool = False
+    ended: tuple[str, ...] = ()  # sessions that are over, to be archived
     protocol: int = PROTOCOL
 
 

@@ -208,7 +208,7 @@ class _Run:
             self.resting = False
             await self.handle.busy()
         try:
-            reason = await self._live(begun.group, begun.claimed)
+            reason = await self._live(begun)
         except Exception as error:  # contained here, and only here: one group's trouble
             if _holds(error, StoreError):
                 raise
@@ -225,8 +225,9 @@ class _Run:
             raise
         return await self._settle(reason)  # however slow the disk is: the next run comes after it
 
-    async def _live(self, group: Group, claimed: claims.Claimed | None) -> str:
+    async def _live(self, begun: serving.Begun) -> str:
         """Open the agent and serve it. Returns why the run ended, once its container is gone."""
+        group, claimed = begun.group, begun.claimed
         self.session = None if claimed is not None and claimed.isolated else group.session
         first = None if claimed is None else await self._prompt(claimed)
         task = self.handle.kind is not Kind.SESSION
@@ -246,6 +247,7 @@ class _Run:
             token="",  # the opener puts in the one that it made for this run
             gateway="",
             prompts=(first,) if isinstance(first, wire.Prompt) else (),
+            ended=begun.ended,
         )
         sender, events = trio.open_memory_channel[Event](0)
         async with (

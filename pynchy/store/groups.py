@@ -335,6 +335,11 @@ def set_session(db: Database, run: RunId, session: str) -> bool:
         "AND NOT EXISTS (SELECT 1 FROM turns WHERE run_id = ?2 AND isolated = 1)",
         (session, run),
     )
+    if changed.rowcount:  # it has archived what was over before it
+        db.execute(
+            "DELETE FROM ended_sessions WHERE folder = (SELECT folder FROM runs WHERE id = ?)",
+            (run,),
+        )
     return changed.rowcount == 1
 
 
@@ -343,6 +348,8 @@ def clear_session(db: Database, folder: GroupId, *, session: str) -> bool:
 
     True exactly once for each stale session, so the caller can say it exactly once.
     """
+    if exists(db, "SELECT 1 FROM groups WHERE folder = ? AND session = ?", (folder, session)):
+        _end_session(db, folder)
     changed = db.execute(
         "UPDATE groups SET session = NULL WHERE folder = ? AND session = ?", (folder, session)
     )
@@ -351,4 +358,20 @@ def clear_session(db: Database, folder: GroupId, *, session: str) -> bool:
 
 def new_session(db: Database, folder: GroupId) -> None:
     """Start afresh: whatever an older run still says about its session is refused from now on."""
+    _end_session(db, folder)
     db.execute("UPDATE groups SET epoch = epoch + 1, session = NULL WHERE folder = ?", (folder,))
+
+
+def _end_session(db: Database, folder: GroupId) -> None:
+    """Note that a group's conversation is over, for its next run to archive."""
+    db.execute(
+        "INSERT OR IGNORE INTO ended_sessions SELECT folder, session FROM groups "
+        "WHERE folder = ? AND session IS NOT NULL",
+        (folder,),
+    )
+
+
+def ended_sessions(db: Database, folder: GroupId) -> tuple[str, ...]:
+    """The conversations of a group that are over and were not archived yet; the newest few."""
+    sql = "SELECT session FROM ended_sessions WHERE folder = ? LIMIT 20"
+    return tuple(scalars(db, str, sql, (folder,)))

@@ -587,6 +587,14 @@ def _guess_languages(db: Database) -> None:
         )
 
 
+def m016_ended_sessions(db: Database) -> None:
+    """Conversations that are over and not archived yet: the group's next run does it."""
+    db.execute(
+        "CREATE TABLE ended_sessions (folder TEXT NOT NULL, session TEXT NOT NULL, "
+        "PRIMARY KEY (folder, session)) STRICT, WITHOUT ROWID"
+    )
+
+
 STEPS: Final[tuple[Step, ...]] = (
     m001_core,
     m002_commands,
@@ -601,6 +609,7 @@ STEPS: Final[tuple[Step, ...]] = (
     m013_effects,
     m014_answers,
     m015_forms_of_words,
+    m016_ended_sessions,
 )
 SCHEMA: Final = len(STEPS)
 

@@ -22,10 +22,12 @@ UNCOUNTED: Final = frozenset({"interrupted", "superseded"})
 
 @attrs.frozen
 class Begun:
-    """A run that is announced, with its first turn. None of one only if it is pre-warmed."""
+    """A run that is announced, with its first turn. None of one only if it is pre-warmed. ``ended``: conversations
+    of before, which a session's run archives."""
 
     group: Group
     claimed: claims.Claimed | None
+    ended: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -79,7 +81,8 @@ def begin(
     if claimed is None and (not prewarm or claims.is_held(tx, start.folder)):
         tx.execute("DELETE FROM runs WHERE id = ?", (start.run,))
         return None
-    return Begun(group, claimed)
+    ended = groups.ended_sessions(tx, start.folder) if start.kind == "session" else ()
+    return Begun(group, claimed, ended)
 
 
 def settle(

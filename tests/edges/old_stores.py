@@ -65,6 +65,8 @@ INSERT INTO questions VALUES ('q1', 'main', 'console:main', 3, 'run1', 1, 'o1', 
 INSERT INTO delegates VALUES (1, 'main', 1, 'run1', 1, 0, 0);
 """,
 }
+STEMMED = 13  # the schema from which on the indexes hold stems
+_KEPT = "INSERT INTO {0}_fts (rowid, terms, language) SELECT rowid, text, '' FROM {0};"
 INDEXES = ("memories_fts", "inbox_fts", "outbox_fts")
 
 
@@ -111,11 +113,9 @@ def dump(schema: int) -> str:
                 values = ", ".join(map(_literal, row))
                 lines.append(f'INSERT INTO "{name}" VALUES ({values});')  # noqa: S608 - ours
         lines += triggers  # after the rows, which they would judge
-        lines += [
-            f"INSERT INTO {name} ({name}) VALUES ('rebuild');"  # noqa: S608 - ours
-            for name, _ in made
-            if name in INDEXES
-        ]
+        # From then on they keep what they hold.
+        fill = _KEPT if schema >= STEMMED else "INSERT INTO {0}_fts ({0}_fts) VALUES ('rebuild');"
+        lines += [fill.format(name.removesuffix("_fts")) for name, _ in made if name in INDEXES]
         return "\n".join([*lines, "COMMIT;", f"PRAGMA user_version = {schema};", ""])
 
 

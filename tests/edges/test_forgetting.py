@@ -202,6 +202,7 @@ def fill(world: World, folder: GroupId, chat: ChatId, run: RunId, turn: int) -> 
         "approvals": (new()[-8:], folder, chat, run, turn, "request_host", SECRET, "0" * 64, "asked",
                       1, 2, None, None, None),
         "usage": (None, folder, run, "m", "2026-01-01", "settled", 1, 1, 1, 1, 0, 0, 5, 1, 1, 0),
+        "ended_sessions": (folder, SECRET),
         "holds": (f"group:{folder}", "budget", 1, 1, 1, None, None, SECRET),
     }.items():  # fmt: skip
         world.db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)  # noqa: S608

@@ -43,6 +43,30 @@ def shown(talk: Talk, kind: str) -> Event:
     return talk.wait(lambda event: event["event"] == "message" and event["kind"] == kind)
 
 
+def test_a_conversation_that_is_over_is_archived_and_a_fact_outlives_it(home: Path) -> None:
+    pages = home / "groups" / "main" / "conversations"
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        talk.ask("echo the boats leave at nine")
+        assert "remembered" in use(talk, "remember", text='when I write "gm", give me my day')
+        talk.say("/new")
+        assert "new conversation" in talk.reply()
+        talk.ask("echo gm")
+        (page,) = pages.iterdir()
+        assert "the boats leave at nine" in page.read_text()
+        assert "give me my day" in use(talk, "recall", query="writing gm")
+        (kept,) = asked(home, "memory", "list")
+        assert (kept["text"], kept["group"]) == ('when I write "gm", give me my day', "main")
+        short = kept["id"][:8]
+        assert "good morning" in pynchy(home, "memory", "edit", short, "gm means good morning")
+        assert "good morning" in use(talk, "recall", query="what does gm mean")
+        assert asked(home, "memory", "delete", short)["id"] == kept["id"]
+        assert "nothing that was remembered fits" in use(talk, "recall", query="gm")
+        pynchy(home, "memory", "delete", short, exits=2)
+        assert asked(home, "memory", "add", "bins on Tuesday")["text"] == "bins on Tuesday"
+    with running(home, "bwrap") as daemon, daemon.talk() as talk:
+        assert "Tuesday" in use(talk, "recall", query="when are the bins emptied?")
+
+
 def test_what_is_said_sent_and_reacted_to_is_in_the_chat(home: Path) -> None:
     with running(home, "bwrap") as daemon, daemon.talk() as talk:
         assert "sent to the chat" in use(talk, "send_message", text="by the way", sender="Cook")

@@ -479,6 +479,24 @@ class TestSessions:
         assert group is not None
         assert group.session == "s1"
 
+    def test_a_conversation_that_is_over_is_handed_on_until_a_run_has_archived_it(self) -> None:
+        world = World.with_family()
+        first = world.begin()
+        assert groups.set_session(world.db, first, "s1")
+        world.end(first)
+        groups.new_session(world.db, FAMILY)
+        groups.new_session(world.db, FAMILY)  # a second time there is nothing to end
+        assert groups.ended_sessions(world.db, FAMILY) == ("s1",)
+        second = world.begin()  # one that dies before it can say anything changes nothing
+        world.end(second)
+        assert groups.ended_sessions(world.db, FAMILY) == ("s1",)
+        third = world.begin()
+        assert groups.set_session(world.db, third, "s2")
+        assert groups.ended_sessions(world.db, FAMILY) == ()
+        assert not groups.clear_session(world.db, FAMILY, session="s1")
+        assert groups.clear_session(world.db, FAMILY, session="s2")
+        assert groups.ended_sessions(world.db, FAMILY) == ("s2",)
+
     def test_an_isolated_task_does_not_touch_the_groups_session(self) -> None:
         world = World.with_family()
         turns.add(
