@@ -6,6 +6,7 @@
 #   dev.lock      the same, and the checks                tools.lock  uv and just, for a bare machine
 #   fuzz.lock     what `just fuzz` adds to dev.lock
 #   voice.lock    what turns voice notes into words         voice-tests.lock  a small model, to test that with
+#   toolbox.lock  what agents make documents with, apart from ours
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(PATH="$PWD/.tools/bin:$PATH" command -v uv)
@@ -30,3 +31,4 @@ lock tools requirements/tools.in "$@"
 lock fuzz requirements/fuzz.in "$@"
 lock voice requirements/voice.in "$@"
 lock voice-tests requirements/voice-tests.in "$@"
+lock toolbox requirements/toolbox.in --only-binary :all: "$@"

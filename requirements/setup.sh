@@ -15,6 +15,7 @@ installed=.venv/installed-$kind
 wanted() {
     pwd     # a moved checkout needs a new environment: its programs hold the old path
     cat requirements/setup.sh "requirements/$kind.lock" pyproject.toml agent/pyproject.toml
+    cat requirements/toolbox.lock pynchy/container/toolbox.py pynchy/container/installed_first.py
 }
 whole() { # every package that was installed still has its record, and the interpreter starts
     [ -s "$installed.packages" ] && .venv/bin/python -c '' 2>/dev/null || return 1
@@ -28,7 +29,7 @@ if ! command -v uv >/dev/null; then
     exit 1
 fi
 # uv draws a progress bar on a terminal by itself; elsewhere a line before the wait must do.
-echo "Setting up .venv ($kind; some 500 MB the first time, the Claude CLI is most of it) ..." >&2
+echo "Setting up .venv ($kind; some 900 MB the first time, the Claude CLI and the agents' toolbox are most of it) ..." >&2
 rm -f .venv/installed-*
 if ! { .venv/bin/python -c 'import sys; sys.exit(sys.argv[1] != sys.prefix)' "$PWD/.venv"; } 2>/dev/null; then
     uv venv --quiet --clear --no-project --python '>=3.11' .venv
@@ -37,5 +38,7 @@ quiet=--quiet
 if [ -t 2 ]; then quiet=; fi
 uv pip sync $quiet --python .venv --require-hashes "requirements/$kind.lock"
 uv pip install --quiet --python .venv --no-deps --editable agent --editable .
+.venv/bin/pynchy toolbox install --quiet ||
+    echo "Agents in bwrap cannot make spreadsheets, PDFs or charts until it is there: .venv/bin/pynchy toolbox install" >&2
 printf '%s\n' .venv/lib/python3*/site-packages/*.dist-info >"$installed.packages"
 wanted >"$installed"

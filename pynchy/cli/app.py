@@ -34,6 +34,7 @@ COMMANDS: Final = (
     "config",
     "metrics",
     "doctor",
+    "toolbox",
     "completion",
     "service",
     "logs",

@@ -31,6 +31,7 @@ from pynchy.config.paths import MAX_SOCKET_PATH, Home
 from pynchy.config.settings import Config
 from pynchy.config.sources import ConfigError, from_environ
 from pynchy.config.timezone import machine_timezone
+from pynchy.container import toolbox
 from pynchy.container.engines.choice import open_runtime
 from pynchy.container.engines.escapes import known_escapes
 from pynchy.container.engines.health import BUILD, advice_on_limits, image_of, spell_loose
@@ -93,6 +94,8 @@ class Patient:
     is_installed: Callable[[str], bool] = lambda module: find_spec(module) is not None
     space: Callable[[Path], Space] = space_of
     unwatched: Callable[[], str] = changes.refusal
+    tools: Path = attrs.field(factory=toolbox.place)
+    lacking: Callable[[], Sequence[toolbox.Lacking]] = toolbox.lacking
     verdict: Verdict | str = ""  # what the model API said to the credential, or why nothing
 
     @property
@@ -416,6 +419,30 @@ async def check_sdk(patient: Patient) -> Finding:
     if patient.runtime is not None and patient.runtime.name != "bwrap":
         return Finding("ok", "in the image")
     return _importable(patient, "claude_agent_sdk", purpose="an agent in bwrap")
+
+
+async def check_toolbox(patient: Patient) -> Finding:
+    """Whether agents have what they make documents with."""
+    if patient.runtime is None or patient.runtime.name != "bwrap":
+        return Finding("ok", "in the image" if patient.runtime else "not known without an engine")
+    match toolbox.state(patient.tools):
+        case "missing":
+            told = "not installed: agents make no spreadsheets, PDFs or charts"
+            return Finding("warn", told, "pynchy toolbox install")
+        case "old":
+            return Finding("warn", "of another release or Python", "pynchy toolbox install")
+    return Finding("ok", str(patient.tools))
+
+
+async def check_programs(patient: Patient) -> Finding:
+    """Which programs of this machine agents in bwrap could use, and lack."""
+    if patient.runtime is None or patient.runtime.name != "bwrap":
+        return Finding("ok", "in the image" if patient.runtime else "not known without an engine")
+    if not (lacking := patient.lacking()):
+        return Finding("ok", "all that agents can use")
+    told = ", ".join(f"{each.name} ({each.purpose})" for each in lacking)
+    packages = " ".join(each.package for each in lacking)
+    return Finding("warn", f"not on this machine: {told}", f"apt-get install {packages}")
 
 
 async def check_disk(patient: Patient) -> Finding:

@@ -143,6 +143,8 @@ PLAN: dict[str, Kind] = {
     "pynchy.container.mounts.sensitive": Kind.RULES,
     "pynchy.container.session": Kind.PROCEDURE,
     "pynchy.container.skills": Kind.EDGE,
+    "pynchy.container.toolbox": Kind.EDGE,
+    "pynchy.container.installed_first": Kind.EDGE,  # of another Python
     "pynchy.files.trees": Kind.GROUND,
     "pynchy.container.engines.troubles": Kind.EDGE,
     "pynchy.container.spec": Kind.RULES,

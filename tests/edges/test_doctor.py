@@ -17,6 +17,7 @@ import trio
 from pynchy.config.paths import Home
 from pynchy.config.settings import Config, Container, Gateway, Voice, WhatsApp
 from pynchy.config.values import GIB, MIB
+from pynchy.container import toolbox
 from pynchy.container.engines.runtime import Runtime, SpawnFailed
 from pynchy.daemon import service_files
 from pynchy.daemon.lock import open_lock
@@ -129,6 +130,7 @@ def wrong_facts(patient: checks.Patient) -> dict[str, checks.Patient]:
     unheard = Config(home=patient.home, voice=Voice(enabled=True))
     behind = Config(home=patient.home, gateway=Gateway(proxy="http://127.0.0.1:9"))
     engine = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
+    bwrap = attrs.evolve(patient, runtime=cast("Runtime", Engine("bwrap")))
     nothing = attrs.evolve(patient, is_installed=lambda module: False)
     (installed,) = service_files.places(patient.user_home, {}, platform="linux")
     installed.parent.mkdir(parents=True)
@@ -150,6 +152,8 @@ def wrong_facts(patient: checks.Patient) -> dict[str, checks.Patient]:
         "selinux": attrs.evolve(engine, selinux=enforce),  # invariant 113
         "image": engine,
         "agent": nothing,
+        "toolbox": attrs.evolve(bwrap, tools=patient.home.root / "none"),
+        "programs": attrs.evolve(bwrap, lacking=lambda: toolbox.lacking("", patient.home.root)),
         "sdk": nothing,
         "disk": attrs.evolve(patient, space=lambda path: Space(free=99 * MIB, total=9 * GIB)),
         "clock": attrs.evolve(patient, now=0.0),
@@ -178,6 +182,18 @@ async def test_facts_that_are_wrong_are_found(patient: checks.Patient) -> None:
 
 def test_every_check_is_broken_on_purpose(patient: checks.Patient) -> None:
     assert {*BROKEN, *wrong_facts(patient)} == set(checks.CHECKS)
+
+
+async def test_what_agents_could_use_and_this_machine_lacks_is_listed(
+    patient: checks.Patient,
+) -> None:
+    found = await checks.check_programs(wrong_facts(patient)["programs"])
+    for name in ("pdftoppm", "tesseract", "opusdec", "ffmpeg", "CJK"):
+        assert name in found.what
+    assert found.advice.startswith("apt-get install poppler-utils tesseract-ocr ")
+    podman = attrs.evolve(patient, runtime=cast("Runtime", Engine()))
+    for check in (checks.check_programs, checks.check_toolbox):
+        assert (await check(podman)).what == "in the image"
 
 
 async def test_selinux_is_no_trouble_where_it_is_off_or_not_there(patient: checks.Patient) -> None:

@@ -39,6 +39,19 @@ def build(uv: str, project: Path, to: Path) -> list[str]:
         return packed.namelist()
 
 
+def test_the_daemon_brings_the_lock_of_the_toolbox(uv: str, checkout: Path, tmp_path: Path) -> None:
+    project = tmp_path / "checkout"
+    for part in ("pynchy", "requirements"):
+        ours = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(checkout / part, project / part, symlinks=True, ignore=ours)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(checkout / name, project / name)
+    build(uv, project, tmp_path)
+    lock = tmp_path / "site" / "pynchy" / "container" / "toolbox.lock"
+    assert lock.read_bytes() == (checkout / "requirements" / "toolbox.lock").read_bytes()
+    assert b"--hash=sha256:" in lock.read_bytes()
+
+
 def test_the_guest_brings_its_skills(uv: str, checkout: Path, tmp_path: Path) -> None:
     project = tmp_path / "agent"
     shutil.copytree(checkout / "agent", project, symlinks=True)
@@ -46,6 +59,7 @@ def test_the_guest_brings_its_skills(uv: str, checkout: Path, tmp_path: Path) ->
     skills = {path.name for path in (checkout / "agent" / "skills").iterdir()}
     assert len(skills) >= 3
     assert {f"pynchy_agent/skills/{name}/SKILL.md" for name in skills} <= set(names)
+    assert {"pynchy_agent/shell.sh", "pynchy_agent/gitconfig"} <= set(names)
     # And whoever is installed with it finds them there, not in a checkout.
     source = (
         "from pynchy.groups.agent import own_skills; import pynchy_agent;"

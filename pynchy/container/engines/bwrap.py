@@ -24,6 +24,7 @@ import attrs
 import trio
 
 import pynchy_agent
+from pynchy.container import toolbox
 from pynchy.container.engines import accounts, cgroups, seccomp
 from pynchy.container.engines.accounts import agent_user, write_etc
 from pynchy.container.engines.client import KILL_GRACE, attach, call
@@ -66,7 +67,7 @@ _MASKED_FOLDERS: Final = ("acpi", "asound", "scsi", "bus", "fs", "irq", "driver"
 # Whom to trust, and never /etc/ssl or /etc/pki whole: our user may be let in to private keys beside it.
 _ETC: Final = (
     "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/ld.so.cache", "/etc/alternatives",
-    "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf",
+    "/etc/pki/ca-trust", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem", "/etc/pki/tls/openssl.cnf", "/etc/fonts",
 )  # fmt: skip
 
 # Where all of them are in one file: on Debian and its like, on Fedora and its like.
@@ -206,6 +207,8 @@ class Bwrap:
         """What the leash is told. If we are root, sources are first bound to a place that the agent's uid can reach."""
         stage: list[tuple[str, str]] = []
         program, host = self._program, self._host
+        if (tools := toolbox.place()).is_dir():  # it may have been installed since we started
+            host = attrs.evolve(host, trees=(*host.trees, (tools, toolbox.INSIDE)))
         if os.getuid() == 0:
 
             def staged(source: Path) -> Path:

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from pynchy.config.settings import Container
+from pynchy.container import toolbox
 from pynchy.container.engines.runtime import Runtime, SpawnFailed
 from pynchy.container.spec import client_environ
 from pynchy.logs import logger
@@ -75,10 +76,16 @@ class Health:
     warnings: list[str] = attrs.field(factory=list)
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
     build: Path = BUILD
+    tools: Path = attrs.field(factory=toolbox.place)
 
     async def look(self) -> None:
         """Check the image and which limits the engine enforces. An engine that fails here is reported by the runs."""
         name = self.runtime.name
+        if name == "bwrap" and toolbox.state(self.tools) != "current":
+            self._warn(
+                "agents cannot make spreadsheets, PDFs or charts: pynchy toolbox install",
+                quiet=True,
+            )
         state = await image_of(self.runtime, self.image, build=self.build, environ=self.environ)
         if state == "old":
             self._warn(f"the agent's image is older than this program; renew it: just image {name}")
