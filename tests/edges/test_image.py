@@ -29,9 +29,10 @@ class Workshop:
 
     def __init__(self, folder: Path, checkout: Path) -> None:
         self.top = folder / "checkout"
-        for part in ("containerfiles", "requirements", "agent"):
-            subprocess.run(["mkdir", "-p", str(self.top)], check=True)
-            subprocess.run(["cp", "-R", str(checkout / part), str(self.top)], check=True)
+        for part in ("containerfiles", "requirements", "agent", "pynchy/container"):
+            place = self.top / part
+            place.parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-R", str(checkout / part), str(place)], check=True)
         self.log, self.context = folder / "log", folder / "context"
         programs = folder / "bin"
         programs.mkdir()
@@ -88,7 +89,13 @@ def test_whether_it_is_up_to_date_can_be_asked(workshop: Workshop) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    ["agent/pynchy_agent/wire.py", "requirements/agent.lock", "agent/pynchy_agent/new.py"],
+    [
+        "agent/pynchy_agent/wire.py",
+        "agent/pynchy_agent/new.py",
+        "agent/pynchy_agent/shell.sh",
+        "requirements/agent.lock",
+        "requirements/toolbox.lock",
+    ],
 )
 def test_a_change_of_what_goes_into_it_builds_it_anew(workshop: Workshop, changed: str) -> None:
     workshop.build()
@@ -105,6 +112,8 @@ def test_another_base_builds_it_anew(workshop: Workshop) -> None:
     assert "BASE=docker.io/library/python:" in first
     assert "BASE=localhost/other:latest" in second
     assert "--network none" in second, "where the base has everything, nothing is fetched"
+    assert "MAY_LACK=yes" in second, "and where it lacks a program, the image is built without"
+    assert "MAY_LACK" not in first
 
 
 def test_the_base_is_remembered_and_no_reason_to_call_an_image_old(workshop: Workshop) -> None:
@@ -191,9 +200,15 @@ def test_an_image_that_cannot_be_built_does_not_take_the_other_along(
 def test_the_context_holds_the_guest_and_nothing_of_the_host(workshop: Workshop) -> None:
     workshop.build()
     inside = {str(path.relative_to(workshop.context)) for path in workshop.context.glob("**/*")}
-    assert {path for path in inside if "/" not in path} == {"Containerfile", "site", "agent"}
+    assert {path for path in inside if "/" not in path} == {
+        "Containerfile",
+        "site",
+        "agent",
+        "toolbox",
+    }
     assert "agent/pynchy_agent/wire.py" in inside
-    assert all(path.startswith("agent/pynchy_agent") for path in inside if "/" in path)
+    ours = {path for path in inside if "/" in path and not path.startswith("agent/pynchy_agent")}
+    assert ours == {"toolbox/installed_first.py"}
     assert not (workshop.top / "build" / "image-podman").exists(), "the context is cleaned up"
 
 
@@ -221,6 +236,10 @@ def test_the_image_has_what_an_agent_needs(runtime_name: str, agent_image: str) 
         "/opt/pynchy/bin/python -c 'import pynchy_agent, claude_agent_sdk, mcp, trio'; "
         "! python3 -c 'import claude_agent_sdk' 2>/dev/null; "
         "for p in bash git rg curl ps; do command -v $p >/dev/null; done; "
+        "/opt/toolbox/bin/python3 -c 'import pandas, docx, pptx, reportlab, matplotlib'; "
+        "! /opt/toolbox/bin/python3 -c 'import pynchy_agent' 2>/dev/null; "
+        "! /opt/pynchy/bin/python -c 'import pandas' 2>/dev/null; "
+        "! touch /opt/toolbox/x 2>/dev/null; "
         "! touch /opt/pynchy/x 2>/dev/null; echo ok"
     )
     done = subprocess.run(
