@@ -23,6 +23,9 @@ from pynchy_agent import wire
 from pynchy_agent.instructions import PROGRAMS, instructions
 from pynchy_agent.places import Places
 
+#: Where an agent's own Python and its packages are, in every engine; `SHELL` names it, too.
+TOOLBOX: Final = "/opt/toolbox"
+
 #: Lets older releases of node use the proxy.
 NODE_PROXY: Final = Path(__file__).with_name("node_proxy.cjs")
 
@@ -61,6 +64,10 @@ SETTINGS: Final = {
     "attribution": {"commit": "", "pr": ""},
     "skipWebFetchPreflight": True,
 }
+
+#: What the CLI puts before each command of the agent's shell: where its programs are, and where what it installs is
+#: kept. It lies where no agent can write, and leaves the CLI's own environment and our Python as they are.
+SHELL: Final = Path(__file__).with_name("shell.sh")
 
 #: Of our own environment: whether we run in another agent's session, and where our modules are.
 _NOT_THEIRS: Final = frozenset({"CLAUDECODE", "PYTHONPATH"})
@@ -163,6 +170,7 @@ def environment(
         "NODE_OPTIONS": " ".join(
             filter(None, [environ.get("NODE_OPTIONS"), f'--require="{NODE_PROXY}"'])
         ),
+        "CLAUDE_ENV_FILE": str(SHELL),
         "CLAUDE_CONFIG_DIR": str(places.config),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_DISABLE_CRON": "1",
@@ -194,11 +202,11 @@ def _paid(start: wire.Start) -> dict[str, str]:
 
 
 def programs_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a program that the agent starts. If there is another Python, nothing in it leads to ours."""
+    """The environment of a program that is not ours. If there is another Python, nothing in it leads to ours."""
     theirs = {name: value for name, value in environ.items() if name not in _NOT_THEIRS}
     ours = f"{sys.prefix}/bin"
     rest = os.pathsep.join(p for p in environ.get("PATH", "").split(os.pathsep) if p != ours)
-    if shutil.which("python3", path=rest):
+    if shutil.which("python3", path=f"{TOOLBOX}/bin{os.pathsep}{rest}"):
         theirs["PATH"] = rest
     return theirs
 

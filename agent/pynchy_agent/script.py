@@ -18,11 +18,12 @@ import attrs
 import trio
 
 from pynchy_agent import reaper
-from pynchy_agent.launch import memory_file, programs_environment
+from pynchy_agent.launch import SHELL, memory_file, programs_environment
 
 TIMEOUT: Final = 60.0  # seconds
 GRACE: Final = 5.0  # seconds in which a script's processes are gone once they are told to end
 MAX_OUTPUT: Final = 16_000  # bytes that are kept; the rest is read and dropped
+_SHELL: Final = '. "$CLAUDE_ENV_FILE"; exec /bin/sh "$0"'  # as the shells of the agent's own calls
 _NOT_RUN: Final = {126: "it cannot be run", 127: "a command was not found"}
 
 
@@ -40,12 +41,15 @@ async def run(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Ended: 
     source = memory_file("script", script.encode())
     start = partial(
         trio.run_process,
-        [sys.executable, "-I", "-S", reaper.__file__, "/bin/sh", f"/proc/self/fd/{source}"],
+        [
+            *(sys.executable, "-I", "-S", reaper.__file__),
+            *("/bin/sh", "-c", _SHELL, f"/proc/self/fd/{source}"),
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,
-        env=programs_environment(os.environ),
+        env=programs_environment(os.environ) | {"CLAUDE_ENV_FILE": str(SHELL)},
         pass_fds=(source,),
         check=False,
         deliver_cancel=_end,

