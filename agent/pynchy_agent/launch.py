@@ -212,8 +212,8 @@ def programs_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def system_prompt(start: wire.Start, places: Places, environ: Mapping[str, str]) -> str:
-    """The system prompt, with the programs that ``environ`` leads to, and both memories as they are now."""
-    path = environ.get("PATH", "")
+    """The system prompt, with the programs that an agent's shell finds, and both memories as they are now."""
+    path = os.pathsep.join((f"{TOOLBOX}/bin", environ.get("PATH", "")))
     return instructions(
         start.about,
         programs=[name for name in PROGRAMS if shutil.which(name, path=path)],
