@@ -372,7 +372,7 @@ class Agent:
             },
             hooks={
                 "PreCompact": [HookMatcher(hooks=[keep])],
-                **Hints(self._refusals).hooks(),
+                **Hints(self._refusals, may_ask=f"{PREFIX}request_host" in self._tools).hooks(),
             },
         )
 

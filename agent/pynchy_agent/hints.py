@@ -20,13 +20,15 @@ NOT_FOUND: Final = (
     "Nothing was found on the web for this: what stands there is a model's own word. Do not tell people that you"
     " looked it up."
 )
+NO_ASKING: Final = "; you cannot ask for anything here: say in your answer what is missing"
 
 
 class Hints:
-    """What is said after tools of one run."""
+    """What is said after tools of one run. ``may_ask``: it has the tools to ask people for hosts; a helper has not."""
 
-    def __init__(self, refusals: Refusals) -> None:
+    def __init__(self, refusals: Refusals, *, may_ask: bool) -> None:
         self._refusals = refusals
+        self._more = "" if may_ask else NO_ASKING
 
     def hooks(self) -> dict[HookEvent, list[HookMatcher]]:
         return {
@@ -37,7 +39,10 @@ class Hints:
     async def _after(
         self, told: HookInput, _tool_use: str | None, _context: HookContext
     ) -> HookJSONOutput:
-        words = [f"The gateway refused a connection: {each}" for each in self._refusals.take()]
+        words = [
+            f"The gateway refused a connection: {each}{self._more}"
+            for each in self._refusals.take()
+        ]
         if told["hook_event_name"] == "PostToolUse":
             if told["tool_name"] == "WebSearch" and not _found_anything(told["tool_response"]):
                 words.append(NOT_FOUND)

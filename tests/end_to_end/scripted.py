@@ -67,7 +67,12 @@ def results(call: Request) -> list[str]:
 
 
 def _told(part: dict[str, Any]) -> str:
-    return part["text"] if part["type"] == "text" else f"[{part['source']['media_type']}]"
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case {"source": {"media_type": str(kind)}}:
+            return f"[{kind}]"
+    return f"[{part['type']}]"
 
 
 def _plan(messages: list[dict[str, Any]]) -> tuple[str, list[list[Call]], int]:

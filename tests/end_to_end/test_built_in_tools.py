@@ -13,10 +13,10 @@ import attrs
 import pytest
 
 from tests.end_to_end.house import Daemon, Talk, running
-from tests.end_to_end.scripted import KEY, Call, Scripted, do, open_scripted
+from tests.end_to_end.scripted import KEY, Call, Scripted, do, open_scripted, results
 from tests.end_to_end.test_looking_in import asked, pynchy
 from tests.internet import Internet
-from tests.messages_api import Reply, Request, blocks, fails, says
+from tests.messages_api import Reply, Request, blocks, fails, says, uses
 
 WORK = "/workspace/group"
 HELPED = "Paint is dry."
@@ -42,7 +42,14 @@ def small_calls(call: Request) -> Reply | None:
         )  # fmt: skip
     if "Web page content:" in first:
         return says("Three points." if "Once upon a time" in first else "Something else.")
+    if "look behind the router" in first and "DO " not in first:
+        fetch = ("WebFetch", {"url": "https://router.example.org/", "prompt": "?"})
+        return says(_lines_of_the_gateway(call)) if results(call) else uses(fetch)
     return says(HELPED) if "watch the paint" in first else None
+
+
+def _lines_of_the_gateway(call: Request) -> str:
+    return "\n".join(line for line in call.mid_turn.splitlines() if "The gateway" in line) or "none"
 
 
 @attrs.define(eq=False)
@@ -191,6 +198,12 @@ def test_the_web_is_reached_where_it_is_open(tmp_path: Path, internet: Internet)
         assert world.beside().count(why) == 3
         world.use(("Bash", {"command": "true"}))
         assert world.beside().count(why) == 3  # told once
+        # In a helper, which has no tool to ask with, and in a subagent.
+        helper = world.use(("mcp__pynchy__delegate", {"prompt": "look behind the router"}))
+        assert f"{why}; you cannot ask for anything here" in helper
+        work = {"description": "look", "prompt": "look behind the router"}
+        assert why in world.use(("Agent", {**work, "run_in_background": False}))
+
         # A host's own refusal is the host's.
         theirs = {"url": "https://www.example.org/-/status/403", "prompt": "?"}
         assert "403" in world.use(("WebFetch", theirs))
