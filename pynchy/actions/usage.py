@@ -174,10 +174,11 @@ def bill(tx: Tx, actor: Actor, group: Group, terms: Terms) -> Bill:
 
 def _is_alias_of(asked: str, model: str) -> bool:
     """Whether a call of ``model`` may be what came of asking for ``asked``."""
-    return model == asked or (asked in ALIASES and asked in (*_ANY, *model.split("-")))
+    name = asked.partition("[")[0]
+    return model.startswith(name) or (name in ALIASES and name in (*_ANY, *model.split("-")))
 
 
-_ANY: Final = ("", "default", "best", "opusplan")
+_ANY: Final = ("default", "best", "opusplan")
 
 
 def _spent(found: Standing) -> Spent:

@@ -16,6 +16,7 @@ import pytest
 import trio
 from claude_agent_sdk import RateLimitEvent, RateLimitInfo, ResultMessage
 
+from pynchy.gateway import prices
 from pynchy_agent import claude, launch, script, turn, wire
 from pynchy_agent.host_client import HostClient
 from pynchy_agent.places import Places
@@ -750,6 +751,45 @@ async def test_the_conversation_is_archived_before_it_is_compacted(home: Home) -
     assert "Then of trains" in pages["tell-me-of-boats.md"]
     assert pages["and-now-of-planes.md"].count("A boat it is.") == 1
     assert "boats" not in pages["and-now-of-planes.md"]
+
+
+async def test_what_is_paid_is_what_the_host_said(home: Home) -> None:
+    """The model, how long it stays cached, and the length from which a conversation is shortened."""
+    read = iter((159_000, 159_000, 161_000, 10, 10))
+
+    async def script(call: Request) -> Reply:
+        if "CRITICAL: Respond with TEXT ONLY" in call.prompt:
+            return says("<analysis>short</analysis><summary>They talked of boats.</summary>")
+        return says("A boat it is.", input_tokens=next(read))
+
+    first = attrs.evolve(
+        start(home, prompt("one")), model="sonnet", compact_at=160_000, cache_hour=True
+    )
+    async with open_runner(home, script, first) as (guest, calls):
+        await guest.until(wire.Result)
+        for words in ("two", "three"):
+            await guest.tell(prompt(words))
+            await guest.until(wire.Result)
+        assert not any("They talked of boats" in str(call.body) for call in calls)
+        await guest.tell(prompt("four"))
+        await guest.until(wire.Result)
+        await closed(guest)
+    assert "They talked of boats" in str(calls[-1].body)
+    assert {call.body["model"] for call in calls} == {prices.ALIASES["sonnet"]}
+    kept = [block["cache_control"] for block in calls[0].body["system"] if "cache_control" in block]
+    assert kept
+    assert {each.get("ttl") for each in kept} == {"1h"}
+    assert "extended-cache-ttl" in calls[0].headers["anthropic-beta"]
+
+
+@pytest.mark.parametrize("alias", ["", "haiku", "opus"])
+async def test_an_alias_is_the_model_that_the_table_of_prices_says(home: Home, alias: str) -> None:
+    first = attrs.evolve(start(home, prompt("hi")), model=alias or None)
+    async with open_runner(home, echo, first) as (guest, calls):
+        await guest.until(wire.Result)
+        await closed(guest)
+    assert calls[0].body["model"] == prices.ALIASES[alias]
+    assert "1h" not in json.dumps(calls[0].body["system"])
 
 
 async def test_what_a_background_job_brings_answers_no_prompt(home: Home) -> None:

@@ -443,6 +443,13 @@ async def test_what_was_used_is_the_same_at_every_door() -> None:
     both = (await there.agent("get_usage", days=2, scope="global")).splitlines()
     assert [words.split()[0] for words in both] == [today, yesterday, "together:"]
     assert both[0].startswith(f"{today} main ")
+    bill = await there.op("bill")
+    assert bill["today"]["used"] == line["cost"]
+    for command in ("/status", "/usage", "/model"):
+        said = await there.say(command)
+        assert bill["words"]["today"] in said
+        assert bill["words"]["message"] in said
+        assert bill["words"]["model"] in said or command == "/usage"
     family = Actor("agent", "agent of family", folder=GroupId("family"))
     with pytest.raises(Refused, match="only main may see"):
         usage_act.used(Tx(there.db, NOON), family, None, days=1, timezone="UTC")
