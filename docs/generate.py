@@ -31,6 +31,8 @@ from pynchy.control.ops.tasks import TaskOps
 from pynchy.control.server import arguments_of, ops_of
 from pynchy.control.subscriptions import Watching
 from pynchy.exits import Exit
+from pynchy.gateway.caching import next_message
+from pynchy.gateway.prices import ALIASES, DEAREST, PRICED, PRICES
 from pynchy.groups.queue import TRANSITIONS, Phase
 from pynchy.policy.tools import TOOLS, Reach
 from pynchy.store.migrations import STEPS
@@ -238,6 +240,22 @@ def states() -> Iterator[str]:
     yield "```"
 
 
+def costs() -> Iterator[str]:
+    """The prices, and what a short message costs by them: the part of costs.md between the marks."""
+    sizes = (8_000, 40_000, 160_000)
+    yield f"List prices of {PRICED}, and a short message in a conversation of so many tokens, cached / not cached.\n"
+    head = ["model", "input", "from the cache", "output", *(f"{size:,}" for size in sizes)]
+    yield f"| {' | '.join(head)} |\n|{' --- |' * len(head)}"
+    aliases = {model: alias for alias, model in ALIASES.items() if alias in model.split("-")}
+    for model, price in PRICES.items():
+        paid = (next_message(model, size, hour=False) for size in sizes)
+        told = [f"${warm / 1e6:.3f} / ${cold / 1e6:.3f}" for warm, cold in paid]
+        name = f"`{model}`" + (f", `{aliases[model]}`" if model in aliases else "")
+        figures = (f"{each:g}" for each in (price.input, price.cache_read, price.output))
+        yield f"| {' | '.join([name, *figures, *told])} |"
+    yield f"| any other | {DEAREST.input:g} | {DEAREST.cache_read:g} | {DEAREST.output:g} | | | |\n"
+
+
 WHOLE: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "config.md": config,
     "cli.md": cli,
@@ -247,6 +265,7 @@ WHOLE: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
 }
 PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "control.md": ops,
+    "costs.md": costs,
     "reliability.md": states,
 }
 BEGIN: Final = "<!-- generated: just docs -->\n"
