@@ -140,7 +140,7 @@ def test_long_lists_are_cut_and_say_so() -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_a_name_stays_a_name(person: str, group: str, chat: str) -> None:
+def test_a_name_stays_a_name(person: str, group: str, chat: str) -> None:  # threat P2
     """Whatever people call themselves, it is one quoted word of one line."""
     plain, hostile = (
         told(people=[a], name=b, chats=(ChatFacts(c, "whatsapp"),))
