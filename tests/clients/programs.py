@@ -33,7 +33,6 @@ class Program:
     script: str
     host: str = "www.example.org"
     needs: str = ""
-    knows_proxies: bool = True  # False where it connects by itself, whatever the environment says
 
     @property
     def is_here(self) -> bool:
@@ -86,8 +85,8 @@ def programs() -> Iterator[Program]:
     yield Program("apt https", _APT.format(scheme="https"), host="deb.debian.org", needs="apt-get")
     yield Program(
         "go",
-        "go mod init example.org/me && GOFLAGS=-mod=mod GONOSUMDB=* GONOSUMCHECK=1 GOFLAGS=-insecure"
-        " go mod download -x example.com/leaflet@v0.1.0 && echo GOT",
+        "export GOSUMDB=off GOTOOLCHAIN=local GOPATH=$PWD/go GOCACHE=$PWD/cache; go mod init example.org/me &&"
+        " go mod download example.com/leaflet@v0.1.0 && cat go/pkg/mod/example.com/leaflet@v0.1.0/leaflet.go",
         host="proxy.golang.org",
         needs="go",
     )
@@ -179,6 +178,17 @@ def furnish(net: Internet) -> None:
     net.page("index.crates.io", "le/af/leaflet", json.dumps(line) + "\n")
     net.page("static.crates.io", "crates/leaflet/0.1.0/download", crate)
 
+    _go(net)
+
+
+def _go(net: Internet) -> None:
+    module, mod = "example.com/leaflet@v0.1.0", "module example.com/leaflet\n"
+    files = {f"{module}/go.mod": mod, f"{module}/leaflet.go": f"package leaflet // {PAGE}\n"}
+    versions = "example.com/leaflet/@v/v0.1.0"
+    net.page("proxy.golang.org", f"{versions}.info", '{"Version": "v0.1.0"}')
+    net.page("proxy.golang.org", f"{versions}.mod", mod)
+    net.page("proxy.golang.org", f"{versions}.zip", _zip(files))
+
 
 def _wheel() -> bytes:
     files = {
@@ -188,6 +198,10 @@ def _wheel() -> bytes:
     }
     record = "leaflet-0.1.dist-info/RECORD"
     files[record] = "".join(f"{name},,\n" for name in (*files, record))
+    return _zip(files)
+
+
+def _zip(files: Mapping[str, str]) -> bytes:
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:
         for name, content in files.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from tests.clients.programs import PAGE, Program
-from tests.clients.rig import MODES, Rig
+from tests.clients.rig import Rig
 
 #: Of each refusal the words that a person or an agent needs.
 WORDS = {
@@ -18,7 +18,6 @@ class Cell(enum.Enum):
     GOT = "works"
     TOLD = "refused, says why"
     REFUSED = "refused"
-    IGNORANT = "knows no proxy"
     WRONG = "FAILS"
     LEAKED = "GOT OUT"
 
@@ -36,6 +35,3 @@ def attempt(rig: Rig, program: Program, mode: str) -> tuple[Cell, str]:
     if ran.code == 0:
         return Cell.WRONG, ran.output
     return (Cell.TOLD if WORDS[mode] in ran.output else Cell.REFUSED), ran.output
-
-
-assert {mode for mode in MODES if mode in WORDS} == set(WORDS)
