@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pynchy.cli.edit import set_setting
 from pynchy.cli.output import json_option, show
 from pynchy.config.paths import stamp_of
 from pynchy.config.settings import Config
 from pynchy.config.sources import from_environ
+from pynchy.config.values import NAME
 
 if TYPE_CHECKING:
     from pynchy.moving.importer import Report
@@ -88,9 +91,12 @@ def _bring(config: Config, path: Path, old: OldHome, allowlist: Path | None) -> 
         backup.write_copy(home.database, kept)
     files = importer.bring_files(path, home, old, dry=False)
     scaffold = partial(folders.scaffold, home)
-    report = _write(config, home.database, old, scaffold, mark=home.store_mark)
+    name = _new_name(config, old)
+    report = _write(config, home.database, old, scaffold, name=name, mark=home.store_mark)
+    if name is not None:  # at last: an import that was interrupted asks for it again
+        set_setting(home.config, "assistant", "name", json.dumps(name, ensure_ascii=False))
     report.allowlist = importer.bring_allowlist(allowlist, home, dry=False)
-    return _told(config, report, files, kept)
+    return {**_told(config, report, files, kept), "assistant": name}
 
 
 def _rehearse(config: Config, path: Path, old: OldHome, allowlist: Path | None) -> dict[str, Any]:
@@ -104,13 +110,20 @@ def _rehearse(config: Config, path: Path, old: OldHome, allowlist: Path | None) 
         copy = Path(folder, "store", "pynchy.db")
         if backup.is_begun(home.database):
             backup.write_copy(home.database, copy)
-        report = _write(config, copy, old, lambda group: None)
+        name = _new_name(config, old)
+        report = _write(config, copy, old, lambda group: None, name=name)
     report.allowlist = importer.bring_allowlist(allowlist, home, dry=True)
-    return _told(config, report, files, None)
+    return {**_told(config, report, files, None), "assistant": name}
 
 
 def _write(
-    config: Config, database: Path, old: OldHome, scaffold: Any, *, mark: Path | None = None
+    config: Config,
+    database: Path,
+    old: OldHome,
+    scaffold: Any,
+    *,
+    name: str | None,
+    mark: Path | None = None,
 ) -> Report:
     import trio
 
@@ -122,12 +135,22 @@ def _write(
             return await store.call(
                 importer.write,
                 old,
-                assistant=config.assistant.name,
+                assistant=name or config.assistant.name,
+                before=config.assistant.name if name is not None else None,
                 timezone=config.assistant.timezone,
                 scaffold=scaffold,
             )
 
     return trio.run(write)
+
+
+def _new_name(config: Config, old: OldHome) -> str | None:
+    """What the assistant is called there, if it is to be called so here, too: nobody gave it a name here."""
+    from pynchy.config.sources import find
+
+    said = find(os.environ).origins.get(("assistant", "name"))
+    fits = NAME.wrong(old.assistant) is None
+    return old.assistant if fits and not said and old.assistant != config.assistant.name else None
 
 
 def _is_linked(config: Config) -> bool:
@@ -165,6 +188,8 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
             f"{row['folder']}: {row['messages']} messages, {row['unanswered']} to be answered, "
             f"{row['files']} files{also}; {row['chat'] or 'no chat'}"
         )
+    if told["assistant"]:
+        yield f"the assistant is called {told['assistant']}, as there"
     yield f"tasks: {told['tasks']}; mount allowlist: {told['allowlist']}"
     if told["backup"]:
         yield f"the database as it was: {told['backup']}"

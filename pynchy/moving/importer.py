@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +23,17 @@ from pynchy.config.paths import Home
 from pynchy.container import folders
 from pynchy.container.mounts.rules import BadAllowlist, parse_allowlist
 from pynchy.files import writing
-from pynchy.model import MAIN, ChatId, Group, GroupId, Message, SenderId, Seq, TaskId
+from pynchy.model import (
+    MAIN,
+    ChatId,
+    Group,
+    GroupId,
+    Message,
+    SenderId,
+    Seq,
+    TaskId,
+    channel_of,
+)
 from pynchy.moving import old_home, trees
 from pynchy.moving.old_home import OldGroup, OldHome, OldTask
 from pynchy.policy import group_settings
@@ -39,6 +52,7 @@ from pynchy.store.database import Tx
 from pynchy.whatsapp.read import plain
 
 MAX_DOCUMENT: Final = 32 << 20  # bytes of one JSON file
+NAMELESS: Final = "Andy"  # who never gave it another name
 NOT_COPIED: Final = frozenset({"logs", "node_modules", ".git"})  # at the top of a group's folder
 
 
@@ -63,8 +77,9 @@ def read_home(root: Path) -> OldHome:
         name: _document(root, f"{name}.json", problems)
         for name in ("registered_groups", "sessions", "router_state")
     }
-    database = root / "store" / "messages.db"
-    rows = old_messages.read(database) if database.is_file() else {}
+    places = [root / folder / "messages.db" for folder in ("store", "data")]
+    database = next((place for place in places if place.is_file()), None)
+    rows = {} if database is None else old_messages.read(database)
     if not rows and (root / "data" / "v2.db").is_file():
         raise NoOldHome(
             f"{root} is a home of NanoClaw's second generation, whose databases its containers write: "
@@ -72,7 +87,7 @@ def read_home(root: Path) -> OldHome:
         )
     if not rows and documents["registered_groups"] is None:
         raise NoOldHome(
-            f"{root} has neither store/messages.db nor a registered_groups.json; "
+            f"{root} has neither a messages.db in store/ or data/ nor a registered_groups.json; "
             "say the folder that holds store/, data/ and groups/"
         )
     state = {row["key"]: row["value"] for row in rows.get("router_state", ())}
@@ -86,7 +101,8 @@ def read_home(root: Path) -> OldHome:
         {row["group_folder"]: row["session_id"] for row in rows.get("sessions", ())}
     )
     chats = {row["jid"]: str(row.get("name") or "") for row in rows.get("chats", ())}
-    names = dict.fromkeys([_assistant(root), *(group.trigger for group in found)])
+    assistant = _assistant(root)
+    names = dict.fromkeys([assistant or NAMELESS, *(group.trigger for group in found)])
     answered = old_home.read_answered(cursors) | old_home.read_answered(
         _loads(state.get("last_agent_timestamp"))
     )
@@ -99,6 +115,7 @@ def read_home(root: Path) -> OldHome:
         groups=found,
         sessions=sessions,
         answered=answered,
+        assistant=assistant,
         chat_names=chats,
         messages=old_home.read_messages(rows.get("messages", ()), names=names, problems=problems),
         tasks=old_home.read_tasks(rows.get("scheduled_tasks", ())),
@@ -130,12 +147,16 @@ def _loads(text: object) -> Any:
         return None
 
 
-def _assistant(root: Path) -> str:
-    """The assistant's name, if the old .env has one. Nothing else of that file is used."""
-    try:
-        return parse_env((root / ".env").read_bytes()).get("ASSISTANT_NAME", "Andy")
-    except (OSError, BadEnvFile):
-        return "Andy"
+def _assistant(root: Path) -> str | None:
+    """What the assistant is called, if the old .env or config.toml says so. Nothing else of these files is used."""
+    with suppress(OSError, BadEnvFile):
+        if name := parse_env((root / ".env").read_bytes()).get("ASSISTANT_NAME", "").strip():
+            return name
+    with suppress(OSError, ValueError):
+        agent = tomllib.loads((root / "config.toml").read_text(encoding="utf-8")).get("agent")
+        called = agent.get("name") if isinstance(agent, dict) else None
+        return (called.strip() or None) if isinstance(called, str) else None
+    return None
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -189,14 +210,23 @@ def bring_allowlist(place: Path | None, home: Home, *, dry: bool) -> str:
 
 
 def write(
-    tx: Tx, old: OldHome, *, assistant: str, timezone: str, scaffold: Callable[[Group], None]
+    tx: Tx,
+    old: OldHome,
+    *,
+    assistant: str,
+    timezone: str,
+    scaffold: Callable[[Group], None],
+    before: str | None = None,
 ) -> Report:
     """Insert the old home's facts into our database, as far as they are new.
 
-    ``scaffold`` makes a group's folders before its row is committed.
+    ``before`` is what the assistant was called here until now, if it has another name from now on. ``scaffold`` makes
+    a group's folders before its row is committed.
     """
     work = _Import(tx, old, Report(problems=list(old.problems)), assistant, timezone, scaffold)
-    groups.ensure_main(tx, name="Main", trigger=assistant)
+    there = groups.ensure_main(tx, name="Main", trigger=assistant)
+    if there.trigger == before:
+        groups.update(tx, MAIN, trigger=assistant)
     for group in old.groups:
         work.report.groups.append(work.bring_group(group))
     work.report.tasks = sum(map(work.bring_task, old.tasks))
@@ -300,15 +330,15 @@ class _Import:
         if task_rows.get(self.tx, id) is not None:
             return False
         group = next((each for each in self.old.groups if each.old_folder == task.old_folder), None)
-        chats = [] if group is None else groups.chats_of(self.tx, GroupId(group.folder))
-        if group is None or not chats:
+        chat = None if group is None else self._chat_of(task, GroupId(group.folder))
+        if group is None or chat is None:
             self.report.problems.append(
                 f"a task of {task.old_folder} has no chat: {task.prompt[:60]!r}"
             )
             return False
         value: str | int = task.value
-        if task.kind == "interval" and task.value.isdigit():
-            value = int(task.value) // 1000
+        if task.kind == "interval" and re.fullmatch(r"[0-9]{1,15}(\.0*)?", task.value):
+            value = int(float(task.value)) // 1000
         try:
             schedule = parse(
                 task.kind,
@@ -320,7 +350,7 @@ class _Import:
             order = tasks.Order(
                 id=id,
                 folder=GroupId(group.folder),
-                chat=chats[-1],
+                chat=chat,
                 prompt=task.prompt,
                 schedule=schedule,
                 context="group" if task.context == "group" else "isolated",
@@ -336,3 +366,11 @@ class _Import:
         if task.paused:
             task_rows.pause(self.tx, id, reason="paused where it came from")
         return True
+
+    def _chat_of(self, task: OldTask, folder: GroupId) -> ChatId | None:
+        """The chat that a task spoke in, also if it is another group's; else where its group is spoken to."""
+        had = next((each.chat for each in self.old.groups if each.jid == task.jid), None)
+        if had is not None and groups.by_chat(self.tx, ChatId(had)) is not None:
+            return ChatId(had)
+        chats = groups.chats_of(self.tx, folder)
+        return min(chats, key=lambda chat: (channel_of(chat) == "console", chat), default=None)

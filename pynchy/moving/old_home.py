@@ -55,6 +55,7 @@ class OldTask:
 
     id: str
     old_folder: str
+    jid: str  # of the chat that it speaks in
     prompt: str
     kind: str
     value: str
@@ -69,6 +70,7 @@ class OldHome:
     groups: tuple[OldGroup, ...] = ()
     sessions: Mapping[str, str] = attrs.field(factory=dict)  # old folder -> session
     answered: Mapping[str, Micros] = attrs.field(factory=dict)  # chat id there -> up to when
+    assistant: str | None = None  # what it is called there, if that is said
     chat_names: Mapping[str, str] = attrs.field(factory=dict)
     messages: tuple[OldMessage, ...] = ()
     tasks: tuple[OldTask, ...] = ()
@@ -109,7 +111,8 @@ def read_groups(documents: Mapping[str, Any], problems: list[str]) -> tuple[OldG
 
 def _is_main(entry: Any) -> bool:
     return isinstance(entry, Mapping) and (
-        entry.get("folder") == "main" or entry.get("isMain", entry.get("is_main")) in (True, 1)
+        entry.get("folder") == "main"
+        or any(entry.get(name) in (True, 1) for name in ("isMain", "is_main", "is_admin"))
     )
 
 
@@ -156,21 +159,25 @@ def read_sessions(document: Any) -> dict[str, str]:
 
 
 def read_answered(document: Any) -> dict[str, Micros]:
-    """Up to when each chat was answered, from router_state's ``last_agent_timestamp``."""
+    """Up to when each chat was answered, from router_state's ``last_agent_timestamp``. One that cannot be read is
+    lost: it says that the chat was answered, and not up to when."""
     if not isinstance(document, Mapping):
         return {}
     return {str(jid): moment(at) for jid, at in document.items()}
 
 
 def answered_until(old: OldHome, jid: str, said: Sequence[OldMessage]) -> Micros:
-    """Up to when a chat was answered. If the old home does not say: up to the assistant's last message. If it
-    says so for no chat at all: up to the last message but one, so that old messages are not answered again."""
-    if jid in old.answered:
-        return old.answered[jid]
+    """Up to when a chat was answered. If the old home does not say: up to the assistant's last message. If there is
+    none: up to the last message but one, so that old messages are not answered again. Only where other chats' cursors
+    and the assistant's words in them were kept is such a chat a new one, of which nothing was answered."""
+    known = old.answered.get(jid)
+    if known is not None and known != NEVER:
+        return known
     words = [each.at for each in said if each.bot]
     if words:
         return max(words)
-    return NEVER if old.answered or len(said) < 2 else sorted(each.at for each in said)[-2]
+    is_new = known is None and bool(old.answered) and any(each.bot for each in old.messages)
+    return NEVER if is_new or len(said) < 2 else sorted(each.at for each in said)[-2]
 
 
 def moment(found: object) -> Micros:
@@ -187,20 +194,32 @@ def moment(found: object) -> Micros:
     return NEVER
 
 
+#: What an earlier Pynchy kept among the messages: what its host said, and the steps of its agent.
+_NOTES: Final = frozenset({"system", "host"})
+_STEPS: Final = frozenset({"thinking", "tool_use", "tool_result", "result_meta", "system", "host"})
+
+
 def read_messages(
     rows: Iterable[Mapping[str, Any]], *, names: Iterable[str], problems: list[str]
 ) -> tuple[OldMessage, ...]:
     """The messages, in the order they were sent. ``names``: those by which the assistant signed."""
     signs = tuple(f"{name}:" for name in names if name)
-    found, unread = [], 0
+    found, unread, notes = [], 0, 0
     for row in rows:
         text, at = row.get("content"), moment(row.get("timestamp"))
         if not isinstance(text, str) or not row.get("id") or at == NEVER:
             unread += 1
             continue
+        if row.get("message_type") in _NOTES or row.get("sender") in _STEPS:
+            notes += 1
+            continue
         own = bool(row.get("is_from_me"))
         sign = next((each for each in signs if text.startswith(each)), "")
-        bot = bool(row.get("is_bot_message")) or (own and bool(sign))
+        bot = (
+            bool(row.get("is_bot_message"))
+            or row.get("message_type") == "assistant"
+            or (own and bool(sign))
+        )
         found.append(
             OldMessage(
                 jid=str(row["chat_jid"]),
@@ -215,6 +234,8 @@ def read_messages(
         )
     if unread:
         problems.append(f"{unread} messages without text, id or time are left out")
+    if notes:
+        problems.append(f"{notes} notes of its own on what the assistant did are left out")
     return tuple(sorted(found, key=lambda each: each.at))
 
 
@@ -224,6 +245,7 @@ def read_tasks(rows: Iterable[Mapping[str, Any]]) -> tuple[OldTask, ...]:
         OldTask(
             id=str(row["id"]),
             old_folder=str(row["group_folder"]),
+            jid=str(row.get("chat_jid") or ""),
             prompt=str(row["prompt"]),
             kind=str(row["schedule_type"]),
             value=str(row["schedule_value"]),

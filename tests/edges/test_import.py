@@ -213,6 +213,7 @@ def test_everything_comes_over(home: Home, root: Path) -> None:
     assert mounts == [{"path": "~/photos", "name": "pics", "writable": False}]
 
     (task,) = ask(home, tasks.of_group, MAIN)
+    assert task.chat == MAIN_CHAT  # where it spoke, and not in the terminal
     assert (task.schedule.kind, task.state, task.context) == ("cron", "active", "group")
     (paused,) = ask(home, tasks.of_group, GroupId("family-chat"))
     assert (paused.schedule.value, paused.state) == ("3600", "paused")
@@ -271,6 +272,105 @@ def test_where_nothing_says_what_was_answered_the_past_is_not_asked_again(
     assert any("is not kept there" in each for each in told["problems"])
     assert ask(home, arrivals.waiting, ChatId(FAMILY)) == 1, "what came after its last word"
     assert ask(home, arrivals.waiting, ChatId(MAIN_CHAT)) == 1, "the newest"
+
+
+@pytest.mark.parametrize("cursor", ["", "yesterday", "null"])
+def test_a_cursor_that_cannot_be_read_opens_no_history(home: Home, root: Path, cursor: str) -> None:
+    """One chat's alone: in one that the assistant never spoke in, the newest message is still asked."""
+    with closing(sqlite3.connect(root / "store" / "messages.db")) as db, db:
+        db.execute("UPDATE router_state SET value = ?", (json.dumps({**ANSWERED, FAMILY: cursor}),))
+        db.execute("DELETE FROM messages WHERE id = 'B1'")
+        for number in range(50):
+            row = (f"Q{number}", FAMILY, "4", "C", "@Andy so?", f"2026-01-20T09:00:{number}Z", 0)
+            db.execute(
+                "INSERT INTO messages (id, chat_jid, sender, sender_name, content, timestamp, is_from_me) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+    bring(home, root)
+    assert ask(home, arrivals.waiting, ChatId(FAMILY)) == 1
+
+
+def test_a_task_goes_on_in_the_chat_that_it_had(home: Home, root: Path) -> None:
+    with closing(sqlite3.connect(root / "store" / "messages.db")) as db, db:
+        db.execute("UPDATE scheduled_tasks SET chat_jid = ? WHERE id = 'task-1'", (FAMILY,))
+        db.execute(
+            "UPDATE scheduled_tasks SET chat_jid = 'tg:1', schedule_value = '3600000.0' WHERE id = 'task-2'"
+        )
+    bring(home, root)
+    assert [each.chat for each in ask(home, tasks.of_group, MAIN)] == [FAMILY]
+    (other,) = ask(home, tasks.of_group, GroupId("family-chat"))
+    assert (other.chat, other.schedule.value) == (
+        FAMILY,
+        "3600",
+    )  # its own was on no messenger we speak
+
+
+def test_the_assistant_keeps_its_name(home: Home, root: Path) -> None:
+    (root / ".env").write_text("ASSISTANT_NAME='Zoë'\nANTHROPIC_API_KEY=sk-theirs\n")
+    ask(home, at(NOW, groups.ensure_main), name="Main", trigger="Pynchy")
+    assert bring(home, root, "--dry-run")["assistant"] == "Zoë"
+    assert not home.config.exists()
+    assert bring(home, root)["assistant"] == "Zoë"
+    assert home.config.read_text() == '[assistant]\nname = "Zoë"\n'
+    main = ask(home, groups.get, MAIN)
+    assert main is not None
+    assert main.trigger == "Zoë"
+    home.config.write_text('[assistant]\nname = "Mine"\n')
+    assert bring(home, root)["assistant"] is None  # the owner has said it
+    assert home.config.read_text() == '[assistant]\nname = "Mine"\n'
+
+
+@pytest.mark.parametrize("name", ["", "a\tb", "x" * 65])
+def test_what_is_no_name_is_not_taken(home: Home, root: Path, name: str) -> None:
+    (root / ".env").write_text(f'ASSISTANT_NAME="{name}"\n')
+    assert bring(home, root)["assistant"] is None
+    assert not home.config.exists()
+
+
+def test_the_steps_of_an_earlier_pynchys_agent_are_no_messages(home: Home, tmp_path: Path) -> None:
+    """It kept them in the same table, and its database in data/."""
+    root = tmp_path / "earlier"
+    (root / "data").mkdir(parents=True)
+    (root / "config.toml").write_text('[agent]\nname = "Biscuit"\n')
+    with closing(sqlite3.connect(root / "data" / "messages.db")) as db, db:
+        db.executescript(SCHEMA.format(bot="message_type TEXT,"))
+        db.execute(
+            "CREATE TABLE registered_groups (jid TEXT, name TEXT, folder TEXT, trigger_pattern TEXT, is_admin INT)"
+        )
+        db.execute(
+            "INSERT INTO registered_groups VALUES (?, 'Me', 'admin-1', '@b', 1)", (MAIN_CHAT,)
+        )
+        for second, (sender, kind, text) in enumerate(
+            [
+                (MAIN_CHAT, "user", "what is on?"),
+                ("thinking", "assistant", '{"thinking": "hm"}'),
+                ("tool_result", "assistant", "{}"),
+                ("bot", "assistant", "nothing is"),
+                ("result_meta", "assistant", "{}"),
+                (MAIN_CHAT, "user", "and tomorrow?"),
+                ("host", "host", "Deployed"),
+                ("system", "system", "{}"),
+            ]
+        ):
+            row = (
+                f"i{second}",
+                MAIN_CHAT,
+                sender,
+                sender,
+                text,
+                f"2026-02-01T09:00:0{second}Z",
+                1,
+                kind,
+            )
+            db.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    told = bring(home, root)
+    (row,) = told["groups"]
+    assert (row["folder"], row["messages"], row["unanswered"]) == ("main", 3, 1)
+    assert told["assistant"] == "Biscuit"
+    assert sum("notes of its own" in each for each in told["problems"]) == 1
+    found = ask(home, memory.said, MAIN, "nothing", limit=5)
+    assert [(each.who, each.text) for each in found] == [("", "nothing is")]
 
 
 def test_again_changes_nothing(home: Home, root: Path) -> None:
