@@ -90,6 +90,11 @@ mutants *ARGS: setup-dev
 clients *ARGS: setup-dev
     @exec .venv/bin/python -m tests.clients "$@"
 
+# the real WhatsApp library and the whole daemon, against a WhatsApp that misbehaves: `just whatsapp`, `just whatsapp --list`, `just whatsapp killed`
+[no-exit-message]
+whatsapp *ARGS: setup-dev
+    @exec .venv/bin/python -m tests.whatsapp_server "$@"
+
 # every attack of docs/threats.md, and a hostile agent for a minute: `just redteam --seconds 5`, `just redteam --rows L1,L2`
 [no-exit-message]
 redteam *ARGS: setup-dev

@@ -17,6 +17,7 @@ from tests.whatsapp_server.transport import Ended, Frames
 if TYPE_CHECKING:
     from tests.whatsapp_server.server import WhatsApp
 
+LINGER: Final = 0.2  # seconds from the last word to the end: the client may hang up first
 _LAST: Final = None  # in place of a stanza: hang up now
 
 
@@ -99,6 +100,7 @@ class Connection:
         async for node in self._waiting:
             await self._gate.passed()
             if node is _LAST:
+                await trio.sleep(LINGER)
                 raise Ended
             assert self._outgoing is not None
             await self._frames.send(self._outgoing.encrypt(self._codec.encode(node)))

@@ -89,14 +89,32 @@ class Daemon:
             return await self.process.wait()
 
     async def state(self) -> str:
-        """What it says of WhatsApp."""
-        status = await self._installation.run("status", "--json")
-        return str(json.loads(status.text)["channels"]["whatsapp"]) if status.code == 0 else ""
+        """What it says of WhatsApp: the state alone, without the words behind it."""
+        status = await self.ask("status")
+        return str(status["channels"]["whatsapp"]).partition(" ")[0]
+
+    async def ask(self, op: str, **arguments: object) -> Any:
+        """What it answers over its control socket."""
+        home = self._installation.home
+        with trio.fail_after(WAIT):
+            async with await trio.open_unix_socket(str(home.control_socket)) as stream:
+                question = {"id": 1, "op": op, **arguments}
+                await stream.send_all(json.dumps(question).encode() + b"\n")
+                line = b""
+                while not line.endswith(b"\n"):
+                    line += bytes(await stream.receive_some())
+        answer = json.loads(line)
+        assert answer["ok"], answer
+        return answer["result"]
 
     async def until_state(self, state: str, *, limit: float = WAIT) -> None:
-        with trio.fail_after(limit):
-            while await self.state() != state:  # noqa: ASYNC110 - a command is asked
+        """Wait until it says this of WhatsApp; `AssertionError`, with what it says instead."""
+        found = ""
+        with trio.move_on_after(limit):
+            while (found := await self.state()) != state:  # noqa: ASYNC110 - a question each time
                 await trio.sleep(GLANCE)
+            return
+        raise AssertionError(f"{found} after {limit:g} s, not {state}")
 
 
 @attrs.define(eq=False)
@@ -114,6 +132,7 @@ class Installation:
         home.shared.mkdir(parents=True, exist_ok=True)
         shutil.copy(AGENT, home.shared)  # what every group's agent may read
         settings: dict[str, dict[str, object]] = {
+            "whatsapp": {"enabled": True},
             "container": {
                 "engine": "bwrap",
                 "command": ["python3", "-u", f"/workspace/global/{AGENT.name}"],
@@ -224,10 +243,11 @@ class Running:
     async def wait(self) -> Output:
         """All that it has printed, at its end."""
         assert self.process.stdout is not None
-        with trio.fail_after(WAIT):
+        with trio.move_on_after(WAIT):
             async for chunk in self.process.stdout:
                 self.text += bytes(chunk).decode(errors="replace")
             return Output(await self.process.wait(), self.text)
+        raise AssertionError(f"it does not end: {self.text[-500:]}")
 
 
 @asynccontextmanager

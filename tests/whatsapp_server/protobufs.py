@@ -11,7 +11,11 @@ with protobufs_alone():
         ADVSignedDeviceIdentityHMAC,
     )
     from neonize.proto.waCert.WACert_pb2 import CertChain
-    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import ImageMessage, Message
+    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
+        ImageMessage,
+        Message,
+        ProtocolMessage,
+    )
     from neonize.proto.waWa6.WAWebProtobufsWa6_pb2 import ClientPayload, HandshakeMessage
 
 __all__ = [
@@ -23,4 +27,5 @@ __all__ = [
     "HandshakeMessage",
     "ImageMessage",
     "Message",
+    "ProtocolMessage",
 ]

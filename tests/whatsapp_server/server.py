@@ -31,7 +31,7 @@ from tests.whatsapp_server.media import MediaHost
 from tests.whatsapp_server.noise import Identity
 from tests.whatsapp_server.people import Group, Person, Phone, Said
 from tests.whatsapp_server.reading import Reading
-from tests.whatsapp_server.signal import Bundle
+from tests.whatsapp_server.signal import Bundle, Keys
 from tests.whatsapp_server.stanza import SERVER, Codec, Jid, Node
 from tests.whatsapp_server.tokens import read_tokens
 from tests.whatsapp_server.transport import (
@@ -88,6 +88,15 @@ class Uploaded:
         )
 
 
+@attrs.frozen
+class Account:
+    """What a server must know for a home that was linked to another one."""
+
+    identity: Identity
+    keys: Keys  # of the account's phone
+    uploaded: Uploaded
+
+
 class WhatsApp:
     """All of it: the account, who writes to it, the connections, and what has been seen of the client."""
 
@@ -140,6 +149,14 @@ class WhatsApp:
         self.groups[jid] = group
         return group
 
+    def rename(self, group: Group, who: Person, name: str) -> None:
+        """Somebody gives a group another name; the client is told, if it is there."""
+        group.name = name
+        subject = {"subject": name, "s_t": str(int(time.time())), "s_o": who.hidden_jid}
+        notice: dict[str, str | Jid] = {"from": group.jid, "type": "w:gp2", "id": self.new_id()}
+        notice |= {"t": str(int(time.time())), "participant": who.hidden_jid}
+        self.tell(Node("notification", notice, [Node("subject", {**subject})]))
+
     def find(self, jid: Jid) -> Person:
         """Whoever has this number or hidden id; somebody new, if nobody does."""
         user = jid.user
@@ -156,6 +173,19 @@ class WhatsApp:
     def device_jid(self) -> Jid:
         """The client's own id."""
         return Jid(f"{self.phone.hidden}:{self.device}@lid")
+
+    @property
+    def account(self) -> Account:
+        """For another server, which is to know the client that is linked to this one."""
+        assert self.uploaded is not None, "no client is linked"
+        return Account(self.identity, self.phone.keys, self.uploaded)
+
+    def take_over(self, account: Account) -> None:
+        """Know the client that is linked to this account."""
+        self.identity = account.identity
+        self.phone.keys = account.keys
+        self.phone.keys.forget_session()
+        self.uploaded = attrs.evolve(account.uploaded, one_time=[*account.uploaded.one_time])
 
     # --- what happens to the client
 
@@ -279,6 +309,10 @@ class WhatsApp:
 
     async def until_connected(self, *, limit: float = WAIT) -> None:
         await self.until(lambda: self.connected, limit=limit)
+
+    async def until_connected_anew(self, before: int, *, limit: float = WAIT) -> None:
+        """Wait for a client that is connected, on a connection that is not one of the first so many."""
+        await self.until(lambda: len(self.connections) > before and self.connected, limit=limit)
 
     async def hear(self, part: str, *, chat: Jid | None = None, limit: float = WAIT) -> Said:
         """The first message of the client with this in its text, and in this chat: said already, or yet to come."""
@@ -449,13 +483,18 @@ async def _serve(whatsapp: WhatsApp, tls: ssl.SSLContext, stream: trio.SocketStr
 
 
 @asynccontextmanager
-async def open_whatsapp_server(folder: Path) -> AsyncIterator[WhatsApp]:
-    """Have WhatsApp on loopback for the length of the block. ``folder`` keeps its certificate."""
+async def open_whatsapp_server(
+    folder: Path, account: Account | None = None
+) -> AsyncIterator[WhatsApp]:
+    """Have WhatsApp on loopback for the length of the block. ``folder`` keeps its certificate. With an account of
+    another server, the homes that are linked there are linked here too."""
     folder.mkdir(parents=True, exist_ok=True)
     codec = Codec(read_tokens(library_file()))
     tls = certificate(folder)
     async with trio.open_nursery() as nursery:
         whatsapp = WhatsApp(folder, codec, nursery)
+        if account is not None:
+            whatsapp.take_over(account)
         (listener, *_) = await nursery.start(
             partial(trio.serve_tcp, partial(_take, whatsapp, tls), 0, host="127.0.0.1")
         )
