@@ -108,10 +108,7 @@ def _answers(facts: Facts) -> Iterator[str]:
         " itself, short."
     )
     yield "- <internal>...</internal> is never sent. An answer that is nothing else sends nothing."
-    yield (
-        "- send_message speaks while you still work: do not say the same again at the end. send_file sends a file of"
-        " your folder."
-    )
+    yield ("- send_message speaks while you still work: do not say the same again at the end.")
     channels = dict.fromkeys(each.channel for each in facts.chats)
     yield from (f"- {FORMATTING[channel]}" for channel in channels)
     if len(channels) > 1:

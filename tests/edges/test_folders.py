@@ -72,7 +72,7 @@ def test_the_browsers_skill_is_offered_where_there_is_one(home: Home) -> None:
     assert set(skills.offered(home, family, ours=SKILLS, browser=True)) - set(plain) == {
         "web-browsing"
     }
-    assert set(plain) == {"chat-formatting", "using-the-tools"}
+    assert set(plain) == {"chat-formatting", "documents", "using-the-tools"}
 
 
 def test_the_owners_skills_are_for_one_group_or_for_all(home: Home) -> None:
@@ -84,6 +84,7 @@ def test_the_owners_skills_are_for_one_group_or_for_all(home: Home) -> None:
     found = skills.offered(home, GroupId("family"), ours=SKILLS, browser=False)
     assert dict(found) == {
         "chat-formatting": other,
+        "documents": (SKILLS / "documents").resolve(),
         "recipes": ours,
         "using-the-tools": (SKILLS / "using-the-tools").resolve(),
     }
