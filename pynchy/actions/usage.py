@@ -88,12 +88,13 @@ def budget_of(settings: Settings, *, billed: bool) -> Budget:
 @attrs.frozen
 class Terms:
     """What holds for all groups: the model asked for, the time zone, what a group may spend that has no figures of
-    its own, and whether calls are ``free``."""
+    its own, whether calls are ``free``, and whether they are on a bill: with a subscription they are not."""
 
     model: str = ""
     timezone: str = "UTC"
     budget: Callable[[], Budget] = Budget
     free: bool = False
+    billed: Callable[[], bool] = lambda: True
 
 
 NO_TERMS: Final = Terms()
@@ -127,6 +128,7 @@ class Bill:
     resolved: str
     seen: bool
     free: bool
+    billed: bool
     today: Spent
     of_all: Spent
     estimated: int  # of today: the most that calls can have cost of which not all is known
@@ -162,6 +164,7 @@ def bill(tx: Tx, actor: Actor, group: Group, terms: Terms) -> Bill:
         model,
         bool(shown),
         terms.free,
+        terms.billed(),
         _spent(today),
         _spent(of_all),
         of_today.estimated,
@@ -202,7 +205,7 @@ def budget_words(found: Bill, *, of_all: bool) -> str:
     if kept.left is not None:
         said += f" of {_dollars(kept.limit or 0)}, {_dollars(kept.left)} left"
     elif kept.token_limit is None:
-        said += ", no limit"
+        said += ", no limit" if found.billed or found.free else ", no limit (a subscription)"
     if kept.token_limit is not None:
         left = max(0, kept.token_limit - kept.tokens)
         said += f"; {kept.tokens:,} of {kept.token_limit:,} tokens, {left:,} left"

@@ -64,6 +64,7 @@ def _read(home: Home, op: str, arguments: dict[str, object]) -> Any:
             timezone,
             partial(budget_of, config.budget, billed=config.is_billed),
             free=config.model.offline or config.credential is None,
+            billed=lambda: config.is_billed,
         )
     except ConfigError:  # `pynchy config check` says what is wrong with it
         timezone = machine_timezone(os.environ) or "UTC"

@@ -105,14 +105,18 @@ class Edges:
         """What decides what groups pay."""
         upstream = self.upstream
 
-        def budget() -> Budget:  # a credential may be renewed by one of another kind
-            return usage.budget_of(config.budget, billed=upstream is not None and upstream.billed)
+        def billed() -> bool:  # a credential may be renewed by one of another kind
+            return upstream is not None and upstream.billed
+
+        def budget() -> Budget:
+            return usage.budget_of(config.budget, billed=billed())
 
         return usage.Terms(
             config.model.name,
             config.assistant.timezone,
             budget,
             free=upstream is not None and upstream.free,
+            billed=billed,
         )
 
 

@@ -152,10 +152,12 @@ def test_what_is_only_reserved_is_no_reason_to_warn() -> None:
     assert said_in_main(world) == []
 
 
-def bill(world: World, *, model: str = "sonnet", free: bool = False) -> usage.Bill:
+def bill(
+    world: World, *, model: str = "sonnet", free: bool = False, billed: bool = True
+) -> usage.Bill:
     family = groups.get(world.db, FAMILY)
     assert family is not None
-    given = usage.Terms(model, "UTC", TERMS.budget, free)
+    given = usage.Terms(model, "UTC", TERMS.budget, free, lambda: billed)
     return usage.bill(Tx(world.db, world.now), OWNER, family, given)
 
 
@@ -168,6 +170,8 @@ def test_a_bill_before_the_first_call() -> None:
     assert usage.message_words(found) == "about $0.03 (a conversation of about 8,000 tokens)"
     groups.set_settings(world.db, FAMILY, {"budget": {"day_dollars": 0}})
     assert usage.budget_words(bill(world), of_all=False) == "$0.00, no limit"
+    paid = bill(world, billed=False)
+    assert usage.budget_words(paid, of_all=False) == "$0.00, no limit (a subscription)"
     assert usage.message_words(bill(world, free=True)).startswith("nothing")
 
 

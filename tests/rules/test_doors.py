@@ -26,7 +26,7 @@ from pynchy.control.ops.looking import LookingOps
 from pynchy.control.ops.memory import MemoryOps
 from pynchy.control.ops.settings import SettingsOps
 from pynchy.control.ops.tasks import TaskOps
-from pynchy.control.server import call, ops_of
+from pynchy.control.server import OpFailed, call, ops_of
 from pynchy.gateway.exchange import Reserved, RunIdentity, Usage, Wanted
 from pynchy.groups.guards import Guards
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, Message, RunId, SenderId, after
@@ -256,6 +256,12 @@ ACTS: dict[str, Act] = {
     "rename a group": Act(
         {"agent": lambda d, _: d.agent("update_group", folder="family", name="Kin")}
     ),
+    "say what a group answers": Act(
+        {
+            "op": lambda d, _: d.op("groups.set", folder=FAMILY, key="answers", value="reply"),
+            "agent": lambda d, _: d.agent("update_group", folder=FAMILY, answers="reply"),
+        }
+    ),
     "choose main's chat": Act({"op": lambda d, _: d.op("groups.main", chat=SEEN)}),
     "set a value": Act(
         {"op": lambda d, _: d.op("groups.set", folder="family", key="egress", value="none")}
@@ -419,6 +425,21 @@ async def test_an_act_is_the_same_through_every_door(name: str) -> None:
         assert again[0] == rows, door
         assert again[1] == audited, door
         assert again[2] == effects, door
+
+
+async def test_what_a_group_answers_is_one_setting() -> None:
+    there = Doors()
+    for value in ("mention", "all", "reply", "all", ""):
+        await there.op("groups.set", folder=FAMILY, key="answers", value=value)
+        family = groups.get(there.db, FAMILY)
+        assert family is not None
+        assert family.answers == (value or "name")
+        assert family.requires_trigger == (value != "all")
+    for folder, value in ((FAMILY, "some"), (MAIN, "reply")):
+        with pytest.raises(OpFailed):
+            await there.op("groups.set", folder=folder, key="answers", value=value)
+    await there.agent("update_group", folder=FAMILY, requires_trigger=False)
+    assert "answers: all" in await there.agent("list_groups")
 
 
 async def test_what_was_used_is_the_same_at_every_door() -> None:
