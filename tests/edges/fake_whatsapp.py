@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 CHAT = "120363000000000001"
@@ -84,12 +85,12 @@ class FakeGo:
                     part: Any = {"mimetype": "image/png", "fileLength": rest[0], "caption": "see"}
                     body = Message(imageMessage=part)
                     self.emit(17, message("PICTURE1", chat=CHAT, body=body))
-                case "file":  # a voice note that comes at once, slowly, or never
+                case "file":  # a voice note that comes at once, slowly, or never; or is that file
                     from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
                     how, id, chat = rest
                     part = {"mimetype": "audio/ogg; codecs=opus", "fileLength": 7, "PTT": True}
-                    part["directPath"] = f"/{how}"
+                    part["directPath"] = how if how.startswith("/") else f"/{how}"
                     self.emit(17, message(id, chat=chat, body=Message(audioMessage=part)))
                 case "hidden":  # somebody writes in a group under their hidden id
                     who, number = jid(rest[1], "lid", 2), jid("491709", "s.whatsapp.net")
@@ -250,14 +251,17 @@ class FakeGo:
 
     def DownloadAny(self, uuid: bytes, body: bytes, *_: Any) -> Any:
         import neonize.proto.Neonize_pb2
+        from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
         if b"/hang" in body:
             threading.Event().wait()
         if b"/slow" in body:
             time.sleep(0.5)
+        place = Message.FromString(body).audioMessage.directPath
+        content = Path(place).read_bytes() if place and Path(place).is_file() else b"picture"
 
         neo: Any = neonize.proto.Neonize_pb2
-        return neo.DownloadReturnFunction(Binary=b"picture").SerializeToString()
+        return neo.DownloadReturnFunction(Binary=content).SerializeToString()
 
     def Disconnect(self, uuid: bytes) -> None:
         return None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -21,6 +22,8 @@ from pynchy.container.engines.runtime import Installation, Runtime
 from pynchy.model import ChatId, Group, GroupId, Message, Micros, SenderId
 from pynchy.text.triggers import is_trigger
 from pynchy.voice.transcriber import OFF, NotTranscribed, Transcriber
+from tests.edges.fake_whatsapp import CHAT, OTHER
+from tests.edges.test_whatsapp import connected, incoming, terms
 from tests.voice.lab import MODEL
 
 INSTALL = "0123abcd"
@@ -154,6 +157,29 @@ async def test_a_command_that_fails_costs_the_words_and_nothing_else(
     text = await attrs.evolve(hears, seconds=1 if "sleep 99" in own else 60).text(note)
     assert text.startswith("[voice note: could not be transcribed (")
     assert why in text
+
+
+@pytest.mark.runtime("bwrap")
+async def test_a_note_from_whatsapp_comes_as_its_words_and_holds_up_nobody(
+    lab: Path, runtime: Runtime, agent_image: str, tmp_path: Path
+) -> None:
+    """Over the real bridge process: fetched by it, turned into words in a sandbox by the daemon."""
+    note = str(lab / "speech" / "andy.ogg")
+    steps: list[list[Any]] = [["file", note, "V1", CHAT], ["messages", 1], ["messages", 1, OTHER]]
+    how = attrs.evolve(
+        terms(tmp_path, ["connected"], *steps, chats=(CHAT, OTHER)),
+        media_limit=1 << 20,
+        transcribe=transcriber(runtime, lab, agent_image).text,
+    )
+    async with connected(how) as channel:
+        told = [(await incoming(channel)).message for _ in range(3)]
+    assert [(message.chat.partition("@")[0], message.text) for message in told] == [
+        (OTHER, "message 0"),
+        (CHAT, "[voice note] Andy, send the list to Anna."),
+        (CHAT, "message 0"),
+    ]
+    (kept,) = told[1].attachments
+    assert (tmp_path / "media" / kept.path).read_bytes() == Path(note).read_bytes()
 
 
 @pytest.mark.runtime("bwrap")
