@@ -135,7 +135,8 @@ def try_out(file: Path) -> None:
     try:
         words = _with_runtime(config, partial(_words, config, file.absolute()))
     except NotTranscribed as error:
-        raise Failure(f"{file} could not be transcribed: {error}", Exit.OURS) from None
+        why = f"{file} could not be transcribed: {error}"
+        raise Failure("\n".join(filter(None, [why, error.beside])), Exit.OURS) from None
     click.echo(printable(words or "(no words could be made out)"))
     click.echo(f"{time.monotonic() - began:.1f} s", err=True)
 

@@ -42,8 +42,8 @@ SILENT: Final = "[voice note: no words could be made out]"
 
 _OF_WHISPER: Final = {
     3: "it is no sound file that can be read",
-    4: "the model cannot be used; pynchy doctor says more",
-    5: "the packages cannot be used; pynchy doctor says more",
+    4: "the model cannot be used; pynchy voice try says why",
+    5: "the packages cannot be used; pynchy voice try says why",
     137: "it needed too much memory, or was killed",
 }
 _OF_A_COMMAND: Final = {
