@@ -71,12 +71,14 @@ class Delivery:
                 if batch := self._next():
                     self._hand_over(batch)
                     continue
-                found = self.journal.waiting(last, limit=WINDOW)
-                if not found:
+                if found := self.journal.waiting(last, limit=WINDOW):
+                    last = found[-1].number
+                    for event in found:
+                        self._begin(self._order.add(event))
+                    continue
+                if not (again := self._again()):  # after what is new: it holds up nothing else
                     break
-                last = found[-1].number
-                for event in found:
-                    self._begin(self._order.add(event))
+                self._hand_over(again)
             self.more.wait()
 
     def acknowledged(self, numbers: list[int]) -> None:
@@ -144,9 +146,6 @@ class Delivery:
 
     def _next(self) -> list[Entry]:
         """What is to be handed over next; nothing, if all that there is waits for files."""
-        while not self._returned.empty():
-            if again := self.journal.hand_out_again(self._returned.get()):
-                return [again]
         while not self._finished.empty():
             event, entry = self._finished.get()
             if entry is not None:
@@ -156,6 +155,13 @@ class Delivery:
         while self._order.due and not batch:
             batch = self._count(self._take())
         return batch
+
+    def _again(self) -> list[Entry]:
+        """One that came back and is still open, if there is one."""
+        while not self._returned.empty():
+            if again := self.journal.hand_out_again(self._returned.get()):
+                return [again]
+        return []
 
     def _take(self) -> list[Waiting]:
         """The next ones that are due, together; one that was delivered before is taken alone."""

@@ -21,7 +21,6 @@ from pynchy.model import ChatId, GroupId, Message, Micros
 from pynchy.store import groups, messages
 from pynchy.store.database import Database, Tx, open_store
 from pynchy.whatsapp.channel import Terms, WhatsApp
-from tests.edges.whatsapp_running import no_words
 
 CHAT = ChatId("120363000000000001@g.us")
 FAKE = Path(__file__).with_name("fake_whatsapp.py")
@@ -48,6 +47,11 @@ def begin(db: Database) -> int:
 
 async def carry_out(effects: Effects) -> None:
     await trio.lowlevel.checkpoint()
+
+
+async def no_words(note: Path) -> str:
+    await trio.lowlevel.checkpoint()
+    return ""
 
 
 async def main(folder: Path, total: int, pause: float | None) -> None:
