@@ -18,9 +18,10 @@ from pynchy.actions.call import HOST, Call, Done, Given, Host
 from pynchy.actions.effects import Effects
 from pynchy.actions.refused import Refused
 from pynchy.limits import GROUPS
-from pynchy.model import MINUTE
-from pynchy.policy import effect_limits, tools
+from pynchy.model import MINUTE, ChatId
+from pynchy.policy import earlier_tools, effect_limits, tools
 from pynchy.store import authority, breakers, journal
+from pynchy.store import groups as rows
 from pynchy.store.connection import TooLong
 from pynchy.store.database import Store, Tx
 
@@ -41,7 +42,10 @@ def handle(tx: Tx, given: Given, host: Host = HOST) -> Done:
     if journal.count(tx, given.folder, seconds=MINUTE) >= MOST_COMMANDS:
         text = f"more than {MOST_COMMANDS} commands within a minute; wait a little"
         return Done(ok=False, text=text, offence="flood")  # not in the journal: it may come again
+    given, notes = _read(tx, given)
     done = _carry_out(tx, given, host)
+    if notes:
+        done = attrs.evolve(done, text=f"{done.text}\nNote: {'; '.join(notes)}.")
     journal.record(tx, given.folder, given.id, given.sha256, ok=done.ok, text=done.text)
     return done
 
@@ -57,7 +61,18 @@ async def search(store: Store, given: Given, host: Host = HOST) -> Given:
         return attrs.evolve(given, found=Done(ok=False, text=text))
 
 
-def _search(tx: Tx, given: Given, host: Host) -> Given:
+def _read(tx: Tx, given: Given) -> tuple[Given, list[str]]:
+    """The command with its arguments as they are called today, and a group that is named by its chat by its folder."""
+    args, notes = earlier_tools.read(given.command.name, given.command.args)
+    target = args.get("target_group")
+    if isinstance(target, str) and (group := rows.by_chat(tx, ChatId(target))) is not None:
+        args = {**args, "target_group": group.folder}
+        notes.append(f"the group of that chat is {group.folder}")
+    return attrs.evolve(given, command=attrs.evolve(given.command, args=args)), notes
+
+
+def _search(tx: Tx, asked: Given, host: Host) -> Given:
+    given, _ = _read(tx, asked)
     command = given.command
     caller = authority.caller_of(tx, given.folder, given.run)
     if (
@@ -65,9 +80,9 @@ def _search(tx: Tx, given: Given, host: Host) -> Given:
         or tools.refusal(caller, command.name) is not None
         or tools.misfit(command.name, command.args) is not None
     ):
-        return given  # `handle` says so
+        return asked  # `handle` says so
     call = Call(tx, caller, command.args, given.file, host)
-    return attrs.evolve(given, found=ACTS[command.name](call))
+    return attrs.evolve(asked, found=ACTS[command.name](call))
 
 
 def _carry_out(tx: Tx, given: Given, host: Host) -> Done:

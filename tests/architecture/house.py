@@ -197,6 +197,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.actions.waiting": Kind.PROCEDURE,
     "pynchy.actions.memory": Kind.PROCEDURE,
     "pynchy.actions.messages": Kind.PROCEDURE,
+    "pynchy.policy.earlier_tools": Kind.RULES,
     "pynchy.policy.tools": Kind.RULES,
     "pynchy.policy.requests": Kind.RULES,
     "pynchy.ipc.spool": Kind.EDGE,

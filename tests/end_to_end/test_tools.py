@@ -62,6 +62,10 @@ def test_a_conversation_that_is_over_is_archived_and_a_fact_outlives_it(home: Pa
         assert asked(home, "memory", "delete", short)["id"] == kept["id"]
         assert "nothing that was remembered fits" in use(talk, "recall", query="gm")
         pynchy(home, "memory", "delete", short, exits=2)
+        earlier = {"prompt": "tea", "schedule_type": "interval", "schedule_value": "7200"}
+        told = use(talk, "schedule_task", **earlier, target_group_jid="console:main")
+        assert "target_group_jid is called target_group here" in told
+        assert [each["value"] for each in asked(home, "tasks", "list")] == ["7200"]
         assert asked(home, "memory", "add", "bins on Tuesday")["text"] == "bins on Tuesday"
     with running(home, "bwrap") as daemon, daemon.talk() as talk:
         assert "Tuesday" in use(talk, "recall", query="when are the bins emptied?")

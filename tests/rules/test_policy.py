@@ -32,7 +32,7 @@ from pynchy.model import (
     Unfit,
     after,
 )
-from pynchy.policy import tools
+from pynchy.policy import earlier_tools, tools
 from pynchy.policy.tools import TOOLS, Caller, Reach, Tool
 from pynchy.store import authority, claims, groups, messages, outbox, results, runs, turns
 from pynchy.store.connection import Connection, TooLong, configure
@@ -415,6 +415,56 @@ SOON = {
     "schedule_value": 3600,
     "context_mode": "group",
 }
+
+
+def test_a_task_is_scheduled_with_the_arguments_of_earlier_tools() -> None:
+    there = World()
+    earlier = {
+        "prompt": "x",
+        "schedule_type": "interval",
+        "schedule_value": "7200",
+        "target_group_jid": CHAT,
+    }
+    done = there.call("schedule_task", earlier)
+    assert done.ok, done.text
+    [row] = there.db.query("SELECT folder, chat, value, context FROM tasks")
+    assert tuple(row.values()) == (FAMILY, CHAT, "7200", "group")
+    for note in (
+        "target_group_jid is called target_group here",
+        "taken as 7200 seconds (not milliseconds)",
+        "context_mode was not said, taken as group",
+        "the group of that chat is family",
+    ):
+        assert note in done.text
+    again = there.call("schedule_task", earlier, id=f"{there.sent:032x}")
+    assert (again.text, again.fresh) == (done.text, False)
+    elsewhere = there.call("schedule_task", {**earlier, "target_group_jid": OTHER})
+    assert "waiting for approval" in elsewhere.text, "another group's chat is another group"
+    nowhere = there.call("schedule_task", {**earlier, "target_group_jid": "1999@g.us"})
+    assert not nowhere.ok or "waiting for approval" in nowhere.text
+    assert there.db.execute("SELECT count(*) FROM tasks").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "taken", "notes"),
+    [
+        ("register_group", {"jid": "1@g.us", "name": "x"}, {"chat": "1@g.us", "name": "x"}, 1),
+        ("register_group", {"jid": "1@g.us", "chat": "2@g.us"}, {"jid": "1@g.us", "chat": "2@g.us"}, 0),
+        ("recall", {"query": "12", "limit": "5"}, {"query": "12", "limit": 5}, 1),
+        ("recall", {"query": "12", "limit": "five"}, {"query": "12", "limit": "five"}, 0),
+        ("update_task", {"task_id": "12", "schedule_value": "60"}, {"task_id": "12", "schedule_value": 60}, 1),
+        ("schedule_task", SOON, SOON, 0),
+        ("schedule_task", {**SOON, "schedule_type": "cron", "schedule_value": "5"},
+         {**SOON, "schedule_type": "cron", "schedule_value": "5"}, 0),
+        ("send_message", {"text": "1", "jid": "1@g.us"}, {"text": "1", "jid": "1@g.us"}, 0),
+        ("no_such_tool", {"jid": "x"}, {"jid": "x"}, 0),
+    ],
+)  # fmt: skip
+def test_what_earlier_tools_called_otherwise_is_taken_for_what_it_is_called_now(
+    name: str, args: dict[str, Any], taken: dict[str, Any], notes: int
+) -> None:
+    found, said = earlier_tools.read(name, args)
+    assert (dict(found), len(said)) == (taken, notes)
 
 
 @pytest.mark.parametrize(
