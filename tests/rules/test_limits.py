@@ -64,6 +64,8 @@ PINNED = {
     "memories": {
         "most": 2_000,
         "found": 10,
+        "search": 5,
+        "text": 4_000,
     },
     "files": {
         "one": 67_108_864,
