@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.benchmarks.first_request import FirstRequest, open_requests
+from tests.end_to_end.test_built_in_tools import open_world
+from tests.internet import Internet
 
 MOST = 28_000  # bytes
 
@@ -43,3 +47,12 @@ def test_rare_tools_are_named_and_not_shown(requests: dict[str, FirstRequest]) -
         assert f"\n{name}\n" in family.text
     assert "mcp__pynchy__list_groups" in main.text
     assert "mcp__pynchy__list_groups" not in family.text
+
+
+def test_a_tool_that_is_looked_up_is_shown_from_then_on(tmp_path: Path, internet: Internet) -> None:
+    name = "mcp__pynchy__list_tasks"
+    with open_world(tmp_path, internet) as world:
+        look = {"query": f"select:{name}", "max_results": 1}
+        assert world.use(("ToolSearch", look)) == "[tool_reference]"
+        assert name in world.model.last.tools
+        assert world.use((name, {})) == "nothing is scheduled"
