@@ -146,6 +146,11 @@ def tools() -> Iterator[str]:
         "is decided on the host, by the folder it came from. *Main* alone is offered what reaches all "
         "groups; where *a person is asked*, the call waits for `/approve` in main.\n"
     )
+    shown = ", ".join(f"`{name}`" for name, tool in TOOLS.items() if not tool.rare)
+    yield (
+        f"Every request of an agent describes {shown}. Of the others it has the names, and looks up what they take "
+        "when it wants one.\n"
+    )
     yield "| tool | who | arguments | what it does |\n| --- | --- | --- | --- |"
     for name, tool in TOOLS.items():
         who = "all" if tool.reach is Reach.OWN else "main"
