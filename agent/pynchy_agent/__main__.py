@@ -27,10 +27,7 @@ def main() -> int:
         if start is None:
             return 0
         listener = None if start.gateway.startswith("http://") else _listen()
-        base_url = (
-            start.gateway if listener is None else f"http://127.0.0.1:{listener.getsockname()[1]}"
-        )
-        cli = launch.start_cli(start, base_url, places, os.environ)
+        cli = launch.start_cli(start, launch.base_url_of(start, listener), places, os.environ)
     except (wire.BadFrame, OSError) as error:
         stdio.say(wire.Error(kind="agent", message=str(error)[:500]))
         return 1

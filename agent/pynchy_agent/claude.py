@@ -86,8 +86,10 @@ class Agent:
         host: HostClient,
         places: Places,
         refusals: Refusals,
+        way: Mapping[str, str],
     ) -> None:
         self._start = start
+        self._way = way  # to the network, as the programs of scripts find it
         self._refusals = refusals
         self._frames = frames
         self._host = host
@@ -219,9 +221,10 @@ class Agent:
         say = self._frames.say
         await say(wire.Accepted(prompts=(prompt,)))
         await say(wire.Progress(what="script", timeout=script.TIMEOUT))
-        ended = await script.run(source, self._places.group)
+        ended = await script.run(source, self._places.group, self._way)
+        refused = _refused(self._refusals.take())
         if ended.wakes:
-            return ended.output
+            return f"{ended.output}\n{refused}" if refused else ended.output
         self._named((prompt,))
         if ended.broken is None:
             await say(wire.Result(text=None, answered=(prompt,), session=self._session))
@@ -375,6 +378,10 @@ class Agent:
                 **Hints(self._refusals, may_ask=f"{PREFIX}request_host" in self._tools).hooks(),
             },
         )
+
+
+def _refused(reasons: list[str]) -> str:
+    return "\n".join(f"The gateway refused a connection: {each}" for each in reasons)
 
 
 def declared_timeout(tool: str, arguments: Mapping[str, Any]) -> float:

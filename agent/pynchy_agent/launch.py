@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from socket import socket
 from typing import Final
 
 from pynchy_agent import wire
@@ -153,9 +154,6 @@ def environment(
     start: wire.Start, base_url: str, places: Places, environ: Mapping[str, str]
 ) -> dict[str, str]:
     """The CLI's environment. The token is for this run alone and opens nothing but its gateway."""
-    proxy = base_url
-    if start.gateway.startswith("http://"):  # no socket of its own says whose connection it is
-        proxy = base_url.replace("http://", f"http://run:{start.token}@", 1)
     return {
         # Before ours, so that a container's image or a test can set them.
         "CLAUDE_CODE_MAX_RETRIES": "2",  # a short trouble; a longer one is the host's to wait for
@@ -164,12 +162,7 @@ def environment(
         **programs_environment(environ),
         "ANTHROPIC_BASE_URL": base_url,
         "ANTHROPIC_AUTH_TOKEN": start.token,
-        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost,::1"),
-        "NODE_USE_ENV_PROXY": "1",  # or node's own fetch looks for no proxy; before node 22.21 only by our module
-        "NODE_OPTIONS": " ".join(
-            filter(None, [environ.get("NODE_OPTIONS"), f'--require="{NODE_PROXY}"'])
-        ),
+        **way_out(start, base_url, environ),
         "CLAUDE_ENV_FILE": str(SHELL),
         "CLAUDE_CONFIG_DIR": str(places.config),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
@@ -192,6 +185,25 @@ def environment(
         "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
         "PWD": str(places.group),
     }
+
+
+def way_out(start: wire.Start, base_url: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """What tells a program of the agent's where its way to the network is."""
+    proxy = base_url
+    if start.gateway.startswith("http://"):  # no socket of its own says whose connection it is
+        proxy = base_url.replace("http://", f"http://run:{start.token}@", 1)
+    options = filter(None, [environ.get("NODE_OPTIONS"), f'--require="{NODE_PROXY}"'])
+    return {
+        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost,::1"),
+        "NODE_USE_ENV_PROXY": "1",  # or node's own fetch looks for no proxy; before node 22.21 only by our module
+        "NODE_OPTIONS": " ".join(options),
+    }
+
+
+def base_url_of(start: wire.Start, listener: socket | None) -> str:
+    """Where the gateway is reached: by the relay's port, unless the host named an address."""
+    return start.gateway if listener is None else f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def _paid(start: wire.Start) -> dict[str, str]:

@@ -12,13 +12,14 @@ connecting to the end. What the host may rely on:
 
 from __future__ import annotations
 
+import os
 import subprocess
 from socket import socket
 from typing import Final
 
 import trio
 
-from pynchy_agent import relay, wire
+from pynchy_agent import launch, relay, wire
 from pynchy_agent.claude import Agent, ToFeed
 from pynchy_agent.host_client import HostClient
 from pynchy_agent.places import Places
@@ -43,7 +44,8 @@ async def main(
         lines, frames = Lines(stdin, stdio.received), Frames(stdout)
         host = HostClient(commands=places.commands, answers=places.answers)
         refusals = relay.Refusals()
-        agent = Agent(start, frames, host, places, refusals)
+        way = launch.way_out(start, launch.base_url_of(start, listener), os.environ)
+        agent = Agent(start, frames, host, places, refusals, way)
         to_feed, feed = trio.open_memory_channel[ToFeed](MAX_QUEUED + len(start.prompts))
         for prompt in start.prompts:
             to_feed.send_nowait(prompt)

@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -36,8 +37,15 @@ class Ended:
     broken: str | None = None
 
 
-async def run(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Ended:  # noqa: ASYNC109 - the script's own
-    """Run ``script`` until its shell ends, or its time does. Afterwards it and all that it started are gone."""
+async def run(
+    script: str,
+    folder: Path,
+    way: Mapping[str, str],
+    *,
+    timeout: float = TIMEOUT,  # noqa: ASYNC109 - the script's own
+) -> Ended:
+    """Run ``script`` until its shell ends, or its time does. Afterwards it and all that it started are gone. ``way``
+    tells its programs where their way to the network is."""
     source = memory_file("script", script.encode())
     start = partial(
         trio.run_process,
@@ -49,7 +57,7 @@ async def run(script: str, folder: Path, *, timeout: float = TIMEOUT) -> Ended: 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,
-        env=programs_environment(os.environ) | {"CLAUDE_ENV_FILE": str(SHELL)},
+        env={**programs_environment(os.environ), **way, "CLAUDE_ENV_FILE": str(SHELL)},
         pass_fds=(source,),
         check=False,
         deliver_cancel=_end,

@@ -519,6 +519,7 @@ async def test_the_moment_at_which_a_limit_is_over_is_passed_on(home: Home) -> N
         HostClient(commands=home.commands, answers=home.root),
         Places.from_environ(home.environ()),
         Refusals(),
+        {},
     )
     async for message in messages():
         await agent.hear(message, lambda: None)
@@ -856,12 +857,12 @@ async def test_a_script_decides_whether_the_model_is_woken(home: Home) -> None:
 
 
 async def test_a_script_is_bounded_in_time_and_in_what_it_prints(home: Home) -> None:
-    ended = await script.run("yes", home.group, timeout=0.3)
+    ended = await script.run("yes", home.group, {}, timeout=0.3)
     assert ended.broken is not None
     assert len(ended.output) <= script.MAX_OUTPUT
-    ended = await script.run("sleep 60 & sleep 60", home.group, timeout=0.3)
+    ended = await script.run("sleep 60 & sleep 60", home.group, {}, timeout=0.3)
     assert "more than 0.3 s" in (ended.broken or "")
-    ended = await script.run("kill -9 $$", home.group)
+    ended = await script.run("kill -9 $$", home.group, {})
     assert "signal 9" in (ended.broken or "")
 
 
@@ -872,7 +873,7 @@ async def test_nothing_that_a_script_started_outlives_it(home: Home, ends: str) 
     ways = (f"{away}sleep {mark}" for away in ("", "setsid ", "nohup "))
     source = "".join(f"({way} & ({way} &) ); {way} &\n" for way in ways) + ends
     with trio.fail_after(20):
-        ended = await script.run(source, home.group, timeout=1 if "600" in ends else 600)
+        ended = await script.run(source, home.group, {}, timeout=1 if "600" in ends else 600)
     assert (ended.wakes, "more than 1 s" in (ended.broken or "")) == (
         ends == "exit 0",
         "600" in ends,

@@ -10,6 +10,7 @@ from pathlib import Path
 import trustme
 
 from tests.end_to_end.house import HANG, Talk, environment, running
+from tests.end_to_end.test_tools import until
 from tests.internet import Internet, bare_repository
 
 
@@ -17,6 +18,36 @@ def shell(talk: Talk, command: str) -> str:
     """What a command in the sandbox wrote, out and error."""
     talk.say(f"bash ({command}) 2>&1")
     return talk.reply().removeprefix("The tool said: ")
+
+
+def test_a_tasks_script_looks_at_a_page(tmp_path: Path, internet: Internet) -> None:
+    """Told when a page changes: the script looks cheaply, and wakes the model only then."""
+    internet.page("www.example.org", "price", "12 euros")
+    script = (
+        "curl -sS -o new https://www.example.org/price && curl -sS http://loopback.example.org/;"
+        " if cmp -s new old; then exit 1; fi; mv new old; cat old"
+    )
+    task = {"prompt": "echo it changed", "script": script, "schedule_type": "interval",
+            "schedule_value": 86400, "context_mode": "isolated"}  # fmt: skip
+    with running(tmp_path / "home", "bwrap", inside=internet) as daemon, daemon.talk() as talk:
+        talk.say(f"use schedule_task {json.dumps(task)}")
+        told = talk.reply()
+        name = told.partition("scheduled as ")[2].partition(";")[0]
+        refused = (
+            "The gateway refused a connection: loopback.example.org is not on the public internet"
+        )
+        run = f"use run_task_now {json.dumps({'task_id': name})}"
+        for price in ("12 euros", "13 euros"):
+            internet.page("www.example.org", "price", price)
+            talk.say(run)
+            while "it changed" not in talk.reply():
+                pass
+            talks = [each.read_text() for each in daemon.home.data.rglob("*.jsonl")]
+            assert any(price in each and refused in each for each in talks)
+        before = len(internet.seen("www.example.org"))
+        talk.say(run)
+        until(lambda: len(internet.seen("www.example.org")) > before)
+    assert (tmp_path / "home" / "groups" / "main" / "old").read_text() == "13 euros"
 
 
 def test_a_proxy_is_on_the_way_of_agents_too(tmp_path: Path, internet: Internet) -> None:
