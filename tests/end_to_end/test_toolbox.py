@@ -214,6 +214,13 @@ def test_what_an_agent_installs_is_kept_for_it_and_is_never_ours(
             if not life:
                 talk.say("/new")
                 talk.reply()
+        # A helper has it, too, and cannot change it: what it installs itself goes with it.
+        helper = {
+            "prompt": "bash greet && pip install --no-index ./greeting-*.whl 2>&1; ls .python"
+        }
+        said = talk.ask(f"use delegate {json.dumps(helper)}")
+        assert "hello from greeting" in said
+        assert "Read-only" not in said
         each = "$CLAUDE_PID $(pgrep -f 'pynchy_[a]gent' | head -1)"
         seen = talk.ask(f"bash for each in {each}; do tr '\\0' '\\n' </proc/$each/environ; done")
         assert "ANTHROPIC_BASE_URL" in seen
