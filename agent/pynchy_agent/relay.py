@@ -67,38 +67,56 @@ async def _pump(
     source: trio.SocketStream,
     sink: trio.SocketStream,
     both: trio.CancelScope,
-    saw: Callable[[bytes | bytearray], None],
+    passes: Callable[[bytes | bytearray], bytes | bytearray],
 ) -> None:
     try:
         async for data in source:
-            saw(data)
-            await sink.send_all(data)
+            if ready := passes(data):
+                await sink.send_all(ready)
+        if rest := passes(b""):
+            await sink.send_all(rest)
         await sink.send_eof()  # half-closed: an answer may still be on its way
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         both.cancel()
 
 
 class _Watch:
-    """The requests of one connection to be connected elsewhere, and the answers that refuse it."""
+    """The requests of one connection to be connected elsewhere, and the answers that refuse it.
+
+    What refuses a tunnel goes on once its words are known, because who asked acts on the first line of it.
+    """
 
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
-        self._answer: bytearray | None = None  # of what was asked last, while it is worth reading
+        self._tunnel = False  # the newest request is for one
+        self._answer: bytearray | None = None  # to the newest request, while it is worth reading
 
-    def asked(self, data: bytes | bytearray) -> None:
-        if data.startswith(b"CONNECT ") or b" http://" in data[:16]:
+    def asked(self, data: bytes | bytearray) -> bytes | bytearray:
+        waits = self._tunnel and bool(self._answer)
+        if not waits and (data.startswith(b"CONNECT ") or b" http://" in data[:16]):
+            self._tunnel = data.startswith(b"CONNECT ")
             self._answer = bytearray()
+        return data
 
-    def answered(self, data: bytes | bytearray) -> None:
+    def answered(self, data: bytes | bytearray) -> bytes | bytearray:
+        """What goes on to who asked, now; without ``data`` all that is left."""
         if self._answer is None:
-            return
-        self._answer += data
-        if self._answer.startswith(b"HTTP/1.1 2") or len(self._answer) > MAX_ANSWER:
+            return data
+        answer = self._answer
+        answer += data
+        if not data or self._is_known(bytes(answer)):
             self._answer = None
-            return
+            return answer if self._tunnel else data
+        return b"" if self._tunnel else data
+
+    def _is_known(self, answer: bytes) -> bool:
+        """Whether all is known of an answer that matters here; a refusal of the gateway's is kept."""
+        if answer.startswith(b"HTTP/1.1 2") or len(answer) > MAX_ANSWER:
+            return True
+        _, _, body = answer.partition(b"\r\n\r\n")
         with suppress(ValueError, KeyError, TypeError):  # it is not whole yet, or not the gateway's
-            _, _, body = bytes(self._answer).partition(b"\r\n\r\n")
             words = json.loads(body)["error"]["message"]
             if isinstance(words, str) and words.startswith(OURS):
                 self._refusals.add(words.removeprefix(OURS))
-                self._answer = None
+                return True
+        return False

@@ -133,7 +133,7 @@ async def main():
     os.environ |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1,localhost"}
     said = {}
     async with trio.open_nursery() as nursery:
-        await nursery.start(relay.run, "/run/pynchy/gateway.sock", listener)
+        await nursery.start(relay.run, "/run/pynchy/gateway.sock", listener, relay.Refusals())
         for name, words in [("open", ["open", "http://page.example/"]), ("text", ["get", "text", "#said"]),
                             ("away", ["open", "http://other.example/"]), ("refused", ["get", "text", "body"]),
                             ("tls", ["open", "https://page.example/"]), ("close", ["close"])]:
