@@ -214,7 +214,7 @@ def budget_words(found: Bill, *, of_all: bool) -> str:
 
 def message_words(found: Bill) -> str:
     """What a message costs now."""
-    size = f"{found.conversation:,} tokens"
+    size = f"{round(found.conversation, -3):,} tokens"
     if found.free:
         return f"nothing (the built-in model; a conversation of about {size})"
     if found.later is None:

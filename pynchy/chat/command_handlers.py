@@ -140,17 +140,16 @@ def _status(tx: Tx, context: Context) -> _Answer:
         lines.append(f"It is tried again in {_spell((retry - now) / 1e6)}.")
     lines.append("A conversation is under way." if group.session else "No conversation yet.")
     bill = context.bill(tx)
-    lines.append(f"Model: {usage.model_words(bill)}. {_budgets(bill)}")
+    lines.append(f"Model: {usage.model_words(bill)}. {_budgets(context, bill)}")
     return " ".join(lines), NOTHING
 
 
-def _budgets(bill: usage.Bill) -> str:
-    """What may be spent, what is, and what a message costs."""
-    today = usage.budget_words(bill, of_all=False)
-    of_all = f"; all groups: {usage.budget_words(bill, of_all=True)}" * (
-        bill.of_all.limit is not None
-    )
-    return f"Today: {today}{of_all}. A message now costs {usage.message_words(bill)}."
+def _budgets(context: Context, bill: usage.Bill, of: str = "Today") -> str:
+    """What may be spent, what is, and what a message costs. Of all groups together main alone is told."""
+    said = f"{of}: {usage.budget_words(bill, of_all=False)}."
+    if context.group.is_main and bill.of_all.limit is not None:
+        said += f" All groups: {usage.budget_words(bill, of_all=True)}."
+    return f"{said} A message now costs {usage.message_words(bill)}."
 
 
 def _tasks(tx: Tx, context: Context) -> _Answer:
@@ -174,22 +173,14 @@ def _usage(tx: Tx, context: Context) -> _Answer:
     said = f"Today: {today.calls} calls, {today.tokens} tokens, ${today.cost / 1e6:.2f}"
     if today.estimated:
         said += f", of which ${today.estimated / 1e6:.2f} is the most it can be"
-    bill = context.bill(tx)
     here = "This group today" if folder is None else "Budget"
-    of_all = f" All groups: {usage.budget_words(bill, of_all=True)}." * (
-        bill.of_all.limit is not None
-    )
-    return (
-        f"{said}. {here}: {usage.budget_words(bill, of_all=False)}.{of_all} "
-        f"A message now costs {usage.message_words(bill)}.",
-        NOTHING,
-    )
+    return f"{said}. {_budgets(context, context.bill(tx), here)}", NOTHING
 
 
 def _model(tx: Tx, context: Context) -> _Answer:
     if not context.argument:
         bill = context.bill(tx)
-        return f"Model: {usage.model_words(bill)}. {_budgets(bill)}", NOTHING
+        return f"Model: {usage.model_words(bill)}. {_budgets(context, bill)}", NOTHING
     model = None if context.argument == "default" else context.argument
     effects = groups.set_model(tx, context.actor, context.group.folder, model)
     return f"The model from the next conversation on: {context.argument}.", effects

@@ -119,4 +119,4 @@ def test_a_key_without_settings_has_a_model_and_a_budget_and_main_hears_of_it(
             assert "sonnet (claude-sonnet-5-5)" in told
             assert "$4.10 of $5.00, $0.90 left" in told
             assert "$4.10 of $15.00, $10.90 left" in told
-            assert "a conversation of about 2,050,001 tokens" in told
+            assert "a conversation of about 2,050,000 tokens" in told

@@ -30,6 +30,7 @@ from pynchy.control.server import OpFailed, call, ops_of
 from pynchy.gateway.exchange import Reserved, RunIdentity, Usage, Wanted
 from pynchy.groups.guards import Guards
 from pynchy.model import MAIN, MAIN_CONSOLE, ChatId, Group, GroupId, Message, RunId, SenderId, after
+from pynchy.policy.allowance import Budget
 from pynchy.schedule.times import spell
 from pynchy.store import approvals, audit, groups, ledger
 from pynchy.store.database import Opened, Store, Tx
@@ -440,6 +441,26 @@ async def test_what_a_group_answers_is_one_setting() -> None:
             await there.op("groups.set", folder=folder, key="answers", value=value)
     await there.agent("update_group", folder=FAMILY, requires_trigger=False)
     assert "answers: all" in await there.agent("list_groups")
+
+
+async def test_a_group_is_told_of_its_own_budget_and_main_of_everybodys() -> None:
+    there = Doors()
+    costs = usage_act.Terms(
+        "sonnet", "UTC", lambda: Budget(all_money=9_000_000, day_money=5_000_000)
+    )
+    for folder in (FAMILY, MAIN):
+        chat = groups.chats_of(there.db, folder)[0]
+        group = groups.get(there.db, folder)
+        assert group is not None
+        for command in ("/status", "/usage", "/model"):
+            said = Message(chat, "M", SenderId("console:me"), "me", NOON, command, from_me=True)
+            order = commands.parse(said, group)
+            assert order is not None
+            asked = Asked(command=order, message=said, group=group, refusal=None)
+            command_handlers.carry_out(Tx(there.db, NOON, there.new_id), asked, costs=costs)
+            told = str(there.outbox()[-1]["text"])
+            assert "$5.00 left" in told
+            assert ("$9.00 left" in told) == (folder == MAIN)
 
 
 async def test_what_was_used_is_the_same_at_every_door() -> None:
