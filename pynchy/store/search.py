@@ -71,7 +71,10 @@ def best(asked: Sequence[terms.Term], find: Find[K], *, limit: int) -> list[K]:
     A word counts the more the fewer texts have it. Stop words count little, and find nothing where there is another
     word. How long a text is and how often a word is in it are not looked at, so that among equals the newest is first.
     """
-    found = [(term, dict(find(term.exact)), dict(find(term.wider))) for term in asked]
+    found = []
+    for term in asked:
+        exact = dict(find(term.exact))
+        found.append((term, exact, exact if term.wider == term.exact else dict(find(term.wider))))
     texts: dict[K, _Fit] = {}
     total = len({key for _, _, wider in found for key in wider})
     for term, exact, wider in found:
