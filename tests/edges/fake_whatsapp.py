@@ -255,6 +255,8 @@ class FakeGo:
 
         if b"/hang" in body:
             threading.Event().wait()
+        if b"/abort" in body:
+            os.abort()
         if b"/slow" in body:
             time.sleep(0.5)
         place = Message.FromString(body).audioMessage.directPath

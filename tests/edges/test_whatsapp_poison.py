@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -13,6 +14,7 @@ from pynchy.whatsapp.channel import Terms, WhatsApp
 from pynchy.whatsapp.journal import DELIVERIES, Journal
 from tests.edges.whatsapp_running import open_whatsapp
 
+from .fake_whatsapp import CHAT, OTHER
 from .test_whatsapp import GROUP, connected, hear, incoming, journal, terms
 
 
@@ -169,3 +171,16 @@ async def test_not_even_the_notice_is_told_for_ever(tmp_path: Path) -> None:
         (waits,) = kept.waiting(0, limit=9)
         assert [entry.number for entry in kept.hand_out([waits.number])] == [1]
     assert Journal(tmp_path / "journal.db").waiting(0, limit=9) == []
+
+
+async def test_a_file_with_which_the_process_ends_is_given_up_and_holds_up_nobody(
+    tmp_path: Path,
+) -> None:
+    steps: list[list[Any]] = [["file", "abort", "ABORT001", CHAT], ["messages", 1, OTHER]]
+    how = terms(tmp_path, ["connected"], *steps, chats=(CHAT, OTHER))
+    async with connected(how) as channel:  # whose bridge ends three times, and is started again
+        other = await incoming(channel)
+        assert (other.number, other.message.chat) == (2, f"{OTHER}@g.us")
+        await channel.acknowledge(2)
+        aside = await set_aside(channel)
+        assert (aside.number, aside.chat, aside.who) == (1, GROUP, "Ann")
