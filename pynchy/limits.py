@@ -265,6 +265,9 @@ class WhatsApp:
     aside: int = number(100, "", "messages that were set aside, the newest")
     fetch: float = number(1 * MINUTE, "time", "fetching one file")
     files: int = number(8, "", "files that are fetched at once; more wait")
+    hanging: int = number(
+        64, "", "files that may be under way, given up or not; beyond that none is fetched"
+    )
     files_of_chat: int = number(3, "", "of these, and of voice notes, those of one chat")
     unread: int = number(100, "", "messages of a chat that are marked as read together")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import secrets
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FETCH_WAIT: Final = WHATSAPP.fetch
 
+_in_hand: Final = threading.BoundedSemaphore(WHATSAPP.hanging)
+
 
 class NotFetched(Exception):
     """Why a file was not fetched, for the agent to read."""
@@ -29,9 +32,13 @@ def fetch(
     if media.size > limit:
         raise NotFetched(f"{media.size} bytes are too many")
     connected = client()
+    if not _in_hand.acquire(blocking=False):
+        raise NotFetched("too many others did not come")
     worker = ThreadPoolExecutor(1)  # not waited for: the library may never come back
+    download = worker.submit(connected.download, source)
+    download.add_done_callback(lambda _: _in_hand.release())
     try:
-        content = worker.submit(connected.download, source).result(FETCH_WAIT)
+        content = download.result(FETCH_WAIT)
     except TimeoutError:
         raise NotFetched("no answer") from None
     except Exception as error:  # the library has one sort of error, with words in it

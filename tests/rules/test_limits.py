@@ -158,6 +158,7 @@ PINNED = {
         "aside": 100,
         "fetch": 60,  # 1 min
         "files": 8,
+        "hanging": 64,
         "files_of_chat": 3,
         "unread": 100,
     },
