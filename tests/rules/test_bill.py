@@ -75,6 +75,22 @@ def test_the_rule_is_the_arithmetic_that_is_written_down(
     assert hour_pays(at_a_pace(*gaps, size=size, new=0)) == (saved > lost)
 
 
+def test_the_pace_is_that_of_the_group_s_own_conversation() -> None:
+    world = World.with_family()
+    session = world.begin()
+    helper = world.begin(kind="delegate")
+    for _ in range(8):
+        world.passes(20 * MINUTE)
+        call(world, session, Usage(cache_read=38_000, cache_write=2_000), limits=Budget())
+    assert usage.keeps_an_hour(Tx(world.db, world.now), FAMILY)
+    assert not usage.keeps_an_hour(Tx(world.db, world.now), GroupId("work"))
+    assert not usage.keeps_an_hour(Tx(world.db, world.passes(8 * 24 * HOUR)), FAMILY)
+    for _ in range(8):
+        world.passes(20 * MINUTE)
+        call(world, helper, Usage(cache_read=38_000, cache_write=2_000), limits=Budget())
+    assert not usage.keeps_an_hour(Tx(world.db, world.now), FAMILY)
+
+
 def test_a_helper_in_between_does_not_make_the_conversation_look_cold() -> None:
     calls = at_a_pace(*[20 * MINUTE] * 6)
     small = [PastCall(after(call.at, 1), SONNET, 300, 0) for call in calls]
