@@ -10,6 +10,7 @@ from pathlib import Path
 import trustme
 
 from tests.end_to_end.house import HANG, Talk, environment, running
+from tests.end_to_end.test_looking_in import pynchy
 from tests.end_to_end.test_tools import until
 from tests.internet import Internet, bare_repository
 
@@ -28,26 +29,20 @@ def test_a_tasks_script_looks_at_a_page(tmp_path: Path, internet: Internet) -> N
         " if cmp -s new old; then exit 1; fi; mv new old; cat old"
     )
     task = {"prompt": "echo it changed", "script": script, "schedule_type": "interval",
-            "schedule_value": 86400, "context_mode": "isolated"}  # fmt: skip
+            "schedule_value": 86400, "context_mode": "group"}  # fmt: skip
     with running(tmp_path / "home", "bwrap", inside=internet) as daemon, daemon.talk() as talk:
         talk.say(f"use schedule_task {json.dumps(task)}")
         told = talk.reply()
         name = told.partition("scheduled as ")[2].partition(";")[0]
-        refused = (
-            "The gateway refused a connection: loopback.example.org is not on the public internet"
-        )
-        run = f"use run_task_now {json.dumps({'task_id': name})}"
-        for price in ("12 euros", "13 euros"):
-            internet.page("www.example.org", "price", price)
-            talk.say(run)
-            while "it changed" not in talk.reply():
-                pass
-            talks = [each.read_text() for each in daemon.home.data.rglob("*.jsonl")]
-            assert any(price in each and refused in each for each in talks)
-        before = len(internet.seen("www.example.org"))
-        talk.say(run)
-        until(lambda: len(internet.seen("www.example.org")) > before)
-    assert (tmp_path / "home" / "groups" / "main" / "old").read_text() == "13 euros"
+        refused = "The gateway refused a connection: loopback.example.org is not on the public"
+        pynchy(tmp_path / "home", "tasks", "run", name)
+        assert talk.reply() == "it changed"
+        talks = [each.read_text() for each in daemon.home.data.rglob("*.jsonl")]
+        assert any("12 euros" in each and refused in each for each in talks)
+        pynchy(tmp_path / "home", "tasks", "run", name)
+        until(lambda: len(internet.seen("www.example.org")) == 2)
+        assert talk.ask("echo so far") == "so far"  # nothing was said before this: nothing changed
+    assert (tmp_path / "home" / "groups" / "main" / "old").read_text() == "12 euros"
 
 
 def test_a_proxy_is_on_the_way_of_agents_too(tmp_path: Path, internet: Internet) -> None:
@@ -132,6 +127,8 @@ def test_programs_reach_public_hosts_and_nothing_else(tmp_path: Path, internet: 
             assert "a page of theirs" in shell(
                 talk, f"curl -sS {scheme}://www.example.org/page.html"
             )
+        look = "import urllib.request as u; print(u.urlopen('https://www.example.org/page.html').read())"
+        assert "a page of theirs" in shell(talk, f'python3 -c "{look}"')  # by CONNECT in HTTP/1.0
         assert "Boil water." in shell(
             talk, "git clone -q https://git.example.org/recipes.git && cat recipes/soup.md"
         )
