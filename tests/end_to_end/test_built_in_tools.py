@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
+from pynchy_agent.claude import PREFIX
 from tests.end_to_end.house import Daemon, Talk, running
 from tests.end_to_end.scripted import KEY, Call, Scripted, do, open_scripted, results
 from tests.end_to_end.test_looking_in import asked, pynchy
@@ -46,6 +48,11 @@ def small_calls(call: Request) -> Reply | None:
         fetch = ("WebFetch", {"url": "https://router.example.org/", "prompt": "?"})
         return says(_lines_of_the_gateway(call)) if results(call) else uses(fetch)
     return says(HELPED) if "watch the paint" in first else None
+
+
+def ours(tool: str, arguments: dict[str, Any]) -> Call:
+    """A call of a tool of ours, by the name that the CLI gives it."""
+    return (f"{PREFIX}{tool}", arguments)
 
 
 def _lines_of_the_gateway(call: Request) -> str:
@@ -199,7 +206,7 @@ def test_the_web_is_reached_where_it_is_open(tmp_path: Path, internet: Internet)
         world.use(("Bash", {"command": "true"}))
         assert world.beside().count(why) == 3  # told once
         # In a helper, which has no tool to ask with, and in a subagent.
-        helper = world.use(("mcp__pynchy__delegate", {"prompt": "look behind the router"}))
+        helper = world.use(ours("delegate", {"prompt": "look behind the router"}))
         assert f"{why}; you cannot ask for anything here" in helper
         work = {"description": "look", "prompt": "look behind the router"}
         assert why in world.use(("Agent", {**work, "run_in_background": False}))
@@ -227,8 +234,8 @@ def test_where_little_is_open_a_refusal_says_what_can_be_asked_for(
         assert (world.offers("WebFetch"), world.offers("WebSearch")) == (True, False)
 
         world.is_given(
-            ("mcp__pynchy__request_host", {"host": "www.example.org"}),
-            ("mcp__pynchy__request_tool", {"tool": "web_search"}),
+            ours("request_host", {"host": "www.example.org"}),
+            ours("request_tool", {"tool": "web_search"}),
         )
         assert world.use(("WebFetch", page)) == "Three points."
         assert "sunny" in world.use(("WebSearch", {"query": "weather tomorrow"}))
@@ -245,7 +252,7 @@ def test_what_cannot_work_is_not_offered(tmp_path: Path, internet: Internet) -> 
     ) as world:
         assert "disabled" in world.use(("WebSearch", {"query": "weather"}))
         assert (world.offers("WebFetch"), world.offers("WebSearch")) == (True, False)
-        told = world.use(("mcp__pynchy__request_tool", {"tool": "web_search"}))
+        told = world.use(ours("request_tool", {"tool": "web_search"}))
         assert "model.web_search" in told
         pynchy(world.daemon.home.root, "groups", "set", "main", "egress", "none")
         page = {"url": "https://www.example.org/", "prompt": "?"}
@@ -272,7 +279,7 @@ def test_a_model_that_is_not_the_groups_is_refused_by_name(
         refused = told.partition("may not use '")[2].partition("'")[0]
         assert "haiku" in refused
         assert "setting models" in told
-        world.is_given(("mcp__pynchy__request_tool", {"tool": "model", "model": refused}))
+        world.is_given(ours("request_tool", {"tool": "model", "model": refused}))
         assert HELPED in world.use(("Agent", {**work, "model": "haiku"}))
 
 
