@@ -37,6 +37,7 @@ from pynchy.whatsapp.delivery import Delivery
 from pynchy.whatsapp.intake import Intake, Orders
 from pynchy.whatsapp.journal import Journal
 from pynchy.whatsapp.pairing import SESSION, pair
+from pynchy.whatsapp.presence import Presence
 from pynchy.whatsapp.process import ToDaemon, start
 from pynchy.whatsapp.sending import Sending
 
@@ -96,6 +97,8 @@ class Bridge:
         self.ending = False
         self.cleaning = False  # the library is about to take its row away
         self._courtesies: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # in order
+        later = self._courtesies.put
+        self.presence = Presence(orders.shared, self._connected_client, later)
 
     def run(self) -> NoReturn:
         self.journal.forget_aside(self.orders.chats)
@@ -202,6 +205,8 @@ class Bridge:
 
     def _hear(self, handle: Callable[[Any], None], event: Any) -> None:
         self.last_event = time.monotonic()
+        if self.presence.owed:
+            self._courtesies.put(self.presence.settle_if_owed)
         try:
             handle(event)
         except Exception:  # contained here, and only here: one event's trouble
@@ -218,16 +223,9 @@ class Bridge:
 
     def _on_connected(self) -> None:
         self.up.set()
+        self._courtesies.put(self.presence.connected)  # before the daemon asks for anything
         self.out.state("connected")
-        start(self._announce)
-
-    def _announce(self) -> None:
-        """Say that we are there, and learn the groups' names. Not on the library's thread."""
-        try:
-            self._connected_client().show_available()
-        except Exception as error:
-            _log.warning("presence: %s", error)
-        self._tell_groups()
+        start(self._tell_groups)  # not on the library's thread
 
     def _tell_groups(self) -> list[tuple[str, str]] | None:
         """Tell the groups that the account is in, one by one; and return them, if they can be had."""
@@ -286,12 +284,20 @@ class Bridge:
             case "groups":
                 start(self._answer_groups, line)
             case "typing" if self.up.is_set():
-                show = self._connected_client().show_typing
-                self._courtesies.put(partial(show, line["chat"], on=line["on"]))
+                self._courtesies.put(partial(self._show_typing, line["chat"], on=line["on"]))
             case "read" if self.up.is_set():
                 mark = self._connected_client().mark_read
                 for who, ids in self.intake.take_unread(line["chat"]).items():
                     self._courtesies.put(partial(mark, line["chat"], who, ids))
+
+    def _show_typing(self, chat: str, *, on: bool) -> None:
+        if on:  # who is offline is not seen typing
+            self.presence.answering(chat, on=True)
+        try:
+            self._connected_client().show_typing(chat, on=on)
+        finally:
+            if not on:
+                self.presence.answering(chat, on=False)
 
     def _answer(self, line: dict[str, Any], **answer: object) -> None:
         self.out.say("answer", request=line["request"], **answer)

@@ -336,6 +336,7 @@ class WhatsApp:
                     name=terms.name,
                     chats=await self._chats(),
                     media_limit=terms.media_limit,
+                    shared=not terms.own_number,
                 )
                 nursery.start_soon(self._ask_for_groups)
                 nursery.start_soon(self._say_ready)

@@ -29,6 +29,7 @@ class Orders:
     name: str  # the assistant's
     media_limit: int  # bytes
     chats: Mapping[str, str]  # registered chat -> its media folder
+    shared: bool = False  # the number is a person's too
 
 
 @attrs.define(eq=False)

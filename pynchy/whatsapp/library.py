@@ -82,8 +82,8 @@ class Client:
         ]
         return [(chat, name) for chat, name in found if chat]
 
-    def show_available(self) -> None:
-        self._go.send_presence(enum.Presence.AVAILABLE)
+    def show_presence(self, *, available: bool) -> None:
+        self._go.send_presence(enum.Presence.AVAILABLE if available else enum.Presence.UNAVAILABLE)
 
     def show_typing(self, chat: str, *, on: bool) -> None:
         states: Any = enum.ChatPresence

@@ -43,6 +43,9 @@ class FakeGo:
         self.steps = steps
         self.sent = 0
         self.quiet = threading.Event()
+        self.named = threading.Event()  # our own name has come
+        self.named.set()
+        self.refused = threading.Event()  # for want of it
 
     def emit(self, code: int, event: Any) -> None:
         raw = event if isinstance(event, bytes) else event.SerializeToString()
@@ -63,6 +66,11 @@ class FakeGo:
             match name:
                 case "connected":
                     self.emit(3, events.ConnectedEv(status=True))
+                case "nameless":
+                    self.named.clear()
+                case "named":  # the library tells nothing of it
+                    self.refused.wait()
+                    self.named.set()
                 case "messages":
                     for number in range(rest[0]):
                         self.emit(17, self.message(number, chat=rest[1] if rest[1:] else CHAT))
@@ -230,7 +238,10 @@ class FakeGo:
 
     def SendPresence(self, uuid: bytes, presence: int) -> bytes:
         tell(f"presence {presence!r}")
-        return b""
+        if self.named.is_set():
+            return b""
+        self.refused.set()
+        return b"can't send presence without PushName set"
 
     def SendChatPresence(self, uuid: bytes, to: bytes, _: int, state: int, media: int) -> bytes:
         import neonize.proto.Neonize_pb2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -431,6 +432,34 @@ async def test_we_are_announced_and_typing_is_taken_back(tmp_path: Path) -> None
         await channel.set_typing(GROUP, False)
         await logged(log, f"typing 1 in {CHAT}")
         await logged(log, "presence b'available'")
+
+
+async def test_on_a_shared_number_we_are_online_only_while_we_answer(tmp_path: Path) -> None:
+    how = attrs.evolve(terms(tmp_path, ["connected"]), own_number=False)
+    async with connected(how) as channel:
+        for on in (True, False):
+            await channel.set_typing(GROUP, on)
+            await logged(how.log, f"typing {int(not on)} in {CHAT}")
+        while len(presences(how.log)) < 3:  # noqa: ASYNC110 - another's file
+            await trio.sleep(0.02)
+    assert presences(how.log) == ["unavailable", "available", "unavailable"]
+    lines = how.log.read_text().splitlines()
+    online = lines.index("presence b'available'")
+    assert online < lines.index(f"typing 0 in {CHAT}") < lines.index(f"typing 1 in {CHAT}")
+
+
+async def test_presence_waits_for_the_name_of_a_new_link(tmp_path: Path) -> None:
+    steps = (["nameless"], ["connected"], ["named"], ["messages", 1])
+    how = attrs.evolve(terms(tmp_path, *steps), own_number=False)
+    async with connected(how) as channel:
+        await incoming(channel)  # which brings another attempt
+        while len(presences(how.log)) < 2:  # noqa: ASYNC110 - another's file
+            await trio.sleep(0.02)
+    assert presences(how.log) == ["unavailable", "unavailable"]
+
+
+def presences(log: Path) -> list[str]:
+    return re.findall(r"^presence b'(\w+)'$", log.read_text(errors="replace"), re.MULTILINE)
 
 
 async def logged(path: Path, line: str) -> None:
