@@ -26,6 +26,7 @@ from pynchy.whatsapp import lines, media
 from pynchy.whatsapp import read as reading
 from pynchy.whatsapp.intake import Orders
 from pynchy.whatsapp.journal import Entry, Journal
+from pynchy.whatsapp.members import Members, may_take_back
 from pynchy.whatsapp.order import ChatOrder, Waiting
 from pynchy.whatsapp.process import ToDaemon, words_of
 
@@ -60,6 +61,10 @@ class Delivery:
     _fetchers: Executor = attrs.field(factory=partial(ThreadPoolExecutor, WHATSAPP.files))
     _listeners: Executor = attrs.field(factory=partial(ThreadPoolExecutor, VOICE.at_once))
     _asked: dict[int, Future[str]] = attrs.field(factory=dict)  # for the words of these
+    _members: Members = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._members = Members(self._client)
 
     def run(self) -> None:
         """Deliver what there is and what comes. Never returns."""
@@ -119,7 +124,11 @@ class Delivery:
 
     def _fetch(self, event: Waiting, entry: Entry) -> None:
         with self._contained(event):
-            fetched = self._with_file(entry)
+            permitted = self._permitted(entry)
+            if permitted is None:
+                self._finish(event, None)
+                return
+            fetched = self._with_file(permitted)
             if "voice" in json.loads(fetched.payload):
                 self._listeners.submit(self._listen, event, fetched)
             else:
@@ -193,7 +202,8 @@ class Delivery:
         ready: list[dict[str, object]] = []
         for entry in batch:
             try:
-                ready.append(self._line(entry))
+                if permitted := self._permitted(entry):
+                    ready.append(self._line(permitted))
             except Exception as error:  # contained here, and only here: one message's trouble
                 _log.exception("message %d could not be delivered", entry.number)
                 self.came_back(entry.number, words_of(error))
@@ -209,6 +219,19 @@ class Delivery:
             payload = json.loads(self._with_words(self._with_file(entry)).payload)
         message = lines.fitted(lines.message_in(payload["message"]))
         return {"line": "message", "number": entry.number, "message": lines.message_out(message)}
+
+    def _permitted(self, entry: Entry) -> Entry | None:
+        """The entry, if it is from somebody who may say it: what another wrote only an admin of the group
+        takes back. Otherwise None, and it is done with. Raises `Unknown`: then it comes back."""
+        payload = json.loads(entry.payload)
+        if "claim" not in payload:
+            return entry
+        message, who = payload["message"], payload.pop("claim")
+        if may_take_back(self._members.of(message["chat"]), who, message["sender"]):
+            return self._become(entry, payload)
+        _log.warning("%s may not take back what %s wrote", who, message["sender"])
+        self.acknowledged([entry.number])
+        return None
 
     def _become(self, entry: Entry, payload: dict[str, Any]) -> Entry:
         text = json.dumps(payload)

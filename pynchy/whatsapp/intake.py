@@ -66,10 +66,12 @@ class Intake:
         elif read.media is not None:
             payload["media"] = attrs.asdict(read.media)
             payload["source"] = base64.b64encode(event.Message.SerializeToString()).decode()
+        if read.by != message.sender:
+            payload["claim"] = read.by
         payload["message"] = lines.message_out(message)
         sender = reading.text_id(event.Info.MessageSource.Sender)
         kept = self.journal.put(
-            json.dumps([message.chat, message.sender, message.id]),
+            json.dumps([message.chat, read.by, message.id]),
             json.dumps(payload),
             wa_id=message.id,
             own=(message.chat, read.message.text) if message.from_me else None,

@@ -68,7 +68,8 @@ _PUT: Final = (
 _WAITING: Final = """
     SELECT number, deliveries,
         CASE WHEN json_valid(identity) THEN json_extract(identity, '$[0]') ELSE '' END,
-        CASE WHEN json_valid(payload) THEN json_type(payload, '$.media') IS NOT NULL ELSE 0 END,
+        CASE WHEN json_valid(payload) THEN json_type(payload, '$.media') IS NOT NULL
+            OR json_type(payload, '$.claim') IS NOT NULL ELSE 0 END,
         CASE WHEN json_valid(payload) THEN json_type(payload, '$.voice') IS NOT NULL ELSE 0 END
     FROM events WHERE payload IS NOT NULL AND held_for IS NULL AND number > ? ORDER BY number LIMIT ?
 """

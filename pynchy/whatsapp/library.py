@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 from pynchy.whatsapp import lines
 from pynchy.whatsapp import read as reading
+from pynchy.whatsapp.members import Member
 
 
 def _never() -> NoReturn:
@@ -81,6 +82,17 @@ class Client:
             for each in self._go.get_joined_groups()
         ]
         return [(chat, name) for chat, name in found if chat]
+
+    def members(self, group: str) -> list[Member]:
+        """Everybody in a group that the account is in, as WhatsApp says now."""
+        found = self._go.get_group_info(_jid(group)).Participants
+        return [
+            Member(
+                frozenset(map(reading.text_id, (each.JID, each.LID, each.PhoneNumber))) - {""},
+                admin=each.IsAdmin or each.IsSuperAdmin,
+            )
+            for each in found
+        ]
 
     def show_presence(self, *, available: bool) -> None:
         self._go.send_presence(enum.Presence.AVAILABLE if available else enum.Presence.UNAVAILABLE)

@@ -18,7 +18,7 @@ class Waiting:
     number: int
     deliveries: int
     chat: str
-    unfetched: bool = False  # it speaks of a file that is not here yet
+    unfetched: bool = False  # it speaks of a file, or of a right, that is still to be asked for
     unheard: bool = False  # it is a voice note whose words are not known yet
 
     @property

@@ -44,10 +44,15 @@ class Media:
 
 @attrs.frozen
 class Read:
-    """A message, its ids canonical. ``media``: what to fetch for it."""
+    """A message, its ids canonical. ``media``: what to fetch for it.
+
+    ``by`` is who sent it: somebody else than its sender, where somebody takes back what another wrote. Whether they may
+    is still to be found out.
+    """
 
     message: Message
     media: Media | None
+    by: SenderId
 
 
 def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Read | None:
@@ -63,13 +68,16 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
     if not chat or not sender or not info.ID:
         return None
     from_me = bool(source.IsFromMe)
+    by = SenderId(sender)
     revokes = edits = None
     if has(body, "protocolMessage"):
         protocol = body.protocolMessage
         if protocol.type == REVOKE and protocol.key.ID:
             revokes = protocol.key.ID
-            if protocol.key.participant:  # an admin may take back what another said
+            if protocol.key.participant:
                 sender = people.canonical_text(protocol.key.participant)
+                if sender != by and not chat.endswith("@" + GROUPS):
+                    return None  # an admin may, and only groups have one
         elif protocol.type == EDIT and protocol.key.ID:
             edits, body = protocol.key.ID, protocol.editedMessage
         else:
@@ -105,7 +113,7 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
         remark=remark,
         chat_name=name if name and not from_me and not chat.endswith("@" + GROUPS) else None,
     )
-    return Read(message, media)
+    return Read(message, media, by)
 
 
 # --- ids ---

@@ -105,6 +105,13 @@ class FakeGo:
                     self.emit(
                         17, message(rest[0], chat=CHAT, text="?", sender=who, sender_alt=number)
                     )
+                case "revoke":  # somebody takes back what somebody wrote
+                    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+                    id, chat, who, author = rest
+                    taken: Any = {"type": 0, "key": {"ID": "OLD", "participant": author}}
+                    revoke = Message(protocolMessage=taken)
+                    self.emit(17, message(id, chat=chat, sender=jid(*who.split("@")), body=revoke))
                 case "switch":  # first the number behind the hidden id is not known, then it is
                     who = jid("8010", "lid")
                     self.emit(17, message("S1", chat=CHAT, text="first", sender=who))
@@ -222,6 +229,25 @@ class FakeGo:
             group.JID.CopyFrom(jid(user, "g.us"))
             group.GroupName.Name = name
             _fill(group)
+        return bytes(found.SerializePartialToString())
+
+    def GetGroupInfo(self, uuid: bytes, group: bytes, _: int) -> bytes:
+        """Of the first group: 491701 is an admin, by a hidden id too, and 491702 is not."""
+        import neonize.proto.Neonize_pb2
+
+        neo: Any = neonize.proto.Neonize_pb2
+        asked = neo.JID.FromString(group)
+        if asked.User != CHAT:
+            return bytes(neo.GetGroupInfoReturnFunction(Error="no answer").SerializeToString())
+        found = neo.GetGroupInfoReturnFunction()
+        for number, hidden in (("491701", "8001"), ("491702", "8002")):
+            who = found.GroupInfo.Participants.add()
+            who.JID.CopyFrom(jid(hidden, "lid"))
+            who.LID.CopyFrom(jid(hidden, "lid"))
+            who.PhoneNumber.CopyFrom(jid(number, "s.whatsapp.net"))
+            who.IsAdmin = number == "491701"
+            _fill(who)
+        _fill(found.GroupInfo)
         return bytes(found.SerializePartialToString())
 
     def PairPhone(self, uuid: bytes, wanted: bytes, _: int) -> bytes:

@@ -23,6 +23,7 @@ from pynchy.chat.channel import (
     NotConnected,
     SendRefused,
     SendUncertain,
+    SetAside,
     StateChanged,
 )
 from pynchy.model import ChatId, Outgoing
@@ -432,6 +433,35 @@ async def test_we_are_announced_and_typing_is_taken_back(tmp_path: Path) -> None
         await channel.set_typing(GROUP, False)
         await logged(log, f"typing 1 in {CHAT}")
         await logged(log, "presence b'available'")
+
+
+async def test_only_its_author_or_an_admin_takes_back_what_was_written(tmp_path: Path) -> None:
+    number = "@s.whatsapp.net"
+    how = terms(
+        tmp_path,
+        ["connected"],
+        ["revoke", "R1", CHAT, f"491702{number}", f"491701{number}"],  # no admin
+        ["revoke", "R2", CHAT, f"491709{number}", f"491701{number}"],  # not even there
+        ["revoke", "R3", CHAT, f"491701{number}", f"491702{number}"],  # an admin
+        ["revoke", "R4", CHAT, f"491702{number}", f"491702{number}"],
+        ["revoke", "R5", CHAT, "8002@lid", f"491702{number}"],  # the same person
+        ["messages", 1],
+    )
+    async with connected(how) as channel:
+        taken = [(await incoming(channel)).message for _ in range(4)]
+        assert [each.id for each in taken] == ["R3", "R4", "R5", "M00000000"]
+        assert {each.sender for each in taken[:3]} == {f"491702{number}"}
+        assert journal(tmp_path, "SELECT count(*) FROM events WHERE payload IS NULL") == [(2,)]
+
+
+async def test_a_deletion_is_set_aside_where_nobody_says_who_is_an_admin(tmp_path: Path) -> None:
+    number = "@s.whatsapp.net"
+    revoke = ["revoke", "R1", OTHER, f"491701{number}", f"491702{number}"]
+    how = terms(tmp_path, ["connected"], revoke, chats=[OTHER])
+    async with connected(how) as channel:
+        aside = await hear(channel, lambda event: isinstance(event, SetAside))
+        assert isinstance(aside, SetAside)
+        assert "who is in the group: no answer" in aside.reason
 
 
 async def test_on_a_shared_number_we_are_online_only_while_we_answer(tmp_path: Path) -> None:

@@ -216,6 +216,19 @@ def test_edits_and_revokes_name_what_they_change() -> None:
     assert got(message("C", chat=GROUP, body=body(protocolMessage=revoke))).message.revokes == "OLD"
 
 
+def test_who_takes_back_what_another_wrote_is_told_apart() -> None:
+    revoke = {"type": 0, "key": {"ID": "OLD", "participant": "4919@s.whatsapp.net"}}
+    found = got(message("C", chat=GROUP, body=body(protocolMessage=revoke)))
+    assert (found.message.sender, found.by) == (
+        "4919@s.whatsapp.net",
+        "491700000001@s.whatsapp.net",
+    )
+    alone = message(
+        "C", chat="4918", server="s.whatsapp.net", body=body(protocolMessage=revoke)
+    )  # no chat of two has an admin
+    assert read(alone, own=OWN, number_of=lambda _: None) is None
+
+
 @pytest.mark.parametrize("server", ["broadcast", "newsletter"])
 def test_statuses_and_newsletters_are_no_chats(server: str) -> None:  # threat I8
     event = message("A", chat="status", server=server, text="x")

@@ -1,0 +1,63 @@
+"""Who is in a group, as WhatsApp says now, and who may take back what others wrote there: its admins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from pynchy.whatsapp.library import Client
+
+FRESH: Final = 60.0  # seconds that an answer is used for
+WAIT: Final = 20.0  # seconds for an answer
+
+_asking: Final = threading.BoundedSemaphore(8)
+
+
+class Unknown(Exception):
+    """WhatsApp did not say who is in the group."""
+
+
+@attrs.frozen
+class Member:
+    """A person in a group: all their ids."""
+
+    ids: frozenset[str]
+    admin: bool
+
+
+def may_take_back(members: Collection[Member], who: str, author: str) -> bool:
+    """Whether ``who`` may take back what ``author`` wrote: an admin, or the same person under another id."""
+    return any(who in each.ids and (each.admin or author in each.ids) for each in members)
+
+
+@attrs.define(eq=False)
+class Members:
+    """The members of groups. What was asked for lately is not asked for again."""
+
+    _client: Callable[[], Client]  # which waits for it to be connected, or raises
+    _known: dict[str, tuple[float, Collection[Member]]] = attrs.field(factory=dict)
+
+    def of(self, group: str) -> Collection[Member]:
+        """Those of a group. Raises `Unknown`; takes no longer than `WAIT` once we are connected."""
+        asked, found = self._known.get(group, (-FRESH, ()))
+        if time.monotonic() - asked < FRESH:
+            return found
+        client = self._client()
+        if not _asking.acquire(blocking=False):
+            raise Unknown("too many other questions were not answered")
+        question = ThreadPoolExecutor(1).submit(client.members, group)  # it may never come back
+        question.add_done_callback(lambda _: _asking.release())
+        try:
+            found = question.result(WAIT)
+        except TimeoutError:
+            raise Unknown("who is in the group: no answer") from None
+        except Exception as error:  # the library has one sort of error, with words in it
+            raise Unknown(f"who is in the group: {error}") from None
+        self._known[group] = time.monotonic(), found
+        return found
