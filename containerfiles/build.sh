@@ -74,6 +74,8 @@ aarch64 | arm64) platform=aarch64-manylinux_2_28 ;;
 esac
 command -v uv >/dev/null || { echo "uv is missing: python3 -m pip install -qq --target .tools -r requirements/tools.lock" >&2; exit 1; }
 
+. requirements/certificates.sh
+
 context=build/image-$engine
 rm -rf "$context"
 mkdir -p "$context"

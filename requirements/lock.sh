@@ -9,6 +9,7 @@
 #   toolbox.lock  what agents make documents with, apart from ours
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. requirements/certificates.sh
 uv=$(PATH="$PWD/.tools/bin:$PATH" command -v uv)
 
 lock() {

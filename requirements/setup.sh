@@ -28,6 +28,7 @@ if ! command -v uv >/dev/null; then
     echo "uv is missing: python3 -m pip install -qq --target .tools -r requirements/tools.lock" >&2
     exit 1
 fi
+. requirements/certificates.sh
 # uv draws a progress bar on a terminal by itself; elsewhere a line before the wait must do.
 echo "Setting up .venv ($kind; some 900 MB the first time, the Claude CLI and the agents' toolbox are most of it) ..." >&2
 rm -f .venv/installed-*

@@ -393,7 +393,8 @@ def bwrap_args(spec: Spec, *, host: HostTree, user: tuple[int, int]) -> list[str
     args += ["--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--new-session"]
     args += ["--uid", str(uid), "--gid", str(gid), "--hostname", "agent", "--cap-drop", "ALL"]
     args += ["--clearenv"]
-    env = {"PATH": ":".join(host.path), **container_env(spec)}
+    trusted = dict.fromkeys(_CERTIFICATE_NAMES, host.certificates) if host.certificates else {}
+    env = {"PATH": ":".join(host.path), **trusted, **container_env(spec)}
     if host.python_path and spec.command != AGENT_COMMAND:  # ours is told otherwise
         env["PYTHONPATH"] = ":".join((*host.python_path, *filter(None, [env.get("PYTHONPATH")])))
     for name, value in env.items():

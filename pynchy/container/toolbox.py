@@ -18,6 +18,7 @@ from typing import Final, Literal
 
 import attrs
 
+from pynchy.config import uv
 from pynchy.config.itself import argv
 from pynchy.container import installed_first
 
@@ -103,7 +104,7 @@ def _fill(aside: Path, environ: Mapping[str, str]) -> None:
     _do(argv("venv", "--system-site-packages", "--without-pip", str(aside)), environ)
     python = aside / "bin" / "python3"
     locked = ("--require-hashes", "--only-binary", ":all:", "-r", str(LOCK))
-    _do([*_installer(str(python), environ), *locked], environ)
+    _do([*_installer(str(python), environ), *locked], uv.trusting(environ))
     (site,) = aside.glob("lib/python3*/site-packages")
     _finish(aside, site)
     # Now, since nobody can write there later: a program that draws would need two seconds more at each start.
@@ -113,8 +114,8 @@ def _fill(aside: Path, environ: Mapping[str, str]) -> None:
 
 
 def _installer(python: str, environ: Mapping[str, str]) -> list[str]:
-    if uv := shutil.which("uv", path=environ.get("PATH")):
-        return [uv, "pip", "install", "--quiet", "--python", python]
+    if (program := uv.find(environ)) is not None:
+        return [program, "pip", "install", "--quiet", "--python", python]
     if find_spec("pip") is not None:
         quiet = ("--quiet", "--no-compile", "--disable-pip-version-check")
         return argv("pip", "--python", python, "install", *quiet)

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from pynchy.config import uv
 from pynchy.files.writing import replace
 from pynchy.voice.parts import LOCK, STAMP, Parts, stamp_of
 
@@ -29,23 +30,27 @@ def install(parts: Parts, *, lock: Path = LOCK) -> None:
     machine = _MACHINES.get(platform.machine().lower())
     if machine is None:
         raise NotInstalled(f"there are no packages for {platform.machine()}")
-    tools = lock.parents[1] / ".tools" / "bin"
-    uv = shutil.which("uv", path=f"{tools}:{os.environ.get('PATH', os.defpath)}")
-    if uv is None:
+    program = uv.find(os.environ)
+    if program is None:
         raise NotInstalled(
-            f"uv is missing: python3 -m pip install -qq --target {tools.parent} -r requirements/tools.lock"
+            f"uv is missing: python3 -m pip install -qq --target {uv.TOOLS} -r requirements/tools.lock"
         )
     aside = parts.packages.with_name(parts.packages.name + ".new")
     shutil.rmtree(aside, ignore_errors=True)
-    argv = [uv, "pip", "install", "--quiet", "--no-config", "--target", str(aside)]
+    argv = [program, "pip", "install", "--quiet", "--no-config", "--target", str(aside)]
     argv += ["--python-version", parts.python, "--python-platform", f"{machine}-manylinux_2_28"]
     # Copied, not linked to a cache: these files are nobody's but the sandbox's.
     argv += ["--only-binary", ":all:", "--link-mode", "copy", "--require-hashes", "-r", str(lock)]
     try:
-        subprocess.run(argv, check=True, umask=0o022)
-    except (OSError, subprocess.CalledProcessError) as error:
+        subprocess.run(argv, check=True, umask=0o022, env=uv.trusting(os.environ))
+    except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise NotInstalled(f"the packages could not be installed: {error}") from None
+    except subprocess.CalledProcessError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise NotInstalled(
+            f"the packages could not be installed: uv ended with {error.returncode}; what it said is above"
+        ) from None
     if parts.python == f"{sys.version_info.major}.{sys.version_info.minor}":
         # Now: a sandbox cannot keep what it compiles, and a fifth of a second for each note is a lot.
         compileall.compile_dir(

@@ -74,6 +74,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.daemon.edges": Kind.PROCEDURE,
     "pynchy.config.installation": Kind.EDGE,
     "pynchy.config.itself": Kind.GROUND,
+    "pynchy.config.uv": Kind.GROUND,
     "pynchy.reader_budget": Kind.GROUND,
     "pynchy.daemon.loop_watchdog": Kind.EDGE,
     "pynchy.daemon.service_files": Kind.EDGE,

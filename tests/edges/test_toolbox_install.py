@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pynchy.config import uv
 from pynchy.container import toolbox
 
 #: An installer that installs nothing: it says what it was asked, and makes one program as pip and uv do.
@@ -33,6 +34,11 @@ def installer(folder: Path, code: int = 0) -> dict[str, str]:
     uv.write_text(INSTALLER.format(log=folder / "log", code=code))
     uv.chmod(0o755)
     return {"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}
+
+
+@pytest.fixture(autouse=True)
+def no_uv_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uv, "TOOLS", tmp_path / "tools")
 
 
 @pytest.fixture

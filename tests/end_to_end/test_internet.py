@@ -129,6 +129,14 @@ def test_programs_reach_public_hosts_and_nothing_else(tmp_path: Path, internet: 
             )
         look = "import urllib.request as u; print(u.urlopen('https://www.example.org/page.html').read())"
         assert "a page of theirs" in shell(talk, f'python3 -c "{look}"')  # by CONNECT in HTTP/1.0
+        # Those that bring a list of certificates trust the machine's nonetheless.
+        for library in ("requests", "httpx"):
+            look = (
+                f"import {library}; print({library}.get('https://www.example.org/page.html').text)"
+            )
+            assert "a page of theirs" in shell(talk, f'python3 -c "{look}"')
+        look = "fetch('https://www.example.org/page.html').then(a => a.text()).then(console.log)"
+        assert "a page of theirs" in shell(talk, f'node -e "{look}"')
         assert "Boil water." in shell(
             talk, "git clone -q https://git.example.org/recipes.git && cat recipes/soup.md"
         )
