@@ -20,6 +20,7 @@ from typing import Any
 
 COMMANDS = Path("/workspace/ipc/commands")
 GROUP = Path("/workspace/group")
+PAUSE = 0.3  # seconds that a burst may take
 SESSION = str(uuid.uuid4())
 
 lines: "queue.Queue[dict[str, Any]]" = queue.Queue()
@@ -74,14 +75,22 @@ def answer(prompts: list[dict[str, Any]]) -> None:
     frame(type="idle")
 
 
+def together(first: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """These prompts and what follows at once: a burst is one answer, for answers go out slowly."""
+    time.sleep(PAUSE)
+    while lines.queue and lines.queue[0]["type"] == "prompt":
+        first.append(lines.get())
+    return first
+
+
 threading.Thread(target=read, daemon=True).start()
 while True:
     line = lines.get()
     if line["type"] == "start":
         frame(type="ready")
         if line["prompts"]:
-            answer(line["prompts"])
+            answer(together(line["prompts"]))
     elif line["type"] == "prompt":
-        answer([line])
+        answer(together([line]))
     elif line["type"] == "close":
         break

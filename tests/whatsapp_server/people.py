@@ -174,8 +174,8 @@ class Said:
     at: float  # time.monotonic
     body: Message | None  # None: no phone could read it
     attributes: dict[str, str] = attrs.field(factory=dict)
-    error: str = ""  # why it could not be read
-    repeated: bool = False  # the same stanza again
+    error: str = ""  # why nobody could read it
+    repeated: bool = False  # a part of it is encrypted with keys that were used before
 
     @property
     def text(self) -> str:

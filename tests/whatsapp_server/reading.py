@@ -23,30 +23,30 @@ class Reading:
         self._readers: dict[str, Person] = {}  # by group
 
     def read(self, node: Node) -> Said:
-        """A message of the client, or why it cannot be read."""
-        body, error, repeated = None, "", False
-        try:
-            body = self._body(node)
-        except Repeated as reason:
-            error, repeated = str(reason), True
-        except Unreadable as reason:
-            error = str(reason)
+        """A message of the client, or why nobody can read it."""
+        troubles: list[Unreadable] = []
+        body = self._body(node, troubles)
         return Said(
             id=node.id,
             chat=node.jid("to"),
             at=time.monotonic(),
             body=body,
             attributes={name: str(value) for name, value in node.attributes.items()},
-            error=error,
-            repeated=repeated,
+            error=str(troubles[0]) if troubles and body is None else "",
+            repeated=any(isinstance(each, Repeated) for each in troubles),
         )
 
-    def _body(self, node: Node) -> Message | None:
+    def _body(self, node: Node, troubles: list[Unreadable]) -> Message | None:
+        """What it says. One part that cannot be read does not keep a phone from the others."""
         chat = node.jid("to")
         body = own = None
         for each in node.child("participants").children:
             person = self._whatsapp.find(each.jid("jid"))
-            found = self._open(person, each.child("enc"))
+            try:
+                found = self._open(person, each.child("enc"))
+            except Unreadable as trouble:
+                troubles.append(trouble)
+                continue
             if found.HasField("senderKeyDistributionMessage"):
                 self._take_sender_key(chat, person, found)
             elif found.HasField("deviceSentMessage"):  # for the account's own phone
@@ -54,12 +54,16 @@ class Reading:
             else:
                 body = found
         for cipher in (each for each in node.children if each.tag == "enc"):
-            if cipher.type == "skmsg":
-                body = self._open_group(chat, cipher.data)
-            else:  # again, for one phone that could not read it
-                who = node.jid("participant") if chat.server == "g.us" else chat
-                body = self._open(self._whatsapp.find(who), cipher)
-        body = own if body is None else body
+            try:
+                if cipher.type == "skmsg":
+                    body = self._open_group(chat, cipher.data)
+                else:  # again, for one phone that could not read it
+                    who = node.jid("participant") if chat.server == "g.us" else chat
+                    body = self._open(self._whatsapp.find(who), cipher)
+            except Unreadable as trouble:
+                troubles.append(trouble)
+        if body is None and (not troubles or chat.user == self._whatsapp.phone.hidden):
+            body = own
         if body is not None and body.HasField("deviceSentMessage"):
             body = body.deviceSentMessage.message
         return body

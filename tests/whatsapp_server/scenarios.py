@@ -172,7 +172,13 @@ async def play(story: Story, root: Path, linked: Linked) -> Row:
     home = linked if story.linked else None
     try:
         async with open_household(root, linked=home, link=False, start=story.start) as house:
-            await story.play(Stage(house, row))
+            try:
+                await story.play(Stage(house, row))
+            finally:
+                for said in house.whatsapp.said:
+                    if said.error or said.repeated:
+                        what = said.error or "a part of it, keys that were used before"
+                        row.note(f"a phone could not read {said.id}: {what}")
     except* (AssertionError, trio.TooSlowError) as errors:
         row.broken.append(repr(_first(errors))[:400])
     return row
@@ -361,7 +367,7 @@ async def silent_for_a_while(stage: Stage) -> None:
     house.whatsapp.freeze()
     for _ in range(5):
         stage.ask_family()
-    await trio.sleep(10)
+    await trio.sleep(5)
     house.whatsapp.thaw()
     began = time.monotonic()
     await stage.all_answered()
@@ -374,14 +380,11 @@ async def silent(stage: Stage) -> None:
     house, whatsapp = stage.house, stage.house.whatsapp
     await stage.answered(stage.ask_family())
     before = len(whatsapp.connections)
-    whatsapp.freeze()
+    whatsapp.abandon()
     began = time.monotonic()
     stage.ask_family()
     await house.daemon.until_state("disconnected", limit=90)
     stage.row.note(f"noticed after {time.monotonic() - began:.0f} s")
-    whatsapp.thaw()
-    for connection in whatsapp.connections[:before]:
-        connection.active = False  # the old one stays silent
     await whatsapp.until_connected_anew(before, limit=300)
     stage.row.recovered = time.monotonic() - began
     await stage.all_answered()
@@ -419,45 +422,42 @@ async def slow(stage: Stage) -> None:
 # --- processes that are killed
 
 
-@story("burst, the daemon killed", "none lost, none twice", in_ci=True)
+async def _killed_in_a_burst(stage: Stage, kill: Callable[[], Awaitable[object]]) -> None:
+    """Kill something in the middle of a burst, and see that it works again; count."""
+    house = stage.house
+    await stage.answered(stage.ask_family())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stage.burst, 60, 300)
+        await trio.sleep(0.1)
+        await kill()
+    if house.daemon.process.returncode is not None:
+        await house.start_connected()
+    began = time.monotonic()
+    await stage.answered(stage.ask_family())
+    stage.row.recovered = time.monotonic() - began
+    await stage.all_answered(limit=SOON)
+
+
+@story("burst, the daemon killed", "none lost; what was being sent may come twice", in_ci=True)
 async def daemon_killed(stage: Stage) -> None:
-    house = stage.house
-    await stage.burst(30, 40)
-    await house.daemon.kill()
-    await stage.burst(10, 40)
-    began = time.monotonic()
-    await house.start_connected()
-    await stage.all_answered()
-    stage.row.recovered = time.monotonic() - began
-    # An answer that was on its way may go out again: the library tells its id only when it has arrived.
-    stage.none_lost(doubled=30)
+    await _killed_in_a_burst(stage, stage.house.daemon.kill)
+    stage.none_lost(doubled=60)
 
 
-@story("burst, the bridge killed", "at most what was in the library's hands is lost", in_ci=True)
+@story("burst, the bridge killed", "what was in the library's hands may be lost", in_ci=True)
 async def bridge_killed(stage: Stage) -> None:
-    house = stage.house
-    await stage.burst(30, 40)
-    began = time.monotonic()
-    await house.daemon.kill_bridge()
-    await stage.burst(10, 40)
-    await stage.all_answered(limit=SOON)
-    stage.row.recovered = time.monotonic() - began
-    stage.none_lost(lost=30, doubled=30)
+    await _killed_in_a_burst(stage, stage.house.daemon.kill_bridge)
+    stage.none_lost(lost=60, doubled=60)
 
 
-@story("burst, both killed", "at most what was in the library's hands is lost")
+@story("burst, both killed", "what was in the library's hands may be lost")
 async def both_killed(stage: Stage) -> None:
-    house = stage.house
-    await stage.burst(30, 40)
-    bridge = await house.daemon.kill_bridge()
-    await house.daemon.kill()
-    stage.row.note(f"bridge {bridge}")
-    await stage.burst(10, 40)
-    began = time.monotonic()
-    await house.start_connected()
-    await stage.all_answered(limit=SOON)
-    stage.row.recovered = time.monotonic() - began
-    stage.none_lost(lost=30, doubled=30)
+    async def kill() -> None:
+        await stage.house.daemon.kill_bridge()
+        await stage.house.daemon.kill()
+
+    await _killed_in_a_burst(stage, kill)
+    stage.none_lost(lost=60, doubled=60)
 
 
 @story("the bridge killed in traffic, ten times", "never logged out; it works after")
@@ -679,6 +679,20 @@ async def two_ids(stage: Stage) -> None:
         alice.say(f"mark-{mark}", by_number=by_number)
         await stage.answered(mark)
     await stage.all_answered(limit=SOON)
+    stage.none_lost()
+
+
+@story("a burst in a direct chat, answered meanwhile", "every answer can be read")
+async def direct_burst(stage: Stage) -> None:
+    house, alice = stage.house, stage.house.alice
+    added = await house.pynchy.run("groups", "add", alice.jid, "--folder", "alice", "--no-trigger")
+    assert added.code == 0, added.text
+    for _ in range(300):
+        stage.ask(alice)
+        await trio.sleep(0.02)
+    await stage.all_answered()
+    unread = [said.id for said in house.whatsapp.said if said.body is None]
+    stage.row.promise(not unread, f"{len(unread)} answers could not be read")
     stage.none_lost()
 
 

@@ -218,7 +218,15 @@ class WhatsApp:
         self.gate.close()
 
     def thaw(self) -> None:
+        """Let through what waits, and all that comes."""
         self.gate.open()
+
+    def abandon(self) -> None:
+        """Go silent for good on the connections that there are, as if the network had forgotten them."""
+        self.gate.close()
+        self.gate = Gate()
+        for each in self.connections:
+            each.active = False
 
     def tell(self, node: Node) -> None:
         """Send any stanza."""

@@ -198,5 +198,9 @@ class Keys:
         key = self._groups.get((group, fields.number(found, 1)))
         if key is None:
             raise Unreadable("no sender key for it")
-        keys = derive(key.seed(fields.number(found, 2)), None, b"WhisperGroup", 48)
+        try:
+            seed = key.seed(fields.number(found, 2))
+        except KeyError:
+            raise Repeated("it was read before") from None
+        keys = derive(seed, None, b"WhisperGroup", 48)
         return decrypt_cbc(keys[16:], keys[:16], fields.data(found, 3))
