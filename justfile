@@ -90,6 +90,11 @@ mutants *ARGS: setup-dev
 clients *ARGS: setup-dev
     @exec .venv/bin/python -m tests.clients "$@"
 
+# what a household asks in the first week, end to end, a line each: `just errands`, `just errands weather --engine podman`
+[no-exit-message]
+errands *ARGS: setup-dev
+    @exec .venv/bin/python -m tests.errands "$@"
+
 # the real WhatsApp library and the whole daemon, against a WhatsApp that misbehaves: `just whatsapp`, `just whatsapp --list`, `just whatsapp killed`
 [no-exit-message]
 whatsapp *ARGS: setup-dev

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -300,14 +300,15 @@ NOTEBOOK = {
 }  # fmt: skip
 
 
-def pdf(pages: int) -> bytes:
-    """A document of so many pages, each with its number on it."""
+def pdf(pages: int, lines: Mapping[int, str] | None = None) -> bytes:
+    """A document of so many pages, each with its number on it, or with the line that is given for it."""
     kids = " ".join(f"{3 + 2 * page} 0 R" for page in range(pages))
     font = "<< /Font << /F << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>"
     parts = ["<< /Type /Catalog /Pages 2 0 R >>"]
     parts += [f"<< /Type /Pages /Kids [{kids}] /Count {pages} >>"]
     for page in range(pages):
-        text = f"BT /F 24 Tf 20 100 Td (page {page + 1}) Tj ET"
+        line = (lines or {}).get(page + 1, f"page {page + 1}")
+        text = f"BT /F 24 Tf 20 100 Td ({line}) Tj ET"
         parts += [
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 200] /Contents {4 + 2 * page} 0 R /Resources {font} >>",
             f"<< /Length {len(text)} >>\nstream\n{text}\nendstream",
