@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 JOURNAL: Final = "whatsapp-journal.db"
 LOCK: Final = "whatsapp.lock"
+SILENCE: Final = 180.0  # of the daemon, which asks for a sign of life far more often
 GOODBYE: Final = 3.0  # from the end of our input to our own
 QUIET: Final = 0.2  # without an event after a disconnect: the queue is empty
 
@@ -94,6 +95,7 @@ class Bridge:
         self.client: Client | None = None  # once it may be asked things
         self.up = threading.Event()  # connected once: from now on Go may be called
         self.last_event = 0.0
+        self._told = threading.Event()  # something, by the daemon
         self.ending = False
         self.cleaning = False  # the library is about to take its row away
         self._courtesies: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # in order
@@ -105,9 +107,19 @@ class Bridge:
         sys.unraisablehook = self.intake.unraisable
         self.out.guard(self.delivery.run)
         self.out.guard(self._be_courteous)
+        self.out.guard(self._watch_daemon)
         self._look_for_link()
         while raw := sys.stdin.buffer.readline(lines.LONGEST):
+            self._told.set()
             self._obey(lines.decode(raw))
+        self._leave()
+
+    def _watch_daemon(self) -> None:
+        """Leave a daemon that stands still: what comes now is better kept by WhatsApp, which believes us that
+        it was delivered."""
+        while self._told.wait(SILENCE):
+            self._told.clear()
+        _log.warning("no word from the daemon for %.0f s", SILENCE)
         self._leave()
 
     def _look_for_link(self) -> None:
@@ -277,6 +289,8 @@ class Bridge:
             case "chats":
                 self.orders.chats = dict(line["chats"])
                 self.journal.forget_aside(self.orders.chats)
+            case "pulse":
+                self._answer(line)
             case "send":
                 start(self._send, line)
             case "was_sent":

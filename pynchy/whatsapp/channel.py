@@ -36,18 +36,24 @@ from pynchy.config.environ import for_whatsapp
 from pynchy.logs import logger
 from pynchy.model import DAY, HOUR, MINUTE, SECOND, ChatId, Outgoing
 from pynchy.reader_budget import Reader
-from pynchy.whatsapp import lines
+from pynchy.whatsapp import lines, network
 from pynchy.whatsapp.format import to_whatsapp
 from pynchy_agent.wire import BadFrame, LineBuffer
 
+STANDS_STILL: Final = "the WhatsApp process stood still; it was ended, and another is started"
 COMMAND: Final = tuple(itself.argv("pynchy.whatsapp.bridge"))
 BURST: Final = 100  # events that wait for the receiver; then the bridge waits
 FIRST_WAIT: Final = 2 * SECOND  # from the end of a bridge to the next …
-LAST_WAIT: Final = HOUR  # … and ever longer up to this
-HEALTHY: Final = 5 * MINUTE  # connected this long, a bridge has earned a short wait again
+LAST_WAIT: Final = MINUTE  # … and ever longer up to this
+HEALTHY: Final = MINUTE  # connected this long, a bridge has earned a short wait again
 GOODBYE: Final = 5 * SECOND  # from the end of its input to the kill
 TYPING_AGAIN: Final = 4 * SECOND  # WhatsApp forgets it after a little more
 GROUPS_AGAIN: Final = DAY
+PULSE: Final = 20 * SECOND  # from one sign of life of the bridge to the next
+PULSE_WAIT: Final = 40 * SECOND  # without one, it is ended
+PATIENT: Final = (
+    20 * SECOND
+)  # without a connection, a new bridge is faster than the library's next try
 ANSWER_WAIT: Final = 10 * SECOND  # for an answer that the bridge has without the network
 GROUPS_WAIT: Final = 20 * SECOND  # for one that WhatsApp has; who asks on a terminal waits for it
 
@@ -102,6 +108,9 @@ class WhatsApp:
     _again: trio.Event = attrs.field(factory=trio.Event)
     _listened: trio.Event = attrs.field(factory=trio.Event)  # somebody takes what comes
     _spared: bool = False
+    _silent_since: float | None = None  # the bridge, to which we listen
+    _changed_at: float = -math.inf  # the state
+    _renewing: bool = False  # a bridge makes room for another at once
     _borrowers: int = 0  # who have the link for themselves
     _running: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # around a bridge
     _ended: trio.Event = attrs.field(factory=trio.Event)  # no bridge runs
@@ -123,6 +132,7 @@ class WhatsApp:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
+                nursery.start_soon(network.watch, self.network_is_back, name="network's return")
                 task_status.started()
                 await self.keep_bridge()
             finally:
@@ -233,6 +243,16 @@ class WhatsApp:
         """Wait no longer: the account was linked, or somebody thinks that it is time."""
         self._again.set()
 
+    def network_is_back(self) -> None:
+        """Try now, if we wait for the network. The library's own next try may be a minute away, too."""
+        if self.state.state != "disconnected":
+            return
+        if self._bridge is None:
+            self.start_again()
+        elif trio.current_time() - self._changed_at > PATIENT:
+            self._renewing = True
+            self._running.cancel("the network is back")
+
     @property
     def ops(self) -> Mapping[str, Callable[..., Awaitable[object]]]:
         """For clients of the control socket."""
@@ -286,8 +306,8 @@ class WhatsApp:
                 words = f"the bridge: {errors.exceptions[0]}"
                 await self._change(StateChanged("disconnected", words))
             self._ended.set()
-            if self._borrowers:
-                wait = FIRST_WAIT
+            if self._borrowers or self._renewing:
+                self._renewing, wait = False, FIRST_WAIT
                 continue
             state = self.state
             if state.state in ("connecting", "connected"):
@@ -340,6 +360,7 @@ class WhatsApp:
                 )
                 nursery.start_soon(self._ask_for_groups)
                 nursery.start_soon(self._say_ready)
+                nursery.start_soon(self._feel_pulse, process)
                 await self._read(process.stdout)
                 nursery.cancel_scope.cancel("the bridge ended")
         except* NotConnected:
@@ -363,7 +384,7 @@ class WhatsApp:
         assert process.stdout is not None
         try:
             with trio.move_on_after(GOODBYE):
-                if self._spared or self._borrowers or self._terms.blameless():
+                if self._in_order():
                     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                         async with self._writing:
                             await process.stdin.send_all(lines.encode({"line": "bye"}))
@@ -375,11 +396,27 @@ class WhatsApp:
         finally:
             process.kill()
 
+    def _in_order(self) -> bool:
+        """Whether a bridge that ends now ends over what no message can have done."""
+        return bool(self._spared or self._borrowers or self._renewing or self._terms.blameless())
+
     async def _say_ready(self) -> None:
         """Let messages come, once somebody receives them: from then on a delivery counts."""
         await self._listened.wait()
         with suppress(NotConnected):
             await self._tell(line="ready")
+
+    async def _feel_pulse(self, process: trio.Process) -> None:
+        """End a bridge that stands still: there is no other sign that nothing comes any more."""
+        while True:
+            await trio.sleep(PULSE)
+            with suppress(NotConnected):
+                answer = await self._ask(PULSE_WAIT, line="pulse")
+                since = self._silent_since
+                if answer is None and since and trio.current_time() - since >= PULSE_WAIT:
+                    logger.warning("whatsapp: the bridge stands still, and is ended")
+                    process.kill()
+                    await self._change(StateChanged("disconnected", STANDS_STILL))
 
     async def _ask_for_groups(self) -> None:
         while True:
@@ -398,7 +435,11 @@ class WhatsApp:
 
     async def _receive(self, stream: trio.abc.ReceiveStream) -> bytes:
         async with self._reading:  # at the end its last words are read by another task
-            return bytes(await stream.receive_some(65536))
+            self._silent_since = trio.current_time()
+            try:
+                return bytes(await stream.receive_some(65536))
+            finally:
+                self._silent_since = None
 
     async def _hear(self, line: dict[str, Any]) -> None:
         try:
@@ -450,7 +491,7 @@ class WhatsApp:
 
     async def _change(self, change: StateChanged) -> None:
         if change != self.state:
-            self.state = change
+            self.state, self._changed_at = change, trio.current_time()
             await self._sender.send(change)
 
     async def _ask(self, limit: float, **line: object) -> dict[str, Any] | None:
@@ -487,7 +528,7 @@ def pause_after(state: State, wait: float, *, lived: float) -> tuple[float, floa
     """How long to wait after a bridge that ended in this state and lived so long, and how long the next time.
     For ever, where only a person can change it."""
     wait = FIRST_WAIT if lived > HEALTHY else wait
-    longer = min(2 * wait, LAST_WAIT)
+    longer = min(2 * wait, HOUR if state == "replaced" else LAST_WAIT)
     match state:
         case "logged_out" | "outdated":
             return math.inf, longer

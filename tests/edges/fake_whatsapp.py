@@ -2,7 +2,8 @@
 
 ``python fake_whatsapp.py STEPS <bridge arguments>``: STEPS is JSON, what happens once the bridge
 connects: ``["connected"]``, ``["messages", n]``, ``["event", name, fields]``, ``["return", error]``,
-``["abort"]``, ``["resume", path, total]``, ``["paced", total, pause]``. Events are real protobufs through
+``["abort"]``, ``["resume", path, total]``, ``["paced", total, pause]``;
+``["silence", seconds]`` comes first: so long the bridge bears one of the daemon's. Events are real protobufs through
 the real registered callbacks.
 """
 
@@ -410,5 +411,9 @@ if __name__ == "__main__":
     from pynchy.whatsapp import bridge, library
 
     binding: Any = library
-    binding.neonize.client.gocode = FakeGo(json.loads(sys.argv[1]))
+    played = json.loads(sys.argv[1])
+    if played and played[0][0] == "silence":
+        bridge_module: Any = bridge
+        bridge_module.SILENCE = played[0][1]
+    binding.neonize.client.gocode = FakeGo(played)
     bridge.main(sys.argv[2:])

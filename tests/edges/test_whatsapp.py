@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from pynchy.chat.channel import (
 )
 from pynchy.model import ChatId, Outgoing
 from pynchy.store import whatsapp_session as session
+from pynchy.whatsapp import channel as whatsapp
 from pynchy.whatsapp.channel import Terms, WhatsApp
 from tests.edges.whatsapp_running import no_words, open_whatsapp
 
@@ -433,6 +435,77 @@ async def test_we_are_announced_and_typing_is_taken_back(tmp_path: Path) -> None
         await channel.set_typing(GROUP, False)
         await logged(log, f"typing 1 in {CHAT}")
         await logged(log, "presence b'available'")
+
+
+async def test_a_bridge_that_stands_still_is_ended_and_another_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whatsapp, "PULSE", 0.2)
+    monkeypatch.setattr(whatsapp, "PULSE_WAIT", 3.0)
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        stopped = channel._bridge
+        assert stopped is not None
+        stopped.send_signal(signal.SIGSTOP)
+        assert (await state(channel, "disconnected")).detail == whatsapp.STANDS_STILL
+        await state(channel, "connected")
+        assert channel._bridge is not stopped
+        assert stopped.returncode == -signal.SIGKILL
+
+
+async def test_a_bridge_whose_words_nobody_takes_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers wait behind what we do not take: that is not its standing still."""
+    monkeypatch.setattr(whatsapp, "PULSE", 0.1)
+    monkeypatch.setattr(whatsapp, "PULSE_WAIT", 3.0)
+    how = terms(tmp_path, ["connected"], ["messages", 2 * whatsapp.BURST])
+    async with connected(how) as channel:
+        bridge = channel._bridge
+        await trio.sleep(5)
+        assert bridge is not None
+        assert bridge.returncode is None
+        for _ in range(2 * whatsapp.BURST):
+            await incoming(channel)
+
+
+async def test_the_bridge_leaves_a_daemon_that_stands_still(tmp_path: Path) -> None:
+    """What comes then stays with WhatsApp."""
+    how = terms(tmp_path, ["silence", 0.5], ["connected"])
+    async with connected(how) as channel:
+        bridge = channel._bridge
+        assert (await state(channel, "disconnected")).detail == "the WhatsApp process ended"
+        assert bridge is not None
+        assert bridge.returncode == 0
+
+
+async def test_the_networks_return_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whatsapp, "FIRST_WAIT", 10 * HANG)
+    async with connected(terms(tmp_path, ["connected"])) as channel:
+        assert channel._bridge is not None
+        channel.network_is_back()  # no trouble of ours
+        channel._bridge.kill()
+        await state(channel, "disconnected")
+        while channel._bridge is not None:  # noqa: ASYNC110 - its pipes are closed after
+            await trio.sleep(0.02)
+        channel.network_is_back()
+        await state(channel, "connected")
+
+
+async def test_the_networks_return_does_not_wait_for_the_librarys_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whatsapp, "PATIENT", 0.0)
+    monkeypatch.setattr(whatsapp, "FIRST_WAIT", 10 * HANG)
+    steps = (["connected"], ["event", "DisconnectedEv", {"status": True}])
+    async with connected(terms(tmp_path, *steps)) as channel:
+        old = channel._bridge
+        await state(channel, "disconnected")
+        await trio.sleep(0.01)
+        channel.network_is_back()
+        await state(channel, "connected")
+        assert channel._bridge is not old
 
 
 async def test_only_its_author_or_an_admin_takes_back_what_was_written(tmp_path: Path) -> None:
