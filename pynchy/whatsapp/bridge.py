@@ -95,6 +95,7 @@ class Bridge:
         self.client: Client | None = None  # once it may be asked things
         self.up = threading.Event()  # connected once: from now on Go may be called
         self.last_event = 0.0
+        self._turn = threading.Lock()  # to send
         self._told = threading.Event()  # something, by the daemon
         self.ending = False
         self.cleaning = False  # the library is about to take its row away
@@ -325,10 +326,16 @@ class Bridge:
     def _send(self, line: dict[str, Any]) -> None:
         outcome, reason = "not_connected", ""
         if self.up.is_set() and not self.ending:
-            sending = Sending(self._connected_client(), self.journal, self.intake.own.number)
+            own = self.intake.own.number
+            sending = Sending(self._connected_client(), self.journal, own, self._turn)
             outcome, reason = sending.send(line)
             self.delivery.more.set()  # what was held may go on
-        self._answer(line, outcome=outcome, reason=reason)
+        stuck = outcome == "stuck"
+        self._answer(line, outcome="not_connected" if stuck else outcome, reason=reason)
+        if stuck:
+            self.out.state("disconnected", reason)
+            self.journal.give_back()
+            self._leave()
 
 
 if __name__ == "__main__":

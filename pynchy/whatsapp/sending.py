@@ -1,11 +1,19 @@
-"""Send what the daemon wants sent, each noted in the journal before it is tried."""
+"""Send what the daemon wants sent, each noted in the journal before it is tried.
+
+The library sends one message after the other, and waits 75 seconds for WhatsApp to acknowledge one. So that
+no chat waits that long for another's message, what has waited for its turn too long is not sent, and the
+process is to be left: a new one sends it at once.
+"""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -17,6 +25,13 @@ if TYPE_CHECKING:
     from pynchy.whatsapp.library import Client
 
 
+PATIENCE: Final = 15.0  # seconds to wait for one's turn; an acknowledgement takes one
+
+
+class Stuck(Exception):
+    """Another message was not acknowledged, and nothing is sent before it is."""
+
+
 @attrs.frozen
 class Sending:
     """Sends over one client that is connected. ``number`` is our own."""
@@ -24,14 +39,20 @@ class Sending:
     client: Client
     journal: Journal
     number: str
+    turn: threading.Lock  # whoever has it sends
 
     def send(self, line: dict[str, Any]) -> tuple[str, str]:
-        """What came of it, and why: ``sent``, or a word of `reading.outcome`."""
+        """What came of it, and why: ``sent``, ``stuck`` (it was not sent), or a word of `reading.outcome`."""
         message_id, outcome, reason = line["message_id"], "sent", ""
         if not self.journal.begin(message_id, chat=line["chat"], text=line["text"]):
             return outcome, reason
         try:
-            self.journal.sent(message_id, self.client.send(line["chat"], self._message(line)))
+            message = self._message(line)
+            with self._turn():
+                wa_id = self.client.send(line["chat"], message)
+            self.journal.sent(message_id, wa_id)
+        except Stuck as error:
+            outcome, reason = "stuck", str(error)
         except OSError as error:
             outcome, reason = "refused", str(error)
         except Exception as error:  # the library has one sort of error, with words in it
@@ -42,6 +63,15 @@ class Sending:
         elif outcome != "sent":
             self.journal.refused(message_id)
         return outcome, reason
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self.turn.acquire(timeout=PATIENCE):
+            raise Stuck("WhatsApp does not acknowledge a message; the connection is made anew")
+        try:
+            yield
+        finally:
+            self.turn.release()
 
     def _message(self, line: dict[str, Any]) -> Any:
         """The library's message for what is to be sent."""

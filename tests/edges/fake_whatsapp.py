@@ -3,7 +3,8 @@
 ``python fake_whatsapp.py STEPS <bridge arguments>``: STEPS is JSON, what happens once the bridge
 connects: ``["connected"]``, ``["messages", n]``, ``["event", name, fields]``, ``["return", error]``,
 ``["abort"]``, ``["resume", path, total]``, ``["paced", total, pause]``;
-``["silence", seconds]`` comes first: so long the bridge bears one of the daemon's. Events are real protobufs through
+``["silence", seconds]`` comes first: so long the bridge bears one of the daemon's; and
+so does ``["patience", seconds]``: how long a send waits for its turn. Events are real protobufs through
 the real registered callbacks.
 """
 
@@ -196,6 +197,8 @@ class FakeGo:
             said = {"stanzaID": f"3EB0{self.sent - 1:08}", "participant": "4917@s.whatsapp.net"}
             words: Any = {"text": "I do", "contextInfo": said}
             self.emit(17, message("QUOTE001", chat=CHAT, body=Message(extendedTextMessage=words)))
+        if "never" in text:
+            self.quiet.wait()
         if "timeout" in text:
             return neo.SendMessageReturnFunction(
                 Error="timed out waiting for message send response"
@@ -408,12 +411,14 @@ def _fill(part: Any) -> None:
 
 if __name__ == "__main__":
     os.environ["SPHINX"] = "1"
-    from pynchy.whatsapp import bridge, library
+    from pynchy.whatsapp import bridge, library, sending
 
     binding: Any = library
     played = json.loads(sys.argv[1])
+    modules: Any = bridge, sending
     if played and played[0][0] == "silence":
-        bridge_module: Any = bridge
-        bridge_module.SILENCE = played[0][1]
+        modules[0].SILENCE = played[0][1]
+    if played and played[0][0] == "patience":
+        modules[1].PATIENCE = played[0][1]
     binding.neonize.client.gocode = FakeGo(played)
     bridge.main(sys.argv[2:])

@@ -508,6 +508,30 @@ async def test_the_networks_return_does_not_wait_for_the_librarys_next_try(
         assert channel._bridge is not old
 
 
+async def test_no_chat_waits_for_what_another_is_never_acknowledged(tmp_path: Path) -> None:
+    """What had to wait was not sent, for certain; what nobody acknowledged is uncertain."""
+    how = terms(tmp_path, ["patience", 0.5], ["connected"])
+    async with connected(how) as channel:
+
+        async def send_first(task_status: trio.TaskStatus[None]) -> None:
+            task_status.started()
+            with pytest.raises(SendUncertain):
+                await channel.send(out("never"))
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(send_first)
+            while b"never".hex() not in how.log.read_text():  # noqa: ASYNC110 - another's file
+                await trio.sleep(0.02)
+            other = Outgoing(2, ChatId(f"{OTHER}@g.us"), "ours-2", "text", "hello")
+            with pytest.raises(NotConnected):
+                await channel.send(other)
+        assert "does not acknowledge" in (await state(channel, "disconnected")).detail
+        await state(channel, "connected")
+        await channel.send(other)
+        assert await channel.was_sent("ours-1") is None
+    assert how.log.read_text().count(b"hello".hex()) == 1
+
+
 async def test_only_its_author_or_an_admin_takes_back_what_was_written(tmp_path: Path) -> None:
     number = "@s.whatsapp.net"
     how = terms(
