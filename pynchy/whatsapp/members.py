@@ -6,12 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import attrs
-
-if TYPE_CHECKING:
-    from pynchy.whatsapp.library import Client
 
 FRESH: Final = 60.0  # seconds that an answer is used for
 WAIT: Final = 20.0  # seconds for an answer
@@ -31,6 +28,12 @@ class Member:
     admin: bool
 
 
+class Directory(Protocol):
+    """Who can be asked for the members of a group: the WhatsApp library."""
+
+    def members(self, group: str) -> list[Member]: ...
+
+
 def may_take_back(members: Collection[Member], who: str, author: str) -> bool:
     """Whether ``who`` may take back what ``author`` wrote: an admin, or the same person under another id."""
     return any(who in each.ids and (each.admin or author in each.ids) for each in members)
@@ -40,7 +43,7 @@ def may_take_back(members: Collection[Member], who: str, author: str) -> bool:
 class Members:
     """The members of groups. What was asked for lately is not asked for again."""
 
-    _client: Callable[[], Client]  # which waits for it to be connected, or raises
+    _client: Callable[[], Directory]  # which waits for it to be connected, or raises
     _known: dict[str, tuple[float, Collection[Member]]] = attrs.field(factory=dict)
 
     def of(self, group: str) -> Collection[Member]:
