@@ -254,6 +254,9 @@ class Bridge:
         self._tell_chat(joined.GroupInfo.JID, joined.GroupInfo.GroupName.Name)
 
     def _on_changed(self, change: Any) -> None:
+        if change.HasField("Ephemeral"):
+            lasting = change.Ephemeral.DisappearingTimer if change.Ephemeral.IsEphemeral else 0
+            self.intake.learn_expiration(reading.text_id(change.JID), int(lasting))
         if change.Name.Name:
             self._tell_chat(change.JID, change.Name.Name)
 

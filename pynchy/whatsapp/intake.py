@@ -42,6 +42,9 @@ class Intake:
     more: threading.Event  # there is more in the journal
     _look_up: Callable[[str], str | None]  # the number behind a hidden id
     _numbers: dict[str, str] = attrs.field(factory=dict)
+    _expirations: dict[str, int] = attrs.field(
+        factory=dict
+    )  # of chats, as far as noted in this life
     _unread: dict[str, list[tuple[str, str]]] = attrs.field(factory=dict)  # chat -> (sender, id)
 
     def message(self, event: Any) -> None:
@@ -53,6 +56,9 @@ class Intake:
             self._set_aside(event, error)
 
     def _take(self, event: Any) -> None:
+        told = reading.expiration_of(event, own=self.own, number_of=self._number_of)
+        if told is not None:
+            self.learn_expiration(*told)
         read = reading.read(event, own=self.own, number_of=self._number_of)
         if read is None:
             return
@@ -83,6 +89,12 @@ class Intake:
             unread = self._unread.setdefault(message.chat, [])
             unread.append((sender, message.id))
             del unread[: -WHATSAPP.unread]
+
+    def learn_expiration(self, chat: str, seconds: int) -> None:
+        """After how long a chat's messages disappear. What we send there is to do so, too."""
+        if chat in self.orders.chats and self._expirations.get(chat) != seconds:
+            self._expirations[chat] = seconds
+            self.journal.learn_expiration(chat, seconds)
 
     def take_unread(self, chat: str) -> dict[str, list[str]]:
         """The newest messages of a chat that are not marked as read yet, by sender; they are from now on."""

@@ -59,6 +59,7 @@ _SCHEMA: Final = """
         reason TEXT NOT NULL,
         payload TEXT NOT NULL
     );
+    CREATE TABLE IF NOT EXISTS expirations (chat TEXT PRIMARY KEY, seconds INTEGER NOT NULL);
     CREATE INDEX IF NOT EXISTS sends_wa ON sends (wa_id);
     CREATE INDEX IF NOT EXISTS sends_open ON sends (chat) WHERE state = 'open';
 """
@@ -328,6 +329,19 @@ class Journal:
             self._run(_SENT, seen[0], message_id)
             self._release(message_id, drop=True)
             return True
+
+    # --- disappearing messages
+
+    def learn_expiration(self, chat: str, seconds: int) -> None:
+        """After how long messages of this chat disappear from now on; 0: they stay."""
+        with self._change(hurry=False):
+            self._run("INSERT OR REPLACE INTO expirations VALUES (?, ?)", chat, seconds)
+
+    def expiration(self, chat: str) -> int:
+        """In seconds; 0: they stay, or nobody has told us."""
+        with self._lock:
+            row = self._one("SELECT seconds FROM expirations WHERE chat = ?", chat)
+        return 0 if row is None else int(row[0])
 
     # --- names
 

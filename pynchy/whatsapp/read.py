@@ -20,6 +20,7 @@ GROUPS: Final = "g.us"
 #: Servers of ids that stand for a person without the number.
 HIDDEN: Final = ("lid", "hosted.lid")
 REVOKE: Final = 0  # protocolMessage.type
+EPHEMERAL: Final = 3
 EDIT: Final = 14
 
 
@@ -114,6 +115,25 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
         chat_name=name if name and not from_me and not chat.endswith("@" + GROUPS) else None,
     )
     return Read(message, media, by)
+
+
+def expiration_of(
+    event: Any, *, own: Own, number_of: Callable[[str], str | None]
+) -> tuple[str, int] | None:
+    """A chat, and after how many seconds its messages disappear (0: they stay), where this event tells that."""
+    body = event.Message
+    if has(body, "protocolMessage"):
+        if body.protocolMessage.type != EPHEMERAL:
+            return None
+        seconds = int(body.protocolMessage.ephemeralExpiration)
+    elif (context := context_of(body)) is not None:
+        seconds = int(context.expiration)
+    elif body.conversation:  # phones send a text in this form only where messages stay
+        seconds = 0
+    else:
+        return None
+    chat = _People(own, number_of).chat_of(event.Info.MessageSource)
+    return (chat, seconds) if chat else None
 
 
 # --- ids ---

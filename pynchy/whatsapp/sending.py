@@ -78,16 +78,18 @@ class Sending:
         from pynchy.whatsapp.library import wa  # heavy, and loaded by now
 
         target, text = self._target(line), line["text"]
+        lasting = self.journal.expiration(line["chat"])
         if line["kind"] == "file":
             path = Path(line["path"])
             file = writing.File.of(path.name, path.read_bytes(), captioned=bool(text))
             uploaded = self.client.upload(file.content, file.kind)
-            return writing.file(wa, file, uploaded, caption=text, quotes=target)
+            sent = writing.file(wa, file, uploaded, caption=text, quotes=target)
+            return writing.lasting(sent, lasting)
         if line["kind"] == "reaction":
             if target is None:
                 raise FileNotFoundError("there is nothing to react to")
             return writing.reaction(wa, text, to=target, at_ms=time.time_ns() // 1_000_000)
-        return writing.words(wa, text, quotes=target)
+        return writing.lasting(writing.words(wa, text, quotes=target), lasting)
 
     def _target(self, line: dict[str, Any]) -> writing.Target | None:
         """What is quoted or reacted to, with its sender's id as it came: in a chat of hidden ids phones

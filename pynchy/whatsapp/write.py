@@ -100,6 +100,19 @@ def file(wa: Any, sent: File, uploaded: Any, *, caption: str, quotes: Target | N
     return message
 
 
+def lasting(message: Any, seconds: int) -> Any:
+    """The message, to disappear after so long; 0: it stays."""
+    if not seconds:
+        return message
+    if message.conversation:  # this form has no place for it
+        text = message.conversation
+        message.ClearField("conversation")
+        message.extendedTextMessage.text = text
+    ((_, part),) = message.ListFields()
+    part.contextInfo.expiration = seconds
+    return message
+
+
 def size_of(content: bytes) -> tuple[int, int] | None:
     """Width and height of a PNG or JPEG, from its head; None if it is neither.
 

@@ -114,6 +114,21 @@ class FakeGo:
                     taken: Any = {"type": 0, "key": {"ID": "OLD", "participant": author}}
                     revoke = Message(protocolMessage=taken)
                     self.emit(17, message(id, chat=chat, sender=jid(*who.split("@")), body=revoke))
+                case (
+                    "lasting"
+                ):  # somebody writes in a chat whose messages disappear, or no longer do
+                    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+                    said: Any = {"text": "soon gone", "contextInfo": {"expiration": rest[1]}}
+                    body = Message(extendedTextMessage=said)
+                    self.emit(17, message(rest[0], chat=CHAT, body=body))
+                case "timer":  # somebody changes after how long they do
+                    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+                    said = {"type": 3, "ephemeralExpiration": rest[1]}
+                    body = Message(protocolMessage=said)
+                    self.emit(17, message(rest[0], chat=CHAT, body=body))
+                    self.emit(17, message("R" + rest[0], chat=CHAT, body=_sign()))
                 case "switch":  # first the number behind the hidden id is not known, then it is
                     who = jid("8010", "lid")
                     self.emit(17, message("S1", chat=CHAT, text="first", sender=who))
@@ -389,6 +404,14 @@ def message(
     _fill(event.Info)
     _fill(event)
     return event
+
+
+def _sign() -> Any:
+    """A reaction, which tells nothing of how long messages stay."""
+    from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+    said: Any = {"text": "\N{THUMBS UP SIGN}", "key": {"ID": "M00000000"}}
+    return Message(reactionMessage=said)
 
 
 def _fill(part: Any) -> None:

@@ -532,6 +532,31 @@ async def test_no_chat_waits_for_what_another_is_never_acknowledged(tmp_path: Pa
     assert how.log.read_text().count(b"hello".hex()) == 1
 
 
+@pytest.mark.parametrize(
+    ("steps", "seconds"),
+    [
+        ([["lasting", "L1", 86400]], 86400),
+        ([["lasting", "L1", 86400], ["messages", 1]], 0),
+        ([["messages", 1], ["timer", "T1", 604800]], 604800),
+        ([["lasting", "L1", 86400], ["timer", "T1", 0]], 0),
+    ],
+)
+async def test_what_we_send_disappears_as_the_chats_messages_do(
+    tmp_path: Path, steps: list[list[Any]], seconds: int
+) -> None:
+    how = terms(tmp_path, ["connected"], *steps)
+    async with connected(how) as channel:
+        for _ in steps:
+            await incoming(channel)
+        (tmp_path / "notes.txt").write_text("notes")
+        await channel.send(out("hello"))
+        await channel.send(file_out(tmp_path / "notes.txt"))
+    words, file = sent(tmp_path)
+    assert words.extendedTextMessage.contextInfo.expiration == seconds
+    assert (words.conversation or words.extendedTextMessage.text) == "hello"
+    assert file.documentMessage.contextInfo.expiration == seconds
+
+
 async def test_only_its_author_or_an_admin_takes_back_what_was_written(tmp_path: Path) -> None:
     number = "@s.whatsapp.net"
     how = terms(
