@@ -18,7 +18,7 @@ from pynchy.config.settings import DAY_DOLLARS, TOTAL_DAY_DOLLARS
 from pynchy.config.settings import Budget as Settings
 from pynchy.gateway.budgets import Standing
 from pynchy.gateway.caching import FRESH, LONG, SHORT, hour_pays, next_message
-from pynchy.gateway.prices import ALIASES, resolved
+from pynchy.gateway.prices import ALIASES, asked_of, resolved
 from pynchy.limits import LISTS
 from pynchy.model import DAY, Group, GroupId, after
 from pynchy.policy import group_settings
@@ -149,7 +149,7 @@ def bill(tx: Tx, actor: Actor, group: Group, terms: Terms) -> Bill:
     limits = group_settings.budget_of(own, terms.budget())
     day = spell(tx.now, terms.timezone)[:10]
     of_all, today = ledger.days(tx, folder, limits, day)
-    asked = group.model or terms.model
+    asked = asked_of(own.models, group.model or terms.model)
     calls = ledger.conversation(tx, folder)
     shown = [each.model for each in calls if _is_alias_of(asked, each.model)]
     model = shown[-1] if shown else resolved(asked)

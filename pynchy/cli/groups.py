@@ -171,7 +171,7 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
         raise SystemExit(Exit.OURS)
 
 
-@command.command("set")
+@command.command("set", context_settings={"ignore_unknown_options": True})  # -3 is a wrong value
 @_folder
 @click.argument("key")
 @click.argument("value", default="")
@@ -181,7 +181,8 @@ def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
 
     Without VALUE, the default applies again. `answers` says what it takes as addressed to it, each
     with those before: mention (@Name anywhere), reply (replies to its messages), name (its name
-    first, the default), all (every message).
+    first, the default), all (every message). `models` are all that it may use: the usual one if it
+    is among them, or else the first.
 
     \b
     pynchy groups set family answers reply

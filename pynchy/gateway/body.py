@@ -17,6 +17,7 @@ import attrs
 
 from pynchy.gateway.exchange import RunIdentity
 from pynchy.gateway.policy import MAX_BODY, Refusal
+from pynchy.gateway.prices import permits
 from pynchy.limits import GATEWAY
 from pynchy.policy.allowance import SERVER_TOOLS
 
@@ -217,7 +218,7 @@ def check(who: RunIdentity, raw: bytes, *, counting: bool, user: str) -> Steps[C
     model = document.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= 128:
         raise _bad("model must be a name")
-    if who.models and model not in who.models:
+    if not permits(who.models, model):
         words = f"this group may not use {model[:60]!r} (setting models); request_tool asks people for it"
         # Not 403, of which the CLI makes that it could not authenticate, and tries again.
         raise Refusal(400, "invalid_request_error", words, closed=True)

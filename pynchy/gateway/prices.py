@@ -7,6 +7,7 @@ dearest price: a wrong guess then refuses too early, never too late.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Final
@@ -113,6 +114,22 @@ ALIASES: Final = {
 def resolved(asked: str) -> str:
     """The model that an alias stands for, as far as is known; any other name is its own."""
     return ALIASES.get(asked.partition("[")[0], asked)
+
+
+def permits(models: Collection[str], model: str) -> bool:
+    """Whether a list of models, in which aliases may stand, has this one. An empty list has all."""
+    return not models or any(
+        model in (each, resolved(each)) or _called(each, model) for each in models
+    )
+
+
+def _called(alias: str, model: str) -> bool:
+    return alias in ALIASES and alias in model.split("-")
+
+
+def asked_of(models: Sequence[str], usual: str) -> str:
+    """The model to ask for in a group that is held to these: the usual one if it is among them, or else the first."""
+    return usual if permits(models, resolved(usual)) or usual in models else models[0]
 
 
 @lru_cache(64)  # names are an agent's to choose

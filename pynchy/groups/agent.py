@@ -31,6 +31,7 @@ from pynchy.files.changes import Watches
 from pynchy.files.disk import Space
 from pynchy.files.usage import Usage
 from pynchy.gateway.exchange import RunIdentity
+from pynchy.gateway.prices import asked_of
 from pynchy.gateway.proxy import Gateway
 from pynchy.groups.guards import Guards
 from pynchy.groups.queue import room_for_delegates
@@ -161,6 +162,7 @@ class ContainedAgents:
         first = attrs.evolve(
             start,
             token=token,
+            model=asked_of(own.models, start.model or "") or None,
             gateway=f"{GATEWAY}/gateway.sock",
             web=group_settings.web_of(egress, server_tools, searches=searches),
             compact_at=config.model.compact_at,

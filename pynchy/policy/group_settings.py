@@ -71,7 +71,7 @@ _NAMED: Final[Mapping[str, Kind[Any]]] = {
     "image": Choice(tuple(IMAGES)),
     "disk": Optional(Size(0, 1024 * TIB)),
     "files": Optional(Whole(0)),
-    "language": Optional(Choice(tuple(terms.LANGUAGES))),
+    "language": Optional(Choice((*terms.LANGUAGES, *terms.BY_CHARACTERS))),
 }
 _MOUNT: Final = Record({"path": Text(least=0), "name": Text(least=0)}, {"writable": Flag()})
 _DOCUMENT: Final = Record(

@@ -5,6 +5,7 @@ The rule: a group sees its own memories and those for all groups, and no others.
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 import attrs
@@ -12,7 +13,7 @@ import attrs
 from pynchy.model import ChatId, GroupId, Micros
 from pynchy.store import languages, search
 from pynchy.store.database import Database, Tx
-from pynchy.store.rows import column, number, read_all, read_one, scalar
+from pynchy.store.rows import column, number, read_all, read_one, scalar, scalars
 from pynchy.text import terms
 
 
@@ -85,7 +86,8 @@ def change(tx: Tx, id: str, text: str) -> None:
 
 
 def recall(db: Database, folder: GroupId, question: str, *, limit: int) -> list[Memory]:
-    """The facts of a group, and those for all, that fit a question best; without words, the newest."""
+    """The facts of a group, and those for all, that fit a question best; without words, the newest. Where none fits,
+    those in which a word of the question is part of a longer one."""
     asked = _asked(db, folder, question)
     if not asked:
         return newest(db, folder, limit=limit)
@@ -94,6 +96,9 @@ def recall(db: Database, folder: GroupId, question: str, *, limit: int) -> list[
         return db.execute(_FACTS, (expression, folder, search.WEIGHED)).fetchall()
 
     kept = search.best(asked, matching, limit=limit)
+    if not kept:
+        inside = json.dumps(terms.parts(question, (languages.of(db, folder), terms.DEFAULT)))
+        kept = scalars(db, int, _FACTS_WITH_PARTS, (inside, folder, limit))
     found = [read_one(db, Memory, "FROM memories WHERE rowid = ?", (row,)) for row in kept]
     return [each for each in found if each is not None]
 
@@ -101,6 +106,14 @@ def recall(db: Database, folder: GroupId, question: str, *, limit: int) -> list[
 _FACTS: Final = (
     "SELECT memories.rowid, created_at FROM memories_fts JOIN memories ON memories.rowid = memories_fts.rowid "
     "WHERE memories_fts MATCH ?1 AND (folder = ?2 OR folder IS NULL) ORDER BY memories_fts.rowid DESC LIMIT ?3"
+)
+
+
+#: Looks at each fact: there are not many.
+_FACTS_WITH_PARTS: Final = (
+    "SELECT memories.rowid FROM memories WHERE (folder = ?2 OR folder IS NULL) "
+    "AND EXISTS (SELECT 1 FROM json_each(?1) WHERE instr(lower(text), json_each.value)) "
+    "ORDER BY created_at DESC, memories.rowid DESC LIMIT ?3"
 )
 
 

@@ -24,11 +24,14 @@ from stop_words import LANGUAGE_MAPPING, get_stop_words
 LANGUAGES: Final = {
     code: name for code, name in sorted(LANGUAGE_MAPPING.items()) if name in Stemmer.algorithms()
 }
+#: Those that are found by their characters: they need no stems, and what is said in others is found as written.
+BY_CHARACTERS: Final = ("ja", "km", "ko", "lo", "my", "th", "zh")
 DEFAULT: Final = "en"  # until enough was said to tell
 
 MOST_WORDS: Final = 32  # of a question; the rest is ignored
 MOST_STEMMED: Final = 4_000  # different words of one text; the rest is found as written
 LONGEST: Final = 64  # characters of a word that has a stem
+PART: Final = 5  # characters of a word that may be part of a longer one
 PREFIX: Final = 3  # characters with which the beginning of a word finds it
 SURE: Final = 20.0  # stop words that tell a language
 
@@ -73,6 +76,18 @@ def read(question: str, languages: Iterable[str]) -> list[Term]:
     spoken = tuple(dict.fromkeys(languages))
     words = dict.fromkeys(_WORD.findall(question.lower()))
     return list(islice(_terms(words, spoken), MOST_WORDS))
+
+
+def parts(question: str, languages: Iterable[str]) -> list[str]:
+    """What of a question may stand inside longer words, as allergy does in nut allergy where that is one word: its
+    words and their stems, in small letters, without stop words and short ones."""
+    spoken = tuple(dict.fromkeys(languages))
+    words = list(islice(dict.fromkeys(_STEMMED.findall(question.lower())), MOST_WORDS))
+    telling = [word for word in words if not any(word in _stop_words(each) for each in spoken)]
+    forms = dict.fromkeys(
+        form for word in telling for form in (word, *(_stem(word, each) for each in spoken))
+    )
+    return [form for form in forms if len(form) >= PART]
 
 
 def _terms(words: Iterable[str], languages: tuple[str, ...]) -> Iterator[Term]:

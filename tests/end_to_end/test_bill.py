@@ -120,3 +120,32 @@ def test_a_key_without_settings_has_a_model_and_a_budget_and_main_hears_of_it(
             assert "$4.10 of $5.00, $0.90 left" in told
             assert "$4.10 of $15.00, $10.90 left" in told
             assert "a conversation of about 2,050,000 tokens" in told
+
+
+@pytest.mark.runtime("bwrap")
+def test_a_group_held_to_other_models_than_the_usual_one_is_answered_by_one_of_them(
+    tmp_path: Path, runtime_name: str
+) -> None:
+    asked: list[dict[str, Any]] = []
+    with (
+        model_api(asked) as url,
+        running(
+            tmp_path / "home", "bwrap", f"model.base_url={url}", ANTHROPIC_API_KEY="sk-ant-x"
+        ) as daemon,
+        daemon.talk() as owner,
+    ):
+        wrong = subprocess.run(
+            [sys.executable, "-m", "pynchy", "groups", "set", "main", "budget.day_dollars", "-3"],
+            env=environment(daemon.home.root),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (wrong.returncode, "budget.day_dollars: expected" in wrong.stderr) == (2, True)
+        assert "models is opus" in tells(daemon, "groups", "set", "main", "models", "opus")
+        owner.say("hello")
+        assert "Hello." in {owner.reply(), owner.reply()}
+        theirs = [each for each in asked if "system" in each]  # the daemon itself asks, too
+        assert {each["model"] for each in theirs} == {"claude-opus-5-5"}
+        assert "Model: opus (claude-opus-5-5)" in owner.ask("/model")

@@ -11,7 +11,7 @@ from pynchy.actions.actor import OWNER
 from pynchy.config.settings import Budget as Settings
 from pynchy.gateway.caching import PastCall, hour_pays, next_message
 from pynchy.gateway.exchange import Reserved, RunIdentity, Usage, Wanted
-from pynchy.gateway.prices import ALIASES, PRICES, cost, price_of, resolved
+from pynchy.gateway.prices import ALIASES, PRICES, asked_of, cost, price_of, resolved
 from pynchy.model import HOUR, MINUTE, GroupId, Micros, RunId, after
 from pynchy.policy.allowance import Budget
 from pynchy.schedule.times import spell
@@ -214,3 +214,22 @@ def test_a_bill_of_a_conversation() -> None:
     assert bill(world).conversation == 8_000
     assert bill(world, model="opus").resolved == "claude-opus-5-5"
     assert bill(world, model="opus").seen is False
+
+
+@pytest.mark.parametrize(
+    ("models", "usual", "asked"),
+    [
+        ((), "sonnet", "sonnet"),
+        ((), "", ""),
+        (("claude-sonnet-5-5", "opus"), "sonnet", "sonnet"),
+        (("sonnet",), "sonnet[1m]", "sonnet[1m]"),
+        (("opus", "sonnet"), "claude-sonnet-4-6", "claude-sonnet-4-6"),
+        (("claude-opus-4-5", "haiku"), "sonnet", "claude-opus-4-5"),
+        (("haiku",), "", "haiku"),
+        (("gpt-5",), "gpt-5", "gpt-5"),
+    ],
+)
+def test_a_group_held_to_some_models_asks_for_one_of_them(
+    models: tuple[str, ...], usual: str, asked: str
+) -> None:
+    assert asked_of(models, usual) == asked

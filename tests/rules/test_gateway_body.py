@@ -263,6 +263,11 @@ def test_a_group_may_be_held_to_its_models() -> None:
     who = RunIdentity(WHO.run, WHO.group, "t", models=("claude-haiku-5-5",))
     assert refused(body(), who).status == 400
     assert checked(body(model="claude-haiku-5-5"), who).model == "claude-haiku-5-5"
+    who = RunIdentity(WHO.run, WHO.group, "t", models=("haiku", "best"))
+    for model in ("claude-haiku-5-5", "claude-haiku-9-20300101", "claude-opus-5-5"):
+        assert checked(body(model=model), who).model == model
+    for model in ("claude-opus-4-5", "claude-sonnet-5-5", "claude-haikus-5"):
+        assert refused(body(model=model), who).status == 400
 
 
 def test_pictures_do_not_count_by_their_bytes() -> None:

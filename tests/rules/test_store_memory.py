@@ -12,6 +12,7 @@ from pynchy.actions import memory as acts
 from pynchy.actions.actor import Actor
 from pynchy.actions.refused import Refused
 from pynchy.model import MAIN, ChatId, GroupId, Message, Micros, SenderId
+from pynchy.policy import group_settings
 from pynchy.store import groups, languages, memory, messages, search
 from pynchy.store.connection import Connection
 from pynchy.store.database import Tx, open_memory
@@ -57,6 +58,19 @@ def test_the_best_fit_comes_first_and_other_groups_are_not_seen(db: Connection) 
         "the cake shop closes at six",
         "cake is spelled c a k e",
     }
+
+
+def test_where_nothing_fits_a_part_of_a_longer_word_is_enough(db: Connection) -> None:
+    groups.set_settings(Tx(db, NOW), FAMILY, {"language": "de"})
+    keep(db, FAMILY, "Anna hat eine Nussallergie")
+    keep(db, FAMILY, "Oma hat montags Wassergymnastik")
+    keep(db, WORK, "Milchallergie im Team")  # threat K5
+    assert recall(db, FAMILY, "Allergien") == ["Anna hat eine Nussallergie"]
+    assert recall(db, FAMILY, "Wann ist die Gymnastik?") == ["Oma hat montags Wassergymnastik"]
+    assert recall(db, FAMILY, "Masse") == []
+    assert recall(db, FAMILY, "uss") == [], "it is too short to tell anything"
+    keep(db, FAMILY, "eine Allergie")
+    assert recall(db, FAMILY, "Allergie") == ["eine Allergie"], "and no more where one fits"
 
 
 def test_a_fact_is_forgotten_by_its_own_group_alone(db: Connection) -> None:
@@ -152,8 +166,9 @@ def test_operators_are_words(db: Connection) -> None:
 def test_a_word_is_found_in_another_form(
     db: Connection, language: str, fact: str, question: str
 ) -> None:
-    if language in terms.LANGUAGES:
-        groups.set_settings(Tx(db, NOW), FAMILY, {"language": language})
+    # Each is one that may be set, also those whose words have no stems.
+    settings = group_settings.with_value({}, "language", language)
+    groups.set_settings(Tx(db, NOW), FAMILY, settings)
     keep(db, FAMILY, fact)
     keep(db, FAMILY, "something else: чай, tee, 茶, 차, ชา")
     assert recall(db, FAMILY, question) == [fact]
