@@ -2,6 +2,7 @@
 
 The model is played by a script over real HTTP; all else is real: the daemon, its gateway, the Claude CLI, the
 sandboxes, the files. The hosts are an internet of the test's own. Tokens are those sent, about four bytes each.
+Spoken words need `.ci/voice just errands`; without them that errand is named as not here.
 """
 
 from __future__ import annotations
@@ -23,10 +24,15 @@ def main() -> int:
     parser.add_argument(
         "--engine", action="append", choices=RUNTIMES, help="every one here, if left out"
     )
+    parser.add_argument("--list", action="store_true", help="what they say, and do nothing")
     asked = parser.parse_args()
     chosen = [each for each in ERRANDS if each.name.startswith(tuple(asked.names or [""]))]
+    if asked.list:
+        for each in chosen:
+            print(f"{each.name:20} {each.words}")
+        return 0
     engines = asked.engine or [name for name in RUNTIMES if runtime_answers(name)]
-    failed = not engines
+    failed = not engines or not chosen
     for engine in engines:
         print(f"{engine}:", flush=True)
         with (

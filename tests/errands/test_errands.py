@@ -11,9 +11,9 @@ from tests.errands.household import open_house
 from tests.internet import Internet
 
 PART = {
-    "bwrap": ("a page", "three laptops", "a page that changes"),
-    "podman": ("a spreadsheet", "a package"),
-    "docker": ("a long PDF", "a repository"),
+    "bwrap": ("three laptops", "a page that changes"),
+    "podman": ("a spreadsheet", "a long PDF"),
+    "docker": ("a package",),
 }
 
 
