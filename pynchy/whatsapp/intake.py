@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from pynchy.limits import WHATSAPP
-from pynchy.model import Message
+from pynchy.model import ChatId, Message
 from pynchy.whatsapp import lines
 from pynchy.whatsapp import read as reading
 from pynchy.whatsapp.journal import Journal
@@ -58,11 +58,13 @@ class Intake:
     def _take(self, event: Any) -> None:
         told = reading.expiration_of(event, own=self.own, number_of=self._number_of)
         if told is not None:
-            self.learn_expiration(*told)
+            chat, seconds = told
+            self.learn_expiration(self._registered_as(chat, event), seconds)
         read = reading.read(event, own=self.own, number_of=self._number_of)
         if read is None:
             return
-        message = lines.fitted(self._ours_named(read.message))
+        chat = ChatId(self._registered_as(read.message.chat, event))
+        message = lines.fitted(self._ours_named(attrs.evolve(read.message, chat=chat)))
         payload: dict[str, Any] = {}
         registered = message.chat in self.orders.chats
         if not registered:  # a name and a time, never content
@@ -89,6 +91,9 @@ class Intake:
             unread = self._unread.setdefault(message.chat, [])
             unread.append((sender, message.id))
             del unread[: -WHATSAPP.unread]
+
+    def _registered_as(self, chat: str, event: Any) -> str:
+        return reading.registered_as(chat, event, self.orders.chats)
 
     def learn_expiration(self, chat: str, seconds: int) -> None:
         """After how long a chat's messages disappear. What we send there is to do so, too."""

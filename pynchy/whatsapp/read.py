@@ -7,7 +7,7 @@ What cannot be read is None, never a guess.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import reduce
 from typing import Any, Final
 
@@ -115,6 +115,19 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
         chat_name=name if name and not from_me and not chat.endswith("@" + GROUPS) else None,
     )
     return Read(message, media, by)
+
+
+def registered_as(chat: str, event: Any, registered: Collection[str]) -> str:
+    """The id under which the chat of a message is registered; its canonical one, if it is under none.
+
+    A chat of two that was registered under a person's hidden id stays the same chat when their number becomes known.
+    """
+    if chat in registered or chat.endswith("@" + GROUPS):
+        return chat
+    source = event.Info.MessageSource
+    peer = source.RecipientAlt if source.IsFromMe else source.SenderAlt
+    others = (text_id(source.Chat), text_id(peer))
+    return next((each for each in others if each in registered), chat)
 
 
 def expiration_of(

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pynchy.whatsapp.read import Own, Read, chat_id, failure_state, outcome, plain, read
+from pynchy.whatsapp.read import (
+    Own,
+    Read,
+    chat_id,
+    failure_state,
+    outcome,
+    plain,
+    read,
+    registered_as,
+)
 from tests.edges.fake_whatsapp import jid, message, protobufs_alone
 
 OWN = Own(number="4917@s.whatsapp.net", lid="8001@lid", name="Pynchy")
@@ -214,6 +223,36 @@ def test_edits_and_revokes_name_what_they_change() -> None:
     assert (found.id, found.edits, found.text) == ("B", "OLD", "new")
     revoke = {"type": 0, "key": {"ID": "OLD"}}
     assert got(message("C", chat=GROUP, body=body(protocolMessage=revoke))).message.revokes == "OLD"
+
+
+def test_a_chat_of_two_keeps_the_id_that_it_is_registered_under() -> None:
+    """Before and after the number behind a hidden id is known, from either side, by either id."""
+    people = "s.whatsapp.net"
+    hidden, number, nobody = "8010@lid", f"4920@{people}", jid("", "")
+    unknown = message("A", chat="8010", server="lid", sender=jid("8010", "lid"))
+    known = message(
+        "B", chat="8010", server="lid", sender=jid("8010", "lid"), sender_alt=jid("4920", people)
+    )
+    as_number = message(
+        "C", chat="4920", server=people, sender=jid("4920", people), sender_alt=jid("8010", "lid")
+    )
+    by_us = message(
+        "D", chat="4920", server=people, sender=jid("4917", people), sender_alt=nobody,
+        recipient_alt=jid("8010", "lid"), from_me=True,
+    )  # fmt: skip
+    for event in (unknown, known, as_number, by_us):
+        event.Message.conversation = "hi"
+    events = (known, as_number, by_us)
+    assert [got(each).message.chat for each in (unknown, *events)] == [hidden, *[number] * 3]
+    for each in (unknown, *events):
+        chat = got(each).message.chat
+        assert registered_as(chat, each, {hidden}) == hidden
+    for each in events:
+        assert registered_as(number, each, {number}) == number
+        assert registered_as(number, each, {number, hidden}) == number
+        assert registered_as(number, each, {GROUP}) == number  # of no registered chat
+    group = message("E", chat=GROUP, sender=jid("8010", "lid"), sender_alt=jid("4920", people))
+    assert registered_as(f"{GROUP}@g.us", group, {hidden, number}) == f"{GROUP}@g.us"
 
 
 def test_who_takes_back_what_another_wrote_is_told_apart() -> None:
