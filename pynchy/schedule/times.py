@@ -73,7 +73,7 @@ def parse(kind: str, value: str | int, *, timezone: str, now: Micros, from_main:
         case "interval":
             return Schedule("interval", str(_interval(value, least)), timezone, now)
         case "once":
-            moment = _once(value, timezone)
+            moment = read_moment(value, timezone)
             if not now + _micros(TASKS.soonest) <= moment <= now + _micros(TASKS.latest):
                 raise BadSchedule("a moment at least 5 seconds from now, and within 5 years")
             return Schedule("once", spell(moment, timezone), timezone, moment)
@@ -112,13 +112,14 @@ _RFC3339: Final = re.compile(
 )
 
 
-def _once(value: str | int, timezone: str) -> Micros:
+def read_moment(value: str | int, timezone: str) -> Micros:
+    """The instant of a moment as ISO 8601 writes it, here or with an offset. Raises `BadSchedule`."""
     if not isinstance(value, str) or _RFC3339.fullmatch(value) is None:
         raise BadSchedule("a moment is written 2026-12-24T18:00, with or without an offset")
     try:
         moment = datetime.fromisoformat(value.upper())
         if moment.tzinfo is None:
-            return _instant(moment, ZoneInfo(timezone))
+            return instant(moment, ZoneInfo(timezone))
         return _from_datetime(moment.astimezone(UTC))
     except (ValueError, OverflowError):
         raise BadSchedule(f"{value!r} is no moment of the calendar") from None
@@ -268,7 +269,7 @@ def _next_cron(line: str, zone: ZoneInfo, after: Micros) -> Slot | None:
         if found is None:
             return None
         wall = found
-        moment = _instant(wall, zone)
+        moment = instant(wall, zone)
         if moment > after:
             return Slot(moment, wall.isoformat(timespec="minutes"))
     return None
@@ -337,7 +338,7 @@ def _next_wall(line: str, wall: datetime) -> datetime | None:
     return found
 
 
-def _instant(wall: datetime, zone: ZoneInfo) -> Micros:
+def instant(wall: datetime, zone: ZoneInfo) -> Micros:
     """The instant of a wall time: the first of two; of one that a jump skips, the jump."""
     first = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if first.astimezone(zone).replace(tzinfo=None) == wall:

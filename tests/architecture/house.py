@@ -215,6 +215,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.policy.retries": Kind.RULES,
     "pynchy.daemon.scheduler": Kind.SERVICE,
     "pynchy.schedule.firing": Kind.RULES,
+    "pynchy.schedule.spoken": Kind.RULES,
     "pynchy.schedule.times": Kind.RULES,
     "pynchy.store.*": Kind.QUERIES,
     "pynchy.store.belonging": Kind.EDGE,

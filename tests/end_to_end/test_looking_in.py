@@ -47,6 +47,15 @@ def test_the_life_of_a_message_its_tasks_memory_and_cost(tmp_path: Path) -> None
             "Anna likes cherry cake"
         ]
         assert asked(home, "history", "hello")[0]["text"]
+        said = asked(home, "history", "main", "--since", "1h")["said"]
+        assert [(each["who"] is None, each["text"]) for each in said[:2]] == [
+            (False, "echo hello there"),
+            (True, "hello there"),
+        ]
+        assert "echo hello there" in pynchy(home, "history", "--day", "today")
+        assert asked(home, "history", "main", "--day", "yesterday")["said"] == []
+        pynchy(home, "history", "main", "--day", "tomorrow", exits=2)
+        pynchy(home, "history", "nowhere", "--day", "today", exits=2)
         [line] = asked(home, "usage")
         assert line["group"] == "main"
         assert line["calls"] >= 2
@@ -122,6 +131,7 @@ def test_whoever_asks_why_it_is_down_is_answered_from_the_rows(tmp_path: Path) -
         ("tasks", "list"),
         ("tasks", "show", "briefing"),
         ("history", "hello"),
+        ("history", "main"),
         ("memory", "search", "tea"),
     )
     pynchy(home, "runs", exits=4)  # nothing to read in

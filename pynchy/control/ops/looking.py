@@ -15,8 +15,10 @@ from pynchy.actions import usage
 from pynchy.actions.actor import OWNER
 from pynchy.control.ops.acting import bounded, group_of, searched, shown
 from pynchy.control.server import Client, OpFailed, op
-from pynchy.model import ChatId, GroupId, after
-from pynchy.store import audit, groups, memory, messages, outbox, runs, trace
+from pynchy.model import ChatId, GroupId, Micros, after
+from pynchy.schedule import spoken
+from pynchy.schedule.times import BadSchedule, spell
+from pynchy.store import audit, groups, memory, messages, outbox, runs, trace, transcript
 from pynchy.store.connection import StoreError
 from pynchy.store.database import Database, Store, Tx
 from pynchy.store.migrations import SCHEMA
@@ -102,6 +104,35 @@ class LookingOps:
             self.store, memory.said, await group_of(self.store, group), query, limit=bounded(limit)
         )
         return [shown(each, self.timezone) for each in found]
+
+    @op("history.said")
+    async def said(
+        self, client: Client, *, chat: str = "main", day: str = "", since: str = "", limit: int = 50
+    ) -> object:
+        """What was said in a chat, or in all chats of a group, in order: on a day, from a moment on, or lately.
+        ``earlier`` says whether there is more before the first line."""
+        chats, now = await self.store.call(lambda tx: (transcript.chats_named(tx, chat), tx.now))
+        if not chats:
+            raise OpFailed("unknown_chat", f"{chat[:80]!r} is neither a group nor a chat")
+        if day and since:
+            raise OpFailed("bad_request", "day and since exclude each other")
+        start, end = Micros(0), after(now, 1.0)
+        try:
+            if day:
+                start, end = spoken.day(day, timezone=self.timezone, now=now)
+            elif since:
+                start = spoken.since(since, timezone=self.timezone, now=now)
+        except BadSchedule as error:
+            raise OpFailed("bad_request", str(error)) from None
+        found = await searched(
+            self.store, transcript.between, chats, start, end, limit=bounded(limit) + 1
+        )
+        return {
+            "chats": chats,
+            "since": spell(start, self.timezone) if start else None,
+            "earlier": len(found) > limit,
+            "said": [shown(each, self.timezone) for each in found[-limit:]],
+        }
 
     @op("backup")
     async def backup(self, client: Client, *, path: str = "") -> object:
