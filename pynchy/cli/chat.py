@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import termios
@@ -72,6 +73,8 @@ class Screen:
 
     def __init__(self) -> None:
         self.terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        # A terminal that knows no escape sequences would show them.
+        self._plain = os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
         self._lock = threading.Lock()
         self._prompt = ""  # what stands before the line being typed; empty when none is
         self._typing = False  # the line above says that somebody types
@@ -87,7 +90,6 @@ class Screen:
     def _console_nowait(self) -> None:
         """Import rich while nobody waits for it."""
         import rich.console
-        import rich.markdown
 
         self._console = rich.console.Console()
 
@@ -109,7 +111,7 @@ class Screen:
     def say(self, text: str, *, dim: bool = False) -> None:
         """A line of text."""
         text = printable(text)
-        self._above(lambda: print(f"{_DIM}{text}{_PLAIN}" if dim and self.terminal else text))
+        self._above(lambda: print(self._dimmed(text) if dim else text))
 
     def reply(self, name: str, text: str) -> None:
         """A reply, as markdown on a terminal."""
@@ -118,19 +120,23 @@ class Screen:
             return
 
         def show() -> None:
-            from rich.console import Console
-            from rich.markdown import Markdown
+            from rich.console import Console  # start-up time
             from rich.text import Text
 
+            from pynchy.cli.markdown import rendered
+
             console = self._console or Console()
-            console.print(Text(one_line(name), style="bold cyan"))
-            console.print(Markdown(printable(text)))
+            # rich takes a terminal without escape sequences to be 80 wide.
+            width = shutil.get_terminal_size().columns if self._plain else None
+            console.print(Text(one_line(name), style="bold cyan"), width=width)
+            console.print(rendered(printable(text)), width=width)
 
         self._above(show)
 
     def typing(self, name: str, on: bool) -> None:
         if self.terminal and on:
-            self._above(lambda: print(f"{_DIM}{one_line(name)} is typing …{_PLAIN}"), typing=True)
+            said = self._dimmed(f"{one_line(name)} is typing …")
+            self._above(lambda: print(said), typing=True)
         elif self.terminal:
             self._above(lambda: None)
 
@@ -146,12 +152,15 @@ class Screen:
             sys.stderr.flush()
         os._exit(code)
 
+    def _dimmed(self, text: str) -> str:
+        return f"{_DIM}{text}{_PLAIN}" if self.terminal and not self._plain else text
+
     def _above(self, show: Any, *, typing: bool = False) -> None:
         """Show something above the line being typed, in place of "is typing"."""
         with self._lock:
             if self._prompt:
-                sys.stdout.write("\r\x1b[K")
-            if self._typing:
+                sys.stdout.write("\n" if self._plain else "\r\x1b[K")
+            if self._typing and not self._plain:
                 sys.stdout.write("\x1b[A\x1b[K")
             show()
             self._typing = typing

@@ -251,6 +251,7 @@ LIBRARY_ROOMS: dict[str, tuple[str, ...]] = {
     "httpx": ("pynchy.gateway.upstream",),
     "hypercorn": ("pynchy.web",),
     "loguru": ("pynchy.logs",),
+    "markdown_it": ("pynchy.cli.markdown",),
     "mcp": ("pynchy_agent",),
     "neonize": ("pynchy.whatsapp.library",),
     "numpy": ("pynchy.voice.inside",),

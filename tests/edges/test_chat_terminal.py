@@ -1,6 +1,9 @@
 """`pynchy chat` on a real (pseudo) terminal."""
 
+import os
+import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,53 @@ async def test_a_daemon_that_stops_ends_it_too(home: Home) -> None:
                 await trio.lowlevel.checkpoint()
                 await screen.sees("the daemon stopped")
                 assert await screen.ended() == 4
+
+
+LONG = "Use a List<String>\nand a <div>; see [the page](https://a.example/b).\n\n    x = '%s'" % (
+    "y" * 50
+)
+
+
+async def says_long(daemon: Daemon, message: Message, seq: Seq) -> None:
+    turn = TurnId(next(daemon.turns))
+    daemon.console.turn(TurnTold(message.chat, turn, "started", seqs=(seq,)))
+    last = await daemon.reply(message.chat, LONG, turn)
+    daemon.console.turn(TurnTold(message.chat, turn, "done", replies=(last,)))
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}],
+    ids=["colours", "no colours", "no escape sequences"],
+)
+async def test_an_answer_is_whole_in_forty_columns(home: Home, environ: dict[str, str]) -> None:
+    async with (
+        running(home, says_long),
+        terminal(home, "chat", **{"COLUMNS": "40"} | environ) as screen,
+    ):
+        at = await screen.sees("you> ")
+        await screen.types("hello\r")
+        await screen.sees("you> ", after=await screen.sees("yyy'", after=at))
+        seen = screen.seen[at:].decode()
+        plain = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", seen).replace("\r", "")
+        assert "Use a List<String>\nand a <div>; see the page \n(https://a.example/b).\n" in plain
+        assert "\n x = " in plain
+        assert all(len(line) <= 40 for line in plain.split("\n"))
+        assert plain.count("y") >= 50  # the long word goes on in the next line
+        if "TERM" in environ:
+            assert "\x1b" not in seen
+        if "NO_COLOR" in environ:
+            assert not re.search("\x1b\\[[0-9;]*(3[0-8]|4[0-8]|9[0-7])[;m]", seen)
+        await screen.types("\x04")
+        assert await screen.ended() == 0
+
+
+async def test_a_pipe_gets_the_words_that_were_sent(home: Home) -> None:
+    async with running(home, says_long):
+        done = await trio.run_process(
+            [sys.executable, "-m", "pynchy", "chat"],
+            stdin=b"hello\n",
+            capture_stdout=True,
+            env=os.environ | {"PYNCHY_HOME": str(home.root)},
+        )
+    assert done.stdout.decode() == LONG + "\n"
