@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,7 +59,8 @@ def whatsapp(png: Path | None, phone: str, again: bool, wanted: str | None) -> N
     pynchy auth whatsapp --phone "+49 170 1234567"
     pynchy auth whatsapp --again
     """
-    if phone and not phone.lstrip("+").replace(" ", "").replace("-", "").isdigit():
+    phone, given = re.sub(r"[^0-9]", "", phone).removeprefix("00"), phone
+    if given and not (phone and re.fullmatch(r"[0-9\s+()./-]+", given)):
         raise click.UsageError("--phone: expected a number with its country code")
     home = Home.of(os.environ)
     home.make()
@@ -110,11 +112,13 @@ def _link(
 
 
 def _environ() -> dict[str, str]:
-    """What the linking process is started with; a configuration that cannot be read names no proxy."""
+    """What the linking process is started with; a configuration that cannot be read names no proxy, which
+    is said."""
     try:
         gateway = from_environ(os.environ).gateway
-    except ConfigError:
+    except ConfigError as error:
         gateway = Gateway()
+        click.echo(f"pynchy: {error}\npynchy: no gateway.proxy or ca_file is used", err=True)
     return for_whatsapp(
         os.environ, proxy=gateway.proxy, ca_file=gateway.ca_file, no_proxy=gateway.no_proxy
     )
@@ -139,7 +143,7 @@ def _try_to_link(
         env=_environ(),
         start_new_session=True,
     )
-    number, groups, unlinked = "", [], False
+    number, groups, unlinked, taken = "", [], False, False
     try:
         assert child.stdout is not None
         for raw in child.stdout:
@@ -148,9 +152,16 @@ def _try_to_link(
                 groups.append((line["chat"], line["name"]))
             elif line["line"] == "unlinked":
                 unlinked = True
+            elif line["line"] == "taken":
+                taken = True
+                click.echo("The phone has taken the code. Connecting …")
             elif _show(line, png=png):
                 number = line["number"]
     except KeyboardInterrupt:
+        if taken and not number:
+            raise click.ClickException(
+                "interrupted after the phone took the code: run this again to see if it is linked"
+            ) from None
         if not number:
             raise click.ClickException("not linked: interrupted") from None
     finally:
@@ -178,27 +189,43 @@ def _show(line: dict[str, Any], *, png: Path | None) -> bool:
                 click.echo("To link again: pynchy auth whatsapp --again")
             return True
         case "failed":
-            _fail(_REASONS.get(line["reason"], line["reason"]))
+            _fail(_words(line["reason"]))
         case "state":  # the bridge itself could not go on
             _fail(line["detail"])
     return False
 
 
-_REASONS = {
-    "timeout": "nobody scanned a code in time; try again",
-    "err-client-outdated": "WhatsApp does not accept this version of the library; upgrade Pynchy",
-    "err-scanned-without-multidevice": "the phone's WhatsApp is too old to link devices",
-}
+def _words(reason: str) -> str:
+    """What the library's reason, or one of ours, means for a person."""
+    if reason == "timeout":
+        return "nobody scanned a code in time; try again"
+    return next((words for sign, words in _REASONS if sign in reason), reason)
+
+
+_REASONS = (
+    ("err-client-outdated", "WhatsApp does not accept this version of the library; upgrade Pynchy"),
+    ("err-scanned-without-multidevice", "the phone's WhatsApp is too old to link devices"),
+    (
+        "no connection",
+        "the phone took the code, but WhatsApp did not connect within a minute; run this again, "
+        "and if it says that nothing is linked, remove the new device on the phone",
+    ),
+    ("429: rate-overlimit", "WhatsApp was asked for too many codes; wait an hour, or scan a code"),
+    ("400: bad-request", "WhatsApp knows no such number; give it with its country code"),
+)
 
 
 def _show_qr(data: str, *, png: Path | None) -> None:
     import qrcode
 
-    code = qrcode.QRCode(border=2)
+    code = qrcode.QRCode(border=2, error_correction=qrcode.ERROR_CORRECT_L)  # the smallest
     code.add_data(data)
     code.make()
-    code.print_ascii(out=sys.stdout, invert=True)
-    click.echo("Scan it: WhatsApp, Settings, Linked devices. A new one comes every 20 s.")
+    # On a terminal black on white, whatever its own colours are.
+    code.print_ascii(out=sys.stdout, tty=sys.stdout.isatty(), invert=not sys.stdout.isatty())
+    click.echo(
+        "Scan it: WhatsApp, Settings, Linked devices. The first lasts a minute, each later one 20 s."
+    )
     if png is not None:
         os.close(os.open(png, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
         with png.open("wb") as file:

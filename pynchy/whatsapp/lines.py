@@ -1,7 +1,8 @@
 """The protocol between daemon and bridge: one JSON object a line.
 
 Up: ``state``, ``chat``, ``message`` and ``aside`` (with their journal numbers), ``answer``, ``me``; when
-pairing ``qr``, ``code``, ``linked``, ``unlinked``, ``failed``. Down: ``start``, ``ready`` (messages may
+pairing ``qr``, ``code``, ``taken`` (by a phone), ``linked``, ``unlinked``, ``failed``. Down: ``start``,
+``ready`` (messages may
 come), ``chats``, ``ack``, ``reject`` (a message could not be taken in), ``bye`` (an orderly end: what is
 in hand is not to blame), ``send``, ``was_sent``, ``typing``, ``read``, ``groups``, ``pulse`` (a sign of life
 is wanted). The ids of messages to send are the caller's, and every request gets one answer, so that another

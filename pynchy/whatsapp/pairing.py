@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SESSION: Final = Path(session.NAME)  # in the folder that this process is in
 SERVER_WAIT: Final = 25.0  # for WhatsApp's word on a link that we have
+CONNECT_WAIT: Final = 60.0  # for a connection, once a phone has taken a code
 FIRST_KEYS: Final = (
     5.0  # for the phone to send them: a link that is dropped at once looks broken to it
 )
@@ -86,6 +87,7 @@ class _Linking(_Pairing):
         super().__init__(out, client)
         self._phone = phone
         self._asked = False
+        self._connected = False
         client.on_code(self._on_code)
 
     def run(self) -> NoReturn:
@@ -93,7 +95,20 @@ class _Linking(_Pairing):
             self.fail(error)
         os._exit(1)
 
+    def _on_login(self, word: str) -> None:
+        super()._on_login(word)
+        if word == "success":
+            self.out.say("taken")
+            limit = threading.Timer(CONNECT_WAIT, self._give_up)
+            limit.daemon = True
+            limit.start()
+
+    def _give_up(self) -> None:
+        if not self._connected:
+            self.fail("no connection")
+
     def connected(self) -> None:
+        self._connected = True
         account = session.wait_until(SESSION, lambda found: found is not None)
         if account is None:
             self.fail("the library connected, and did not keep the link")

@@ -434,11 +434,13 @@ def _fill(part: Any) -> None:
 
 if __name__ == "__main__":
     os.environ["SPHINX"] = "1"
-    from pynchy.whatsapp import bridge, library, sending
+    from pynchy.whatsapp import bridge, library, pairing, sending
 
     binding: Any = library
     played = json.loads(sys.argv[1])
-    modules: Any = bridge, sending
+    modules: Any = bridge, sending, pairing
+    if played and played[0][0] == "waits":  # so long for a connection, once a code is taken
+        modules[2].CONNECT_WAIT = played[0][1]
     if played and played[0][0] == "silence":
         modules[0].SILENCE = played[0][1]
     if played and played[0][0] == "patience":

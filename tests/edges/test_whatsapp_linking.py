@@ -38,6 +38,7 @@ def test_codes_are_shown_until_one_is_taken(tmp_path: Path) -> None:
     )
     assert code == 0
     assert [line.get("data") for line in lines[:2]] == ["first", "second"]
+    assert lines.pop(2) == {"line": "taken"}
     assert lines[2] == {"line": "linked", "number": "4917@s.whatsapp.net", "new": True}
     assert [(line["line"], line["name"]) for line in lines[3:]] == [
         ("chat", "Family"),  # to choose main from
@@ -58,6 +59,12 @@ def test_a_phone_gets_a_code_to_type_in_once(tmp_path: Path) -> None:
 def test_an_attempt_that_fails_says_why_and_ends(tmp_path: Path, word: str) -> None:
     code, lines = pair(tmp_path, ["qr", "first"], ["login", word])
     assert (code, lines[-1]) == (1, {"line": "failed", "reason": word})
+
+
+def test_a_code_that_is_taken_without_a_connection_is_given_up(tmp_path: Path) -> None:
+    code, lines = pair(tmp_path, ["waits", 0.2], ["qr", "first"], ["login", "success"])
+    assert code == 1
+    assert lines[1:] == [{"line": "taken"}, {"line": "failed", "reason": "no connection"}]
 
 
 LOGGED_OUT = ["unlinked", "LoggedOutEv", {"OnConnect": True, "Reason": 2}]
