@@ -106,7 +106,8 @@ def _fetch_model(config: Config) -> None:
             found = download.fetch(url, file, route=route, begun=begun)
         download.take(file, voice.model, found)
     except download.NotFetched as error:
-        raise Failure(str(error), Exit.OURS) from None
+        by_hand = f"Fetched in another way it belongs at {file}; then run this again"
+        raise Failure(f"{error}\n{by_hand}", Exit.OURS) from None
     checked = (
         "as published"
         if known

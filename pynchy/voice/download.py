@@ -56,6 +56,7 @@ def fetch(url: str, file: Path, *, route: Route, begun: Callable[[int, int], Non
             if part.stat().st_size < whole:  # the library does not say so
                 raise ConnectionError(f"it broke off after {part.stat().st_size} of {whole} bytes")
     except urllib.error.HTTPError as error:
+        error.close()  # it is an answer, too, with its connection
         if error.code != 416:  # there is no more of it: what is there is all, or is something else
             raise NotFetched(f"{url}: {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:

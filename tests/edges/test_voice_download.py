@@ -11,7 +11,10 @@ from typing import Any
 import attrs
 import pytest
 
-from pynchy.config.paths import part_of
+from pynchy.cli.client import Failure
+from pynchy.cli.voice import _fetch_model
+from pynchy.config.paths import Home, part_of
+from pynchy.config.settings import Config, Voice
 from pynchy.voice import models
 from pynchy.voice.download import NotFetched, Route, fetch, take
 from pynchy.voice.parts import wrong_with
@@ -126,3 +129,18 @@ def test_a_file_that_somebody_cut_is_no_model(tmp_path: Path) -> None:
     assert wrong_with(file, "tiny") == f"{file.name} has {len(BODY)} bytes, and not 77691713"
     file.write_bytes(b"<html>")
     assert wrong_with(file, "tiny") == f"{file.name} is no model of whisper.cpp"
+
+
+def test_who_cannot_fetch_it_is_told_where_it_belongs(tmp_path: Path) -> None:
+    with place() as there:
+        there.status = 404
+        url = there.url.rpartition("/")[0]
+        config = Config(home=Home(tmp_path), voice=Voice(model="x", url=url))
+        config.home.make()
+        with pytest.raises(Failure, match="404 Not Found") as failed:
+            _fetch_model(config)
+        belongs = failed.value.message.rpartition("it belongs at ")[2].partition(";")[0]
+        Path(belongs).parent.mkdir(exist_ok=True)
+        Path(belongs).write_bytes(BODY)
+        _fetch_model(config)
+        assert there.asked == ["0"], "it is taken as it is, and not fetched again"
