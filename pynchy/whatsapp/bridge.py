@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 
 JOURNAL: Final = "whatsapp-journal.db"
 LOCK: Final = "whatsapp.lock"
+SPARE: Final = 32 * 1024 * 1024  # bytes on the disk, below which nothing is taken from WhatsApp
 SILENCE: Final = 180.0  # of the daemon, which asks for a sign of life far more often
+FULL: Final = "the disk is nearly full: free some space; WhatsApp keeps what comes"
 GOODBYE: Final = 3.0  # from the end of our input to our own
 QUIET: Final = 0.2  # without an event after a disconnect: the queue is empty
 
@@ -133,6 +135,9 @@ class Bridge:
             return
         if account is None:
             self._end("logged_out", "not linked")
+            return
+        if _is_full():
+            self._end("disconnected", FULL)
             return
         number, lid = reading.plain(account.number), reading.plain(account.lid)
         self.intake.own = reading.Own(number=number, lid=lid, name=self.orders.name)
@@ -224,6 +229,10 @@ class Bridge:
             handle(event)
         except Exception:  # contained here, and only here: one event's trouble
             _log.exception("an event was not understood")
+        if _is_full() and not self.ending:  # what follows is kept by WhatsApp, and not by us
+            self.ending = True
+            self.out.state("disconnected", FULL)
+            start(self._leave)
 
     def _state(self, name: str, detail: str = "") -> Callable[[Any], None]:
         return lambda _: self.out.state(name, detail)
@@ -339,6 +348,11 @@ class Bridge:
             self.out.state("disconnected", reason)
             self.journal.give_back()
             self._leave()
+
+
+def _is_full() -> bool:
+    disk = os.statvfs(".")
+    return disk.f_bavail * disk.f_frsize < SPARE
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pynchy.whatsapp.library import Client
 
 
-PATIENCE: Final = 15.0  # seconds to wait for one's turn; an acknowledgement takes one
+PATIENCE: Final = 10.0  # seconds to wait for one's turn; an acknowledgement takes one
 
 
 class Stuck(Exception):

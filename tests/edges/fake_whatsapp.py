@@ -73,6 +73,11 @@ class FakeGo:
                 case "named":  # the library tells nothing of it
                     self.refused.wait()
                     self.named.set()
+                case "fills up":  # the disk
+                    from pynchy.whatsapp import bridge
+
+                    module: Any = bridge
+                    module.SPARE = 2**80
                 case "messages":
                     for number in range(rest[0]):
                         self.emit(17, self.message(number, chat=rest[1] if rest[1:] else CHAT))
@@ -439,6 +444,8 @@ if __name__ == "__main__":
     binding: Any = library
     played = json.loads(sys.argv[1])
     modules: Any = bridge, sending, pairing
+    if played and played[0][0] == "full":  # the disk
+        modules[0].SPARE = 2**80
     if played and played[0][0] == "waits":  # so long for a connection, once a code is taken
         modules[2].CONNECT_WAIT = played[0][1]
     if played and played[0][0] == "silence":

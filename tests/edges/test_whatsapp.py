@@ -557,6 +557,24 @@ async def test_what_we_send_disappears_as_the_chats_messages_do(
     assert file.documentMessage.contextInfo.expiration == seconds
 
 
+async def test_nothing_is_taken_from_whatsapp_while_the_disk_is_full(tmp_path: Path) -> None:
+    with trio.fail_after(HANG):
+        async with open_whatsapp(terms(tmp_path, ["full"], ["connected"])) as channel:
+            assert "the disk is nearly full" in (await state(channel, "disconnected")).detail
+    assert "subscribed" not in (tmp_path / "bridge.log").read_text()
+
+
+async def test_the_bridge_leaves_when_the_disk_fills_up(tmp_path: Path) -> None:
+    """What it was given before is kept."""
+    how = terms(tmp_path, ["connected"], ["messages", 1], ["fills up"], ["messages", 2])
+    async with connected(how) as channel:
+        bridge = channel._bridge
+        assert "the disk is nearly full" in (await state(channel, "disconnected")).detail
+        ids = [(await incoming(channel)).message.id for _ in range(2)]
+        assert ids == ["M00000000", "M00000001"]
+        assert bridge is not None
+
+
 async def test_only_its_author_or_an_admin_takes_back_what_was_written(tmp_path: Path) -> None:
     number = "@s.whatsapp.net"
     how = terms(
