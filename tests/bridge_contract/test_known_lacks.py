@@ -13,7 +13,7 @@ from tests.bridge_contract.running import NEONIZE, Linked, ask_again, open_world
 from tests.whatsapp_server.household import real_library
 
 pytestmark = real_library
-SLOW_DISK = 3.0  # seconds; far more than a bridge needs to take a message in, less than it waits for its journal
+SLOW_DISK = 2.0  # seconds; far more than a bridge needs to take a message in, less than it waits for its journal
 
 
 def lacking(reason: str) -> pytest.MarkDecorator:
