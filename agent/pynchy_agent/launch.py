@@ -195,7 +195,7 @@ def way_out(start: wire.Start, base_url: str, environ: Mapping[str, str]) -> dic
     options = filter(None, [environ.get("NODE_OPTIONS"), f'--require="{NODE_PROXY}"'])
     return {
         **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy),
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost,::1"),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost,::1,0.0.0.0"),
         "NODE_USE_ENV_PROXY": "1",  # or node's own fetch looks for no proxy; before node 22.21 only by our module
         "NODE_OPTIONS": " ".join(options),
     }

@@ -140,6 +140,11 @@ def test_programs_reach_public_hosts_and_nothing_else(tmp_path: Path, internet: 
         assert "Boil water." in shell(
             talk, "git clone -q https://git.example.org/recipes.git && cat recipes/soup.md"
         )
+        # A server of the agent's own is reached at each address that servers say they have.
+        look = "curl -sS -o /dev/null -w '%{http_code} ' --retry-connrefused --retry 9 http://"
+        looks = "; ".join(look + host for host in ("localhost:8000", "0.0.0.0:8000"))
+        serve = "python3 -m http.server 8000 >/dev/null 2>&1 & one=$!"
+        assert shell(talk, f"{serve}; {looks}; kill $one").strip().endswith("200 200")
         for name in ("loopback", "router", "metadata", "partly"):
             told = shell(talk, f"curl -sS http://{name}.example.org/")
             assert f"{name}.example.org is not on the public internet" in told
