@@ -12,10 +12,11 @@ import attrs
 
 from pynchy.actions.actor import Actor
 from pynchy.actions.effects import Effects
-from pynchy.actions.groups import Naming, rename
+from pynchy.actions.groups import Naming, rename, set_model
 from pynchy.actions.record import check_main, note
 from pynchy.actions.refused import Refused, refused
 from pynchy.container.mounts.rules import MountRequest
+from pynchy.gateway.prices import asked_of
 from pynchy.model import GroupId
 from pynchy.policy import group_settings
 from pynchy.store import groups
@@ -61,9 +62,29 @@ def set_value(
         before = _settings(tx, actor, folder)
         naming = Naming(answers=value or "name")
         return {**before, "answers": naming.answers}, rename(tx, actor, folder, naming)
+    if key == "model":
+        before = _settings(tx, actor, folder)
+        model = None if value in ("", "default") else _model_name(value)
+        with refused(group_settings.BadSettings):
+            models = group_settings.read(before).models
+        if model is not None and models and asked_of(models, model) != model:
+            raise Refused(
+                f"{folder} may use {', '.join(models)} alone; first: pynchy groups set {folder} models",
+                "bad_request",
+            )
+        return {**before, "model": model}, set_model(tx, actor, folder, model)
     with refused(group_settings.BadSettings):
         document = group_settings.with_value(_settings(tx, actor, folder), key, value)
     return _set(tx, actor, folder, document, "setting changed", key=key, value=value[:200])
+
+
+def _model_name(name: str) -> str:
+    if len(name) > 100 or not name.isprintable() or not name.isascii() or " " in name:
+        raise Refused(
+            f"{name[:40]!r} is no name of a model; examples: opus, sonnet, claude-sonnet-4-5",
+            "bad_request",
+        )
+    return name
 
 
 def _settings(tx: Tx, actor: Actor, folder: GroupId) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from pynchy.cli import words
-from pynchy.cli.client import ask, printable
+from pynchy.cli.client import Failure, ask, printable
 from pynchy.cli.mounts import group_lines
 from pynchy.cli.output import json_option, show
 from pynchy.cli.table import moment, table
@@ -56,6 +57,45 @@ def _table(found: list[dict[str, Any]]) -> Iterator[str]:
     yield from table(("group", "name", "answers", "chats"), rows)
 
 
+@command.command("show")
+@_folder
+@json_option
+def show_group(folder: str, as_json: bool) -> None:
+    """Show everything that holds for group FOLDER, and where it comes from.
+
+    \b
+    pynchy groups show family
+    """
+    show(ask("groups.show", folder=folder), _everything, as_json=as_json)
+
+
+def _everything(found: dict[str, Any]) -> Iterator[str]:
+    who = "everybody" if found["allowed"] is None else ", ".join(found["allowed"]) or "its owner"
+    yield f"{found['folder']}: {found['name']}{', paused' if found['paused'] else ''}"
+    yield f"chats: {', '.join(found['chats']) or 'none'}"
+    yield f"answers: {_answers(found)}"
+    yield f"listens to: {who}; others: {found['others']}"
+    yield ""
+    rows = [(each["key"], _spelled(each), each["source"]) for each in found["settings"]]
+    yield from table(("setting", "value", "from"), rows)
+    yield ""
+    yield from group_lines(found)
+
+
+def _spelled(setting: dict[str, Any]) -> str:
+    key, value = setting["key"], setting["value"]
+    if value is None:
+        limited = key.startswith("budget.") or key in ("disk", "files")
+        return "no limit" if limited else "not set"
+    if key == "disk":
+        return spell_bytes(value)
+    if key.endswith("_dollars"):
+        return f"${value:.2f}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or ("any" if key == "models" else "none")
+    return str(value)
+
+
 @command.command("discover")
 @json_option
 def discover(as_json: bool) -> None:
@@ -87,12 +127,12 @@ def _chats(found: dict[str, Any]) -> Iterator[str]:
 @click.option("--folder", default="", help="The group's folder; its name, in a-z, 0-9 and -.")
 @click.option("--name", default="", help="What to call it; the chat's name.")
 @click.option(
-    "--trigger", metavar="NAME", default="", help="Answer to @NAME; the assistant's name."
+    "--trigger", metavar="NAME", default=None, help="Answer to @NAME; the assistant's name."
 )
 @click.option("--no-trigger", is_flag=True, help="Answer every message.")
 @json_option
 def add_group(
-    chat: str, folder: str, name: str, trigger: str, no_trigger: bool, as_json: bool
+    chat: str, folder: str, name: str, trigger: str | None, no_trigger: bool, as_json: bool
 ) -> None:
     """Register CHAT for a new group, or as one more chat of an existing one.
 
@@ -105,12 +145,14 @@ def add_group(
     """
     if trigger and no_trigger:
         raise click.UsageError("--trigger and --no-trigger exclude each other")
+    if trigger is not None and not trigger.strip("@ "):
+        raise click.UsageError("--trigger: expected a name, such as @Pynchy; or --no-trigger")
     group = ask(
         "groups.add",
         chat=chat,
         folder=folder,
         name=name,
-        trigger=trigger,
+        trigger=trigger or "",
         requires_trigger=False if no_trigger else True if trigger else None,
     )
     show(group, _line, as_json=as_json)
@@ -164,6 +206,8 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
     from pynchy.container.mounts.rules import name_after  # here: no other command needs it
 
     path = path if path.startswith("~") else str(Path(path).absolute())  # as seen from here
+    if not os.path.exists(os.path.expanduser(path)):  # noqa: PTH110, PTH111  # False, too, where it cannot be looked at
+        raise Failure(f"{path}: there is no such folder or file, or you may not see it", Exit.USAGE)
     name = name or name_after(path)
     found = ask("groups.mount", folder=folder, path=path, name=name, writable=writable)
     show(found, group_lines, as_json=False)
@@ -173,21 +217,22 @@ def mount(folder: str, path: str, name: str, writable: bool) -> None:
 
 @command.command("set", context_settings={"ignore_unknown_options": True})  # -3 is a wrong value
 @_folder
-@click.argument("key")
+@click.argument("key", default="")
 @click.argument("value", default="")
 @click.option("--json", "as_json", is_flag=True, help="All its settings, as JSON.")
 def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
     """Set what group FOLDER answers, may reach and may spend, from its next run on.
 
-    Without VALUE, the default applies again. `answers` says what it takes as addressed to it, each
-    with those before: mention (@Name anywhere), reply (replies to its messages), name (its name
-    first, the default), all (every message). `models` are all that it may use: the usual one if it
-    is among them, or else the first.
+    Without KEY, the keys are listed. Without VALUE, the default applies again. `answers` says what
+    it takes as addressed to it, each with those before: mention (@Name anywhere), reply (replies to
+    its messages), name (its name first, the default), all (every message). `models` are all that it
+    may use: the usual one if it is among them, or else the first.
 
     \b
     pynchy groups set family answers reply
     pynchy groups set family egress allowlist
     pynchy groups set family hosts example.org,*.example.net
+    pynchy groups set family model opus
     pynchy groups set family models claude-sonnet-4-5
     pynchy groups set family server_tools web_search
     pynchy groups set family budget.day_dollars 2.50
@@ -195,6 +240,9 @@ def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
     pynchy groups set family image agent-browser
     pynchy groups set family language de
     """
+    if not key:
+        show(ask("groups.show", folder=folder), _keys, as_json=as_json)
+        return
     found = ask("groups.set", folder=folder, key=key, value=value)
 
     def lines(found: dict[str, Any]) -> Iterator[str]:
@@ -208,6 +256,12 @@ def set_value(folder: str, key: str, value: str, as_json: bool) -> None:
         yield f"{folder}: {key} {is_now}, from its next {'message' if key == 'answers' else 'run'} on"
 
     show(found, lines, as_json=as_json)
+
+
+def _keys(found: dict[str, Any]) -> Iterator[str]:
+    rows = [(each["key"], _spelled(each), each["expected"]) for each in found["settings"]]
+    answers = ("answers", found["answers"], "one of mention, reply, name, all")
+    yield from table(("key", "now", "expected"), [answers, *rows])
 
 
 @command.command("unmount")
@@ -265,13 +319,16 @@ def resume_group(folder: str) -> None:
 @command.command("remove")
 @_folder
 def remove_group(folder: str) -> None:
-    """Stop answering group FOLDER. Its files and history stay.
+    """Stop answering group FOLDER. Nothing is deleted: its files and history stay.
+
+    To delete them, too: `pynchy groups forget FOLDER`.
 
     \b
     pynchy groups remove family
     """
     ask("groups.remove", folder=folder)
-    click.echo(f"{folder} is no longer a group; its files stay")
+    click.echo(f"{folder} is no longer answered; its files and history stay")
+    click.echo(f"To delete them: pynchy groups forget {folder}", err=True)
 
 
 @command.command("forget")
@@ -280,6 +337,8 @@ def remove_group(folder: str) -> None:
 @json_option
 def forget_group(folder: str, yes: bool, as_json: bool) -> None:
     """Delete group FOLDER and all its data. This cannot be undone.
+
+    To stop answering it and keep everything: `pynchy groups remove FOLDER`.
 
     Deleted are its messages and replies, conversations, tasks, memories, search index, files and
     run logs. A group that was removed before can be deleted too. What stays: the audit's record of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import attrs
@@ -27,6 +27,30 @@ from pynchy.daemon.edges import Edges
 from pynchy.daemon.effects import AfterCommit
 from pynchy.groups.queue import GroupQueue
 from pynchy.maintenance.disk_guard import DiskGuard
+from pynchy.policy.allowance import Budget
+from pynchy.policy.group_settings import Defaults
+
+
+def defaults_of(config: Config, budget: Callable[[], Budget]) -> Defaults:
+    """What holds for groups that have nothing of their own, and which setting says so."""
+    limits = budget()
+
+    def dollars(micros: int | None) -> float | None:
+        return None if micros is None else micros / 1e6
+
+    found: dict[str, object] = {
+        "model.name": config.model.name,
+        "gateway.egress": config.gateway.egress,
+        "disk.group": config.disk.group or None,
+        "disk.group_files": config.disk.group_files or None,
+        "budget.day_dollars": dollars(limits.day_money),
+        "budget.run_dollars": dollars(limits.run_money),
+        "budget.day_tokens": limits.day_tokens,
+        "budget.run_tokens": limits.run_tokens,
+    }
+    named = {"model.name": "model", "gateway.egress": "egress"}
+    named |= {"disk.group": "disk", "disk.group_files": "files"}
+    return {named.get(key, key): (value, f"config: {key}") for key, value in found.items()}
 
 
 @attrs.frozen
@@ -94,6 +118,7 @@ def table(daemon: Daemon) -> Mapping[str, server.Op]:
     if edges.console is not None:
         tables.append(ConsoleOps(edges.console))
     if edges.guard is not None:
-        tables.append(SettingsOps(acting, edges.guard))
+        defaults = partial(defaults_of, config, edges.costs(config).budget)
+        tables.append(SettingsOps(acting, edges.guard, defaults))
     borrowed = {} if edges.whatsapp is None else edges.whatsapp.ops
     return {**server.ops_of(*tables), **borrowed}

@@ -85,6 +85,9 @@ _DOCUMENT: Final = Record(
 _SETTABLE: Final = {**_NAMED, **{f"budget.{name}": kind for name, kind in _BUDGET.items()}}
 
 
+_LIMITS: Final = frozenset(f"budget.{name}" for name in _BUDGET)
+
+
 class BadSettings(ValueError):
     """The settings of a group cannot be used; the text says which one, for the owner."""
 
@@ -164,6 +167,50 @@ def budget_of(settings: Settings, default: Budget) -> Budget:
     return attrs.evolve(default, **own)
 
 
+@attrs.frozen
+class Standing:
+    """What holds for a group under one name: its value (None: no limit, or as each case is), where that comes from,
+    and what may be written."""
+
+    key: str
+    value: object
+    source: str
+    expected: str
+
+
+OWN: Final = "this group"
+#: What holds for a group that has nothing of its own, by setting, and where that comes from.
+Defaults = Mapping[str, tuple[object, str]]
+_BUILT_IN: Final[Defaults] = {
+    "hosts": ((), "default"),
+    "models": ((), "default: any"),
+    "server_tools": (None, "default: web_search where the internet is open"),
+    "image": ("agent", "default"),
+    "language": (None, "default: as its messages look"),
+}
+
+
+def standing(document: Mapping[str, Any], *, mounted: bool, defaults: Defaults) -> list[Standing]:
+    """What holds for a group, setting by setting. Raises `BadSettings` if its own cannot be read."""
+    mine, found = read(document), []
+    for key, kind in _SETTABLE.items():
+        top, _, inner = key.partition(".")
+        own = document.get(top, {}).get(inner) if inner else document.get(top)
+        value, source = {**_BUILT_IN, **defaults}.get(key, (None, "default"))
+        if own is not None:
+            value, source = own, OWN
+            if own == 0 and key in ("disk", "files", *_LIMITS):
+                value = None
+        elif key == "egress" and value is not None:
+            asked, value = (
+                value,
+                egress_of(mine, default=str(value), mounted=mounted, denied=()).kind,
+            )
+            source = source if asked == value else "default, since it has mounts"
+        found.append(Standing(key, value, source, kind.expected))
+    return found
+
+
 def with_mount(document: Mapping[str, Any], request: MountRequest) -> dict[str, Any]:
     """The document with one more mount, in the place of one of the same name."""
     others = [each for each in document.get("mounts", []) if each.get("name") != request.name]
@@ -182,7 +229,7 @@ def with_value(document: Mapping[str, Any], key: str, text: str) -> dict[str, An
     Checked: raises `BadSettings`."""
     if (kind := _SETTABLE.get(key)) is None:
         raise BadSettings(
-            f"{found(key)} is no setting of a group; known: answers, {', '.join(_SETTABLE)}"
+            f"{found(key)} is no setting of a group; known: answers, model, {', '.join(_SETTABLE)}"
         )
     changed = {**document}
     top, _, inner = key.partition(".")

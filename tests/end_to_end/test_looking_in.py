@@ -82,6 +82,14 @@ def test_the_life_of_a_message_its_tasks_memory_and_cost(tmp_path: Path) -> None
         assert figures["process_open_fds", ()] > 3
         pynchy(home, "metrics", "--output", str(tmp_path / "pynchy.prom"))
         assert openmetrics.read((tmp_path / "pynchy.prom").read_text()).keys() == figures.keys()
+        assert "sonnet" in pynchy(home, "groups", "show", "main")
+        pynchy(home, "groups", "set", "main", "model", "opus")
+        settings = {each["key"]: each for each in asked(home, "groups", "show", "main")["settings"]}
+        assert (settings["model"]["value"], settings["model"]["source"]) == ("opus", "this group")
+        assert settings["disk"]["source"] == "config: disk.group"
+        assert "budget.day_dollars" in pynchy(home, "groups", "set", "main")
+        pynchy(home, "groups", "mount", "main", str(tmp_path / "nowhere"), exits=2)
+        pynchy(home, "groups", "add", "console:kids", "--trigger", " @", exits=2)
         up = asked(home, "export", "main", str(tmp_path / "main.tar.gz"))
         assert up["messages"] >= 4
         assert (up["memories"], up["tasks"]) == (1, 1)

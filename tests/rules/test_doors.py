@@ -305,6 +305,7 @@ ACTS: dict[str, Act] = {
     "change the model": Act(
         {
             "chat": lambda d, _: d.say("/model opus"),
+            "op": lambda d, _: d.op("groups.set", folder="main", key="model", value="opus"),
             "agent": lambda d, _: d.agent("update_group", folder="main", model="opus"),
         }
     ),
@@ -495,3 +496,46 @@ async def test_what_was_used_is_the_same_at_every_door() -> None:
     family = Actor("agent", "agent of family", folder=GroupId("family"))
     with pytest.raises(Refused, match="only main may see"):
         usage_act.used(Tx(there.db, NOON), family, None, days=1, timezone="UTC")
+
+
+async def _shown(there: Doors) -> dict[str, tuple[object, str]]:
+    found = await there.op("groups.show", folder=FAMILY)
+    return {each["key"]: (each["value"], each["source"]) for each in found["settings"]}
+
+
+async def test_what_holds_for_a_group_is_shown_with_where_it_comes_from() -> None:
+    there = Doors()
+    assert (await _shown(there))["model"] == (None, "default")
+    await there.op("groups.set", folder=FAMILY, key="model", value="opus")
+    await there.op("groups.set", folder=FAMILY, key="budget.day_dollars", value="0")
+    shown = await _shown(there)
+    assert shown["model"] == ("opus", "this group")
+    assert shown["budget.day_dollars"] == (None, "this group")  # no limit
+    await there.op("groups.set", folder=FAMILY, key="model")
+    assert (await _shown(there))["model"] == (None, "default")
+    with pytest.raises(OpFailed, match="is not a group"):
+        await there.op("groups.show", folder="nosuch")
+
+
+@pytest.mark.parametrize("name", ["two words", "o\npus", "x" * 101, "s\u00f6nnet"])
+async def test_an_odd_name_of_a_model_is_refused(name: str) -> None:
+    there = Doors()
+    with pytest.raises(OpFailed, match="no name of a model; examples: opus"):
+        await there.op("groups.set", folder=FAMILY, key="model", value=name)
+    assert groups.model_of(there.db, GroupId(FAMILY)) is None
+
+
+async def test_a_model_that_the_group_may_not_use_is_refused() -> None:
+    there = Doors()
+    await there.op("groups.set", folder=FAMILY, key="models", value="claude-haiku-4-5")
+    with pytest.raises(OpFailed, match="may use claude-haiku-4-5 alone"):
+        await there.op("groups.set", folder=FAMILY, key="model", value="opus")
+    await there.op("groups.set", folder=FAMILY, key="model", value="claude-haiku-4-5")
+    assert groups.model_of(there.db, GroupId(FAMILY)) == "claude-haiku-4-5"
+
+
+async def test_usage_of_no_group_is_refused() -> None:
+    there = Doors()
+    assert await there.op("usage", group=FAMILY) == []
+    with pytest.raises(OpFailed, match="is not a group"):
+        await there.op("usage", group="nosuch")

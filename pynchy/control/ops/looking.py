@@ -64,6 +64,8 @@ class LookingOps:
             days=days,
             timezone=self.timezone,
         )
+        if group and not lines:
+            await group_of(self.store, group)  # one that was removed may still have used something
         return [
             {**attrs.asdict(line), "cost": line.cost / 1e6, "estimated": line.estimated / 1e6}
             for line in lines

@@ -5,6 +5,9 @@ The rule that keeps it so: an op reads what it is given, calls an act, and says 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import attrs
 import trio
 
@@ -15,8 +18,10 @@ from pynchy.control.ops.acting import Acting
 from pynchy.control.server import Client, OpFailed, op
 from pynchy.groups.guards import Guards
 from pynchy.maintenance import indexing
-from pynchy.model import GroupId
+from pynchy.model import ChatId, Group, GroupId
+from pynchy.policy import group_settings
 from pynchy.store import groups
+from pynchy.store.database import Database
 
 
 @attrs.frozen
@@ -25,6 +30,7 @@ class SettingsOps:
 
     acting: Acting
     guards: Guards
+    defaults: Callable[[], group_settings.Defaults] = dict
 
     @op("groups.mount")
     async def mount(
@@ -49,14 +55,47 @@ class SettingsOps:
         """Set what a group may reach and spend, from its next run on; without a value, as for everybody.
 
         ``answers`` (mention, reply, name or all) holds from the next message on.
-        ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas), ``image`` (agent or
-        agent-browser), ``budget.day_dollars`` and so on, ``disk`` (as 5g) and ``files`` for what its folders
-        may hold, and ``language`` (en, de, ...) for its searches.
+        ``model`` (a name or an alias), ``egress``, ``hosts``, ``models``, ``server_tools`` (words with commas),
+        ``image`` (agent or agent-browser), ``budget.day_dollars`` and so on, ``disk`` (as 5g) and ``files`` for what
+        its folders may hold, and ``language`` (en, de, ...) for its searches.
         """
         document = await self.acting.get(acts.set_value, GroupId(folder), key, value)
         if key == "language":
             await indexing.refresh(self.acting.store)
         return document
+
+    @op("groups.show")
+    async def show(self, client: Client, *, folder: str) -> object:
+        """What holds for a group: its chats, each setting with where it comes from, and its mounts."""
+        group, chats, document = await self.acting.store.call(_row_of, GroupId(folder))
+        if group is None:
+            raise OpFailed("unknown_group", f"{folder[:80]!r} is not a group")
+        mounts = await self._verdicts(group.folder)
+        defaults = self.defaults()
+        try:
+            found = group_settings.standing(
+                document, mounted=bool(mounts["mounts"]), defaults=defaults
+            )
+        except group_settings.BadSettings as error:
+            raise OpFailed("failed", f"the settings of {folder} cannot be read: {error}") from None
+        model = defaults.get("model", (None, "default"))
+        value, source = model if group.model is None else (group.model, group_settings.OWN)
+        return {
+            **mounts,
+            "name": group.name,
+            "chats": chats,
+            "trigger": group.trigger,
+            "answers": group.answers,
+            "allowed": group.allowed_senders,
+            "others": document.get("others", "context"),
+            "paused": group.paused,
+            "settings": [
+                attrs.asdict(
+                    group_settings.Standing("model", value, source, "a model's name, as opus")
+                ),
+                *map(attrs.asdict, found),
+            ],
+        }
 
     @op("mounts.check")
     async def check(self, client: Client) -> object:
@@ -90,3 +129,10 @@ class SettingsOps:
             "refused": [{"name": r.request.name, "reason": r.reason} for r in extras.refused],
             "notes": [*extras.notes, *([trouble] if trouble else [])],
         }
+
+
+def _row_of(db: Database, folder: GroupId) -> tuple[Group | None, list[ChatId], dict[str, Any]]:
+    group = groups.get(db, folder)
+    if group is None:
+        return None, [], {}
+    return group, groups.chats_of(db, folder), groups.settings(db, folder)
