@@ -1,8 +1,10 @@
 """The command `pynchy` itself: a group that imports a command when it is asked for."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -68,21 +70,39 @@ class _Lazy(click.Group):
         command: click.Command = import_module(f"pynchy.cli.{module}").command
         return command
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        with _told():  # --help writes here already
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         """Ctrl-C ends the command. That is no error to report, but has its own exit code."""
         try:
-            return super().invoke(ctx)
+            with _told():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo(err=True)  # after the ^C that the terminal shows
             raise click.exceptions.Exit(Exit.INTERRUPTED) from None
-        except (click.exceptions.Exit, click.Abort, click.ClickException):
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn a failure that has a sentence for a person into it; a bug goes on as it is."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort, click.ClickException):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+            raise  # whoever read us has seen enough, and click knows it
+        if (failure := _failure(error)) is None:
             raise
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # whoever read us has seen enough, and click knows it
-            if (failure := _failure(error)) is None:
-                raise
-            raise failure from error
+        raise failure from error
 
 
 def _failure(error: Exception) -> click.ClickException | None:
