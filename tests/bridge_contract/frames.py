@@ -74,6 +74,11 @@ class Code:
 
 
 @attrs.frozen
+class Taken:
+    pass
+
+
+@attrs.frozen
 class IsLinked:
     number: str
     new: bool
@@ -100,6 +105,7 @@ Frame = (
     | Answer
     | Qr
     | Code
+    | Taken
     | IsLinked
     | Unlinked
     | Failed
@@ -118,6 +124,7 @@ RUNNING: Final[dict[str, type[Frame]]] = {
 LINKING: Final[dict[str, type[Frame]]] = {
     "qr": Qr,
     "code": Code,
+    "taken": Taken,
     "linked": IsLinked,
     "unlinked": Unlinked,
     "failed": Failed,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.bridge_contract.frames import Chat, Failed, IsLinked, Qr, Unlinked
+from tests.bridge_contract.frames import Chat, Failed, IsLinked, Qr, Taken, Unlinked
 from tests.bridge_contract.running import Linked, open_world
 from tests.whatsapp_server.faults import Refusal
 from tests.whatsapp_server.household import real_library
@@ -15,7 +15,7 @@ def test_a_scanned_code_links_and_the_groups_are_told(linked: Linked) -> None:
     assert linked.code == 0
     kinds = [type(each) for each in linked.said]
     assert kinds[0] is Qr
-    assert kinds.index(IsLinked) < kinds.index(Chat)
+    assert kinds.index(Taken) < kinds.index(IsLinked) < kinds.index(Chat)
     assert IsLinked(NUMBER, new=True) in linked.said
     assert [each.name for each in linked.said if isinstance(each, Chat)] == ["Family"]
 
