@@ -46,17 +46,42 @@ COMMANDS: Final = (
 
 _MODULES: Final = {"import": "import_home"}  # a word of Python's is no name of a module
 
+#: What nobody should be led to by a slip of the keyboard.
+DESTRUCTIVE: Final = frozenset(
+    {"restore", "import", "forget", "remove", "delete", "uninstall", "unmount"}
+)
+
+#: What people type, and is called something else here.
+MEANT: Final = {
+    "start": "pynchy run (in this terminal), or pynchy service start (in the background)",
+    "stop": "pynchy service stop, or Ctrl-C where pynchy run runs",
+    "restart": "pynchy service restart, or Ctrl-C where pynchy run runs and then pynchy run",
+    "login": "pynchy init (Claude's key or token), or pynchy auth whatsapp (link a number)",
+    "ask": 'pynchy send main "your question", or pynchy chat',
+    "list": "pynchy groups list, pynchy tasks list or pynchy approvals list",
+    "setup": "pynchy init",
+    "update": "pynchy upgrade",
+}
+
 
 class _Lazy(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        match args:
+            case ["version"]:
+                args = ["--version"]  # click asks the options again, and ends there
+            case ["help", *words]:
+                args = [*words, "--help"]
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
+            if (meant := MEANT.get(args[0])) is not None:
+                raise click.UsageError(f"There is no {args[0]!r}: {meant}", ctx) from None
             from difflib import get_close_matches  # here: only mistakes need it
 
-            if near := get_close_matches(args[0], COMMANDS, n=1):
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if near and near[0] not in DESTRUCTIVE:
                 raise click.UsageError(f"{error.message} Did you mean {near[0]}?", ctx) from None
             raise
 
@@ -95,6 +120,12 @@ def _told() -> Iterator[None]:
     """Turn a failure that has a sentence for a person into it; a bug goes on as it is."""
     try:
         yield
+    except click.UsageError as error:
+        # The suggestions are click's, in groups of commands: pynchy groups remov
+        if near := getattr(error, "possibilities", None):
+            harmless = [name for name in near if name not in DESTRUCTIVE]
+            near[:] = harmless if near[0] in harmless else []
+        raise
     except (click.exceptions.Exit, click.Abort, click.ClickException):
         raise
     except Exception as error:
