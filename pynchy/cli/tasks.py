@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -104,7 +103,7 @@ class NewTask:
 
     def arguments(self) -> dict[str, str]:
         """The same as the op takes it. Raises UsageError unless it has one schedule."""
-        given = {"cron": self.cron, "interval": _seconds(self.every), "once": self.at}
+        given = {"cron": self.cron, "interval": self.every, "once": self.at}
         chosen = [(kind, value) for kind, value in given.items() if value]
         if len(chosen) != 1:
             raise click.UsageError("give one of --cron, --every and --at")
@@ -123,9 +122,14 @@ class NewTask:
 @command.command("add")
 @click.argument("group", shell_complete=words.groups)
 @click.argument("prompt")
-@click.option("--cron", default="", help='Five fields: "0 8 * * 1-5".')
-@click.option("--every", default="", metavar="TIME", help="An interval: 90, 30m, 2h, 1d.")
-@click.option("--at", default="", metavar="TIME", help="Once: 2026-12-24T18:00.")
+@click.option("--cron", default="", help='Five fields, as "0 8 * * 1-5", or @daily.')
+@click.option("--every", default="", metavar="TIME", help="An interval: 90, 30m, 2h, 1 day.")
+@click.option(
+    "--at",
+    default="",
+    metavar="TIME",
+    help="Once: 8:00, tomorrow 8:00, friday 18:00, 2026-12-24T18:00.",
+)
 @click.option("--isolated", is_flag=True, help="In a fresh conversation each time.")
 @click.option("--name", default="", help="What to call it.")
 @click.option("--skip-missed", is_flag=True, help="Do not make up for what was missed.")
@@ -136,6 +140,7 @@ def add(*, as_json: bool, **given: Any) -> None:
     \b
     pynchy tasks add main "what is on today?" --cron "0 8 * * 1-5"
     pynchy tasks add main "has the kettle boiled?" --every 30m
+    pynchy tasks add main "take the bins out" --at "tomorrow 8:00"
     pynchy tasks add main "remind me of the cake" --at 2026-12-24T18:00
     """
     show(ask("tasks.add", **NewTask(**given).arguments()), _line, as_json=as_json)
@@ -159,16 +164,6 @@ def _add_act(name: str, does: str) -> None:
 
 for _name, _does in _ACTS.items():
     _add_act(_name, _does)
-
-
-def _seconds(every: str) -> str:
-    """An interval in seconds, as the schedule takes it."""
-    if not every:
-        return ""
-    found = re.fullmatch(r"(\d+)\s*([smhd]?)", every.strip().lower())
-    if found is None:
-        raise click.UsageError(f"--every {every}: expected a time such as 90, 30m, 2h or 1d")
-    return str(int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]])
 
 
 def _line(task: dict[str, Any]) -> Iterator[str]:

@@ -59,6 +59,81 @@ def since(text: str, *, timezone: str, now: Micros) -> Micros:
     return found
 
 
+_CRON: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+_EVERY: Final = re.compile(
+    r"(?:every )?([0-9]{1,9}|(?<=every )) ?"
+    r"(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?|)"
+)
+
+
+def cron(text: str) -> str:
+    """A cron line in five fields; the names that cron has for some are understood. Raises `BadSchedule` for others."""
+    plain = _plain(text)
+    if not plain.startswith("@"):
+        return text
+    if plain not in _CRON:
+        raise BadSchedule(
+            f"{text[:40]!r}: expected {', '.join(_CRON)}, or five fields as 0 8 * * 1-5"
+        )
+    return _CRON[plain]
+
+
+def interval(text: str) -> str:
+    """The seconds of an interval: 90, 30m, 1 day, every 2 hours, every day. Raises `BadSchedule`."""
+    found = _EVERY.fullmatch(_plain(text))
+    if found is None or not (found[1] or found[2]):
+        raise BadSchedule(f"{text[:40]!r} is no interval; examples: 90 (seconds), 30m, 2h, 1 day")
+    return str(int(found[1] or 1) * {"s": 1, "": 1, **_SECONDS}[found[2][:1]])
+
+
+def coming(text: str, *, timezone: str, now: Micros) -> str:
+    """A moment to come as ISO 8601 writes it: 8:00 is the next such time, and so is one of a day of the week; tomorrow
+    8:00, 2026-12-24 8:00, in 2 hours. What is written otherwise is left as it is. Raises `BadSchedule`."""
+    plain = _plain(text)
+    if plain.startswith("in ") and (span := _SPAN.fullmatch(plain[3:])) and "ago" not in plain:
+        there = Micros(now + int(span[1]) * _SECONDS[span[2][0]] * 1_000_000)
+        return spell(there, timezone)
+    named, _, clock = plain.rpartition(" ")
+    if (hours := _CLOCK.fullmatch(clock)) is None:
+        if plain in ("today", "tomorrow", *_WEEKDAYS) or _DATE.fullmatch(plain):
+            raise BadSchedule(f"{text[:40]!r} has no time; example: {plain} 8:00")
+        return text
+    today = _wall(now, timezone).date()
+    on, repeats = today, 0  # days until it comes again
+    if not named:
+        repeats = 1
+    elif named == "tomorrow":
+        on += timedelta(days=1)
+    elif named in _WEEKDAYS:
+        on += timedelta(days=(_WEEKDAYS.index(named) - today.weekday()) % 7)
+        repeats = 7
+    elif named != "today":
+        given = _day(named, today) if _DATE.fullmatch(named) else None
+        if given is None:
+            raise BadSchedule(
+                f"{text[:40]!r} is no moment; examples: 8:00, tomorrow 8:00, friday 18:00, 2026-12-24 18:00"
+            )
+        on = given
+    try:
+        wall = datetime.combine(on, time(int(hours[1]), int(hours[2])))
+    except ValueError:
+        raise BadSchedule(f"{clock!r} is no time of the day; example: 18:30") from None
+    if repeats and instant(wall, ZoneInfo(timezone)) <= now:
+        wall += timedelta(days=repeats)
+    moment = instant(wall, ZoneInfo(timezone))
+    if moment <= now:
+        raise BadSchedule(f"{text[:40]!r} is past")
+    return spell(moment, timezone)
+
+
 def _at(
     named: str, hour: int, minute: int, wall: datetime, timezone: str, now: Micros
 ) -> Micros | None:

@@ -539,3 +539,21 @@ async def test_usage_of_no_group_is_refused() -> None:
     assert await there.op("usage", group=FAMILY) == []
     with pytest.raises(OpFailed, match="is not a group"):
         await there.op("usage", group="nosuch")
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "understood"),
+    [
+        ("interval", "every 1 day", "86400"),
+        ("cron", "@daily", "0 0 * * *"),
+        ("interval", "60", "60"),
+    ],
+)
+async def test_a_schedule_is_taken_as_people_write_it(
+    kind: str, written: str, understood: str
+) -> None:
+    there = Doors()
+    made = await there.op("tasks.add", group=FAMILY, prompt="water", kind=kind, value=written)
+    assert (made["kind"], made["value"]) == (kind, understood)
+    with pytest.raises(OpFailed, match="has no time; example: tomorrow 8:00"):
+        await there.op("tasks.add", group=FAMILY, prompt="x", kind="once", value="tomorrow")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pynchy.model import Micros
 from pynchy.schedule import spoken
-from pynchy.schedule.times import BadSchedule, spell
+from pynchy.schedule.times import BadSchedule, parse, spell
 
 BERLIN = "Europe/Berlin"
 HOUR = 3_600_000_000
@@ -127,3 +127,100 @@ def test_a_day_by_its_date_is_that_day_and_no_other(now: Micros, zone: str, back
 def test_a_time_is_the_last_such_one(now: Micros, zone: str, hour: int, minute: int) -> None:
     found = spoken.since(f"{hour}:{minute:02}", timezone=zone, now=now)
     assert 0 <= now - found <= 25 * HOUR
+
+
+# --- what is to come ---
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("16:00", "2026-11-24T16:00"),
+        ("8:00", "2026-11-25T08:00"),  # that of today is past
+        ("15:00", "2026-11-25T15:00"),  # now is not to come
+        ("Tomorrow  8:00", "2026-11-25T08:00"),
+        ("today 18:30", "2026-11-24T18:30"),
+        ("friday 18:00", "2026-11-27T18:00"),
+        ("tuesday 8:00", "2026-12-01T08:00"),
+        ("2026-12-24 8:00", "2026-12-24T08:00"),
+        ("in 2 hours", "2026-11-24T17:00"),
+    ],
+)
+def test_a_moment_to_come_is_understood(text: str, moment: str) -> None:
+    assert spoken.coming(text, timezone=BERLIN, now=NOW) == spell(at(moment), BERLIN)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tomorrow", "has no time; example: tomorrow 8:00"),
+        ("2026-12-24", "has no time"),
+        ("today 8:00", "is past"),
+        ("2026-11-23 8:00", "is past"),
+        ("soon 8:00", "examples: 8:00, tomorrow 8:00"),
+        ("yesterday 8:00", "examples: 8:00, tomorrow 8:00"),
+        ("24:00", "example: 18:30"),
+    ],
+)
+def test_no_moment_to_come_is_refused_with_an_example(text: str, told: str) -> None:
+    with pytest.raises(BadSchedule, match=told):
+        spoken.coming(text, timezone=BERLIN, now=NOW)
+
+
+def test_what_is_written_otherwise_is_left_to_the_schedule() -> None:
+    for text in ("2026-12-24T18:00", "2026-12-24T18:00+01:00", "soon"):
+        assert spoken.coming(text, timezone=BERLIN, now=NOW) == text
+
+
+@given(now=MOMENTS, zone=ZONES, hour=st.integers(0, 23), minute=st.integers(0, 59))
+def test_a_time_to_come_is_the_next_one(now: Micros, zone: str, hour: int, minute: int) -> None:
+    text = f"{hour}:{minute:02}"
+    found = parse(
+        "once",
+        spoken.coming(text, timezone=zone, now=now),
+        timezone=zone,
+        now=Micros(now - 10**7),
+        from_main=True,
+    )
+    assert 0 < found.anchor - now <= 25 * HOUR
+
+
+@given(text=st.text(max_size=30), now=MOMENTS)
+def test_no_text_of_the_future_is_an_error_of_another_kind(text: str, now: Micros) -> None:
+    for understand in (
+        spoken.cron,
+        spoken.interval,
+        lambda each: spoken.coming(each, timezone=BERLIN, now=now),
+    ):
+        try:
+            understand(text)
+        except BadSchedule:
+            continue
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400), ("1 day", 86_400), ("every 1 day", 86_400),
+        ("every day", 86_400), ("Every 2 weeks", 1_209_600), ("5 minutes", 300), ("20 sec", 20),
+    ],
+)  # fmt: skip
+def test_an_interval_is_understood(text: str, seconds: int) -> None:
+    assert spoken.interval(text) == str(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "day", "every", "1.5h", "-1", "1 month", "1 day ago", "٣h"]
+)
+def test_what_is_no_interval_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(BadSchedule, match="examples: 90"):
+        spoken.interval(text)
+
+
+def test_the_names_of_cron_are_lines() -> None:
+    assert spoken.cron("@daily") == spoken.cron(" @Midnight ") == "0 0 * * *"
+    assert spoken.cron("0 8 * * 1-5") == "0 8 * * 1-5"
+    with pytest.raises(BadSchedule, match="@hourly, @daily"):
+        spoken.cron("@reboot")
+    for name in ("@hourly", "@weekly", "@monthly", "@yearly"):
+        parse("cron", spoken.cron(name), timezone=BERLIN, now=NOW, from_main=True)

@@ -16,7 +16,8 @@ from pynchy.actions.effects import Effects
 from pynchy.actions.refused import refused
 from pynchy.control.ops.acting import Acting, group_of, shown
 from pynchy.control.server import Client, OpFailed, op
-from pynchy.model import GroupId, TaskId
+from pynchy.model import GroupId, Micros, TaskId
+from pynchy.schedule import spoken
 from pynchy.schedule.firing import CatchUp
 from pynchy.schedule.times import BadSchedule, parse, spell
 from pynchy.store import task_rows, tasks
@@ -121,9 +122,22 @@ class TaskOps:
         }
 
 
+def _understood(wanted: Wanted, timezone: str, now: Micros) -> str:
+    """The value of a schedule, where it is written as people do. Raises `BadSchedule`."""
+    match wanted.kind:
+        case "cron":
+            return spoken.cron(wanted.value)
+        case "interval":
+            return spoken.interval(wanted.value)
+        case "once":
+            return spoken.coming(wanted.value, timezone=timezone, now=now)
+    return wanted.value
+
+
 def _add(tx: Tx, actor: Actor, wanted: Wanted, timezone: str) -> tuple[task_rows.Task, Effects]:
     with refused(BadSchedule):
-        schedule = parse(wanted.kind, wanted.value, timezone=timezone, now=tx.now, from_main=True)
+        value = _understood(wanted, timezone, tx.now)
+        schedule = parse(wanted.kind, value, timezone=timezone, now=tx.now, from_main=True)
     task = acts.NewTask(
         folder=GroupId(wanted.group),
         prompt=wanted.prompt,
