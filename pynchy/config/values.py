@@ -36,15 +36,21 @@ _TIME_UNITS: Final = {
     "d": DAY,
     "day": DAY,
 }
+#: Powers of 1024, also where the B is written: so do the engines take it.
 _SIZE_UNITS: Final = {
     "": 1,
+    "b": 1,
     "k": KIB,
+    "kb": KIB,
     "kib": KIB,
     "m": MIB,
+    "mb": MIB,
     "mib": MIB,
     "g": GIB,
+    "gb": GIB,
     "gib": GIB,
     "t": TIB,
+    "tb": TIB,
     "tib": TIB,
 }
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pynchy.config.settings import SECTIONS, Config, Credential
 from pynchy.config.sources import ConfigError, from_environ
 from pynchy.config.timezone import machine_timezone
-from pynchy.config.values import GIB, spell_size, spell_time
+from pynchy.config.values import GIB, Size, spell_size, spell_time
 from pynchy.model import HOUR
 from pynchy_agent.values import Kind
 
@@ -389,6 +389,15 @@ def test_spelled_out() -> None:
         "1 d",
     ]
     assert [spell_size(x) for x in (1, 1024, 512 * 1024**2, GIB)] == ["1", "1k", "512m", "1g"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2g", 2 * GIB), ("2gb", 2 * GIB), ("2 GB", 2 * GIB), ("2GiB", 2 * GIB), ("512mb", 512 << 20), ("1 TB", 1 << 40),
+     ("64 kB", 64 << 10), ("100b", 100)],
+)  # fmt: skip
+def test_a_size_is_understood_however_its_unit_is_written(text: str, size: int) -> None:
+    assert Size(0, 1 << 50).parse(text) == size
 
 
 @given(
