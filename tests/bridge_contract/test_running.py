@@ -39,6 +39,8 @@ async def test_it_says_who_it_is_and_hands_over_nothing_before_it_may(
         await bridge.ask("pulse")
         groups = await bridge.ask("groups")
         assert groups.groups == ((world.family.jid, "Family"),)
+        with trio.move_on_after(1):  # time enough for a bridge that does not wait
+            await bridge.hear_text("early")
         assert bridge.texts == []
         await bridge.say("ready")
         await bridge.hear_text("early")
