@@ -56,6 +56,8 @@ class Intake:
             self._set_aside(event, error)
 
     def _take(self, event: Any) -> None:
+        # The library writes them down a moment later, and its file can be busy when one is looked up.
+        self._numbers.update(reading.numbers_told(event))
         told = reading.expiration_of(event, own=self.own, number_of=self._number_of)
         if told is not None:
             chat, seconds = told

@@ -117,6 +117,19 @@ def read(event: Any, *, own: Own, number_of: Callable[[str], str | None]) -> Rea
     return Read(message, media, by)
 
 
+def numbers_told(event: Any) -> dict[str, str]:
+    """The numbers behind hidden ids, as far as this event tells both ids of a person."""
+    source = event.Info.MessageSource
+    told: dict[str, str] = {}
+    for jid, other in ((source.Sender, source.SenderAlt), (source.Chat, source.RecipientAlt)):
+        pair = (text_id(jid), text_id(other))
+        hidden = [each for each in pair if each.rpartition("@")[2] in HIDDEN]
+        numbers = [each for each in pair if each.endswith("@" + PEOPLE)]
+        if hidden and numbers:
+            told[hidden[0]] = numbers[0]
+    return told
+
+
 def registered_as(chat: str, event: Any, registered: Collection[str]) -> str:
     """The id under which the chat of a message is registered; its canonical one, if it is under none.
 

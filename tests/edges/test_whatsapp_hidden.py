@@ -36,3 +36,22 @@ def test_a_chat_registered_under_a_hidden_id_goes_on_when_the_number_is_known(
         ("8010@lid", "two"),
         ("8010@lid", "three"),
     ]
+
+
+def test_a_number_that_a_message_told_is_known_although_the_library_cannot_be_asked(
+    tmp_path: Path,
+) -> None:
+    family = "120363000000000001"
+    orders = Orders(name="Pynchy", media_limit=1000, chats={f"{family}@g.us": str(tmp_path)})
+    own = Own(number="4917@s.whatsapp.net", lid="8001@lid", name="Pynchy")
+    journal = Journal(tmp_path / "journal.db")
+    intake = Intake(journal, orders, own, threading.Event(), lambda _: None)
+    with protobufs_alone():
+        both = {"sender": jid("8010", "lid"), "sender_alt": jid("4920", "s.whatsapp.net")}
+        intake.message(message("A", chat=family, text="one", **both))
+        intake.message(message("B", chat=family, text="two", sender=both["sender"]))
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        rows = db.execute("SELECT payload FROM events ORDER BY number").fetchall()
+    db.close()
+    told = [json.loads(payload)["message"] for (payload,) in rows]
+    assert [each["sender"] for each in told] == ["4920@s.whatsapp.net"] * 2

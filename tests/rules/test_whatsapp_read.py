@@ -12,6 +12,7 @@ from pynchy.whatsapp.read import (
     Read,
     chat_id,
     failure_state,
+    numbers_told,
     outcome,
     plain,
     read,
@@ -172,6 +173,16 @@ def test_hidden_ids_become_numbers() -> None:  # threat M2
     ):
         found = got(event).message
         assert (found.chat, found.sender) == ("4918@s.whatsapp.net", "4918@s.whatsapp.net")
+
+
+def test_a_message_with_both_ids_of_a_person_tells_the_number() -> None:
+    hidden, number = jid("8002", "lid", 4), jid("4918", "s.whatsapp.net", 4)
+    told = {"8002@lid": "4918@s.whatsapp.net"}
+    for sender, alt in ((hidden, number), (number, hidden)):
+        assert numbers_told(message("A", chat=GROUP, sender=sender, sender_alt=alt)) == told
+    sent = message("A", chat="8002", server="lid", from_me=True, recipient_alt=number)
+    assert numbers_told(sent) == told
+    assert numbers_told(message("A", chat=GROUP, sender=hidden)) == {}
 
 
 def test_an_unknown_hidden_id_stays_and_can_be_answered() -> None:
