@@ -35,12 +35,11 @@ from pynchy.container.deadlines import Timeouts
 from pynchy.container.engines.health import Health
 from pynchy.control import server
 from pynchy.control.subscriptions import Watching
-from pynchy.daemon import desktop, edges, effects, ops, recovery
+from pynchy.daemon import desktop, edges, effects, ops, recovery, scheduler
 from pynchy.daemon.edges import Edges
 from pynchy.daemon.lock import open_lock
 from pynchy.daemon.loop_watchdog import open_watch
 from pynchy.daemon.recovery import Recovery
-from pynchy.daemon.scheduler import Scheduler
 from pynchy.daemon.workers import GroupWorkers
 from pynchy.files.changes import Watches, open_watches
 from pynchy.files.disk import Threshold, space_of
@@ -212,7 +211,7 @@ async def serve(
             stored=after.terminals.stored,
             on_state=channels.on_state,
         )
-        schedule = Scheduler(
+        schedule = scheduler.Scheduler(
             store,
             tasks,
             due=bell.tasks,

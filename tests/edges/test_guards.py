@@ -178,7 +178,7 @@ def test_a_group_has_one_image_or_the_other() -> None:
         ("budget.day_dollars", "nan", "budget.day_dollars: expected an amount of dollars"),
         ("budget.day_tokens", "1.5", "budget.day_tokens: expected a whole number"),
         ("server_tools", "bash", "server_tools: item 1: expected one of "),
-        ("mounts", "/", "'mounts' is no setting of a group; known: answers, egress, "),
+        ("mounts", "/", "'mounts' is no setting of a group; known: answers, model, egress, "),
     ],
 )
 def test_a_wrong_value_says_which_setting_and_what_was_expected(

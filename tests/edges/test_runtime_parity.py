@@ -57,6 +57,9 @@ status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in
 python = subprocess.run(["python3", "-Ic", "import sys; print(sys.prefix); import claude_agent_sdk"],
     capture_output=True, text=True)
 own = {"PATH", "PYTHONPATH", "container", "HOSTNAME", "PWD"}  # of the engine, or below
+# In bwrap the certificates are this machine's; an image has its own.
+own |= {"SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS",
+    "CARGO_HTTP_CAINFO"}
 empty = {name for name, value in os.environ.items() if not value}
 print(json.dumps({
     "name": [tried(getpass.getuser), said("whoami"), said("id", "-un"), said("id", "-gn"),
