@@ -76,20 +76,32 @@ def prompt(text: str, *images: wire.Image) -> wire.Prompt:
     return wire.Prompt(id=str(uuid4()), text=text, images=images)
 
 
+#: What a run of a group that is not main is told at its start.
+START = wire.Start(
+    run="0" * 16,
+    group="family",
+    chat="console:family",
+    is_main=False,
+    scheduled=False,
+    session=None,
+    model=None,
+    tools=(),
+    timezone="UTC",
+    assistant="Pynchy",
+    token="token",
+    gateway="/run/pynchy/gateway.sock",
+)
+
+
 def start(
     home: Home, *prompts: wire.Prompt, session: str | None = None, tools: Sequence[str] = ()
 ) -> wire.Start:
-    return wire.Start(
+    return attrs.evolve(
+        START,
         run="00112233aabbccdd",
-        group="family",
-        chat="console:family",
-        is_main=False,
-        scheduled=False,
         session=session,
-        model=None,
         tools=tuple(TOOLS[name].on_the_wire for name in tools),
         timezone="Europe/Berlin",
-        assistant="Pynchy",
         token="run-token",
         gateway=str(home.gateway),
         prompts=prompts,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, Protocol
 
 import attrs
 
+from pynchy.whatsapp.questions import NoAnswer, Questions
+
 FRESH: Final = 60.0  # seconds that an answer is used for
 WAIT: Final = 20.0  # seconds for an answer
 
-_asking: Final = threading.BoundedSemaphore(8)
+_asked: Final = Questions(
+    8, "too many other questions were not answered", about="who is in the group: "
+)
 
 
 class Unknown(Exception):
@@ -52,15 +55,9 @@ class Members:
         if time.monotonic() - asked < FRESH:
             return found
         client = self._client()
-        if not _asking.acquire(blocking=False):
-            raise Unknown("too many other questions were not answered")
-        question = ThreadPoolExecutor(1).submit(client.members, group)  # it may never come back
-        question.add_done_callback(lambda _: _asking.release())
         try:
-            found = question.result(WAIT)
-        except TimeoutError:
-            raise Unknown("who is in the group: no answer") from None
-        except Exception as error:  # the library has one sort of error, with words in it
-            raise Unknown(f"who is in the group: {error}") from None
+            found = _asked.ask(partial(client.members, group), WAIT)
+        except NoAnswer as none:
+            raise Unknown(str(none)) from None
         self._known[group] = time.monotonic(), found
         return found

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -52,7 +53,7 @@ def pair(out: ToDaemon, *, phone: str, again: bool) -> NoReturn:
     _Checking(out, client, account).run()
 
 
-class _Pairing:
+class _Pairing(ABC):
     """One client, from connecting to what it tells of the link."""
 
     def __init__(self, out: ToDaemon, client: Client) -> None:
@@ -61,8 +62,9 @@ class _Pairing:
         client.on_login(self._on_login)
         client.on("ConnectedEv", lambda _: start(self.connected))
 
+    @abstractmethod
     def connected(self) -> None:
-        raise NotImplementedError
+        """Say what is to be said once WhatsApp has let us in."""
 
     def _on_login(self, word: str) -> None:
         if word and word != "success":

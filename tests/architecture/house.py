@@ -119,6 +119,7 @@ PLAN: dict[str, Kind] = {
     "pynchy.whatsapp.media": Kind.EDGE,
     "pynchy.whatsapp.pairing": Kind.PROCEDURE,
     "pynchy.whatsapp.members": Kind.EDGE,
+    "pynchy.whatsapp.questions": Kind.EDGE,
     "pynchy.whatsapp.network": Kind.EDGE,
     "pynchy.whatsapp.presence": Kind.EDGE,
     "pynchy.whatsapp.process": Kind.EDGE,

@@ -23,8 +23,9 @@ from pynchy.gateway.proxy import SOCKET, Gateway
 from pynchy.logs import logger
 from pynchy.model import GroupId, RunId
 from pynchy.policy.allowance import Egress
-from pynchy_agent import launch, relay, wire
+from pynchy_agent import launch, relay
 from pynchy_agent.places import Places
+from tests.guest import START
 from tests.internet import HOSTS, Internet, bring_up
 
 #: The ways out that a group may have, by what they are called here.
@@ -112,23 +113,9 @@ def _environment(home: Path, ca_file: Path) -> dict[str, str]:
         name: str(ca_file) if value == CERTIFICATES else value
         for name, value in container_env(spec).items()
     }
-    start = wire.Start(
-        run="0123456789abcdef",
-        group="family",
-        chat="console:family",
-        is_main=False,
-        scheduled=False,
-        session=None,
-        model=None,
-        tools=(),
-        timezone="UTC",
-        assistant="Pynchy",
-        token="token",
-        gateway="/run/pynchy/gateway.sock",
-    )
     places = Places(*[home] * len(attrs.fields(Places)))
     environ = container | {"PATH": os.environ["PATH"], "HOME": str(home)}
-    return launch.environment(start, f"http://127.0.0.1:{PORT}", places, environ)
+    return launch.environment(START, f"http://127.0.0.1:{PORT}", places, environ)
 
 
 async def _inside(gateway: str, home: Path, script: str, env: Mapping[str, str]) -> int:

@@ -6,12 +6,9 @@ import stat
 import subprocess
 import sys
 import termios
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -22,6 +19,7 @@ from pynchy.config.dotenv import parse_env
 from pynchy.config.paths import Home
 from pynchy.config.sources import from_environ
 from pynchy.daemon.lock import open_lock
+from tests.http_server import QuietHandler, open_http_server
 from tests.terminal import Terminal, terminal
 
 KEY = "sk-ant-api03-planted"
@@ -63,22 +61,14 @@ def states(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
 
 @contextmanager
 def model_api(status: int) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(status)
             self.send_header("content-length", "0")
             self.end_headers()
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with open_http_server(Handler) as url:
+        yield url
 
 
 @pytest.mark.runtime("bwrap")

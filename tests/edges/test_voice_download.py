@@ -1,12 +1,9 @@
 """Fetching a model: broken off and gone on with, and nothing taken that is not it."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -18,6 +15,7 @@ from pynchy.config.settings import Config, Voice
 from pynchy.voice import models
 from pynchy.voice.download import NotFetched, Route, fetch, take
 from pynchy.voice.parts import wrong_with
+from tests.http_server import QuietHandler, open_http_server
 
 BODY = b"lmgg" + bytes(range(256)) * 4000
 
@@ -38,7 +36,7 @@ class Place:
 def place() -> Iterator[Place]:
     has = Place()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             begin = self.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-")
             has.asked.append(begin)
@@ -52,19 +50,9 @@ def place() -> Iterator[Place]:
             self.end_headers()
             self.wfile.write(rest if has.breaks_after is None else rest[: has.breaks_after])
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    has.url = f"http://127.0.0.1:{server.server_address[1]}/ggml-x.bin"
-    try:
+    with open_http_server(Handler) as url:
+        has.url = f"{url}/ggml-x.bin"
         yield has
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def get(has: Place, file: Path, model: str = "x") -> str:

@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from tests.internet import Internet
-from tests.messages_api import Reply, Request, open_messages_api, says, uses
+from tests.messages_api import Reply, Request, Script, open_messages_api, says, uses
 
 KEY = "sk-ant-api03-scripted"  # what a daemon with this model needs in ANTHROPIC_API_KEY
 
@@ -93,12 +93,12 @@ def _plan(messages: list[dict[str, Any]]) -> tuple[str, list[list[Call]], int]:
 
 
 @contextmanager
-def open_scripted(internet: Internet, model: Scripted) -> Iterator[Scripted]:
-    """Serve the model where a daemon inside finds it, at `Internet.model_url`, for the length of the block."""
+def open_scripted(internet: Internet, answer: Script) -> Iterator[None]:
+    """Serve a model where a daemon inside finds it, at `Internet.model_url`, for the length of the block."""
     up, over = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        async with open_messages_api(model.answer, internet.model_socket):
+        async with open_messages_api(answer, internet.model_socket):
             up.set()
             await trio.to_thread.run_sync(over.wait)
 
@@ -106,7 +106,7 @@ def open_scripted(internet: Internet, model: Scripted) -> Iterator[Scripted]:
     thread.start()
     try:
         assert up.wait(10)
-        yield model
+        yield
     finally:
         over.set()
         thread.join()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.house import Daemon, environment, running
+from tests.end_to_end.house import Daemon, Talk, environment, running
+from tests.http_server import QuietHandler, open_http_server
 
 READ = 2_050_000  # tokens at $2 for a million: $4.10, more than 80 % of $5
 
@@ -23,7 +22,7 @@ READ = 2_050_000  # tokens at $2 for a million: $4.10, more than 80 % of $5
 def model_api(asked: list[dict[str, Any]]) -> Iterator[str]:
     """An API that answers everything with a word, and has read very much for it."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
@@ -68,16 +67,19 @@ def model_api(asked: list[dict[str, Any]]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(said.encode())
 
-        def log_message(self, *_: Any) -> None:
-            pass
+    with open_http_server(Handler) as url:
+        yield url
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+
+@contextmanager
+def open_paying_home(home: Path, asked: list[dict[str, Any]]) -> Iterator[tuple[Daemon, Talk]]:
+    """A daemon with a key and nothing set besides. ``asked`` gets the bodies of its calls of the model."""
+    with (
+        model_api(asked) as url,
+        running(home, "bwrap", f"model.base_url={url}", ANTHROPIC_API_KEY="sk-ant-x") as daemon,
+        daemon.talk() as owner,
+    ):
+        yield daemon, owner
 
 
 def tells(daemon: Daemon, *command: str) -> str:
@@ -96,13 +98,7 @@ def test_a_key_without_settings_has_a_model_and_a_budget_and_main_hears_of_it(
     tmp_path: Path, runtime_name: str
 ) -> None:
     asked: list[dict[str, Any]] = []
-    with (
-        model_api(asked) as url,
-        running(
-            tmp_path / "home", "bwrap", f"model.base_url={url}", ANTHROPIC_API_KEY="sk-ant-x"
-        ) as daemon,
-        daemon.talk() as owner,
-    ):
+    with open_paying_home(tmp_path / "home", asked) as (daemon, owner):
         before = owner.call("bill")
         assert (before["today"]["limit"], before["of_all"]["limit"]) == (5.0, 15.0)
         owner.say("hello")
@@ -127,13 +123,7 @@ def test_a_group_held_to_other_models_than_the_usual_one_is_answered_by_one_of_t
     tmp_path: Path, runtime_name: str
 ) -> None:
     asked: list[dict[str, Any]] = []
-    with (
-        model_api(asked) as url,
-        running(
-            tmp_path / "home", "bwrap", f"model.base_url={url}", ANTHROPIC_API_KEY="sk-ant-x"
-        ) as daemon,
-        daemon.talk() as owner,
-    ):
+    with open_paying_home(tmp_path / "home", asked) as (daemon, owner):
         wrong = subprocess.run(
             [sys.executable, "-m", "pynchy", "groups", "set", "main", "budget.day_dollars", "-3"],
             env=environment(daemon.home.root),

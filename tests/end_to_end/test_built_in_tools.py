@@ -109,8 +109,9 @@ class World:
 def open_world(
     tmp_path: Path, internet: Internet, *settings: str, model: Scripted | None = None
 ) -> Iterator[World]:
+    model = model or Scripted(small_calls)
     with (
-        open_scripted(internet, model or Scripted(small_calls)) as served,
+        open_scripted(internet, model.answer),
         running(
             tmp_path / "home",
             "bwrap",
@@ -121,7 +122,7 @@ def open_world(
         ) as daemon,
         daemon.talk() as talk,
     ):
-        yield World(daemon, talk, served)
+        yield World(daemon, talk, model)
 
 
 @pytest.mark.parametrize("egress", ["none", "allowlist", "public"])

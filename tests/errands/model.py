@@ -7,18 +7,15 @@ What it answers comes of what its tools gave back.
 from __future__ import annotations
 
 import html
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
 import trio
 
 from tests.end_to_end.scripted import Call, results
-from tests.internet import Internet
-from tests.messages_api import Reply, Request, blocks, open_messages_api, says, uses
+from tests.messages_api import Reply, Request, blocks, says, uses
 
 #: One answer of the model: calls of tools, or words; known from the start, or made of what it is asked with.
 Answer = list[Call] | str
@@ -130,23 +127,3 @@ def _asked_by_the_cli(call: Request) -> Reply | None:
         page = first.partition("Web page content:")[2]
         return says("; ".join(point for point in ("rye", "salt", "two hours") if point in page))
     return None
-
-
-@contextmanager
-def open_model(internet: Internet, model: Model) -> Iterator[None]:
-    """Serve the model where a daemon inside finds it, for the length of the block."""
-    up, over = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        async with open_messages_api(model.answer, internet.model_socket):
-            up.set()
-            await trio.to_thread.run_sync(over.wait)
-
-    thread = threading.Thread(target=trio.run, args=(serve,))
-    thread.start()
-    try:
-        assert up.wait(10)
-        yield
-    finally:
-        over.set()
-        thread.join()

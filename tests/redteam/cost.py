@@ -31,6 +31,7 @@ from pynchy.model import GroupId, RunId
 from pynchy.policy.allowance import Egress
 from pynchy.reader_budget import Account, charged_to, open_loop_time
 from pynchy_agent import wire
+from tests.guest import START
 
 SIZE: Final = 192 << 10  # bytes of one try
 LONGEST: Final = 0.1  # seconds of the processor that one step of the loop may take
@@ -193,12 +194,8 @@ class Box:
 
 
 async def frames(folder: Path, data: bytes) -> None:
-    start = wire.Start(
-        run="0" * 16, group="g", chat="console:g", is_main=False, scheduled=False, session=None, model=None,
-        tools=(), timezone="UTC", assistant="Pynchy", token="t", gateway="/run/gateway.sock",
-    )  # fmt: skip
     heard_in, heard = trio.open_memory_channel[Traffic](0)
-    async with open_session(Box(data), heard_in, start):
+    async with open_session(Box(data), heard_in, START):
         while isinstance(await heard.receive(), Heard):
             pass
 

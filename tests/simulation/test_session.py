@@ -22,21 +22,8 @@ from pynchy.container.session import (
     open_session,
 )
 from pynchy_agent import wire
+from tests.guest import START
 
-START = wire.Start(
-    run="0" * 16,
-    group="family",
-    chat="console:family",
-    is_main=False,
-    scheduled=False,
-    session=None,
-    model=None,
-    tools=(),
-    timezone="UTC",
-    assistant="Pynchy",
-    token="token",
-    gateway="/run/pynchy/gateway.sock",
-)
 IDLE = wire.encode_frame(wire.Idle())
 
 
