@@ -165,11 +165,16 @@ def _try(kind: str, secret: str, config: Config) -> None:
 
     from pynchy.gateway.exchange import UpstreamUnreachable
     from pynchy.gateway.upstream import credential_of, try_credential
-    from pynchy.gateway.way import Way
+    from pynchy.gateway.way import way_of
 
     key = credential_of(kind, secret)
-    way = Way(config.gateway.proxy, config.gateway.ca_file, config.gateway.no_proxy)
-    ask = partial(try_credential, key, base_url=config.model.base_url, way=way, now=time.time())
+    ask = partial(
+        try_credential,
+        key,
+        base_url=config.model.base_url,
+        way=way_of(config.gateway),
+        now=time.time(),
+    )
     try:
         verdict = trio.run(ask)
     except UpstreamUnreachable as error:

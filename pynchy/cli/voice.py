@@ -80,7 +80,7 @@ def _install_packages(config: Config, *, engine: str) -> None:
 
 
 def _fetch_model(config: Config) -> None:
-    from pynchy.gateway.way import Way
+    from pynchy.gateway.way import way_of
     from pynchy.voice import download, models, parts
 
     voice = config.voice
@@ -94,8 +94,7 @@ def _fetch_model(config: Config) -> None:
         f"model {voice.model}: {spell_bytes(known.size) if known else 'size not known'} from {url}"
     )
     gateway = config.gateway
-    way = Way(gateway.proxy, gateway.ca_file, gateway.no_proxy)
-    route = download.Route(way.proxy_to(url), gateway.ca_file)
+    route = download.Route(way_of(gateway).proxy_to(url), gateway.ca_file)
 
     def begun(have: int, whole: int) -> None:
         if have:

@@ -17,7 +17,7 @@ from pynchy.config.paths import Home
 from pynchy.container.skills import mounts as skill_mounts
 from pynchy.container.spec import CLAUDE, WORK, Mount
 from pynchy.files import trees
-from pynchy.files.writing import replace, sync
+from pynchy.files.writing import keep, replace, sync
 from pynchy.logs import logger
 from pynchy.model import Group, GroupId, RunId
 
@@ -205,9 +205,8 @@ def certificates(home: Home, ca_file: Path) -> Path | None:
     path = home.data / "agent" / "certificates.pem"
     try:
         content = ca_file.read_bytes()
-        if not path.exists() or path.read_bytes() != content:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            replace(path, content, mode=0o644)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        keep(path, content, mode=0o644)
     except OSError as error:
         logger.warning("gateway.ca_file cannot be used: {}", error)
         return None

@@ -37,7 +37,7 @@ from pynchy.files.disk import ENDLESS, Space
 from pynchy.gateway.exchange import RunIdentity, Upstream
 from pynchy.gateway.proxy import Gateway
 from pynchy.gateway.searching import Searching
-from pynchy.gateway.way import Way
+from pynchy.gateway.way import way_of
 from pynchy.groups.guards import Guards
 from pynchy.ipc.watcher import CommandService
 from pynchy.logs import logger
@@ -192,7 +192,9 @@ async def open_upstream(config: Config) -> AsyncIterator[Upstream]:
 
     credential = credential_of(config.credential.kind, config.credential.secret)
     base_url = config.model.base_url
-    async with open_anthropic(credential, base_url=base_url, way=way_of(config)) as upstream:
+    async with open_anthropic(
+        credential, base_url=base_url, way=way_of(config.gateway)
+    ) as upstream:
         yield upstream
 
 
@@ -210,18 +212,12 @@ def renewing(config: Config, upstream: Upstream) -> Callable[[Credential], None]
     return use
 
 
-def way_of(config: Config) -> Way:
-    """The way to the internet, as the owner has set it."""
-    ours = config.gateway
-    return Way(ours.proxy, ours.ca_file, ours.no_proxy)
-
-
 def gateway(config: Config, upstream: Upstream, store: Store, world: World) -> Gateway:
     """The one way out of a container, with its book in the store."""
     return Gateway(
         upstream=upstream,
         searching=_searching(config, upstream),
-        way=way_of(config),
+        way=way_of(config.gateway),
         ledger=StoreLedger(store, now=world.now, day_of=partial(day_of, config.assistant.timezone)),
         tell=partial(_budget_used_up, store, world),
         report=partial(_refused, store, world),

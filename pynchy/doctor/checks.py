@@ -48,7 +48,7 @@ from pynchy.gateway.outer_proxy import dial_proxy, open_tunnel, refuses
 from pynchy.gateway.policy import Refusal
 from pynchy.gateway.prices import PRICED
 from pynchy.gateway.upstream import Verdict, credential_of, try_credential
-from pynchy.gateway.way import Way
+from pynchy.gateway.way import way_of
 from pynchy.limits import DOCTOR
 from pynchy.store import backup, belonging
 from pynchy.store import whatsapp_session as session
@@ -152,15 +152,11 @@ async def examine(
     return attrs.evolve(patient, verdict=await _ask(config, now=patient.now))
 
 
-def way_of(config: Config) -> Way:
-    return Way(config.gateway.proxy, config.gateway.ca_file, config.gateway.no_proxy)
-
-
 async def _ask(config: Config, *, now: float) -> Verdict | str:
     assert config.credential is not None
     key = credential_of(config.credential.kind, config.credential.secret)
     try:
-        base_url, way = config.model.base_url, way_of(config)
+        base_url, way = config.model.base_url, way_of(config.gateway)
         return await try_credential(key, base_url=base_url, way=way, now=now)
     except UpstreamUnreachable as error:
         return str(error)
@@ -280,7 +276,7 @@ async def check_proxy(patient: Patient) -> Finding:
         return Finding("warn", "not known while the configuration is wrong", "fix that first")
     if not (proxy := config.gateway.proxy):
         return Finding("ok", "none; gateway.proxy names one, where there has to be")
-    way = way_of(config)
+    way = way_of(config.gateway)
     try:
         await trio.aclose_forcefully(await dial_proxy(way, proxy))
         if not patient.online:

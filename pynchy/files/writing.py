@@ -19,6 +19,12 @@ def replace(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
     aside.replace(path)
 
 
+def keep(path: Path, content: bytes, *, mode: int) -> None:
+    """Have a file hold this. One that is right already is left alone: a container may have it mounted."""
+    if not path.exists() or path.read_bytes() != content:
+        replace(path, content, mode=mode)
+
+
 def sync(path: Path) -> None:
     """Have the disk keep a file, or the names in a folder."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -43,17 +43,21 @@ class Standing:
     @property
     def shown(self) -> str:
         """What may be spent, in words; nothing where there is no limit."""
-        money = () if self.money is None else (f"${self.money / 1e6:.2f}",)
-        return " and ".join(
-            (*money, *(() if self.tokens is None else (f"{self.tokens:,} tokens",)))
-        )
+        return self._spelled(self.money or 0, self.tokens or 0)
 
     @property
     def spent(self) -> str:
         """What was spent, in the same words."""
-        money = () if self.money is None else (f"${self.money_spent / 1e6:.2f}",)
-        tokens = () if self.tokens is None else (f"{self.tokens_spent:,} tokens",)
-        return " and ".join((*money, *tokens))
+        return self._spelled(self.money_spent, self.tokens_spent)
+
+    def _spelled(self, money: int, tokens: int) -> str:
+        """These, as far as this budget counts them."""
+        parts = []
+        if self.money is not None:
+            parts.append(f"${money / 1e6:.2f}")
+        if self.tokens is not None:
+            parts.append(f"{tokens:,} tokens")
+        return " and ".join(parts)
 
     @property
     def nearly_used_up(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import attrs
@@ -32,6 +32,22 @@ class Way:
 
 
 DIRECT: Final = Way()
+
+
+class Settings(Protocol):
+    """The section ``gateway`` of the settings, as far as it is about the way."""
+
+    @property
+    def proxy(self) -> str: ...
+    @property
+    def ca_file(self) -> Path | None: ...
+    @property
+    def no_proxy(self) -> tuple[str, ...]: ...
+
+
+def way_of(settings: Settings) -> Way:
+    """The way that the owner has set."""
+    return Way(settings.proxy, settings.ca_file, settings.no_proxy)
 
 
 def _is_direct(host: str, excepted: tuple[str, ...]) -> bool:

@@ -29,6 +29,11 @@ class Budget:
     run_money: int | None = None
     run_tokens: int | None = None
 
+    @property
+    def by_day(self) -> bool:
+        """Whether anything is limited in a day."""
+        return (self.all_money, self.day_money, self.day_tokens) != (None, None, None)
+
 
 WARN_AT: Final = 0.8  # of a day's budget: main is told when so much of it is used
 

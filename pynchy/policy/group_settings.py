@@ -85,7 +85,8 @@ _DOCUMENT: Final = Record(
 _SETTABLE: Final = {**_NAMED, **{f"budget.{name}": kind for name, kind in _BUDGET.items()}}
 
 
-_LIMITS: Final = frozenset(f"budget.{name}" for name in _BUDGET)
+# Of these 0 is no limit.
+_LIMITS: Final = frozenset({"disk", "files", *(f"budget.{name}" for name in _BUDGET)})
 
 
 class BadSettings(ValueError):
@@ -193,13 +194,14 @@ _BUILT_IN: Final[Defaults] = {
 def standing(document: Mapping[str, Any], *, mounted: bool, defaults: Defaults) -> list[Standing]:
     """What holds for a group, setting by setting. Raises `BadSettings` if its own cannot be read."""
     mine, found = read(document), []
+    otherwise = {**_BUILT_IN, **defaults}
     for key, kind in _SETTABLE.items():
         top, _, inner = key.partition(".")
         own = document.get(top, {}).get(inner) if inner else document.get(top)
-        value, source = {**_BUILT_IN, **defaults}.get(key, (None, "default"))
+        value, source = otherwise.get(key, (None, "default"))
         if own is not None:
             value, source = own, OWN
-            if own == 0 and key in ("disk", "files", *_LIMITS):
+            if own == 0 and key in _LIMITS:
                 value = None
         elif key == "egress" and value is not None:
             asked, value = (

@@ -52,13 +52,13 @@ def reserve(tx: Tx, who: RunIdentity, wanted: Wanted, *, day: str) -> Reserved |
 def _budgets(db: Database, who: RunIdentity, day: str) -> Iterator[Standing]:
     """The budgets that there are, each with what was spent of it."""
     limits = who.budget
-    of_all, of_group = days(db, who.group, limits, day)
-    if limits.all_money is not None:
+    of_all, of_group = days(db, who.group, limits, day) if limits.by_day else (None, None)
+    if of_all is not None and limits.all_money is not None:
         yield of_all
     run = (limits.run_money, limits.run_tokens)
     if run != (None, None):
         yield Standing(f"run {who.run}", "this run", *run, *_spent(db, "run_id = ?", who.run))
-    if (limits.day_money, limits.day_tokens) != (None, None):
+    if of_group is not None and (limits.day_money, limits.day_tokens) != (None, None):
         yield of_group
 
 
@@ -98,8 +98,9 @@ def settle(tx: Tx, reserved: Reserved, usage: Usage) -> None:
             reserved.id,
         ),
     )
-    if settled.rowcount and not reserved.free and reserved.who is not None:
-        _warn(tx, reserved.who, reserved.id)
+    who = reserved.who
+    if settled.rowcount and not reserved.free and who is not None and who.budget.by_day:
+        _warn(tx, who, reserved.id)
 
 
 def _warn(tx: Tx, who: RunIdentity, call: int) -> None:

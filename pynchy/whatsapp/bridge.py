@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from pynchy.config import cores
+from pynchy.files.disk import space_of
 from pynchy.store import whatsapp_session as session
 from pynchy.whatsapp import lines, media
 from pynchy.whatsapp import process as own_process
@@ -229,7 +230,7 @@ class Bridge:
             handle(event)
         except Exception:  # contained here, and only here: one event's trouble
             _log.exception("an event was not understood")
-        if _is_full() and not self.ending:  # what follows is kept by WhatsApp, and not by us
+        if not self.ending and _is_full():  # what follows is kept by WhatsApp, and not by us
             self.ending = True
             self.out.state("disconnected", FULL)
             start(self._leave)
@@ -351,8 +352,7 @@ class Bridge:
 
 
 def _is_full() -> bool:
-    disk = os.statvfs(".")
-    return disk.f_bavail * disk.f_frsize < SPARE
+    return space_of(Path()).free < SPARE
 
 
 if __name__ == "__main__":

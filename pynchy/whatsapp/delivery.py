@@ -202,8 +202,8 @@ class Delivery:
         ready: list[dict[str, object]] = []
         for entry in batch:
             try:
-                if permitted := self._permitted(entry):
-                    ready.append(self._line(permitted))
+                if line := self._line(entry):
+                    ready.append(line)
             except Exception as error:  # contained here, and only here: one message's trouble
                 _log.exception("message %d could not be delivered", entry.number)
                 self.came_back(entry.number, words_of(error))
@@ -211,12 +211,15 @@ class Delivery:
         if alone:
             self._settled.wait()
 
-    def _line(self, entry: Entry) -> dict[str, object]:
+    def _line(self, entry: Entry) -> dict[str, object] | None:
         payload = json.loads(entry.payload)
         if "aside" in payload:
             return {"line": "aside", "number": entry.number, **payload["aside"]}
-        if "media" in payload or "voice" in payload:  # it came back before it was ready
-            payload = json.loads(self._with_words(self._with_file(entry)).payload)
+        if payload.keys() & {"claim", "media", "voice"}:  # it came back before it was ready
+            permitted = self._permitted(entry)
+            if permitted is None:
+                return None
+            payload = json.loads(self._with_words(self._with_file(permitted)).payload)
         message = lines.fitted(lines.message_in(payload["message"]))
         return {"line": "message", "number": entry.number, "message": lines.message_out(message)}
 

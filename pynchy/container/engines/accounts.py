@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from pynchy.files.writing import replace
+from pynchy.files.writing import keep
 
 _UNDER_ROOT: Final = 1000  # the agent's uid and gid under a root daemon
 
@@ -34,7 +34,5 @@ def write_etc(folder: Path, user: tuple[int, int], files: Mapping[str, str] = FI
     etc.mkdir(mode=0o755, parents=True, exist_ok=True)
     uid, gid = user
     for name, text in files.items():
-        file, wanted = etc / name, text.format(uid=uid, gid=gid)
-        if not file.exists() or file.read_text() != wanted:
-            replace(file, wanted, mode=0o644)
+        keep(etc / name, text.format(uid=uid, gid=gid).encode(), mode=0o644)
     return etc
