@@ -175,10 +175,9 @@ def _new_host(call: Call) -> str:
     document = groups.settings(call.tx, call.caller.folder)
     if document.get("egress") == "none":
         raise Refused("its owner has closed every way out of this group; nobody in a chat opens it")
-    hosts = document.get("hosts", [])
-    if host in hosts:
+    if host in document.get("hosts", []):
         raise Refused(f"{host} is on this group's list already, from its next run on at the latest")
-    _check({**document, "hosts": [*hosts, host]})
+    _check(group_settings.with_entry(document, "hosts", host))
     return host
 
 
@@ -206,7 +205,7 @@ def _new_tool(call: Call) -> dict[str, str]:
         raise Refused("its owner has closed that to this group; nobody in a chat opens it")
     if entry in document.get(key, []):
         raise Refused(f"{entry} is this group's already, from its next run on at the latest")
-    _check({**document, key: [*document.get(key, []), entry]})
+    _check(group_settings.with_entry(document, key, entry))
     return {"tool": tool, **({"model": model} if model else {})}
 
 

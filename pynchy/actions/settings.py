@@ -49,7 +49,7 @@ def add_entry(
 ) -> tuple[Document, Effects]:
     """Let a group have one more of `LISTS`, from its next run on."""
     before = _settings(tx, actor, folder)
-    document = {**before, key: [*before.get(key, []), entry]}
+    document = group_settings.with_entry(before, key, entry)
     return _set(tx, actor, folder, document, f"{LISTS[key]} added", **{LISTS[key]: entry})
 
 

@@ -22,6 +22,7 @@ from pynchy.exits import Exit
 from pynchy.text import safe
 
 STOP_FIRST: Final = "stop it first: pynchy service stop, or Ctrl-C where it runs"
+AGAIN: Final = "The running daemon does not know of it yet: pynchy service restart"
 ANSWER: Final = 30.0  # seconds; `limits.CLIENTS.answer`, which takes too long to import
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import click
 
-from pynchy.cli.client import Failure, NotRunning, open_connection, printable
+from pynchy.cli.client import AGAIN, Failure, NotRunning, open_connection, printable
 from pynchy.cli.edit import set_secret, set_setting
 from pynchy.config import itself
 from pynchy.config.paths import Home
@@ -526,7 +526,7 @@ def command(**options: Any) -> None:
     elif code is Exit.OK and not flags.only_look:
         changed = any(row["state"] == "made" and row["step"] in AT_START for row in rows)
         if changed and is_held(Home.of(os.environ).lock):
-            click.echo("The running daemon does not know of it yet: pynchy service restart")
+            click.echo(AGAIN)
         installed = rows[-1]["state"] in ("done", "made")
         click.echo('Now: pynchy send main "hello"' if installed else "Now: pynchy run")
     raise SystemExit(code)

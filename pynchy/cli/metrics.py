@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pynchy.cli.client import open_connection
+from pynchy.cli.client import ask
 
 
 @click.command()
@@ -23,8 +23,7 @@ def command(output: Path | None) -> None:
     pynchy metrics
     pynchy metrics --output /var/lib/node_exporter/pynchy.prom
     """
-    with open_connection() as connection:
-        text = str(connection.ask("metrics")["text"])
+    text = str(ask("metrics")["text"])
     if output is None:
         click.echo(text, nl=False)
         return

@@ -7,11 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from pynchy.cli.client import Failure, printable
+from pynchy.cli.client import AGAIN, Failure, printable
 from pynchy.cli.edit import set_setting
 from pynchy.cli.progress import growing
 from pynchy.config.paths import Home, part_of
@@ -23,8 +23,6 @@ from pynchy.files.disk import spell_bytes
 
 if TYPE_CHECKING:
     from pynchy.container.engines.runtime import Runtime
-
-AGAIN: Final = "The running daemon does not know of it yet: pynchy service restart"
 
 
 @click.group()
@@ -84,7 +82,7 @@ def _fetch_model(config: Config) -> None:
     from pynchy.voice import download, models, parts
 
     voice = config.voice
-    file = parts.parts_of(config.home, voice, engine="bwrap").model
+    file = config.home.voice / models.file_of(voice.model)
     if not parts.wrong_with(file, voice.model):
         click.echo(f"model {voice.model}: there, {spell_bytes(file.stat().st_size)}")
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pynchy.cli.client import Failure, open_connection, printable
+from pynchy.cli.client import Failure, ask, printable
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -27,8 +27,7 @@ def _offering(op: str, item: Callable[[dict[str, Any]], list[tuple[str, str]]]) 
         from click.shell_completion import CompletionItem  # most commands complete nothing
 
         try:
-            with open_connection() as connection:
-                found = connection.ask(op)
+            found = ask(op)
         except Failure:
             return []
         pairs = [pair for each in found for pair in item(each)]

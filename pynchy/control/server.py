@@ -18,6 +18,7 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, cast
 
@@ -283,13 +284,24 @@ def mismatch(op: Op, arguments: Mapping[str, object]) -> str | None:
 
 def call(op: Op, client: Client, arguments: Mapping[str, Any]) -> Awaitable[object]:
     """Do what an op does, with arguments that fit."""
-    value = _value_of(op)
+    value = _value_of(_written(op))
     return op(client, **arguments) if value is None else op(client, value(**arguments))
 
 
 def arguments_of(op: Op) -> Record:
     """What an op takes, as its signature says."""
-    signature = inspect.signature(_value_of(op) or op, eval_str=True)
+    return _arguments(_written(op))
+
+
+def _written(op: Op) -> Callable[..., Any]:
+    """The function behind an op, which stays the same while those who are bound to it come and go."""
+    function: Callable[..., Any] = getattr(op, "__func__", op)
+    return function
+
+
+@cache
+def _arguments(function: Callable[..., Any]) -> Record:
+    signature = inspect.signature(_value_of(function) or function, eval_str=True)
     wanted = [each for each in signature.parameters.values() if each.name not in ("self", "client")]
     return Record(
         {each.name: kind_of(each.annotation) for each in wanted if each.default is each.empty},
@@ -297,9 +309,10 @@ def arguments_of(op: Op) -> Record:
     )
 
 
-def _value_of(op: Op) -> type | None:
+@cache
+def _value_of(function: Callable[..., Any]) -> type | None:
     """The class of the one value that an op takes, if it takes one."""
-    for each in inspect.signature(op, eval_str=True).parameters.values():
+    for each in inspect.signature(function, eval_str=True).parameters.values():
         if attrs.has(each.annotation) and each.annotation is not Client:
             return cast("type", each.annotation)
     return None

@@ -145,8 +145,9 @@ async def examine(
         running = is_held(home.lock)
     except OSError:
         running = False
-    patient = Patient(home, environ, user_home, config, problems, runtime, refusal, running)
-    patient = attrs.evolve(patient, online=online)
+    patient = Patient(
+        home, environ, user_home, config, problems, runtime, refusal, running, online=online
+    )
     if not online or config is None or config.credential is None:
         return patient
     return attrs.evolve(patient, verdict=await _ask(config, now=patient.now))

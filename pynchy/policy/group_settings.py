@@ -213,6 +213,11 @@ def standing(document: Mapping[str, Any], *, mounted: bool, defaults: Defaults) 
     return found
 
 
+def with_entry(document: Mapping[str, Any], key: str, entry: str) -> dict[str, Any]:
+    """The document with one more in one of its lists."""
+    return {**document, key: [*document.get(key, []), entry]}
+
+
 def with_mount(document: Mapping[str, Any], request: MountRequest) -> dict[str, Any]:
     """The document with one more mount, in the place of one of the same name."""
     others = [each for each in document.get("mounts", []) if each.get("name") != request.name]

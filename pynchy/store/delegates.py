@@ -24,7 +24,7 @@ def ask(tx: Tx, caller: Caller, prompt: str, *, waits: bool) -> TurnId:
             chat=caller.chat,
             kind="delegate",
             prompt=prompt,
-            steps=turns.steps(tx, caller.turn),
+            steps=caller.steps,
         ),
     )
     tx.insert(

@@ -10,6 +10,7 @@ import json
 from typing import Final
 
 from pynchy.model import GroupId
+from pynchy.store import groups
 from pynchy.store.database import Database
 from pynchy.store.rows import scalar, scalars
 from pynchy.text import terms
@@ -45,8 +46,11 @@ def guess_anew(db: Database, folder: GroupId) -> None:
         f"SELECT substr(text, 1, {READ}) FROM inbox INDEXED BY inbox_visible "
         "WHERE chat = ? AND kind <> 'command' AND gone IS NULL ORDER BY seq DESC LIMIT ?"
     )
-    chats = scalars(db, str, "SELECT chat FROM chats WHERE folder = ?", (folder,))
-    texts = (text for chat in chats for text in scalars(db, str, sql, (chat, TEXTS)))
+    texts = (
+        text
+        for chat in groups.chats_of(db, folder)
+        for text in scalars(db, str, sql, (chat, TEXTS))
+    )
     signs = terms.together(*map(terms.signs, texts))
     if terms.language_of(signs) is not None:
         _keep(db, folder, signs)

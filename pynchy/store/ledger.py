@@ -159,11 +159,12 @@ class Line:
 
 def used(db: Database, *, group: GroupId | None = None, since: str = "") -> list[Line]:
     """Usage by group, day and model, from the day ``since`` on, newest day first."""
+    whose, key = ("", (since,)) if group is None else (" AND folder = ?", (since, group))
     rest = (
-        "FROM usage WHERE day >= ? AND (? IS NULL OR folder = ?)"
+        f"FROM usage WHERE day >= ?{whose}"
         " GROUP BY folder, day, model ORDER BY day DESC, folder, model LIMIT 10000"
     )
-    return read_all(db, Line, rest, (since, group, group))
+    return read_all(db, Line, rest, key)
 
 
 def prune(db: Database, *, before: str) -> int:

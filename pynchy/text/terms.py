@@ -43,7 +43,6 @@ _UNSPACED: Final = (
 )
 # Vowel signs and points, of Hebrew to Sinhala: they belong to the word, though Python's \\w leaves them out.
 _MARKS: Final = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff"
-_RUN: Final = re.compile(f"[{_UNSPACED}]+")
 _CHARACTER: Final = re.compile(f"[{_UNSPACED}]")
 _SPACED: Final = rf"(?:[^\W_{_UNSPACED}]|[{_MARKS}])+"
 _WORD: Final = re.compile(rf"[{_UNSPACED}]+|{_SPACED}")
@@ -92,7 +91,7 @@ def parts(question: str, languages: Iterable[str]) -> list[str]:
 
 def _terms(words: Iterable[str], languages: tuple[str, ...]) -> Iterator[Term]:
     for word in words:
-        if _RUN.fullmatch(word):
+        if _CHARACTER.match(word):  # then all of it is such: see _WORD
             yield from _characters(word)
             continue
         forms = dict.fromkeys([word, *(_stem(word, each) for each in languages)])
